@@ -1,0 +1,361 @@
+"""Figure 4 a and c of Xu & Zhang 2024: sharpness and distance against the trainable ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import seaborn as sns
+
+import landscape as ls
+from experiments.harness import Artefact, Finding, Row, Store
+from landscape.batches import make_batches
+from landscape.report import format_table, mean_std, slope, write_page
+from landscape.runs import write_whole
+
+
+@dataclass(frozen=True)
+class Config:
+    """One field, one sentence; the defaults are the paper's, the presets hold the deviations."""
+
+    #: model: a packaged name, a hub name or a path
+    model: str = "facebook/opt-125m"
+    #: task, by name
+    task: str = "sst2"
+    #: folder with the task's files in the official layout, instead of the hub
+    source: str = ""
+    #: patterns of the masked modules
+    targets: str = "*.[qv]_proj"
+    #: trainable over all parameters
+    ratios: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+    #: the learning rates tried are each of these over the ratio, at most max_rate
+    rate_times_ratio: tuple[float, ...] = (1e-7, 1e-6, 1e-5)
+    #: largest learning rate tried
+    max_rate: float = 1e-1
+    #: passes over the training examples
+    epochs: int = 5
+    #: examples a step
+    batch_size: int = 8
+    #: training, development and test examples
+    num_train: int = 1000
+    num_dev: int = 500
+    num_test: int = 1000
+    #: training examples that the Hessian averages over
+    hessian_examples: int = 64
+    #: relative residual at which Lanczos stops
+    tolerance: float = 1e-2
+    #: products after which Lanczos stops
+    max_products: int = 60
+    #: each seed draws its mask, its examples and their order
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+PACKAGED = {"model": "smollm2-135m", "task": "rotten_tomatoes", "epochs": 1}
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": PACKAGED | {
+        "ratios": (1e-2, 1e-3, 1e-4), "rate_times_ratio": (1e-5,), "seeds": (0,),
+        "num_train": 256, "num_dev": 64, "num_test": 128, "hessian_examples": 8,
+        "tolerance": 5e-2, "max_products": 16,
+    },
+    "local": PACKAGED | {
+        "ratios": (1e-2, 1e-3, 1e-4, 1e-5), "rate_times_ratio": (3e-6, 1e-5, 3e-5),
+        "max_rate": 1.0, "num_train": 800, "num_dev": 200, "num_test": 400,
+        "hessian_examples": 16, "tolerance": 2e-2, "max_products": 30,
+    },
+    "paper": {},
+}  # fmt: skip
+
+
+def compute(config: Config, store: Store) -> None:
+    """Tune the rate of each ratio on dev with the first seed, then run every seed at the best."""
+    model, tokenizer = ls.load_model(config.model)
+    for seed in config.seeds:
+        task = ls.load_task(
+            config.task, source=config.source or None, num_train=config.num_train,
+            num_dev=config.num_dev, num_test=config.num_test, seed=seed,
+        )  # fmt: skip
+        store.compute(f"zero-shot/seed={seed}", lambda: _zero_shot(model, tokenizer, task, seed))
+        for ratio in config.ratios:
+            if seed == config.seeds[0]:
+                for rate in rates(config, ratio):
+                    _cell(config, store, model, tokenizer, task, ratio, rate, seed)
+            else:
+                rate = best_rate(config, store, ratio)
+                _cell(config, store, model, tokenizer, task, ratio, rate, seed)
+        for ratio in config.ratios:
+            _sharpness_rows(config, store, model, tokenizer, task, ratio, seed)
+
+
+def rates(config: Config, ratio: float) -> list[float]:
+    """List the learning rates tried at a ratio, rounded to two digits."""
+    tried = {float(f"{min(c / ratio, config.max_rate):.2g}") for c in config.rate_times_ratio}
+    return sorted(tried)
+
+
+def best_rate(config: Config, store: Store, ratio: float) -> float:
+    """Return the rate with the best dev accuracy of the first seed; ties go to the lower loss."""
+    seed = config.seeds[0]
+    rows = [store[_key("train", ratio, rate, seed)] for rate in rates(config, ratio)]
+    best = max(rows, key=lambda row: (row["dev_accuracy"], -row["dev_loss"]))
+    return float(best["rate"])
+
+
+def expected(config: Config) -> list[str]:
+    """List the keys that can be known before running."""
+    first, *others = config.seeds
+    tuning = [_key("train", r, rate, first) for r in config.ratios for rate in rates(config, r)]
+    return [f"zero-shot/seed={s}" for s in config.seeds] + tuning + [
+        f"sharpness/ratio={r:g}/seed={s}/{when}"
+        for s in config.seeds for r in config.ratios for when in ("before", "after")
+    ] + [f"train/ratio={r:g}/*/seed={s}" for s in others for r in config.ratios]  # fmt: skip
+
+
+def _key(kind: str, ratio: float, rate: float, seed: int) -> str:
+    return f"{kind}/ratio={ratio:g}/rate={rate:g}/seed={seed}"
+
+
+def _zero_shot(model: Any, tokenizer: Any, task: ls.Task, seed: int) -> dict[str, Any]:
+    scores = ls.evaluate(model, tokenizer, task, split="test", progress=True)
+    return {"kind": "zero-shot", "seed": seed, "test_accuracy": scores["accuracy"],
+            "test_loss": scores["loss"], "n": scores["n"]}  # fmt: skip
+
+
+def _attach(config: Config, model: Any, ratio: float, seed: int) -> ls.Mask:
+    mask = ls.random_mask(model, ratio=ratio, targets=config.targets, seed=seed)
+    ls.attach(model, mask)
+    return mask
+
+
+def _cell(
+    config: Config, store: Store, model: Any, tokenizer: Any, task: ls.Task,
+    ratio: float, rate: float, seed: int,
+) -> None:  # fmt: skip
+    key = _key("train", ratio, rate, seed)
+    if key in store:
+        return
+    store.say(f"training at ratio {ratio:g}, rate {rate:g}, seed {seed}")
+    store.compute(key, lambda: _train(config, store, model, tokenizer, task, ratio, rate, seed))
+
+
+def _train(
+    config: Config, store: Store, model: Any, tokenizer: Any, task: ls.Task,
+    ratio: float, rate: float, seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    mask = _attach(config, model, ratio, seed)
+    folder = store.folder / "runs" / _key("train", ratio, rate, seed).replace("/", "_")
+    try:
+        run = ls.finetune(
+            model, tokenizer, task, lr=rate, epochs=config.epochs, batch_size=config.batch_size,
+            seed=seed, directory=folder, progress=True,
+        )  # fmt: skip
+        ls.save_delta(model, folder / "delta.safetensors")
+    finally:
+        ls.detach(model)
+    dev, test = run.metrics["dev"] or {}, run.metrics["test"]
+    return {
+        "kind": "train", "ratio": ratio, "rate": rate, "seed": seed, "count": mask.count,
+        "density": mask.density, "dev_accuracy": dev.get("accuracy", -1.0),
+        "dev_loss": dev.get("loss", 1e9), "test_accuracy": test["accuracy"],
+        "test_loss": test["loss"], "distance": run.distance["l2"],
+        "relative_distance": run.distance["relative"], "diverged": run.diverged,
+        "steps": run.metrics["steps"], "train_loss": [h["loss"] for h in run.history],
+    }  # fmt: skip
+
+
+def _sharpness_rows(
+    config: Config, store: Store, model: Any, tokenizer: Any, task: ls.Task,
+    ratio: float, seed: int,
+) -> None:  # fmt: skip
+    chosen = best_rate(config, store, ratio)
+    delta = store.folder / "runs" / _key("train", ratio, chosen, seed).replace("/", "_")
+    for when in ("before", "after"):
+        key = f"sharpness/ratio={ratio:g}/seed={seed}/{when}"
+        if key not in store:
+            store.say(f"sharpness {when} training at ratio {ratio:g}, seed {seed}")
+
+        def measure(when: str = when) -> dict[str, Any]:
+            if when == "before":
+                _attach(config, model, ratio, seed)
+            else:
+                ls.load_delta(model, delta / "delta.safetensors")
+            try:
+                values = _sharpness(config, model, tokenizer, task)
+            finally:
+                ls.detach(model)
+            rate = None if when == "before" else chosen
+            return {"kind": "sharpness", "when": when, "ratio": ratio, "seed": seed,
+                    "rate": rate, **values}  # fmt: skip
+
+        store.compute(key, measure)
+
+
+def _sharpness(config: Config, model: Any, tokenizer: Any, task: ls.Task) -> dict[str, Any]:
+    examples = task.train[: config.hessian_examples]
+    batches = make_batches(examples, tokenizer, config.hessian_examples, sort=True, loss=task.loss)
+    H = ls.HessianOperator(model, batches)
+    ls.health_check(H)
+    top = ls.lanczos(
+        H, k=1, which="LM", tol=config.tolerance, max_matvecs=config.max_products, seed=0
+    )
+    return {
+        "sharpness": float(top.eigenvalues[0]), "residual": float(top.residuals[0]),
+        "products": top.num_matvecs, "converged": bool(top.converged), "loss": float(H.loss()),
+    }  # fmt: skip
+
+
+def final_rows(rows: Sequence[Row]) -> list[Row]:
+    """Join, for every ratio and seed, the run at the chosen rate with its sharpness."""
+    joined = []
+    after = {(r["ratio"], r["seed"]): r for r in rows if r.get("when") == "after"}
+    before = {(r["ratio"], r["seed"]): r for r in rows if r.get("when") == "before"}
+    zero = {r["seed"]: r for r in rows if r["kind"] == "zero-shot"}
+    for row in rows:
+        place = (row.get("ratio"), row["seed"])
+        if row["kind"] == "train" and place in after and row["rate"] == after[place]["rate"]:
+            joined.append(row | {
+                "before": before[place]["sharpness"], "after": after[place]["sharpness"],
+                "zero_shot": zero[row["seed"]]["test_accuracy"],
+                "certified": before[place]["converged"] and after[place]["converged"],
+            })  # fmt: skip
+    return sorted(joined, key=lambda row: (-row["ratio"], row["seed"]))
+
+
+def table(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Summarise the final rows, one line a ratio, mean and standard deviation over seeds."""
+    final = final_rows(rows)
+    lines = []
+    for ratio in sorted({row["ratio"] for row in final}, reverse=True):
+        cell = [row for row in final if row["ratio"] == ratio]
+
+        def column(key: str, form: str = ".3g", cell: Sequence[Row] = cell) -> str:
+            return mean_std([row[key] for row in cell], form)
+
+        lines.append({
+            "ratio": f"{ratio:g}", "trainable": f"{fmean(r['count'] for r in cell):,.0f}",
+            "rate": f"{cell[0]['rate']:g}", "accuracy before": column("zero_shot", ".3f"),
+            "accuracy after": column("test_accuracy", ".3f"), "sharpness before": column("before"),
+            "sharpness after": column("after"), "distance": column("distance"),
+        })  # fmt: skip
+    return lines
+
+
+def check(rows: Sequence[Row]) -> list[Finding]:
+    """Compare the rows with the paper's statements and with the linear theory's exponents."""
+    final = final_rows(rows)
+    ratios = sorted({row["ratio"] for row in final})
+    findings = []
+    for key, claim, sign, law in (
+        ("before", "a smaller ratio has a smaller Hessian norm before training", 1, 1.0),
+        ("after", "a smaller ratio has a smaller Hessian norm after training", 1, 1.0),
+        ("distance", "a smaller ratio has a more distant solution", -1, -0.5),
+    ):
+        means = [fmean(abs(r[key]) for r in final if r["ratio"] == ratio) for ratio in ratios]
+        steps = [sign * (b - a) for a, b in zip(means, means[1:], strict=False)]
+        exponent, error = slope([r["ratio"] for r in final], [abs(r[key]) for r in final])
+        fitted = f"exponent {exponent:.2f} ± {error:.2f} in the ratio (linear theory {law:g})"
+        findings.append(Finding(claim, bool(steps) and min(steps) > 0, fitted))
+    gains = [row["test_accuracy"] - row["zero_shot"] for row in final]
+    text = "every ratio is more accurate on test after training than before"
+    findings.append(Finding(text, min(gains) > 0, f"smallest gain {min(gains):.3f}"))
+    certified = sum(row["certified"] for row in final)
+    text = "every sharpness met its residual tolerance"
+    findings.append(Finding(text, certified == len(final), f"{certified} of {len(final)} pairs"))
+    return findings
+
+
+def render(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Draw the figure, write the table and the page."""
+    lines, findings = table(rows), check(rows)
+    figure = folder / "figure.png"
+    write_whole(figure, lambda path: _draw(final_rows(rows), path))
+    text = format_table(lines)
+    verdicts = "\n".join(
+        f"- {'holds' if f.holds else 'does not hold'}: {f.statement} ({f.evidence})"
+        for f in findings
+    )
+    write_whole(folder / "table.md", lambda path: path.write_text(f"{text}\n\n{verdicts}\n"))
+    first = rows[0]["provenance"]
+    page = write_page(
+        folder / "index.html",
+        title="Masking flattens the landscape and moves the solution away",
+        lead=(
+            "A pretrained language model is fine-tuned on film reviews, training only a random "
+            "fraction of its weights. The smaller the fraction (ratio), the smaller the top "
+            "eigenvalue of the Hessian on the trainable weights (sharpness), the larger the "
+            "learning rate that works, and the further the solution from the pretrained weights."
+        ),
+        figures={"Sharpness, distance and accuracy against the ratio; dashed: linear theory": figure},
+        tables={
+            "Results": lines,
+            "Statements": [
+                {"statement": f.statement, "verdict": "holds" if f.holds else "does not hold",
+                 "evidence": f.evidence} for f in findings
+            ],
+        },
+        details={"Provenance": "\n".join(f"{k}: {v}" for k, v in first.items())},
+    )  # fmt: skip
+    print(text, verdicts, sep="\n\n")
+    return [figure, folder / "table.md", page]
+
+
+def _draw(final: Sequence[Row], path: Path) -> None:
+    sns.set_theme(style="ticks", context="notebook", palette="colorblind")
+    blue, orange, green, *_ = sns.color_palette("colorblind")
+    figure, axes = plt.subplots(1, 3, figsize=(13.5, 4.2), layout="constrained")
+    ratios = sorted({row["ratio"] for row in final})
+
+    def curve(axis: Any, key: str, color: Any, label: str) -> list[float]:
+        cells = [[abs(r[key]) for r in final if r["ratio"] == ratio] for ratio in ratios]
+        means = [fmean(cell) for cell in cells]
+        axis.plot(ratios, means, "o-", color=color, label=label)
+        for ratio, cell in zip(ratios, cells, strict=True):
+            if len(cell) > 1:
+                axis.plot([ratio] * len(cell), cell, ".", color=color, alpha=0.5)
+        return means
+
+    def law(axis: Any, means: list[float], power: float, label: str) -> None:
+        middle = len(ratios) // 2
+        guide = [means[middle] * (r / ratios[middle]) ** power for r in ratios]
+        axis.plot(ratios, guide, "--", color="0.5", lw=1.2, label=label, zorder=0)
+
+    before = curve(axes[0], "before", blue, "before training")
+    curve(axes[0], "after", orange, "after training")
+    law(axes[0], before, 1.0, "linear theory: ∝ ratio")
+    distances = curve(axes[1], "distance", green, "chosen checkpoint")
+    law(axes[1], distances, -0.5, "linear theory: ∝ ratio$^{-1/2}$")
+    curve(axes[2], "test_accuracy", orange, "after training")
+    curve(axes[2], "zero_shot", blue, "before training")
+    labels = (
+        ("sharpness (top Hessian eigenvalue)", "a. A sparser mask is flatter"),
+        ("distance to initialisation", "c. A sparser mask moves further"),
+        ("test accuracy", "Accuracy on held-out films"),
+    )
+    for axis, (label, title) in zip(axes, labels, strict=True):
+        axis.set(xscale="log", xlabel="ratio (trainable / all parameters)", ylabel=label)
+        axis.set_title(title, loc="left", fontsize=12, fontweight="bold")
+        axis.legend(frameon=False, fontsize=9)
+    axes[0].set_yscale("log")
+    axes[1].set_yscale("log")
+    sns.despine()
+    figure.savefig(path, dpi=160, format="png")
+    plt.close(figure)
+
+
+ARTEFACT = Artefact(
+    name="figure4",
+    title="Sharpness before and after training, and distance, against the ratio",
+    source="Xu & Zhang 2024, figure 4 a and c",
+    config=Config,
+    presets=PRESETS,
+    rows=compute,
+    render=render,
+    check=check,
+    expected=expected,
+)

@@ -1,0 +1,49 @@
+"""Masked fine-tuning of pretrained models, and the loss landscape inside the mask."""
+
+from landscape.adapters import load_delta, save_delta
+from landscape.curvature import (
+    EigenResult,
+    HessianOperator,
+    health_check,
+    lanczos,
+    power_iteration,
+)
+from landscape.distance import Distance, distance
+from landscape.errors import NotConvergedWarning, UserError
+from landscape.evaluate import evaluate
+from landscape.masks import Mask, random_mask
+from landscape.models import load_model, tiny_model, tiny_tokenizer
+from landscape.scoring import task_loss
+from landscape.subspace import attach, detach, merge, trainable
+from landscape.tasks import Example, Task, load_task
+from landscape.train import Run, finetune
+
+__all__ = [
+    "Distance",
+    "EigenResult",
+    "Example",
+    "HessianOperator",
+    "Mask",
+    "NotConvergedWarning",
+    "Run",
+    "Task",
+    "UserError",
+    "attach",
+    "detach",
+    "distance",
+    "evaluate",
+    "finetune",
+    "health_check",
+    "lanczos",
+    "load_delta",
+    "load_model",
+    "load_task",
+    "merge",
+    "power_iteration",
+    "random_mask",
+    "save_delta",
+    "task_loss",
+    "tiny_model",
+    "tiny_tokenizer",
+    "trainable",
+]

@@ -1,0 +1,151 @@
+"""Delta files: theta and its mask as safetensors, tied to the base model they were made on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from landscape.errors import UserError
+from landscape.masks import Mask, random_mask
+from landscape.runs import write_whole
+from landscape.subspace import Attachment, attach, attached_mask, masked_origins, trainable
+
+_FORMAT = "landscape-delta-1"
+
+
+def save_delta(model: nn.Module, path: str | Path) -> Path:
+    """Save the change of an attached model: k values, and the mask as its seed and rule.
+
+    A random mask is stored as the rule that makes it again; any other as sorted indices of at
+    most 4 bytes each where the tensor allows it.
+
+    Args:
+        model: a model with a mask attached.
+        path: the file, by convention ``*.safetensors``; written whole or not at all.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: no mask is attached.
+
+    Cost: 4 k bytes, plus 4 k for a mask without a seed.
+    """
+    mask = attached_mask(model)
+    tensors = {name: p.detach().cpu().contiguous() for name, p in trainable(model).items()}
+    if mask.rule.get("kind") != "random":
+        for name, indices in mask.indices.items():
+            narrow = _last(indices) < 2**31
+            tensors[f"{name}.indices"] = indices.cpu().to(torch.int32 if narrow else torch.int64)
+    header = {
+        "format": _FORMAT,
+        "rule": dict(mask.rule),
+        "shapes": {name: list(shape) for name, shape in mask.shapes.items()},
+        "num_parameters": mask.num_parameters,
+        "fingerprint": fingerprint(masked_origins(model)),
+    }
+    metadata = {"landscape": json.dumps(header)}
+    write_whole(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    return Path(path)
+
+
+def load_delta(model: nn.Module, path: str | Path) -> Attachment:
+    """Attach the mask and theta of a delta file; nothing changes when anything is wrong.
+
+    Args:
+        model: the base model that the delta was made on, without a mask.
+        path: a file of `save_delta`.
+
+    Returns:
+        The attachment, which prints as one line.
+
+    Raises:
+        UserError: the file is missing, truncated or no delta, or belongs to another base model.
+
+    Cost: O(k).
+    """
+    header, tensors = _read(Path(path))
+    mask = _mask(model, header, tensors, Path(path))
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, indices in mask.indices.items():
+        value = tensors.get(name)
+        if value is None or tuple(value.shape) != (indices.numel(),):
+            found = "nothing" if value is None else f"shape {tuple(value.shape)}"
+            raise UserError(
+                f"{path} should hold {indices.numel()} values for {name}, it has {found}; "
+                "the file is damaged, save it again"
+            )
+    origins = {n: parameters[n].detach().view(-1)[i] for n, i in mask.indices.items()}
+    if fingerprint(origins) != header["fingerprint"]:
+        raise UserError(
+            f"{path} was made on another base model: the pretrained values on its mask differ; "
+            "load the model it was made on, in the same precision"
+        )
+    attachment = attach(model, mask)
+    with torch.no_grad():
+        for name, theta in trainable(model).items():
+            theta.copy_(tensors[name])
+    return attachment
+
+
+def fingerprint(origins: dict[str, Tensor]) -> str:
+    """Return a hash of the pretrained values on a mask, which any other base would change."""
+    digest = hashlib.sha256()
+    for name in sorted(origins):
+        values = origins[name].detach().cpu().float().contiguous()
+        digest.update(f"{name}:{tuple(values.shape)}".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise UserError(f"expected a delta file, found none at {path}")
+    try:
+        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+            header = json.loads((file.metadata() or {}).get("landscape", "{}"))
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} is not a whole safetensors file ({error}); save it again") from error
+    if header.get("format") != _FORMAT:
+        raise UserError(f"{path} is no delta of this toolkit (format {header.get('format')!r})")
+    return header, tensors
+
+
+def _mask(
+    model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor], path: Path
+) -> Mask:
+    rule, shapes = header["rule"], {n: tuple(s) for n, s in header["shapes"].items()}
+    present = {n: tuple(p.shape) for n, p in model.named_parameters(remove_duplicate=False)}
+    for name, shape in shapes.items():
+        if present.get(name) != shape:
+            raise UserError(
+                f"{path} expects {name} of shape {shape}, this model has "
+                f"{present.get(name, 'no such tensor')}; load the model it was made on"
+            )
+    if rule.get("kind") == "random":
+        drawn = random_mask(
+            model, density=rule["density"], targets=rule["targets"], seed=rule["seed"],
+            sampling=rule["sampling"],
+        )  # fmt: skip
+        return drawn
+    indices = {}
+    for name, shape in shapes.items():
+        index = tensors.get(f"{name}.indices", torch.empty(0)).long()
+        size = int(torch.Size(shape).numel())
+        ordered = bool(torch.all(index[1:] > index[:-1]))
+        if not ordered or (index.numel() and not 0 <= int(index[0]) <= _last(index) < size):
+            raise UserError(f"{path}: indices of {name} must be sorted, distinct and below {size}")
+        indices[name] = index
+    return Mask(indices, shapes, header["num_parameters"], rule)
+
+
+def _last(indices: Tensor) -> int:
+    return int(indices[-1]) if indices.numel() else 0

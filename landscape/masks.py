@@ -1,0 +1,246 @@
+"""Masks: which weights of a model are trainable, as sorted flat indices tensor by tensor."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import UserError
+
+Sampling = Literal["bernoulli", "exact"]
+QUERY_VALUE = "*.[qv]_proj"
+
+
+@dataclass(frozen=True)
+class Mask:
+    """Hold the coordinates of the trainable weights.
+
+    Args:
+        indices: tensor name -> sorted, distinct flat indices, int64, shape (k_tensor,).
+        shapes: tensor name -> shape of the weight tensor.
+        num_parameters: p, the number of parameters of the whole model, tied weights once.
+        rule: how the mask was made (kind, seed, budget, ...); enough to make it again when seeded.
+    """
+
+    indices: Mapping[str, Tensor]
+    shapes: Mapping[str, tuple[int, ...]]
+    num_parameters: int
+    rule: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Return k, the number of trainable weights."""
+        return sum(i.numel() for i in self.indices.values())
+
+    @property
+    def size(self) -> int:
+        """Return the number of weights in the target tensors."""
+        return sum(int(np.prod(shape)) for shape in self.shapes.values())
+
+    @property
+    def ratio(self) -> float:
+        """Return k over all parameters of the model (the paper's p)."""
+        return self.count / self.num_parameters
+
+    @property
+    def density(self) -> float:
+        """Return k over the weights of the target tensors."""
+        return self.count / self.size
+
+    def summary(self) -> str:
+        """Return one line with all three forms of the budget, the tensors and the seed."""
+        seed = f", seed {self.rule['seed']}" if "seed" in self.rule else ""
+        return (
+            f"{self.count:,} of {self.num_parameters:,} parameters trainable: "
+            f"ratio {self.ratio:.3g}, density {self.density:.3g} in {len(self.shapes)} tensors{seed}"
+        )
+
+    __str__ = summary
+
+
+def random_mask(
+    model: nn.Module,
+    *,
+    ratio: float | None = None,
+    density: float | None = None,
+    count: int | None = None,
+    targets: str | Sequence[str] = QUERY_VALUE,
+    seed: int = 0,
+    sampling: Sampling = "bernoulli",
+) -> Mask:
+    """Draw a random mask over the target tensors of a model.
+
+    Every tensor's indices are a pure function of (seed, tensor name, shape, budget), whatever the
+    device, the rank or the global generators; two tensors of equal shape get different masks.
+
+    Args:
+        model: the model; only names and shapes are read, weights may be on the meta device.
+        ratio: trainable weights over *all* parameters of the model, tied weights once.
+        density: trainable weights over the weights of the target tensors.
+        count: number of trainable weights. Give exactly one of the three.
+        targets: shell patterns, matched against module names (their weight) and parameter names.
+        seed: seed of the mask.
+        sampling: ``"bernoulli"``, every weight independently with probability density (the
+            paper's), or ``"exact"``, a uniform subset of round(budget) weights, spread over the
+            tensors in proportion to their size.
+
+    Returns:
+        The mask.
+
+    Raises:
+        UserError: no or several budgets, a budget out of range, or targets that match nothing.
+
+    Cost: O(k) time and memory, whatever the density.
+    Source: Xu & Zhang 2024, section 3 (m_j i.i.d. Bernoulli(p)).
+
+    >>> mask = random_mask(nn.Sequential(nn.Linear(8, 8)), count=5, targets="0", sampling="exact")
+    >>> mask.count
+    5
+    """
+    shapes = target_shapes(model, targets)
+    total = num_parameters(model)
+    size = sum(int(np.prod(s)) for s in shapes.values())
+    probability = _density(ratio, density, count, size, total)
+    if sampling not in ("bernoulli", "exact"):
+        raise UserError(f"sampling is 'bernoulli' or 'exact', got {sampling!r}")
+    quota = _quota(shapes, round(probability * size)) if sampling == "exact" else {}
+    indices = {}
+    for name, shape in shapes.items():
+        rng = generator(seed, name, shape)
+        n = int(np.prod(shape))
+        drawn = subset(rng, n, quota[name]) if quota else bernoulli(rng, n, probability)
+        indices[name] = torch.from_numpy(drawn)
+    rule = {
+        "kind": "random",
+        "sampling": sampling,
+        "seed": seed,
+        "density": probability,
+        "targets": [targets] if isinstance(targets, str) else list(targets),
+    }
+    return Mask(indices, shapes, total, rule)
+
+
+def num_parameters(model: nn.Module) -> int:
+    """Count all parameters of a model, tied weights once, those of an attached mask left out."""
+    return sum(
+        p.numel()
+        for name, p in model.named_parameters()
+        if not name.rpartition(".")[2].startswith("theta_")
+    )
+
+
+def target_shapes(model: nn.Module, targets: str | Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Find the tensors that shell patterns name, in the model's order.
+
+    A pattern is matched against parameter names and, for their weight, against module names. A
+    tied tensor appears once, under its first name, whichever of its names matched.
+
+    Raises:
+        UserError: a pattern matches nothing; the sentence lists names that would.
+    """
+    patterns = [targets] if isinstance(targets, str) else list(targets)
+    first: dict[int, str] = {}
+    found: dict[str, tuple[int, ...]] = {}
+    unmatched = set(patterns)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        canonical = first.setdefault(id(parameter), name)
+        module, _, leaf = name.rpartition(".")
+        for pattern in patterns:
+            if fnmatchcase(name, pattern) or (leaf == "weight" and fnmatchcase(module, pattern)):
+                unmatched.discard(pattern)
+                found[canonical] = tuple(parameter.shape)
+    if unmatched or not found:
+        wanted = ", ".join(sorted(unmatched)) or "(none given)"
+        leaves = sorted({m.rpartition(".")[2] for m, _ in _weighted_modules(model)})
+        raise UserError(
+            f"targets must name tensors of this model, and {wanted} matches none; its modules with "
+            f"weights end in: {', '.join(leaves[:20])}. Give a pattern such as '*.{leaves[0]}'"
+        )
+    return found
+
+
+def generator(seed: int, name: str, shape: Sequence[int]) -> np.random.Generator:
+    """Return the generator of one tensor's mask, derived from (seed, name, shape)."""
+    digest = hashlib.sha256(f"{seed}\0{name}\0{tuple(shape)}".encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+
+
+def bernoulli(rng: np.random.Generator, n: int, probability: float) -> np.ndarray:
+    """Draw the sorted indices of n i.i.d. Bernoulli(probability) trials in O(n * probability).
+
+    The gaps between successes are geometric, so the failures are never visited.
+    """
+    if probability <= 0.0:
+        return np.empty(0, dtype=np.int64)
+    if probability >= 1.0:
+        return np.arange(n, dtype=np.int64)
+    parts, last = [], -1
+    while last < n:
+        expected = (n - last) * probability
+        gaps = rng.geometric(probability, size=int(expected + 6 * expected**0.5) + 16)
+        # a gap beyond n ends the tensor; clipping keeps the sum far from overflow
+        positions = last + np.cumsum(np.minimum(gaps, n + 1))
+        parts.append(positions)
+        last = int(positions[-1])
+    drawn = np.concatenate(parts)
+    return drawn[: np.searchsorted(drawn, n)].astype(np.int64)
+
+
+def subset(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
+    """Draw a sorted uniform k-subset of range(n) in O(min(k, n - k)) draws."""
+    if 2 * k > n:
+        keep = np.ones(n, dtype=bool)
+        keep[subset(rng, n, n - k)] = False
+        return np.flatnonzero(keep).astype(np.int64)
+    drawn = np.empty(0, dtype=np.int64)
+    while drawn.size < k:
+        fresh = rng.integers(0, n, size=int(1.1 * (k - drawn.size)) + 16)
+        drawn = np.union1d(drawn, fresh)
+    surplus = rng.choice(drawn.size, size=drawn.size - k, replace=False)
+    return np.delete(drawn, surplus)
+
+
+def _density(
+    ratio: float | None, density: float | None, count: int | None, size: int, total: int
+) -> float:
+    given = {"ratio": ratio, "density": density, "count": count}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    if len(chosen) != 1:
+        raise UserError(
+            f"give exactly one of ratio, density and count, got {', '.join(chosen) or 'none'}"
+        )
+    kind, value = next(iter(chosen.items()))
+    largest = {"ratio": size / total, "density": 1.0, "count": size}[kind]
+    if not 0 < value <= largest:
+        share = f"{size:,} of the model's {total:,} parameters"
+        raise UserError(
+            f"{kind} must be above 0 and at most {largest:.6g} here (the targets hold {share}), "
+            f"got {value}; lower it or widen targets"
+        )
+    return float(value / largest)
+
+
+def _quota(shapes: Mapping[str, tuple[int, ...]], count: int) -> dict[str, int]:
+    """Share a count over tensors in proportion to their sizes, by largest remainder."""
+    sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+    total = sum(sizes.values())
+    quota = {name: count * n // total for name, n in sizes.items()}
+    order = sorted(sizes, key=lambda name: (-(count * sizes[name] % total), name))
+    for name in order[: count - sum(quota.values())]:
+        quota[name] += 1
+    return quota
+
+
+def _weighted_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    return (
+        (name, module)
+        for name, module in model.named_modules()
+        if name and isinstance(getattr(module, "weight", None), nn.Parameter)
+    )

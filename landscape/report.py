@@ -1,0 +1,132 @@
+"""Tables, figures' looks and one readable HTML page; knows nothing of what the numbers mean."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+
+from landscape.runs import write_whole
+
+Table = Sequence[Mapping[str, str]]
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --quiet: #777; }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 58rem; margin: 2.5rem auto; padding: 0 1.2rem; }
+h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
+img { width: 100%; background: #fff; border-radius: 4px; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .35rem .8rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { font-weight: 600; } th:first-child, td:first-child { text-align: left; padding-left: 0; }
+pre { font-size: .82rem; overflow-x: auto; padding: .8rem; border: 1px solid var(--line); border-radius: 4px; }
+p.quiet { color: var(--quiet); font-size: .9rem; }
+"""
+
+
+def mean_std(values: Sequence[float], form: str = ".3g") -> str:
+    """Format a mean and standard deviation over n runs; a single run is marked as n = 1.
+
+    >>> mean_std([1.0, 2.0, 3.0])
+    '2 ± 1'
+    >>> mean_std([2.0])
+    '2 (n=1)'
+    """
+    if not values:
+        return "-"
+    if len(values) == 1:
+        return f"{values[0]:{form}} (n=1)"
+    return f"{fmean(values):{form}} ± {stdev(values):{form}}"
+
+
+def slope(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
+    """Fit log y = a + s log x by least squares; return s and its standard error.
+
+    Needs three points for the error, which is NaN with fewer.
+
+    >>> slope([1.0, 10.0, 100.0], [2.0, 20.0, 200.0])[0]
+    1.0
+    """
+    logs = [(math.log(a), math.log(b)) for a, b in zip(x, y, strict=True) if a > 0 and b > 0]
+    n = len(logs)
+    mean_x, mean_y = (fmean(column) for column in zip(*logs, strict=True))
+    spread = sum((a - mean_x) ** 2 for a, _ in logs)
+    s = sum((a - mean_x) * (b - mean_y) for a, b in logs) / spread
+    residual = sum((b - mean_y - s * (a - mean_x)) ** 2 for a, b in logs)
+    return round(s, 12), math.sqrt(residual / (n - 2) / spread) if n > 2 else math.nan
+
+
+def format_table(rows: Table) -> str:
+    """Format rows as a Markdown table that is also aligned as plain text.
+
+    >>> print(format_table([{"ratio": "0.1", "k": "10"}]))
+    | ratio |  k |
+    |:------|---:|
+    | 0.1   | 10 |
+    """
+    columns = list(rows[0])
+    width = {c: max(len(c), *(len(row[c]) for row in rows)) for c in columns}
+
+    def line(cells: Sequence[str]) -> str:
+        first, *rest = zip(columns, cells, strict=True)
+        padded = [first[1].ljust(width[first[0]])] + [t.rjust(width[c]) for c, t in rest]
+        return "| " + " | ".join(padded) + " |"
+
+    rule = [":" + "-" * (width[columns[0]] + 1)] + ["-" * (width[c] + 1) + ":" for c in columns[1:]]
+    body = [line([row[c] for c in columns]) for row in rows]
+    return "\n".join([line(columns), "|" + "|".join(rule) + "|", *body])
+
+
+def write_page(
+    path: str | Path,
+    *,
+    title: str,
+    lead: str,
+    figures: Mapping[str, Path],
+    tables: Mapping[str, Table],
+    details: Mapping[str, str],
+) -> Path:
+    """Write one self-contained HTML page.
+
+    Args:
+        path: the file.
+        title: the page's title.
+        lead: its first paragraph, plain text.
+        figures: caption -> PNG file, embedded.
+        tables: heading -> rows.
+        details: heading -> preformatted text, folded.
+
+    Returns:
+        The path.
+    """
+    parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(lead)}</p>"]
+    for caption, file in figures.items():
+        data = base64.b64encode(file.read_bytes()).decode()
+        text = html.escape(caption)
+        parts.append(f'<img alt="{text}" src="data:image/png;base64,{data}">')
+        parts.append(f'<p class="quiet">{text}</p>')
+    for heading, rows in tables.items():
+        parts.append(f"<h2>{html.escape(heading)}</h2><div class='scroll'>{_html(rows)}</div>")
+    for heading, text in details.items():
+        body = f"<pre>{html.escape(text)}</pre>"
+        parts.append(f"<details><summary>{html.escape(heading)}</summary>{body}</details>")
+    head = (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
+    )
+    page = head + "\n".join(parts) + "</html>\n"
+    write_whole(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
+    return Path(path)
+
+
+def _html(rows: Table) -> str:
+    columns = list(rows[0])
+    head = "".join(f"<th>{html.escape(c)}</th>" for c in columns)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(row[c])}</td>" for c in columns) + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{head}</tr>{body}</table>"

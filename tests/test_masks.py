@@ -1,0 +1,150 @@
+"""Random masks: budgets, distributions, purity."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch import nn
+
+from landscape.errors import UserError
+from landscape.masks import bernoulli, generator, num_parameters, random_mask, subset
+
+
+def layers(*shapes: tuple[int, int]) -> nn.Module:
+    return nn.ModuleDict({f"q_proj_{i}": nn.Linear(b, a) for i, (a, b) in enumerate(shapes)})
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 3000), st.floats(0, 1), st.integers(0, 10**6))
+def test_indices_are_sorted_distinct_and_in_range(n: int, q: float, seed: int) -> None:
+    rng = generator(seed, "w", (n,))
+    for drawn in (bernoulli(rng, n, q), subset(rng, n, round(q * n))):
+        assert np.all(np.diff(drawn) > 0)
+        assert drawn.size == 0 or (drawn[0] >= 0 and drawn[-1] < n)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 3000), st.data())
+def test_a_subset_has_exactly_the_asked_size(n: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(0, n))
+    assert subset(generator(0, "w", (n,)), n, k).size == k
+
+
+@pytest.mark.parametrize("q", [0.5, 0.03, 0.9])
+def test_every_position_of_a_bernoulli_mask_has_the_same_binomial_count(q: float) -> None:
+    n, draws = 40, 4000
+    counts = np.zeros(n)
+    for seed in range(draws):
+        counts[bernoulli(generator(seed, "w", (n,)), n, q)] += 1
+    # chi-square over positions, and the joint count of neighbours for independence
+    statistic = np.sum((counts - draws * q) ** 2) / (draws * q * (1 - q))
+    assert stats.chi2.sf(statistic, n) > 1e-6
+    pairs = sum(
+        np.sum(np.diff(bernoulli(generator(s, "v", (n,)), n, q)) == 1) for s in range(draws)
+    )
+    expected, deviation = draws * (n - 1) * q * q, np.sqrt(draws * (n - 1) * q * q)
+    assert abs(pairs - expected) < 6 * deviation * (1 + 2 * q)
+
+
+def test_every_position_of_an_exact_mask_is_equally_likely() -> None:
+    n, k, draws = 30, 7, 4000
+    counts = np.zeros(n)
+    for seed in range(draws):
+        counts[subset(generator(seed, "w", (n,)), n, k)] += 1
+    q = k / n
+    statistic = np.sum((counts - draws * q) ** 2) / (draws * q * (1 - q)) * (n - 1) / n
+    assert stats.chi2.sf(statistic, n - 1) > 1e-6
+
+
+def test_bernoulli_density_is_within_binomial_error_tensor_by_tensor() -> None:
+    model = layers((300, 200), (100, 500), (64, 64))
+    mask = random_mask(model, density=0.02, targets="q_proj_*", seed=3)
+    for name, indices in mask.indices.items():
+        n = int(np.prod(mask.shapes[name]))
+        assert abs(indices.numel() - 0.02 * n) < 5 * np.sqrt(n * 0.02 * 0.98)
+
+
+def test_tensors_of_equal_shape_get_different_masks_and_seeds_matter() -> None:
+    model = layers((50, 50), (50, 50))
+    mask = random_mask(model, density=0.1, targets="*", seed=0)
+    first, second = mask.indices["q_proj_0.weight"], mask.indices["q_proj_1.weight"]
+    assert not torch.equal(first, second)
+    other = random_mask(model, density=0.1, targets="*", seed=1)
+    assert not torch.equal(first, other.indices["q_proj_0.weight"])
+
+
+def test_a_mask_is_the_same_in_another_process_and_ignores_global_generators() -> None:
+    code = (
+        "import json, torch, numpy; torch.manual_seed(7); numpy.random.seed(7)\n"
+        "from torch import nn; from landscape.masks import random_mask\n"
+        "m = random_mask(nn.ModuleDict({'a': nn.Linear(30, 40)}), density=.1, targets='a')\n"
+        "print(json.dumps(m.indices['a.weight'].tolist()))"
+    )
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    here = random_mask(nn.ModuleDict({"a": nn.Linear(30, 40)}), density=0.1, targets="a")
+    assert json.loads(there.stdout) == here.indices["a.weight"].tolist()
+
+
+def test_one_tensors_mask_does_not_depend_on_the_other_tensors() -> None:
+    alone = random_mask(layers((50, 40)), density=0.1, targets="*.weight")
+    beside = random_mask(layers((50, 40), (9, 9)), density=0.1, targets="*.weight")
+    name = "q_proj_0.weight"
+    assert torch.equal(alone.indices[name], beside.indices[name])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 50, 4999])
+def test_exact_sampling_meets_the_count_over_all_tensors(count: int) -> None:
+    model = layers((50, 40), (30, 100))
+    mask = random_mask(model, count=count, targets="*.weight", sampling="exact")
+    assert mask.count == count
+
+
+def test_the_ratio_counts_all_parameters_with_tied_weights_once() -> None:
+    model = layers((50, 40), (50, 40))
+    model["q_proj_1"].weight = model["q_proj_0"].weight
+    total = 50 * 40 + 50 + 50
+    assert num_parameters(model) == total
+    mask = random_mask(model, ratio=0.1, targets="*.weight", sampling="exact")
+    assert mask.count == round(0.1 * total)
+    assert list(mask.indices) == ["q_proj_0.weight"]
+
+
+def test_a_pattern_that_names_a_tied_tensor_by_its_second_name_finds_it() -> None:
+    model = layers((50, 40), (50, 40))
+    model["q_proj_1"].weight = model["q_proj_0"].weight
+    mask = random_mask(model, density=0.5, targets="q_proj_1")
+    assert list(mask.indices) == ["q_proj_0.weight"]
+
+
+def test_a_mask_of_two_thousand_million_weights_needs_no_weights() -> None:
+    with torch.device("meta"):
+        model = nn.ModuleDict({f"l{i}": nn.Linear(40_000, 50_000, bias=False) for i in range(2)})
+    mask = random_mask(model, ratio=1e-6, targets="*")
+    assert abs(mask.count - 4000) < 6 * 4000**0.5
+    assert max(int(i.max()) for i in mask.indices.values()) > 2**30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "exactly one"),
+        ({"ratio": 0.1, "count": 3}, "exactly one"),
+        ({"ratio": 0.999}, "at most"),
+        ({"density": 1.5}, "at most"),
+        ({"count": 0}, "above 0"),
+        ({"density": float("nan")}, "above 0"),
+        ({"density": 0.1, "targets": "nothing_*"}, "matches none"),
+        ({"density": 0.1, "sampling": "quantum"}, "bernoulli"),
+    ],
+)
+def test_bad_budgets_and_targets_are_refused_with_a_sentence(arguments, words) -> None:
+    with pytest.raises(UserError, match=words):
+        random_mask(layers((8, 8)), **({"targets": "q_proj_*"} | arguments))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "local": PACKAGED | {
         "ratios": (1e-2, 1e-3, 1e-4, 1e-5), "rate_times_ratio": (3e-6, 1e-5, 3e-5),
-        "max_rate": 1.0, "num_train": 800, "num_dev": 200, "num_test": 400,
+        "max_rate": 1.0, "num_train": 512, "num_dev": 160, "num_test": 320,
         "hessian_examples": 16, "tolerance": 2e-2, "max_products": 30,
     },
     "paper": {},
@@ -89,6 +90,8 @@ def compute(config: Config, store: Store) -> None:
             else:
                 rate = best_rate(config, store, ratio)
                 _cell(config, store, model, tokenizer, task, ratio, rate, seed)
+        health = f"health/seed={seed}"
+        store.compute(health, lambda: _health(config, model, tokenizer, task, seed))
         for ratio in config.ratios:
             _sharpness_rows(config, store, model, tokenizer, task, ratio, seed)
 
@@ -111,7 +114,8 @@ def expected(config: Config) -> list[str]:
     """List the keys that can be known before running."""
     first, *others = config.seeds
     tuning = [_key("train", r, rate, first) for r in config.ratios for rate in rates(config, r)]
-    return [f"zero-shot/seed={s}" for s in config.seeds] + tuning + [
+    once = [f"{kind}/seed={s}" for s in config.seeds for kind in ("zero-shot", "health")]
+    return once + tuning + [
         f"sharpness/ratio={r:g}/seed={s}/{when}"
         for s in config.seeds for r in config.ratios for when in ("before", "after")
     ] + [f"train/ratio={r:g}/*/seed={s}" for s in others for r in config.ratios]  # fmt: skip
@@ -196,11 +200,28 @@ def _sharpness_rows(
         store.compute(key, measure)
 
 
-def _sharpness(config: Config, model: Any, tokenizer: Any, task: ls.Task) -> dict[str, Any]:
+def _hessian(config: Config, model: Any, tokenizer: Any, task: ls.Task) -> ls.HessianOperator:
+    """Average over the first training examples, in small batches of similar length."""
     examples = task.train[: config.hessian_examples]
-    batches = make_batches(examples, tokenizer, config.hessian_examples, sort=True, loss=task.loss)
-    H = ls.HessianOperator(model, batches)
-    ls.health_check(H)
+    return ls.HessianOperator(
+        model, make_batches(examples, tokenizer, 4, sort=True, loss=task.loss)
+    )
+
+
+def _health(
+    config: Config, model: Any, tokenizer: Any, task: ls.Task, seed: int
+) -> dict[str, Any]:
+    """Check the operator once before the first number: finite, repeatable, symmetric."""
+    _attach(config, model, config.ratios[0], seed)
+    try:
+        health = ls.health_check(_hessian(config, model, tokenizer, task))
+    finally:
+        ls.detach(model)
+    return {"kind": "health", "seed": seed, **dataclasses.asdict(health)}
+
+
+def _sharpness(config: Config, model: Any, tokenizer: Any, task: ls.Task) -> dict[str, Any]:
+    H = _hessian(config, model, tokenizer, task)
     top = ls.lanczos(
         H, k=1, which="LM", tol=config.tolerance, max_matvecs=config.max_products, seed=0
     )

@@ -10,6 +10,7 @@ Three bilinear maps, each with the others as its derivatives, are all that maske
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Literal
 
 import torch
@@ -46,9 +47,11 @@ class Coordinates:
             edges = torch.arange(self.shape[0] + 1, device=self.flat.device)
             self._crow = torch.searchsorted(self.rows, edges)
         zeros = torch.zeros(self.count, dtype=dtype, device=self.flat.device)
-        return torch.sparse_csr_tensor(
-            self._crow, self.cols, zeros, size=self.shape, check_invariants=False
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
+            return torch.sparse_csr_tensor(
+                self._crow, self.cols, zeros, size=self.shape, check_invariants=False
+            )
 
 
 def choose_kernel(k: int, shape: tuple[int, int], tokens: int, dtype: torch.dtype) -> Kernel:

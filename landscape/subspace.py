@@ -139,7 +139,11 @@ def merge(model: nn.Module) -> nn.Module:
         UserError: no mask is attached.
     """
     synchronise(model)
-    return plain_model(_uninstall(model))
+    _uninstall(model)
+    if getattr(getattr(model, "config", None), "quantization_config", None) is None:
+        return model
+    rebuilt: nn.Module = plain_model(model)  # type: ignore[arg-type]
+    return rebuilt
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from landscape.batches import collate, encode
+from landscape.batches import collate, encode, length_limit, pad_id
 from landscape.distance import distance
 from landscape.errors import UserError
 from landscape.evaluate import evaluate
@@ -141,7 +141,7 @@ def finetune(
     state = _State()
     if folder is not None and (folder / "checkpoint.safetensors").exists():
         state = _restore(folder / "checkpoint.safetensors", parameters, optimizer, best)
-    encoded = encode(task.train, tokenizer, loss=task.loss)
+    encoded = encode(task.train, tokenizer, max_length=length_limit(model))
     per_epoch = -(-len(encoded) // batch_size)
     evaluate_at = {
         per_epoch * (i + 1) // evaluations_per_epoch for i in range(evaluations_per_epoch)
@@ -156,12 +156,15 @@ def finetune(
         epoch, place = divmod(state.step, per_epoch)
         order = torch.randperm(len(encoded), generator=_generator(seed, "order", epoch)).tolist()
         rows = [encoded[i] for i in order[place * batch_size : (place + 1) * batch_size]]
-        record = _step(model, collate(rows, tokenizer.pad_token_id), parameters, optimizer,
-                       max_gradient_norm, _seed(seed, "dropout", state.step))  # fmt: skip
+        batch = collate(rows, pad_id(tokenizer), loss=task.loss)
+        dropout_seed = _seed(seed, "dropout", state.step)
+        record = _step(model, batch, parameters, optimizer, max_gradient_norm, dropout_seed)
         state.step += 1
         record["step"] = state.step
         state.history.append(record)
-        state.diverged = not math.isfinite(record["loss"])
+        state.diverged = not (
+            math.isfinite(record["loss"]) and math.isfinite(record["gradient_norm"])
+        )
         bar.update()
         bar.set_postfix_str(f"loss {record['loss']:.3f}")
         for probe in probes:
@@ -192,21 +195,18 @@ def _step(
     max_norm: float,
     dropout_seed: int,
 ) -> dict[str, float]:
-    device = next(iter(parameters.values())).device
-    batch = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
     model.train()
     with torch.random.fork_rng():
         torch.manual_seed(dropout_seed)
         total, count = task_loss(model, batch)
     loss = total / count
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        return {"loss": value, "gradient_norm": math.nan}
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    norm = torch.nn.utils.clip_grad_norm_(parameters.values(), max_norm)
-    optimizer.step()
-    return {"loss": value, "gradient_norm": float(norm)}
+    norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), max_norm))
+    value = float(loss.detach())
+    if math.isfinite(value) and math.isfinite(norm):
+        optimizer.step()
+    return {"loss": value, "gradient_norm": norm}
 
 
 def _evaluate_dev(
@@ -218,11 +218,13 @@ def _evaluate_dev(
     best: dict[str, Tensor],
 ) -> None:
     """Evaluate on dev; a higher accuracy, or the same at a lower loss, becomes the best."""
-    scores = evaluate(model, tokenizer, task, split="dev") if task.dev else {"loss": math.nan}
-    accuracy, loss = scores.get(task.metric, math.nan), scores["loss"]
+    if not all(torch.isfinite(p).all() for p in parameters.values()):
+        state.diverged = True
+        return
+    scores = evaluate(model, tokenizer, task, split="dev")
+    accuracy, loss = scores[task.metric], scores["loss"]
     state.evaluations.append({"step": state.step, task.metric: accuracy, "loss": loss})
-    better = (accuracy, -loss) > (state.best_accuracy, -state.best_loss)
-    if better or not task.dev:
+    if (accuracy, -loss) > (state.best_accuracy, -state.best_loss):
         state.best_step, state.best_accuracy, state.best_loss = state.step, accuracy, loss
         _copy(best, parameters)
 
@@ -241,7 +243,7 @@ def _finish(
         "best_step": state.best_step,
         "steps": state.step,
         "dev": next((e for e in state.evaluations if e["step"] == state.best_step), None),
-        "test": evaluate(model, tokenizer, task, split="test") if test and task.test else None,
+        "test": evaluate(model, tokenizer, task, split="test") if test else None,
         "seconds": state.seconds,
         "peak_memory": peak_memory(),
     }

@@ -137,7 +137,7 @@ def test_a_mask_of_two_thousand_million_weights_needs_no_weights() -> None:
     [
         ({}, "exactly one"),
         ({"ratio": 0.1, "count": 3}, "exactly one"),
-        ({"ratio": 0.999}, "at most"),
+        ({"ratio": 0.999, "targets": "*.weight"}, "at most"),
         ({"density": 1.5}, "at most"),
         ({"count": 0}, "above 0"),
         ({"density": float("nan")}, "above 0"),

@@ -23,6 +23,13 @@ def forced_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     return request.param
 
 
+@pytest.fixture
+def math_attention():
+    """Fused attention has no second derivative."""
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        yield
+
+
 def masked(case, density: float = 0.05, dtype=torch.float64):
     model = case.model(dtype)
     mask = ls.random_mask(model, density=density, targets=case.targets, seed=4)
@@ -100,7 +107,8 @@ def test_merged_model_is_plain_saves_and_computes_the_same(case, tmp_path) -> No
     torch.testing.assert_close(case.loss(again), expected, rtol=1e-6, atol=1e-6)
 
 
-def test_second_derivatives_equal_the_dense_hessian(case, forced_kernel) -> None:
+@pytest.mark.usefixtures("forced_kernel", "math_attention")
+def test_second_derivatives_equal_the_dense_hessian(case) -> None:
     model, mask = masked(case, density=0.01)
     reference = copy.deepcopy(model)
     ls.attach(model, mask)
@@ -118,7 +126,9 @@ def test_second_derivatives_equal_the_dense_hessian(case, forced_kernel) -> None
         rows.append(
             torch.cat([r.reshape(-1)[mask.indices[n]] for n, r in zip(names, row, strict=True)])
         )
-    torch.testing.assert_close(small, torch.stack(rows), rtol=1e-8, atol=1e-12)
+    # Llama's RMSNorm computes in float32 whatever the model's dtype
+    tolerance = 1e-6 if case.name == "llama" else 1e-12
+    torch.testing.assert_close(small, torch.stack(rows), rtol=1e-8, atol=tolerance)
 
 
 @pytest.mark.parametrize("transpose", [True, False])
@@ -259,7 +269,7 @@ def test_a_graph_of_another_point_is_refused_by_autograd() -> None:
     with torch.no_grad():
         theta += 1.0
     layer["q_proj"](x)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+    with pytest.raises(RuntimeError, match=r"modified (by an )?inplace"):
         stale.backward()
 
 

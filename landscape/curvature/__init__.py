@@ -1,0 +1,20 @@
+"""Curvature of a model's loss on its trainable numbers: operators, and algorithms on any operator."""
+
+from landscape.curvature.eigen import EigenResult
+from landscape.curvature.health import Health, UnhealthyOperatorError, health_check
+from landscape.curvature.hessian import HessianOperator
+from landscape.curvature.lanczos import lanczos
+from landscape.curvature.operators import LinearOperator, MatrixOperator
+from landscape.curvature.power import power_iteration
+
+__all__ = [
+    "EigenResult",
+    "Health",
+    "HessianOperator",
+    "LinearOperator",
+    "MatrixOperator",
+    "UnhealthyOperatorError",
+    "health_check",
+    "lanczos",
+    "power_iteration",
+]

@@ -1,0 +1,236 @@
+"""Eigenvalues with what is known about them: residual, certified interval, cost, convergence."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from landscape.curvature.operators import LinearOperator
+from landscape.errors import NotConvergedWarning, UserError
+
+Which: TypeAlias = Literal["LA", "SA", "LM"]
+"""Which eigenvalues: LA largest, SA smallest (most negative), LM largest in magnitude."""
+
+_CHUNK = 1 << 18
+"""Entries of a vector that are widened to float64 at a time."""
+
+
+@dataclass(frozen=True, repr=False)
+class EigenResult:
+    """Hold k eigenpairs (lambda_i, y_i) of a symmetric matrix A, in the order asked for."""
+
+    eigenvalues: Tensor
+    """Rayleigh quotients y_i' A y_i from a product made at the end, shape (k,), float64, on cpu."""
+    eigenvectors: Tensor
+    """Unit vectors, shape (size, k), in the operator's dtype and on its device."""
+    residuals: Tensor
+    """Norms ||A y_i - lambda_i y_i|| from the same product, shape (k,), float64, on cpu."""
+    estimated_errors: Tensor
+    """residual^2 / distance to the nearest other Ritz value, at most the residual, shape (k,).
+
+    Usually close to the true error and far below the residual; an estimate, nothing certified.
+    """
+    num_matvecs: int
+    """Products spent, those for the residuals included."""
+    converged: bool
+    """Whether every residual is at most tolerance * |eigenvalue| (or at rounding level)."""
+    method: str
+    """Which algorithm found them."""
+    which: Which
+    """Which end of the spectrum was asked for."""
+    tolerance: float
+    """The relative residual that was asked for."""
+
+    @property
+    def intervals(self) -> Tensor:
+        """Intervals [lambda_i - residual_i, lambda_i + residual_i], shape (k, 2), float64.
+
+        Each contains an eigenvalue of A (Weinstein's bound: A symmetric, up to the rounding of
+        one product). That this eigenvalue is the largest, or that two overlapping intervals hold
+        two eigenvalues, is likely and not certified. A Ritz value never lies above the largest
+        or below the smallest eigenvalue; and an eigenvalue of a masked Hessian never lies above
+        the largest of the full one (interlacing).
+        """
+        low, high = self.eigenvalues - self.residuals, self.eigenvalues + self.residuals
+        return torch.stack([low, high], dim=1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but the vectors, as plain values for a result file."""
+        return {
+            "eigenvalues": self.eigenvalues.tolist(),
+            "residuals": self.residuals.tolist(),
+            "estimated_errors": self.estimated_errors.tolist(),
+            "num_matvecs": self.num_matvecs,
+            "converged": self.converged,
+            "method": self.method,
+            "which": self.which,
+            "tolerance": self.tolerance,
+        }
+
+    def __repr__(self) -> str:
+        values = ", ".join(
+            f"{value:.6g} ± {residual:.1g}"
+            for value, residual in zip(self.eigenvalues.tolist(), self.residuals.tolist())
+        )
+        state = "converged" if self.converged else "NOT converged"
+        return f"{self.which} [{values}] by {self.method}, {self.num_matvecs} products, {state}"
+
+
+def score(values: Tensor, which: Which) -> Tensor:
+    """Return a number that is larger the more an eigenvalue is wanted."""
+    return {"LA": values, "SA": -values, "LM": values.abs()}[which]
+
+
+def allowed_residual(values: Tensor, tol: float, norm: float, dtype: torch.dtype) -> Tensor:
+    """Return the largest residual that counts as converged.
+
+    tol * |lambda|, but never below 100 eps ||A||: an eigenvalue that is zero beside the others
+    has no relative accuracy, and no product resolves more than its rounding.
+    """
+    return (tol * values.abs()).clamp(min=100 * torch.finfo(dtype).eps * norm)
+
+
+def check_arguments(
+    operator: LinearOperator, k: int, tol: float, max_matvecs: int, least: int
+) -> None:
+    """Refuse what no eigensolver here can do.
+
+    Raises:
+        UserError: k is not in 1..size, tol is not positive, or the budget is below `least` products.
+    """
+    if not 1 <= k <= operator.size:
+        raise UserError(
+            f"expected k between 1 and the operator's size {operator.size}, got {k}; "
+            "ask for fewer eigenvalues"
+        )
+    if not tol > 0:
+        raise UserError(f"expected a positive relative residual tol, got {tol}; 1e-3 is usual")
+    if max_matvecs < least:
+        raise UserError(f"expected max_matvecs of at least {least}, got {max_matvecs}; raise it")
+
+
+def checked_product(operator: LinearOperator, v: Tensor) -> Tensor:
+    """Return A v, refusing a product that is not finite.
+
+    Raises:
+        UserError: an entry of the product is NaN or infinite.
+    """
+    product = operator.matvec(v)
+    if not bool(torch.isfinite(product).all()):
+        raise UserError(
+            "expected finite products, got NaN or infinity; run health_check on this operator, "
+            "and check that the weights have not diverged"
+        )
+    return product
+
+
+def random_unit(operator: LinearOperator, generator: torch.Generator) -> Tensor:
+    """Draw a direction uniformly, on the processor so that every device gets the same one."""
+    v = torch.randn(operator.size, generator=generator, dtype=torch.float64)
+    return (v / v.norm()).to(dtype=operator.dtype, device=operator.device)
+
+
+def start_vector(
+    operator: LinearOperator, v0: Any | None, tol: float, generator: torch.Generator
+) -> Tensor:
+    """Return the unit vector to start from: random, or a warm start that can still escape.
+
+    A Krylov space from an exact eigenvector never leaves it. A random part of relative size
+    3 tol sqrt(size), at most 1, is added to v0, large enough that an eigenvector orthogonal to
+    v0 cannot hide below the tolerance.
+
+    Raises:
+        UserError: v0 has the wrong length, is zero or is not finite.
+    """
+    fresh = random_unit(operator, generator)
+    if v0 is None:
+        return fresh
+    warm = operator._vector(v0)
+    norm = float(warm.double().norm())
+    if not 0 < norm < float("inf"):
+        raise UserError(f"expected a start vector v0 with a finite positive norm, got {norm}")
+    mixed = warm / norm + min(1.0, 3 * tol * operator.size**0.5) * fresh
+    return mixed / mixed.double().norm().to(mixed.dtype)
+
+
+def inner(rows: Tensor, v: Tensor) -> Tensor:
+    """Return the inner products of rows (m, size) with v, float64 on cpu, accumulated in float64."""
+    total = torch.zeros(rows.shape[0], dtype=torch.float64)
+    for start in range(0, v.numel(), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        total += (rows[:, part].double() @ v[part].double()).cpu()
+    return total
+
+
+def conclude(
+    operator: LinearOperator,
+    vectors: Sequence[Tensor],
+    *,
+    ritz_values: Tensor,
+    num_matvecs: int,
+    norm: float,
+    method: str,
+    which: Which,
+    tol: float,
+    products: Sequence[Tensor] | None = None,
+) -> EigenResult:
+    """Recompute values and residuals of unit vectors, and say whether they have converged.
+
+    Args:
+        vectors: k unit vectors.
+        ritz_values: all that is known of the spectrum, to estimate gaps, shape (m,), m >= k,
+            the values of `vectors` first.
+        num_matvecs: products spent so far.
+        norm: an estimate of ||A||.
+        products: A y_i where they are known already; else k products are made.
+
+    Warns:
+        NotConvergedWarning: a residual is above its tolerance.
+    """
+    if products is None:
+        products = [checked_product(operator, y) for y in vectors]
+        num_matvecs += len(vectors)
+    values = torch.cat([inner(y[None], w) for y, w in zip(vectors, products)])
+    residuals = torch.stack(
+        [
+            (w - float(value) * y).double().norm().cpu()
+            for y, w, value in zip(vectors, products, values)
+        ]
+    )
+    order = torch.argsort(score(values, which), descending=True, stable=True)
+    gaps = torch.stack(
+        [
+            min(
+                (abs(value - other) for j, other in enumerate(ritz_values) if j != i),
+                default=torch.tensor(0.0, dtype=torch.float64),
+            )
+            for i, value in enumerate(values)
+        ]
+    )
+    errors = torch.minimum(residuals, residuals**2 / gaps.clamp(min=1e-300))
+    converged = bool((residuals <= allowed_residual(values, tol, norm, operator.dtype)).all())
+    result = EigenResult(
+        eigenvalues=values[order],
+        eigenvectors=torch.stack([vectors[int(i)] for i in order], dim=1),
+        residuals=residuals[order],
+        estimated_errors=errors[order],
+        num_matvecs=num_matvecs,
+        converged=converged,
+        method=method,
+        which=which,
+        tolerance=tol,
+    )
+    if not converged:
+        worst = float((residuals / values.abs().clamp(min=1e-300)).max())
+        warnings.warn(
+            f"{method} stopped after {num_matvecs} products at a relative residual of {worst:.2g}, "
+            f"tolerance {tol:g}; raise max_matvecs or tol",
+            NotConvergedWarning,
+            stacklevel=3,
+        )
+    return result

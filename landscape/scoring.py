@@ -1,0 +1,137 @@
+"""Scores of candidates and the training loss: mean log-probabilities, from few output positions.
+
+The output head (a fifth of a step at OPT-125m's shape) runs on the scored positions only.
+Everything here is differentiable twice.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from landscape.batches import Batch
+from landscape.errors import UserError
+
+
+def candidate_scores(model: Any, batch: Batch) -> Tensor:
+    """Score each candidate by the mean log-probability of its tokens after the prompt.
+
+        score_j = 1/L_j sum_i log p(token_ji | prompt, token_j1 .. token_j(i-1))
+
+    Args:
+        model: causal language model.
+        batch: b examples with at most c candidates, from ``collate(..., "classification")``.
+
+    Returns:
+        Scores (b, c) in float32 or wider, -inf where an example has no such candidate.
+
+    Raises:
+        UserError: the batch holds right candidates only, or the model cannot be scored.
+    """
+    totals, counts = candidate_log_probs(model, batch)
+    return totals / counts.clamp(min=1)
+
+
+def candidate_log_probs(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the summed log-probabilities of each candidate's tokens, and how many there are.
+
+    Args:
+        model: causal language model.
+        batch: as for ``candidate_scores``.
+
+    Returns:
+        Sums (b, c), -inf where an example has no such candidate, and counts (b, c), 0 there.
+    """
+    batch = _on_device(batch, model)
+    if "candidate_ids" in batch:
+        mask = batch["candidate_mask"]
+        log_probs = _wide(_logits(model, batch, 1)[:, -1]).log_softmax(-1)
+        totals = log_probs.gather(1, batch["candidate_ids"])
+        return totals.masked_fill(~mask, -torch.inf), mask.long()
+    if "rows" not in batch:
+        raise UserError(
+            "expected a batch with all candidates, got one with the right candidates only; make "
+            'batches with loss="classification" to score them'
+        )
+    totals, counts = _row_log_probs(model, batch)
+    rows, absent = batch["rows"].clamp(min=0), batch["rows"] < 0
+    return totals[rows].masked_fill(absent, -torch.inf), counts[rows].masked_fill(absent, 0)
+
+
+def task_loss(model: Any, batch: Batch) -> tuple[Tensor, int]:
+    """Return the loss of a batch, summed over its terms, and the number of terms.
+
+    Classification: cross-entropy of the candidates' scores against the right one, one term an
+    example. With single-token candidates the logits of the candidates serve as scores: they differ
+    from the log-probabilities by the normaliser, which all candidates share and which cancels.
+    Language modelling: negative log-probability of the right candidate, one term a token.
+
+    Args:
+        model: causal language model.
+        batch: from ``collate``, which is told which of the two losses it is for.
+
+    Returns:
+        The sum, a scalar tensor in float32 or wider, and the count. Their quotient over several
+        batches (sum of sums / sum of counts) does not depend on how examples are batched.
+    """
+    batch = _on_device(batch, model)
+    labels = batch["labels"]
+    if "candidate_ids" in batch:
+        logits = _wide(_logits(model, batch, 1)[:, -1].gather(1, batch["candidate_ids"]))
+        return _cross_entropy(logits, ~batch["candidate_mask"], labels), len(labels)
+    if "rows" in batch:
+        scores = candidate_scores(model, batch)
+        return _cross_entropy(scores, batch["rows"] < 0, labels), len(labels)
+    totals, counts = _row_log_probs(model, batch)
+    return -totals.sum(), int(counts.sum())
+
+
+def _cross_entropy(scores: Tensor, absent: Tensor, labels: Tensor) -> Tensor:
+    """Return the summed cross-entropy over the candidates (b, c) that are there."""
+    # Not -inf: the second derivative of log_softmax multiplies it by zero.
+    far = torch.finfo(scores.dtype).min / 2
+    return F.cross_entropy(scores.masked_fill(absent, far), labels, reduction="sum")
+
+
+def _row_log_probs(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return summed log-probabilities (rows,) of each row's targets, and their numbers (rows,)."""
+    targets, mask = batch["targets"], batch["target_mask"]
+    log_probs = _wide(_logits(model, batch, targets.shape[1])).log_softmax(-1)
+    chosen = log_probs.gather(2, targets.unsqueeze(2)).squeeze(2)
+    return chosen.masked_fill(~mask, 0.0).sum(1), mask.sum(1)
+
+
+def _logits(model: Any, batch: Batch, last: int) -> Tensor:
+    """Return logits (rows, last, vocabulary) at the last positions of each row."""
+    mask = batch["attention_mask"]
+    accepted = _forward_arguments(model)
+    if "logits_to_keep" not in accepted:
+        raise UserError(
+            "expected a causal language model of transformers whose forward takes logits_to_keep, "
+            f"got {type(model).__name__}; load it as a causal language model"
+        )
+    options: dict[str, Any] = {"logits_to_keep": last}
+    if "position_ids" in accepted:
+        options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+    if "use_cache" in accepted:
+        options["use_cache"] = False
+    logits: Tensor = model(input_ids=batch["input_ids"], attention_mask=mask, **options).logits
+    return logits
+
+
+def _forward_arguments(model: Any) -> frozenset[str]:
+    """Return the names that the model's forward takes; a wrapper (peft) hides its base model's."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return frozenset(inspect.signature(base.forward).parameters)
+
+
+def _on_device(batch: Batch, model: Any) -> Batch:
+    device = next(model.parameters()).device
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def _wide(logits: Tensor) -> Tensor:
+    """Return logits in float32, or in float64 where they are that already."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

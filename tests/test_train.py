@@ -1,0 +1,172 @@
+"""Fine-tuning: resuming is exact, divergence ends cleanly, folders are whole."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+import landscape as ls
+from landscape import train
+from landscape.errors import UserError
+
+
+def tiny_task(count: int = 24) -> ls.Task:
+    """A task a tiny model can learn: the last word of the prompt decides the candidate."""
+    words = ("bad", "good")
+    examples = tuple(
+        ls.Example(
+            prompt=f"film {i % 5} is {words[i % 2]}" + " and" * (i % 3),
+            candidates=(" no", " yes"),
+            label=i % 2,
+        )
+        for i in range(count)
+    )
+    return ls.Task(
+        name="tiny", train=examples, dev=examples[:8], test=examples[8:16],
+        metric="accuracy", loss="classification", source={"kind": "made for the test"},
+    )  # fmt: skip
+
+
+@pytest.fixture
+def setup():
+    tokenizer = ls.tiny_tokenizer()
+    model = ls.tiny_model("llama", vocab_size=len(tokenizer))
+    return model, tokenizer, tiny_task()
+
+
+def attached(model, seed: int = 0) -> None:
+    ls.attach(model, ls.random_mask(model, density=0.3, targets="*_proj", seed=seed))
+
+
+def thetas(model) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in ls.trainable(model).items()}
+
+
+def test_training_lowers_the_loss_and_the_best_dev_checkpoint_is_kept(setup) -> None:
+    model, tokenizer, task = setup
+    attached(model)
+    run = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=8, batch_size=8, seed=0)
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+    best = max(run.evaluations, key=lambda e: (e["accuracy"], -e["loss"]))
+    assert run.metrics["best_step"] == best["step"]
+    assert ls.evaluate(model, tokenizer, task, split="dev")["loss"] == pytest.approx(best["loss"])
+    assert run.distance["l2"] == pytest.approx(
+        math.sqrt(sum(float(t.square().sum()) for t in thetas(model).values()))
+    )
+
+
+@pytest.mark.parametrize("killed_after", [2, 3, 7])
+def test_a_run_killed_and_resumed_equals_the_uninterrupted_one_bit_for_bit(
+    setup, tmp_path, killed_after
+) -> None:
+    model, tokenizer, task = setup
+    settings = {"lr": 1e-2, "epochs": 3, "batch_size": 8, "seed": 5, "checkpoint_every": 2}
+    attached(model)
+    whole = ls.finetune(model, tokenizer, task, directory=tmp_path / "whole", **settings)
+    expected = thetas(model)
+    ls.detach(model)
+
+    class Killed(Exception):
+        pass
+
+    def kill(_: torch.nn.Module, record: dict[str, float]) -> None:
+        if record["step"] == killed_after:
+            raise Killed
+
+    attached(model)
+    with pytest.raises(Killed):
+        ls.finetune(
+            model, tokenizer, task, directory=tmp_path / "cut", probes=[kill], **settings
+        )
+    ls.detach(model)
+    assert not (tmp_path / "cut" / "result.json").exists()
+    attached(model)
+    resumed = ls.finetune(model, tokenizer, task, directory=tmp_path / "cut", **settings)
+    assert resumed.history == whole.history
+    assert resumed.evaluations == whole.evaluations
+    assert all(torch.equal(a, expected[n]) for n, a in thetas(model).items())
+
+
+def test_a_finished_run_is_read_back_not_trained_again(setup, tmp_path, monkeypatch) -> None:
+    model, tokenizer, task = setup
+    attached(model)
+    first = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, directory=tmp_path)
+    expected = thetas(model)
+    ls.detach(model)
+    attached(model)
+    monkeypatch.setattr(train, "_step", None)
+    again = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, directory=tmp_path)
+    assert again.metrics == first.metrics
+    assert all(torch.equal(a, expected[n]) for n, a in thetas(model).items())
+
+
+def test_a_folder_of_another_configuration_is_refused_naming_what_differs(setup, tmp_path) -> None:
+    model, tokenizer, task = setup
+    attached(model)
+    ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, directory=tmp_path)
+    with pytest.raises(UserError, match=r"lr 0\.01 there, 0\.02 asked for"):
+        ls.finetune(model, tokenizer, task, lr=2e-2, epochs=1, directory=tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("")
+    with pytest.raises(UserError, match="holds no run"):
+        ls.finetune(model, tokenizer, task, lr=1e-2, directory=tmp_path / "other")
+
+
+def test_a_loss_that_is_not_finite_is_recorded_as_diverged_and_ends_the_run(
+    setup, tmp_path, monkeypatch
+) -> None:
+    model, tokenizer, task = setup
+    attached(model)
+    honest, calls = train.task_loss, []
+
+    def breaking(model, batch):
+        calls.append(1)
+        total, count = honest(model, batch)
+        return (total * math.nan if len(calls) == 5 else total), count
+
+    monkeypatch.setattr(train, "task_loss", breaking)
+    run = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=5, directory=tmp_path)
+    assert run.diverged
+    assert run.metrics["steps"] == 5
+    assert all(torch.isfinite(t).all() for t in thetas(model).values())
+    stored = json.loads((tmp_path / "result.json").read_text())
+    assert stored["metrics"]["diverged"] is True
+    assert stored["history"][-1]["loss"] is None
+
+
+def test_dropout_is_a_function_of_the_seed_and_step_and_leaves_the_global_generator(setup) -> None:
+    model, tokenizer, task = setup
+    for module in model.modules():
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.5
+    results = []
+    for outside in (1, 2):
+        attached(model)
+        torch.manual_seed(outside)
+        before = torch.get_rng_state()
+        results.append(ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1).history)
+        assert torch.equal(before, torch.get_rng_state())
+        ls.detach(model)
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"lr": 0.0}, "lr"), ({"lr": math.nan}, "lr"), ({"epochs": 0}, "epochs"),
+     ({"batch_size": 0}, "batch_size")],
+)  # fmt: skip
+def test_arguments_out_of_range_are_refused(setup, change, words) -> None:
+    model, tokenizer, task = setup
+    attached(model)
+    with pytest.raises(UserError, match=words):
+        ls.finetune(model, tokenizer, task, **({"lr": 0.1} | change))
+
+
+def test_nothing_to_train_is_refused(setup) -> None:
+    model, tokenizer, task = setup
+    model.requires_grad_(False)
+    with pytest.raises(UserError, match="attach a mask"):
+        ls.finetune(model, tokenizer, task, lr=0.1)

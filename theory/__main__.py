@@ -1,0 +1,89 @@
+"""``python -m theory``: verify the claims and print one table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from landscape.errors import UserError
+from theory.features import DISTRIBUTIONS, load_features
+from theory.problems import MaskedRegression, make_problem
+from theory.report import print_table, to_json
+from theory.suite import default_problems, summarise, verify_all
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    p = argparse.ArgumentParser(
+        prog="python -m theory",
+        description="Verify every claim about masked linear regression over a default suite, or on "
+        "one instance when any of --n --d --p --features --x --r --sigma is given.",
+        epilog="Exit code: 0 as expected; 1 a true claim is violated or a false one is not; "
+        "2 bad input.",
+    )
+    p.add_argument("--json", action="store_true", help="print a JSON list instead of the table")
+    p.add_argument("--claim", action="append", metavar="ID", help="only this claim; repeatable")
+    p.add_argument("--n", type=int, help="samples (default 16)")
+    p.add_argument("--d", type=int, help="features (default 4096)")
+    p.add_argument("--p", type=float, help="share of trainable features, in [0, 1] (default 0.1)")
+    p.add_argument("--delta", type=float, default=0.05, help="failure probability (default 0.05)")
+    p.add_argument("--sigma", type=float, help="noise in y (default 1)")
+    p.add_argument("--r", type=float, help="declare that all entries of X are in [0, r]")
+    p.add_argument("--seed", type=int, default=0, help="seed of features, masks and noise")
+    p.add_argument("--features", metavar="NAME", help=f"one of {', '.join(DISTRIBUTIONS)}")
+    p.add_argument("--x", metavar="FILE", help="your own X (n, d), .npy or .npz")
+    p.add_argument("--figures", metavar="DIR", help="also write the figures there")
+    return p
+
+
+def problems_of(options: argparse.Namespace) -> tuple[MaskedRegression, ...]:
+    """Return the instances that the options ask for.
+
+    Raises:
+        UserError: options that contradict each other, or a value out of range.
+    """
+    if options.seed < 0:
+        raise UserError(f"expected --seed >= 0, got {options.seed}; give a non-negative integer")
+    given = {
+        name: getattr(options, name)
+        for name in ("n", "d", "p", "sigma", "r")
+        if getattr(options, name) is not None
+    }
+    if options.x is not None:
+        clash = [f"--{name}" for name in ("n", "d", "features") if getattr(options, name)]
+        if clash:
+            raise UserError(
+                f"expected --x without {', '.join(clash)}: the file decides them; leave them out"
+            )
+        features = load_features(options.x)
+    elif options.features is not None or given:
+        features = options.features or "uniform"
+    else:
+        return default_problems(options.seed, delta=options.delta)
+    return (make_problem(features, delta=options.delta, seed=options.seed, **given),)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        problems = problems_of(options)
+        results = verify_all(options.seed, problems=problems, only=options.claim)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    summaries = summarise(results)
+    if options.json:
+        print(json.dumps(to_json(summaries), indent=1, allow_nan=False))
+    else:
+        single = len(problems) > 1 and options.claim is not None
+        print_table(summaries, Console(), instances=single)
+    return int(any(summary.surprising for summary in summaries))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

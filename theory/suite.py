@@ -1,0 +1,107 @@
+"""The default instances, and the three ways to verify: one claim, all claims, one verdict each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from landscape.errors import UserError
+from theory.claim import Claim, Result, Verdict
+from theory.claims import ALL
+from theory.features import DISTRIBUTIONS
+from theory.problems import MaskedRegression, make_problem
+
+
+def claims() -> tuple[Claim, ...]:
+    """Return all claims, in the order of the reference."""
+    return ALL
+
+
+def claim(claim_id: str) -> Claim:
+    """Return the claim of this id.
+
+    Raises:
+        UserError: no claim has it.
+    """
+    for candidate in ALL:
+        if candidate.id == claim_id:
+            return candidate
+    known = ", ".join(c.id for c in ALL)
+    raise UserError(f"expected a claim among {known}; got {claim_id!r}; choose one of them")
+
+
+def verify(claim_id: str, problem: MaskedRegression, seed: int = 0) -> Result:
+    """Examine one claim on one instance.
+
+    >>> verify("prop-5.2", make_problem("gaussian", n=4, d=50, p=0.5)).verdict
+    'holds'
+    """
+    return claim(claim_id).verify(problem, seed)
+
+
+def default_problems(seed: int = 0, *, delta: float = 0.05) -> tuple[MaskedRegression, ...]:
+    """Return the default suite: the reference case, and every feature distribution small.
+
+    The reference case is n = 32, d = 100,000, uniform [0, 1], p = 0.001.
+    """
+    reference = make_problem("uniform", n=32, d=100_000, p=1e-3, delta=delta, r=1.0, seed=seed)
+    small = (make_problem(name, n=8, d=4000, p=0.05, delta=delta, seed=seed) for name in DISTRIBUTIONS)
+    return (reference, *small)
+
+
+def verify_all(
+    seed: int = 0,
+    *,
+    problems: Sequence[MaskedRegression] | None = None,
+    only: Iterable[str] | None = None,
+) -> list[Result]:
+    """Examine every claim on every instance of a suite; at most a minute for the default one.
+
+    Args:
+        seed: decides features, masks and noise; the same seed gives the same results.
+        problems: instances; None takes ``default_problems(seed)``.
+        only: claim ids; None takes all.
+
+    Raises:
+        UserError: an unknown claim id.
+    """
+    chosen = ALL if only is None else tuple(claim(claim_id) for claim_id in only)
+    instances = default_problems(seed) if problems is None else problems
+    return [c.verify(problem, seed) for c in chosen for problem in instances]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Hold one claim's verdict over all its instances, with the results behind it.
+
+    Args:
+        claim: the claim.
+        results: one per instance.
+    """
+
+    claim: Claim
+    results: tuple[Result, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return violated if any instance violates it, else holds if any can, else vacuous."""
+        seen = {result.verdict for result in self.results}
+        if "violated" in seen:
+            return "violated"
+        return "holds" if "holds" in seen else "vacuous"
+
+    @property
+    def surprising(self) -> bool:
+        """Whether a true claim is violated, or a false one is not."""
+        return (self.verdict == "violated") != (self.claim.expected == "violated")
+
+    @property
+    def lead(self) -> Result:
+        """Return the first result that carries the verdict."""
+        return next(result for result in self.results if result.verdict == self.verdict)
+
+
+def summarise(results: Sequence[Result]) -> list[Summary]:
+    """Group results by claim, in the order of the reference."""
+    groups = [(c, tuple(r for r in results if r.id == c.id)) for c in ALL]
+    return [Summary(c, found) for c, found in groups if found]

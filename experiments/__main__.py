@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--preset", default="smoke", help=", ".join(artefact.presets))
             one.add_argument("--output", type=Path, help="folder of the results")
             if name == "run":
-                one.add_argument("--seed", type=int, nargs="+", help="seeds, instead of the preset's")
+                one.add_argument(
+                    "--seed", type=int, nargs="+", help="seeds, instead of the preset's"
+                )
                 _config_arguments(one, artefact.config)
     return parser
 
@@ -53,7 +55,7 @@ def _config_arguments(parser: argparse.ArgumentParser, config: type) -> None:
     for field in dataclasses.fields(config):
         if field.name == "seeds":
             continue
-        sample = field.default
+        sample: Any = field.default
         many = isinstance(sample, tuple)
         kind = type(sample[0]) if many else type(sample)
         parser.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -82,18 +83,23 @@ def compute(config: Config, store: Store) -> None:
             config.task, source=config.source or None, num_train=config.num_train,
             num_dev=config.num_dev, num_test=config.num_test, seed=seed,
         )  # fmt: skip
-        store.compute(f"zero-shot/seed={seed}", lambda: _zero_shot(model, tokenizer, task, seed))
-        for ratio in config.ratios:
-            if seed == config.seeds[0]:
-                for rate in rates(config, ratio):
-                    _cell(config, store, model, tokenizer, task, ratio, rate, seed)
-            else:
-                rate = best_rate(config, store, ratio)
+        _one_seed(config, store, model, tokenizer, task, seed)
+
+
+def _one_seed(
+    config: Config, store: Store, model: Any, tokenizer: Any, task: ls.Task, seed: int
+) -> None:
+    store.compute(f"zero-shot/seed={seed}", lambda: _zero_shot(model, tokenizer, task, seed))
+    for ratio in config.ratios:
+        if seed == config.seeds[0]:
+            for rate in rates(config, ratio):
                 _cell(config, store, model, tokenizer, task, ratio, rate, seed)
-        health = f"health/seed={seed}"
-        store.compute(health, lambda: _health(config, model, tokenizer, task, seed))
-        for ratio in config.ratios:
-            _sharpness_rows(config, store, model, tokenizer, task, ratio, seed)
+        else:
+            rate = best_rate(config, store, ratio)
+            _cell(config, store, model, tokenizer, task, ratio, rate, seed)
+    store.compute(f"health/seed={seed}", lambda: _health(config, model, tokenizer, task, seed))
+    for ratio in config.ratios:
+        _sharpness_rows(config, store, model, tokenizer, task, ratio, seed)
 
 
 def rates(config: Config, ratio: float) -> list[float]:
@@ -208,9 +214,7 @@ def _hessian(config: Config, model: Any, tokenizer: Any, task: ls.Task) -> ls.He
     )
 
 
-def _health(
-    config: Config, model: Any, tokenizer: Any, task: ls.Task, seed: int
-) -> dict[str, Any]:
+def _health(config: Config, model: Any, tokenizer: Any, task: ls.Task, seed: int) -> dict[str, Any]:
     """Check the operator once before the first number: finite, repeatable, symmetric."""
     _attach(config, model, config.ratios[0], seed)
     try:
@@ -278,7 +282,7 @@ def check(rows: Sequence[Row]) -> list[Finding]:
         ("distance", "a smaller ratio has a more distant solution", -1, -0.5),
     ):
         means = [fmean(abs(r[key]) for r in final if r["ratio"] == ratio) for ratio in ratios]
-        steps = [sign * (b - a) for a, b in zip(means, means[1:], strict=False)]
+        steps = [sign * (b - a) for a, b in pairwise(means)]
         exponent, error = slope([r["ratio"] for r in final], [abs(r[key]) for r in final])
         fitted = f"exponent {exponent:.2f} ± {error:.2f} in the ratio (linear theory {law:g})"
         findings.append(Finding(claim, bool(steps) and min(steps) > 0, fitted))
@@ -312,7 +316,7 @@ def render(rows: Sequence[Row], folder: Path) -> list[Path]:
             "eigenvalue of the Hessian on the trainable weights (sharpness), the larger the "
             "learning rate that works, and the further the solution from the pretrained weights."
         ),
-        figures={"Sharpness, distance and accuracy against the ratio; dashed: linear theory": figure},
+        figures={"Sharpness, distance, accuracy against the ratio; dashed: linear theory": figure},
         tables={
             "Results": lines,
             "Statements": [

@@ -109,19 +109,19 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise UserError(f"expected a delta file, found none at {path}")
     try:
-        with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("landscape", "{}"))
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} is not a whole safetensors file ({error}); save it again") from error
+        raise UserError(
+            f"{path} is not a whole safetensors file ({error}); save it again"
+        ) from error
     if header.get("format") != _FORMAT:
         raise UserError(f"{path} is no delta of this toolkit (format {header.get('format')!r})")
     return header, tensors
 
 
-def _mask(
-    model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor], path: Path
-) -> Mask:
+def _mask(model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Mask:
     rule, shapes = header["rule"], {n: tuple(s) for n, s in header["shapes"].items()}
     present = {n: tuple(p.shape) for n, p in model.named_parameters(remove_duplicate=False)}
     for name, shape in shapes.items():

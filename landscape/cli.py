@@ -82,7 +82,9 @@ def _model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--num-test", type=int, default=1000, help="test examples (1000)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the data and its order (0)")
     parser.add_argument("--mask-seed", type=int, default=0, help="seed of the mask (0)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object as the last line"
+    )
 
 
 def _load(chosen: argparse.Namespace) -> tuple[Any, Any, Any]:

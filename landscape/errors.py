@@ -2,7 +2,7 @@
 
 
 class UserError(ValueError):
-    """Say what was expected, what came, and what to do; the command line prints it without a traceback."""
+    """Say what was expected, what came, and what to do; printed without a traceback."""
 
 
 class NotConvergedWarning(RuntimeWarning):

@@ -59,7 +59,8 @@ class Mask:
         seed = f", seed {self.rule['seed']}" if "seed" in self.rule else ""
         return (
             f"{self.count:,} of {self.num_parameters:,} parameters trainable: "
-            f"ratio {self.ratio:.3g}, density {self.density:.3g} in {len(self.shapes)} tensors{seed}"
+            f"ratio {self.ratio:.3g}, density {self.density:.3g} "
+            f"in {len(self.shapes)} tensors{seed}"
         )
 
     __str__ = summary

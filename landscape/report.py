@@ -15,13 +15,17 @@ Table = Sequence[Mapping[str, str]]
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #777; }
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 58rem; margin: 2.5rem auto; padding: 0 1.2rem; }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 58rem; margin: 2.5rem auto;
+  padding: 0 1.2rem; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
 img { width: 100%; background: #fff; border-radius: 4px; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .35rem .8rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .35rem .8rem; border-bottom: 1px solid var(--line);
+  white-space: nowrap; }
 th { font-weight: 600; } th:first-child, td:first-child { text-align: left; padding-left: 0; }
-pre { font-size: .82rem; overflow-x: auto; padding: .8rem; border: 1px solid var(--line); border-radius: 4px; }
+pre { font-size: .82rem; overflow-x: auto; padding: .8rem; border: 1px solid var(--line);
+  border-radius: 4px; }
 p.quiet { color: var(--quiet); font-size: .9rem; }
 """
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,7 @@ def open_folder(directory: str | Path, config: Mapping[str, Any]) -> Path:
     wanted = json.loads(json.dumps(dict(config)))
     if path.exists():
         present = read_json(path)
-        differing = sorted(
-            key for key in wanted | present if wanted.get(key) != present.get(key)
-        )
+        differing = sorted(key for key in wanted | present if wanted.get(key) != present.get(key))
         if differing:
             changes = ", ".join(
                 f"{key} {present.get(key)!r} there, {wanted.get(key)!r} asked for"
@@ -76,7 +74,7 @@ def provenance() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _processor(),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
-        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
@@ -136,7 +134,9 @@ def _commit() -> str | None:
     root = Path(__file__).resolve().parent.parent
     git = ["git", "-C", str(root)]
     try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
         state = subprocess.run(
             [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True
         )

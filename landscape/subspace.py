@@ -98,9 +98,9 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """
     if is_attached(model):
         return {
-            f"{name}.{leaf}" if name else leaf: module._parameters[_PREFIX + leaf]
+            f"{name}.{leaf}" if name else leaf: _theta(module, leaf)
             for name, module, leaf in _masked_sites(model)
-        }  # type: ignore[return-value]
+        }
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -142,7 +142,7 @@ def merge(model: nn.Module) -> nn.Module:
     _uninstall(model)
     if getattr(getattr(model, "config", None), "quantization_config", None) is None:
         return model
-    rebuilt: nn.Module = plain_model(model)  # type: ignore[arg-type]
+    rebuilt: nn.Module = plain_model(model)
     return rebuilt
 
 
@@ -160,8 +160,7 @@ def synchronise(model: nn.Module) -> None:
 @torch.no_grad()
 def _synchronise(module: nn.Module, leaf: str) -> None:
     weight, indices, origin = _tensors(module, leaf)
-    theta = module._parameters[_PREFIX + leaf]
-    assert theta is not None
+    theta = _theta(module, leaf)
     value = (origin.to(theta.dtype) + theta).to(weight.dtype)
     flat = weight.detach().view(-1)
     # Writing bumps the weight's version, which invalidates graphs of another point; so only
@@ -172,11 +171,12 @@ def _synchronise(module: nn.Module, leaf: str) -> None:
 
 def _linear_forward(module: nn.Module, x: Tensor) -> Tensor:
     _synchronise(module, "weight")
-    at, theta = _coordinates(module, "weight"), module._parameters["theta_weight"]
+    at, theta = _coordinates(module, "weight"), _theta(module, "weight")
     weight, transpose = module._parameters["weight"], isinstance(module, nn.Linear)
-    assert theta is not None and weight is not None
+    assert weight is not None
     flat = x.reshape(-1, x.shape[-1])
-    bias = _effective(module, "bias") if "bias" in module.__dict__["_masked"] else module.bias
+    masked_bias = "bias" in module.__dict__["_masked"]
+    bias = _effective(module, "bias") if masked_bias else module._parameters["bias"]
     if choose_kernel(at.count, at.shape, flat.shape[0], flat.dtype) == "dense":
         matrix = _Effective.apply(theta, weight, at.flat)
         out = flat @ (matrix.t() if transpose else matrix)
@@ -225,7 +225,7 @@ def _install(module: nn.Module, leaf: str) -> None:
     if plain and "weight" in masked and "forward" not in module.__dict__:
         for handle in module.__dict__.pop("_handles", []):
             handle.remove()
-        module.forward = _linear_forward.__get__(module)  # type: ignore[method-assign]
+        module.forward = _linear_forward.__get__(module)
     elif "_handles" not in module.__dict__ and not (plain and "weight" in masked):
         module.__dict__["_handles"] = [
             module.register_forward_pre_hook(_swap_in),
@@ -255,7 +255,8 @@ def _uninstall(model: nn.Module) -> nn.Module:
 def _coordinates(module: nn.Module, leaf: str) -> Coordinates:
     indices = module._buffers[f"{leaf}_indices"]
     weight = module._parameters[leaf]
-    assert indices is not None and weight is not None
+    assert indices is not None
+    assert weight is not None
     cached: Coordinates | None = module.__dict__.get("_coordinates")
     if cached is None or cached.flat is not indices:
         cached = Coordinates(indices, (weight.shape[0], weight.shape[1]))
@@ -263,15 +264,23 @@ def _coordinates(module: nn.Module, leaf: str) -> Coordinates:
     return cached
 
 
+def _theta(module: nn.Module, leaf: str) -> nn.Parameter:
+    theta = module._parameters[_PREFIX + leaf]
+    assert theta is not None
+    return theta
+
+
 def _tensors(module: nn.Module, leaf: str) -> tuple[Tensor, Tensor, Tensor]:
     weight = module._parameters[leaf]
     indices, origin = module._buffers[f"{leaf}_indices"], module._buffers[f"{leaf}_origin"]
-    assert weight is not None and indices is not None and origin is not None
+    assert weight is not None
+    assert indices is not None
+    assert origin is not None
     return weight, indices, origin
 
 
 def _masked_sites(model: nn.Module, tied: bool = False) -> list[tuple[str, nn.Module, str]]:
-    """List (module name, module, tensor leaf) of masked tensors; each tied tensor once unless asked."""
+    """List (module name, module, tensor leaf) of masked tensors; tied ones once unless asked."""
     sites, seen = [], set()
     for name, module in model.named_modules():
         for leaf in module.__dict__.get("_masked", {}):
@@ -300,7 +309,7 @@ def _owners(model: nn.Module, mask: Mask) -> dict[str, list[tuple[nn.Module, str
         if not weight.is_contiguous() or not weight.is_floating_point():
             raise UserError(
                 f"{name} must be a contiguous floating-point tensor to be masked, "
-                f"got {weight.dtype} with strides {weight.stride()}; load the model in full precision"
+                f"got {weight.dtype} with strides {weight.stride()}; load it in full precision"
             )
         owners[name] = [
             (module, leaf)

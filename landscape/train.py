@@ -201,7 +201,7 @@ def _step(
         total, count = task_loss(model, batch)
     loss = total / count
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), max_norm))
     value = float(loss.detach())
     if math.isfinite(value) and math.isfinite(norm):
@@ -309,7 +309,7 @@ def _restore(
     optimizer: torch.optim.Optimizer,
     best: dict[str, Tensor],
 ) -> _State:
-    with safe_open(path, framework="pt") as file:  # type: ignore[no-untyped-call]
+    with safe_open(path, framework="pt") as file:
         stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         state = _State(**json.loads(file.metadata()["state"]))
     with torch.no_grad():
@@ -324,7 +324,7 @@ def _restore(
 
 
 def _reload(folder: Path, parameters: dict[str, nn.Parameter]) -> Run:
-    with safe_open(folder / "theta.safetensors", framework="pt") as file:  # type: ignore[no-untyped-call]
+    with safe_open(folder / "theta.safetensors", framework="pt") as file:
         _copy(parameters, {name: file.get_tensor(name) for name in parameters})
     stored = read_json(folder / "result.json")
     return Run(read_json(folder / "config.json"), path=folder, **stored)

@@ -58,8 +58,6 @@ def dense_hessian(loss: Tensor, tensors: list[Tensor]) -> Tensor:
     rows = []
     for i in range(flat.numel()):
         row = torch.autograd.grad(flat[i], tensors, retain_graph=True, allow_unused=True)
-        parts = [
-            torch.zeros_like(t) if r is None else r for r, t in zip(row, tensors, strict=True)
-        ]
+        parts = [torch.zeros_like(t) if r is None else r for r, t in zip(row, tensors, strict=True)]
         rows.append(torch.cat([r.reshape(-1) for r in parts]))
     return torch.stack(rows)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 #: from left to right; a module imports only from its own layer's left
 FLOW = [
     {"errors"},
-    {"carriers", "hub", "runs", "gguf_cache"},
+    {"carriers", "hub", "runs"},
     {"tasks"},
     {"models"},
     {"masks"},

@@ -31,7 +31,11 @@ needs_reviews = pytest.mark.skipif(
 
 def review_file(path: Path, films: int = 40, per_film: int = 6) -> Path:
     rows = [
-        (("fresh", "rotten")[(film + i) % 2], f'Snippet {i} of film {film}, "so-so"', f"film {film}")
+        (
+            ("fresh", "rotten")[(film + i) % 2],
+            f'Snippet {i} of film {film}, "so-so"',
+            f"film {film}",
+        )
         for film in range(films)
         for i in range(per_film)
     ]
@@ -165,8 +169,8 @@ def test_more_training_and_dev_examples_than_rows_are_refused(tmp_path: Path) ->
 
 
 def test_more_reviews_than_there_are_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="left for train of the 240 in r.csv.bz2; ask for fewer"):
-        source = review_file(tmp_path / "r.csv.bz2")
+    source = review_file(tmp_path / "r.csv.bz2")
+    with pytest.raises(UserError, match=r"left for train of the 240 in r\.csv\.bz2; ask for fewer"):
         load_task("rotten_tomatoes", source=source, num_train=239, num_dev=1, num_test=1)
 
 
@@ -265,7 +269,7 @@ def test_no_hub_is_one_sentence_with_the_offline_alternatives(
     pytest.importorskip("datasets", reason="the optional package datasets is not installed")
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path))
     monkeypatch.setattr(glue, "ask_hub", lambda *_: HubAnswer(False, reason="the hub is away"))
-    with pytest.raises(UserError, match="the hub is away .*rotten_tomatoes.*source="):
+    with pytest.raises(UserError, match=r"the hub is away .*rotten_tomatoes.*source="):
         load_task("sst2")
 
 
@@ -308,5 +312,5 @@ def test_a_group_in_two_splits_is_refused() -> None:
 
 
 def test_a_label_without_a_candidate_is_refused() -> None:
-    with pytest.raises(UserError, match="label from 0 to 1 .* got 2"):
+    with pytest.raises(UserError, match=r"label from 0 to 1 .* got 2"):
         Example("a", ("b", "c"), 2)

@@ -78,9 +78,7 @@ def test_a_run_killed_and_resumed_equals_the_uninterrupted_one_bit_for_bit(
 
     attached(model)
     with pytest.raises(Killed):
-        ls.finetune(
-            model, tokenizer, task, directory=tmp_path / "cut", probes=[kill], **settings
-        )
+        ls.finetune(model, tokenizer, task, directory=tmp_path / "cut", probes=[kill], **settings)
     ls.detach(model)
     assert not (tmp_path / "cut" / "result.json").exists()
     attached(model)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from landscape.errors import UserError
-from theory.features import DISTRIBUTIONS, load_features
+from theory.features import DISTRIBUTIONS, Features, load_features
 from theory.problems import MaskedRegression, make_problem
 from theory.report import print_table, to_json
 from theory.suite import default_problems, summarise, verify_all
@@ -59,7 +59,7 @@ def problems_of(options: argparse.Namespace) -> tuple[MaskedRegression, ...]:
             raise UserError(
                 f"expected --x without {', '.join(clash)}: the file decides them; leave them out"
             )
-        features = load_features(options.x)
+        features: Features | str = load_features(options.x)
     elif options.features is not None or given:
         features = options.features or "uniform"
     else:

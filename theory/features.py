@@ -66,7 +66,7 @@ class Features:
         if self.stored:
             return self.columns()[indices]
         parts = [
-            block[_inside(indices, start, len(block)) - start] for start, block in self.blocks()
+            block[inside(indices, start, len(block)) - start] for start, block in self.blocks()
         ]
         return np.concatenate(parts)
 
@@ -75,7 +75,7 @@ class Features:
             yield start, self.read(start, min(start + BLOCK, self.d))
 
 
-def _inside(indices: Indices, start: int, length: int) -> Indices:
+def inside(indices: Indices, start: int, length: int) -> Indices:
     """Return the part of sorted indices that falls in [start, start + length)."""
     low, high = np.searchsorted(indices, (start, start + length))
     return indices[low:high]
@@ -182,7 +182,7 @@ def prescribed(spectrum: npt.ArrayLike, d: int, *, seed: int = 0) -> Features:
 
 
 def _rotation(rng: Generator, n: int) -> Array:
-    return np.linalg.qr(rng.standard_normal((n, n)))[0]
+    return np.asarray(np.linalg.qr(rng.standard_normal((n, n)))[0], dtype=np.float64)
 
 
 def _uniform(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:
@@ -194,7 +194,8 @@ def _gaussian(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array
 
 
 def _rademacher(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:
-    return 2.0 * rng.integers(0, 2, (stop - start, n)) - 1.0
+    draws = rng.standard_t(2.5, (stop - start, n))
+    return np.asarray(np.clip(draws, -30.0, 30.0), dtype=np.float64)
 
 
 def _student(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from theory.features import Array, Features, Indices, _inside
+from theory.features import Array, Features, Indices, inside
 
 SERIAL = 1 << 18  # BLAS runs products of at most this many multiplications on one thread
 RANK = 1e-12  # an eigenvalue below RANK times the largest one counts as zero
@@ -109,7 +109,7 @@ def masked_grams(features: Features, masks: Sequence[Indices]) -> Array:
         return grams
     for start, block in features.blocks():
         for gram, mask in zip(grams, masks, strict=True):
-            gram += gram_of(block.take(_inside(mask, start, len(block)) - start, axis=0))
+            gram += gram_of(block.take(inside(mask, start, len(block)) - start, axis=0))
     return grams
 
 

@@ -81,7 +81,9 @@ def grows(update: Array, observer: Array) -> bool:
     return log_scale + float(np.log(later)) > float(np.log(np.linalg.norm(observer)))
 
 
-def largest_stable_step(build: StepMap, low: float, high: float, *, tolerance: float = 1e-8) -> float:
+def largest_stable_step(
+    build: StepMap, low: float, high: float, *, tolerance: float = 1e-8
+) -> float:
     """Bisect the step size at which the iterates start to grow.
 
     Args:

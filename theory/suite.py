@@ -45,7 +45,9 @@ def default_problems(seed: int = 0, *, delta: float = 0.05) -> tuple[MaskedRegre
     The reference case is n = 32, d = 100,000, uniform [0, 1], p = 0.001.
     """
     reference = make_problem("uniform", n=32, d=100_000, p=1e-3, delta=delta, r=1.0, seed=seed)
-    small = (make_problem(name, n=8, d=4000, p=0.05, delta=delta, seed=seed) for name in DISTRIBUTIONS)
+    small = (
+        make_problem(name, n=8, d=4000, p=0.05, delta=delta, seed=seed) for name in DISTRIBUTIONS
+    )
     return (reference, *small)
 
 

@@ -1,4 +1,4 @@
-"""Curvature of a model's loss on its trainable numbers: operators, and algorithms on any operator."""
+"""Curvature of a loss on a model's trainable numbers: operators, and algorithms on any of them."""
 
 from landscape.curvature.eigen import EigenResult
 from landscape.curvature.health import Health, UnhealthyOperatorError, health_check

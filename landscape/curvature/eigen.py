@@ -101,7 +101,7 @@ def check_arguments(
     """Refuse what no eigensolver here can do.
 
     Raises:
-        UserError: k is not in 1..size, tol is not positive, or the budget is below `least` products.
+        UserError: k is not in 1..size, tol is not positive, or max_matvecs is below `least`.
     """
     if not 1 <= k <= operator.size:
         raise UserError(
@@ -159,7 +159,7 @@ def start_vector(
 
 
 def inner(rows: Tensor, v: Tensor) -> Tensor:
-    """Return the inner products of rows (m, size) with v, float64 on cpu, accumulated in float64."""
+    """Return the inner products of rows (m, size) with v, accumulated in float64, on cpu."""
     total = torch.zeros(rows.shape[0], dtype=torch.float64)
     for start in range(0, v.numel(), _CHUNK):
         part = slice(start, start + _CHUNK)

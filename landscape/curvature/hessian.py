@@ -263,8 +263,9 @@ def _explained(error: RuntimeError) -> Exception:
     """Turn torch's refusal of a second derivative into a sentence for the user."""
     text = str(error)
     if "is not implemented" in text or "double backward" in text or "checkpoint" in text.lower():
+        said = text.splitlines()[0]
         return UserError(
-            f"expected a loss that can be differentiated twice, torch said: {text.splitlines()[0]}; "
+            f"expected a loss that can be differentiated twice, torch said: {said}; "
             "use eager or sdpa attention, no torch.compile, and gradient checkpointing with "
             "use_reentrant=False"
         )

@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-
 _SHARE = 0.4
 """Share of the available memory that kept graphs may hold by default."""
 

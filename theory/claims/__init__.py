@@ -1,6 +1,33 @@
-"""All claims, one file a family."""
+"""All claims, one file a family, in the order of the reference."""
 
 from theory.claim import Claim
-from theory.claims import distance, dynamics, theorem51
+from theory.claims import distance, dynamics, id3, proof, spectral, theorem51
 
-ALL: tuple[Claim, ...] = (*theorem51.CLAIMS, *dynamics.CLAIMS, *distance.CLAIMS)
+_FOUND = {
+    claim.id: claim
+    for family in (theorem51, spectral, proof, dynamics, distance, id3)
+    for claim in family.CLAIMS
+}
+
+ORDER = (
+    "thm-5.1-printed",
+    "thm-5.1-corrected",
+    "thm-5.1-usefulness",
+    "bernstein",
+    "chernoff",
+    "lemma-a.1",
+    "net-lemma",
+    "trace-identity",
+    "eq-3",
+    "prop-5.2",
+    "prop-5.3",
+    "cor-distance",
+    "finite-time",
+    "momentum",
+    "adam",
+    "id3-thm-1",
+    "id3-thm-1-corrected",
+    "id3-updates",
+)
+
+ALL: tuple[Claim, ...] = tuple(_FOUND[name] for name in ORDER)

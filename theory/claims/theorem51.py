@@ -12,6 +12,7 @@ from theory.certificate import binomial_violation, certify
 from theory.claim import (
     Claim,
     Finding,
+    Verdict,
     clopper_pearson,
     judge_probability,
     ratio,
@@ -128,10 +129,12 @@ def _usefulness(bound: Callable[..., float], problem: MaskedRegression, seed: in
         math.isclose(bound(p, *sizes), allowed) for p in (1.0, 0.1, 1e-3, 1e-6) if allowed > 0
     )
     crossed = all(
-        bound(p, *sizes) > p * top for p in (problem.p, critical / 2, critical / 1e3) if p <= critical
+        bound(p, *sizes) > p * top
+        for p in (problem.p, critical / 2, critical / 1e3)
+        if p <= critical
     )
     worst = float(deviations(problem, 50, seed).max())
-    verdict = "holds" if constant and crossed else "violated"
+    verdict: Verdict = "holds" if constant and crossed else "violated"
     note = f"below p = {min(critical, 1):.3g} the bound exceeds p lambda_1 itself"
     if top == 0:
         verdict, note = "vacuous", "X = 0"

@@ -194,8 +194,8 @@ def _gaussian(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array
 
 
 def _rademacher(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:
-    draws = rng.standard_t(2.5, (stop - start, n))
-    return np.asarray(np.clip(draws, -30.0, 30.0), dtype=np.float64)
+    signs = rng.integers(0, 2, (stop - start, n)) * 2 - 1
+    return signs.astype(np.float64)
 
 
 def _student(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:

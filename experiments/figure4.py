@@ -68,7 +68,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "local": PACKAGED | {
         "ratios": (1e-2, 1e-3, 1e-4, 1e-5), "rate_times_ratio": (3e-6, 1e-5, 3e-5),
-        "max_rate": 1.0, "num_train": 512, "num_dev": 160, "num_test": 320,
+        "max_rate": 1.0, "num_train": 640, "num_dev": 200, "num_test": 400,
         "hessian_examples": 16, "tolerance": 2e-2, "max_products": 30,
     },
     "paper": {},

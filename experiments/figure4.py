@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -264,7 +265,8 @@ def table(rows: Sequence[Row]) -> list[dict[str, str]]:
 
         lines.append({
             "ratio": f"{ratio:g}", "trainable": f"{fmean(r['count'] for r in cell):,.0f}",
-            "rate": f"{cell[0]['rate']:g}", "accuracy before": column("zero_shot", ".3f"),
+            "rate": f"{cell[0]['rate']:g}", "seeds": str(len(cell)),
+            "accuracy before": column("zero_shot", ".3f"),
             "accuracy after": column("test_accuracy", ".3f"), "sharpness before": column("before"),
             "sharpness after": column("after"), "distance": column("distance"),
         })  # fmt: skip
@@ -284,7 +286,8 @@ def check(rows: Sequence[Row]) -> list[Finding]:
         means = [fmean(abs(r[key]) for r in final if r["ratio"] == ratio) for ratio in ratios]
         steps = [sign * (b - a) for a, b in pairwise(means)]
         exponent, error = slope([r["ratio"] for r in final], [abs(r[key]) for r in final])
-        fitted = f"exponent {exponent:.2f} ± {error:.2f} in the ratio (linear theory {law:g})"
+        spread = f" ± {error:.2f}" if math.isfinite(error) else ""
+        fitted = f"fitted exponent {exponent:.2f}{spread} in the ratio, linear theory {law:g}"
         findings.append(Finding(claim, bool(steps) and min(steps) > 0, fitted))
     gains = [row["test_accuracy"] - row["zero_shot"] for row in final]
     text = "every ratio is more accurate on test after training than before"

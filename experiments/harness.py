@@ -150,7 +150,8 @@ def stored_config(artefact: Artefact, folder: Path) -> Any:
     Raises:
         UserError: the folder holds no run of this artefact.
     """
-    stored = read_json(folder / "config.json")
+    path = folder / "config.json"
+    stored = read_json(path) if path.exists() else {}
     if stored.pop("artefact", None) != artefact.name:
         raise UserError(f"{folder} holds no run of {artefact.name}; run it first")
     return artefact.config(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})

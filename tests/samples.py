@@ -1,0 +1,42 @@
+"""Inputs on disk for the tests: data files in their official layout, a small model folder."""
+
+from __future__ import annotations
+
+import bz2
+import csv
+from pathlib import Path
+
+from landscape.models import tiny_model, tiny_tokenizer
+
+
+def review_file(path: Path, films: int = 40, per_film: int = 6) -> Path:
+    rows = [
+        (
+            ("fresh", "rotten")[(film + i) % 2],
+            f'Snippet {i} of film {film}, "so-so"',
+            f"film {film}",
+        )
+        for film in range(films)
+        for i in range(per_film)
+    ]
+    rows += [("plot", "A long plot,\nin two lines", "film 0"), ("fresh", "", "film 1")]
+    rows += [("fresh", rows[0][1], "film 39")]
+    with bz2.open(path, "wt", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([("category", "text", "movie_name"), *rows])
+    return path
+
+
+def glue_folder(folder: Path, train: int = 30, dev: int = 12) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, size in (("train", train), ("dev", dev)):
+        lines = [f'{name} "{i} is fine \t{i % 2}' for i in range(size)]
+        text = "\ufeffsentence\tlabel\n" + "\n".join(lines) + "\n"
+        (folder / f"{name}.tsv").write_text(text, encoding="utf-8")
+    return folder
+
+
+def model_folder(folder: Path, architecture: str = "opt") -> Path:
+    """Save a tiny random model and its tokenizer as a user would."""
+    tiny_model(architecture).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder

@@ -1,0 +1,197 @@
+"""Artefacts: rows that resume, figures from rows, checks that can fail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from samples import glue_folder, model_folder
+
+import landscape as ls
+from experiments import figure4
+from experiments.__main__ import ARTEFACTS, main
+from experiments.harness import Store, read_rows, stored_config
+
+
+@pytest.fixture(scope="module")
+def options(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("figure4")
+    return [
+        "--model", str(model_folder(folder / "opt")), "--task", "sst2",
+        "--source", str(glue_folder(folder / "SST-2")), "--ratios", "1e-2", "1e-3",
+        "--rate-times-ratio", "1e-5", "1e-4", "--epochs", "1", "--num-train", "16",
+        "--num-dev", "6", "--num-test", "8", "--hessian-examples", "4",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def finished(options, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("results") / "run"
+    run = ["run", "figure4", *options, "--seed", "0", "1", "--output", str(folder)]
+    assert main(run) == 0
+    return folder
+
+
+def measured(row: dict) -> dict:
+    return {k: v for k, v in row.items() if k not in ("seconds", "peak_memory", "provenance")}
+
+
+def test_every_expected_row_is_there_once_with_provenance(finished) -> None:
+    rows = read_rows(finished)
+    config = stored_config(ARTEFACTS["figure4"], finished)
+    keys = [row["key"] for row in rows]
+    assert len(keys) == len(set(keys)) == len(figure4.expected(config))
+    assert {key for key in figure4.expected(config) if "*" not in key} <= set(keys)
+    for row in rows:
+        assert row["seconds"] >= 0
+        assert row["peak_memory"] > 0
+        assert {"command", "commit", "versions", "device", "threads"} <= set(row["provenance"])
+
+
+def test_the_other_seeds_run_at_the_rate_that_is_best_on_dev_for_the_first(finished) -> None:
+    rows = [row for row in read_rows(finished) if row["kind"] == "train"]
+    for ratio in (1e-2, 1e-3):
+        tried = [row for row in rows if row["ratio"] == ratio and row["seed"] == 0]
+        assert len(tried) == 2
+        best = max(tried, key=lambda row: (row["dev_accuracy"], -row["dev_loss"]))
+        (other,) = [row for row in rows if row["ratio"] == ratio and row["seed"] == 1]
+        assert other["rate"] == best["rate"]
+
+
+def test_sharpness_rows_equal_a_dense_eigenvalue_at_the_stored_delta(finished, options) -> None:
+    config = stored_config(ARTEFACTS["figure4"], finished)
+    for row in read_rows(finished):
+        if row["kind"] != "sharpness" or (row["seed"], row["ratio"]) != (1, 1e-3):
+            continue
+        model, tokenizer = ls.load_model(config.model)
+        if row["when"] == "before":
+            ls.attach(model, ls.random_mask(model, ratio=row["ratio"], seed=1))
+        else:
+            key = f"train/ratio={row['ratio']:g}/rate={row['rate']:g}/seed=1"
+            delta = finished / "runs" / key.replace("/", "_") / "delta.safetensors"
+            ls.load_delta(model, delta)
+        task = ls.load_task(
+            "sst2", source=config.source, num_train=16, num_dev=6, num_test=8, seed=1
+        )
+        batches = ls.make_batches(task.train[:4], tokenizer, 4, loss=task.loss)
+        H = ls.HessianOperator(model, batches)
+        dense = torch.stack([H @ unit for unit in torch.eye(H.size)]).double()
+        values = torch.linalg.eigvalsh((dense + dense.T) / 2)
+        largest = float(values[values.abs().argmax()])
+        assert abs(row["sharpness"] - largest) <= 2e-2 * abs(largest), row["key"]
+
+
+def test_a_stopped_run_goes_on_where_it_was_and_ends_with_the_same_rows(
+    finished, options, tmp_path
+) -> None:
+    rows = (finished / "rows.jsonl").read_text().split("\n")
+    for name in ("config.json", "provenance.json"):
+        (tmp_path / name).write_text((finished / name).read_text())
+    # a kill in the middle of a line, after five rows
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows[:5]) + "\n" + rows[5][:40])
+    run = ["run", "figure4", *options, "--seed", "0", "1", "--output", str(tmp_path)]
+    # the trained deltas of the first rows are needed by their sharpness
+    for folder in (finished / "runs").iterdir():
+        (tmp_path / "runs" / folder.name).mkdir(parents=True)
+        for file in folder.iterdir():
+            (tmp_path / "runs" / folder.name / file.name).write_bytes(file.read_bytes())
+    assert main(run) == 0
+    again = {row["key"]: measured(row) for row in read_rows(tmp_path)}
+    assert again == {row["key"]: measured(row) for row in read_rows(finished)}
+
+
+def test_a_finished_run_computes_nothing_again(finished, options, capsys) -> None:
+    before = (finished / "rows.jsonl").read_bytes()
+    assert main(["run", "figure4", *options, "--seed", "0", "1", "--output", str(finished)]) == 0
+    assert (finished / "rows.jsonl").read_bytes() == before
+    assert "18 of 18 rows already there" in capsys.readouterr().out
+
+
+def test_another_configuration_in_the_same_folder_is_refused(finished, options, capsys) -> None:
+    run = ["run", "figure4", *options, "--seed", "0", "1", "--output", str(finished)]
+    assert main([*run, "--epochs", "3"]) == 2
+    assert "epochs 1 there, 3 asked for" in capsys.readouterr().err
+
+
+def test_render_writes_figure_table_and_page_and_prints_the_table(finished, capsys) -> None:
+    assert main(["render", "figure4", "--output", str(finished)]) == 0
+    printed = capsys.readouterr().out
+    table = (finished / "table.md").read_text()
+    assert table.split("\n\n")[0] in printed
+    assert (finished / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert "data:image/png;base64" in (finished / "index.html").read_text()
+
+
+def fabricated(exponent: float, distance_exponent: float, gain: float) -> list[dict]:
+    rows: list[dict] = [{"key": "z", "kind": "zero-shot", "seed": 0, "test_accuracy": 0.5}]
+    for ratio in (1e-4, 1e-3, 1e-2):
+        rows += [
+            {"key": f"t{ratio}", "kind": "train", "ratio": ratio, "rate": 1e-5 / ratio, "seed": 0,
+             "count": 10, "test_accuracy": 0.5 + gain, "distance": ratio**distance_exponent},
+            *({"key": f"s{ratio}{when}", "kind": "sharpness", "when": when, "ratio": ratio,
+               "seed": 0, "rate": None if when == "before" else 1e-5 / ratio,
+               "sharpness": ratio**exponent, "converged": True} for when in ("before", "after")),
+        ]  # fmt: skip
+    return rows
+
+
+def test_the_check_holds_on_rows_made_after_the_theory_and_fails_on_the_opposite() -> None:
+    assert all(finding.holds for finding in figure4.check(fabricated(1.0, -0.5, 0.3)))
+    reversed_rows = figure4.check(fabricated(-1.0, 0.5, -0.1))
+    assert [finding.holds for finding in reversed_rows] == [False, False, False, False, True]
+    evidence = figure4.check(fabricated(0.8, -0.4, 0.3))
+    assert "exponent 0.80" in evidence[0].evidence
+    assert "exponent -0.40" in evidence[2].evidence
+
+
+def test_check_exits_with_1_when_a_statement_does_not_hold(finished, tmp_path, capsys) -> None:
+    (tmp_path / "config.json").write_text((finished / "config.json").read_text())
+    for folder, expected in (("good", 0), ("bad", 1)):
+        place = tmp_path / folder
+        place.mkdir()
+        (place / "config.json").write_text((finished / "config.json").read_text())
+        rows = fabricated(1.0, -0.5, 0.3 if folder == "good" else -0.3)
+        (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        assert main(["check", "figure4", "--output", str(place)]) == expected
+    assert "DOES NOT HOLD" in capsys.readouterr().out
+
+
+def test_a_damaged_row_in_the_middle_is_refused_by_line(tmp_path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"key": "a"}\n{"key":\n{"key": "b"}\n')
+    with pytest.raises(ls.UserError, match="line 2 is damaged"):
+        read_rows(tmp_path)
+
+
+def test_a_row_is_on_disk_before_the_next_one_starts(tmp_path) -> None:
+    store = Store(tmp_path)
+    store.compute("a", lambda: {"value": 1})
+    with pytest.raises(RuntimeError, match="killed"):
+        store.compute("b", lambda: (_ for _ in ()).throw(RuntimeError("killed")))
+    assert [row["key"] for row in read_rows(tmp_path)] == ["a"]
+
+
+def test_mistakes_are_one_sentence(tmp_path, capsys) -> None:
+    assert main(["run", "figure4", "--preset", "huge", "--output", str(tmp_path / "x")]) == 2
+    assert "smoke, local, paper" in capsys.readouterr().err
+    assert main(["render", "figure4", "--output", str(tmp_path / "nowhere")]) == 2
+    assert "holds no run of figure4; run it first" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_list_names_every_artefact_with_its_presets(capsys) -> None:
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    for name, artefact in ARTEFACTS.items():
+        assert name in printed
+        assert {"smoke", "local"} <= set(artefact.presets)
+
+
+@pytest.mark.parametrize("preset", ["smoke", "local", "paper"])
+def test_every_preset_resolves_and_never_tries_a_rate_above_its_maximum(preset) -> None:
+    config = ARTEFACTS["figure4"].configure(preset, {})
+    for ratio in config.ratios:
+        tried = figure4.rates(config, ratio)
+        assert tried
+        assert max(tried) <= config.max_rate

@@ -1,0 +1,69 @@
+"""Run folders: whole files or none, one configuration a folder, provenance that can be traced."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import pytest
+
+from landscape.errors import UserError
+from landscape.runs import open_folder, provenance, read_json, write_json, write_whole
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path) -> None:
+    path = tmp_path / "result.json"
+    write_json(path, {"a": 1})
+
+    def half(temporary) -> None:
+        temporary.write_text('{"a":')
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        write_whole(path, half)
+    assert read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_a_folder_returns_to_its_configuration_and_refuses_another(tmp_path) -> None:
+    folder = open_folder(tmp_path / "run", {"lr": 0.1, "seed": 0})
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert open_folder(folder, {"seed": 0, "lr": 0.1}) == folder
+    with pytest.raises(UserError, match=r"another configuration \(lr 0\.1 there, 0\.2 asked for\)"):
+        open_folder(folder, {"lr": 0.2, "seed": 0})
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_a_file_or_a_stranger_folder_is_refused_and_kept(tmp_path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(UserError, match="expected a folder for the run, got the file"):
+        open_folder(tmp_path / "file", {})
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "thesis.tex").write_text("mine")
+    with pytest.raises(UserError, match="is not empty and holds no run"):
+        open_folder(tmp_path / "folder", {})
+    assert [p.name for p in (tmp_path / "folder").iterdir()] == ["thesis.tex"]
+
+
+def test_numbers_that_json_lacks_become_null(tmp_path) -> None:
+    write_json(tmp_path / "r.json", {"loss": math.nan, "path": [1.0, math.inf]})
+    text = (tmp_path / "r.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {"loss": None, "path": [1.0, None]}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "\xff"])
+def test_a_damaged_json_file_is_refused_by_name(tmp_path, content) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(content.encode("latin-1"))
+    with pytest.raises(UserError, match=r"expected a JSON object in .*config\.json"):
+        read_json(path)
+
+
+def test_provenance_answers_how_a_result_came_to_be() -> None:
+    found = provenance()
+    assert {"command", "commit", "versions", "device", "threads", "platform", "date"} <= set(found)
+    assert {"python", "torch", "transformers", "numpy"} <= set(found["versions"])
+    assert found["commit"] is None or re.fullmatch(r"[0-9a-f]{40}(\+changes)?", found["commit"])
+    assert found["threads"] >= 1
+    json.dumps(found)

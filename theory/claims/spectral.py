@@ -187,7 +187,7 @@ def _traces(
     trace_gap = abs(float(traces.mean()) - trace)
     square_gap = abs(float(squares.mean()) - square)
     jump = max(p, 1 - p)
-    rounding = 1e-12 * (float(np.trace(m.gram)) + 1)
+    rounding = 1e-12 * float(np.trace(m.gram))
     trace_room = bounds.scalar_bernstein(spread / count, jump * m.max_norm2 / count, CERTAINTY)
     jump4 = jump**2 * m.max_norm2**2 / count
     square_room = bounds.scalar_bernstein(spread4 / count, jump4, CERTAINTY)

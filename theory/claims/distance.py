@@ -79,13 +79,21 @@ def distance_floor(sigma: float, mean_rank: float, p: float, norm2: float) -> fl
     return sigma**2 * mean_rank**2 / (p * norm2)
 
 
-def _distances(grams: Array, signal: Array, sigma: float) -> tuple[Array, Array]:
-    """Return E ||w_hat||^2 over the noise and rank(XM), for every X M X^T (N, n, n)."""
+def distance_terms(grams: Array, signal: Array, sigma: float) -> tuple[Array, Array, Array]:
+    """Return sigma^2 sum 1/lambda_i, ||(XM)^+ X w*||^2 and rank(XM) of many masks, each (N,).
+
+    The sum of the first two is E ||w_hat||^2 over the noise.
+
+    Args:
+        grams: X M X^T of each mask, (N, n, n).
+        signal: X w*, (n,).
+        sigma: standard deviation of the noise.
+    """
     values, vectors = np.linalg.eigh(grams)
     kept = values > RANK * values.max(axis=1, keepdims=True).clip(min=1e-300)
     inverse = np.where(kept, 1 / np.where(kept, values, 1.0), 0.0)
     seen = np.einsum("tij,i->tj", vectors, signal)
-    return sigma**2 * inverse.sum(1) + (seen**2 * inverse).sum(1), kept.sum(1)
+    return sigma**2 * inverse.sum(1), (seen**2 * inverse).sum(1), kept.sum(1)
 
 
 def _corollary(predict: Callable[..., float], problem: MaskedRegression, seed: int) -> Finding:
@@ -98,11 +106,12 @@ def _corollary(predict: Callable[..., float], problem: MaskedRegression, seed: i
     p, sigma = problem.p, problem.sigma
     few = problem.features.take(np.arange(min(ENUMERATED, problem.d)))
     weights, grams = every_mask(few, p)
-    values, ranks = _distances(grams, problem.signal, sigma)
-    exact, size = float(weights @ values), float((few**2).sum())
+    noise, shift, ranks = distance_terms(grams, problem.signal, sigma)
+    exact, size = float(weights @ (noise + shift)), float((few**2).sum())
     exact_floor = predict(sigma, float(weights @ ranks), p, size) if size > 0 else 0.0
 
-    values, ranks = _distances(problem.grams(MASKS, seed), problem.signal, sigma)
+    noise, shift, ranks = distance_terms(problem.grams(MASKS, seed), problem.signal, sigma)
+    values = noise + shift
     floor = predict(sigma, float(ranks.mean()), p, float(np.trace(problem.moments.gram)))
     mean, error = float(values.mean()), float(values.std(ddof=1)) / MASKS**0.5
     holds = exact_floor <= exact * (1 + 1e-9) and floor <= mean + SIGMAS * error

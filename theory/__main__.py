@@ -54,7 +54,9 @@ def problems_of(options: argparse.Namespace) -> tuple[MaskedRegression, ...]:
         if getattr(options, name) is not None
     }
     if options.x is not None:
-        clash = [f"--{name}" for name in ("n", "d", "features") if getattr(options, name)]
+        clash = [
+            f"--{name}" for name in ("n", "d", "features") if getattr(options, name) is not None
+        ]
         if clash:
             raise UserError(
                 f"expected --x without {', '.join(clash)}: the file decides them; leave them out"

@@ -16,7 +16,7 @@ def theorem_51_printed(n: int, d: int, r: float, delta: float) -> float:
     2 sqrt(2 d n^3 r^4) + sqrt(2 log(1/delta) / (d n^2 r^4)).
 
     >>> round(theorem_51_printed(1, 33, 2.0, 1e-10), 3)  # less than 66 = d r^2 / 2
-    65.287
+    65.288
     """
     if r == 0:
         return math.inf

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,7 @@ Indices = npt.NDArray[np.int64]
 Draw = Callable[[Generator, int, int, int, int], Array]
 
 BLOCK = 1 << 15  # columns in a block
+LARGEST = 1e30  # entries up to this size have eighth powers, which bounds need, in float64
 STORED_BYTES = 1 << 28  # a matrix up to this size is kept; a larger one is read again in blocks
 
 
@@ -85,7 +87,7 @@ def from_array(x: npt.ArrayLike, name: str = "array") -> Features:
     """Take X (n, d) as given; a memory map stays on disk.
 
     Raises:
-        UserError: X is not two-dimensional, not real numbers, empty, or not finite.
+        UserError: X is not two-dimensional, not real numbers, empty, not finite, or huge.
     """
     array = np.asarray(x) if not isinstance(x, np.ndarray) else x
     if array.ndim != 2 or 0 in array.shape:
@@ -101,12 +103,13 @@ def from_array(x: npt.ArrayLike, name: str = "array") -> Features:
         return np.ascontiguousarray(array[:, start:stop].T, dtype=np.float64)
 
     for start in range(0, d, BLOCK):
-        finite = np.isfinite(array[:, start : start + BLOCK])
-        if not finite.all():
-            row, column = np.argwhere(~finite)[0]
+        wrong = ~(np.abs(array[:, start : start + BLOCK]) <= LARGEST)  # nan compares false
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
             raise UserError(
-                f"expected finite features, got {array[row, start + column]} in row {row}, "
-                f"column {start + column}; remove or impute it"
+                f"expected finite features of at most {LARGEST:g}, got "
+                f"{array[row, start + column]} in row {row}, column {start + column}; "
+                "remove or impute it, or rescale X"
             )
     return Features(name, n, d, read)
 
@@ -122,18 +125,22 @@ def load_features(path: str | Path) -> Features:
         raise UserError(f"expected a .npy or .npz file with X, but {path} is missing; check --x")
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        if isinstance(loaded, np.ndarray):
+            return from_array(loaded, path.name)
+        with loaded:
+            names = list(loaded.files)
+            key = "X" if "X" in names else names[0] if len(names) == 1 else None
+            array = None if key is None else loaded[key]
+    except UserError:
+        raise
+    except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise UserError(
             f"expected a .npy or .npz file, but {path} cannot be read ({error}); "
             "write it with numpy.save"
         ) from None
-    if isinstance(loaded, np.ndarray):
-        return from_array(loaded, path.name)
-    names = list(loaded.files)
-    key = "X" if "X" in names else names[0] if len(names) == 1 else None
-    if key is None:
+    if array is None:
         raise UserError(f"expected an array named X in {path}, got {names}; save it as X=...")
-    return from_array(loaded[key], path.name)
+    return from_array(array, path.name)
 
 
 def draw(name: str, n: int, d: int, *, seed: int = 0) -> Features:

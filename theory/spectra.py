@@ -11,6 +11,7 @@ from numpy.random import Generator
 from theory.features import Array, Features, Indices, inside
 
 SERIAL = 1 << 18  # BLAS runs products of at most this many multiplications on one thread
+ENUMERATED = 10  # columns of the sub-problem whose masks are all enumerated
 RANK = 1e-12  # an eigenvalue below RANK times the largest one counts as zero
 
 
@@ -111,6 +112,19 @@ def masked_grams(features: Features, masks: Sequence[Indices]) -> Array:
         for gram, mask in zip(grams, masks, strict=True):
             gram += gram_of(block.take(inside(mask, start, len(block)) - start, axis=0))
     return grams
+
+
+def every_mask(columns: Array, p: float) -> tuple[Array, Array]:
+    """Return the probability (2^k,) and Gram matrix (2^k, n, n) of all masks of k columns.
+
+    Args:
+        columns: a few columns as rows, (k, n); cost 2^k k n^2.
+    """
+    k = len(columns)
+    masks = (np.arange(2**k)[:, None] >> np.arange(k)) & 1
+    weights = np.prod(np.where(masks == 1, p, 1 - p), axis=1)
+    outer = np.einsum("ji,jl->jil", columns, columns)
+    return weights, np.tensordot(masks.astype(np.float64), outer, axes=1)
 
 
 def masked_eigenvalues(

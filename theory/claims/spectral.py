@@ -21,10 +21,9 @@ from theory.claim import (
 from theory.claims.theorem51 import certain
 from theory.features import Array
 from theory.problems import MaskedRegression
-from theory.spectra import Moments, descending
+from theory.spectra import ENUMERATED, Moments, descending, every_mask
 
 CERTAINTY = 1e-6  # chance that a true identity is called violated by its Monte Carlo check
-ENUMERATED = 10  # columns of the sub-problem whose masks are all enumerated
 
 
 def _norms(problem: MaskedRegression, count: int, seed: int) -> Array:
@@ -149,12 +148,8 @@ def expected_traces(p: float, sum_norm2: float, sum_norm4: float) -> tuple[float
 
 def enumerate_traces(columns: Array, p: float) -> tuple[float, float]:
     """Return both expectations by summing over all 2^k masks of a few columns (k, n)."""
-    k = len(columns)
-    masks = (np.arange(2**k)[:, None] >> np.arange(k)) & 1
-    weights = np.prod(np.where(masks == 1, p, 1 - p), axis=1)
-    outer = np.einsum("ji,jl->jil", columns, columns)
-    grams = np.einsum("tj,jil->til", masks.astype(np.float64), outer)
-    gaps = grams - p * outer.sum(axis=0)
+    weights, grams = every_mask(columns, p)
+    gaps = grams - p * columns.T @ columns
     trace = float(weights @ np.trace(grams, axis1=1, axis2=2))
     return trace, float(weights @ (gaps**2).sum(axis=(1, 2)))
 
@@ -192,7 +187,7 @@ def _traces(
     trace_gap = abs(float(traces.mean()) - trace)
     square_gap = abs(float(squares.mean()) - square)
     jump = max(p, 1 - p)
-    rounding = 1e-12 * (float(np.trace(m.gram)) + 1)
+    rounding = 1e-12 * float(np.trace(m.gram))
     trace_room = bounds.scalar_bernstein(spread / count, jump * m.max_norm2 / count, CERTAINTY)
     jump4 = jump**2 * m.max_norm2**2 / count
     square_room = bounds.scalar_bernstein(spread4 / count, jump4, CERTAINTY)

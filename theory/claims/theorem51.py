@@ -65,10 +65,12 @@ def _printed(bound: Bound, problem: MaskedRegression, seed: int) -> Finding:
     refuted = certificate.refutes or excess > 1 + 1e-9
     verdict, note = judge_probability(broken, count, problem.delta)
     if refuted:
-        verdict = "violated"
+        verdict, note = "violated", f"n=1, r={at:g}: the exact tail is {excess:.3g} delta"
+    if certificate.refutes:
         note = (
             f"n=1, X=(2,..,2), d=33, p=1/2: the deviation exceeds the bound {certificate.bound:.2f}"
-            f" with probability 2^-32 > delta = {certificate.delta:g}"
+            f" with probability {float(certificate.probability):.3g} > delta"
+            f" = {certificate.delta:g}"
         )
     return Finding(
         verdict,

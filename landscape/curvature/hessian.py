@@ -255,21 +255,41 @@ class HessianOperator(LinearOperator):
 
 
 def _curved(pieces: Sequence[Tensor | None]) -> _Graph:
-    """Keep the pieces of a gradient that can be differentiated again."""
-    return {n: piece for n, piece in enumerate(pieces) if piece is not None and piece.requires_grad}
+    """Keep the pieces of a gradient that can be differentiated again.
+
+    Raises:
+        UserError: a function with one derivative only took part. Torch cuts the graph there and
+            would answer as if that part of the gradient were constant.
+    """
+    graph = {
+        n: piece for n, piece in enumerate(pieces) if piece is not None and piece.requires_grad
+    }
+    waiting, seen = [piece.grad_fn for piece in graph.values()], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name() == "torch::autograd::Error":
+            raise _once("a function of this loss is marked once_differentiable")
+        waiting += [following for following, _ in node.next_functions]
+    return graph
 
 
 def _explained(error: RuntimeError) -> Exception:
     """Turn torch's refusal of a second derivative into a sentence for the user."""
     text = str(error)
     if "is not implemented" in text or "double backward" in text or "checkpoint" in text.lower():
-        said = text.splitlines()[0]
-        return UserError(
-            f"expected a loss that can be differentiated twice, torch said: {said}; "
-            "use eager or sdpa attention, no torch.compile, and gradient checkpointing with "
-            "use_reentrant=False"
-        )
+        return _once(text.splitlines()[0])
     return error
+
+
+def _once(said: str) -> UserError:
+    return UserError(
+        f"expected a loss that can be differentiated twice, got one that cannot: {said}; "
+        "use eager or sdpa attention, no torch.compile, and gradient checkpointing with "
+        "use_reentrant=False"
+    )
 
 
 def _trainable(model: nn.Module) -> list[Tensor]:

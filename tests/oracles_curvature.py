@@ -114,3 +114,16 @@ def softmax_hessian(x: Tensor, weight: Tensor) -> Tensor:
     return sum(
         torch.kron(s, row[:, None] * row[None, :]) for s, row in zip(spread, x, strict=True)
     ) / len(x)
+
+
+def net() -> nn.Module:
+    """A smooth regression network with 37 numbers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1)).double()
+
+
+def squares(model, batch) -> tuple[Tensor, int]:
+    """Half the squared errors of a regression, summed, and their number."""
+    x, y = batch
+    return 0.5 * (model(x)[:, 0] - y).square().sum(), len(x)

@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from oracles_curvature import (
     dense,
     functional_hessian,
+    net,
     principal_rows,
     regression_data,
     small_model,
     softmax_hessian,
+    squares,
     with_spectrum,
 )
 from torch import Tensor, nn
@@ -184,16 +186,6 @@ def test_keeping_graphs_changes_no_product(keep) -> None:
     kept = H.description["graphs_kept"]
     assert {True: kept == 3, False: kept == 0, "auto": kept == 1}[keep]
     torch.testing.assert_close(dense(H), dense(reference), rtol=1e-11, atol=1e-13)
-
-
-def net() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1)).double()
-
-
-def squares(model, batch) -> tuple[Tensor, int]:
-    x, y = batch
-    return 0.5 * (model(x)[:, 0] - y).square().sum(), len(x)
 
 
 def test_products_follow_the_weights_when_they_change_between_two_products() -> None:

@@ -277,10 +277,15 @@ def _curved(pieces: Sequence[Tensor | None]) -> _Graph:
 
 
 def _explained(error: RuntimeError) -> Exception:
-    """Turn torch's refusal of a second derivative into a sentence for the user."""
+    """Turn torch's refusal to differentiate again into a sentence for the user."""
     text = str(error)
     if "is not implemented" in text or "double backward" in text or "checkpoint" in text.lower():
         return _once(text.splitlines()[0])
+    if "modified by an inplace operation" in text:
+        return UserError(
+            "expected batches that stay as they were, got one written in place since; "
+            "build a new operator"
+        )
     return error
 
 

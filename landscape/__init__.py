@@ -3,6 +3,8 @@
 from landscape.adapters import load_delta, save_delta
 from landscape.curvature import (
     EigenResult,
+    FisherOperator,
+    GGNOperator,
     HessianOperator,
     health_check,
     lanczos,
@@ -13,7 +15,7 @@ from landscape.errors import NotConvergedWarning, UserError
 from landscape.evaluate import evaluate
 from landscape.masks import Mask, random_mask
 from landscape.models import load_model, tiny_model, tiny_tokenizer
-from landscape.scoring import task_loss
+from landscape.scoring import task_loss, task_split
 from landscape.subspace import attach, detach, merge, trainable
 from landscape.tasks import Example, Task, load_task
 from landscape.train import Run, finetune
@@ -22,6 +24,8 @@ __all__ = [
     "Distance",
     "EigenResult",
     "Example",
+    "FisherOperator",
+    "GGNOperator",
     "HessianOperator",
     "Mask",
     "NotConvergedWarning",
@@ -43,6 +47,7 @@ __all__ = [
     "random_mask",
     "save_delta",
     "task_loss",
+    "task_split",
     "tiny_model",
     "tiny_tokenizer",
     "trainable",

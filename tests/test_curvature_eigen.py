@@ -270,7 +270,7 @@ class Counting(LinearOperator):
         bad = float("nan") if self.num_matvecs == self.fails_at else 1.0
         return v * torch.arange(5.0, dtype=torch.float64) * bad
 
-    _apply_afresh = _apply
+    _apply_rows = _apply_afresh = _apply
 
 
 @pytest.mark.parametrize("method", [ls.lanczos, ls.power_iteration])

@@ -83,8 +83,10 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         """Return a batch's loss, gradient and, if `curved`, the graph for products."""
 
     @abstractmethod
-    def _multiply(self, graph: Graph, pieces: list[Tensor], *, retain: bool) -> Pieces:
-        """Return A_b v; `retain` tells whether the graph will be used again."""
+    def _multiply(
+        self, graph: Graph, pieces: list[Tensor], *, retain: bool, batched: bool
+    ) -> Pieces:
+        """Return A_b v; `retain`: the graph will be used again; `batched`: pieces are (b, ...)."""
 
     @property
     @final
@@ -146,13 +148,22 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         return self._product(v, self._graphs)
 
     @final
+    def _apply_rows(self, rows: Tensor) -> Tensor:
+        self._refresh()
+        try:
+            return self._product(rows, self._graphs)
+        except RuntimeError:  # a function of this loss has no rule for several vectors at once
+            return torch.stack([self._product(row, self._graphs) for row in rows])
+
+    @final
     def _apply_afresh(self, v: Tensor) -> Tensor:
         return self._product(v, {})
 
     def _product(self, v: Tensor, graphs: dict[int, Graph]) -> Tensor:
+        """Return A v for v of shape (size,), or for each row of (b, size)."""
         pieces = [
-            piece.view_as(p).to(dtype=p.dtype, device=p.device)
-            for piece, p in zip(v.split(self._sizes), self.parameters, strict=True)
+            piece.reshape(*v.shape[:-1], *p.shape).to(dtype=p.dtype, device=p.device)
+            for piece, p in zip(v.split(self._sizes, dim=-1), self.parameters, strict=True)
         ]
         total, terms = torch.zeros_like(v), 0.0
         with twice_differentiable(self._model):
@@ -164,7 +175,8 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
                     graph, count = linearised.graph, linearised.count
                     assert graph is not None
                 terms += count
-                self._add_flat(total, self._multiply(graph, pieces, retain=retain))
+                product = self._multiply(graph, pieces, retain=retain, batched=v.ndim == 2)
+                self._add_flat(total, product)
         return total.div_(terms)
 
     def _build(self) -> None:
@@ -200,9 +212,9 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         self._point = Point(self._model, self.parameters)
 
     def _add_flat(self, total: Tensor, pieces: Pieces) -> None:
-        for part, piece in zip(total.split(self._sizes), pieces, strict=True):
+        for part, piece in zip(total.split(self._sizes, dim=-1), pieces, strict=True):
             if piece is not None:
-                part.add_(piece.detach().reshape(-1).to(dtype=self.dtype, device=self.device))
+                part.add_(piece.detach().reshape(part.shape).to(self.device, self.dtype))
 
     def _refresh(self) -> None:
         if self._point is None or self._point.has_moved(self._model, self.parameters):

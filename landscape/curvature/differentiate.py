@@ -37,8 +37,11 @@ def derivative(
     given: Sequence[Tensor] | None = None,
     create_graph: bool = False,
     retain: bool | None = None,
+    batched: bool = False,
 ) -> list[Tensor | None]:
     """Return the derivative of sum_i <given_i, outputs_i> by each input, None where it is zero.
+
+    With `batched`, every given_i and every derivative has one more dimension in front.
 
     Raises:
         UserError: torch cannot differentiate this once more.
@@ -54,6 +57,7 @@ def derivative(
                 create_graph=create_graph,
                 retain_graph=retain,
                 allow_unused=True,
+                is_grads_batched=batched,
             )
         )
     except RuntimeError as error:

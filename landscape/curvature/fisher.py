@@ -72,5 +72,8 @@ class FisherOperator(BatchedOperator[Jacobian]):
         graph = jacobian(terms, self.parameters) if curved else None
         return Linearised(float(value.detach()), float(count), pieces, graph)
 
-    def _multiply(self, graph: Jacobian, pieces: list[Tensor], *, retain: bool) -> Pieces:
-        return graph.backward(graph.forward(pieces), retain=retain)
+    def _multiply(
+        self, graph: Jacobian, pieces: list[Tensor], *, retain: bool, batched: bool
+    ) -> Pieces:
+        w = graph.forward(pieces, batched=batched)
+        return graph.backward(w, retain=retain, batched=batched)

@@ -79,16 +79,20 @@ class GGNOperator(BatchedOperator[_Graph]):
         graph = (jacobian(outputs, self.parameters), loss) if curved else None
         return Linearised(float(value.detach()), float(count), pieces, graph)
 
-    def _multiply(self, graph: _Graph, pieces: list[Tensor], *, retain: bool) -> Pieces:
+    def _multiply(
+        self, graph: _Graph, pieces: list[Tensor], *, retain: bool, batched: bool
+    ) -> Pieces:
         J, loss = graph
-        return J.backward(_curved(loss, J.outputs.detach(), J.forward(pieces)), retain=retain)
+        w = J.forward(pieces, batched=batched)
+        curved = _curved(loss, J.outputs.detach(), w, batched)
+        return J.backward(curved, retain=retain, batched=batched)
 
 
-def _curved(loss: Terms, outputs: Tensor, w: Tensor) -> Tensor:
+def _curved(loss: Terms, outputs: Tensor, w: Tensor, batched: bool) -> Tensor:
     """Return H_z w, the curvature of the loss in the outputs."""
     z = outputs.clone().requires_grad_()
     (slope,) = derivative([loss(z)[0].sum()], [z], create_graph=True)
     if slope is None or not slope.requires_grad:
         return torch.zeros_like(w)
-    (product,) = derivative([slope], [z], given=[w])
+    (product,) = derivative([slope], [z], given=[w], batched=batched)
     return torch.zeros_like(w) if product is None else product

@@ -94,9 +94,13 @@ class HessianOperator(BatchedOperator[_Graph]):
             refuse_cut_graph(list(graph.values()))
         return Linearised(float(value.detach()), float(count), pieces, graph)
 
-    def _multiply(self, graph: _Graph, pieces: list[Tensor], *, retain: bool) -> Pieces:
+    def _multiply(
+        self, graph: _Graph, pieces: list[Tensor], *, retain: bool, batched: bool
+    ) -> Pieces:
         given = [pieces[number] for number in graph]
-        return derivative(list(graph.values()), self.parameters, given=given, retain=retain)
+        return derivative(
+            list(graph.values()), self.parameters, given=given, retain=retain, batched=batched
+        )
 
 
 def _task_loss() -> Loss:

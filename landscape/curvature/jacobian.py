@@ -36,19 +36,25 @@ class Jacobian:
     pulled: dict[int, Tensor]
     """g(u) = J'u by parameter number, with its graph."""
 
-    def forward(self, pieces: Sequence[Tensor]) -> Tensor:
-        """Return J v, in the shape of the outputs."""
+    def forward(self, pieces: Sequence[Tensor], *, batched: bool) -> Tensor:
+        """Return J v, in the shape of the outputs; one more dimension in front if batched."""
         (product,) = derivative(
             list(self.pulled.values()),
             [self.probe],
             given=[pieces[number] for number in self.pulled],
             retain=True,
+            batched=batched,
         )
-        return torch.zeros_like(self.outputs) if product is None else product
+        if product is None:
+            shape = (len(pieces[0]),) * batched + self.outputs.shape
+            return self.outputs.new_zeros(shape)
+        return product
 
-    def backward(self, w: Tensor, *, retain: bool) -> Pieces:
+    def backward(self, w: Tensor, *, retain: bool, batched: bool) -> Pieces:
         """Return J'w, one piece a parameter."""
-        return derivative([self.outputs], self.parameters, given=[w], retain=retain)
+        return derivative(
+            [self.outputs], self.parameters, given=[w], retain=retain, batched=batched
+        )
 
 
 def jacobian(outputs: Tensor, parameters: Sequence[Tensor]) -> Jacobian:

@@ -15,7 +15,9 @@ from landscape.curvature import (
     module_blocks,
     power_iteration,
     preconditioned,
+    spectral_density,
     stability_threshold,
+    trace,
 )
 from landscape.distance import Distance, distance
 from landscape.errors import NotConvergedWarning, UserError
@@ -59,10 +61,12 @@ __all__ = [
     "preconditioned",
     "random_mask",
     "save_delta",
+    "spectral_density",
     "stability_threshold",
     "task_loss",
     "task_split",
     "tiny_model",
     "tiny_tokenizer",
+    "trace",
     "trainable",
 ]

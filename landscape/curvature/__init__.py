@@ -1,5 +1,6 @@
 """Curvature of a loss on a model's trainable numbers: operators, and algorithms on any of them."""
 
+from landscape.curvature.density import SpectralDensity, spectral_density
 from landscape.curvature.eigen import EigenResult
 from landscape.curvature.exact import exact_matrix, exact_spectrum
 from landscape.curvature.fisher import FisherOperator
@@ -15,6 +16,7 @@ from landscape.curvature.precondition import (
     stability_threshold,
 )
 from landscape.curvature.restrict import RestrictedOperator, module_blocks
+from landscape.curvature.trace import Trace, trace
 
 __all__ = [
     "EigenResult",
@@ -26,6 +28,8 @@ __all__ = [
     "MatrixOperator",
     "PreconditionedOperator",
     "RestrictedOperator",
+    "SpectralDensity",
+    "Trace",
     "UnhealthyOperatorError",
     "exact_matrix",
     "exact_spectrum",
@@ -34,5 +38,7 @@ __all__ = [
     "module_blocks",
     "power_iteration",
     "preconditioned",
+    "spectral_density",
     "stability_threshold",
+    "trace",
 ]

@@ -27,6 +27,7 @@ from landscape.models import load_model, tiny_model, tiny_tokenizer
 from landscape.scoring import task_loss, task_split
 from landscape.subspace import attach, detach, merge, trainable
 from landscape.tasks import Example, Task, load_task
+from landscape.tracking import SharpnessProbe
 from landscape.train import Run, finetune
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "MatrixOperator",
     "NotConvergedWarning",
     "Run",
+    "SharpnessProbe",
     "Task",
     "UserError",
     "attach",

@@ -4,35 +4,54 @@ from landscape.adapters import load_delta, save_delta
 from landscape.batches import make_batches
 from landscape.curvature import (
     EigenResult,
+    FisherOperator,
+    GGNOperator,
     HessianOperator,
+    LinearOperator,
+    MatrixOperator,
+    exact_matrix,
+    exact_spectrum,
     health_check,
     lanczos,
+    module_blocks,
     power_iteration,
+    preconditioned,
+    spectral_density,
+    stability_threshold,
+    trace,
 )
 from landscape.distance import Distance, distance
 from landscape.errors import NotConvergedWarning, UserError
 from landscape.evaluate import evaluate
 from landscape.masks import Mask, random_mask
 from landscape.models import load_model, tiny_model, tiny_tokenizer
-from landscape.scoring import task_loss
+from landscape.scoring import task_loss, task_split
 from landscape.subspace import attach, detach, merge, trainable
 from landscape.tasks import Example, Task, load_task
+from landscape.tracking import SharpnessProbe
 from landscape.train import Run, finetune
 
 __all__ = [
     "Distance",
     "EigenResult",
     "Example",
+    "FisherOperator",
+    "GGNOperator",
     "HessianOperator",
+    "LinearOperator",
     "Mask",
+    "MatrixOperator",
     "NotConvergedWarning",
     "Run",
+    "SharpnessProbe",
     "Task",
     "UserError",
     "attach",
     "detach",
     "distance",
     "evaluate",
+    "exact_matrix",
+    "exact_spectrum",
     "finetune",
     "health_check",
     "lanczos",
@@ -41,11 +60,17 @@ __all__ = [
     "load_task",
     "make_batches",
     "merge",
+    "module_blocks",
     "power_iteration",
+    "preconditioned",
     "random_mask",
     "save_delta",
+    "spectral_density",
+    "stability_threshold",
     "task_loss",
+    "task_split",
     "tiny_model",
     "tiny_tokenizer",
+    "trace",
     "trainable",
 ]

@@ -5,6 +5,7 @@ Everything here is differentiable twice.
 """
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -88,11 +89,47 @@ def task_loss(model: Any, batch: Batch) -> tuple[Tensor, int]:
     return -totals.sum(), int(counts.sum())
 
 
-def _cross_entropy(scores: Tensor, absent: Tensor, labels: Tensor) -> Tensor:
-    """Return the summed cross-entropy over the candidates (b, c) that are there."""
+def task_split(model: Any, batch: Batch) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, int]]]:
+    """Cut ``task_loss`` at the model's outputs, where what follows is convex in them.
+
+    Args:
+        model: causal language model.
+        batch: from ``collate``.
+
+    Returns:
+        The outputs z, and a function z -> (loss terms, their number) whose terms sum to the loss
+        of ``task_loss``. Classification: z holds the candidates' scores (b, c), a term an example.
+        Language modelling: z holds the logits (rows, L, vocabulary), a term a token, absent
+        tokens being zero.
+    """
+    batch = _on_device(batch, model)
+    labels = batch["labels"]
+    if "candidate_ids" in batch or "rows" in batch:
+        if "candidate_ids" in batch:
+            absent = ~batch["candidate_mask"]
+            scores = _wide(_logits(model, batch, 1)[:, -1].gather(1, batch["candidate_ids"]))
+        else:
+            absent, scores = batch["rows"] < 0, candidate_scores(model, batch)
+        return scores.masked_fill(absent, 0.0), lambda z: (
+            _cross_entropy(z, absent, labels, reduction="none"),
+            len(labels),
+        )
+    targets, mask = batch["targets"], batch["target_mask"]
+
+    def log_losses(z: Tensor) -> tuple[Tensor, int]:
+        chosen = z.log_softmax(-1).gather(2, targets.unsqueeze(2)).squeeze(2)
+        return -chosen.masked_fill(~mask, 0.0), int(mask.sum())
+
+    return _wide(_logits(model, batch, targets.shape[1])), log_losses
+
+
+def _cross_entropy(
+    scores: Tensor, absent: Tensor, labels: Tensor, reduction: str = "sum"
+) -> Tensor:
+    """Return the cross-entropy over the candidates (b, c) that are there, summed by default."""
     # Not -inf: the second derivative of log_softmax multiplies it by zero.
     far = torch.finfo(scores.dtype).min / 2
-    return F.cross_entropy(scores.masked_fill(absent, far), labels, reduction="sum")
+    return F.cross_entropy(scores.masked_fill(absent, far), labels, reduction=reduction)
 
 
 def _row_log_probs(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -111,7 +111,8 @@ def finetune(
         test: whether to evaluate the chosen checkpoint on test.
         directory: the run's folder; None keeps everything in memory.
         checkpoint_every: steps between checkpoints in the folder.
-        probes: called after every step as ``probe(model, record)``; must not change the model.
+        probes: called after every step as ``probe(model, record)``; must not change the model,
+            may add numbers to the record. A method ``start(optimizer)``, if any, is called first.
         progress: show a progress bar.
 
     Returns:
@@ -141,6 +142,9 @@ def finetune(
     state = _State()
     if folder is not None and (folder / "checkpoint.safetensors").exists():
         state = _restore(folder / "checkpoint.safetensors", parameters, optimizer, best)
+    for probe in probes:
+        if hasattr(probe, "start"):
+            probe.start(optimizer)
     encoded = encode(task.train, tokenizer, max_length=length_limit(model))
     per_epoch = -(-len(encoded) // batch_size)
     evaluate_at = {

@@ -20,7 +20,7 @@ FLOW = [
     {"batches"},
     {"scoring"},
     {"evaluate", "distance", "adapters", "curvature"},
-    {"train"},
+    {"train", "tracking"},
     {"report"},
     {"bench"},
     {"cli"},

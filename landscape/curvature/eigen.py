@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
@@ -96,13 +96,16 @@ def allowed_residual(values: Tensor, tol: float, norm: float, dtype: torch.dtype
 
 
 def check_arguments(
-    operator: LinearOperator, k: int, tol: float, max_matvecs: int, least: int
+    operator: LinearOperator, k: int, which: Which, tol: float, max_matvecs: int, least: int
 ) -> None:
     """Refuse what no eigensolver here can do.
 
     Raises:
-        UserError: k is not in 1..size, tol is not positive, or max_matvecs is below `least`.
+        UserError: k is not in 1..size, `which` is not known, tol is not positive, or max_matvecs
+            is below `least`.
     """
+    if which not in get_args(Which):
+        raise UserError(f"expected which to be LA, SA or LM, got {which!r}")
     if not 1 <= k <= operator.size:
         raise UserError(
             f"expected k between 1 and the operator's size {operator.size}, got {k}; "

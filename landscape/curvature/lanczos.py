@@ -86,7 +86,7 @@ def lanczos(
     >>> lanczos(A, which="LA", tol=1e-8).eigenvalues.round(decimals=6).tolist()
     [99.0]
     """
-    check_arguments(operator, k, tol, max_matvecs, least=2 * k)
+    check_arguments(operator, k, which, tol, max_matvecs, least=2 * k)
     generator = torch.Generator().manual_seed(seed)
     krylov = _Krylov(operator, which, _capacity(operator, k, max_matvecs, max_basis))
     krylov.following = start_vector(operator, v0, tol, generator)

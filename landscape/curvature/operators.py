@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class LinearOperator(ABC):
     """A square matrix A of shape (size, size), known by its products A v only.
 
-    A subclass says `size`, `dtype`, `device`, how to multiply (`_apply`) and how to multiply
-    without anything that it remembers (`_apply_afresh`). Algorithms take any operator.
+    A subclass says `size`, `dtype`, `device`, how to multiply one vector (`_apply`), several at
+    once (`_apply_rows`), and one without anything that it remembers (`_apply_afresh`).
+    Algorithms take any operator.
     """
 
     num_matvecs: int = 0
@@ -52,6 +53,10 @@ class LinearOperator(ABC):
     @abstractmethod
     def _apply_afresh(self, v: Tensor) -> Tensor:
         """Return A v from first principles, using nothing kept from earlier products."""
+
+    @abstractmethod
+    def _apply_rows(self, rows: Tensor) -> Tensor:
+        """Return A v for each row v of (b, size), as rows."""
 
     @final
     def matvec(self, v: Tensor | NDArray[Any]) -> Tensor:
@@ -94,7 +99,11 @@ class LinearOperator(ABC):
             )
         if columns.shape[1] == 0:
             return torch.zeros(self.size, 0, dtype=self.dtype, device=self.device)
-        return torch.stack([self.matvec(column) for column in columns.unbind(1)], dim=1)
+        if columns.shape[1] == 1:
+            return self.matvec(columns[:, 0])[:, None]
+        self.num_matvecs += columns.shape[1]
+        rows = columns.detach().t().to(device=self.device, dtype=self.dtype)
+        return self._apply_rows(rows.contiguous()).t()
 
     @final
     def __matmul__(self, v: Tensor | NDArray[Any]) -> Tensor:
@@ -174,6 +183,9 @@ class MatrixOperator(LinearOperator):
 
     def _apply(self, v: Tensor) -> Tensor:
         return self._matrix @ v
+
+    def _apply_rows(self, rows: Tensor) -> Tensor:
+        return rows @ self._matrix.t()
 
     def _apply_afresh(self, v: Tensor) -> Tensor:
         return (self._matrix * v).sum(dim=1)

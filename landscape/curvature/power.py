@@ -57,7 +57,7 @@ def power_iteration(
     >>> round(float(result.eigenvalues[0]), 6)
     3.0
     """
-    check_arguments(operator, 1, tol, max_matvecs, least=1)
+    check_arguments(operator, 1, "LM", tol, max_matvecs, least=1)
     generator = torch.Generator().manual_seed(seed)
     v = start_vector(operator, v0, tol, generator)
     norm = 0.0

@@ -1,0 +1,169 @@
+"""The spectral density of a symmetric operator, by stochastic Lanczos quadrature."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from landscape.curvature.eigen import checked_product, inner, random_unit
+from landscape.curvature.operators import LinearOperator
+from landscape.errors import UserError
+
+
+@dataclass(frozen=True, repr=False)
+class SpectralDensity:
+    """Hold a quadrature of the spectrum for each of several random vectors.
+
+    For a random unit vector v_l the measure mu_l = sum_i (v_l'y_i)^2 delta(lambda_i) has the
+    density of the eigenvalues as its expectation. Its Gauss quadrature, nodes theta_lj and
+    weights tau_lj that sum to 1, agrees with it on polynomials up to degree 2 steps - 1.
+    """
+
+    nodes: Tensor
+    """Ritz values, shape (vectors, steps), float64, on cpu."""
+    weights: Tensor
+    """Their weights, shape (vectors, steps), each row summing to 1; 0 where a run ended early."""
+    size: int
+    """Rows of the operator."""
+    num_matvecs: int
+    """Products spent."""
+
+    def mean(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Average a function of the eigenvalues over the spectrum, (1/n) sum_i f(lambda_i).
+
+        Args:
+            values: f at the nodes, shape (..., vectors, steps).
+
+        Returns:
+            The estimate and its standard error over the vectors, each of shape (...); the error
+            of the quadrature itself is not in it. Infinite with a single vector.
+        """
+        samples = (self.weights * values).sum(-1)
+        count = samples.shape[-1]
+        if count == 1:
+            return samples[..., 0], torch.full_like(samples[..., 0], torch.inf)
+        return samples.mean(-1), samples.std(-1) / count**0.5
+
+    def moment(self, power: int) -> tuple[float, float]:
+        """Return (1/n) tr A^power with its standard error; power at least 0."""
+        value, error = self.mean(self.nodes**power)
+        return float(value), float(error)
+
+    def cumulative(self, grid: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the share of eigenvalues at or below each grid point, with standard errors."""
+        points = grid.double().cpu()[:, None, None]
+        return self.mean((self.nodes <= points).double())
+
+    def density(self, grid: Tensor, width: float) -> tuple[Tensor, Tensor]:
+        """Return the density smoothed by a Gaussian, sum_i N(t; lambda_i, width^2) / n.
+
+        Args:
+            grid: points t, shape (m,).
+            width: standard deviation of the Gaussian, in units of the eigenvalues, positive.
+
+        Returns:
+            The density and its standard error, shapes (m,), float64.
+
+        Raises:
+            UserError: width is not positive.
+        """
+        if not width > 0:
+            raise UserError(f"expected a positive width of the smoothing, got {width}")
+        distance = (grid.double().cpu()[:, None, None] - self.nodes) / width
+        return self.mean((-0.5 * distance**2).exp() / (width * (2 * torch.pi) ** 0.5))
+
+    def grid(self, points: int = 400, margin: float = 0.05) -> Tensor:
+        """Return equidistant points over the range of the nodes and a margin on both sides."""
+        low, high = float(self.nodes.min()), float(self.nodes.max())
+        room = margin * (high - low) or margin * abs(high) or margin
+        return torch.linspace(low - room, high + room, points, dtype=torch.float64)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nodes, weights and costs as plain values for a result file."""
+        return {
+            "nodes": self.nodes.tolist(),
+            "weights": self.weights.tolist(),
+            "size": self.size,
+            "num_matvecs": self.num_matvecs,
+        }
+
+    def __repr__(self) -> str:
+        mean, error = self.moment(1)
+        return (
+            f"spectrum of {self.size} eigenvalues in [{float(self.nodes.min()):.4g}, "
+            f"{float(self.nodes.max()):.4g}], mean {mean:.4g} ± {error:.1g}, "
+            f"{self.num_matvecs} products"
+        )
+
+
+def spectral_density(
+    operator: LinearOperator, *, num_vectors: int = 8, steps: int = 32, seed: int = 0
+) -> SpectralDensity:
+    """Estimate how the eigenvalues of a symmetric operator are distributed.
+
+    Runs Lanczos with full reorthogonalisation from random unit vectors; without it, copies of
+    converged eigenvalues would take weight that is not theirs.
+
+    Args:
+        operator: any symmetric operator.
+        num_vectors: random vectors, at least 1; standard errors need 2.
+        steps: products a vector, at least 1; at most `size` are made.
+        seed: of the vectors.
+
+    Returns:
+        The quadrature; ask it for the density, the cumulative share or moments.
+
+    Raises:
+        UserError: an argument out of its range, or a product that is not finite.
+
+    Cost: at most num_vectors * steps products, `steps` vectors. Source: Golub & Welsch (1969)
+    (quadrature); Ubaru, Chen & Saad (2017) (stochastic).
+
+    >>> from landscape.curvature.operators import MatrixOperator
+    >>> spectral_density(MatrixOperator([[2.0, 1.0], [1.0, 2.0]]), steps=2).moment(0)[0]
+    1.0
+    """
+    for name, value in (("num_vectors", num_vectors), ("steps", steps)):
+        if value < 1:
+            raise UserError(f"expected {name} of at least 1, got {value}")
+    generator = torch.Generator().manual_seed(seed)
+    steps = min(steps, operator.size)
+    nodes = torch.zeros(num_vectors, steps, dtype=torch.float64)
+    weights = torch.zeros(num_vectors, steps, dtype=torch.float64)
+    spent = 0
+    for row in range(num_vectors):
+        T = tridiagonal(operator, random_unit(operator, generator), steps)
+        values, vectors = torch.linalg.eigh(T)
+        reached = len(values)
+        spent += reached
+        nodes[row, :reached], nodes[row, reached:] = values, values[-1]
+        weights[row, :reached] = vectors[0].square()
+    return SpectralDensity(nodes, weights, operator.size, spent)
+
+
+def tridiagonal(operator: LinearOperator, v: Tensor, steps: int) -> Tensor:
+    """Return T = Q'AQ for the Krylov space of a unit vector, shape (m, m), m <= steps, float64.
+
+    Ends early where the space is invariant. Cost: m products, m vectors.
+    """
+    rows = torch.empty(steps, operator.size, dtype=operator.dtype, device=operator.device)
+    diagonal, beside = [], []
+    eps, norm = torch.finfo(operator.dtype).eps, 0.0
+    for m in range(steps):
+        rows[m] = v
+        w = checked_product(operator, v).clone()
+        norm = max(norm, float(w.double().norm()))
+        diagonal.append(float(inner(v[None], w)))
+        for _ in range(2):
+            w -= inner(rows[: m + 1], w).to(w) @ rows[: m + 1]
+        length = float(w.double().norm())
+        if length <= 10 * eps * norm or m + 1 == steps:
+            break
+        beside.append(length)
+        v = w / w.double().norm().to(w.dtype)
+    off = torch.tensor(beside, dtype=torch.float64)
+    T = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+    return T + torch.diag(off, 1) + torch.diag(off, -1)

@@ -1,0 +1,186 @@
+"""Sharpness during training, beside the rates at which a step turns unstable."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+from typing import Any, TypeAlias, final
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import TrainerCallback
+
+from landscape.curvature import (
+    HessianOperator,
+    LinearOperator,
+    lanczos,
+    preconditioned,
+    stability_threshold,
+)
+from landscape.curvature.hessian import Loss
+from landscape.curvature.precondition import reference_rate
+from landscape.errors import UserError
+
+Row: TypeAlias = dict[str, float]
+
+
+@final
+class SharpnessProbe:
+    """Measure the top Hessian eigenvalue every few steps of a training run.
+
+    Pass it to ``finetune(probes=[probe])``, or call ``probe.start(optimizer)`` once and
+    ``probe(model, record)`` after every step of a loop of your own. It draws no random number of
+    the global generators and changes neither weights, ``.grad`` nor modes: training with it ends
+    bit for bit like training without it. Each run of Lanczos starts from the last eigenvector.
+
+    A measured step gets these entries in its record and in `rows`:
+
+    - ``sharpness``, lambda_1(H), and ``sharpness_threshold``, 2 / rate: where plain gradient
+      descent turns unstable on a quadratic;
+    - with Adam or AdamW ``preconditioned_sharpness``, lambda_1(P^-1 H), and
+      ``preconditioned_threshold``, (2 + 2 beta1) / ((1 - beta1) rate): the same for Adam with P
+      held fixed (see `preconditioned`);
+    - for both, ``.._residual`` and ``.._products``. A model that is not finite gets NaN.
+
+    Args:
+        batches: what the loss is averaged over, the same at every measurement; one full batch is
+            cheapest, since its graph is kept between the products of a measurement.
+        every: steps between measurements, at least 1; the first step is always measured.
+        loss: see `HessianOperator`.
+        tol: relative residual; the error of the eigenvalue is about its square.
+        max_matvecs: budget of products for one eigenvalue; where it runs out, a warning says so.
+        time_share: measure only while the probe has taken at most this share of the time since
+            the start; None measures every time. What is measured then depends on the machine.
+        seed: of the random part of the start vectors.
+
+    Raises:
+        UserError: an argument out of its range.
+
+    Cost: a few products a measurement (1 to 11 after a warm start); between measurements one
+    vector an eigenvalue. Source: Cohen et al. (2021, 2022), edge of stability.
+    """
+
+    def __init__(
+        self,
+        batches: Iterable[Any],
+        *,
+        every: int = 20,
+        loss: Loss | None = None,
+        tol: float = 0.05,
+        max_matvecs: int = 40,
+        time_share: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        if every < 1:
+            raise UserError(f"expected every to be at least 1 step, got {every}")
+        if time_share is not None and not 0 < time_share <= 1:
+            raise UserError(f"expected time_share above 0 and at most 1, got {time_share}")
+        self.rows: list[Row] = []
+        """One dict a measurement: step, the entries above, and seconds."""
+        self._batches = [batches] if isinstance(batches, dict) else list(batches)
+        self._every, self._loss, self._time_share = every, loss, time_share
+        self._tol, self._max_matvecs, self._seed = tol, max_matvecs, seed
+        self._optimizer: Optimizer | None = None
+        self._model: nn.Module | None = None
+        self._hessian: HessianOperator | None = None
+        self._last: dict[str, Tensor] = {}
+        self._calls, self._spent, self._started = 0, 0.0, time.perf_counter()
+
+    def start(self, optimizer: Optimizer) -> None:
+        """Begin a run: remember the optimiser, whose rate and state the thresholds need."""
+        self._optimizer, self._model, self._hessian = optimizer, None, None
+        self._last.clear()
+        self._calls, self._spent, self._started = 0, 0.0, time.perf_counter()
+
+    def __call__(self, model: nn.Module, record: dict[str, Any]) -> None:
+        """Measure, if it is time, and write the result into the record of the step.
+
+        Raises:
+            UserError: `start` was not called, or as `HessianOperator`.
+
+        Warns:
+            NotConvergedWarning: the budget of products ran out.
+        """
+        self._calls += 1
+        if (self._calls - 1) % self._every or not self._has_time():
+            return
+        begun = time.perf_counter()
+        row = self.measure(model)
+        record.update(row)
+        seconds = time.perf_counter() - begun
+        self._spent += seconds
+        self.rows.append({"step": record.get("step", self._calls), **row, "seconds": seconds})
+
+    def measure(self, model: nn.Module) -> Row:
+        """Return the entries of one measurement now; see the class for what they are."""
+        if self._optimizer is None:
+            raise UserError(
+                "expected a probe that knows the optimizer, got none; call start(optimizer) first"
+            )
+        has_state = "betas" in self._optimizer.param_groups[0]
+        row = {"sharpness_threshold": 2 / reference_rate(self._optimizer)}
+        if has_state:
+            row["preconditioned_threshold"] = stability_threshold(self._optimizer)
+        hessian = self._operator(model)
+        if hessian is None:
+            missing = ("sharpness", "preconditioned_sharpness")[: 1 + has_state]
+            return row | dict.fromkeys(missing, math.nan)
+        row |= self._top("sharpness", hessian)
+        if has_state:
+            row |= self._top("preconditioned_sharpness", preconditioned(hessian, self._optimizer))
+        hessian.release()
+        return row
+
+    def as_callback(self) -> TrainerCallback:
+        """Return this probe as a callback for ``transformers.Trainer(callbacks=[...])``.
+
+        What is measured is appended to the trainer's ``state.log_history``.
+        """
+        return _Callback(self)
+
+    def _operator(self, model: nn.Module) -> HessianOperator | None:
+        """Return the Hessian at the present weights, None where they or the loss have diverged."""
+        if not all(bool(torch.isfinite(p).all()) for p in model.parameters() if p.requires_grad):
+            return None
+        if self._hessian is None or self._model is not model:
+            self._model = model
+            self._hessian = HessianOperator(model, self._batches, loss=self._loss)
+        return self._hessian
+
+    def _top(self, name: str, operator: LinearOperator) -> Row:
+        found = lanczos(
+            operator,
+            v0=self._last.get(name),
+            tol=self._tol,
+            max_matvecs=self._max_matvecs,
+            seed=self._seed,
+        )
+        self._last[name] = found.eigenvectors[:, 0]
+        return {
+            name: float(found.eigenvalues[0]),
+            f"{name}_residual": float(found.residuals[0]),
+            f"{name}_products": float(found.num_matvecs),
+        }
+
+    def _has_time(self) -> bool:
+        if self._time_share is None or not self.rows:
+            return True
+        return self._spent <= self._time_share * (time.perf_counter() - self._started)
+
+
+class _Callback(TrainerCallback):
+    """Forward the events of a transformers trainer to a probe."""
+
+    def __init__(self, probe: SharpnessProbe) -> None:
+        self._probe = probe
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        self._probe.start(given["optimizer"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        record: dict[str, Any] = {"step": state.global_step}
+        self._probe(given["model"], record)
+        if len(record) > 1:
+            state.log_history.append(record)

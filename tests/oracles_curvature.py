@@ -1,0 +1,138 @@
+"""Slow references for curvature: dense Hessians of plain models, closed forms, known spectra."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, jacrev
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from landscape.masks import Mask
+from landscape.models import tiny_model
+
+#: a few hundred weights in the target tensors, so that the dense Hessian is small
+SMALL = {
+    "opt": {"hidden_size": 8, "word_embed_proj_dim": 8, "ffn_dim": 16, "num_attention_heads": 2},
+    "llama": {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 4},
+    "gpt2": {"n_embd": 8, "n_head": 2},
+    "bert": {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2},
+    "vit": {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2},
+}
+
+
+def small_model(name: str, dtype: torch.dtype = torch.float64, scale: float = 8.0) -> nn.Module:
+    """A tiny model whose matrices are large enough that its curvature is not negligible."""
+    model = tiny_model(name, **SMALL[name]).to(dtype)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(scale)
+    return model
+
+
+def functional_hessian(
+    model: nn.Module, names: Sequence[str], loss: Callable[[nn.Module], Tensor]
+) -> Tensor:
+    """The dense Hessian over all entries of the named tensors of a plain model, by torch.func.
+
+    Reverse over reverse with vmap on a functional copy: no mask, no masked kernel and none of the
+    operator's code takes part. Eager attention is no oracle (its softmax is in float32), and
+    neither is jacrev(jacrev) or torch.func.hessian: with torch 2.13 the derivative of a vmapped
+    layer normalisation is wrong (see the test of it); the inner derivative must be `grad`.
+    """
+    plain = copy.deepcopy(model).requires_grad_(False)
+    tensors = dict(plain.named_parameters())
+    shapes = [tensors[name].shape for name in names]
+    start = torch.cat([tensors[name].reshape(-1) for name in names])
+
+    def value(flat: Tensor) -> Tensor:
+        pieces = flat.split([s.numel() for s in shapes])
+        given = {n: p.view(s) for n, p, s in zip(names, pieces, shapes, strict=True)}
+        return loss(_Called(plain, given))
+
+    with sdpa_kernel(SDPBackend.MATH):
+        return jacrev(grad(value), chunk_size=64)(start)
+
+
+class _Called(nn.Module):
+    """A model that is called with some of its parameters replaced."""
+
+    def __init__(self, model: nn.Module, given: dict[str, Tensor]) -> None:
+        super().__init__()
+        self.__dict__["plain"], self.__dict__["given"] = model, given
+
+    def __getattr__(self, name: str):
+        return getattr(self.__dict__["plain"], name)
+
+    def parameters(self, recurse: bool = True):
+        return self.__dict__["plain"].parameters(recurse)
+
+    def forward(self, *args, **kwargs):
+        return functional_call(self.__dict__["plain"], self.__dict__["given"], args, kwargs)
+
+
+def principal_rows(mask: Mask) -> Tensor:
+    """The rows of the dense Hessian over whole tensors that a mask selects."""
+    starts, total = {}, 0
+    for name, shape in mask.shapes.items():
+        starts[name] = total
+        total += torch.Size(shape).numel()
+    return torch.cat([mask.indices[name] + starts[name] for name in mask.shapes])
+
+
+def dense(operator) -> Tensor:
+    """The matrix of an operator, one product with each unit vector."""
+    unit = torch.eye(operator.size, dtype=operator.dtype)
+    return torch.stack([operator.matvec(row) for row in unit], dim=1)
+
+
+def with_spectrum(values: Sequence[float] | Tensor, seed: int = 0) -> Tensor:
+    """A dense symmetric float64 matrix with these eigenvalues, in a random orthonormal basis."""
+    values = torch.as_tensor(values, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    n = values.numel()
+    basis, _ = torch.linalg.qr(torch.randn(n, n, generator=generator, dtype=torch.float64))
+    matrix = (basis * values) @ basis.t()
+    return (matrix + matrix.t()) / 2
+
+
+def regression_data(n: int = 11, d: int = 4, classes: int = 3, seed: int = 0):
+    """Features (n, d), real targets (n,) and labels (n,)."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(n, d, generator=generator, dtype=torch.float64)
+    y = torch.randn(n, generator=generator, dtype=torch.float64)
+    return x, y, torch.randint(0, classes, (n,), generator=generator)
+
+
+def softmax_hessian(x: Tensor, weight: Tensor) -> Tensor:
+    """H = 1/n sum_i (diag p_i - p_i p_i') kron x_i x_i', rows of the weight first."""
+    p = (x @ weight.t()).softmax(1)
+    spread = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    return sum(
+        torch.kron(s, row[:, None] * row[None, :]) for s, row in zip(spread, x, strict=True)
+    ) / len(x)
+
+
+def net() -> nn.Module:
+    """A smooth regression network with 37 numbers."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 1)).double()
+
+
+def squares(model, batch) -> tuple[Tensor, int]:
+    """Half the squared errors of a regression, summed, and their number."""
+    x, y = batch
+    return 0.5 * (model(x)[:, 0] - y).square().sum(), len(x)
+
+
+def jacobian_of_net(model: nn.Module, x: Tensor) -> Tensor:
+    """dz/dtheta of z = w2' tanh(W1 x + b1) + b2 by hand, shape (n, 37), parameters in order."""
+    w2 = model[2].weight.detach()[0]
+    t = torch.tanh(x @ model[0].weight.detach().t() + model[0].bias.detach())
+    inner = w2 * (1 - t.square())
+    first = (inner[:, :, None] * x[:, None, :]).flatten(1)
+    return torch.cat([first, inner, t, torch.ones(len(x), 1, dtype=x.dtype)], dim=1)

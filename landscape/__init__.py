@@ -14,6 +14,7 @@ from landscape.evaluate import evaluate
 from landscape.masks import Mask, random_mask
 from landscape.models import load_model, tiny_model, tiny_tokenizer
 from landscape.scoring import task_loss
+from landscape.selection import select_mask, structured_mask
 from landscape.subspace import attach, detach, merge, trainable
 from landscape.tasks import Example, Task, load_task
 from landscape.train import Run, finetune
@@ -42,6 +43,8 @@ __all__ = [
     "power_iteration",
     "random_mask",
     "save_delta",
+    "select_mask",
+    "structured_mask",
     "task_loss",
     "tiny_model",
     "tiny_tokenizer",

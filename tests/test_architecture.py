@@ -19,6 +19,7 @@ FLOW = [
     {"subspace"},
     {"batches"},
     {"scoring"},
+    {"selection"},
     {"evaluate", "distance", "adapters", "curvature"},
     {"train"},
     {"report"},

@@ -38,7 +38,7 @@ def test_the_budget_is_met_exactly_by_whole_tiles_but_one(shapes, kind, block, s
     size = sum(a * b for a, b in shapes)
     count = data.draw(st.integers(1, size))
     mask = ls.structured_mask(
-        model, granularity=kind, count=count, targets="q*", seed=seed, block=block
+        model, granularity=kind, count=count, targets="*.weight", seed=seed, block=block
     )
     assert mask.count == count
     quota = share(mask.shapes, count)

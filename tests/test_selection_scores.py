@@ -261,6 +261,29 @@ def test_scores_live_one_tensor_at_a_time_and_never_all_together() -> None:
         assert meter.peak < sums + 5 * tensor < every / 2
 
 
+def test_one_batch_costs_one_pass_and_more_cost_one_a_group() -> None:
+    model = ls.tiny_model("llama", vocab_size=len(ls.tiny_tokenizer()))
+    calls = []
+
+    def counted(model, batch):
+        calls.append(1)
+        return ls.task_loss(model, batch)
+
+    options = {"score": "gradient", "count": 9, "loss": counted, "max_live": 1}
+    for batches, expected in ((text(7), 1), (text(4), 2 * 4)):  # four tensors
+        calls.clear()
+        ls.select_mask(model, batches=batches, **options)
+        assert len(calls) == expected
+
+
+def test_a_model_in_training_mode_is_scored_without_dropout() -> None:
+    model = ls.tiny_model("opt", vocab_size=len(ls.tiny_tokenizer()), dropout=0.5)
+    options = {"score": "gradient", "count": 40, "batches": text(7)}
+    quiet = ls.select_mask(model, **options)
+    noisy = ls.select_mask(model.train(), **options)
+    assert all(torch.equal(quiet.indices[n], noisy.indices[n]) for n in quiet.indices)
+
+
 @pytest.mark.parametrize("score", ["gradient", "fisher", "wanda", "magnitude"])
 def test_scoring_leaves_the_model_as_it_was(score) -> None:
     model = ls.tiny_model("llama", vocab_size=len(ls.tiny_tokenizer())).train()

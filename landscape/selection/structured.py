@@ -59,7 +59,7 @@ def structured_mask(
 
     >>> layer = nn.ModuleDict({"q": nn.Linear(5, 4, bias=False)})
     >>> structured_mask(layer, granularity="rows", count=10, targets="q").indices["q.weight"] // 5
-    tensor([1, 1, 1, 1, 1, 2, 2, 2, 2, 2])
+    tensor([2, 2, 2, 2, 2, 3, 3, 3, 3, 3])
     """
     shapes = target_shapes(model, targets)
     total = num_parameters(model)

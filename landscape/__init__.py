@@ -13,6 +13,8 @@ from landscape.errors import NotConvergedWarning, UserError
 from landscape.evaluate import evaluate
 from landscape.masks import Mask, random_mask
 from landscape.models import load_model, tiny_model, tiny_tokenizer
+from landscape.optimizer import AdamW
+from landscape.schedule import Schedule
 from landscape.scoring import task_loss
 from landscape.selection import select_mask, structured_mask
 from landscape.subspace import attach, detach, merge, trainable
@@ -20,6 +22,7 @@ from landscape.tasks import Example, Task, load_task
 from landscape.train import Run, finetune
 
 __all__ = [
+    "AdamW",
     "Distance",
     "EigenResult",
     "Example",
@@ -27,6 +30,7 @@ __all__ = [
     "Mask",
     "NotConvergedWarning",
     "Run",
+    "Schedule",
     "Task",
     "UserError",
     "attach",

@@ -98,6 +98,78 @@ def wanda(model: nn.Module, names: Sequence[str], forwards: Sequence[Callable[[]
     return scores
 
 
+class DenseSchedule:
+    """Train whole tensors under a schedule: dense gradients, moments, ages and 0/1 selections.
+
+    Written from the papers' definitions: static, increment (all chosen stay), repeat (dropped
+    weights keep their values) and drop_regrow (dropped weights go back).
+    """
+
+    def __init__(self, model: nn.Module, names: Sequence[str], score: str, **options: Any) -> None:
+        self.model, self.names, self.score, self.options = model, list(names), score, options
+        weights = dict(model.named_parameters())
+        self.weights = {n: weights[n] for n in names}
+        self.start = {n: w.detach().clone() for n, w in self.weights.items()}
+        self.m, self.v, self.age = (
+            {n: torch.zeros_like(w).reshape(-1) for n, w in self.weights.items()} for _ in "mva"
+        )
+        self.active = {n: torch.zeros(w.numel(), dtype=torch.bool) for n, w in self.weights.items()}
+        self.updates = 0
+
+    def choose(self, grads: Scores, budgets: Mapping[str, int] | int, exclude: bool) -> Any:
+        scores = dense_scores(self.model, self.names, self.score, grads, **self.options)
+        if exclude:
+            scores = {n: torch.where(self.active[n], -torch.inf, s) for n, s in scores.items()}
+        return self._sort(scores, budgets)
+
+    def least_moved(self, budgets: Mapping[str, int] | int) -> dict[str, list[int]]:
+        moved = {
+            n: torch.where(self.active[n], -(w.detach() - self.start[n]).reshape(-1).abs(), -10.0)
+            for n, w in self.weights.items()
+        }
+        return self._sort(moved, budgets)
+
+    def _sort(self, scores: Scores, budgets: Mapping[str, int] | int) -> dict[str, list[int]]:
+        if isinstance(budgets, int):
+            return best(scores, budgets)
+        return {n: best({n: s}, budgets[n])[n] for n, s in scores.items()}
+
+    def select(self, chosen: Mapping[str, list[int]], kind: str, dropped: Any = None) -> None:
+        for n in self.names:
+            new = torch.zeros_like(self.active[n])
+            new[chosen[n]] = True
+            if kind in ("increment", "drop_regrow"):
+                stay = self.active[n].clone()
+                if dropped is not None:
+                    stay[dropped[n]] = False
+                    with torch.no_grad():
+                        flat = self.weights[n].view(-1)
+                        flat[dropped[n]] = self.start[n].reshape(-1)[dropped[n]]
+                new |= stay
+            fresh = ~(new & self.active[n])
+            for table in (self.m, self.v, self.age):
+                table[n][fresh] = 0.0
+            self.active[n] = new
+
+    @torch.no_grad()
+    def update(self, grads: Scores, lr: float, decay: float, max_norm: float) -> None:
+        masked = {n: g.reshape(-1) * self.active[n] for n, g in grads.items()}
+        norm = math.sqrt(sum(float(g.square().sum()) for g in masked.values()))
+        scale = min(1.0, max_norm / (norm + 1e-6))
+        for n, g in masked.items():
+            on = self.active[n].to(g.dtype)
+            self.updates += int(on.sum())
+            self.age[n] += on
+            self.m[n] = torch.where(on > 0, 0.9 * self.m[n] + 0.1 * g * scale, self.m[n])
+            squared = (g * scale) ** 2
+            self.v[n] = torch.where(on > 0, 0.999 * self.v[n] + 0.001 * squared, self.v[n])
+            m_hat = self.m[n] / (1 - 0.9 ** self.age[n].clamp(min=1))
+            v_hat = self.v[n] / (1 - 0.999 ** self.age[n].clamp(min=1))
+            flat = self.weights[n].view(-1)
+            theta = flat - self.start[n].reshape(-1)
+            flat -= on * lr * (decay * theta + m_hat / (v_hat.sqrt() + 1e-8))
+
+
 class LiveMemory(TorchDispatchMode):
     """Watch every tensor that operators make, and record the most bytes alive at once."""
 

@@ -20,6 +20,8 @@ FLOW = [
     {"batches"},
     {"scoring"},
     {"selection"},
+    {"optimizer"},
+    {"schedule"},
     {"evaluate", "distance", "adapters", "curvature"},
     {"train"},
     {"report"},

@@ -25,13 +25,17 @@ from landscape.errors import NotConvergedWarning, UserError
 from landscape.evaluate import evaluate
 from landscape.masks import Mask, random_mask
 from landscape.models import load_model, tiny_model, tiny_tokenizer
+from landscape.optimizer import AdamW
+from landscape.schedule import Schedule
 from landscape.scoring import task_loss, task_split
+from landscape.selection import select_mask, structured_mask
 from landscape.subspace import attach, detach, merge, trainable
 from landscape.tasks import Example, Task, load_task
 from landscape.tracking import SharpnessProbe
 from landscape.train import Run, finetune
 
 __all__ = [
+    "AdamW",
     "Distance",
     "EigenResult",
     "Example",
@@ -43,6 +47,7 @@ __all__ = [
     "MatrixOperator",
     "NotConvergedWarning",
     "Run",
+    "Schedule",
     "SharpnessProbe",
     "Task",
     "UserError",
@@ -65,8 +70,10 @@ __all__ = [
     "preconditioned",
     "random_mask",
     "save_delta",
+    "select_mask",
     "spectral_density",
     "stability_threshold",
+    "structured_mask",
     "task_loss",
     "task_split",
     "tiny_model",

@@ -108,10 +108,10 @@ def random_mask(
     shapes = target_shapes(model, targets)
     total = num_parameters(model)
     size = sum(int(np.prod(s)) for s in shapes.values())
-    probability = _density(ratio, density, count, size, total)
+    probability = budget_density(ratio, density, count, size, total)
     if sampling not in ("bernoulli", "exact"):
         raise UserError(f"sampling is 'bernoulli' or 'exact', got {sampling!r}")
-    quota = _quota(shapes, round(probability * size)) if sampling == "exact" else {}
+    quota = share(shapes, round(probability * size)) if sampling == "exact" else {}
     indices = {}
     for name, shape in shapes.items():
         rng = generator(seed, name, shape)
@@ -208,9 +208,19 @@ def subset(rng: np.random.Generator, n: int, k: int) -> np.ndarray:
     return np.delete(drawn, surplus)
 
 
-def _density(
+def budget_density(
     ratio: float | None, density: float | None, count: int | None, size: int, total: int
 ) -> float:
+    """Return the density that a budget, given in one of its three forms, means.
+
+    Args:
+        ratio, density, count: the budget; exactly one of them.
+        size: weights of the target tensors.
+        total: parameters of the whole model.
+
+    Raises:
+        UserError: none or several are given, or the value is out of range.
+    """
     given = {"ratio": ratio, "density": density, "count": count}
     chosen = {key: value for key, value in given.items() if value is not None}
     if len(chosen) != 1:
@@ -228,7 +238,7 @@ def _density(
     return float(value / largest)
 
 
-def _quota(shapes: Mapping[str, tuple[int, ...]], count: int) -> dict[str, int]:
+def share(shapes: Mapping[str, tuple[int, ...]], count: int) -> dict[str, int]:
     """Share a count over tensors in proportion to their sizes, by largest remainder."""
     sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
     total = sum(sizes.values())

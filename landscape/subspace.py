@@ -6,7 +6,10 @@ theta, float32 of size k, is the only parameter; O(k) numbers are kept beside th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -158,6 +161,110 @@ def synchronise(model: nn.Module) -> None:
 
 
 @torch.no_grad()
+def move(model: nn.Module, mask: Mask) -> None:
+    """Move the attached mask to other weights of the same tensors.
+
+    theta and its gradient stay where both masks agree; weights that leave the mask get their
+    pretrained value back; weights that join start at theta = 0 with gradient 0. The parameters
+    stay the same objects, with new sizes, so an optimizer that holds them still does.
+
+    Raises:
+        UserError: no mask is attached, or the new one does not fit the attached one's tensors.
+
+    Cost: O(k log k).
+    """
+    attached = attached_mask(model)
+    owners = _owners(model, mask)
+    if owners.keys() != attached.indices.keys():
+        raise UserError("expected a mask of the same tensors as the attached one; detach it first")
+    for name, sites in owners.items():
+        module, leaf = sites[0]
+        weight, before, origin = _tensors(module, leaf)
+        theta = _theta(module, leaf)
+        after = mask.indices[name].to(before.device)
+        stays, place = positions(before, after)
+        weight.detach().view(-1)[before] = origin
+        fresh = weight.detach().view(-1)[after].clone()
+        grad = theta.grad
+        theta.grad = None
+        theta.data = _carry(theta.data, stays, place)
+        if grad is not None:
+            theta.grad = _carry(grad, stays, place)
+        for owner, key in sites:
+            owner._buffers[f"{key}_indices"], owner._buffers[f"{key}_origin"] = after, fresh
+            _synchronise(owner, key)
+    model.__dict__["_attachment"] = replace(model.__dict__["_attachment"], mask=mask)
+
+
+def positions(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+    """Find the members of one sorted index list in another.
+
+    Returns:
+        Whether each entry of `after` is in `before`, and its position there (any where it is not).
+    """
+    place = torch.searchsorted(before, after).clamp(max=max(before.numel() - 1, 0))
+    if not before.numel():
+        return torch.zeros_like(after, dtype=torch.bool), place
+    return before[place] == after, place
+
+
+def _carry(values: Tensor, stays: Tensor, place: Tensor) -> Tensor:
+    fresh = values.new_zeros(stays.numel())
+    fresh[stays] = values[place[stays]]
+    return fresh
+
+
+@contextmanager
+def dense_gradients(model: nn.Module, receive: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Hand the whole gradient of every masked tensor to a function, one tensor at a time.
+
+    In a backward inside, ``receive(name, gradient)`` is called once a tensor, as soon as its
+    gradient (grad_out^T x for a Linear, summed over the uses of a tied tensor) is complete; the
+    gradient is freed afterwards. theta's own gradient is gathered from it.
+
+    Args:
+        model: a model with a mask attached; the mask may be empty.
+        receive: the function; it must not keep the gradient.
+
+    Raises:
+        UserError: no mask is attached.
+
+    Cost: the gradient products of full fine-tuning of these tensors, and the memory of one.
+    """
+    _require(model)
+    aliases: dict[int, Tensor] = {}
+    watched = []
+    for name, module, leaf in _masked_sites(model, tied=True):
+        theta = _theta(module, leaf)
+        if id(theta) not in aliases:
+            alias = _tensors(module, leaf)[0].detach().requires_grad_()
+            path = f"{name}.{leaf}" if name else leaf
+            alias.register_post_accumulate_grad_hook(
+                partial(_hand_over, receive, path, module, leaf)
+            )
+            aliases[id(theta)] = alias
+        module.__dict__.setdefault("_watched", {})[leaf] = aliases[id(theta)]
+        watched.append(module)
+    try:
+        yield
+    finally:
+        for module in watched:
+            module.__dict__.pop("_watched", None)
+
+
+@torch.no_grad()
+def _hand_over(
+    receive: Callable[[str, Tensor], None], name: str, module: nn.Module, leaf: str, alias: Tensor
+) -> None:
+    gradient, alias.grad = alias.grad, None
+    assert gradient is not None
+    theta, indices = _theta(module, leaf), _tensors(module, leaf)[1]
+    part = gradient.reshape(-1).index_select(0, indices).to(theta.dtype)
+    theta.grad = part if theta.grad is None else theta.grad + part
+    receive(name, gradient)
+
+
+@torch.no_grad()
 def _synchronise(module: nn.Module, leaf: str) -> None:
     weight, indices, origin = _tensors(module, leaf)
     theta = _theta(module, leaf)
@@ -177,8 +284,9 @@ def _linear_forward(module: nn.Module, x: Tensor) -> Tensor:
     flat = x.reshape(-1, x.shape[-1])
     masked_bias = "bias" in module.__dict__["_masked"]
     bias = _effective(module, "bias") if masked_bias else module._parameters["bias"]
-    if choose_kernel(at.count, at.shape, flat.shape[0], flat.dtype) == "dense":
-        matrix = _Effective.apply(theta, weight, at.flat)
+    whole = "_watched" in module.__dict__
+    if whole or choose_kernel(at.count, at.shape, flat.shape[0], flat.dtype) == "dense":
+        matrix = _effective(module, "weight")
         out = flat @ (matrix.t() if transpose else matrix)
         out = out if bias is None else out + bias
     else:
@@ -201,6 +309,9 @@ class _Effective(torch.autograd.Function):
 
 def _effective(module: nn.Module, leaf: str) -> Tensor:
     _synchronise(module, leaf)
+    if "_watched" in module.__dict__:
+        watched: Tensor = module.__dict__["_watched"][leaf]
+        return watched
     theta, weight = module._parameters[_PREFIX + leaf], module._parameters[leaf]
     out: Tensor = _Effective.apply(theta, weight, module._buffers[f"{leaf}_indices"])
     return out

@@ -23,7 +23,9 @@ from landscape.batches import collate, encode, length_limit, pad_id
 from landscape.distance import distance
 from landscape.errors import UserError
 from landscape.evaluate import evaluate
+from landscape.optimizer import AdamW
 from landscape.runs import open_folder, peak_memory, read_json, write_json, write_whole
+from landscape.schedule import MovingMask, Schedule, watch
 from landscape.scoring import task_loss
 from landscape.subspace import attached_mask, is_attached, trainable
 from landscape.tasks import Task
@@ -37,7 +39,8 @@ class Run:
 
     Args:
         config: everything that determined its numbers.
-        history: one dict a step: step, loss, gradient_norm.
+        history: one dict a step: step, loss, gradient_norm and, with a schedule, updated: how many
+            scalars the step updated.
         evaluations: one dict an evaluation on dev: step, accuracy, loss.
         metrics: dev and test results of the chosen checkpoint, `best_step`, `diverged`, `seconds`.
         distance: the distance of the chosen checkpoint to initialisation.
@@ -83,6 +86,7 @@ def finetune(
     eps: float = 1e-8,
     max_gradient_norm: float = 1.0,
     evaluations_per_epoch: int = 1,
+    schedule: Schedule | None = None,
     test: bool = True,
     directory: str | Path | None = None,
     checkpoint_every: int = 50,
@@ -108,6 +112,7 @@ def finetune(
         betas, eps: AdamW's.
         max_gradient_norm: clipping threshold; ``math.inf`` for none.
         evaluations_per_epoch: dev evaluations an epoch, evenly spaced, the last at its end.
+        schedule: selects the weights to train during the run; the model starts without a mask.
         test: whether to evaluate the chosen checkpoint on test.
         directory: the run's folder; None keeps everything in memory.
         checkpoint_every: steps between checkpoints in the folder.
@@ -125,28 +130,35 @@ def finetune(
     Cost: one forward and one activation-gradient a step; optimiser state 2 k.
     Source: Xu & Zhang 2024, appendix B (protocol).
     """
-    parameters = trainable(model)
-    _check(parameters, task, lr, epochs, batch_size, evaluations_per_epoch)
+    _check(task, lr, epochs, batch_size, evaluations_per_epoch)
+    per_epoch = -(-len(task.train) // batch_size)
+    moving = None if schedule is None else MovingMask(schedule, model, epochs * per_epoch)
+    count = moving.budget if moving else sum(p.numel() for p in trainable(model).values())
+    if not count:
+        raise UserError("expected a model with trainable numbers, got none; attach a mask first")
+    selection = {} if schedule is None else {"schedule": schedule.as_dict()}
     config = _config(
-        model, task, parameters, lr=lr, epochs=epochs, batch_size=batch_size, seed=seed,
+        model, task, count, lr=lr, epochs=epochs, batch_size=batch_size, seed=seed,
         weight_decay=weight_decay, betas=list(betas), eps=eps, test=test,
         max_gradient_norm=max_gradient_norm, evaluations_per_epoch=evaluations_per_epoch,
+        **selection,
     )  # fmt: skip
     folder = None if directory is None else open_folder(directory, config)
+    if moving is not None:
+        moving.attach()
+    parameters = trainable(model)
     if folder is not None and (folder / "result.json").exists():
-        return _reload(folder, parameters)
-    optimizer = torch.optim.AdamW(
-        parameters.values(), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay
-    )
-    best = {name: p.detach().clone() for name, p in parameters.items()}
+        return _reload(folder, parameters, moving)
+    make = torch.optim.AdamW if moving is None else AdamW
+    optimizer = make(parameters.values(), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    best = _point(parameters, moving)
     state = _State()
     if folder is not None and (folder / "checkpoint.safetensors").exists():
-        state = _restore(folder / "checkpoint.safetensors", parameters, optimizer, best)
+        state = _restore(folder / "checkpoint.safetensors", parameters, optimizer, best, moving)
     for probe in probes:
         if hasattr(probe, "start"):
             probe.start(optimizer)
     encoded = encode(task.train, tokenizer, max_length=length_limit(model))
-    per_epoch = -(-len(encoded) // batch_size)
     evaluate_at = {
         per_epoch * (i + 1) // evaluations_per_epoch for i in range(evaluations_per_epoch)
     }
@@ -162,7 +174,11 @@ def finetune(
         rows = [encoded[i] for i in order[place * batch_size : (place + 1) * batch_size]]
         batch = collate(rows, pad_id(tokenizer), loss=task.loss)
         dropout_seed = _seed(seed, "dropout", state.step)
-        record = _step(model, batch, parameters, optimizer, max_gradient_norm, dropout_seed)
+        with watch(moving, state.step, optimizer):
+            loss = _backward(model, batch, optimizer, dropout_seed)
+        record = _update(parameters, optimizer, max_gradient_norm, loss)
+        if isinstance(optimizer, AdamW):
+            record["updated"] = optimizer.count
         state.step += 1
         record["step"] = state.step
         state.history.append(record)
@@ -174,13 +190,13 @@ def finetune(
         for probe in probes:
             probe(model, record)
         if not state.diverged and place + 1 in evaluate_at:
-            _evaluate_dev(model, tokenizer, task, state, parameters, best)
+            _evaluate_dev(model, tokenizer, task, state, parameters, best, moving)
         if folder is not None and (state.step % checkpoint_every == 0 or place + 1 in evaluate_at):
             state.seconds = time.perf_counter() - started
-            _save(folder / "checkpoint.safetensors", state, parameters, optimizer, best)
+            _save(folder / "checkpoint.safetensors", state, parameters, optimizer, best, moving)
     bar.close()
     state.seconds = time.perf_counter() - started
-    _copy(parameters, best)
+    _go_to(parameters, best, moving)
     model.train(training)
     run = _finish(model, tokenizer, task, config, state, test, folder)
     if folder is not None:
@@ -191,14 +207,10 @@ def finetune(
     return run
 
 
-def _step(
-    model: nn.Module,
-    batch: dict[str, Any],
-    parameters: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    max_norm: float,
-    dropout_seed: int,
-) -> dict[str, float]:
+def _backward(
+    model: nn.Module, batch: dict[str, Any], optimizer: torch.optim.Optimizer, dropout_seed: int
+) -> float:
+    """Put the gradient of a batch's mean loss into the parameters and return the loss."""
     model.train()
     with torch.random.fork_rng():
         torch.manual_seed(dropout_seed)
@@ -206,11 +218,39 @@ def _step(
     loss = total / count
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    return float(loss.detach())
+
+
+def _update(
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    max_norm: float,
+    loss: float,
+) -> dict[str, float]:
+    """Clip the gradients and, when all is finite, step."""
     norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), max_norm))
-    value = float(loss.detach())
-    if math.isfinite(value) and math.isfinite(norm):
+    if math.isfinite(loss) and math.isfinite(norm):
         optimizer.step()
-    return {"loss": value, "gradient_norm": norm}
+    return {"loss": loss, "gradient_norm": norm}
+
+
+def _point(parameters: dict[str, nn.Parameter], moving: MovingMask | None) -> dict[str, Tensor]:
+    """Copy the trainable numbers and, where the mask moves, its indices."""
+    point = {name: p.detach().clone() for name, p in parameters.items()}
+    if moving is not None:
+        point |= {f"{name}.indices": i.clone() for name, i in moving.indices().items()}
+    return point
+
+
+@torch.no_grad()
+def _go_to(
+    parameters: dict[str, nn.Parameter], point: dict[str, Tensor], moving: MovingMask | None
+) -> None:
+    """Give the model the numbers of a point, and the mask they belong to."""
+    if moving is not None:
+        moving.go_to({name: point[f"{name}.indices"] for name in parameters})
+    for name, parameter in parameters.items():
+        parameter.copy_(point[name])
 
 
 def _evaluate_dev(
@@ -220,6 +260,7 @@ def _evaluate_dev(
     state: _State,
     parameters: dict[str, nn.Parameter],
     best: dict[str, Tensor],
+    moving: MovingMask | None,
 ) -> None:
     """Evaluate on dev; a higher accuracy, or the same at a lower loss, becomes the best."""
     if not all(torch.isfinite(p).all() for p in parameters.values()):
@@ -230,7 +271,7 @@ def _evaluate_dev(
     state.evaluations.append({"step": state.step, task.metric: accuracy, "loss": loss})
     if (accuracy, -loss) > (state.best_accuracy, -state.best_loss):
         state.best_step, state.best_accuracy, state.best_loss = state.step, accuracy, loss
-        _copy(best, parameters)
+        best.update(_point(parameters, moving))
 
 
 def _finish(
@@ -255,15 +296,12 @@ def _finish(
     return Run(config, state.history, state.evaluations, metrics, moved, folder)
 
 
-def _config(
-    model: nn.Module, task: Task, parameters: dict[str, nn.Parameter], **settings: Any
-) -> dict[str, Any]:
+def _config(model: nn.Module, task: Task, count: int, **settings: Any) -> dict[str, Any]:
     mask: dict[str, Any] = {}
     if is_attached(model):
         attached = attached_mask(model)
         mask = {"rule": dict(attached.rule), "count": attached.count, "ratio": attached.ratio}
     name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
-    count = sum(p.numel() for p in parameters.values())
     return {
         "model": name, "task": task.name, "source": task.source, "mask": mask,
         "trainable": count, **settings,
@@ -271,15 +309,12 @@ def _config(
 
 
 def _check(
-    parameters: dict[str, nn.Parameter],
     task: Task,
     lr: float,
     epochs: int,
     batch_size: int,
     evaluations_per_epoch: int,
 ) -> None:
-    if not sum(p.numel() for p in parameters.values()):
-        raise UserError("expected a model with trainable numbers, got none; attach a mask first")
     if not task.train:
         raise UserError(f"task {task.name} has no training example; raise num_train")
     if not (math.isfinite(lr) and lr > 0):
@@ -296,13 +331,13 @@ def _save(
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     best: dict[str, Tensor],
+    moving: MovingMask | None,
 ) -> None:
-    tensors: dict[str, Tensor] = {}
+    tensors = {f"theta/{key}": value for key, value in _point(parameters, moving).items()}
+    tensors |= {f"best/{key}": value.clone() for key, value in best.items()}
     for name, parameter in parameters.items():
-        tensors[f"theta/{name}"] = parameter.detach().clone()
-        tensors[f"best/{name}"] = best[name].clone()
         for key, value in optimizer.state[parameter].items():
-            tensors[f"{key}/{name}"] = value.clone()
+            tensors[f"state/{key}/{name}"] = value.clone()
     metadata = {"state": json.dumps(dataclasses.asdict(state))}
     write_whole(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 
@@ -312,24 +347,30 @@ def _restore(
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     best: dict[str, Tensor],
+    moving: MovingMask | None,
 ) -> _State:
     with safe_open(path, framework="pt") as file:
         stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         state = _State(**json.loads(file.metadata()["state"]))
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(stored[f"theta/{name}"])
-            best[name].copy_(stored[f"best/{name}"])
-            optimizer.state[parameter] = {
-                key: stored[f"{key}/{name}"].to(parameter.device if key != "step" else "cpu")
-                for key in ("step", "exp_avg", "exp_avg_sq")
-            }
+    _go_to(parameters, _below(stored, "theta"), moving)
+    best.update({key: value.to(best[key].device) for key, value in _below(stored, "best").items()})
+    for key, value in _below(stored, "state").items():
+        kind, _, name = key.partition("/")
+        parameter = parameters[name]
+        # torch's AdamW keeps its one count of steps on the processor
+        optimizer.state[parameter][kind] = value if value.dim() == 0 else value.to(parameter.device)
     return state
 
 
-def _reload(folder: Path, parameters: dict[str, nn.Parameter]) -> Run:
+def _below(stored: dict[str, Tensor], folder: str) -> dict[str, Tensor]:
+    start = f"{folder}/"
+    return {k.removeprefix(start): v for k, v in stored.items() if k.startswith(start)}
+
+
+def _reload(folder: Path, parameters: dict[str, nn.Parameter], moving: MovingMask | None) -> Run:
     with safe_open(folder / "theta.safetensors", framework="pt") as file:
-        _copy(parameters, {name: file.get_tensor(name) for name in parameters})
+        point = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    _go_to(parameters, point, moving)
     stored = read_json(folder / "result.json")
     return Run(read_json(folder / "config.json"), path=folder, **stored)
 
@@ -337,12 +378,6 @@ def _reload(folder: Path, parameters: dict[str, nn.Parameter]) -> Run:
 def _as_json(run: Run) -> dict[str, Any]:
     keys = ("history", "evaluations", "metrics", "distance")
     return {key: getattr(run, key) for key in keys}
-
-
-@torch.no_grad()
-def _copy(to: Any, source: Any) -> None:
-    for name, tensor in to.items():
-        tensor.copy_(source[name])
 
 
 def _seed(*parts: object) -> int:

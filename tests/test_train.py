@@ -95,7 +95,7 @@ def test_a_finished_run_is_read_back_not_trained_again(setup, tmp_path, monkeypa
     expected = thetas(model)
     ls.detach(model)
     attached(model)
-    monkeypatch.setattr(train, "_step", None)
+    monkeypatch.setattr(train, "_backward", None)
     again = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, directory=tmp_path)
     assert again.metrics == first.metrics
     assert all(torch.equal(a, expected[n]) for n, a in thetas(model).items())

@@ -1,0 +1,132 @@
+"""Scores: how much a weight deserves to be trained, from its value and one statistic."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from torch import Tensor
+
+from landscape.errors import UserError
+
+Source = Literal["weights", "gradient", "examples", "activations"]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Hold a score: what it needs to see, and its formula.
+
+    Args:
+        name: its name.
+        source: its statistic: nothing but the "weights"; the "gradient" of the mean loss; the
+            gradients of single "examples", put together by `term`; the norms of "activations".
+        formula: (weight, statistic) -> score, all of one shape.
+        options: its settings, all explicit.
+        term: what a single example's gradient adds to the statistic.
+    """
+
+    name: str
+    source: Source
+    formula: Callable[[Tensor, Tensor], Tensor]
+    options: Mapping[str, Any]
+    term: Callable[[Tensor], Tensor] = lambda gradient: gradient
+
+
+def magnitude() -> Score:
+    """Score |w|: the largest weights."""
+    return Score("magnitude", "weights", lambda w, _: w.abs(), {})
+
+
+def magnitude_smallest() -> Score:
+    """Score -|w|: the smallest weights. Source: Liao et al. 2023 (PaFi)."""
+    return Score("magnitude_smallest", "weights", lambda w, _: -w.abs(), {})
+
+
+def gradient() -> Score:
+    """Score |g|, g the gradient of the mean loss."""
+    return Score("gradient", "gradient", lambda _, g: g.abs(), {})
+
+
+def snip() -> Score:
+    """Score |g w|: the first-order change of the loss without w. Source: Lee et al. 2019."""
+    return Score("snip", "gradient", lambda w, g: (g * w).abs(), {})
+
+
+def id3(*, eps: float, exp: float) -> Score:
+    """Score H = |g| / (|w| + eps)^exp. Source: Agarwal et al. 2024 (ID3), equation 1.
+
+    Args:
+        eps: above 0.
+        exp: positive prefers small weights, negative large ones, 0 is |g|. The paper recommends
+            -1 in its text and uses 2 and 0 in its tables, so there is no default.
+
+    Raises:
+        UserError: eps or exp out of range.
+    """
+    if not (eps > 0 and math.isfinite(eps) and math.isfinite(exp)):
+        raise UserError(f"id3 needs a finite eps above 0 and a finite exp, got {eps} and {exp}")
+
+    def formula(w: Tensor, g: Tensor) -> Tensor:
+        return g.abs() / (w.abs() + eps) ** exp
+
+    return Score("id3", "gradient", formula, {"eps": eps, "exp": exp})
+
+
+def fisher(*, labels: Literal["given", "expectation"] = "given", power: Literal[1, 2] = 2) -> Score:
+    """Score sum_i |g_i|^power over examples i. Source: Sung et al. 2021 (FISH), equation 5.
+
+    Args:
+        labels: "given" takes the gradient g_i of each example's loss at its own label (the
+            empirical Fisher); "expectation" the mean over all labels, weighted by the model's
+            own probabilities (the true one), at one backward a label.
+        power: 2 for the diagonal of the Fisher information, 1 for absolute gradients.
+
+    Raises:
+        UserError: an unknown choice.
+    """
+    if labels not in ("given", "expectation") or power not in (1, 2):
+        raise UserError(
+            "fisher takes labels='given' or 'expectation' and power=1 or 2, "
+            f"got {labels!r} and {power!r}"
+        )
+    options = {"labels": labels, "power": power}
+    term = (lambda g: g.square()) if power == 2 else (lambda g: g.abs())
+    return Score("fisher", "examples", lambda _, total: total, options, term)
+
+
+def wanda() -> Score:
+    """Score |w_ij| ||x_j||, x_j the j-th input over all tokens. Source: Sun et al. 2024."""
+    return Score("wanda", "activations", lambda w, norm: w.abs() * norm, {})
+
+
+_SCORES = (magnitude, magnitude_smallest, gradient, snip, id3, fisher, wanda)
+SCORES: dict[str, Callable[..., Score]] = {make.__name__: make for make in _SCORES}
+"""Score name -> the function that makes it from its options."""
+
+
+def make_score(name: str, options: Mapping[str, Any]) -> Score:
+    """Make a score from its name and options.
+
+    Raises:
+        UserError: an unknown name, an option that the score lacks, or one that it needs.
+    """
+    if name not in SCORES:
+        raise UserError(f"score is one of {', '.join(SCORES)}, got {name!r}")
+    known = inspect.signature(SCORES[name]).parameters
+    extra = sorted(set(options) - set(known))
+    if extra:
+        takes = ", ".join(known) or "no options"
+        raise UserError(f"score {name} takes {takes}, got {', '.join(extra)}; leave it out")
+    missing = [
+        key for key, p in known.items() if p.default is inspect.Parameter.empty
+        and key not in options
+    ]  # fmt: skip
+    if missing:
+        raise UserError(
+            f"score {name} has no default for {' and '.join(missing)}, got none; "
+            f"give {', '.join(f'{key}=' for key in missing)}"
+        )
+    return SCORES[name](**options)

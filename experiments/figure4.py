@@ -64,7 +64,7 @@ PACKAGED = {"model": "smollm2-135m", "task": "rotten_tomatoes", "epochs": 1}
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": PACKAGED | {
         "ratios": (1e-2, 1e-3, 1e-4), "rate_times_ratio": (1e-5,), "seeds": (0,),
-        "num_train": 256, "num_dev": 64, "num_test": 128, "hessian_examples": 8,
+        "num_train": 192, "num_dev": 64, "num_test": 128, "hessian_examples": 8,
         "tolerance": 5e-2, "max_products": 16,
     },
     "local": PACKAGED | {

@@ -1,0 +1,249 @@
+"""Judge and draw the rows of the artefact `linear`: exponents, predictions, where they fail."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import seaborn as sns
+from scipy import stats
+
+from experiments.harness import Finding, Row
+from landscape.report import format_table, slope, write_page
+from landscape.runs import write_whole
+
+MATRICES = ("gauss-newton", "hessian")
+KINDS = ("random", "columns", "magnitude", "magnitude_smallest", "gradient")
+RUNS = (("sgd", "true"), ("adamw", "true"), ("sgd", "shuffled"), ("adamw", "shuffled"))
+
+
+def relative_eigenvalues(rows: Sequence[Row], matrix: str, kind: str) -> dict[float, list[float]]:
+    """Return lambda_1(masked) / (density lambda_1(all targets)) by ratio; theory says 1."""
+    chosen = [r for r in rows if r["kind"] == "curvature" and r["matrix"] == matrix]
+    full = {r["seed"]: r["eigenvalue"] for r in chosen if r["mask"] == "all"}
+    found: dict[float, list[float]] = {}
+    for row in chosen:
+        if row["mask"] == kind:
+            predicted = row["density"] * full[row["seed"]]
+            found.setdefault(row["ratio"], []).append(row["eigenvalue"] / predicted)
+    return found
+
+
+def fastest(rows: Sequence[Row], optimizer: str, labels: str) -> list[Row]:
+    """Return, for each ratio and seed, the descent that reached the loss in the fewest steps."""
+    return _best(rows, optimizer, labels, "steps")
+
+
+def nearest(rows: Sequence[Row], optimizer: str, labels: str) -> list[Row]:
+    """Return, for each ratio and seed, the descent that reached the loss at the least distance."""
+    return _best(rows, optimizer, labels, "distance")
+
+
+def _best(rows: Sequence[Row], optimizer: str, labels: str, by: str) -> list[Row]:
+    cells: dict[tuple[float, int], list[Row]] = {}
+    for row in rows:
+        same = row["kind"] == "descent" and (row["optimizer"], row["labels"]) == (optimizer, labels)
+        if same and row["reached"]:
+            cells.setdefault((row["ratio"], row["seed"]), []).append(row)
+    best = [min(cell, key=lambda row: (row[by], row["rate"])) for cell in cells.values()]
+    return sorted(best, key=lambda row: row["ratio"])
+
+
+def exponent(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float] | None:
+    """Fit y ~ x^s; return s and its 95 % interval, or None with fewer than three points."""
+    if len(x) < 3 or len(set(x)) < 2:
+        return None
+    s, error = slope(x, y)
+    half = float(stats.t.ppf(0.975, len(x) - 2)) * error
+    return s, s - half, s + half
+
+
+def _law(statement: str, x: Sequence[float], y: Sequence[float], theory: float) -> Finding:
+    """Say whether a fitted exponent's 95 % interval contains the theory's."""
+    fit = exponent(x, y)
+    if fit is None:
+        return Finding(statement, False, f"{len(x)} points are too few to fit an exponent")
+    s, low, high = fit
+    text = f"exponent {s:.2f}, 95 % interval [{low:.2f}, {high:.2f}], theory {theory:g}, n={len(x)}"
+    return Finding(statement, low - 1e-9 <= theory <= high + 1e-9, text)
+
+
+def check(rows: Sequence[Row]) -> list[Finding]:
+    """Compare each prediction of the linear model with the network's rows."""
+    findings = []
+    for matrix in MATRICES:
+        points = [
+            (ratio, value)
+            for ratio, values in relative_eigenvalues(rows, matrix, "random").items()
+            for value in values
+        ]
+        text = f"{matrix}: a random mask of density q has q times the top eigenvalue of all targets"
+        law = _law(text, [x for x, _ in points], [y for _, y in points], 0.0)
+        spread = ", ".join(
+            f"{fmean(values):.2f} at {ratio:g}"
+            for ratio, values in sorted(relative_eigenvalues(rows, matrix, "random").items())
+        )
+        evidence = f"masked / predicted: {spread}; {law.evidence}"
+        findings.append(Finding(text, law.holds, evidence))
+    for optimizer in ("sgd", "adamw"):
+        best = fastest(rows, optimizer, "true")
+        text = f"{optimizer}: the rate that is fastest to the loss grows like 1/ratio"
+        findings.append(_law(text, [r["ratio"] for r in best], [r["rate"] for r in best], -1.0))
+    for optimizer, labels in RUNS:
+        near = nearest(rows, optimizer, labels)
+        text = f"{optimizer}, {labels} labels: distance at equal loss grows like ratio^-1/2"
+        law = _law(text, [r["ratio"] for r in near], [r["distance"] for r in near], -0.5)
+        findings.append(law)
+    findings.append(_arithmetic(rows))
+    return findings
+
+
+def _arithmetic(rows: Sequence[Row]) -> Finding:
+    """Compare AdamW's distance with rate sqrt(k) steps, what full unanimous steps would give."""
+    runs = [r for r in rows if r["kind"] == "descent" and r["optimizer"] == "adamw"]
+    shares = {r["ratio"]: [] for r in runs}  # type: dict[float, list[float]]
+    for row in runs:
+        if not row["diverged"]:
+            bound = row["rate"] * math.sqrt(row["count"]) * row["steps"]
+            shares[row["ratio"]].append(row["distance"] / bound)
+    means = {ratio: fmean(values) for ratio, values in sorted(shares.items()) if values}
+    spread = ", ".join(f"{share:.2f} at {ratio:g}" for ratio, share in means.items())
+    flat = bool(means) and max(means.values()) <= 1.5 * min(means.values())
+    text = "adamw: distance is the same share of rate sqrt(k) steps at every ratio (within 1.5)"
+    return Finding(text, flat, f"share {spread}")
+
+
+def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
+    """Return the tables: relative eigenvalues by mask kind, and one line a descent."""
+    curvature = []
+    for matrix in MATRICES:
+        for kind in KINDS:
+            found = relative_eigenvalues(rows, matrix, kind)
+            line = {"matrix": matrix, "mask": kind}
+            for ratio in sorted(found, reverse=True):
+                values = found[ratio]
+                line[f"{ratio:g}"] = f"{fmean(values):.3g}" + (
+                    f" ({min(values):.2g} to {max(values):.2g})" if len(values) > 1 else ""
+                )
+            curvature.append(line)
+    descents = [
+        {
+            "optimiser": r["optimizer"], "labels": r["labels"], "ratio": f"{r['ratio']:g}",
+            "rate": f"{r['rate']:.3g}", "steps": str(r["steps"]),
+            "end": "diverged" if r["diverged"] else "reached" if r["reached"] else "not reached",
+            "distance": "-" if r["diverged"] else f"{r['distance']:.3g}",
+        }
+        for r in rows if r["kind"] == "descent"
+    ]  # fmt: skip
+    return {
+        "Top eigenvalue over (density x that of all targets)": curvature,
+        "Descents to one loss": descents,
+    }
+
+
+def render(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Draw the figure, write the tables and the page."""
+    findings, parts = check(rows), tables(rows)
+    figure = folder / "figure.png"
+    write_whole(figure, lambda path: _draw(rows, path))
+    verdicts = [
+        {"statement": f.statement, "verdict": "holds" if f.holds else "does not hold",
+         "evidence": f.evidence} for f in findings
+    ]  # fmt: skip
+    text = "\n\n".join(f"{name}\n\n{format_table(lines)}" for name, lines in parts.items())
+    lines = "\n".join(f"- {v['verdict']}: {v['statement']} ({v['evidence']})" for v in verdicts)
+    write_whole(folder / "table.md", lambda path: path.write_text(f"{text}\n\n{lines}\n"))
+    page = write_page(
+        folder / "index.html",
+        title="What masked linear regression predicts for a network",
+        lead=(
+            "In masked linear regression a random share q of the features has q times the largest "
+            "eigenvalue, so rates grow like 1/q and solutions move away like q^-1/2. Here the same "
+            "three numbers are measured on a pretrained language model, at the pretrained weights "
+            "and along descents that all end at the same loss."
+        ),
+        figures={"Predicted by the linear model (dashed) and measured": figure},
+        tables={"Predictions": verdicts, **parts},
+        details={"Provenance": "\n".join(f"{k}: {v}" for k, v in rows[0]["provenance"].items())},
+    )
+    print(text, lines, sep="\n\n")
+    return [figure, folder / "table.md", page]
+
+
+def _draw(rows: Sequence[Row], path: Path) -> None:
+    sns.set_theme(style="ticks", context="notebook", palette="colorblind")
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
+    _draw_curvature(rows, axes[0])
+    _draw_rates(rows, axes[1])
+    _draw_distances(rows, axes[2])
+    titles = ("Flattening against a random submatrix", "Fastest rate", "Distance at equal loss")
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(title, loc="left", fontsize=12, fontweight="bold")
+        axis.set_xlabel("ratio (trainable / all parameters)")
+        if any(len(line.get_xdata()) for line in axis.lines):
+            axis.set(xscale="log", yscale="log")
+            axis.legend(frameon=False, fontsize=8)
+        else:
+            text = "no descent reached the loss"
+            axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", color="0.5")
+    sns.despine()
+    figure.savefig(path, dpi=160, format="png")
+    plt.close(figure)
+
+
+def _draw_curvature(rows: Sequence[Row], axis: Any) -> None:
+    for kind, color in zip(KINDS, sns.color_palette("colorblind"), strict=False):
+        for matrix, style in zip(MATRICES, ("o-", "s:"), strict=True):
+            found = relative_eigenvalues(rows, matrix, kind)
+            ratios = sorted(found)
+            means = [fmean(found[ratio]) for ratio in ratios]
+            label = kind.replace("_", ", ") if matrix == MATRICES[0] else None
+            axis.plot(ratios, means, style, color=color, label=label, ms=5)
+            if kind == "random":
+                axis.fill_between(
+                    ratios, [min(found[r]) for r in ratios], [max(found[r]) for r in ratios],
+                    color=color, alpha=0.15, lw=0,
+                )  # fmt: skip
+    axis.axhline(1, ls="--", color="0.5", lw=1.2, label="linear model")
+    axis.plot([], [], "s:", color="0.3", ms=5, label="dotted: whole Hessian")
+    axis.set_ylabel(r"$\lambda_1$ / (density $\times$ $\lambda_1$ of all targets)")
+
+
+def _draw_rates(rows: Sequence[Row], axis: Any) -> None:
+    for optimizer, color in zip(("sgd", "adamw"), sns.color_palette("colorblind"), strict=False):
+        best = fastest(rows, optimizer, "true")
+        if best:
+            axis.plot([r["ratio"] for r in best], [r["rate"] for r in best], "o-", color=color,
+                      label=optimizer.replace("adamw", "AdamW").replace("sgd", "SGD"))  # fmt: skip
+            _guide(axis, best, "rate", -1.0)
+    axis.plot([], [], "--", color="0.5", lw=1.2, label=r"$\propto$ 1 / ratio")
+    axis.set_ylabel("learning rate")
+
+
+def _draw_distances(rows: Sequence[Row], axis: Any) -> None:
+    colors = dict(zip(("sgd", "adamw"), sns.color_palette("colorblind"), strict=False))
+    for optimizer, labels in RUNS:
+        near = nearest(rows, optimizer, labels)
+        style = "o-" if labels == "true" else "^:"
+        name = f"{optimizer.replace('adamw', 'AdamW').replace('sgd', 'SGD')}, {labels} labels"
+        if near:
+            axis.plot([r["ratio"] for r in near], [r["distance"] for r in near], style,
+                      color=colors[optimizer], label=name, ms=5)  # fmt: skip
+        if near and labels == "true":
+            _guide(axis, near, "distance", -0.5)
+    axis.plot([], [], "--", color="0.5", lw=1.2, label=r"$\propto$ ratio$^{-1/2}$")
+    axis.set_ylabel("distance to initialisation")
+
+
+def _guide(axis: Any, best: Sequence[Row], key: str, power: float) -> None:
+    """Draw the theory's power law through the middle of a curve."""
+    middle = best[len(best) // 2]
+    line = [middle[key] * (r["ratio"] / middle["ratio"]) ** power for r in best]
+    axis.plot([r["ratio"] for r in best], line, "--", color="0.5", lw=1.2, zorder=0)

@@ -27,7 +27,7 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
 
 notebooks: $(VENV)/.installed-dev
-	$(BIN)/python -m nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
 # torch first and by exact version (a CPU build); the carriers of model and data without the
 # dependencies that they declare and this project does not need.

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from landscape.errors import UserError
 from theory.features import DISTRIBUTIONS, Features, load_features
+from theory.figures import draw_figures
 from theory.problems import MaskedRegression, make_problem
 from theory.report import print_table, to_json
 from theory.suite import default_problems, summarise, verify_all
@@ -36,7 +37,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="seed of features, masks and noise")
     p.add_argument("--features", metavar="NAME", help=f"one of {', '.join(DISTRIBUTIONS)}")
     p.add_argument("--x", metavar="FILE", help="your own X (n, d), .npy or .npz")
-    p.add_argument("--figures", metavar="DIR", help="also write the figures there")
+    p.add_argument(
+        "--figures",
+        metavar="DIR",
+        help="also draw four figures of the first instance into DIR, as PNG",
+    )
     return p
 
 
@@ -75,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         problems = problems_of(options)
         results = verify_all(options.seed, problems=problems, only=options.claim)
+        if options.figures is not None:
+            draw_figures(problems[0], options.figures, options.seed)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -68,8 +68,7 @@ def _canvas(columns: int, width: float = 9.6) -> tuple[Figure, list[Axes]]:
 
 def _ratios(problem: MaskedRegression, count: int = 9) -> Array:
     """Return values of p from ``FEWEST`` kept features (at least n) to one half, log-spaced."""
-    lowest = max(FEWEST, problem.n) / problem.d
-    return np.geomspace(lowest, max(0.5, 2 * lowest), count)
+    return np.geomspace(min(0.25, max(FEWEST, problem.n) / problem.d), 0.5, count)
 
 
 def _grams(features: Features, p: float, count: int, seed: int) -> Array:
@@ -93,7 +92,8 @@ def concentration(problem: MaskedRegression, seed: int = 0) -> Figure:
     _plot_bounds(right, sizes, rows)
     right.set(xlabel="number of features d", title=f"p = {p:g}")
     handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right center")
+    title = f"bounds at $\\delta$ = {problem.delta:g}"
+    figure.legend(handles, labels, title=title, loc="outside right center", alignment="left")
     return figure
 
 
@@ -120,7 +120,14 @@ def _plot_bounds(axes: Axes, x: Array, rows: list[dict[str, Array]]) -> None:
         axes.plot(x, [row[name] for row in rows], line, color=colour, label=name)
     low, middle, high = np.array([row["seen"] for row in rows]).T
     axes.fill_between(x, low, high, color=BLUE, alpha=0.25, linewidth=0)
-    axes.plot(x, middle, "o-", color=BLUE, markersize=4, label=f"measured, {MASKS} masks")
+    axes.plot(
+        x,
+        middle,
+        "o-",
+        color=BLUE,
+        markersize=4,
+        label=f"measured, {MASKS} masks:\nmedian, 5 % to largest",
+    )
     axes.set(xscale="log", yscale="log")
 
 
@@ -137,10 +144,12 @@ def stability(problem: MaskedRegression, seed: int = 0) -> Figure:
         ),
         (f"Adam, frozen P, $\\beta_1$ = {BETA}", averaged_map(one, BETA), adam_threshold(1, BETA)),
     )
-    steps = np.geomspace(0.1, 80, 400)
-    for (name, build, threshold), colour in zip(rules, (BLUE, ORANGE, GREEN)):
+    steps = np.geomspace(0.02, 80, 500)
+    for (name, build, threshold), colour, line in zip(
+        rules, (BLUE, ORANGE, GREEN), ("-", "-", "--")
+    ):
         growth = [np.abs(np.linalg.eigvals(build(step)[0])).max() for step in steps]
-        left.plot(steps, growth, color=colour, label=name)
+        left.plot(steps, growth, line, color=colour, label=name)
         measured = largest_stable_step(build, threshold / 3, threshold * 3)
         left.plot(measured, 1, "o", color=colour)
         left.axvline(threshold, color=colour, linewidth=1, linestyle=":")
@@ -184,8 +193,8 @@ def trajectories(problem: MaskedRegression, seed: int = 0) -> Figure:
     """Draw excess loss and distance against steps at one rate, for several p; w_0 = 0."""
     figure, (left, right) = _canvas(2)
     eta = problem.n / problem.moments.top
-    times = np.unique(np.geomspace(1, 1e6, 80).astype(int))
     seen = (1, 3, 10, 30, 100, 300)
+    times = np.union1d(np.geomspace(1, 1e6, 80).astype(int), seen)
     ratios = (1.0, *_ratios(problem, 3)[::-1])
     for p, colour in zip(ratios, sns.color_palette("crest_r", len(ratios))):
         mask = problem.draw(seed, p=float(p))
@@ -203,7 +212,9 @@ def trajectories(problem: MaskedRegression, seed: int = 0) -> Figure:
     left.set_title("Share of the excess loss that is left")
     right.set(xscale="log", yscale="log", xlabel="steps", ylabel="distance to initialisation")
     right.set_title("Dotted: distance of the solution")
-    left.legend(title="lines: closed form\ndots: gradient descent", loc="lower left")
+    handles, labels = left.get_legend_handles_labels()
+    title = "lines: closed form\ndots: gradient descent"
+    right.legend(handles, labels, title=title, loc="lower right", alignment="left")
     return figure
 
 
@@ -212,7 +223,7 @@ def distances(problem: MaskedRegression, seed: int = 0) -> Figure:
     figure, (axes,) = _canvas(1, 7.6)
     n, d = problem.n, problem.d
     norm2 = float(np.trace(problem.moments.gram))
-    ratios = np.geomspace(max(n / 4, 1) / d, 1, 17)
+    ratios = np.geomspace(min(0.25, max(n / 4, 1) / d), 1, 17)
     rng = np.random.default_rng([seed, 11])
     identity, bound, floor = [], [], []
     for p in ratios:
@@ -229,7 +240,7 @@ def distances(problem: MaskedRegression, seed: int = 0) -> Figure:
     axes.plot(ratios, bound, "--", color=ORANGE, label="bound of proposition 5.3")
     axes.plot(ratios, floor, "-.", color=GREEN, label="floor $\\propto$ rank / $\\sqrt{p}$")
     axes.axvline(n / d, color="black", linewidth=0.8, linestyle=":")
-    axes.text(n / d, axes.get_ylim()[1], " p d = n", va="top")
+    axes.text(n / d, 0.02, " p d = n", transform=axes.get_xaxis_transform())
     axes.set(xscale="log", yscale="log", xlabel="probability p to keep a feature")
     axes.set(ylabel="distance $\\|\\hat w\\|$ of the minimum-norm solution")
     axes.set_title(f"n = {n}, d = {d:,}, {problem.features.name}, $\\sigma$ = {problem.sigma:g}")

@@ -1,0 +1,109 @@
+"""The figures: four files for any instance, lines where the theory says, no colour left over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import rcParams
+from matplotlib.image import imread
+
+from landscape.errors import UserError
+from theory import DISTRIBUTIONS, bounds, make_problem
+from theory.__main__ import main
+from theory.figures import FIGURES, concentration, distances, draw_figures, stability, trajectories
+
+
+def lines(axes: object) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    return {line.get_label(): line.get_data() for line in axes.get_lines()}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
+@pytest.mark.parametrize("draw", FIGURES.values())
+def test_every_distribution_can_be_drawn_without_a_warning(name: str, draw: Callable) -> None:
+    draw(make_problem(name, n=3, d=400, p=0.5, sigma=0.0 if name == "sparse" else 1.0), 0)
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 100), (50, 40)])
+@pytest.mark.parametrize("draw", FIGURES.values())
+def test_one_sample_and_more_samples_than_features_can_be_drawn(
+    n: int, d: int, draw: Callable
+) -> None:
+    assert draw(make_problem("gaussian", n=n, d=d, p=0.5), 0).axes
+
+
+@pytest.mark.filterwarnings("error")
+def test_drawing_writes_four_pictures_and_leaves_no_style_behind(tmp_path: Path) -> None:
+    before = dict(rcParams)
+    paths = draw_figures(make_problem("uniform", n=3, d=400, p=0.5), tmp_path / "new" / "folder")
+    assert [path.stem for path in paths] == list(FIGURES)
+    for path in paths:
+        assert imread(path).std() > 0.02  # something is drawn
+    assert dict(rcParams) == before
+
+
+def test_the_bound_of_theorem_51_is_flat_in_p_and_bernsteins_is_not() -> None:
+    problem = make_problem("gaussian", n=4, d=2000, p=0.5)
+    (left, right), found = concentration(problem).axes, {}
+    for axes in (left, right):
+        found[axes] = lines(axes)
+    p, flat = found[left]["theorem 5.1, corrected"]
+    assert np.ptp(flat) == 0
+    assert flat[0] == bounds.theorem_51_corrected(4, 2000, problem.bound, problem.delta)
+    measured = next(v for k, v in found[left].items() if k.startswith("measured"))[1]
+    bernstein = found[left]["matrix Bernstein"][1]
+    assert (measured < bernstein).all()
+    assert bernstein[-1] > 1.5 * bernstein[0]  # about sqrt(p), less its linear term
+    d, whole = found[right]["$p\\,\\lambda_1(X^TX)$"]
+    assert d[-1] == 2000
+    assert whole[-1] == pytest.approx(0.1 * problem.moments.top, rel=1e-12)
+    assert p[-1] == 0.5
+
+
+def test_the_stable_steps_drawn_are_2_over_lambda_with_38_for_adam() -> None:
+    problem = make_problem("gaussian", n=4, d=2000, p=0.5)
+    left, right = stability(problem).axes
+    assert [text.get_text() for text in left.texts] == ["2", "3.8", "38"]
+    points = np.array([line.get_data() for line in right.get_lines() if line.get_marker() == "o"])
+    p, steps = points[:, 0, 0], points[:, 1, 0]
+    law = 2 * 4 / (p * problem.moments.top)
+    assert (steps < law * 1.5).all()
+    assert steps[-1] / steps[0] == pytest.approx(p[0] / p[-1], rel=0.3)
+
+
+def test_dots_of_gradient_descent_lie_on_the_lines_of_the_closed_form() -> None:
+    for axes in trajectories(make_problem("gaussian", n=4, d=400, p=0.5)).axes:
+        curves = [line for line in axes.get_lines() if len(line.get_xdata()) > 2]
+        dots = [line for line in axes.get_lines() if line.get_marker() == "o"]
+        assert len(dots) == 6 * len(curves)
+        for dot in dots:
+            (t,), (value,) = dot.get_data()
+            (curve,) = (line for line in curves if line.get_color() == dot.get_color())
+            steps, closed = curve.get_data()
+            assert closed[list(steps).index(t)] == pytest.approx(value, rel=1e-6, abs=1e-9)
+
+
+def test_the_bound_is_below_the_identity_and_both_fall_like_the_root_of_p() -> None:
+    problem = make_problem("gaussian", n=4, d=4000, p=0.5)
+    found = lines(distances(problem).axes[0])
+    p, identity = found["identity, median of masks"]
+    assert (found["bound of proposition 5.3"][1] <= identity * (1 + 1e-12)).all()
+    many = p * 4000 > 100
+    slope = np.polyfit(np.log(p[many]), np.log(identity[many]), 1)[0]
+    assert slope == pytest.approx(-0.5, abs=0.05)
+
+
+def test_the_command_line_draws_and_refuses_what_cannot_be_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = ["--n", "2", "--d", "150", "--claim", "eq-3", "--figures"]
+    assert main([*some, str(tmp_path / "figures")]) == 0
+    assert len(list((tmp_path / "figures").glob("*.png"))) == 4
+    (tmp_path / "file").write_text("")
+    assert main([*some, str(tmp_path / "file")]) == 2
+    assert "error: expected a directory" in capsys.readouterr().err
+    with pytest.raises(UserError, match="at least 100 features"):
+        draw_figures(make_problem(np.ones((2, 5)), p=0.5), tmp_path)

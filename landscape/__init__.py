@@ -19,13 +19,21 @@ from landscape.curvature import (
     stability_threshold,
     trace,
 )
-from landscape.distance import Distance, distance
+from landscape.distance import Distance, cosines, distance
 from landscape.errors import NotConvergedWarning, UserError
 from landscape.evaluate import evaluate
 from landscape.masks import Mask, random_mask
 from landscape.models import load_model, tiny_model, tiny_tokenizer
 from landscape.scoring import task_loss, task_split
 from landscape.subspace import attach, detach, merge, trainable
+from landscape.surface import (
+    Surface,
+    displacement,
+    plot_surface,
+    random_directions,
+    surface_1d,
+    surface_2d,
+)
 from landscape.tasks import Example, Task, load_task
 from landscape.tracking import SharpnessProbe
 from landscape.train import Run, finetune
@@ -43,10 +51,13 @@ __all__ = [
     "NotConvergedWarning",
     "Run",
     "SharpnessProbe",
+    "Surface",
     "Task",
     "UserError",
     "attach",
+    "cosines",
     "detach",
+    "displacement",
     "distance",
     "evaluate",
     "exact_matrix",
@@ -59,12 +70,16 @@ __all__ = [
     "load_task",
     "merge",
     "module_blocks",
+    "plot_surface",
     "power_iteration",
     "preconditioned",
+    "random_directions",
     "random_mask",
     "save_delta",
     "spectral_density",
     "stability_threshold",
+    "surface_1d",
+    "surface_2d",
     "task_loss",
     "task_split",
     "tiny_model",

@@ -20,7 +20,7 @@ FLOW = [
     {"batches"},
     {"scoring"},
     {"evaluate", "distance", "adapters", "curvature"},
-    {"train", "tracking"},
+    {"train", "tracking", "surface"},
     {"report"},
     {"bench"},
     {"cli"},

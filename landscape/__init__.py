@@ -14,13 +14,14 @@ from landscape.curvature import (
     health_check,
     lanczos,
     module_blocks,
+    norm_bound,
     power_iteration,
     preconditioned,
     spectral_density,
     stability_threshold,
     trace,
 )
-from landscape.distance import Distance, distance
+from landscape.distance import Distance, cosines, distance
 from landscape.errors import NotConvergedWarning, UserError
 from landscape.evaluate import evaluate
 from landscape.masks import Mask, random_mask
@@ -30,6 +31,14 @@ from landscape.schedule import Schedule
 from landscape.scoring import task_loss, task_split
 from landscape.selection import select_mask, structured_mask
 from landscape.subspace import attach, detach, merge, trainable
+from landscape.surface import (
+    Surface,
+    displacement,
+    plot_surface,
+    random_directions,
+    surface_1d,
+    surface_2d,
+)
 from landscape.tasks import Example, Task, load_task
 from landscape.tracking import SharpnessProbe
 from landscape.train import Run, finetune
@@ -49,10 +58,13 @@ __all__ = [
     "Run",
     "Schedule",
     "SharpnessProbe",
+    "Surface",
     "Task",
     "UserError",
     "attach",
+    "cosines",
     "detach",
+    "displacement",
     "distance",
     "evaluate",
     "exact_matrix",
@@ -66,14 +78,19 @@ __all__ = [
     "make_batches",
     "merge",
     "module_blocks",
+    "norm_bound",
+    "plot_surface",
     "power_iteration",
     "preconditioned",
+    "random_directions",
     "random_mask",
     "save_delta",
     "select_mask",
     "spectral_density",
     "stability_threshold",
     "structured_mask",
+    "surface_1d",
+    "surface_2d",
     "task_loss",
     "task_split",
     "tiny_model",

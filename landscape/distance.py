@@ -46,23 +46,60 @@ def distance(model: nn.Module, initial: Mapping[str, Tensor] | None = None) -> D
 
     Cost: O(k). Source: Xu & Zhang 2024, figure 4c.
     """
-    values = trainable(model)
-    if is_attached(model):
-        start = masked_origins(model)
-        change = {name: p.detach().double() for name, p in values.items()}
-    elif initial is None:
-        raise UserError(
-            "expected a model with a mask, or initial=: the values to measure from; got neither"
-        )
-    else:
-        missing = sorted(set(values) - set(initial))
-        if missing:
-            raise UserError(f"initial lacks {missing[0]} and {len(missing) - 1} more; add them")
-        start = {name: initial[name] for name in values}
-        change = {name: p.detach().double() - start[name].double() for name, p in values.items()}
+    change = changes(model, initial)
+    start = masked_origins(model) if is_attached(model) else dict(initial or {})
     squares = {name: float(d.square().sum()) for name, d in change.items()}
     l2 = sum(squares.values()) ** 0.5
-    origin = sum(float(s.double().square().sum()) for s in start.values()) ** 0.5
+    origin = sum(float(start[name].double().square().sum()) for name in change) ** 0.5
     linf = max((float(d.abs().max()) for d in change.values() if d.numel()), default=0.0)
     per_tensor = {name: square**0.5 for name, square in squares.items()}
     return Distance(l2, l2 / origin if origin else 0.0, linf, per_tensor)
+
+
+@torch.no_grad()
+def changes(model: nn.Module, initial: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """Return theta - theta_0 by tensor name, in float64; arguments and errors as `distance`."""
+    values = trainable(model)
+    if is_attached(model):
+        return {name: p.detach().double() for name, p in values.items()}
+    if initial is None:
+        raise UserError(
+            "expected a model with a mask, or initial=: the values to measure from; got neither"
+        )
+    missing = sorted(set(values) - set(initial))
+    if missing:
+        raise UserError(f"initial lacks {missing[0]} and {len(missing) - 1} more; add them")
+    return {name: p.detach().double() - initial[name].double() for name, p in values.items()}
+
+
+@torch.no_grad()
+def cosines(
+    model: nn.Module, vectors: Tensor, initial: Mapping[str, Tensor] | None = None
+) -> Tensor:
+    """Return the cosines of the update theta - theta_0 with given vectors.
+
+        cos_i = <theta - theta_0, y_i> / (||theta - theta_0|| ||y_i||)
+
+    The sum of the squares over orthonormal vectors is the share of the update inside their span.
+
+    Args:
+        model: a model; with a mask attached, theta itself is the update.
+        vectors: shape (size, m), for example `lanczos(H, k=m).eigenvectors`.
+        initial: see `distance`.
+
+    Returns:
+        Cosines in [-1, 1], shape (m,), float64, on cpu; NaN where the update or a vector is zero.
+
+    Raises:
+        UserError: the vectors have another length, or as `distance`.
+
+    Cost: O(k m).
+    """
+    update = torch.cat([change.reshape(-1) for change in changes(model, initial).values()]).cpu()
+    if vectors.ndim != 2 or vectors.shape[0] != update.numel():
+        raise UserError(
+            f"expected vectors of shape ({update.numel()}, m), got {tuple(vectors.shape)}; "
+            "one column a vector, measured on the same trainable numbers"
+        )
+    columns = vectors.detach().double().cpu()
+    return (update @ columns) / (update.norm() * columns.norm(dim=0))

@@ -23,7 +23,7 @@ FLOW = [
     {"optimizer"},
     {"schedule"},
     {"evaluate", "distance", "adapters", "curvature"},
-    {"train", "tracking"},
+    {"train", "tracking", "surface"},
     {"report"},
     {"bench"},
     {"cli"},

@@ -8,6 +8,7 @@ from landscape.curvature.gauss_newton import GGNOperator
 from landscape.curvature.health import Health, UnhealthyOperatorError, health_check
 from landscape.curvature.hessian import HessianOperator
 from landscape.curvature.lanczos import lanczos
+from landscape.curvature.norm import NormBound, norm_bound
 from landscape.curvature.operators import LinearOperator, MatrixOperator
 from landscape.curvature.power import power_iteration
 from landscape.curvature.precondition import (
@@ -26,6 +27,7 @@ __all__ = [
     "HessianOperator",
     "LinearOperator",
     "MatrixOperator",
+    "NormBound",
     "PreconditionedOperator",
     "RestrictedOperator",
     "SpectralDensity",
@@ -36,6 +38,7 @@ __all__ = [
     "health_check",
     "lanczos",
     "module_blocks",
+    "norm_bound",
     "power_iteration",
     "preconditioned",
     "spectral_density",

@@ -1,0 +1,95 @@
+"""Directions to slice along, as flat vectors of the trainable numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import UserError
+from landscape.subspace import attached_mask, is_attached, masked_origins, trainable
+
+
+@torch.no_grad()
+def random_directions(model: nn.Module, count: int = 2, *, seed: int = 0) -> Tensor:
+    """Draw Gaussian directions, normalised filter by filter and orthogonal to each other.
+
+    Each filter (the trainable numbers in one row of a weight, or a whole vector) of a direction
+    gets the norm that the weights have there, so that layers of large and small weights count
+    alike; then each direction is made orthogonal to those before it, which changes the norms of
+    its filters by a few parts in sqrt(size).
+
+    Args:
+        model: a model with trainable numbers; with a mask attached, the weights are W_0 + theta
+            on the mask.
+        count: number of directions, at least 1, at most the number of trainable numbers.
+        seed: of the directions; drawn on the processor, so every device gets the same ones.
+
+    Returns:
+        Directions as columns, shape (size, count), float64, on cpu.
+
+    Raises:
+        UserError: nothing is trainable, or count is out of range.
+
+    Source: Li et al. (2018), Visualizing the loss landscape of neural nets, section 4.
+    """
+    weights, filters = _weights(model), _filters(model)
+    size = weights.numel()
+    if not 1 <= count <= size:
+        raise UserError(
+            f"expected between 1 and {size} directions, got {count}; attach a mask first, "
+            "or ask for fewer"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    directions: list[Tensor] = []
+    for _ in range(count):
+        d = torch.randn(size, generator=generator, dtype=torch.float64)
+        d = d * (_norms(weights, filters) / _norms(d, filters).clamp(min=1e-300))[filters]
+        for earlier in directions:
+            d = d - (d @ earlier) / (earlier @ earlier).clamp(min=1e-300) * earlier
+        directions.append(d)
+    return torch.stack(directions, dim=1)
+
+
+@torch.no_grad()
+def displacement(model: nn.Module, initial: Mapping[str, Tensor] | None = None) -> Tensor:
+    """Return the way from the start to the present weights, flat, shape (size,), float64, on cpu.
+
+    Args:
+        model: a model; with a mask attached, theta itself is the way.
+        initial: the initial values by tensor name, for a model without a mask.
+
+    Raises:
+        UserError: there is no mask and no `initial`, or `initial` lacks a tensor.
+    """
+    from landscape.distance import changes
+
+    return torch.cat([c.reshape(-1) for c in changes(model, initial).values()]).cpu()
+
+
+def _weights(model: nn.Module) -> Tensor:
+    """Return the effective trainable weights, flat, float64, on cpu."""
+    values = {name: p.detach().double().cpu().reshape(-1) for name, p in trainable(model).items()}
+    if is_attached(model):
+        origins = masked_origins(model)
+        values = {name: p + origins[name].double().cpu() for name, p in values.items()}
+    return torch.cat([*values.values()]) if values else torch.zeros(0, dtype=torch.float64)
+
+
+def _filters(model: nn.Module) -> Tensor:
+    """Return the number of the filter that each trainable number belongs to, shape (size,)."""
+    mask = attached_mask(model) if is_attached(model) else None
+    numbers, first = [], 0
+    for name, p in trainable(model).items():
+        shape = torch.Size(p.shape if mask is None else mask.shapes[name])
+        at = torch.arange(p.numel()) if mask is None else mask.indices[name].cpu()
+        per_filter = shape.numel() // shape[0] if len(shape) > 1 else max(1, shape.numel())
+        numbers.append(first + torch.div(at, per_filter, rounding_mode="floor"))
+        first += -(-shape.numel() // per_filter)
+    return torch.cat(numbers) if numbers else torch.zeros(0, dtype=torch.long)
+
+
+def _norms(v: Tensor, filters: Tensor) -> Tensor:
+    squares = torch.zeros(int(filters.max()) + 1, dtype=torch.float64)
+    return squares.index_add_(0, filters, v.square()).sqrt()

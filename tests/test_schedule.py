@@ -221,6 +221,30 @@ def test_the_chosen_checkpoint_has_the_mask_it_was_evaluated_with(setup, monkeyp
     assert loss == run.metrics["dev"]["loss"]
 
 
+def test_the_best_point_before_the_end_of_a_process_is_still_the_best_after(
+    setup, tmp_path, monkeypatch
+) -> None:
+    calls = []
+
+    def judge(*_, **__):
+        calls.append(1)
+        return {"accuracy": 0.5, "loss": float(len(calls))}
+
+    def kill(_: torch.nn.Module, record: dict[str, float]) -> None:
+        if record["step"] == 5:
+            raise Killed
+
+    monkeypatch.setattr("landscape.train.evaluate", judge)
+    schedule = ls.Schedule("increment", **H, count=90)
+    with pytest.raises(Killed):
+        finetune(setup, schedule, directory=tmp_path, probes=[kill], checkpoint_every=4)
+    ls.detach(setup[0])
+    run = finetune(setup, schedule, directory=tmp_path, checkpoint_every=4)
+    assert run.metrics["best_step"] == 3
+    assert ls.subspace.attached_mask(setup[0]).count == 30
+    assert run.distance["l2"] > 0
+
+
 def test_a_repeated_run_keeps_dropped_weights_in_its_delta(setup, tmp_path) -> None:
     model = setup[0]
     finetune(setup, ls.Schedule("repeat", **H, count=30))

@@ -65,6 +65,12 @@ def _parser() -> argparse.ArgumentParser:
     step.add_argument("--rounds", type=int, default=9, help="timed rounds (9)")
     step.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     step.set_defaults(command=_bench_step)
+    kernel = kinds.add_parser("kernels", help="gradient kernels over a grid, and the cost model")
+    kernel.add_argument("--rounds", type=int, default=7, help="timed rounds (7)")
+    kernel.add_argument(
+        "--json", action="store_true", help="print one JSON object as the last line"
+    )
+    kernel.set_defaults(command=_bench_kernels)
     return parser
 
 
@@ -177,6 +183,27 @@ def _bench_step(chosen: argparse.Namespace) -> int:
         for name, seconds in result["seconds"].items()
     ]))  # fmt: skip
     print("\n".join(f"{k}: {v:.3f}" for k, v in result.items() if "_over_" in k))
+    if chosen.json:
+        print(json.dumps(result))
+    return 0
+
+
+def _bench_kernels(chosen: argparse.Namespace) -> int:
+    from landscape.bench.kernels import bench_kernels
+    from landscape.report import format_table
+
+    result = bench_kernels(rounds=chosen.rounds)
+    print(format_table([
+        {"density": f"{cell['density']:g}", "tokens": str(cell["tokens"]),
+         **{f"{kernel} (ms)": f"{cell['milliseconds'].get(kernel, float('nan')):.3g}"
+            for kernel in ("gather", "sampled", "dense")},
+         "choice": cell["choice"], "over best": f"{cell['choice_over_best']:.2f}"}
+        for cell in result["cells"]
+    ]))  # fmt: skip
+    for name, value in result["fitted"].items():
+        print(f"{name}: fitted {value:.3g} s, in use {result['present'][name]:.3g} s")
+    print(f"the choice over the best kernel: worst {result['worst_choice']:.2f}, "
+          f"median {result['median_choice']:.2f}")  # fmt: skip
     if chosen.json:
         print(json.dumps(result))
     return 0

@@ -140,7 +140,11 @@ def fabricated(exponent: float, distance_exponent: float, gain: float) -> list[d
 def test_the_check_holds_on_rows_made_after_the_theory_and_fails_on_the_opposite() -> None:
     assert all(finding.holds for finding in figure4.check(fabricated(1.0, -0.5, 0.3)))
     reversed_rows = figure4.check(fabricated(-1.0, 0.5, -0.1))
-    assert [finding.holds for finding in reversed_rows] == [False, False, False, False, True]
+    assert [finding.holds for finding in reversed_rows] == [False, False, False, False, True, True]
+    negative = fabricated(1.0, -0.5, 0.3)
+    negative[2]["sharpness"] *= -1
+    holds = [finding.holds for finding in figure4.check(negative)]
+    assert holds == [True, True, True, True, False, True]
     evidence = figure4.check(fabricated(0.8, -0.4, 0.3))
     assert "exponent 0.80" in evidence[0].evidence
     assert "exponent -0.40" in evidence[2].evidence

@@ -67,8 +67,7 @@ def test_the_stable_steps_drawn_are_2_over_lambda_with_38_for_adam() -> None:
     problem = make_problem("gaussian", n=4, d=2000, p=0.5)
     left, right = stability(problem).axes
     assert [text.get_text() for text in left.texts] == ["2", "3.8", "38"]
-    points = np.array([line.get_data() for line in right.get_lines() if line.get_marker() == "o"])
-    p, steps = points[:, 0, 0], points[:, 1, 0]
+    p, steps = lines(right)["measured, a mask"]
     law = 2 * 4 / (p * problem.moments.top)
     assert (steps < law * 1.5).all()
     assert steps[-1] / steps[0] == pytest.approx(p[0] / p[-1], rel=0.3)

@@ -10,6 +10,7 @@ import seaborn as sns
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from landscape.errors import UserError
 from theory import bounds
@@ -91,6 +92,7 @@ def concentration(problem: MaskedRegression, seed: int = 0) -> Figure:
     rows = [_deviation(part, problem, moments(part), p, seed) for part in prefixes]
     _plot_bounds(right, sizes, rows)
     right.set(xlabel="number of features d", title=f"p = {p:g}")
+    right.xaxis.set_minor_formatter(NullFormatter())
     handles, labels = left.get_legend_handles_labels()
     title = f"bounds at $\\delta$ = {problem.delta:g}"
     figure.legend(handles, labels, title=title, loc="outside right center", alignment="left")
@@ -159,25 +161,31 @@ def stability(problem: MaskedRegression, seed: int = 0) -> Figure:
     left.set(xlabel="step $\\eta$, in units of 1 / sharpness", title="Stable below 1")
     left.legend(loc="upper left")
 
+    _largest_steps(right, problem, seed)
+    return figure
+
+
+def _largest_steps(axes: Axes, problem: MaskedRegression, seed: int) -> None:
+    """Plot the bisected step of three masks at each p, the 1/p law and the Chernoff interval."""
     n, top, ratios = problem.n, problem.moments.top, _ratios(problem, 7)
+    measured = []
+    for p, gram in _few_grams(problem, ratios, seed):
+        trace = float(np.trace(gram)) / n
+        step = largest_stable_step(descent_map(gram / n), 0.1 / trace, 4 * n / trace)
+        measured.append((p, step))
     fine = np.geomspace(ratios[0], ratios[-1], 60)
     ends = [chernoff_interval(problem.moments, p, problem.delta) for p in fine]
     shortest = np.array([2 * n / end.top_high for end in ends])
-    longest = np.array([2 * n / end.top_low if end.top_low > 0 else np.inf for end in ends])
-    highest = 20 * n / fine / top
+    # where the interval has no upper end it reaches to the top of the axes
+    highest = 2 * max(2 * n / fine[0] / top, *(step for _, step in measured))
+    longest = [2 * n / end.top_low if end.top_low > 0 else highest for end in ends]
     band = f"Chernoff, probability {1 - problem.delta:g}"
-    right.fill_between(
-        fine, shortest, np.minimum(longest, highest), color=PURPLE, alpha=0.15, label=band, lw=0
-    )
-    right.plot(fine, 2 * n / fine / top, color=GREY, label="$2n / (p\\,\\lambda_1(X^TX))$")
-    for i, (p, gram) in enumerate(_few_grams(problem, ratios, seed)):
-        trace = float(np.trace(gram)) / n
-        step = largest_stable_step(descent_map(gram / n), 0.1 / trace, 4 * n / trace)
-        right.plot(p, step, "o", color=BLUE, markersize=4, label=None if i else "measured, a mask")
-    right.set(xscale="log", yscale="log", xlabel="probability p to keep a feature")
-    right.set(ylabel="largest stable step", title="Gradient descent")
-    right.legend(loc="lower left")
-    return figure
+    axes.fill_between(fine, shortest, longest, color=PURPLE, alpha=0.15, label=band, lw=0)
+    axes.plot(fine, 2 * n / fine / top, color=GREY, label="$2n / (p\\,\\lambda_1(X^TX))$")
+    axes.plot(*np.transpose(measured), "o", color=BLUE, markersize=4, label="measured, a mask")
+    axes.set(xscale="log", yscale="log", xlabel="probability p to keep a feature")
+    axes.set(ylabel="largest stable step", title="Gradient descent")
+    axes.legend(loc="lower left")
 
 
 def _few_grams(

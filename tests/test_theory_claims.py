@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from theory import DISTRIBUTIONS, MaskedRegression, bounds, claims, make_problem
-from theory.claims import distance, dynamics, id3, proof
+from theory.claims import distance, dynamics, id3, law, proof
 from theory.claims.spectral import chernoff_interval
 from theory.suite import claim
 
 SEEDS = range(5)
 IDS = [c.id for c in claims()]
 #: bounds that may say nothing on a small instance; every other claim must decide on it
-LOOSE = {"thm-5.1-corrected", "bernstein", "chernoff"}
+LOOSE = {"thm-5.1-corrected", "bernstein", "chernoff", "distance-law"}
 
 
 @cache
@@ -141,6 +141,18 @@ TWINS = [
         "mean column in place of the Frobenius norm",
         lambda sigma, rank, p, norm2: 300 * distance.distance_floor(sigma, rank, p, norm2),
         on=tuple(name for name in DISTRIBUTIONS if name != "dominant"),  # its norm hides the rest
+    ),
+    Twin(
+        "distance-law",
+        "distance in place of its square: p^2",
+        lambda whole, tau, n, p, delta: law.distance_interval(whole / p, tau, n, p, delta),
+        on=("uniform", "gaussian", "rademacher", "power-law"),
+    ),
+    Twin(
+        "distance-law",
+        "mean leverage n/d, divided by d once more",
+        lambda whole, tau, n, p, delta: law.distance_interval(whole, n / 300**2, 1, p, delta),
+        on=("uniform", "gaussian", "student", "power-law"),
     ),
     Twin("finite-time", "one step late", lambda mask, eta, t: mask.filtered(eta, t + 1)),
     Twin("finite-time", "twice the rate", lambda mask, eta, t: mask.filtered(2 * eta, t)),

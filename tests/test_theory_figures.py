@@ -13,7 +13,15 @@ from matplotlib.image import imread
 from landscape.errors import UserError
 from theory import DISTRIBUTIONS, bounds, make_problem
 from theory.__main__ import main
-from theory.figures import FIGURES, concentration, distances, draw_figures, stability, trajectories
+from theory.figures import (
+    FIGURES,
+    concentration,
+    distances,
+    draw_figure,
+    draw_figures,
+    stability,
+    trajectories,
+)
 
 
 def lines(axes: object) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -106,3 +114,5 @@ def test_the_command_line_draws_and_refuses_what_cannot_be_drawn(
     assert "error: expected a directory" in capsys.readouterr().err
     with pytest.raises(UserError, match="at least 100 features"):
         draw_figures(make_problem(np.ones((2, 5)), p=0.5), tmp_path)
+    with pytest.raises(UserError, match="got 'spectrum'"):
+        draw_figure("spectrum", make_problem())

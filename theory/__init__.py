@@ -4,6 +4,7 @@ from theory.certificate import Certificate, certify
 from theory.claim import Claim, Finding, Result
 from theory.features import DISTRIBUTIONS, Features, draw, from_array, load_features, prescribed
 from theory.hidden import hidden_states
+from theory.network import LinearNetwork, squared_loss
 from theory.problems import MaskedRegression, Restricted, make_problem
 from theory.suite import claims, default_problems, verify, verify_all
 
@@ -13,6 +14,7 @@ __all__ = [
     "Claim",
     "Features",
     "Finding",
+    "LinearNetwork",
     "MaskedRegression",
     "Restricted",
     "Result",
@@ -25,6 +27,7 @@ __all__ = [
     "load_features",
     "make_problem",
     "prescribed",
+    "squared_loss",
     "verify",
     "verify_all",
 ]

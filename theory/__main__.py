@@ -11,7 +11,6 @@ from rich.console import Console
 
 from landscape.errors import UserError
 from theory.features import DISTRIBUTIONS, Features, load_features
-from theory.figures import draw_figures
 from theory.hidden import NAME as HIDDEN
 from theory.hidden import hidden_states
 from theory.problems import MaskedRegression, make_problem
@@ -92,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         problems = problems_of(options)
         results = verify_all(options.seed, problems=problems, only=options.claim)
         if options.figures is not None:
+            from theory.figures import draw_figures  # matplotlib takes seconds to import
+
             draw_figures(problems[0], options.figures, options.seed)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,11 +1,11 @@
 """All claims, one file a family, in the order of the reference."""
 
 from theory.claim import Claim
-from theory.claims import distance, dynamics, id3, proof, spectral, theorem51
+from theory.claims import distance, dynamics, id3, law, proof, spectral, theorem51
 
 _FOUND = {
     claim.id: claim
-    for family in (theorem51, spectral, proof, dynamics, distance, id3)
+    for family in (theorem51, spectral, proof, dynamics, distance, law, id3)
     for claim in family.CLAIMS
 }
 
@@ -22,6 +22,7 @@ ORDER = (
     "prop-5.2",
     "prop-5.3",
     "cor-distance",
+    "distance-law",
     "finite-time",
     "momentum",
     "adam",

@@ -1,0 +1,75 @@
+"""Four figures of one instance: eigenvalues, stable steps, trajectories and distances."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import seaborn as sns
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from landscape.errors import UserError
+from theory.figures.canvas import FEWEST
+from theory.figures.concentration import concentration
+from theory.figures.distances import distances
+from theory.figures.stability import stability
+from theory.figures.trajectories import trajectories
+from theory.problems import MaskedRegression
+
+FIGURES: dict[str, Callable[[MaskedRegression, int], Figure]] = {
+    "concentration": concentration,
+    "stability": stability,
+    "trajectories": trajectories,
+    "distances": distances,
+}
+
+
+def draw_figure(name: str, problem: MaskedRegression, seed: int = 0) -> Figure:
+    """Draw one figure of an instance; its p is not used, the figures scan it.
+
+    Args:
+        name: one of ``FIGURES``.
+        problem: at least 100 features, not all zero.
+        seed: of the masks.
+
+    Raises:
+        UserError: an unknown name, too few features to scan p, or X = 0.
+    """
+    if name not in FIGURES:
+        raise UserError(f"expected a figure among {', '.join(FIGURES)}; got {name!r}")
+    if problem.d < 5 * FEWEST or problem.moments.top == 0:
+        raise UserError(
+            f"expected at least {5 * FEWEST} features, not all zero, to draw figures; got "
+            f"{problem.name}; raise --d"
+        )
+    style = {**sns.axes_style("ticks"), **sns.plotting_context("notebook", font_scale=0.85)}
+    with rc_context({**style, "legend.frameon": False, "axes.titlelocation": "left"}):
+        figure = FIGURES[name](problem, seed)
+        sns.despine(fig=figure)
+    return figure
+
+
+def draw_figures(problem: MaskedRegression, directory: str | Path, seed: int = 0) -> list[Path]:
+    """Draw all figures of an instance as PNG files; see ``draw_figure``.
+
+    Args:
+        problem: at least 100 features, not all zero.
+        directory: made where it is missing.
+        seed: of the masks.
+
+    Returns:
+        The files. Cost: some hundred masks at p from 1/100 to 1; seconds at n = 32, d = 1e5.
+
+    Raises:
+        UserError: too few features to scan p, X = 0, or a directory that cannot be made.
+    """
+    directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"expected a directory for figures, got {directory}: {error}") from None
+    paths = [directory / f"{name}.png" for name in FIGURES]
+    for path in paths:
+        draw_figure(path.stem, problem, seed).savefig(path, dpi=160)
+    return paths

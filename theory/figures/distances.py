@@ -1,0 +1,42 @@
+"""The distance of the solution against p, with its identity, bound and floor."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from theory.claims.distance import distance_floor, distance_terms
+from theory.figures.canvas import BLUE, GREEN, MASKS, ORANGE, SKY, canvas, grams_at
+from theory.problems import MaskedRegression
+
+
+def distances(problem: MaskedRegression, seed: int = 0) -> Figure:
+    """Draw the distance of the solution against p, with its identity, bound and floor."""
+    figure, (axes,) = canvas(1, 7.6)
+    n, d = problem.n, problem.d
+    norm2 = float(np.trace(problem.moments.gram))
+    ratios = np.geomspace(min(0.25, max(n / 4, 1) / d), 1, 17)
+    rng = np.random.default_rng([seed, 11])
+    identity, bound, floor = [], [], []
+    for p in ratios:
+        grams = grams_at(problem.features, p, MASKS if p < 1 else 1, seed)
+        noise, shift, ranks = distance_terms(grams, problem.signal, problem.sigma)
+        identity.append(np.median(noise + shift) ** 0.5)
+        bound.append(np.median(noise) ** 0.5)
+        floor.append(distance_floor(problem.sigma, float(ranks.mean()), p, norm2) ** 0.5)
+        for gram in grams[:5]:
+            y = problem.signal + problem.sigma * rng.standard_normal(n)
+            size = float(y @ np.linalg.pinv(gram, rcond=1e-12, hermitian=True) @ y) ** 0.5
+            axes.plot(p, size, ".", color=SKY, label="measured: a mask and its noise")
+    axes.plot(ratios, identity, color=BLUE, label="identity, median of masks")
+    axes.plot(ratios, bound, "--", color=ORANGE, label="bound of proposition 5.3")
+    axes.plot(ratios, floor, "-.", color=GREEN, label="floor $\\propto$ rank / $\\sqrt{p}$")
+    axes.axvline(n / d, color="black", linewidth=0.8, linestyle=":")
+    axes.text(n / d, 0.02, " p d = n", transform=axes.get_xaxis_transform())
+    axes.set(xscale="log", yscale="log", xlabel="probability p to keep a feature")
+    axes.set(ylabel="distance $\\|\\hat w\\|$ of the minimum-norm solution")
+    axes.set_title(f"n = {n}, d = {d:,}, {problem.features.name}, $\\sigma$ = {problem.sigma:g}")
+    handles, labels = axes.get_legend_handles_labels()
+    unique = dict(zip(labels, handles))
+    axes.legend(unique.values(), unique.keys())
+    return figure

@@ -1,5 +1,6 @@
 """Masked fine-tuning of pretrained models, and the loss landscape inside the mask."""
 
+from landscape import baselines
 from landscape.adapters import load_delta, save_delta
 from landscape.curvature import (
     EigenResult,
@@ -34,6 +35,7 @@ __all__ = [
     "Task",
     "UserError",
     "attach",
+    "baselines",
     "detach",
     "distance",
     "evaluate",

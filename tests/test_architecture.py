@@ -22,7 +22,7 @@ FLOW = [
     {"selection"},
     {"optimizer"},
     {"schedule"},
-    {"evaluate", "distance", "adapters", "curvature"},
+    {"baselines", "evaluate", "distance", "adapters", "curvature"},
     {"train"},
     {"report"},
     {"bench"},

@@ -221,11 +221,10 @@ def penalty(model: nn.Module) -> Tensor | float:
     return config.orth_reg_weight * torch.stack(terms).mean()
 
 
-def advance(model: nn.Module, step: int) -> None:
+def advance(model: Any, step: int) -> None:
     """Let a method do what it does after an update: AdaLoRA shares out its ranks."""
     if _adalora_config(model) is not None:
-        tuner: Any = model.base_model
-        tuner.update_and_allocate(step)
+        model.base_model.update_and_allocate(step)
 
 
 def _adalora_config(model: nn.Module) -> Any:

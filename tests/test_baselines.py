@@ -72,7 +72,8 @@ def test_every_baseline_trains_with_finetune(method, architecture) -> None:
         model = baselines.BASELINES[method](plain, targets="*.c_attn", **options)
     else:
         model = made(method, plain)
-    run = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=3, batch_size=8, test=False, seed=1)
+    run = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=4, batch_size=16, test=False, seed=1)
+    # one batch holds all examples, so its loss is the same function at every step
     assert run.history[-1]["loss"] < run.history[0]["loss"]
     assert not run.diverged
     moved = {

@@ -1,7 +1,7 @@
 """Masked fine-tuning of pretrained models, and the loss landscape inside the mask."""
 
 from landscape import baselines
-from landscape.adapters import load_delta, save_delta
+from landscape.adapters import load_delta, read_delta, save_delta
 from landscape.curvature import (
     EigenResult,
     HessianOperator,
@@ -9,6 +9,7 @@ from landscape.curvature import (
     lanczos,
     power_iteration,
 )
+from landscape.deltas import Delta, Overlap, apply_delta, compose, delta, overlap
 from landscape.distance import Distance, distance
 from landscape.errors import NotConvergedWarning, UserError
 from landscape.evaluate import evaluate
@@ -24,18 +25,23 @@ from landscape.train import Run, finetune
 
 __all__ = [
     "AdamW",
+    "Delta",
     "Distance",
     "EigenResult",
     "Example",
     "HessianOperator",
     "Mask",
     "NotConvergedWarning",
+    "Overlap",
     "Run",
     "Schedule",
     "Task",
     "UserError",
+    "apply_delta",
     "attach",
     "baselines",
+    "compose",
+    "delta",
     "detach",
     "distance",
     "evaluate",
@@ -46,8 +52,10 @@ __all__ = [
     "load_model",
     "load_task",
     "merge",
+    "overlap",
     "power_iteration",
     "random_mask",
+    "read_delta",
     "save_delta",
     "select_mask",
     "structured_mask",

@@ -233,7 +233,7 @@ def _adalora_config(model: nn.Module) -> Any:
 
 
 def _adapt(layer: nn.Module, args: Any, output: Tensor) -> Tensor:
-    adapted: Tensor = layer.adapter(output)
+    adapted: Tensor = layer.get_submodule("adapter")(output)
     return adapted
 
 

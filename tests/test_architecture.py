@@ -20,7 +20,7 @@ FLOW = [
     {"batches"},
     {"scoring"},
     {"selection"},
-    {"optimizer"},
+    {"optimizer", "deltas"},
     {"schedule"},
     {"baselines", "evaluate", "distance", "adapters", "curvature"},
     {"train"},

@@ -1,6 +1,7 @@
 """Masked fine-tuning of pretrained models, and the loss landscape inside the mask."""
 
-from landscape.adapters import load_delta, save_delta
+from landscape import baselines
+from landscape.adapters import load_delta, read_delta, save_delta
 from landscape.batches import make_batches
 from landscape.curvature import (
     EigenResult,
@@ -21,6 +22,7 @@ from landscape.curvature import (
     stability_threshold,
     trace,
 )
+from landscape.deltas import Delta, Overlap, apply_delta, compose, delta, overlap
 from landscape.distance import Distance, cosines, distance
 from landscape.errors import NotConvergedWarning, UserError
 from landscape.evaluate import evaluate
@@ -45,6 +47,7 @@ from landscape.train import Run, finetune
 
 __all__ = [
     "AdamW",
+    "Delta",
     "Distance",
     "EigenResult",
     "Example",
@@ -55,14 +58,19 @@ __all__ = [
     "Mask",
     "MatrixOperator",
     "NotConvergedWarning",
+    "Overlap",
     "Run",
     "Schedule",
     "SharpnessProbe",
     "Surface",
     "Task",
     "UserError",
+    "apply_delta",
     "attach",
+    "baselines",
+    "compose",
     "cosines",
+    "delta",
     "detach",
     "displacement",
     "distance",
@@ -79,11 +87,13 @@ __all__ = [
     "merge",
     "module_blocks",
     "norm_bound",
+    "overlap",
     "plot_surface",
     "power_iteration",
     "preconditioned",
     "random_directions",
     "random_mask",
+    "read_delta",
     "save_delta",
     "select_mask",
     "spectral_density",

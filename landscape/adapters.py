@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,33 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from landscape.deltas import Delta, apply_delta
 from landscape.errors import UserError
 from landscape.masks import Mask, random_mask
 from landscape.runs import write_whole
-from landscape.subspace import Attachment, attach, attached_mask, masked_origins, trainable
+from landscape.selection import structured_mask
+from landscape.subspace import (
+    Attachment,
+    attached_mask,
+    is_attached,
+    masked_origins,
+    positions,
+    trainable,
+)
 
 _FORMAT = "landscape-delta-1"
+# masks that a rule makes again, and what of the rule their functions take
+_SEEDED: dict[str, tuple[Callable[..., Mask], tuple[str, ...]]] = {
+    "random": (random_mask, ("density", "targets", "seed", "sampling")),
+    "structured": (structured_mask, ("granularity", "count", "targets", "seed", "block")),
+}
 
 
 def save_delta(model: nn.Module, path: str | Path) -> Path:
     """Save the change of an attached model: k values, and the mask as its seed and rule.
 
-    A random mask is stored as the rule that makes it again; any other as sorted indices of at
-    most 4 bytes each where the tensor allows it.
+    A random or structured mask is stored as the rule that makes it again; any other as sorted
+    indices of at most 4 bytes each where the tensor allows it.
 
     Args:
         model: a model with a mask attached.
@@ -40,7 +55,7 @@ def save_delta(model: nn.Module, path: str | Path) -> Path:
     """
     mask = attached_mask(model)
     tensors = {name: p.detach().cpu().contiguous() for name, p in trainable(model).items()}
-    if mask.rule.get("kind") != "random":
+    if mask.rule.get("kind") not in _SEEDED:
         for name, indices in mask.indices.items():
             narrow = _last(indices) < 2**31
             tensors[f"{name}.indices"] = indices.cpu().to(torch.int32 if narrow else torch.int64)
@@ -60,7 +75,7 @@ def load_delta(model: nn.Module, path: str | Path) -> Attachment:
     """Attach the mask and theta of a delta file; nothing changes when anything is wrong.
 
     Args:
-        model: the base model that the delta was made on, without a mask.
+        model: the base model that the delta was made on; a mask that it has is replaced.
         path: a file of `save_delta`.
 
     Returns:
@@ -71,9 +86,25 @@ def load_delta(model: nn.Module, path: str | Path) -> Attachment:
 
     Cost: O(k).
     """
-    header, tensors = _read(Path(path))
+    return apply_delta(model, read_delta(model, path))
+
+
+def read_delta(model: nn.Module, path: str | Path) -> Delta:
+    """Read a delta file without attaching it.
+
+    Args:
+        model: the base model that the delta was made on, with or without a mask.
+        path: a file of `save_delta`.
+
+    Raises:
+        UserError: as `load_delta`.
+
+    Cost: O(k).
+    """
+    header, tensors = _read(model, Path(path))
     mask = _mask(model, header, tensors, Path(path))
     parameters = dict(model.named_parameters(remove_duplicate=False))
+    values = {}
     for name, indices in mask.indices.items():
         value = tensors.get(name)
         if value is None or tuple(value.shape) != (indices.numel(),):
@@ -82,17 +113,23 @@ def load_delta(model: nn.Module, path: str | Path) -> Attachment:
                 f"{path} should hold {indices.numel()} values for {name}, it has {found}; "
                 "the file is damaged, save it again"
             )
-    origins = {n: parameters[n].detach().view(-1)[i] for n, i in mask.indices.items()}
+        values[name] = value
+    origins = {n: pretrained(model, parameters[n], n, i) for n, i in mask.indices.items()}
     if fingerprint(origins) != header["fingerprint"]:
         raise UserError(
             f"{path} was made on another base model: the pretrained values on its mask differ; "
             "load the model it was made on, in the same precision"
         )
-    attachment = attach(model, mask)
-    with torch.no_grad():
-        for name, theta in trainable(model).items():
-            theta.copy_(tensors[name])
-    return attachment
+    return Delta(mask, values, origins)
+
+
+def pretrained(model: nn.Module, weight: Tensor, name: str, indices: Tensor) -> Tensor:
+    """Return pretrained values of a tensor, also of a model whose mask has changed some."""
+    values = weight.detach().view(-1)[indices.to(weight.device)].cpu()
+    if is_attached(model) and name in masked_origins(model):
+        changed, place = positions(attached_mask(model).indices[name].cpu(), indices)
+        values[changed] = masked_origins(model)[name].cpu()[place[changed]]
+    return values
 
 
 def fingerprint(origins: dict[str, Tensor]) -> str:
@@ -105,24 +142,31 @@ def fingerprint(origins: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _read(model: nn.Module, path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise UserError(f"expected a delta file, found none at {path}")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("landscape", "{}"))
+            _check_header(model, header, file.keys(), path)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError) as error:
         raise UserError(
             f"{path} is not a whole safetensors file ({error}); save it again"
         ) from error
-    if header.get("format") != _FORMAT:
-        raise UserError(f"{path} is no delta of this toolkit (format {header.get('format')!r})")
     return header, tensors
 
 
-def _mask(model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Mask:
-    rule, shapes = header["rule"], {n: tuple(s) for n, s in header["shapes"].items()}
+def _check_header(
+    model: nn.Module, header: dict[str, Any], keys: Collection[str], path: Path
+) -> None:
+    """Check what a file says it holds, before any of it is read."""
+    if header.get("format") != _FORMAT:
+        raise UserError(f"{path} is no delta of this toolkit (format {header.get('format')!r})")
+    missing = [k for k in ("rule", "shapes", "num_parameters", "fingerprint") if k not in header]
+    if missing:
+        raise UserError(f"{path} says nothing of its {missing[0]}; the file is damaged")
+    shapes = {n: tuple(s) for n, s in header["shapes"].items()}
     present = {n: tuple(p.shape) for n, p in model.named_parameters(remove_duplicate=False)}
     for name, shape in shapes.items():
         if present.get(name) != shape:
@@ -130,11 +174,21 @@ def _mask(model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor], 
                 f"{path} expects {name} of shape {shape}, this model has "
                 f"{present.get(name, 'no such tensor')}; load the model it was made on"
             )
-    if rule.get("kind") == "random":
-        drawn = random_mask(
-            model, density=rule["density"], targets=rule["targets"], seed=rule["seed"],
-            sampling=rule["sampling"],
-        )  # fmt: skip
+    strange = set(keys) - set(shapes) - {f"{name}.indices" for name in shapes}
+    if strange:
+        raise UserError(
+            f"{path} holds {len(keys):,} tensors, {len(strange):,} of them no part of a delta, "
+            f"such as {min(strange)}; save it again"
+        )
+
+
+def _mask(model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Mask:
+    rule, shapes = header["rule"], {n: tuple(s) for n, s in header["shapes"].items()}
+    if rule.get("kind") in _SEEDED:
+        make, options = _SEEDED[rule["kind"]]
+        drawn = make(model, **{key: rule[key] for key in options if key in rule})
+        if dict(drawn.shapes) != shapes:
+            raise UserError(f"{path}: its rule names other tensors than it holds; save it again")
         return drawn
     indices = {}
     for name, shape in shapes.items():

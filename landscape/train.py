@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from landscape.baselines import advance, penalty
 from landscape.batches import collate, encode, length_limit, pad_id
 from landscape.distance import distance
 from landscape.errors import UserError
@@ -177,6 +178,7 @@ def finetune(
         with watch(moving, state.step, optimizer):
             loss = _backward(model, batch, optimizer, dropout_seed)
         record = _update(parameters, optimizer, max_gradient_norm, loss)
+        advance(model, state.step)
         if isinstance(optimizer, AdamW):
             record["updated"] = optimizer.count
         state.step += 1
@@ -217,7 +219,7 @@ def _backward(
         total, count = task_loss(model, batch)
     loss = total / count
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    (loss + penalty(model)).backward()
     return float(loss.detach())
 
 

@@ -1,0 +1,224 @@
+"""Deltas: what fine-tuning changed, k values on a mask, to add, scale, compose and compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from landscape.errors import UserError
+from landscape.masks import Mask
+from landscape.subspace import (
+    Attachment,
+    attach,
+    attached_mask,
+    detach,
+    is_attached,
+    masked_origins,
+    positions,
+    synchronise,
+    trainable,
+)
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Hold a change of weights: sums and multiples of deltas of one base model are deltas.
+
+    ``a + b``, ``a - b`` and ``2.0 * a`` are those of the dense changes; where masks overlap,
+    values add up, and the mask of a sum is the union.
+
+    Args:
+        mask: the changed weights.
+        values: tensor name -> change of the weights, shape (k_tensor,), float32 or float64.
+        origins: tensor name -> their pretrained values, shape (k_tensor,).
+    """
+
+    mask: Mask
+    values: Mapping[str, Tensor]
+    origins: Mapping[str, Tensor]
+
+    def __add__(self, other: Delta) -> Delta:
+        return _combine(self, other, torch.add)
+
+    def __sub__(self, other: Delta) -> Delta:
+        return _combine(self, other, torch.sub)
+
+    def __mul__(self, factor: float) -> Delta:
+        values = {name: value * factor for name, value in self.values.items()}
+        return Delta(self.mask, values, self.origins)
+
+    __rmul__ = __mul__
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Compare two deltas on the weights that both change.
+
+    Args:
+        count: weights that both change.
+        first, second: that count over each delta's own.
+        jaccard: that count over the weights that either changes.
+        same_sign: share of the common weights that both move in one direction, NaN without any.
+        per_tensor: tensor name -> count.
+    """
+
+    count: int
+    first: float
+    second: float
+    jaccard: float
+    same_sign: float
+    per_tensor: dict[str, int]
+
+
+def delta(model: nn.Module) -> Delta:
+    """Copy the change of a model with a mask attached.
+
+    Raises:
+        UserError: no mask is attached.
+
+    Cost: O(k).
+    """
+    mask = attached_mask(model)
+    values = {name: p.detach().clone() for name, p in trainable(model).items()}
+    origins = {name: origin.clone() for name, origin in masked_origins(model).items()}
+    return Delta(mask, values, origins)
+
+
+def apply_delta(model: nn.Module, change: Delta) -> Attachment:
+    """Attach a delta's mask and values, in the place of a mask that the model may have.
+
+    Nothing changes when the delta does not fit. Switching costs O(k) of both deltas.
+
+    Raises:
+        UserError: names or shapes do not fit, or the delta was made on another base model.
+    """
+    if is_attached(model):
+        before = delta(model)
+        detach(model)
+        try:
+            return apply_delta(model, change)
+        except UserError:
+            apply_delta(model, before)
+            raise
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, indices in change.mask.indices.items():
+        weight = parameters.get(name)
+        if weight is None or tuple(weight.shape) != tuple(change.mask.shapes[name]):
+            found = "no such tensor" if weight is None else f"shape {tuple(weight.shape)}"
+            raise UserError(
+                f"the delta changes {name} of shape {change.mask.shapes[name]}, this model has "
+                f"{found}; load the model it was made on"
+            )
+        here = weight.detach().view(-1)[indices.to(weight.device)]
+        if not torch.equal(here.cpu(), change.origins[name].cpu()):
+            raise UserError(
+                f"the delta was made on another base model: pretrained values of {name} differ; "
+                "load the model it was made on, in the same precision"
+            )
+    attachment = attach(model, change.mask)
+    with torch.no_grad():
+        for name, theta in trainable(model).items():
+            theta.copy_(change.values[name])
+    synchronise(model)
+    return attachment
+
+
+def compose(*deltas: Delta) -> Delta:
+    """Join deltas that change different weights, each kept as it is.
+
+    Raises:
+        UserError: none are given, two change one weight, or the base models differ.
+    """
+    if not deltas:
+        raise UserError("compose needs at least one delta, got none")
+    joined = deltas[0]
+    for other in deltas[1:]:
+        common = overlap(joined, other)
+        if common.count:
+            name = max(common.per_tensor, key=lambda n: common.per_tensor[n])
+            raise UserError(
+                f"compose needs deltas of different weights, got {common.count} that two of them "
+                f"change, {common.per_tensor[name]} in {name}; add them instead"
+            )
+        joined = joined + other
+    return joined
+
+
+def overlap(first: Delta, second: Delta) -> Overlap:
+    """Count the weights that two deltas both change, and in how many they agree on the sign.
+
+    Cost: O(k log k).
+    """
+    per_tensor: dict[str, int] = {}
+    agreeing = 0
+    for name, indices in first.mask.indices.items():
+        if name not in second.mask.indices:
+            continue
+        both, place = positions(second.mask.indices[name].cpu(), indices.cpu())
+        ours = first.values[name].cpu()[both]
+        theirs = second.values[name].cpu()[place[both]]
+        per_tensor[name] = int(both.sum())
+        agreeing += int((ours.sign() == theirs.sign()).sum())
+    count = sum(per_tensor.values())
+    k, other = first.mask.count, second.mask.count
+    return Overlap(
+        count=count,
+        first=count / k if k else 0.0,
+        second=count / other if other else 0.0,
+        jaccard=count / (k + other - count) if k + other else 0.0,
+        same_sign=agreeing / count if count else float("nan"),
+        per_tensor=per_tensor,
+    )
+
+
+def _combine(a: Delta, b: Delta, operation: Callable[[Tensor, Tensor], Tensor]) -> Delta:
+    if a.mask.num_parameters != b.mask.num_parameters:
+        raise UserError(
+            f"expected deltas of one base model, got models of {a.mask.num_parameters:,} and "
+            f"{b.mask.num_parameters:,} parameters"
+        )
+    indices, shapes, values, origins = {}, {}, {}, {}
+    for name in dict.fromkeys([*a.mask.indices, *b.mask.indices]):
+        own = a if name in a.mask.shapes else b
+        shapes[name] = own.mask.shapes[name]
+        union = torch.cat([d.mask.indices[name].cpu() for d in (a, b) if name in d.values]).unique()
+        indices[name] = union
+        left, right = (_spread(d, name, union, own.values[name].dtype) for d in (a, b))
+        values[name] = operation(left, right)
+        origins[name] = _agreed(a, b, name, union)
+    same = dict(a.mask.rule) == dict(b.mask.rule) and all(
+        name in a.values and torch.equal(a.mask.indices[name].cpu(), union)
+        for name, union in indices.items()
+    )
+    rule = dict(a.mask.rule) if same else {"kind": "combined"}
+    return Delta(Mask(indices, shapes, a.mask.num_parameters, rule), values, origins)
+
+
+def _spread(change: Delta, name: str, union: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a delta's values on a larger index list, 0 elsewhere."""
+    out = torch.zeros(union.numel(), dtype=dtype)
+    if name in change.values:
+        place = torch.searchsorted(union, change.mask.indices[name].cpu())
+        out[place] = change.values[name].cpu().to(dtype)
+    return out
+
+
+def _agreed(a: Delta, b: Delta, name: str, union: Tensor) -> Tensor:
+    """Return the pretrained values on the union of both masks, which must agree on both."""
+    holders = [d for d in (a, b) if name in d.origins]
+    out = torch.zeros(union.numel(), dtype=holders[0].origins[name].dtype)
+    known = torch.zeros(union.numel(), dtype=torch.bool)
+    for holder in holders:
+        place = torch.searchsorted(union, holder.mask.indices[name].cpu())
+        origin = holder.origins[name].cpu().to(out.dtype)
+        twice = known[place]
+        if not torch.equal(out[place][twice], origin[twice]):
+            raise UserError(
+                f"expected deltas of one base model, got two pretrained values for weights of "
+                f"{name}; make both on the same model"
+            )
+        out[place], known[place] = origin, True
+    return out

@@ -12,6 +12,8 @@ from statistics import fmean, stdev
 from landscape.runs import write_whole
 
 Table = Sequence[Mapping[str, str]]
+#: characters from which a column of a page is text that wraps, not a number
+WORDY = 32
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #777; }
@@ -26,6 +28,7 @@ th, td { text-align: right; padding: .35rem .8rem; border-bottom: 1px solid var(
 th { font-weight: 600; } th:first-child, td:first-child { text-align: left; padding-left: 0; }
 pre { font-size: .82rem; overflow-x: auto; padding: .8rem; border: 1px solid var(--line);
   border-radius: 4px; }
+td.words, th.words { text-align: left; white-space: normal; min-width: 14rem; }
 p.quiet { color: var(--quiet); font-size: .9rem; }
 """
 
@@ -126,9 +129,14 @@ def write_page(
 
 def _html(rows: Table) -> str:
     columns = list(rows[0])
-    head = "".join(f"<th>{html.escape(c)}</th>" for c in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(row[c])}</td>" for c in columns) + "</tr>"
-        for row in rows
-    )
-    return f"<table><tr>{head}</tr>{body}</table>"
+    wordy = {c for c in columns if max(len(row[c]) for row in rows) > WORDY}
+
+    def cells(tag: str, texts: Sequence[str]) -> str:
+        return "".join(
+            f"<{tag}{' class=words' if c in wordy else ''}>{html.escape(text)}</{tag}>"
+            for c, text in zip(columns, texts, strict=True)
+        )
+
+    body = "".join(f"<tr>{cells('td', [row[c] for c in columns])}</tr>" for row in rows)
+    head = f"<thead><tr>{cells('th', columns)}</tr></thead>"
+    return f"<table>{head}<tbody>{body}</tbody></table>"

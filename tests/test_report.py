@@ -64,3 +64,11 @@ def test_a_page_embeds_its_figure_and_escapes_its_text(tmp_path) -> None:
     assert "data:image/png;base64,iVBORw==" in page
     assert "http" not in page
     assert "&lt;b&gt;" in page
+
+
+def test_long_texts_wrap_and_numbers_do_not(tmp_path) -> None:
+    rows = [{"n": "1", "statement": "a sentence of more than a few words, which needs room"}]
+    page = write_page(
+        tmp_path / "p.html", title="t", lead="l", figures={}, tables={"T": rows}, details={}
+    ).read_text()
+    assert "<td>1</td><td class=words>a sentence" in page

@@ -18,26 +18,16 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 
 import landscape as ls
-from experiments.harness import Artefact, Finding, Row, Store
+from experiments.harness import PACKAGED, Artefact, Finding, Row, Setting, Store
 from landscape.batches import make_batches
 from landscape.report import format_table, mean_std, slope, write_page
 from landscape.runs import write_whole
 
 
 @dataclass(frozen=True)
-class Config:
-    """One field, one sentence; the defaults are the paper's, the presets hold the deviations."""
+class Config(Setting):
+    """The defaults are the paper's, the presets hold the deviations."""
 
-    #: model: a packaged name, a hub name or a path
-    model: str = "facebook/opt-125m"
-    #: task, by name
-    task: str = "sst2"
-    #: folder with the task's files in the official layout, instead of the hub
-    source: str = ""
-    #: patterns of the masked modules
-    targets: str = "*.[qv]_proj"
-    #: trainable over all parameters
-    ratios: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
     #: the learning rates tried are each of these over the ratio, at most max_rate
     rate_times_ratio: tuple[float, ...] = (1e-7, 1e-6, 1e-5)
     #: largest learning rate tried
@@ -56,18 +46,17 @@ class Config:
     tolerance: float = 1e-2
     #: products after which Lanczos stops
     max_products: int = 60
-    #: each seed draws its mask, its examples and their order
-    seeds: tuple[int, ...] = (0, 1, 2)
 
 
-PACKAGED = {"model": "smollm2-135m", "task": "rotten_tomatoes", "epochs": 1}
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": PACKAGED | {
+        "epochs": 1,
         "ratios": (1e-2, 1e-3, 1e-4), "rate_times_ratio": (1e-5,), "seeds": (0,),
         "num_train": 192, "num_dev": 64, "num_test": 128, "hessian_examples": 8,
         "tolerance": 5e-2, "max_products": 16,
     },
     "local": PACKAGED | {
+        "epochs": 1,
         "ratios": (1e-2, 1e-3, 1e-4, 1e-5), "rate_times_ratio": (3e-6, 1e-5, 3e-5),
         "max_rate": 1.0, "num_train": 640, "num_dev": 200, "num_test": 400,
         "hessian_examples": 16, "tolerance": 2e-2, "max_products": 30,

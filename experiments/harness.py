@@ -19,6 +19,28 @@ RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
+class Setting:
+    """Hold what artefacts share; a field is a sentence, an option, and by default the paper's."""
+
+    #: model: a packaged name, a hub name or a path
+    model: str = "facebook/opt-125m"
+    #: task, by name
+    task: str = "sst2"
+    #: folder with the task's files in the official layout, instead of the hub
+    source: str = ""
+    #: patterns of the masked modules
+    targets: str = "*.[qv]_proj"
+    #: trainable over all parameters
+    ratios: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+    #: each seed draws its mask, its examples and their order
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+#: the model and the data that come as packages, for presets that need no network
+PACKAGED = {"model": "smollm2-135m", "task": "rotten_tomatoes"}
+
+
+@dataclass(frozen=True)
 class Finding:
     """Hold one statement that a check compared with the rows."""
 

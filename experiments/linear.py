@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 import landscape as ls
-from experiments.harness import Artefact, Store
+from experiments.harness import PACKAGED, Artefact, Setting, Store
 from experiments.linear_report import check, render
 
 KINDS = ("random", "columns", "magnitude", "magnitude_smallest", "gradient")
@@ -28,19 +28,9 @@ MATRICES: dict[str, Any] = {"hessian": ls.HessianOperator, "gauss-newton": ls.GG
 
 
 @dataclass(frozen=True)
-class Config:
-    """One field, one sentence; the defaults are the setting of paper 1's figure 4."""
+class Config(Setting):
+    """The setting of paper 1's figure 4, and what the comparison adds."""
 
-    #: model: a packaged name, a hub name or a path
-    model: str = "facebook/opt-125m"
-    #: task, by name
-    task: str = "sst2"
-    #: folder with the task's files in the official layout, instead of the hub
-    source: str = ""
-    #: patterns of the masked modules
-    targets: str = "*.[qv]_proj"
-    #: trainable over all parameters
-    ratios: tuple[float, ...] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
     #: random masks measured at each ratio
     random_masks: int = 5
     #: structured masks measured at each ratio
@@ -63,19 +53,17 @@ class Config:
     sgd_multiples: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
     #: rates tried with AdamW are each of these over the ratio
     rate_times_ratio: tuple[float, ...] = (3e-7, 1e-6, 3e-6)
-    #: each seed draws the examples, the masks of the descents and the shuffled labels
-    seeds: tuple[int, ...] = (0,)
 
 
-PACKAGED = {"model": "smollm2-135m", "task": "rotten_tomatoes", "ratios": (1e-2, 1e-3, 1e-4, 1e-5)}
 ADAMW = {"rate_times_ratio": (3e-6, 1e-5, 3e-5)}
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": PACKAGED | {
-        "ratios": (1e-2, 1e-3), "random_masks": 1, "structured_masks": 1, "curvature_examples": 4,
+        "ratios": (1e-2, 1e-3), "seeds": (0,), "random_masks": 1, "structured_masks": 1, "curvature_examples": 4,
         "tolerance": 5e-2, "max_products": 16, "num_train": 16, "max_steps": 8,
         "sgd_multiples": (0.3,), "rate_times_ratio": (1e-5,),
     },
     "local": PACKAGED | ADAMW | {
+        "ratios": (1e-2, 1e-3, 1e-4, 1e-5), "seeds": (0,),
         "curvature_examples": 8, "tolerance": 2e-2, "max_products": 30, "num_train": 48,
         "max_steps": 72, "random_masks": 4, "structured_masks": 2,
     },

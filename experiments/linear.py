@@ -55,17 +55,16 @@ class Config(Setting):
     rate_times_ratio: tuple[float, ...] = (3e-7, 1e-6, 3e-6)
 
 
-ADAMW = {"rate_times_ratio": (3e-6, 1e-5, 3e-5)}
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": PACKAGED | {
-        "ratios": (1e-2, 1e-3), "seeds": (0,), "random_masks": 1, "structured_masks": 1, "curvature_examples": 4,
-        "tolerance": 5e-2, "max_products": 16, "num_train": 16, "max_steps": 8,
-        "sgd_multiples": (0.3,), "rate_times_ratio": (1e-5,),
+        "ratios": (1e-2, 1e-3), "seeds": (0,), "random_masks": 1, "structured_masks": 1,
+        "curvature_examples": 4, "tolerance": 5e-2, "max_products": 16, "num_train": 16,
+        "max_steps": 8, "sgd_multiples": (0.3,), "rate_times_ratio": (1e-5,),
     },
-    "local": PACKAGED | ADAMW | {
-        "ratios": (1e-2, 1e-3, 1e-4, 1e-5), "seeds": (0,),
+    "local": PACKAGED | {
+        "ratios": (1e-2, 1e-3, 1e-4, 1e-5), "seeds": (0,), "random_masks": 4, "structured_masks": 2,
         "curvature_examples": 8, "tolerance": 2e-2, "max_products": 30, "num_train": 48,
-        "max_steps": 72, "random_masks": 4, "structured_masks": 2,
+        "max_steps": 72, "rate_times_ratio": (3e-6, 1e-5, 3e-5),
     },
     "paper": {},
 }  # fmt: skip

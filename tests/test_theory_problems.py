@@ -53,7 +53,7 @@ def problems(rng: st.DrawFn) -> MaskedRegression:
 
 
 @pytest.mark.filterwarnings("error")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)  # verdicts are statistical
 @given(problem=problems(), index=st.integers(0, len(claims()) - 1), seed=st.integers(0, 2**31))
 def test_no_corner_of_the_sizes_makes_a_claim_surprising(
     problem: MaskedRegression, index: int, seed: int

@@ -158,6 +158,7 @@ def test_directions_without_curvature_do_not_count_as_growth() -> None:
     update, observer = descent_map(np.diag([1.0, 0.0]))(1.0)
     assert not grows(update, observer)
     assert not grows(*averaged_map(np.diag([1.0, 0.0]), 0.9)(37.0))
+    assert not grows(*descent_map(np.diag([1.0, -1e-9]))(1.9))  # rounding of a zero eigenvalue
 
 
 def test_selection_in_increments_updates_as_often_as_a_loop_by_hand() -> None:

@@ -66,14 +66,22 @@ TWINS = [
     Twin(
         "prop-5.3",
         "equality as the paper's proof writes it: no signal term",
-        lambda mask, signal, sigma: distance.noise_term(mask.eigenvalues, sigma),
+        lambda mask, signal, sigma: 2 * (distance.noise_term(mask.eigenvalues, sigma),),
     ),
     Twin(
         "prop-5.3",
         "noise term doubled",
+        lambda mask, signal, sigma: tuple(
+            value + distance.noise_term(mask.eigenvalues, sigma)
+            for value in distance.expected_distance(mask, signal, sigma)
+        ),
+    ),
+    Twin(
+        "prop-5.3",
+        "bound above the identity",
         lambda mask, signal, sigma: (
-            distance._expected_distance(mask, signal, sigma)
-            + distance.noise_term(mask.eigenvalues, sigma)
+            distance.expected_distance(mask, signal, sigma)[0],
+            1.001 * distance.expected_distance(mask, signal, sigma)[0],
         ),
     ),
     Twin(

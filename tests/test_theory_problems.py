@@ -53,7 +53,7 @@ def problems(rng: st.DrawFn) -> MaskedRegression:
 
 
 @pytest.mark.filterwarnings("error")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None, derandomize=True)  # verdicts are statistical
 @given(problem=problems(), index=st.integers(0, len(claims()) - 1), seed=st.integers(0, 2**31))
 def test_no_corner_of_the_sizes_makes_a_claim_surprising(
     problem: MaskedRegression, index: int, seed: int
@@ -158,6 +158,7 @@ def test_directions_without_curvature_do_not_count_as_growth() -> None:
     update, observer = descent_map(np.diag([1.0, 0.0]))(1.0)
     assert not grows(update, observer)
     assert not grows(*averaged_map(np.diag([1.0, 0.0]), 0.9)(37.0))
+    assert not grows(*descent_map(np.diag([1.0, -1e-9]))(1.9))  # rounding of a zero eigenvalue
 
 
 def test_selection_in_increments_updates_as_often_as_a_loop_by_hand() -> None:

@@ -38,7 +38,8 @@ def distance_interval(
         delta: failure probability.
 
     Returns:
-        Lower and upper end; the upper one is infinite where the bound says nothing.
+        Lower and upper end. Where the upper one is infinite the bound does not exclude rank
+        XM < n, and the lower one is for masks of rank n only.
     """
     above = bounds.chernoff_upper(p, leverage, delta / 2, n)
     below = bounds.chernoff_lower(p, leverage, delta / 2, n)
@@ -64,10 +65,10 @@ def _law(
     whole = float(noise[0] + shift[0])
     low, high = predict(whole, tau, problem.n, p, problem.delta)
     noise, shift, ranks = distance_terms(problem.grams(count, seed), problem.signal, problem.sigma)
-    seen = noise + shift
-    slack = 1e-9 * whole / p
-    out = (seen < low - slack) | (seen > high + slack) | (ranks < problem.n) & math.isfinite(high)
-    broken = int(out.sum())
+    seen, full, slack = noise + shift, ranks == problem.n, 1e-9 * whole / p
+    inside = full & (seen >= low - slack) & (seen <= high + slack)
+    allowed = inside if math.isfinite(high) else inside | ~full
+    broken = count - int(allowed.sum())
     verdict: Verdict
     verdict, note = judge_probability(broken, count, problem.delta)
     if verdict == "holds" and math.isinf(high):

@@ -82,6 +82,16 @@ def test_an_operator_that_is_not_symmetric_is_caught(size) -> None:
         health_check(Product(size, lambda v: scale * (a * (a @ v) + b * (b @ v))))
 
 
+def test_an_asymmetry_of_five_percent_is_caught_among_a_million_numbers_in_float32() -> None:
+    """Two independent random vectors would see 0.05 / sqrt(1e6) of it, below the tolerance."""
+    a, b = torch.randn(2, 1_000_000, generator=torch.Generator().manual_seed(0)) / 1000
+    operator = Product(1_000_000, lambda v: a * (a @ v) + 0.05 * a * (b @ v))
+    operator.dtype = torch.float32
+    assert ls.health_check(operator, raise_on_failure=False).symmetry_error > 0.005
+    with pytest.raises(UnhealthyOperatorError, match="symmetric"):
+        health_check(operator)
+
+
 def layer_normalised() -> tuple:
     """A loss through two affine layer normalisations, as a function of their flat weights."""
     generator = torch.Generator().manual_seed(0)

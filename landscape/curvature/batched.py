@@ -71,6 +71,7 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         self._budget = memory_budget
         self._graphs: dict[int, Graph] = {}
         self._point: Point | None = None
+        self._takes_rows = True
         self._build()
 
     @property
@@ -150,10 +151,12 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
     @final
     def _apply_rows(self, rows: Tensor) -> Tensor:
         self._refresh()
-        try:
-            return self._product(rows, self._graphs)
-        except RuntimeError:  # a function of this loss has no rule for several vectors at once
-            return torch.stack([self._product(row, self._graphs) for row in rows])
+        if self._takes_rows:
+            try:
+                return self._product(rows, self._graphs)
+            except RuntimeError:  # a function of this loss has no rule for several vectors
+                self._takes_rows = False
+        return torch.stack([self._product(row, self._graphs) for row in rows])
 
     @final
     def _apply_afresh(self, v: Tensor) -> Tensor:

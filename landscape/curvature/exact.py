@@ -13,13 +13,14 @@ _LARGEST = 20_000
 """Rows of the largest matrix that is formed: 3.2 GB in float64."""
 
 
-def exact_matrix(operator: LinearOperator, *, block: int = 16) -> Tensor:
+def exact_matrix(operator: LinearOperator, *, block: int = 1) -> Tensor:
     """Form the whole matrix A from products with unit vectors, several at once.
 
     Args:
         operator: any operator of at most 20,000 rows.
         block: unit vectors multiplied at once, at least 1; the memory of the activations grows
-            with it.
+            with it. On two CPU cores 32 at once take a quarter of the time on a model of width
+            32, and 8 at once take 1.2 to 1.4 times the time at width 256.
 
     Returns:
         A as the products gave it (not made symmetric), shape (size, size), float64, on cpu.
@@ -48,7 +49,7 @@ def exact_matrix(operator: LinearOperator, *, block: int = 16) -> Tensor:
     return matrix
 
 
-def exact_spectrum(operator: LinearOperator, *, block: int = 16) -> EigenResult:
+def exact_spectrum(operator: LinearOperator, *, block: int = 1) -> EigenResult:
     """Find all eigenvalues of a symmetric operator, the largest first.
 
     Args:

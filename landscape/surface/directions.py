@@ -68,6 +68,34 @@ def displacement(model: nn.Module, initial: Mapping[str, Tensor] | None = None) 
     return torch.cat([c.reshape(-1) for c in changes(model, initial).values()]).cpu()
 
 
+def orthonormal(directions: Tensor, size: int, dimensions: int) -> list[Tensor]:
+    """Turn columns into unit vectors on cpu, in float64, each orthogonal to those before it.
+
+    Raises:
+        UserError: not `dimensions` columns of `size` numbers, or zero, not finite or parallel.
+    """
+    columns = directions.detach().double().cpu()
+    if columns.shape != (size, dimensions):
+        raise UserError(
+            f"expected {dimensions} directions of {size} trainable numbers, got shape "
+            f"{tuple(columns.shape)}; one column a direction"
+        )
+    units: list[Tensor] = []
+    for number, column in enumerate(columns.unbind(1)):
+        length = float(column.norm())
+        rest = column
+        for _ in range(2):
+            for u in units:
+                rest = rest - (rest @ u) * u
+        if not (0 < length < float("inf") and float(rest.norm()) > 1e-6 * length):
+            raise UserError(
+                f"expected directions that are finite, not zero and not parallel, got norm "
+                f"{length:.3g} for number {number} and {float(rest.norm()):.3g} beside the others"
+            )
+        units.append(rest / rest.norm())
+    return units
+
+
 def _weights(model: nn.Module) -> Tensor:
     """Return the effective trainable weights, flat, float64, on cpu."""
     values = {name: p.detach().double().cpu().reshape(-1) for name, p in trainable(model).items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -16,8 +15,9 @@ from torch import Tensor, nn
 from landscape.curvature import HessianOperator
 from landscape.curvature.hessian import Loss
 from landscape.errors import UserError
-from landscape.runs import open_folder, read_json, write_json
 from landscape.subspace import is_attached, synchronise, trainable
+from landscape.surface.cells import Cells
+from landscape.surface.directions import orthonormal
 
 
 @dataclass(frozen=True, repr=False)
@@ -135,13 +135,13 @@ def _scan(
     if not 0 < span < float("inf"):
         raise UserError(f"expected a positive span, got {span}; it is a Euclidean norm")
     parameters = list(trainable(model).values())
-    units = _orthonormal(directions, sum(p.numel() for p in parameters), dimensions)
+    units = orthonormal(directions, sum(p.numel() for p in parameters), dimensions)
     half = points // 2
     axis = torch.arange(-half, half + 1, dtype=torch.float64) * (span / half)
     evaluate = _loss_at(model, [batches] if isinstance(batches, dict) else list(batches), loss)
     with _moving(model, parameters) as move:
         centre = evaluate()
-        cells = _Cells(directory, _config(parameters, units, axis, centre))
+        cells = Cells(directory, parameters, units, axis, centre)
         losses = torch.empty((points,) * dimensions, dtype=torch.float64)
         grid = list(product(range(points), repeat=dimensions))
         for done, at in enumerate(grid, start=1):
@@ -159,30 +159,6 @@ def _scan(
         H = HessianOperator(model, batches, loss=loss)
         prediction, curvature = _quadratic(H, units, axis)
     return Surface((axis,) * dimensions, losses, centre, prediction, curvature)
-
-
-def _orthonormal(directions: Tensor, size: int, dimensions: int) -> list[Tensor]:
-    """Return unit vectors on cpu, in float64, each orthogonal to those before it."""
-    columns = directions.detach().double().cpu()
-    if columns.shape != (size, dimensions):
-        raise UserError(
-            f"expected {dimensions} directions of {size} trainable numbers, got shape "
-            f"{tuple(columns.shape)}; one column a direction"
-        )
-    units: list[Tensor] = []
-    for number, column in enumerate(columns.unbind(1)):
-        length = float(column.norm())
-        rest = column
-        for _ in range(2):
-            for u in units:
-                rest = rest - (rest @ u) * u
-        if not (0 < length < float("inf") and float(rest.norm()) > 1e-6 * length):
-            raise UserError(
-                f"expected directions that are finite, not zero and not parallel, got norm "
-                f"{length:.3g} for number {number} and {float(rest.norm()):.3g} beside the others"
-            )
-        units.append(rest / rest.norm())
-    return units
 
 
 @contextlib.contextmanager
@@ -246,46 +222,3 @@ def _quadratic(
     points = torch.stack(torch.meshgrid(*[axis] * len(units), indexing="ij"), dim=-1)
     bent = 0.5 * torch.einsum("...i,ij,...j->...", points, curvature, points)
     return hessian.loss() + points @ slope + bent, curvature
-
-
-class _Cells:
-    """The cells that are known, in a folder if there is one."""
-
-    def __init__(self, directory: str | Path | None, config: dict[str, Any]) -> None:
-        self._path = None if directory is None else open_folder(directory, config) / "cells.json"
-        self._known: dict[str, str] = {}
-        if self._path is not None and self._path.exists():
-            self._known = read_json(self._path)
-
-    def get(self, at: tuple[int, ...]) -> float | None:
-        value = self._known.get(_key(at))
-        return None if value is None else float.fromhex(value)
-
-    def put(self, at: tuple[int, ...], value: float) -> None:
-        if self._path is not None:
-            self._known[_key(at)] = value.hex()
-            write_json(self._path, self._known)
-
-
-def _key(at: tuple[int, ...]) -> str:
-    return " ".join(map(str, at))
-
-
-def _config(
-    parameters: Sequence[Tensor], units: Sequence[Tensor], axis: Tensor, centre: float
-) -> dict[str, Any]:
-    """Return what determines a surface; the centre stands for the data and the frozen weights."""
-    return {
-        "kind": "surface",
-        "weights": _digest([p.detach().double().cpu() for p in parameters]),
-        "directions": _digest(units),
-        "axis": [float(axis[0]), len(axis)],
-        "centre": centre.hex(),
-    }
-
-
-def _digest(tensors: Sequence[Tensor]) -> str:
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -59,6 +59,8 @@ def test_the_fit_recovers_the_constants_that_made_the_times() -> None:
 
 def test_the_step_bench_reports_every_ratio_the_scripts_read(monkeypatch, capsys) -> None:
     monkeypatch.setattr(step, "OPTConfig", TINY)
+    monkeypatch.setattr(step, "BATCH", 2)
+    monkeypatch.setattr(step, "TOKENS", 8)
     honest = step.bench_step
     monkeypatch.setattr(step, "_peak_of", lambda name, seed: {"masked_full_head": 3}.get(name, 2))
     monkeypatch.setattr(step, "bench_step", lambda rounds: honest(rounds=rounds))

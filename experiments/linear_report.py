@@ -126,6 +126,8 @@ def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
     for matrix in MATRICES:
         for kind in KINDS:
             found = relative_eigenvalues(rows, matrix, kind)
+            if not found:
+                continue
             line = {"matrix": matrix, "mask": kind}
             for ratio in sorted(found, reverse=True):
                 values = found[ratio]
@@ -202,6 +204,8 @@ def _draw_curvature(rows: Sequence[Row], axis: Any) -> None:
     for kind, color in zip(KINDS, sns.color_palette("colorblind"), strict=False):
         for matrix, style in zip(MATRICES, ("o-", "s:"), strict=True):
             found = relative_eigenvalues(rows, matrix, kind)
+            if not found:
+                continue
             ratios = sorted(found)
             means = [fmean(found[ratio]) for ratio in ratios]
             label = kind.replace("_", ", ") if matrix == MATRICES[0] else None

@@ -1,8 +1,9 @@
 """From masked linear regression to a network: predicted and measured sharpness, rate, distance.
 
-Two kinds of rows. *Curvature*: the top eigenvalue of the Gauss-Newton matrix (the linear model's
-Hessian) and of the whole Hessian at the pretrained weights, for masks of several kinds and for all
-target weights at once; a random principal submatrix of density q should have q times the full one's. *Descent*: plain SGD and AdamW,
+Two kinds of rows. *Curvature*: the top eigenvalue of the Gauss-Newton matrix (the Hessian of the
+linear model) and of the whole Hessian at the pretrained weights, for masks of several kinds and for
+all target weights at once; a random principal submatrix of density q should have q times the full
+one's. *Descent*: plain SGD and AdamW,
 on true and on shuffled labels, until the mean loss of a pass falls below one level, so that
 distances are compared at equal loss and not after equal steps of a size that we chose.
 """

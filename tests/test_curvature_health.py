@@ -35,7 +35,7 @@ class Product(LinearOperator):
         return torch.stack([self._apply(row) for row in rows])
 
 
-def test_sound_operators_are_healthy_at_the_price_of_four_products(case) -> None:
+def test_sound_operators_are_healthy_at_the_price_of_five_products(case) -> None:
     for dtype in (torch.float32, torch.float64):
         model = small_model(case.name, dtype)
         ls.attach(model, ls.random_mask(model, density=0.3, targets=case.targets, seed=3))
@@ -43,7 +43,7 @@ def test_sound_operators_are_healthy_at_the_price_of_four_products(case) -> None
         # Llama's RMSNorm is in float32 also where the weights are float64
         health = health_check(H, tol=1e-4 if case.name == "llama" else None)
         assert health.healthy
-        assert health.num_matvecs == H.num_matvecs == 4
+        assert health.num_matvecs == H.num_matvecs == 5
 
 
 def test_random_losses_are_caught() -> None:
@@ -82,14 +82,18 @@ def test_an_operator_that_is_not_symmetric_is_caught(size) -> None:
         health_check(Product(size, lambda v: scale * (a * (a @ v) + b * (b @ v))))
 
 
-def test_an_asymmetry_of_five_percent_is_caught_among_a_million_numbers_in_float32() -> None:
-    """Two independent random vectors would see 0.05 / sqrt(1e6) of it, below the tolerance."""
-    a, b = torch.randn(2, 1_000_000, generator=torch.Generator().manual_seed(0)) / 1000
-    operator = Product(1_000_000, lambda v: a * (a @ v) + 0.05 * a * (b @ v))
+def test_a_one_sided_preconditioner_is_caught_among_a_million_numbers_in_float32() -> None:
+    """D h h': two random vectors, or one and its product, would see 1 / sqrt(1e6) of it."""
+    h, d = torch.randn(2, 1_000_000, generator=torch.Generator().manual_seed(0))
+    scale = d.exp()
+    operator = Product(1_000_000, lambda v: scale * h * (h @ v))
     operator.dtype = torch.float32
-    assert ls.health_check(operator, raise_on_failure=False).symmetry_error > 0.005
+    assert ls.health_check(operator, raise_on_failure=False).symmetry_error > 0.01
     with pytest.raises(UnhealthyOperatorError, match="symmetric"):
         health_check(operator)
+    healthy = Product(1_000_000, lambda v: h * (h @ v))
+    healthy.dtype = torch.float32
+    assert health_check(healthy).symmetry_error < 1e-5
 
 
 def layer_normalised() -> tuple:
@@ -194,6 +198,7 @@ def test_an_in_batch_loss_cut_into_batches_is_another_loss() -> None:
     """A contrastive loss couples the rows: the operator must see the whole batch in one piece."""
     x, _, _ = regression_data(8)
     model = nn.Linear(4, 3, bias=False).double()
+    nn.init.eye_(model.weight)
 
     def contrastive(m, rows) -> tuple[Tensor, int]:
         z = F.normalize(m(rows), dim=1)
@@ -202,4 +207,5 @@ def test_an_in_batch_loss_cut_into_batches_is_another_loss() -> None:
     whole = ls.HessianOperator(model, [x], loss=contrastive)
     parts = ls.HessianOperator(model, [x[:4], x[4:]], loss=contrastive)
     v = torch.ones(whole.size)
-    assert float((whole @ v - parts @ v).norm() / (whole @ v).norm()) > 0.1
+    # anything far above rounding is another loss, which no batching may turn this one into
+    assert float((whole @ v - parts @ v).norm() / (whole @ v).norm()) > 0.01

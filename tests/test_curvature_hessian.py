@@ -73,7 +73,8 @@ def test_products_equal_central_differences_of_the_gradient_of_a_smooth_model(le
     model = small_model("bert")
     mask = ls.random_mask(model, density=0.3, targets="*.attention.self.*", seed=1)
     ls.attach(model, mask)
-    tokens = torch.randint(3, 60, (2, {"short": 3, "long": 17}[length]))
+    shape = (2, {"short": 3, "long": 17}[length])
+    tokens = torch.randint(3, 60, shape, generator=torch.Generator().manual_seed(0))
     H = ls.HessianOperator(
         model,
         [tokens],
@@ -273,7 +274,7 @@ def test_fused_attention_is_replaced_by_math_inside_and_by_nothing_outside() -> 
     model = small_model("opt", torch.float32)
     assert model.config._attn_implementation == "sdpa"
     ls.attach(model, ls.random_mask(model, density=0.3, seed=2))
-    tokens = torch.randint(3, 60, (2, 9))
+    tokens = torch.randint(3, 60, (2, 9), generator=torch.Generator().manual_seed(0))
     H = ls.HessianOperator(model, [tokens], loss=lambda m, t: (m(input_ids=t).logits.sum(), 1))
     H @ torch.ones(H.size)
     assert H.description["attention"] == "math"

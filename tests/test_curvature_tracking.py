@@ -104,6 +104,7 @@ def test_gradient_descent_above_its_threshold_is_unstable_and_below_it_is_not() 
     x, y, _ = regression_data()
     for factor, stable in ((0.95, True), (1.05, False)):
         model = nn.Sequential(nn.Linear(4, 1, bias=False)).double()
+        nn.init.zeros_(model[0].weight)
         top = float(torch.linalg.eigvalsh(x.t() @ x / len(x))[-1])
         optimizer = torch.optim.SGD(model.parameters(), lr=factor * 2 / top)
         probe = ls.SharpnessProbe([(x, y)], loss=squares, every=10, tol=1e-6)

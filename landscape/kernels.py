@@ -216,13 +216,29 @@ def masked_matmul(
     """
     if not torch.is_grad_enabled():
         return _product(x, weight, bias, transpose)
-    kept, kept_at = x, at
-    if at.count and 4 * at.count < x.shape[1]:
-        side = at.cols if transpose else at.rows
-        used, place = torch.unique(side, return_inverse=True)
-        kept = x.index_select(1, used)
-        kept_at = _compressed(at, used.numel(), place, transpose)
+    kept, kept_at = _kept(x, at, transpose)
     return _MaskedMatmul.apply(x, kept, theta, weight, bias, at, kept_at, transpose)
+
+
+def sparse_product(theta: Tensor, x: Tensor, at: Coordinates) -> Tensor:
+    """Return x @ S(theta)^T in x's dtype, differentiable to any order.
+
+    Args:
+        theta: shape (k,).
+        x: shape (tokens, cols).
+        at: the k positions.
+    """
+    kept, kept_at = _kept(x, at, True)
+    out: Tensor = _Spmm.apply(theta, kept, kept_at, True)
+    return out
+
+
+def _kept(x: Tensor, at: Coordinates, transpose: bool) -> tuple[Tensor, Coordinates]:
+    """Keep of x only the columns that the mask reads, when they are few."""
+    if not at.count or 4 * at.count >= x.shape[1]:
+        return x, at
+    used, place = torch.unique(at.cols if transpose else at.rows, return_inverse=True)
+    return x.index_select(1, used), _compressed(at, used.numel(), place, transpose)
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, transpose: bool) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -16,6 +17,7 @@ from landscape.errors import UserError
 
 Sampling = Literal["bernoulli", "exact"]
 QUERY_VALUE = "*.[qv]_proj"
+_COMPUTED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -128,13 +130,72 @@ def random_mask(
     return Mask(indices, shapes, total, rule)
 
 
+@dataclass(frozen=True)
+class NamedTensor:
+    """Name one weight tensor of a model: where it is, its shape, whether its values show.
+
+    Args:
+        name, module, leaf: ``name`` is the path of ``module`` and ``leaf``.
+        shape: of the matrix that the layer computes with, also where its values are packed.
+        quantised: whether the layer computes with the weight but shows no floating-point values.
+        identity: equal for the names of a tied tensor.
+    """
+
+    name: str
+    module: nn.Module
+    leaf: str
+    shape: tuple[int, ...]
+    quantised: bool
+    identity: int
+
+    @property
+    def size(self) -> int:
+        """Return the number of weights."""
+        return math.prod(self.shape)
+
+
+def tensors(model: nn.Module) -> Iterator[NamedTensor]:
+    """List the weight tensors of a model in its order, every name of a tied one.
+
+    Parameters, and the weights of quantised linear layers; theta of an attached mask is left out.
+    """
+    for path, module in model.named_modules(remove_duplicate=False):
+        prefix = f"{path}." if path else ""
+        packed = is_quantised(module)
+        if packed:
+            sizes: Any = (module.out_features, module.in_features)
+            yield NamedTensor(f"{prefix}weight", module, "weight", sizes, True, id(module))
+        for leaf, value in module._parameters.items():
+            if value is None or leaf.startswith("theta_") or (packed and leaf == "weight"):
+                continue
+            shape = tuple(value.shape)
+            yield NamedTensor(f"{prefix}{leaf}", module, leaf, shape, False, id(value))
+
+
+def is_quantised(module: nn.Module) -> bool:
+    """Tell whether a linear layer shows its sizes but no weight in a floating type to compute in.
+
+    That is what the layers of quantisation libraries have in common: ``in_features``,
+    ``out_features``, and a weight that is packed, named otherwise, or absent.
+    """
+    if type(module) is nn.Linear:
+        weight = module._parameters["weight"]
+        return weight is not None and weight.dtype not in _COMPUTED
+    sizes = (getattr(module, "in_features", None), getattr(module, "out_features", None))
+    if not all(isinstance(size, int) for size in sizes):
+        return False
+    if any(hasattr(inner, "in_features") for inner in module.modules() if inner is not module):
+        return False
+    weight = getattr(module, "weight", None)
+    return not (isinstance(weight, Tensor) and weight.dtype in _COMPUTED)
+
+
 def num_parameters(model: nn.Module) -> int:
-    """Count all parameters of a model, tied weights once, those of an attached mask left out."""
-    return sum(
-        p.numel()
-        for name, p in model.named_parameters()
-        if not name.rpartition(".")[2].startswith("theta_")
-    )
+    """Count all parameters of a model, tied weights once, those of an attached mask left out.
+
+    A quantised layer counts the weights it computes with, not the numbers they are packed into.
+    """
+    return sum({t.identity: t.size for t in tensors(model)}.values())
 
 
 def target_shapes(model: nn.Module, targets: str | Sequence[str]) -> dict[str, tuple[int, ...]]:
@@ -150,16 +211,18 @@ def target_shapes(model: nn.Module, targets: str | Sequence[str]) -> dict[str, t
     first: dict[int, str] = {}
     found: dict[str, tuple[int, ...]] = {}
     unmatched = set(patterns)
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        canonical = first.setdefault(id(parameter), name)
-        module, _, leaf = name.rpartition(".")
+    for tensor in tensors(model):
+        canonical = first.setdefault(tensor.identity, tensor.name)
+        module = tensor.name.rpartition(".")[0]
+        weight = tensor.leaf == "weight"
         for pattern in patterns:
-            if fnmatchcase(name, pattern) or (leaf == "weight" and fnmatchcase(module, pattern)):
+            if fnmatchcase(tensor.name, pattern) or (weight and fnmatchcase(module, pattern)):
                 unmatched.discard(pattern)
-                found[canonical] = tuple(parameter.shape)
+                found[canonical] = tensor.shape
     if unmatched or not found:
         wanted = ", ".join(sorted(unmatched)) or "(none given)"
-        leaves = sorted({m.rpartition(".")[2] for m, _ in _weighted_modules(model)})
+        owners = (t.name.split(".")[-2] for t in tensors(model) if "." in t.name)
+        leaves = sorted(set(owners)) or ["weight"]
         raise UserError(
             f"targets must name tensors of this model, and {wanted} matches none; its modules with "
             f"weights end in: {', '.join(leaves[:20])}. Give a pattern such as '*.{leaves[0]}'"
@@ -247,11 +310,3 @@ def share(shapes: Mapping[str, tuple[int, ...]], count: int) -> dict[str, int]:
     for name in order[: count - sum(quota.values())]:
         quota[name] += 1
     return quota
-
-
-def _weighted_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    return (
-        (name, module)
-        for name, module in model.named_modules()
-        if name and isinstance(getattr(module, "weight", None), nn.Parameter)
-    )

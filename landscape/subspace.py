@@ -6,22 +6,31 @@ theta, float32 of size k, is the only parameter; O(k) numbers are kept beside th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
+from torch.utils.hooks import RemovableHandle
 
 from landscape.errors import UserError
-from landscape.kernels import Coordinates, choose_kernel, masked_matmul
-from landscape.masks import Mask
+from landscape.masks import Mask, tensors
 from landscape.models import plain_model
-
-_PREFIX = "theta_"
+from landscape.sites import (
+    PREFIX,
+    alias_of,
+    flat_weight,
+    indices_of,
+    install,
+    origin_of,
+    replace_mask,
+    synchronise_site,
+    theta_of,
+    uninstall,
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,7 @@ class Attachment:
 
     mask: Mask
     requires_grad: dict[str, bool]
+    guard: RemovableHandle = field(repr=False)
 
     def __str__(self) -> str:
         return self.mask.summary()
@@ -41,7 +51,10 @@ def attach(model: nn.Module, mask: Mask) -> Attachment:
     Each masked tensor W becomes W_0 + S(theta) with theta = 0, a parameter of shape (k_tensor,)
     in float32 (float64 on a float64 base) named ``<module>.theta_<tensor>``. Linear and Conv1D
     weights get sparse gradient kernels; every other tensor (embeddings, norms, biases,
-    convolutions) a transient dense gradient. All of it can be differentiated twice.
+    convolutions) a transient dense gradient. A quantised layer, which shows its sizes and its
+    forward but no floating-point weight, computes module(x) + x S(theta)^T. All of it can be
+    differentiated twice. The state dict of an attached model holds theta, its indices and the
+    pretrained values under it, and loads onto any model with the same mask attached.
 
     Args:
         model: any module; changed in place.
@@ -59,20 +72,22 @@ def attach(model: nn.Module, mask: Mask) -> Attachment:
         raise UserError("expected a model without a mask, got one that has one; detach or merge it")
     owners = _owners(model, mask)
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
+    readers = _readers(model)
     model.requires_grad_(False)
     for name, sites in owners.items():
-        weight = sites[0][0]._parameters[sites[0][1]]
-        assert weight is not None
-        indices = mask.indices[name].to(weight.device)
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        theta = nn.Parameter(torch.zeros(indices.numel(), dtype=dtype, device=weight.device))
-        origin = weight.detach().view(-1)[indices].clone()
-        for module, leaf in sites:
-            module.register_parameter(_PREFIX + leaf, theta)
-            module.register_buffer(f"{leaf}_indices", indices, persistent=False)
-            module.register_buffer(f"{leaf}_origin", origin, persistent=False)
-            _install(module, leaf)
-    attachment = Attachment(mask, flags)
+        module, leaf = sites[0]
+        weight = flat_weight(module, leaf)
+        if weight is None:
+            device, dtype = _device(module), torch.float32
+        else:
+            device, dtype = weight.device, torch.promote_types(weight.dtype, torch.float32)
+        indices = mask.indices[name].to(device)
+        theta = nn.Parameter(torch.zeros(indices.numel(), dtype=dtype, device=device))
+        origin = torch.zeros_like(theta.data) if weight is None else weight[indices].clone()
+        for owner, key in sites:
+            install(owner, key, theta, indices, origin, readers.get(owner, owner))
+    guard = model.register_load_state_dict_pre_hook(_refuse_other_masks)
+    attachment = Attachment(mask, flags, guard)
     model.__dict__["_attachment"] = attachment
     return attachment
 
@@ -101,7 +116,7 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """
     if is_attached(model):
         return {
-            f"{name}.{leaf}" if name else leaf: _theta(module, leaf)
+            f"{name}.{leaf}" if name else leaf: theta_of(module, leaf)
             for name, module, leaf in _masked_sites(model)
         }
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -115,7 +130,7 @@ def masked_origins(model: nn.Module) -> dict[str, Tensor]:
     """
     _require(model)
     sites = _masked_sites(model)
-    return {f"{n}.{leaf}" if n else leaf: _tensors(m, leaf)[2] for n, m, leaf in sites}
+    return {f"{n}.{leaf}" if n else leaf: origin_of(m, leaf) for n, m, leaf in sites}
 
 
 @torch.no_grad()
@@ -127,8 +142,9 @@ def detach(model: nn.Module) -> nn.Module:
     """
     _require(model)
     for _, module, leaf in _masked_sites(model):
-        weight, indices, origin = _tensors(module, leaf)
-        weight.detach().view(-1)[indices] = origin
+        weight = flat_weight(module, leaf)
+        if weight is not None:
+            weight[indices_of(module, leaf)] = origin_of(module, leaf)
     return _uninstall(model)
 
 
@@ -139,8 +155,14 @@ def merge(model: nn.Module) -> nn.Module:
     The result saves with ``save_pretrained``, also when the base came from a GGUF file.
 
     Raises:
-        UserError: no mask is attached.
+        UserError: no mask is attached, or a masked weight is quantised.
     """
+    for name, module, leaf in _masked_sites(model):
+        if flat_weight(module, leaf) is None:
+            raise UserError(
+                f"expected floating-point weights to merge into, got the quantised layer {name}; "
+                "keep the mask attached and save the delta, or merge into the model it came from"
+            )
     synchronise(model)
     _uninstall(model)
     if getattr(getattr(model, "config", None), "quantization_config", None) is None:
@@ -157,7 +179,7 @@ def synchronise(model: nn.Module) -> None:
     """
     _require(model)
     for _, module, leaf in _masked_sites(model):
-        _synchronise(module, leaf)
+        synchronise_site(module, leaf)
 
 
 @torch.no_grad()
@@ -179,20 +201,23 @@ def move(model: nn.Module, mask: Mask) -> None:
         raise UserError("expected a mask of the same tensors as the attached one; detach it first")
     for name, sites in owners.items():
         module, leaf = sites[0]
-        weight, before, origin = _tensors(module, leaf)
-        theta = _theta(module, leaf)
+        weight, before = flat_weight(module, leaf), indices_of(module, leaf)
+        theta = theta_of(module, leaf)
         after = mask.indices[name].to(before.device)
         stays, place = positions(before, after)
-        weight.detach().view(-1)[before] = origin
-        fresh = weight.detach().view(-1)[after].clone()
+        if weight is None:
+            fresh = theta.new_zeros(after.numel())
+        else:
+            weight[before] = origin_of(module, leaf)
+            fresh = weight[after].clone()
         grad = theta.grad
         theta.grad = None
         theta.data = _carry(theta.data, stays, place)
         if grad is not None:
             theta.grad = _carry(grad, stays, place)
         for owner, key in sites:
-            owner._buffers[f"{key}_indices"], owner._buffers[f"{key}_origin"] = after, fresh
-            _synchronise(owner, key)
+            replace_mask(owner, key, after, fresh)
+            synchronise_site(owner, key)
     model.__dict__["_attachment"] = replace(model.__dict__["_attachment"], mask=mask)
 
 
@@ -235,14 +260,11 @@ def dense_gradients(model: nn.Module, receive: Callable[[str, Tensor], None]) ->
     aliases: dict[int, Tensor] = {}
     watched = []
     for name, module, leaf in _masked_sites(model, tied=True):
-        theta = _theta(module, leaf)
+        theta = theta_of(module, leaf)
         if id(theta) not in aliases:
-            alias = _tensors(module, leaf)[0].detach().requires_grad_()
             path = f"{name}.{leaf}" if name else leaf
-            alias.register_post_accumulate_grad_hook(
-                partial(_hand_over, receive, path, module, leaf)
-            )
-            aliases[id(theta)] = alias
+            hand_over = partial(_hand_over, receive, path, module, leaf)
+            aliases[id(theta)] = alias_of(module, leaf, hand_over)
         module.__dict__.setdefault("_watched", {})[leaf] = aliases[id(theta)]
         watched.append(module)
     try:
@@ -258,136 +280,34 @@ def _hand_over(
 ) -> None:
     gradient, alias.grad = alias.grad, None
     assert gradient is not None
-    theta, indices = _theta(module, leaf), _tensors(module, leaf)[1]
+    theta, indices = theta_of(module, leaf), indices_of(module, leaf)
     part = gradient.reshape(-1).index_select(0, indices).to(theta.dtype)
     theta.grad = part if theta.grad is None else theta.grad + part
     receive(name, gradient)
 
 
-@torch.no_grad()
-def _synchronise(module: nn.Module, leaf: str) -> None:
-    weight, indices, origin = _tensors(module, leaf)
-    theta = _theta(module, leaf)
-    value = (origin.to(theta.dtype) + theta).to(weight.dtype)
-    flat = weight.detach().view(-1)
-    # Writing bumps the weight's version, which invalidates graphs of another point; so only
-    # when something changed, or two uses of one tensor in a forward would invalidate each other.
-    if not torch.equal(flat.index_select(0, indices), value):
-        flat.index_copy_(0, indices, value)
-
-
-def _linear_forward(module: nn.Module, x: Tensor) -> Tensor:
-    _synchronise(module, "weight")
-    at, theta = _coordinates(module, "weight"), _theta(module, "weight")
-    weight, transpose = module._parameters["weight"], isinstance(module, nn.Linear)
-    assert weight is not None
-    flat = x.reshape(-1, x.shape[-1])
-    masked_bias = "bias" in module.__dict__["_masked"]
-    bias = _effective(module, "bias") if masked_bias else module._parameters["bias"]
-    whole = "_watched" in module.__dict__
-    if whole or choose_kernel(at.count, at.shape, flat.shape[0], flat.dtype) == "dense":
-        matrix = _effective(module, "weight")
-        out = flat @ (matrix.t() if transpose else matrix)
-        out = out if bias is None else out + bias
-    else:
-        out = masked_matmul(flat, theta, weight, bias, at, transpose=transpose)
-    return out.view(*x.shape[:-1], out.shape[-1])
-
-
-class _Effective(torch.autograd.Function):
-    """The weight itself, whose gradient is gathered at the mask: no copy forward."""
-
-    @staticmethod
-    def forward(ctx: Any, theta: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
-        ctx.indices, ctx.dtype = indices, theta.dtype
-        return weight.detach().view_as(weight)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        return grads[0].reshape(-1).index_select(0, ctx.indices).to(ctx.dtype), None, None
-
-
-def _effective(module: nn.Module, leaf: str) -> Tensor:
-    _synchronise(module, leaf)
-    if "_watched" in module.__dict__:
-        watched: Tensor = module.__dict__["_watched"][leaf]
-        return watched
-    theta, weight = module._parameters[_PREFIX + leaf], module._parameters[leaf]
-    out: Tensor = _Effective.apply(theta, weight, module._buffers[f"{leaf}_indices"])
-    return out
-
-
-def _swap_in(module: nn.Module, args: Any) -> None:
-    values = {leaf: _effective(module, leaf) for leaf in module.__dict__["_masked"]}
-    module.__dict__["_stash"] = {leaf: module._parameters.pop(leaf) for leaf in values}
-    module.__dict__.update(values)
-
-
-def _swap_out(module: nn.Module, args: Any, output: Any) -> None:
-    for leaf, weight in module.__dict__.pop("_stash", {}).items():
-        module.__dict__.pop(leaf, None)
-        module._parameters[leaf] = weight
-
-
-def _install(module: nn.Module, leaf: str) -> None:
-    masked = module.__dict__.setdefault("_masked", {})
-    masked[leaf] = None
-    plain = type(module) in (nn.Linear, Conv1D)
-    if plain and "weight" in masked and "forward" not in module.__dict__:
-        for handle in module.__dict__.pop("_handles", []):
-            handle.remove()
-        module.forward = _linear_forward.__get__(module)
-    elif "_handles" not in module.__dict__ and not (plain and "weight" in masked):
-        module.__dict__["_handles"] = [
-            module.register_forward_pre_hook(_swap_in),
-            module.register_forward_hook(_swap_out, always_call=True),
-        ]
-
-
 def _uninstall(model: nn.Module) -> nn.Module:
-    for _, module, leaf in list(_masked_sites(model, tied=True)):
-        del module._parameters[_PREFIX + leaf]
-        del module._buffers[f"{leaf}_indices"], module._buffers[f"{leaf}_origin"]
-        module._non_persistent_buffers_set -= {f"{leaf}_indices", f"{leaf}_origin"}
     for module in model.modules():
         if "_masked" in module.__dict__:
-            for handle in module.__dict__.pop("_handles", []):
-                handle.remove()
-            module.__dict__.pop("forward", None)
-            module.__dict__.pop("_coordinates", None)
-            del module.__dict__["_masked"]
+            uninstall(module)
     attachment: Attachment = model.__dict__.pop("_attachment")
+    attachment.guard.remove()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(attachment.requires_grad.get(name, False))
         parameter.grad = None
     return model
 
 
-def _coordinates(module: nn.Module, leaf: str) -> Coordinates:
-    indices = module._buffers[f"{leaf}_indices"]
-    weight = module._parameters[leaf]
-    assert indices is not None
-    assert weight is not None
-    cached: Coordinates | None = module.__dict__.get("_coordinates")
-    if cached is None or cached.flat is not indices:
-        cached = Coordinates(indices, (weight.shape[0], weight.shape[1]))
-        module.__dict__["_coordinates"] = cached
-    return cached
-
-
-def _theta(module: nn.Module, leaf: str) -> nn.Parameter:
-    theta = module._parameters[_PREFIX + leaf]
-    assert theta is not None
-    return theta
-
-
-def _tensors(module: nn.Module, leaf: str) -> tuple[Tensor, Tensor, Tensor]:
-    weight = module._parameters[leaf]
-    indices, origin = module._buffers[f"{leaf}_indices"], module._buffers[f"{leaf}_origin"]
-    assert weight is not None
-    assert indices is not None
-    assert origin is not None
-    return weight, indices, origin
+def _refuse_other_masks(model: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Refuse, before anything is loaded, a state whose theta belongs to other weights."""
+    for name, module, leaf in _masked_sites(model):
+        path = ".".join(filter(None, (prefix + name, f"{PREFIX}{leaf}_indices")))
+        stored, held = state.get(path), indices_of(module, leaf)
+        if stored is not None and not torch.equal(stored.to(held.device), held):
+            raise UserError(
+                f"expected the state of a model with this mask, got one with another mask of "
+                f"{name or 'the model'}; attach the mask that it was saved with"
+            )
 
 
 def _masked_sites(model: nn.Module, tied: bool = False) -> list[tuple[str, nn.Module, str]]:
@@ -395,7 +315,7 @@ def _masked_sites(model: nn.Module, tied: bool = False) -> list[tuple[str, nn.Mo
     sites, seen = [], set()
     for name, module in model.named_modules():
         for leaf in module.__dict__.get("_masked", {}):
-            theta = module._parameters[_PREFIX + leaf]
+            theta = module._parameters[PREFIX + leaf]
             if tied or id(theta) not in seen:
                 seen.add(id(theta))
                 sites.append((name, module, leaf))
@@ -404,31 +324,52 @@ def _masked_sites(model: nn.Module, tied: bool = False) -> list[tuple[str, nn.Mo
 
 def _owners(model: nn.Module, mask: Mask) -> dict[str, list[tuple[nn.Module, str]]]:
     """Map each masked tensor to every (module, leaf) that holds it, checking that the mask fits."""
-    parameters = dict(model.named_parameters(remove_duplicate=False))
+    present = {t.name: t for t in tensors(model)}
+    holders: dict[int, list[tuple[nn.Module, str]]] = {}
+    for tensor in present.values():
+        holders.setdefault(tensor.identity, []).append((tensor.module, tensor.leaf))
     owners: dict[str, list[tuple[nn.Module, str]]] = {}
     for name, indices in mask.indices.items():
-        if name not in parameters:
+        if name not in present:
             raise UserError(f"the mask names {name}, which this model lacks; make a mask for it")
-        weight = parameters[name]
-        if tuple(weight.shape) != tuple(mask.shapes[name]):
+        tensor = present[name]
+        if tensor.shape != tuple(mask.shapes[name]):
             raise UserError(
                 f"the mask expects {name} of shape {tuple(mask.shapes[name])}, "
-                f"the model has {tuple(weight.shape)}; make a mask for this model"
+                f"the model has {tensor.shape}; make a mask for this model"
             )
-        if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < weight.numel():
-            raise UserError(f"the mask's indices for {name} leave 0..{weight.numel() - 1}")
-        if not weight.is_contiguous() or not weight.is_floating_point():
-            raise UserError(
-                f"{name} must be a contiguous floating-point tensor to be masked, "
-                f"got {weight.dtype} with strides {weight.stride()}; load it in full precision"
-            )
-        owners[name] = [
-            (module, leaf)
-            for module in model.modules()
-            for leaf, p in module._parameters.items()
-            if p is weight
-        ]
+        if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < tensor.size:
+            raise UserError(f"the mask's indices for {name} leave 0..{tensor.size - 1}")
+        weight = tensor.module._parameters.get(tensor.leaf)
+        if weight is not None and not tensor.quantised:
+            _refuse_storage(name, weight)
+        owners[name] = holders[tensor.identity]
     return owners
+
+
+def _refuse_storage(name: str, weight: Tensor) -> None:
+    if weight.is_meta:
+        raise UserError(
+            f"{name} is on the meta device and holds no values (not loaded, or offloaded); load "
+            "the weights onto a device before a mask is attached"
+        )
+    if not weight.is_contiguous() or not weight.is_floating_point():
+        raise UserError(
+            f"{name} must be a contiguous floating-point tensor to be masked, "
+            f"got {weight.dtype} with strides {weight.stride()}; load it in full precision"
+        )
+
+
+def _readers(model: nn.Module) -> dict[nn.Module, nn.Module]:
+    """Find the modules whose weights another module's forward reads."""
+    attentions = [m for m in model.modules() if isinstance(m, nn.MultiheadAttention)]
+    return {attention.out_proj: attention for attention in attentions}
+
+
+def _device(module: nn.Module) -> torch.device:
+    """Return where a module that shows no weight computes: with whatever tensors it has."""
+    held = [*module.parameters(), *module.buffers()]
+    return held[0].device if held else torch.device("cpu")
 
 
 def _require(model: nn.Module) -> None:

@@ -16,6 +16,7 @@ FLOW = [
     {"models"},
     {"masks"},
     {"kernels"},
+    {"sites"},
     {"subspace"},
     {"batches"},
     {"scoring"},

@@ -229,7 +229,7 @@ def test_in_a_mask_a_filter_is_the_masked_part_of_a_row_of_the_weight() -> None:
     name = next(iter(ls.trainable(model)))
     ls.task_loss(model, examples()[0])
     weight = model.get_parameter(name).detach()
-    at = model.get_submodule(name.rpartition(".")[0])._buffers["weight_indices"]
+    at = model.get_submodule(name.rpartition(".")[0])._buffers["theta_weight_indices"]
     for j, index in enumerate(at.tolist()):
         mask_rows.setdefault(index // weight.shape[1], []).append(j)
     for row, members in mask_rows.items():

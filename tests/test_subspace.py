@@ -18,7 +18,7 @@ from landscape.kernels import Coordinates, masked_matmul, sampled_values, spmm_v
 @pytest.fixture(params=["gather", "sampled", "dense"])
 def forced_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Make the cost model choose one kernel everywhere."""
-    for module in ("landscape.kernels", "landscape.subspace"):
+    for module in ("landscape.kernels", "landscape.sites"):
         monkeypatch.setattr(f"{module}.choose_kernel", lambda *_: request.param)
     return request.param
 

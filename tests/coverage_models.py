@@ -1,0 +1,114 @@
+"""Tiny models of the families that the shared cases lack, each with inputs and a scalar loss."""
+
+from __future__ import annotations
+
+import torch
+from conftest import CASES, Case
+from torch import Tensor, nn
+
+import landscape as ls
+
+SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4}  # fmt: skip
+
+
+def seeded(build):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build().eval()
+
+
+def tokens(rows: int = 3, length: int = 7, seed: int = 1) -> Tensor:
+    return torch.randint(3, 60, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+
+def t5() -> nn.Module:
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    return seeded(lambda: T5ForConditionalGeneration(T5Config(
+        vocab_size=64, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, dropout_rate=0.0,
+        decoder_start_token_id=0,
+    )))  # fmt: skip
+
+
+def bart() -> nn.Module:
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    return seeded(lambda: BartForConditionalGeneration(BartConfig(
+        vocab_size=64, d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4,
+        decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64, dropout=0.0,
+        max_position_embeddings=32,
+    )))  # fmt: skip
+
+
+def clip() -> nn.Module:
+    from transformers import CLIPConfig, CLIPModel
+
+    text = {**SIZE, "vocab_size": 64, "max_position_embeddings": 16, "eos_token_id": 59,
+            "bos_token_id": 0, "pad_token_id": 1}  # fmt: skip
+    vision = {**SIZE, "image_size": 16, "patch_size": 8}
+    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)
+    return seeded(lambda: CLIPModel(config))
+
+
+def sequence_loss(model: nn.Module) -> Tensor:
+    logits = model(input_ids=tokens(), labels=tokens(seed=2)).logits
+    return torch.logsumexp(logits, -1).mean() - logits[..., 5].mean()
+
+
+def contrastive_loss(model: nn.Module) -> Tensor:
+    dtype = next(model.parameters()).dtype
+    pixels = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(2)).to(dtype)
+    logits = model(input_ids=tokens(), pixel_values=pixels).logits_per_image
+    return nn.functional.cross_entropy(logits, torch.arange(3))
+
+
+BUILDERS = {"t5": t5, "bart": bart, "clip": clip}
+
+
+class Family(Case):
+    """A case whose model is built here."""
+
+    def model(self, dtype: torch.dtype = torch.float64) -> nn.Module:
+        return BUILDERS[self.name]().to(dtype)
+
+
+FAMILIES = [
+    *CASES,
+    Family("t5", "*", sequence_loss),
+    Family("bart", "*", sequence_loss),
+    Family("clip", "*", contrastive_loss),
+]
+
+
+def case_of(name: str) -> Case:
+    return next(case for case in FAMILIES if case.name == name)
+
+
+def attached(case: Case, dtype=torch.float32, density=0.05, targets=None, seed=4):
+    model = case.model(dtype)
+    mask = ls.random_mask(model, density=density, targets=targets or case.targets, seed=seed)
+    ls.attach(model, mask)
+    return model, mask
+
+
+def spread(model: nn.Module, scale: float = 0.05) -> dict[str, Tensor]:
+    """Give theta fixed random values, the same for equal names."""
+    values = {}
+    with torch.no_grad():
+        for i, (name, theta) in enumerate(ls.trainable(model).items()):
+            generator = torch.Generator().manual_seed(i)
+            theta.copy_(scale * torch.randn(theta.shape, generator=generator))
+            values[name] = theta.detach().clone()
+    return values
+
+
+def add_dense(model: nn.Module, mask: ls.Mask, values: dict[str, Tensor]) -> nn.Module:
+    """Add values into the weights of a plain model, index by index."""
+    weights = dict(model.named_parameters(remove_duplicate=False))
+    with torch.no_grad():
+        for name, value in values.items():
+            flat = weights[name].view(-1)
+            for i, v in zip(mask.indices[name].tolist(), value.tolist(), strict=True):
+                flat[i] = (flat[i].double() + v).to(flat.dtype)
+    return model

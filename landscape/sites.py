@@ -231,7 +231,7 @@ def _swap_in(module: nn.Module, reader: nn.Module, args: Any) -> None:
     shown = [n for n in module.__dict__["_masked"] if n != "weight" or not is_quantised(module)]
     values = {leaf: _effective(module, leaf) for leaf in shown}
     module.__dict__["_stash"] = {leaf: module._parameters[leaf] for leaf in values}
-    module._parameters.update(values)  # type: ignore[arg-type]
+    module._parameters.update(values)
 
 
 def _swap_out(module: nn.Module, reader: nn.Module, args: Any, output: Any) -> None:

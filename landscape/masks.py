@@ -178,9 +178,9 @@ def is_quantised(module: nn.Module) -> bool:
     That is what the layers of quantisation libraries have in common: ``in_features``,
     ``out_features``, and a weight that is packed, named otherwise, or absent.
     """
-    if type(module) is nn.Linear:
-        weight = module._parameters["weight"]
-        return weight is not None and weight.dtype not in _COMPUTED
+    shown = module._parameters.get("weight")
+    if shown is not None and shown.dtype in _COMPUTED:
+        return False
     sizes = (getattr(module, "in_features", None), getattr(module, "out_features", None))
     if not all(isinstance(size, int) for size in sizes):
         return False

@@ -1,8 +1,9 @@
 """Masked tensors inside their modules: where theta lives, and how a forward reads it.
 
-A site is a (module, leaf): ``module.<leaf>`` is masked. It holds the parameter ``theta_<leaf>``
-and the buffers ``theta_<leaf>_indices`` and ``theta_<leaf>_origin``, the weights' pretrained
-values. Three ways to let theta into a forward:
+A site is a (module, leaf): ``module.<leaf>`` is masked. Its owner, the first site of a tied tensor
+and as a rule the site itself, holds the parameter ``theta_<leaf>`` and the buffers
+``theta_<leaf>_indices`` and ``theta_<leaf>_origin``, the weights' pretrained values. Three ways
+to let theta into a forward:
 
     Linear, Conv1D         their forward is replaced by one with sparse gradient kernels
     quantised layers       y = module(x) + x S(theta)^T, in a hook
@@ -27,22 +28,35 @@ from landscape.masks import is_quantised
 PREFIX = "theta_"
 
 
-def install(module: nn.Module, leaf: str, theta: nn.Parameter, indices: Tensor, origin: Tensor,
-            reader: nn.Module) -> None:  # fmt: skip
-    """Make a tensor of a module masked.
+Site = tuple[nn.Module, str]
+
+
+def own(site: Site, theta: nn.Parameter, indices: Tensor, origin: Tensor) -> None:
+    """Let a site hold theta.
 
     Args:
-        module, leaf: the site.
-        theta: shape (k,), shared by the sites of a tied tensor.
+        site: the module and the leaf of the tensor.
+        theta: shape (k,).
         indices: sorted flat indices, shape (k,).
         origin: the pretrained values there, zeros where the weight is quantised.
-        reader: the module whose forward reads the weight, as a rule the module itself.
     """
+    module, leaf = site
     module.register_parameter(PREFIX + leaf, theta)
     module.register_buffer(f"{PREFIX}{leaf}_indices", indices)
     module.register_buffer(f"{PREFIX}{leaf}_origin", origin)
+
+
+def install(site: Site, owner: Site, reader: nn.Module) -> None:
+    """Let the forwards of a module read theta.
+
+    Args:
+        site: the module and the leaf of the tensor.
+        owner: the site that holds theta: another where the tensor is tied.
+        reader: the module whose forward reads the weight, as a rule the site's own.
+    """
+    module, leaf = site
     masked = module.__dict__.setdefault("_masked", {})
-    masked[leaf] = None
+    masked[leaf] = owner
     hooks = module.__dict__.setdefault("_masked_hooks", {})
     if leaf == "weight" and is_quantised(module):
         hooks["product"] = [module.register_forward_hook(_add_product, with_kwargs=True)]
@@ -61,10 +75,11 @@ def install(module: nn.Module, leaf: str, theta: nn.Parameter, indices: Tensor, 
 
 def uninstall(module: nn.Module) -> None:
     """Take theta, its buffers and its ways into the forward from a module."""
-    for leaf in module.__dict__.pop("_masked"):
-        del module._parameters[PREFIX + leaf]
-        for name in (f"{PREFIX}{leaf}_indices", f"{PREFIX}{leaf}_origin"):
-            del module._buffers[name]
+    for leaf, (owner, _) in module.__dict__.pop("_masked").items():
+        if owner is module:
+            del module._parameters[PREFIX + leaf]
+            for name in (f"{PREFIX}{leaf}_indices", f"{PREFIX}{leaf}_origin"):
+                del module._buffers[name]
     for handles in module.__dict__.pop("_masked_hooks").values():
         _remove(handles)
     module.__dict__.pop("_coordinates", None)
@@ -72,24 +87,30 @@ def uninstall(module: nn.Module) -> None:
         del module.__dict__["forward"]
 
 
+def owns(module: nn.Module, leaf: str) -> bool:
+    """Tell whether a site holds its theta itself: one site of each tied tensor does."""
+    owner: Site = module.__dict__["_masked"][leaf]
+    return owner[0] is module and owner[1] == leaf
+
+
 def theta_of(module: nn.Module, leaf: str) -> nn.Parameter:
     """Return theta of a site, shape (k,)."""
-    theta = module._parameters[PREFIX + leaf]
-    assert theta is not None
+    owner, key = module.__dict__["_masked"][leaf]
+    theta: nn.Parameter = owner._parameters[PREFIX + key]
     return theta
 
 
 def indices_of(module: nn.Module, leaf: str) -> Tensor:
     """Return the flat indices of a site, shape (k,)."""
-    indices = module._buffers[f"{PREFIX}{leaf}_indices"]
-    assert indices is not None
+    owner, key = module.__dict__["_masked"][leaf]
+    indices: Tensor = owner._buffers[f"{PREFIX}{key}_indices"]
     return indices
 
 
 def origin_of(module: nn.Module, leaf: str) -> Tensor:
     """Return the pretrained values on the mask of a site, shape (k,)."""
-    origin = module._buffers[f"{PREFIX}{leaf}_origin"]
-    assert origin is not None
+    owner, key = module.__dict__["_masked"][leaf]
+    origin: Tensor = owner._buffers[f"{PREFIX}{key}_origin"]
     return origin
 
 
@@ -103,9 +124,10 @@ def flat_weight(module: nn.Module, leaf: str) -> Tensor | None:
 
 
 def replace_mask(module: nn.Module, leaf: str, indices: Tensor, origin: Tensor) -> None:
-    """Give a site other indices and the pretrained values there."""
-    module._buffers[f"{PREFIX}{leaf}_indices"] = indices
-    module._buffers[f"{PREFIX}{leaf}_origin"] = origin
+    """Give a site and those tied to it other indices and the pretrained values there."""
+    owner, key = module.__dict__["_masked"][leaf]
+    owner._buffers[f"{PREFIX}{key}_indices"] = indices
+    owner._buffers[f"{PREFIX}{key}_origin"] = origin
 
 
 @torch.no_grad()

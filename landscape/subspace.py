@@ -21,11 +21,14 @@ from landscape.masks import Mask, tensors
 from landscape.models import plain_model
 from landscape.sites import (
     PREFIX,
+    Site,
     alias_of,
     flat_weight,
     indices_of,
     install,
     origin_of,
+    own,
+    owns,
     replace_mask,
     synchronise_site,
     theta_of,
@@ -84,8 +87,9 @@ def attach(model: nn.Module, mask: Mask) -> Attachment:
         indices = mask.indices[name].to(device)
         theta = nn.Parameter(torch.zeros(indices.numel(), dtype=dtype, device=device))
         origin = torch.zeros_like(theta.data) if weight is None else weight[indices].clone()
-        for owner, key in sites:
-            install(owner, key, theta, indices, origin, readers.get(owner, owner))
+        own(sites[0], theta, indices, origin)
+        for site in sites:
+            install(site, sites[0], readers.get(site[0], site[0]))
     guard = model.register_load_state_dict_pre_hook(_refuse_other_masks)
     attachment = Attachment(mask, flags, guard)
     model.__dict__["_attachment"] = attachment
@@ -215,9 +219,8 @@ def move(model: nn.Module, mask: Mask) -> None:
         theta.data = _carry(theta.data, stays, place)
         if grad is not None:
             theta.grad = _carry(grad, stays, place)
-        for owner, key in sites:
-            replace_mask(owner, key, after, fresh)
-            synchronise_site(owner, key)
+        replace_mask(module, leaf, after, fresh)
+        synchronise_site(module, leaf)
     model.__dict__["_attachment"] = replace(model.__dict__["_attachment"], mask=mask)
 
 
@@ -312,23 +315,21 @@ def _refuse_other_masks(model: nn.Module, state: Mapping[str, Any], prefix: str,
 
 def _masked_sites(model: nn.Module, tied: bool = False) -> list[tuple[str, nn.Module, str]]:
     """List (module name, module, tensor leaf) of masked tensors; tied ones once unless asked."""
-    sites, seen = [], set()
-    for name, module in model.named_modules():
-        for leaf in module.__dict__.get("_masked", {}):
-            theta = module._parameters[PREFIX + leaf]
-            if tied or id(theta) not in seen:
-                seen.add(id(theta))
-                sites.append((name, module, leaf))
-    return sites
+    return [
+        (name, module, leaf)
+        for name, module in model.named_modules()
+        for leaf in module.__dict__.get("_masked", {})
+        if tied or owns(module, leaf)
+    ]
 
 
-def _owners(model: nn.Module, mask: Mask) -> dict[str, list[tuple[nn.Module, str]]]:
+def _owners(model: nn.Module, mask: Mask) -> dict[str, list[Site]]:
     """Map each masked tensor to every (module, leaf) that holds it, checking that the mask fits."""
     present = {t.name: t for t in tensors(model)}
-    holders: dict[int, list[tuple[nn.Module, str]]] = {}
+    holders: dict[int, list[Site]] = {}
     for tensor in present.values():
         holders.setdefault(tensor.identity, []).append((tensor.module, tensor.leaf))
-    owners: dict[str, list[tuple[nn.Module, str]]] = {}
+    owners: dict[str, list[Site]] = {}
     for name, indices in mask.indices.items():
         if name not in present:
             raise UserError(f"the mask names {name}, which this model lacks; make a mask for it")

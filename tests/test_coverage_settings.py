@@ -108,7 +108,7 @@ def test_copies_and_pickles_are_independent_and_detach_to_the_original(family) -
 
 
 def test_a_state_dict_round_trips_onto_other_weights(family) -> None:
-    """The state says W, theta and the values under it, so the base it is loaded on is free."""
+    """The state says W, theta and the values under it: the base it is loaded on is irrelevant."""
     model, mask = attached(family, targets="*")
     spread(model)
     loss = family.loss(model).detach()

@@ -1,0 +1,198 @@
+"""Masks on layers that compute with a packed weight and show no floating-point one."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from coverage_models import case_of, spread
+from oracles import dense_hessian
+from torch import Tensor, nn
+
+import landscape as ls
+from landscape.errors import UserError
+from landscape.masks import num_parameters
+from landscape.subspace import dense_gradients, move
+
+
+class Packed(nn.Module):
+    """An int8 layer in the manner of bitsandbytes: a packed parameter of another shape."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        w = linear.weight.detach()
+        scale = w.abs().max() / 127
+        codes = (w / scale).round().to(torch.int8).view(-1, 1)
+        self.weight = nn.Parameter(codes, requires_grad=False)
+        self.register_buffer("scale", scale)
+        self.bias = copy.deepcopy(linear.bias)
+
+    def matrix(self) -> Tensor:
+        return self.weight.view(self.out_features, self.in_features).to(self.scale) * self.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.matrix().to(x.dtype), self.bias)
+
+
+class Hidden(Packed):
+    """A layer in the manner of GPTQ: no ``weight`` at all."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear)
+        self.register_buffer("qweight", self.weight.data)
+        del self.weight
+
+    def matrix(self) -> Tensor:
+        return self.qweight.view(self.out_features, self.in_features).to(self.scale) * self.scale
+
+
+@pytest.fixture(params=[Packed, Hidden])
+def kind(request: pytest.FixtureRequest) -> type[Packed]:
+    return request.param
+
+
+def quantised(kind: type[Packed], dtype=torch.float64, name: str = "opt"):
+    """Return a model with quantised projections, and the plain model it computes like."""
+    model = case_of(name).model(dtype)
+    plain = copy.deepcopy(model)
+    for path, module in list(model.named_modules()):
+        if path.endswith(("q_proj", "v_proj")):
+            packed = kind(module)
+            model.set_submodule(path, packed)
+            with torch.no_grad():
+                plain.get_submodule(path).weight.copy_(packed.matrix())
+    return model, plain
+
+
+def test_the_packed_model_and_the_plain_one_compute_the_same(kind) -> None:
+    model, plain = quantised(kind)
+    torch.testing.assert_close(case_of("opt").loss(model), case_of("opt").loss(plain))
+
+
+@pytest.mark.parametrize("density", [0.01, 0.2, 1.0])
+def test_values_and_gradients_are_those_of_the_plain_model_with_the_same_weights(
+    kind, density
+) -> None:
+    case = case_of("opt")
+    model, plain = quantised(kind)
+    mask = ls.random_mask(model, density=density, targets="*.[qv]_proj", seed=1)
+    assert set(mask.shapes.values()) == {(32, 32)}
+    ls.attach(model, mask)
+    ls.attach(plain, mask)
+    for name, value in spread(model).items():
+        with torch.no_grad():
+            ls.trainable(plain)[name].copy_(value)
+    loss, expected = case.loss(model), case.loss(plain)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)  # theta is float32 here
+    loss.backward()
+    expected.backward()
+    for name, theta in ls.trainable(model).items():
+        assert theta.dtype == torch.float32
+        wanted = ls.trainable(plain)[name].grad.float()
+        torch.testing.assert_close(theta.grad, wanted, rtol=1e-4, atol=1e-7)
+
+
+def test_second_derivatives_are_those_of_the_plain_model(kind) -> None:
+    case = case_of("opt")
+    model, plain = quantised(kind)
+    mask = ls.random_mask(model, count=24, targets="*.[qv]_proj", sampling="exact")
+    hessians = []
+    for m in (model, plain):
+        ls.attach(m, mask)
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            hessians.append(dense_hessian(case.loss(m), list(ls.trainable(m).values())).double())
+    assert hessians[1].abs().max() > 0
+    # theta, and so each entry, is float32 on the packed base
+    error = (hessians[0] - hessians[1]).abs().max()
+    assert error <= 1e-5 * hessians[1].abs().max()
+
+
+def test_detach_gives_the_packed_model_back_bit_for_bit(kind) -> None:
+    case = case_of("opt")
+    model, _ = quantised(kind, torch.float32)
+    before = copy.deepcopy(model.state_dict())
+    loss = case.loss(model).detach()
+    ls.attach(model, ls.random_mask(model, density=0.2, targets=["*.[qv]_proj", "*.bias"]))
+    spread(model)
+    assert not torch.equal(case.loss(model).detach(), loss)
+    ls.detach(model)
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[k], before[k]) for k in before)
+    assert torch.equal(case.loss(model).detach(), loss)
+
+
+def test_merging_into_packed_weights_is_refused_and_changes_nothing(kind) -> None:
+    model, _ = quantised(kind, torch.float32)
+    ls.attach(model, ls.random_mask(model, density=0.2))
+    spread(model)
+    loss = case_of("opt").loss(model).detach()
+    with pytest.raises(UserError, match=r"quantised.*delta"):
+        ls.merge(model)
+    assert torch.equal(case_of("opt").loss(model).detach(), loss)
+
+
+def test_the_budget_counts_the_weights_computed_with_not_the_numbers_they_are_packed_in(
+    kind,
+) -> None:
+    model, plain = quantised(kind)
+    assert num_parameters(model) == num_parameters(plain)
+    assert ls.random_mask(model, ratio=1e-3).count == ls.random_mask(plain, ratio=1e-3).count
+
+
+def test_dense_gradients_reach_the_packed_weights_and_theta_gets_its_part(kind) -> None:
+    case = case_of("opt")
+    model, plain = quantised(kind)
+    mask = ls.random_mask(model, density=0.3, seed=2)
+    ls.attach(model, mask)
+    got: dict[str, Tensor] = {}
+    with dense_gradients(model, lambda name, g: got.update({name: g.clone()})):
+        case.loss(model).backward()
+    case.loss(plain).backward()
+    for name, weight in plain.named_parameters():
+        if name in mask.indices:
+            torch.testing.assert_close(got[name].double(), weight.grad, rtol=1e-5, atol=1e-8)
+            theta = ls.trainable(model)[name]
+            torch.testing.assert_close(
+                theta.grad, got[name].view(-1)[mask.indices[name]].to(theta.dtype)
+            )
+
+
+def test_the_mask_can_move_on_a_packed_base(kind) -> None:
+    model, plain = quantised(kind, torch.float32)
+    first, second = (ls.random_mask(model, density=0.3, seed=s) for s in (0, 1))
+    ls.attach(model, first)
+    spread(model)
+    move(model, second)
+    ls.attach(plain, second)
+    with torch.no_grad():
+        for name, theta in ls.trainable(plain).items():
+            theta.copy_(ls.trainable(model)[name])
+    loss = case_of("opt").loss(model)
+    torch.testing.assert_close(loss, case_of("opt").loss(plain), rtol=1e-5, atol=1e-6)
+    assert any(theta.any() for theta in ls.trainable(model).values())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_activations_meet_a_float32_theta(kind, dtype) -> None:
+    case = case_of("opt")
+    model, plain = quantised(kind, dtype)
+    mask = ls.random_mask(model, density=0.2)
+    ls.attach(model, mask)
+    case.loss(model).backward()
+    case.loss(plain).backward()
+    weights = dict(plain.named_parameters())
+    got = torch.cat([t.grad for t in ls.trainable(model).values()])
+    want = torch.cat([weights[n].grad.float().view(-1)[i] for n, i in mask.indices.items()])
+    assert (got - want).norm() <= 8 * torch.finfo(dtype).eps * want.norm()
+
+
+def test_a_lora_wrapper_is_not_taken_for_a_quantised_layer() -> None:
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"])
+    wrapped = peft.get_peft_model(ls.tiny_model("opt"), config)
+    total = sum(p.numel() for p in wrapped.parameters())
+    assert num_parameters(wrapped) == total
+    assert ls.random_mask(wrapped, density=0.1, targets="*lora_A*").size == 2 * 2 * 32

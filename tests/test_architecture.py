@@ -24,6 +24,7 @@ FLOW = [
     {"schedule"},
     {"evaluate", "distance", "adapters", "baselines", "curvature"},
     {"train", "tracking", "surface"},
+    {"analysis"},
     {"report"},
     {"bench"},
     {"cli"},

@@ -45,8 +45,8 @@ def test_the_papers_order_holds_and_its_reverse_does_not() -> None:
     reverse = {method: 1.2 - accuracy for method, accuracy in LIKE_THE_PAPER.items()}
     findings = selections_report.check(fabricated(reverse))
     orders = [f for f in findings if "more accurate than" in f.statement]
-    assert len(orders) == 11
-    assert [f.holds for f in orders] == [False] * 10 + [False]
+    assert len(orders) == 10
+    assert not any(f.holds for f in orders)
     below = selections_report.check(fabricated(dict.fromkeys(LIKE_THE_PAPER, 0.4)))
     assert not below[-1].holds
 
@@ -159,7 +159,7 @@ def test_a_model_without_biases_has_a_row_that_says_so(tmp_path) -> None:
     folder = model_folder(tmp_path / "llama", "llama")
     config = ARTEFACTS["selections"].configure(
         "smoke", {"model": str(folder), "task": "sst2",
-                  "source": str(glue_folder(tmp_path / "SST-2"))}
+                  "source": str(glue_folder(tmp_path / "SST-2")), "num_train": 12, "num_dev": 6}
     )  # fmt: skip
     model, tokenizer = ls.load_model(config.model)
     row = selections._train(config, model, tokenizer, load_task(config, 0), "BitFit", 1e-3, 0)

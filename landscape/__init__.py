@@ -1,6 +1,6 @@
 """Masked fine-tuning of pretrained models, and the loss landscape inside the mask."""
 
-from landscape import baselines
+from landscape import analysis, baselines
 from landscape.adapters import load_delta, read_delta, save_delta
 from landscape.batches import make_batches
 from landscape.curvature import (
@@ -65,6 +65,7 @@ __all__ = [
     "Surface",
     "Task",
     "UserError",
+    "analysis",
     "apply_delta",
     "attach",
     "baselines",

@@ -25,6 +25,7 @@ FLOW = [
     {"schedule"},
     {"evaluate", "distance", "adapters", "baselines", "curvature"},
     {"train", "tracking", "surface"},
+    {"analysis"},
     {"report"},
     {"bench"},
     {"cli"},

@@ -1,0 +1,212 @@
+"""Table 1 of Agarwal et al. 2024 (ID3) in miniature: ways to choose the weights, equal budget.
+
+Every method starts from the same pretrained weights, has its own learning rate, tuned on dev with
+the first seed, and is then run with every seed at that rate.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import landscape as ls
+from experiments.cell import best_on_dev, load_task, train_cell, zero_shot
+from experiments.harness import PACKAGED, Artefact, Setting, Store
+from experiments.selections_report import METHODS, check, render
+
+#: masks by score: method -> score and options of `select_mask`
+SCORES: dict[str, str] = {
+    "magnitude": "magnitude", "PaFi": "magnitude_smallest", "SNIP": "snip", "Fisher": "fisher",
+}  # fmt: skip
+KINDS: dict[str, Any] = {"ID3 static": "static", "ID3 increment": "increment"}
+
+
+@dataclass(frozen=True)
+class Config(Setting):
+    """The defaults are paper 2's where this toolkit has them, the presets hold the deviations."""
+
+    #: patterns of the weights that masks choose from
+    targets: str = "*.layers.*.weight"
+    #: weights that every method may train; LoRA and adapters take the size nearest to it
+    count: int = 103_000
+    #: learning rates tried for masks and BitFit
+    rates: tuple[float, ...] = (1e-4, 3e-4, 5e-4, 7e-4)
+    #: learning rates tried for LoRA and adapters
+    inserted_rates: tuple[float, ...] = (1e-4, 3e-4, 5e-4, 7e-4)
+    #: learning rates tried for full fine-tuning
+    full_rates: tuple[float, ...] = (5e-6, 7e-6, 1e-5, 3e-5)
+    #: ID3's exponent: table 7a says 2, the text and figure 4b recommend -1
+    id3_exp: float = 2.0
+    #: ID3's addend of |weight|: table 7a says 1, figure 4a 0.5
+    id3_eps: float = 1.0
+    #: training examples that scores average over
+    score_examples: int = 1024
+    #: passes over the training examples
+    epochs: int = 7
+    #: examples a step
+    batch_size: int = 16
+    #: training, development and test examples
+    num_train: int = 60_000
+    num_dev: int = 1000
+    num_test: int = 872
+    #: each seed draws its mask, its examples and their order
+    seeds: tuple[int, ...] = (6, 7, 8, 9)
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": PACKAGED | {
+        "epochs": 1, "batch_size": 8, "num_train": 24, "num_dev": 16, "num_test": 32,
+        "score_examples": 8, "rates": (3e-3,), "inserted_rates": (1e-3,), "full_rates": (1e-5,),
+        "seeds": (0,),
+    },
+    "local": PACKAGED | {
+        "epochs": 1, "batch_size": 8, "num_train": 320, "num_dev": 200, "num_test": 400,
+        "score_examples": 64, "rates": (1e-3, 3e-3, 1e-2), "inserted_rates": (1e-3, 3e-3, 1e-2),
+        "full_rates": (1e-5, 3e-5, 1e-4), "seeds": (0, 1, 2),
+    },
+    "paper": {},
+}  # fmt: skip
+
+Made = tuple[Any, ls.Schedule | None]
+
+
+def compute(config: Config, store: Store) -> None:
+    """Tune each method's rate on dev with the first seed, then run every seed at the best."""
+    model, tokenizer = ls.load_model(config.model)
+    for seed in config.seeds:
+        task = load_task(config, seed)
+        store.compute(f"zero-shot/seed={seed}", lambda: zero_shot(model, tokenizer, task, seed))  # noqa: B023
+        for method in METHODS:
+            _method_rows(config, store, model, tokenizer, task, method, seed)
+
+
+def rates(config: Config, method: str) -> tuple[float, ...]:
+    """Return the learning rates tried for a method."""
+    if method == "full":
+        return config.full_rates
+    return config.inserted_rates if method in ("LoRA", "adapter") else config.rates
+
+
+def expected(config: Config) -> list[str]:
+    """List the keys that can be known before running, and a pattern for each of the others."""
+    first, *others = config.seeds
+    keys = [f"zero-shot/seed={seed}" for seed in config.seeds]
+    for method in METHODS:
+        keys += [_key(method, rate, first) for rate in rates(config, method)]
+        keys += [f"train/{method}/*/seed={seed}" for seed in others]
+    return keys
+
+
+def prepare(
+    config: Config, model: Any, tokenizer: Any, task: ls.Task, method: str, seed: int
+) -> Made:
+    """Give a copy of the model the trainable numbers of a method.
+
+    Returns:
+        The copy, and the schedule of methods that select during training.
+
+    Raises:
+        UserError: the model has nothing that the method trains (BitFit without biases).
+    """
+    plain = copy.deepcopy(model)
+    if method == "full":
+        return ls.baselines.full(plain), None
+    if method == "BitFit":
+        return ls.baselines.bitfit(plain), None
+    if method in _INSERTED:
+        make = _INSERTED[method]
+        return make(plain, nearest_size(make, model, config.count), seed), None
+    if method in KINDS:
+        return plain, ls.Schedule(
+            KINDS[method], score="id3", options={"eps": config.id3_eps, "exp": config.id3_exp},
+            count=config.count, targets=config.targets,
+        )  # fmt: skip
+    ls.attach(plain, _mask(config, plain, tokenizer, task, method, seed))
+    return plain, None
+
+
+def nearest_size(make: Callable[..., Any], model: Any, count: int) -> int:
+    """Return the rank or width, at least 1, whose number of trainable scalars is nearest to count.
+
+    The number is affine in the size: two trials give it.
+    """
+    one, two = (
+        sum(p.numel() for p in ls.trainable(make(copy.deepcopy(model), size, 0)).values())
+        for size in (1, 2)
+    )
+    return max(1, round(1 + (count - one) / (two - one)))
+
+
+def _lora(model: Any, size: int, seed: int) -> Any:
+    return ls.baselines.lora(model, rank=size, alpha=2 * size, seed=seed)
+
+
+def _adapter(model: Any, size: int, seed: int) -> Any:
+    return ls.baselines.adapter(model, width=size, seed=seed)
+
+
+_INSERTED: Mapping[str, Callable[..., Any]] = {"LoRA": _lora, "adapter": _adapter}
+
+
+def _mask(
+    config: Config, model: Any, tokenizer: Any, task: ls.Task, method: str, seed: int
+) -> ls.Mask:
+    if method == "random":
+        return ls.random_mask(
+            model, count=config.count, targets=config.targets, seed=seed, sampling="exact"
+        )
+    examples = task.train[: config.score_examples]
+    batches = ls.make_batches(examples, tokenizer, config.batch_size, sort=True, loss=task.loss)
+    return ls.select_mask(
+        model, score=SCORES[method], batches=batches, count=config.count, targets=config.targets,
+        scope="global", max_live=1 << 27,
+    )  # fmt: skip
+
+
+def _key(method: str, rate: float, seed: int) -> str:
+    return f"train/{method}/rate={rate:g}/seed={seed}"
+
+
+def _method_rows(
+    config: Config, store: Store, model: Any, tokenizer: Any, task: ls.Task, method: str, seed: int
+) -> None:
+    first = config.seeds[0]
+    tried = rates(config, method)
+    if seed != first:
+        rows = [store[_key(method, rate, first)] for rate in tried]
+        tried = (tried[0] if rows[0]["kind"] == "absent" else best_on_dev(rows)["rate"],)
+    for rate in tried:
+        key = _key(method, rate, seed)
+        if key not in store:
+            store.say(f"{method}, rate {rate:g}, seed {seed}")
+        store.compute(key, partial(_train, config, model, tokenizer, task, method, rate, seed))
+
+
+def _train(
+    config: Config, model: Any, tokenizer: Any, task: ls.Task, method: str, rate: float, seed: int
+) -> dict[str, Any]:
+    try:
+        made, schedule = prepare(config, model, tokenizer, task, method, seed)
+    except ls.UserError as error:
+        if method != "BitFit":
+            raise
+        return {"kind": "absent", "method": method, "rate": rate, "seed": seed,
+                "reason": str(error)}  # fmt: skip
+    row = train_cell(config, made, tokenizer, task, rate=rate, seed=seed, schedule=schedule)
+    return row | {"method": method, "tried": list(rates(config, method))}
+
+
+ARTEFACT = Artefact(
+    name="selections",
+    title="Which weights to train: selections and baselines at equal budget",
+    source="Agarwal et al. 2024 (ID3), table 1",
+    config=Config,
+    presets=PRESETS,
+    rows=compute,
+    render=render,
+    check=check,
+    expected=expected,
+)

@@ -1,0 +1,191 @@
+"""Judge and draw the rows of `selections`: methods at equal budget, beside paper 2's table 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import seaborn as sns
+
+from experiments.cell import best_on_dev, describe_margin, differences, interval, verdicts
+from experiments.harness import Finding, Row
+from landscape.report import format_table, mean_std, write_page
+from landscape.runs import write_whole
+
+METHODS = (
+    "full", "BitFit", "LoRA", "adapter", "random", "magnitude", "PaFi", "SNIP", "Fisher",
+    "ID3 static", "ID3 increment",
+)  # fmt: skip
+#: methods that choose weights by a rule; each has exactly the budget
+MASKS = ("random", "magnitude", "PaFi", "SNIP", "Fisher", "ID3 static", "ID3 increment")
+#: DeBERTa-v3-base at 103K scalars (LoRA: 1.33M): SST-2 and average over GLUE, per cent;
+#: tables 1 and 2 of Agarwal et al. 2024
+PAPER = {
+    "full": (96.33, 88.86), "random": (93.61, 80.60), "Fisher": (95.22, 86.95),
+    "PaFi": (95.84, 86.97), "BitFit": (95.38, 86.43), "ID3 increment": (95.64, 88.13),
+    "LoRA": (95.57, 88.76),
+}  # fmt: skip
+DIFFERENCES = (
+    (
+        "model {model}, a language model scored on the label's words; the paper trains "
+        "DeBERTa-v3-base with a fresh classifier head",
+        "no head has to be learned, so fewer scalars and steps suffice",
+    ),
+    ("task {task}; the paper's columns are SST-2 and the average of GLUE", "levels differ"),
+    (
+        "{num_train} training examples, {epochs} epochs; the paper takes the whole training set "
+        "and 7 epochs of SST-2",
+        "increments hand the budget out over fewer steps",
+    ),
+    (
+        "all seeds are averaged, rates are chosen on dev with the first; the paper averages the "
+        "best three of four seeds",
+        "the paper's means are higher and its deviations smaller than those of all four",
+    ),
+    (
+        "every method's rate is tuned over its own grid; the paper has one grid for all but full "
+        "fine-tuning",
+        "methods that need a larger rate, such as random masks, gain here",
+    ),
+    (
+        "ID3 with exp = {id3_exp}, eps = {id3_eps}, as table 7a says; the text recommends exp = -1",
+        "with eps = 1 weights below 0.1 hardly matter: the score is almost the gradient",
+    ),
+    ("LoRA has the rank nearest to the budget; the paper's has 1.33M scalars", "LoRA is smaller"),
+    ("Fisher scores {score_examples} examples; the paper 1024", "noisier scores"),
+)
+
+
+def final_rows(rows: Sequence[Row]) -> list[Row]:
+    """Return, for every method and seed, the run at the rate chosen with the first seed."""
+    trained = [row for row in rows if row["kind"] == "train"]
+    final = []
+    for method in METHODS:
+        own = [row for row in trained if row["method"] == method]
+        if own:
+            rate = best_on_dev([row for row in own if row["seed"] == own[0]["seed"]])["rate"]
+            final += [row for row in own if row["rate"] == rate]
+    return final
+
+
+def margins(rows: Sequence[Row], better: str, worse: str) -> list[float]:
+    """Return the differences of test accuracy, seed by seed."""
+    final = {(r["method"], r["seed"]): r["test_accuracy"] for r in final_rows(rows)}
+    return [
+        value - final[worse, seed]
+        for (method, seed), value in final.items()
+        if method == better and (worse, seed) in final
+    ]
+
+
+def check(rows: Sequence[Row]) -> list[Finding]:
+    """Compare the rows with what the paper says of its table 1."""
+    findings = []
+    for other in ("random", "PaFi", "Fisher", "BitFit", "ID3 static", "SNIP", "magnitude"):
+        findings.append(_order(rows, "ID3 increment", other))
+    findings += [_order(rows, other, "random") for other in ("Fisher", "PaFi")]
+    findings.append(_order(rows, "full", "ID3 increment"))
+    final = final_rows(rows)
+    counts = {r["method"]: r["count"] for r in final}
+    masks = {counts[method] for method in MASKS if method in counts}
+    text = "every mask has the same number of scalars"
+    sizes = ", ".join(f"{method} {count:,}" for method, count in counts.items())
+    findings.append(Finding(text, len(masks) == 1, sizes))
+    zero = {r["seed"]: r["test_accuracy"] for r in rows if r["kind"] == "zero-shot"}
+    gains = {(r["method"], r["seed"]): r["test_accuracy"] - zero[r["seed"]] for r in final}
+    least = min(gains, key=lambda place: gains[place])
+    evidence = f"smallest gain {gains[least]:+.3f}: {least[0]}, seed {least[1]}"
+    text = "every method is more accurate on test after training than before"
+    return [*findings, Finding(text, gains[least] > 0, evidence)]
+
+
+def _order(rows: Sequence[Row], better: str, worse: str) -> Finding:
+    text = f"{better} is more accurate than {worse}"
+    found = margins(rows, better, worse)
+    if not found:
+        return Finding(text, False, "not both were run")
+    return Finding(text, interval(found)[1] > 0, describe_margin(found))
+
+
+def table(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Summarise one line a method, mean ± std over seeds; a rate at its grid's edge has a star."""
+    final, lines = final_rows(rows), []
+    for method in METHODS:
+        cell = [row for row in final if row["method"] == method]
+        paper = PAPER.get(method)
+        line = dict.fromkeys(("method", "trainable", "rate", "seeds", "dev", "test"), "-")
+        line["method"] = method
+        if cell:
+            rate, tried = cell[0]["rate"], cell[0]["tried"]
+            edge = "*" if len(tried) > 1 and rate in (min(tried), max(tried)) else ""
+            line |= {
+                "trainable": f"{cell[0]['count']:,}", "rate": f"{rate:g}{edge}",
+                "seeds": str(len(cell)), "dev": mean_std([r["dev_accuracy"] for r in cell], ".3f"),
+                "test": mean_std([r["test_accuracy"] for r in cell], ".3f"),
+            }  # fmt: skip
+        elif any(r["kind"] == "absent" and r["method"] == method for r in rows):
+            line["test"] = "no biases"
+        else:
+            continue
+        line |= {
+            "paper, SST-2": f"{paper[0] / 100:.3f}" if paper else "-",
+            "paper, GLUE": f"{paper[1] / 100:.3f}" if paper else "-",
+        }
+        lines.append(line)
+    return lines
+
+
+def render(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Draw the figure, write the table and the page."""
+    lines, judged = table(rows), verdicts(check(rows))
+    listed = differences(folder, DIFFERENCES)
+    figure = folder / "figure.png"
+    write_whole(figure, lambda path: _draw(rows, path))
+    text = "\n\n".join(format_table(part) for part in (lines, judged, listed))
+    note = "* the best rate lies at the edge of those tried"
+    write_whole(folder / "table.md", lambda path: path.write_text(f"{text}\n\n{note}\n"))
+    page = write_page(
+        folder / "index.html",
+        title="Which weights to train, at equal budget",
+        lead=(
+            "A pretrained language model is fine-tuned by methods that differ in the weights they "
+            "train: drawn at random, chosen by a score before training or during it, or inserted. "
+            "Each has its own learning rate, tuned on dev."
+        ),
+        figures={"Test accuracy of each method; points are seeds": figure},
+        tables={f"Results ({note})": lines, "Statements": judged,
+                "Differences from the paper": listed},
+        details={"Provenance": "\n".join(f"{k}: {v}" for k, v in rows[0]["provenance"].items())},
+    )  # fmt: skip
+    print(text, note, sep="\n\n")
+    return [figure, folder / "table.md", page]
+
+
+def _draw(rows: Sequence[Row], path: Path) -> None:
+    sns.set_theme(style="ticks", context="notebook", palette="colorblind")
+    figure, axis = plt.subplots(figsize=(8.5, 4.4), layout="constrained")
+    final = final_rows(rows)
+    present = [method for method in METHODS if any(r["method"] == method for r in final)]
+    blue, orange, *_ = sns.color_palette("colorblind")
+    for place, method in enumerate(reversed(present)):
+        values = [row["test_accuracy"] for row in final if row["method"] == method]
+        color: Any = blue if method in MASKS else orange
+        axis.plot(values, [place] * len(values), ".", color=color, alpha=0.5)
+        axis.plot(fmean(values), place, "o", color=color, ms=8)
+    zero = [row["test_accuracy"] for row in rows if row["kind"] == "zero-shot"]
+    axis.axvline(fmean(zero), ls="--", color="0.5", lw=1.2, label="before training")
+    axis.plot([], [], "o", color=blue, label="masks, equal budget")
+    axis.plot([], [], "o", color=orange, label="baselines")
+    axis.set_yticks(range(len(present)), list(reversed(present)))
+    axis.set_xlabel("test accuracy")
+    axis.set_title("Which weights to train", loc="left", fontsize=12, fontweight="bold")
+    axis.legend(frameon=False, fontsize=9)
+    sns.despine()
+    figure.savefig(path, dpi=160, format="png")
+    plt.close(figure)

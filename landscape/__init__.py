@@ -29,6 +29,7 @@ from landscape.evaluate import evaluate
 from landscape.masks import Mask, random_mask
 from landscape.models import load_model, tiny_model, tiny_tokenizer
 from landscape.optimizer import AdamW
+from landscape.peft_adapters import load_peft, read_peft, save_peft
 from landscape.schedule import Schedule
 from landscape.scoring import task_loss, task_split
 from landscape.selection import select_mask, structured_mask
@@ -83,6 +84,7 @@ __all__ = [
     "lanczos",
     "load_delta",
     "load_model",
+    "load_peft",
     "load_task",
     "make_batches",
     "merge",
@@ -95,7 +97,9 @@ __all__ = [
     "random_directions",
     "random_mask",
     "read_delta",
+    "read_peft",
     "save_delta",
+    "save_peft",
     "select_mask",
     "spectral_density",
     "stability_threshold",

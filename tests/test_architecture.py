@@ -24,6 +24,7 @@ FLOW = [
     {"optimizer", "deltas"},
     {"schedule"},
     {"evaluate", "distance", "adapters", "baselines", "curvature"},
+    {"peft_adapters"},
     {"train", "tracking", "surface"},
     {"analysis"},
     {"report"},

@@ -331,8 +331,7 @@ def test_coordinates_that_are_no_subset_are_refused(indices) -> None:
 @pytest.mark.parametrize("kernel", ["gather", "sampled", "dense"])
 @pytest.mark.parametrize("operator", [ls.HessianOperator, ls.GGNOperator, ls.FisherOperator])
 def test_products_of_several_vectors_equal_products_of_one(operator, kernel, monkeypatch) -> None:
-    for module in ("landscape.kernels", "landscape.sites"):
-        monkeypatch.setattr(f"{module}.choose_kernel", lambda *_: kernel)
+    monkeypatch.setattr("landscape.kernels.choice.choose_kernel", lambda *_: kernel)
     model, tokenizer = small_model("opt"), ls.tiny_tokenizer()
     ls.attach(model, ls.random_mask(model, density=0.3, seed=2))
     A = operator(model, make_batches(EXAMPLES, tokenizer, 3))

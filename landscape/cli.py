@@ -208,8 +208,8 @@ def _bench_kernels(chosen: argparse.Namespace) -> int:
     for name, value in result["fitted"].items():
         print(f"{name}: fitted {value:.3g} s, in use {result['present'][name]:.3g} s")
     for constants, kind in (("in use", "choice"), ("fitted", "fitted_choice")):
-        print(f"the choice over the best kernel, constants {constants}: "
-              f"worst {result[f'worst_{kind}']:.2f}, median {result[f'median_{kind}']:.2f}")  # fmt: skip
+        worst, middle = result[f"worst_{kind}"], result[f"median_{kind}"]
+        print(f"choice over best, constants {constants}: worst {worst:.2f}, median {middle:.2f}")
     if chosen.json:
         print(json.dumps(result))
     return 0

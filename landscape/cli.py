@@ -71,6 +71,10 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print one JSON object as the last line"
     )
     kernel.set_defaults(command=_bench_kernels)
+    masks = kinds.add_parser("masks", help="making a mask of OPT-13b, attaching many deltas")
+    masks.add_argument("--deltas", type=int, default=1000, help="deltas attached in turn (1000)")
+    masks.add_argument("--json", action="store_true", help="print one JSON object as the last line")
+    masks.set_defaults(command=_bench_masks)
     return parser
 
 
@@ -194,16 +198,34 @@ def _bench_kernels(chosen: argparse.Namespace) -> int:
 
     result = bench_kernels(rounds=chosen.rounds)
     print(format_table([
-        {"density": f"{cell['density']:g}", "tokens": str(cell["tokens"]),
+        {"mask": cell["pattern"], "density": f"{cell['density']:g}", "tokens": str(cell["tokens"]),
          **{f"{kernel} (ms)": f"{cell['milliseconds'].get(kernel, float('nan')):.3g}"
-            for kernel in ("gather", "sampled", "dense")},
+            for kernel in ("gather", "sampled", "dense", "slices", "spops")
+            if any(kernel in c["milliseconds"] for c in result["cells"])},
          "choice": cell["choice"], "over best": f"{cell['choice_over_best']:.2f}"}
         for cell in result["cells"]
     ]))  # fmt: skip
     for name, value in result["fitted"].items():
         print(f"{name}: fitted {value:.3g} s, in use {result['present'][name]:.3g} s")
-    print(f"the choice over the best kernel: worst {result['worst_choice']:.2f}, "
-          f"median {result['median_choice']:.2f}")  # fmt: skip
+    for constants, kind in (("in use", "choice"), ("fitted", "fitted_choice")):
+        worst, middle = result[f"worst_{kind}"], result[f"median_{kind}"]
+        print(f"choice over best, constants {constants}: worst {worst:.2f}, median {middle:.2f}")
+    if chosen.json:
+        print(json.dumps(result))
+    return 0
+
+
+def _bench_masks(chosen: argparse.Namespace) -> int:
+    from landscape.bench.masks import bench_masks
+
+    result = bench_masks(deltas=chosen.deltas)
+    made = result["creation"]
+    print(f"a mask of {made['count']:,} of {made['candidates']:,} weights: "
+          f"{made['seconds']:.3f} s, {made['added_memory'] / 1e6:.1f} MB")  # fmt: skip
+    for cell in result["attaching"]:
+        print(f"{result['deltas']} deltas of {cell['count']:,} in {cell['weights']:,} weights: "
+              f"{1e3 * cell['seconds']:.3f} ms each")  # fmt: skip
+    print(f"16 times the weights: {result['weights_ratio']:.2f} times the time")
     if chosen.json:
         print(json.dumps(result))
     return 0

@@ -22,7 +22,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers.pytorch_utils import Conv1D
 
 from landscape.errors import UserError
-from landscape.kernels import Coordinates, choose_kernel, masked_matmul, sparse_product
+from landscape.kernels import Coordinates, choice, masked_matmul, sparse_product
 from landscape.masks import is_quantised
 
 PREFIX = "theta_"
@@ -195,7 +195,7 @@ def _linear_forward(module: nn.Module, x: Tensor) -> Tensor:
     masked_bias = "bias" in module.__dict__["_masked"]
     bias = _effective(module, "bias") if masked_bias else module._parameters["bias"]
     whole = "_watched" in module.__dict__
-    if whole or choose_kernel(at.count, at.shape, flat.shape[0], flat.dtype) == "dense":
+    if whole or choice.choose_kernel(at, flat.shape[0], flat.dtype) == "dense":
         matrix = _effective(module, "weight")
         out = flat @ (matrix.t() if transpose else matrix)
         out = out if bias is None else out + bias.to(out.dtype)

@@ -10,16 +10,14 @@ from oracles import DenseMasked, dense_hessian
 from torch import nn
 
 import landscape as ls
-from landscape import kernels
 from landscape.errors import UserError
-from landscape.kernels import Coordinates, masked_matmul, sampled_values, spmm_values
+from landscape.kernels import Coordinates, choose_kernel, masked_matmul, sampled_values, spmm_values
 
 
 @pytest.fixture(params=["gather", "sampled", "dense"])
 def forced_kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Make the cost model choose one kernel everywhere."""
-    for module in ("landscape.kernels", "landscape.sites"):
-        monkeypatch.setattr(f"{module}.choose_kernel", lambda *_: request.param)
+    monkeypatch.setattr("landscape.kernels.choice.choose_kernel", lambda *_: request.param)
     return request.param
 
 
@@ -304,8 +302,11 @@ def test_mistakes_are_refused_and_leave_the_model_untouched() -> None:
 
 
 def test_the_cost_model_prefers_each_kernel_where_it_was_measured_fastest() -> None:
-    shape, tokens, dtype = (768, 768), 512, torch.float32
-    assert kernels.choose_kernel(58, shape, tokens, dtype) == "gather"
-    assert kernels.choose_kernel(5_898, shape, tokens, dtype) == "sampled"
-    assert kernels.choose_kernel(117_964, shape, tokens, dtype) == "dense"
-    assert kernels.choose_kernel(117_964, shape, tokens, torch.bfloat16) == "dense"
+    def chosen(k: int, dtype: torch.dtype = torch.float32) -> str:
+        indices = torch.randperm(768 * 768, generator=torch.Generator().manual_seed(0))[:k]
+        return choose_kernel(Coordinates(indices.sort().values, (768, 768)), 512, dtype)
+
+    assert chosen(58) == "gather"
+    assert chosen(5_898) == "sampled"
+    assert chosen(117_964) == "dense"
+    assert chosen(117_964, torch.bfloat16) == "dense"

@@ -3,60 +3,64 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from statistics import median
 from typing import Any, get_args
 
 import numpy as np
 import torch
 from scipy.optimize import nnls
+from torch import Tensor
 from tqdm import tqdm
 
-from landscape import kernels
 from landscape.errors import UserError
-from landscape.kernels import Coordinates, Kernel, choose_kernel, sampled_values
+from landscape.kernels import Coordinates, Kernel, sampled_values
+from landscape.kernels.choice import SECONDS, Work, usable_kernels
 from landscape.runs import provenance
 
 SHAPE = (768, 768)
 DENSITIES = (1e-5, 1e-4, 1e-3, 1e-2, 5e-2, 0.1, 0.5)
 TOKENS = (64, 512, 4096)
+PATTERNS = ("random", "columns")
 #: the gather kernel is left out where it would touch more numbers than this: seconds a call
 LARGEST_GATHER = 1 << 28
+#: a timing repeats its call until it takes this long: shorter ones measure the clock
+SHORTEST = 2e-3
 
 
 def bench_kernels(*, rounds: int = 7, seed: int = 0) -> dict[str, Any]:
-    """Time gather, sampled and dense on a 768 x 768 weight, interleaved, float32.
+    """Time every kernel on a 768 x 768 weight, interleaved, float32.
 
     Args:
         rounds: timed rounds of each cell after one warm-up, at least 1.
         seed: of the positions and activations.
 
     Returns:
-        `cells` (density, tokens, milliseconds by kernel, the model's choice, its time over the
-        best), `worst_choice` and `median_choice` over the cells, `fitted` and `present` constants
-        of the cost model in seconds, provenance.
+        `cells` (pattern, density, tokens, k, grid, milliseconds by kernel, the model's choice, its
+        time over the best); `worst_choice` and `median_choice` over the cells; `fitted` and
+        `present` constants of the cost model in seconds; `worst_fitted_choice` and
+        `median_fitted_choice`, of a model with the fitted constants; provenance.
 
     Raises:
         UserError: rounds is below 1.
     """
     if rounds < 1:
         raise UserError(f"rounds must be at least 1, got {rounds}")
-    grid = [(density, tokens) for density in DENSITIES for tokens in TOKENS]
-    cells = [_cell(density, tokens, rounds, seed) for density, tokens in tqdm(grid, leave=False)]
+    grid = [(p, density, tokens) for p in PATTERNS for density in DENSITIES for tokens in TOKENS]
+    cells = [_cell(*at, rounds, seed) for at in tqdm(grid, leave=False)]
+    fitted = fit(cells)
     over = [cell["choice_over_best"] for cell in cells]
+    over_fitted = [choice_over_best(cell, dict(SECONDS) | fitted)[1] for cell in cells]
     return {
         "shape": list(SHAPE),
         "rounds": rounds,
         "cells": cells,
         "worst_choice": max(over),
         "median_choice": median(over),
-        "fitted": fit(cells),
-        "present": {
-            "GATHER_ENTRY": kernels.GATHER_ENTRY,
-            "SAMPLED_ENTRY": kernels.SAMPLED_ENTRY,
-            "SAMPLED_ROW": kernels.SAMPLED_ROW,
-            "DENSE_ENTRY": kernels.DENSE_ENTRY,
-        },
+        "worst_fitted_choice": max(over_fitted),
+        "median_fitted_choice": median(over_fitted),
+        "fitted": fitted,
+        "present": dict(SECONDS),
         "provenance": provenance(),
     }
 
@@ -64,48 +68,83 @@ def bench_kernels(*, rounds: int = 7, seed: int = 0) -> dict[str, Any]:
 def fit(cells: list[dict[str, Any]]) -> dict[str, float]:
     """Fit the cost model's constants by non-negative least squares on relative errors.
 
-    >>> cells = [{"k": k, "tokens": 64, "milliseconds": {"gather": 2e-6 * k * 64}} for k in (9, 90)]
-    >>> round(fit(cells)["GATHER_ENTRY"] * 1e9, 6)
-    2.0
+    Each kernel by itself: minimise sum over cells of (predicted / measured - 1)^2. A kernel that
+    no cell timed keeps its constants; they are absent here.
+
+    >>> def cell(k): return {"k": k, "tokens": 64, "grid": None,
+    ...                      "milliseconds": {"gather": 0.01 + 2e-6 * k * 64}}
+    >>> {name: round(value * 1e9, 6) for name, value in fit([cell(9), cell(900)]).items()}
+    {'gather.call': 10000.0, 'gather.entry': 2.0}
     """
-    rows, cols = SHAPE
-    features: dict[str, tuple[tuple[str, ...], Callable[[int], list[float]]]] = {
-        "gather": (("GATHER_ENTRY",), lambda k: [k]),
-        "sampled": (("SAMPLED_ROW", "SAMPLED_ENTRY"), lambda k: [rows + cols, k]),
-        "dense": (("DENSE_ENTRY",), lambda k: [rows * cols]),
-    }
     found: dict[str, float] = {}
-    for kernel, (names, feature) in features.items():
+    for kernel in get_args(Kernel):
         timed = [c for c in cells if kernel in c["milliseconds"]]
         if not timed:
             continue
         seconds = np.array([c["milliseconds"][kernel] * 1e-3 for c in timed])
-        work = np.array([[f * c["tokens"] for f in feature(c["k"])] for c in timed], dtype=float)
-        constants, _ = nnls(work / seconds[:, None], np.ones(len(timed)))
-        found |= dict(zip(names, constants.tolist(), strict=True))
+        units = [_work(c).units(kernel) for c in timed]
+        # a structured mask may leave entries to the gather kernel, which has its own fit
+        known = np.array([sum(found[n] * u for n, u in row.items() if n in found) for row in units])
+        names = sorted({n for row in units for n in row} - found.keys())
+        A = np.array([[row.get(name, 0.0) for name in names] for row in units]) / seconds[:, None]
+        scale = np.maximum(A.max(axis=0), np.finfo(float).tiny)
+        constants, _ = nnls(A / scale, 1 - known / seconds)
+        # a constant that no cell could show keeps its value
+        seen = A.max(axis=0) > 0
+        fitted = zip(names, constants / scale, seen, strict=True)
+        found |= {name: float(value) for name, value, visible in fitted if visible}
     return found
 
 
-def _cell(density: float, tokens: int, rounds: int, seed: int) -> dict[str, Any]:
+def choice_over_best(cell: Mapping[str, Any], constants: Mapping[str, float]) -> tuple[str, float]:
+    """Return the kernel that the model chooses for a cell, and its time over the best one's.
+
+    Among the kernels that the cell timed.
+    """
+    work, times = _work(cell), cell["milliseconds"]
+    chosen = min(times, key=lambda kernel: work.seconds(kernel, constants))
+    return chosen, times[chosen] / min(times.values())
+
+
+def _work(cell: Mapping[str, Any]) -> Work:
+    return Work(cell["k"], *SHAPE, cell["tokens"], cell["grid"] and tuple(cell["grid"]))
+
+
+def _positions(pattern: str, density: float, generator: torch.Generator) -> Tensor:
     rows, cols = SHAPE
-    generator = torch.Generator().manual_seed(seed)
     k = max(1, round(density * rows * cols))
-    indices = torch.randperm(rows * cols, generator=generator)[:k].sort().values
-    at = Coordinates(indices, SHAPE)
-    a = torch.randn(tokens, rows, generator=generator)
-    b = torch.randn(tokens, cols, generator=generator)
-    names = [n for n in get_args(Kernel) if n != "gather" or k * tokens <= LARGEST_GATHER]
+    if pattern == "random":
+        return torch.randperm(rows * cols, generator=generator)[:k].sort().values
+    whole = torch.randperm(cols, generator=generator)[: max(1, k // rows)].sort().values
+    return (torch.arange(rows)[:, None] * cols + whole).reshape(-1)
+
+
+def _cell(pattern: str, density: float, tokens: int, rounds: int, seed: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    at = Coordinates(_positions(pattern, density, generator), SHAPE)
+    a = torch.randn(tokens, SHAPE[0], generator=generator)
+    b = torch.randn(tokens, SHAPE[1], generator=generator)
+    names = usable_kernels(at, a.dtype)
+    if at.count * tokens > LARGEST_GATHER:
+        names.remove("gather")
+    calls = {name: 1 + int(SHORTEST / _seconds(a, b, at, name, 2)) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
-    for turn in range(rounds + 1):
+    for _ in range(rounds):
         for name in names:
-            start = time.perf_counter()
-            sampled_values(a, b, at, name)
-            if turn:
-                times[name].append(time.perf_counter() - start)
-    milliseconds = {name: 1e3 * median(values) for name, values in times.items()}
-    choice = choose_kernel(k, SHAPE, tokens, torch.float32)
-    taken = milliseconds.get(choice, float("inf"))
-    return {
-        "density": density, "tokens": tokens, "k": k, "milliseconds": milliseconds,
-        "choice": choice, "choice_over_best": taken / min(milliseconds.values()),
+            times[name].append(_seconds(a, b, at, name, calls[name]))
+    work = Work.of(at, tokens)
+    cell: dict[str, Any] = {
+        "pattern": pattern, "density": density, "tokens": tokens, "k": at.count,
+        "grid": work.grid and list(work.grid),
+        "milliseconds": {name: 1e3 * median(values) for name, values in times.items()},
     }  # fmt: skip
+    chosen, over = choice_over_best(cell, SECONDS)
+    return cell | {"choice": chosen, "choice_over_best": over}
+
+
+def _seconds(a: Tensor, b: Tensor, at: Coordinates, kernel: Kernel, calls: int) -> float:
+    """Return the mean time of some calls."""
+    start = time.perf_counter()
+    for _ in range(calls):
+        sampled_values(a, b, at, kernel)
+    return (time.perf_counter() - start) / calls

@@ -1,0 +1,119 @@
+"""Kernels for the gradient of k entries, s_j = sum_t a[t, r_j] b[t, c_j], and their dispatch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from landscape.kernels import choice, spops
+from landscape.kernels.choice import Kernel, Work
+from landscape.kernels.coordinates import Coordinates
+
+#: Largest temporary of the gather kernel, in numbers: it should stay in a core's own cache.
+GATHER_CHUNK = 1 << 18
+
+
+def sampled_values(a: Tensor, b: Tensor, at: Coordinates, kernel: Kernel | None = None) -> Tensor:
+    """Return s_j = sum_t a[t, r_j] b[t, c_j], shape (k,), in at least float32.
+
+    Args:
+        a: shape (tokens, rows).
+        b: shape (tokens, cols).
+        at: the k positions.
+        kernel: the kernel; None chooses by the cost model.
+
+    Cost: see `landscape.kernels.choice`; temporaries of at most rows * cols numbers.
+    """
+    tokens = a.shape[0]
+    wide = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    if at.count == 0 or tokens == 0:
+        return torch.zeros(at.count, dtype=wide, device=a.device)
+    kernel = kernel or choice.choose_kernel(at, tokens, a.dtype)
+    if kernel == "slices" and at.slices is None:
+        kernel = "gather"
+    return _KERNELS[kernel](a, b, at).to(wide)
+
+
+def _gather(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
+    wide = torch.promote_types(a.dtype, torch.float32)
+    chunk = max(1, GATHER_CHUNK // a.shape[0])
+    parts = [
+        torch.sum(a.index_select(1, r).to(wide) * b.index_select(1, c), dim=0)
+        for r, c in zip(at.rows.split(chunk), at.cols.split(chunk), strict=True)
+    ]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _sampled(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
+    wide = torch.promote_types(a.dtype, torch.float32)
+    product = torch.sparse.sampled_addmm(at.csr(wide), a.to(wide).t(), b.to(wide), beta=0.0)
+    return product.values()
+
+
+def _dense(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
+    return (a.t() @ b.to(a.dtype)).reshape(-1).index_select(0, at.flat)
+
+
+def _slices(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
+    """Multiply the slices that form the grid; gather the entries outside it."""
+    slices = at.slices
+    assert slices is not None
+    grid = (_take(a, slices.rows).t() @ _take(b, slices.cols).to(a.dtype)).reshape(-1)
+    if slices.place is None:
+        return grid
+    rest = _gather(a, b, slices.rest_at)
+    out = rest.new_empty(at.count)
+    out[slices.place], out[slices.rest] = grid.to(out.dtype), rest
+    return out
+
+
+_KERNELS = {
+    "gather": _gather,
+    "sampled": _sampled,
+    "dense": _dense,
+    "slices": _slices,
+    "spops": spops.values,
+}
+
+
+def spmm_values(v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tensor:
+    """Return x @ S(v)^T (transpose) or x @ S(v), in x's dtype.
+
+    Args:
+        v: values, shape (k,).
+        x: shape (tokens, cols) with transpose, (tokens, rows) without.
+
+    Cost: one product of slices where the entries form a grid; otherwise k * tokens scattered
+    additions, or one dense product where that is cheaper.
+    """
+    v = v.to(x.dtype)
+    out = x.new_zeros(x.shape[0], at.shape[0] if transpose else at.shape[1])
+    slices = at.slices
+    if slices is None:
+        return _add_scattered(out, v, x, at, transpose)
+    matrix = v if slices.place is None else v[slices.place]
+    matrix = matrix.view(slices.rows.numel(), slices.cols.numel())
+    if transpose:
+        out.index_copy_(1, slices.rows, _take(x, slices.cols) @ matrix.t())
+    else:
+        out.index_copy_(1, slices.cols, _take(x, slices.rows) @ matrix)
+    if slices.place is not None:
+        out = _add_scattered(out, v[slices.rest], x, slices.rest_at, transpose)
+    return out
+
+
+def _add_scattered(out: Tensor, v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tensor:
+    """Return out + x @ S(v)^T or out + x @ S(v)."""
+    source, sink = (at.cols, at.rows) if transpose else (at.rows, at.cols)
+    work = Work(at.count, *at.shape, x.shape[0])
+    # a scattered addition costs about two gathered products
+    if 2 * work.seconds("gather") <= work.seconds("dense"):
+        return out.index_add_(1, sink, x.index_select(1, source) * v)
+    dense = torch.zeros(at.shape[0] * at.shape[1], dtype=x.dtype, device=x.device)
+    dense[at.flat] = v
+    matrix = dense.view(at.shape)
+    return out.addmm_(x, matrix.t() if transpose else matrix)
+
+
+def _take(x: Tensor, columns: Tensor) -> Tensor:
+    return x if columns.numel() == x.shape[1] else x.index_select(1, columns)

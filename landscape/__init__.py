@@ -1,7 +1,7 @@
 """Masked fine-tuning of pretrained models, and the loss landscape inside the mask."""
 
 from landscape import analysis, baselines
-from landscape.adapters import load_delta, read_delta, save_delta
+from landscape.adapters import load_delta, read_delta, save_delta, with_heads
 from landscape.batches import make_batches
 from landscape.curvature import (
     EigenResult,
@@ -112,4 +112,5 @@ __all__ = [
     "tiny_tokenizer",
     "trace",
     "trainable",
+    "with_heads",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from landscape.deltas import Delta, apply_delta
 from landscape.errors import UserError
-from landscape.masks import Mask, random_mask
+from landscape.masks import Mask, random_mask, target_shapes
 from landscape.runs import write_whole
 from landscape.selection import structured_mask
 from landscape.subspace import (
@@ -35,11 +36,34 @@ _SEEDED: dict[str, tuple[Callable[..., Mask], tuple[str, ...]]] = {
 }
 
 
+def with_heads(mask: Mask, model: nn.Module, heads: str | Sequence[str]) -> Mask:
+    """Add whole tensors to a mask: heads that fine-tuning makes for the task.
+
+    A delta file holds them whole, with their initial values, and loads them onto a base model
+    whose own head was initialised otherwise.
+
+    Args:
+        mask: the mask.
+        model: the model that it is for.
+        heads: shell patterns, as for `random_mask`.
+
+    Raises:
+        UserError: a pattern matches nothing.
+    """
+    shapes = target_shapes(model, heads)
+    whole = {n: torch.arange(torch.Size(s).numel()) for n, s in shapes.items()}
+    return dataclasses.replace(
+        mask, indices={**mask.indices, **whole}, shapes={**mask.shapes, **shapes},
+        rule={**mask.rule, "heads": list(shapes)},
+    )  # fmt: skip
+
+
 def save_delta(model: nn.Module, path: str | Path) -> Path:
     """Save the change of an attached model: k values, and the mask as its seed and rule.
 
     A random or structured mask is stored as the rule that makes it again; any other as sorted
-    indices of at most 4 bytes each where the tensor allows it.
+    indices of at most 4 bytes each where the tensor allows it. Heads (`with_heads`) have their
+    initial values in the place of indices.
 
     Args:
         model: a model with a mask attached.
@@ -55,8 +79,13 @@ def save_delta(model: nn.Module, path: str | Path) -> Path:
     """
     mask = attached_mask(model)
     tensors = {name: p.detach().cpu().contiguous() for name, p in trainable(model).items()}
+    origins = masked_origins(model)
+    heads = mask.rule.get("heads", [])
+    tensors |= {f"{name}.origin": origins[name].cpu() for name in heads}
     if mask.rule.get("kind") not in _SEEDED:
         for name, indices in mask.indices.items():
+            if name in heads:
+                continue
             narrow = _last(indices) < 2**31
             tensors[f"{name}.indices"] = indices.cpu().to(torch.int32 if narrow else torch.int64)
     header = {
@@ -64,7 +93,7 @@ def save_delta(model: nn.Module, path: str | Path) -> Path:
         "rule": dict(mask.rule),
         "shapes": {name: list(shape) for name, shape in mask.shapes.items()},
         "num_parameters": mask.num_parameters,
-        "fingerprint": fingerprint(masked_origins(model)),
+        "fingerprint": fingerprint({n: o for n, o in origins.items() if n not in heads}),
     }
     metadata = {"landscape": json.dumps(header)}
     write_whole(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
@@ -115,12 +144,25 @@ def read_delta(model: nn.Module, path: str | Path) -> Delta:
             )
         values[name] = value
     origins = {n: pretrained(model, parameters[n], n, i) for n, i in mask.indices.items()}
-    if fingerprint(origins) != header["fingerprint"]:
+    heads = mask.rule.get("heads", [])
+    for name in heads:
+        values[name] = _moved(values[name], tensors.get(f"{name}.origin"), origins[name], path)
+    known = {n: origin for n, origin in origins.items() if n not in heads}
+    if fingerprint(known) != header["fingerprint"]:
         raise UserError(
             f"{path} was made on another base model: the pretrained values on its mask differ; "
             "load the model it was made on, in the same precision"
         )
     return Delta(mask, values, origins)
+
+
+def _moved(value: Tensor, stored: Tensor | None, here: Tensor, path: str | Path) -> Tensor:
+    """Return the change that gives a head its stored values, from this model's initial ones."""
+    if stored is None or stored.shape != here.shape:
+        raise UserError(f"{path} lacks the initial values of a head; save it again")
+    if torch.equal(stored, here):
+        return value
+    return (stored.to(value.dtype) + value) - here.to(value.dtype)
 
 
 def pretrained(model: nn.Module, weight: Tensor, name: str, indices: Tensor) -> Tensor:
@@ -174,7 +216,8 @@ def _check_header(
                 f"{path} expects {name} of shape {shape}, this model has "
                 f"{present.get(name, 'no such tensor')}; load the model it was made on"
             )
-    strange = set(keys) - set(shapes) - {f"{name}.indices" for name in shapes}
+    own = {f"{name}{end}" for name in shapes for end in ("", ".indices", ".origin")}
+    strange = set(keys) - own
     if strange:
         raise UserError(
             f"{path} holds {len(keys):,} tensors, {len(strange):,} of them no part of a delta, "
@@ -184,14 +227,21 @@ def _check_header(
 
 def _mask(model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Mask:
     rule, shapes = header["rule"], {n: tuple(s) for n, s in header["shapes"].items()}
+    heads = list(rule.get("heads", []))
+    if not set(heads) <= set(shapes):
+        raise UserError(f"{path}: its rule names other tensors than it holds; save it again")
     if rule.get("kind") in _SEEDED:
         make, options = _SEEDED[rule["kind"]]
         drawn = make(model, **{key: rule[key] for key in options if key in rule})
+        drawn = with_heads(drawn, model, heads) if heads else drawn
         if dict(drawn.shapes) != shapes:
             raise UserError(f"{path}: its rule names other tensors than it holds; save it again")
         return drawn
     indices = {}
     for name, shape in shapes.items():
+        if name in heads:
+            indices[name] = torch.arange(torch.Size(shape).numel())
+            continue
         index = tensors.get(f"{name}.indices", torch.empty(0)).long()
         size = int(torch.Size(shape).numel())
         ordered = bool(torch.all(index[1:] > index[:-1]))

@@ -65,3 +65,83 @@ def test_another_base_a_truncated_file_and_a_stranger_are_refused(tmp_path) -> N
         ls.load_delta(ls.tiny_model("gpt2"), path)
     assert all(torch.equal(v, before[k]) for k, v in other.state_dict().items())
     assert not [n for n, _ in other.named_parameters() if "theta" in n]
+
+
+def classifier(head_seed: int = 0) -> torch.nn.Module:
+    """A pretrained body with a head that every load initialises anew."""
+    model = ls.tiny_model("bert")
+    head = dict(model.named_parameters())["classifier.weight"]
+    with torch.no_grad():
+        head.normal_(generator=torch.Generator().manual_seed(head_seed))
+    return model
+
+
+def with_head(model: torch.nn.Module, kind: str) -> ls.Mask:
+    mask = ls.random_mask(model, density=0.1, targets="*.query", seed=2)
+    if kind == "given":
+        mask = dataclasses.replace(mask, rule={"kind": "given"})
+    mask = ls.with_heads(mask, model, ["classifier.weight", "classifier.bias"])
+    ls.attach(model, mask)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for theta in ls.trainable(model).values():
+            theta.normal_(std=0.1, generator=generator)
+    ls.subspace.synchronise(model)
+    return mask
+
+
+@pytest.mark.parametrize("kind", ["random", "given"])
+def test_a_head_is_stored_whole_and_lands_on_a_base_with_another_head(tmp_path, kind) -> None:
+    model = classifier()
+    mask = with_head(model, kind)
+    theta = {n: p.detach().clone() for n, p in ls.trainable(model).items()}
+    weights = {n: p.detach().clone() for n, p in model.named_parameters() if "theta" not in n}
+    path = ls.save_delta(model, tmp_path / "delta.safetensors")
+    # values, then initial values of the head, then indices of the others unless a seed has them
+    heads = sum(mask.indices[n].numel() for n in mask.rule["heads"])
+    indexed = 0 if kind == "random" else mask.count - heads
+    assert path.stat().st_size - 4 * (mask.count + heads + indexed) < 4096
+    ls.detach(model)
+    ls.load_delta(model, path)
+    assert all(torch.equal(p, theta[n]) for n, p in ls.trainable(model).items())
+    other = classifier(head_seed=5)
+    initial = other.classifier.weight.detach().clone()
+    ls.load_delta(other, path)
+    for name, weight in other.named_parameters():
+        if name in weights:  # one rounding of each sum of numbers below 8
+            torch.testing.assert_close(weight, weights[name], rtol=0, atol=8 * 2**-23)
+    ls.detach(other)
+    assert torch.equal(other.classifier.weight, initial)
+
+
+def test_a_head_does_not_excuse_another_body(tmp_path) -> None:
+    model = classifier()
+    with_head(model, "random")
+    path = ls.save_delta(model, tmp_path / "delta.safetensors")
+    with pytest.raises(UserError, match="another base"):
+        ls.load_delta(ls.tiny_model("bert", seed=4), path)
+
+
+def test_a_head_without_its_initial_values_is_refused(tmp_path) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    model = classifier()
+    with_head(model, "random")
+    path = ls.save_delta(model, tmp_path / "delta.safetensors")
+    ls.detach(model)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    for change in (None, torch.zeros(1)):
+        cut = {k: v for k, v in tensors.items() if k != "classifier.bias.origin"}
+        if change is not None:
+            cut["classifier.bias.origin"] = change
+        save_file(cut, path, metadata=metadata)
+        with pytest.raises(UserError, match="initial values of a head"):
+            ls.load_delta(model, path)
+    rule = metadata["landscape"].replace('"classifier.bias"]', '"elsewhere"]')
+    assert rule != metadata["landscape"]
+    save_file(tensors, path, metadata={"landscape": rule})
+    with pytest.raises(UserError, match="names other tensors"):
+        ls.load_delta(model, path)

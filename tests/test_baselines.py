@@ -189,3 +189,41 @@ def test_mistakes_are_refused_with_a_sentence(monkeypatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(UserError, match="needs the package peft"):
         baselines.lora(language())
+
+
+def test_finetune_adds_the_penalty_to_the_gradient_and_leaves_it_out_of_the_loss() -> None:
+    """The gradient norm that a run reports at its first step is that of loss + penalty."""
+    tokenizer, task = ls.tiny_tokenizer(), tiny_task(16)
+    model = baselines.adalora(language(), steps=9)
+    batch = ls.make_batches(task.train, tokenizer, 16)[0]
+    total, terms = ls.task_loss(model, batch)
+    numbers = list(ls.trainable(model).values())
+    norms = []
+    for loss in (total / terms, total / terms + baselines.penalty(model)):
+        grads = torch.autograd.grad(loss, numbers, retain_graph=True, allow_unused=True)
+        norms.append(float(torch.cat([g.flatten() for g in grads if g is not None]).norm()))
+    assert norms[1] > 1.01 * norms[0]
+    run = ls.finetune(model, tokenizer, task, lr=1e-4, epochs=1, batch_size=16, test=False)
+    # the batch's order differs, which changes float32 sums
+    assert run.history[0]["gradient_norm"] == pytest.approx(norms[1], rel=1e-3)
+    assert run.history[0]["loss"] == pytest.approx(float(total.detach() / terms), rel=1e-4)
+
+
+def test_the_papers_table_counts_linear_biases_only_at_every_size() -> None:
+    import transformers
+
+    # (hidden size, layers, feed-forward width), and table 5's ratios of BitFit in per cent
+    sizes = {(768, 12, 3072, 12): 0.066, (2048, 24, 8192, 32): 0.034, (5120, 40, 20480, 40): 0.014}
+    for (hidden, layers, width, heads), printed in sizes.items():
+        config = transformers.OPTConfig(
+            hidden_size=hidden, num_hidden_layers=layers, ffn_dim=width, word_embed_proj_dim=hidden,
+            num_attention_heads=heads,
+        )  # fmt: skip
+        with torch.device("meta"):
+            model = transformers.OPTForCausalLM(config)
+        total = sum(p.numel() for p in model.parameters())
+        ratios = [
+            100 * count(baselines.bitfit(model, norms=norms)) / total for norms in (False, True)
+        ]
+        assert round(ratios[0], 3) == printed
+        assert ratios[1] > ratios[0]

@@ -253,3 +253,21 @@ def test_a_file_is_read_on_a_model_that_another_delta_has_changed(tmp_path) -> N
     assert all(torch.equal(read.values[n], first.values[n]) for n in first.values)
     ls.load_delta(model, path)
     assert ls.subspace.attached_mask(model).indices["a.weight"].tolist() == [1, 2, 3]
+
+
+def test_a_file_with_a_hundred_thousand_tensors_is_refused_before_any_is_read(tmp_path) -> None:
+    model = layers()
+    ls.apply_delta(model, made(model, {"a.weight": [3, 7]}, 1))
+    path = ls.save_delta(model, tmp_path / "delta.safetensors")
+    ls.detach(model)
+    with safe_open(path, framework="pt") as file:
+        metadata = json.dumps({"__metadata__": file.metadata()})
+    empty = ",".join(
+        f'"x{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for i in range(100_000)
+    )
+    header = f"{metadata[:-1]},{empty}}}".encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    before = {n: p.tolist() for n, p in model.named_parameters()}
+    with pytest.raises(UserError, match="100,000 of them no part"):
+        ls.load_delta(model, path)
+    assert {n: p.tolist() for n, p in model.named_parameters()} == before

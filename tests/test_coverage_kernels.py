@@ -274,8 +274,8 @@ def test_only_the_columns_that_the_mask_reads_are_kept_for_backward(granularity)
     mask = ls.Mask({"q.weight": flat.sort().values}, {"q.weight": (300, 400)}, 120_000)
     ls.attach(layer, mask)
     weight, kept = layer["q"].weight, []
-    x = torch.randn(8, 400)
+    x = torch.randn(64, 400)  # enough tokens that a dense product is not the fastest
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         layer["q"](x)
     own = [t for t in kept if t.data_ptr() not in (weight.data_ptr(),)]
-    assert max(t.numel() for t in own) <= max(8 * 4, flat.numel())
+    assert max(t.numel() for t in own) <= max(64 * 4, flat.numel())

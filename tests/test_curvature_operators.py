@@ -369,7 +369,8 @@ def test_block_products_that_are_wrong_are_refused_and_too_large_a_matrix_too() 
     wrong = copy.copy(operator)
     wrong._apply_rows = lambda rows: 1.01 * rows @ operator._matrix  # type: ignore
     with pytest.raises(UserError, match="block=1"):
-        ls.exact_matrix(wrong)
+        ls.exact_matrix(wrong, block=3)
+    ls.exact_matrix(wrong)  # one at a time is right
     with pytest.raises(UserError, match="block of at least 1"):
         ls.exact_matrix(operator, block=0)
     meta = MatrixOperator(torch.zeros(20_001, 20_001, device="meta"))

@@ -1,0 +1,83 @@
+"""``landscape bench step | kernels | masks``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from landscape.cli.shared import json_argument
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    bench = commands.add_parser("bench", help="measure speed and memory against other libraries")
+    kinds = bench.add_subparsers(required=True, metavar="what")
+    step = kinds.add_parser("step", help="one training step against peft and the frozen floor")
+    step.add_argument("--rounds", type=int, default=9, help="timed rounds (9)")
+    json_argument(step)
+    step.set_defaults(command=_step)
+    kernels = kinds.add_parser("kernels", help="gradient kernels over a grid, and the cost model")
+    kernels.add_argument("--rounds", type=int, default=7, help="timed rounds (7)")
+    json_argument(kernels)
+    kernels.set_defaults(command=_kernels)
+    masks = kinds.add_parser("masks", help="making a mask of OPT-13b, attaching many deltas")
+    masks.add_argument("--deltas", type=int, default=1000, help="deltas attached in turn (1000)")
+    json_argument(masks)
+    masks.set_defaults(command=_masks)
+
+
+def _step(chosen: argparse.Namespace) -> int:
+    from landscape.bench.step import bench_step
+    from landscape.report import format_table
+
+    result = bench_step(rounds=chosen.rounds)
+    base = result["seconds"]["floor"]
+    print(format_table([
+        {"variant": name, "seconds": f"{seconds:.3f}", "over floor": f"{seconds / base:.3f}",
+         "peak memory (MB)": f"{result['peak_memory'][name] / 1e6:,.0f}"}
+        for name, seconds in result["seconds"].items()
+    ]))  # fmt: skip
+    print("\n".join(f"{k}: {v:.3f}" for k, v in result.items() if "_over_" in k))
+    if chosen.json:
+        print(json.dumps(result))
+    return 0
+
+
+def _kernels(chosen: argparse.Namespace) -> int:
+    from landscape.bench.kernels import bench_kernels
+    from landscape.report import format_table
+
+    result = bench_kernels(rounds=chosen.rounds)
+    print(format_table([
+        {"mask": cell["pattern"], "density": f"{cell['density']:g}", "tokens": str(cell["tokens"]),
+         **{f"{kernel} (ms)": f"{cell['milliseconds'].get(kernel, float('nan')):.3g}"
+            for kernel in ("gather", "sampled", "dense", "slices", "spops")
+            if any(kernel in c["milliseconds"] for c in result["cells"])},
+         "choice": cell["choice"], "over best": f"{cell['choice_over_best']:.2f}"}
+        for cell in result["cells"]
+    ]))  # fmt: skip
+    for name, value in result["fitted"].items():
+        print(f"{name}: fitted {value:.3g} s, in use {result['present'][name]:.3g} s")
+    for constants, kind in (("in use", "choice"), ("fitted", "fitted_choice")):
+        worst, middle = result[f"worst_{kind}"], result[f"median_{kind}"]
+        print(f"choice over best, constants {constants}: worst {worst:.2f}, median {middle:.2f}")
+    if chosen.json:
+        print(json.dumps(result))
+    return 0
+
+
+def _masks(chosen: argparse.Namespace) -> int:
+    from landscape.bench.masks import bench_masks
+
+    result = bench_masks(deltas=chosen.deltas)
+    made = result["creation"]
+    print(f"a mask of {made['count']:,} of {made['candidates']:,} weights: "
+          f"{made['seconds']:.3f} s, {made['added_memory'] / 1e6:.1f} MB")  # fmt: skip
+    for cell in result["attaching"]:
+        print(f"{result['deltas']} deltas of {cell['count']:,} in {cell['weights']:,} weights: "
+              f"{1e3 * cell['seconds']:.3f} ms each")  # fmt: skip
+    print(f"16 times the weights: {result['weights_ratio']:.2f} times the time")
+    if chosen.json:
+        print(json.dumps(result))
+    return 0

@@ -1,0 +1,46 @@
+"""``landscape finetune``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from landscape.cli.shared import attach_mask, load, model_arguments
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    tune = commands.add_parser("finetune", help="train a random fraction of a model's weights")
+    model_arguments(tune)
+    tune.add_argument("--lr", type=float, required=True, help="learning rate")
+    tune.add_argument("--epochs", type=int, default=5, help="passes over the examples (5)")
+    tune.add_argument("--batch-size", type=int, default=8, help="examples a step (8)")
+    tune.add_argument("--output", help="folder of the run: resumes, and receives the delta file")
+    tune.set_defaults(command=_finetune)
+
+
+def _finetune(chosen: argparse.Namespace) -> int:
+    import landscape as ls
+
+    model, tokenizer, task = load(chosen)
+    attach_mask(model, chosen)
+    run = ls.finetune(
+        model, tokenizer, task, lr=chosen.lr, epochs=chosen.epochs, batch_size=chosen.batch_size,
+        seed=chosen.seed, directory=chosen.output, progress=True,
+    )  # fmt: skip
+    if chosen.output:
+        path = ls.save_delta(model, Path(chosen.output) / "delta.safetensors")
+        print(f"delta: {path} ({path.stat().st_size:,} bytes)")
+    dev, test = run.metrics["dev"] or {}, run.metrics["test"] or {}
+    if run.diverged:
+        print(f"diverged at step {run.metrics['steps']}: the loss is not finite; lower --lr")
+    print(
+        f"dev {dev.get(task.metric, float('nan')):.3f}, "
+        f"test {test.get(task.metric, float('nan')):.3f}, distance {run.distance['l2']:.4g}, "
+        f"{run.metrics['steps']} steps in {run.metrics['seconds']:.0f} s"
+    )
+    if chosen.json:
+        print(json.dumps({"config": run.config, "metrics": run.metrics, "distance": run.distance}))
+    return 1 if run.diverged else 0

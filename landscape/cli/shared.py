@@ -1,0 +1,53 @@
+"""What commands share: the model, the task, the mask, and the JSON line."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+
+def model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that say which model, task and mask a command is about."""
+    parser.add_argument("--model", default="smollm2-135m", help="packaged name, hub name or path")
+    parser.add_argument("--task", default="rotten_tomatoes", help="rotten_tomatoes or sst2")
+    parser.add_argument("--source", help="folder of the task's files, instead of the hub")
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--ratio", type=float, help="trainable over all parameters (0.001)")
+    budget.add_argument("--density", type=float, help="trainable over the target tensors")
+    budget.add_argument("--count", type=int, help="number of trainable weights")
+    parser.add_argument("--targets", default="*.[qv]_proj", help="pattern of the masked modules")
+    parser.add_argument("--num-train", type=int, default=1000, help="training examples (1000)")
+    parser.add_argument("--num-dev", type=int, default=500, help="development examples (500)")
+    parser.add_argument("--num-test", type=int, default=1000, help="test examples (1000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the data and its order (0)")
+    parser.add_argument("--mask-seed", type=int, default=0, help="seed of the mask (0)")
+    json_argument(parser)
+
+
+def json_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--json``."""
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object as the last line"
+    )
+
+
+def load(chosen: argparse.Namespace) -> tuple[Any, Any, Any]:
+    """Return the model, its tokenizer and the task that a command was given."""
+    import landscape as ls
+
+    task = ls.load_task(
+        chosen.task, source=chosen.source, num_train=chosen.num_train, num_dev=chosen.num_dev,
+        num_test=chosen.num_test, seed=chosen.seed,
+    )  # fmt: skip
+    model, tokenizer = ls.load_model(chosen.model)
+    return model, tokenizer, task
+
+
+def attach_mask(model: Any, chosen: argparse.Namespace) -> None:
+    """Attach a random mask of the budget that a command was given and print its summary."""
+    import landscape as ls
+
+    budget = {key: getattr(chosen, key) for key in ("ratio", "density", "count")}
+    given = {key: value for key, value in budget.items() if value is not None} or {"ratio": 1e-3}
+    mask = ls.random_mask(model, targets=chosen.targets, seed=chosen.mask_seed, **given)
+    print(ls.attach(model, mask))

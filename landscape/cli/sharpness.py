@@ -1,0 +1,58 @@
+"""``landscape sharpness``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from landscape.cli.shared import attach_mask, load, model_arguments
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    sharp = commands.add_parser("sharpness", help="top Hessian eigenvalue inside the mask")
+    model_arguments(sharp)
+    sharp.add_argument("--delta", help="delta file to measure at, instead of a fresh mask")
+    sharp.add_argument("--examples", type=int, default=32, help="training examples averaged (32)")
+    sharp.add_argument("--k", type=int, default=1, help="number of eigenvalues (1)")
+    sharp.add_argument(
+        "--which", choices=("LA", "SA", "LM"), default="LA",
+        help="largest, smallest or largest in magnitude (LA)",
+    )  # fmt: skip
+    sharp.add_argument("--tol", type=float, default=1e-2, help="relative residual (0.01)")
+    sharp.add_argument("--max-products", type=int, default=100, help="products at most (100)")
+    sharp.set_defaults(command=_sharpness)
+
+
+def _sharpness(chosen: argparse.Namespace) -> int:
+    import landscape as ls
+    from landscape.batches import make_batches
+
+    model, tokenizer, task = load(chosen)
+    if chosen.delta:
+        print(ls.load_delta(model, chosen.delta))
+    else:
+        attach_mask(model, chosen)
+    batches = make_batches(
+        task.train[: chosen.examples], tokenizer, chosen.examples, sort=True, loss=task.loss
+    )
+    H = ls.HessianOperator(model, batches)
+    ls.health_check(H)
+    top = ls.lanczos(
+        H, k=chosen.k, which=chosen.which, tol=chosen.tol, max_matvecs=chosen.max_products, seed=0
+    )
+    for value, residual in zip(top.eigenvalues, top.residuals, strict=True):
+        print(f"eigenvalue {float(value):.6g} ± {float(residual):.2g}")
+    state = "converged" if top.converged else "not converged"
+    print(f"{state} after {top.num_matvecs} products; loss {float(H.loss()):.4f}")
+    if chosen.json:
+        result = {
+            "eigenvalues": [float(v) for v in top.eigenvalues],
+            "residuals": [float(r) for r in top.residuals],
+            "num_matvecs": top.num_matvecs,
+            "converged": bool(top.converged),
+            "loss": float(H.loss()),
+        }
+        print(json.dumps(result))
+    return 0

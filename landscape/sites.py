@@ -137,7 +137,7 @@ def synchronise_site(module: nn.Module, leaf: str) -> None:
     Raises:
         UserError: the model was cast to a half type after the mask was attached.
     """
-    theta = theta_of(module, leaf)
+    theta = theta_of(module, leaf).detach()
     if theta.dtype not in (torch.float32, torch.float64):
         raise UserError(
             f"theta must be float32 or float64 to hold small updates, got {theta.dtype}: cast the "
@@ -232,11 +232,18 @@ class _Effective(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, theta: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
         ctx.indices, ctx.dtype = indices, theta.dtype
+        ctx.shape, ctx.kept = weight.shape, weight.dtype
         return weight.detach().view_as(weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         return grads[0].reshape(-1).index_select(0, ctx.indices).to(ctx.dtype), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        change = torch.zeros(ctx.shape, dtype=ctx.kept, device=tangents[0].device)
+        flat = change.reshape(-1).index_copy(0, ctx.indices, tangents[0].to(ctx.kept))
+        return flat.view(ctx.shape)
 
 
 def _effective(module: nn.Module, leaf: str) -> Tensor:

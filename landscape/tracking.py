@@ -19,7 +19,7 @@ from landscape.curvature import (
     preconditioned,
     stability_threshold,
 )
-from landscape.curvature.hessian import Loss
+from landscape.curvature.objective import Loss
 from landscape.curvature.precondition import reference_rate
 from landscape.errors import UserError
 
@@ -150,9 +150,10 @@ class SharpnessProbe:
         return self._hessian
 
     def _top(self, name: str, operator: LinearOperator) -> Row:
+        last = self._last.get(name)
         found = lanczos(
             operator,
-            v0=self._last.get(name),
+            v0=last if last is not None and len(last) == operator.size else None,
             tol=self._tol,
             max_matvecs=self._max_matvecs,
             seed=self._seed,

@@ -57,6 +57,21 @@ def functional_hessian(
         return jacrev(grad(value), chunk_size=64)(start)
 
 
+def plain_jacobian(model: nn.Module, names: list[str], outputs) -> Tensor:
+    """The Jacobian of a plain model's flat outputs by its named tensors, row by row."""
+    tensors = dict(model.named_parameters())
+    shapes = [tensors[n].shape for n in names]
+
+    def value(flat: Tensor) -> Tensor:
+        pieces = flat.split([s.numel() for s in shapes])
+        given = {n: p.view(s) for n, p, s in zip(names, pieces, shapes, strict=True)}
+        return outputs(lambda **kw: functional_call(model, given, (), kw))
+
+    start = torch.cat([tensors[n].detach().reshape(-1) for n in names])
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        return jacrev(value, chunk_size=64)(start)
+
+
 class _Called(nn.Module):
     """A model that is called with some of its parameters replaced."""
 
@@ -72,6 +87,40 @@ class _Called(nn.Module):
 
     def forward(self, *args, **kwargs):
         return functional_call(self.__dict__["plain"], self.__dict__["given"], args, kwargs)
+
+
+def tiny_clip(dtype: torch.dtype = torch.float64, rows: int = 4) -> tuple[nn.Module, dict]:
+    """A tiny CLIP whose matrices are large enough for curvature, and a batch of pairs for it."""
+    from transformers import CLIPConfig, CLIPModel
+
+    shape = {
+        "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1,
+        "num_attention_heads": 2, "projection_dim": 6,
+    }  # fmt: skip
+    text = {**shape, "vocab_size": 40, "max_position_embeddings": 8, "eos_token_id": 2,
+            "bos_token_id": 1, "pad_token_id": 0}  # fmt: skip
+    config = CLIPConfig(
+        text_config=text, vision_config={**shape, "image_size": 4, "patch_size": 2},
+        projection_dim=6, logit_scale_init_value=1.0,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(5)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = CLIPModel(config).to(dtype).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(8)
+    tokens = torch.randint(3, 40, (rows, 5), generator=generator)
+    tokens[:, -1] = 2
+    pixels = torch.randn(rows, 3, 4, 4, generator=generator, dtype=torch.float64).to(dtype)
+    return model, {"input_ids": tokens, "pixel_values": pixels}
+
+
+def contrastive(model: nn.Module, batch: dict) -> tuple[Tensor, int]:
+    """CLIP's own in-batch loss, as a sum over its pairs."""
+    rows = len(batch["input_ids"])
+    return model(**batch, return_loss=True).loss * rows, rows
 
 
 def principal_rows(mask: Mask) -> Tensor:

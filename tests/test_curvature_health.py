@@ -192,20 +192,3 @@ def test_batches_changed_behind_the_operator_are_caught() -> None:
 
 def test_the_zero_operator_is_healthy() -> None:
     assert health_check(MatrixOperator(torch.zeros(4, 4))).healthy
-
-
-def test_an_in_batch_loss_cut_into_batches_is_another_loss() -> None:
-    """A contrastive loss couples the rows: the operator must see the whole batch in one piece."""
-    x, _, _ = regression_data(8)
-    model = nn.Linear(4, 3, bias=False).double()
-    nn.init.eye_(model.weight)
-
-    def contrastive(m, rows) -> tuple[Tensor, int]:
-        z = F.normalize(m(rows), dim=1)
-        return F.cross_entropy(z @ z.t() / 0.3, torch.arange(len(rows)), reduction="sum"), len(rows)
-
-    whole = ls.HessianOperator(model, [x], loss=contrastive)
-    parts = ls.HessianOperator(model, [x[:4], x[4:]], loss=contrastive)
-    v = torch.ones(whole.size)
-    # anything far above rounding is another loss, which no batching may turn this one into
-    assert float((whole @ v - parts @ v).norm() / (whole @ v).norm()) > 0.01

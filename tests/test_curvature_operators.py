@@ -11,6 +11,7 @@ from oracles_curvature import (
     dense,
     jacobian_of_net,
     net,
+    plain_jacobian,
     principal_rows,
     regression_data,
     small_model,
@@ -19,7 +20,6 @@ from oracles_curvature import (
     with_spectrum,
 )
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev
 
 import landscape as ls
 from landscape.batches import make_batches
@@ -96,21 +96,6 @@ EXAMPLES = [
     ls.Example(prompt=t, candidates=(" terrible", " great"), label=i % 2)
     for i, t in enumerate(["a", "a film about war", "so it goes", "no"])
 ]
-
-
-def plain_jacobian(model: nn.Module, names: list[str], outputs) -> Tensor:
-    """The Jacobian of a plain model's flat outputs by its named tensors, row by row."""
-    tensors = dict(model.named_parameters())
-    shapes = [tensors[n].shape for n in names]
-
-    def value(flat: Tensor) -> Tensor:
-        pieces = flat.split([s.numel() for s in shapes])
-        given = {n: p.view(s) for n, p, s in zip(names, pieces, shapes, strict=True)}
-        return outputs(lambda **kw: functional_call(model, given, (), kw))
-
-    start = torch.cat([tensors[n].detach().reshape(-1) for n in names])
-    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
-        return jacrev(value, chunk_size=64)(start)
 
 
 @pytest.mark.parametrize("name", ["opt", "llama"])

@@ -9,6 +9,7 @@ from landscape.curvature.health import Health, UnhealthyOperatorError, health_ch
 from landscape.curvature.hessian import HessianOperator
 from landscape.curvature.lanczos import lanczos
 from landscape.curvature.norm import NormBound, norm_bound
+from landscape.curvature.objective import micro_batches
 from landscape.curvature.operators import LinearOperator, MatrixOperator
 from landscape.curvature.power import power_iteration
 from landscape.curvature.precondition import (
@@ -37,6 +38,7 @@ __all__ = [
     "exact_spectrum",
     "health_check",
     "lanczos",
+    "micro_batches",
     "module_blocks",
     "norm_bound",
     "power_iteration",

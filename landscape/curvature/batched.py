@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, final
 
@@ -11,9 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from landscape.curvature.memory import GraphRoom
+from landscape.curvature.modes import (
+    Mode,
+    NoForwardModeError,
+    difference_step,
+    displaced,
+    pushed,
+    smooth_precision,
+)
+from landscape.curvature.objective import refuse_coupled_rows
 from landscape.curvature.operators import LinearOperator
 from landscape.curvature.point import Point, refuse_batch_statistics, twice_differentiable
 from landscape.errors import UserError
+from landscape.subspace import trainable
 
 Pieces = Sequence[Tensor | None]
 """A vector of the trainable numbers as one tensor a parameter, None where it is zero."""
@@ -38,31 +48,53 @@ class Linearised(Generic[Graph]):
 class BatchedOperator(LinearOperator, Generic[Graph]):
     """A matrix A = (sum over batches of A_b) / (sum over batches of the number of loss terms).
 
-    The vectors are the trainable numbers, flattened and concatenated in the order of
-    `trainable(model)`. Products run in evaluation mode, with math attention, without autocast;
-    the model's mode, ``.grad`` and the random state are left as they were. If the weights change
-    between two products, the next product is at the new weights.
+    The weights are the numbers of loss terms, so that A of a list of unequal batches is A of
+    their concatenation. The vectors are the trainable numbers, flattened and concatenated in the
+    order of `trainable(model)`; a number that the loss does not use has a zero row.
+
+    Products run in evaluation mode, with math attention, without autocast; the model's mode, the
+    attention setting, ``.grad`` and the random state are left as they were. If the weights (or
+    the mask) change between two products, the next product is at the new ones and the graphs are
+    rebuilt; a Lanczos run must therefore not be interleaved with training steps.
 
     Args:
-        model, batches, parameters, keep_graph, memory_budget: see `HessianOperator`.
+        model: any module with trainable numbers: masked, LoRA, or full.
+        batches: what `loss` or `split` takes, one a time; kept as a list, used in order. One dict
+            is one batch. By default batches of `make_batches`, or dicts of a transformers model's
+            arguments with ``labels``. To need less memory pass smaller ones (`micro_batches`).
+        parameters: tensors of any shape with ``requires_grad``; default `trainable(model)`.
+        keep_graph: keep the graphs of the gradients between products: a kept batch costs 2
+            gradients a product instead of 3.3. ``"auto"`` keeps as many batches as fit into
+            `memory_budget` (a single batch always); True all, False none.
+        memory_budget: bytes for kept graphs under ``"auto"``; default 40 % of what is available.
+
+    Raises:
+        UserError: nothing trainable, no batch, no loss terms, a loss that is not finite, not a
+            scalar or ignores the trainable numbers, no second derivative, batch normalisation
+            over the batch, or several batches of a loss that couples the rows of a batch.
+
+    Cost: one gradient at construction; with several batches of a loss of one's own two forwards
+    more, to see that it is a sum over rows (`refuse_coupled_rows`). Memory 3 to 3.5 times a
+    gradient's activations per kept batch, and no vector larger than the trainable numbers.
     """
 
     def __init__(
         self,
         model: nn.Module,
         batches: Iterable[Any],
+        objective: Any,
         *,
+        mode: Mode = "reverse-over-reverse",
         parameters: Sequence[Tensor] | None,
         keep_graph: bool | Literal["auto"],
         memory_budget: int | None,
     ) -> None:
         refuse_batch_statistics(model)
-        self._model = model
-        self.parameters = tuple(_trainable(model) if parameters is None else parameters)
+        self._model, self._objective, self._mode = model, objective, mode
+        self.parameters = tuple(trainable(model).values() if parameters is None else parameters)
         """The tensors whose numbers the vectors are."""
-        self._batches = [batches] if isinstance(batches, dict) else list(batches)
+        self._batches = [batches] if isinstance(batches, Mapping) else list(batches)
         self._check()
-        self._sizes = [parameter.numel() for parameter in self.parameters]
         dtype = torch.float32
         for parameter in self.parameters:
             dtype = torch.promote_types(dtype, parameter.dtype)
@@ -71,8 +103,14 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         self._budget = memory_budget
         self._graphs: dict[int, Graph] = {}
         self._point: Point | None = None
-        self._takes_rows = True
+        self._eps = torch.finfo(dtype).eps
+        self._takes_rows = mode == "reverse-over-reverse"
+        self._second_mode: Mode = (
+            "forward-over-reverse" if mode == "reverse-over-reverse" else "reverse-over-reverse"
+        )
         self._build()
+        with twice_differentiable(model):
+            refuse_coupled_rows(objective, self._evaluate, model, self._batches)
 
     @property
     @abstractmethod
@@ -80,7 +118,13 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         """What the operator is called in a result file."""
 
     @abstractmethod
-    def _linearise(self, batch: Any, *, curved: bool) -> Linearised[Graph]:
+    def _evaluate(self, batch: Any) -> tuple[Tensor, float]:
+        """Return a batch's loss sum, with its graph, and the number of its terms."""
+
+    @abstractmethod
+    def _linearise(
+        self, batch: Any, parameters: Sequence[Tensor], *, curved: bool
+    ) -> Linearised[Graph]:
         """Return a batch's loss, gradient and, if `curved`, the graph for products."""
 
     @abstractmethod
@@ -89,10 +133,19 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
     ) -> Pieces:
         """Return A_b v; `retain`: the graph will be used again; `batched`: pieces are (b, ...)."""
 
+    @abstractmethod
+    def _multiply_forward(self, batch: Any, duals: Sequence[Tensor]) -> tuple[Pieces, float]:
+        """Return A_b v, v being what the dual numbers carry, and the number of terms."""
+
     @property
     @final
     def size(self) -> int:
         return sum(self._sizes)
+
+    @property
+    @final
+    def _sizes(self) -> list[int]:
+        return [parameter.numel() for parameter in self.parameters]
 
     @property
     @final
@@ -108,7 +161,8 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
     @final
     def names(self) -> tuple[str, ...]:
         """The tensor names of `parameters`, in order; a position where the model has no name."""
-        named = {id(p): name for name, p in [*_named(self._model)]}
+        known = [*self._model.named_parameters(), *trainable(self._model).items()]
+        named = {id(p): name for name, p in known}
         return tuple(named.get(id(p), str(n)) for n, p in enumerate(self.parameters))
 
     @property
@@ -118,7 +172,9 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
             "operator": self.kind,
             "size": self.size,
             "dtype": str(self.dtype).removeprefix("torch."),
-            "mode": "reverse-over-reverse",
+            "mode": self._mode,
+            "second_mode": self._second_mode,
+            "several_vectors": "vmap" if self._takes_rows else "one by one",
             "attention": "math",
             "batches": len(self._batches),
             "graphs_kept": len(self._graphs),
@@ -146,41 +202,70 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
     @final
     def _apply(self, v: Tensor) -> Tensor:
         self._refresh()
-        return self._product(v, self._graphs)
+        return self._product(v, self._mode, self._graphs)
 
     @final
     def _apply_rows(self, rows: Tensor) -> Tensor:
         self._refresh()
         if self._takes_rows:
             try:
-                return self._product(rows, self._graphs)
+                return self._product(rows, self._mode, self._graphs)
             except RuntimeError:  # a function of this loss has no rule for several vectors
                 self._takes_rows = False
-        return torch.stack([self._product(row, self._graphs) for row in rows])
+        return torch.stack([self._product(row, self._mode, self._graphs) for row in rows])
 
     @final
     def _apply_afresh(self, v: Tensor) -> Tensor:
-        return self._product(v, {})
+        try:
+            return self._product(v, self._second_mode, {})
+        except NoForwardModeError:  # then the same mode anew, which the description says
+            self._second_mode = "reverse-over-reverse"
+            return self._product(v, self._second_mode, {})
 
-    def _product(self, v: Tensor, graphs: dict[int, Graph]) -> Tensor:
+    def _product(self, v: Tensor, mode: Mode, graphs: dict[int, Graph]) -> Tensor:
         """Return A v for v of shape (size,), or for each row of (b, size)."""
         pieces = [
             piece.reshape(*v.shape[:-1], *p.shape).to(dtype=p.dtype, device=p.device)
             for piece, p in zip(v.split(self._sizes, dim=-1), self.parameters, strict=True)
         ]
+        step = (
+            difference_step(self.parameters, v, self._eps) if mode == "finite-difference" else 0.0
+        )
         total, terms = torch.zeros_like(v), 0.0
         with twice_differentiable(self._model):
             for number, batch in enumerate(self._batches):
-                graph, count = graphs.get(number), self._counts[number]
-                retain = graph is not None
-                if graph is None:
-                    linearised = self._linearise(batch, curved=True)
-                    graph, count = linearised.graph, linearised.count
-                    assert graph is not None
+                if mode == "forward-over-reverse":
+                    with pushed(self._model, self.parameters, pieces) as duals:
+                        product, count = self._multiply_forward(batch, duals)
+                elif mode == "finite-difference":
+                    product, count = self._difference(batch, pieces, step)
+                else:
+                    graph, count = graphs.get(number), self._counts[number]
+                    retain = graph is not None
+                    if graph is None:
+                        linearised = self._linearise(batch, self.parameters, curved=True)
+                        graph, count = linearised.graph, linearised.count
+                        assert graph is not None
+                    product = self._multiply(graph, pieces, retain=retain, batched=v.ndim == 2)
                 terms += count
-                product = self._multiply(graph, pieces, retain=retain, batched=v.ndim == 2)
                 self._add_flat(total, product)
+        if mode == "finite-difference":  # the weights are back, with a new version
+            self._point = Point(self._model, self.parameters)
         return total.div_(terms)
+
+    def _difference(self, batch: Any, pieces: list[Tensor], step: float) -> tuple[Pieces, float]:
+        """Return (g(theta + h v) - g(theta - h v)) / 2h of a batch's gradient sum, and its count."""
+        sides = []
+        for h in (step, -step):
+            with displaced(self._model, self.parameters, pieces, h) as moved:
+                sides.append(self._linearise(batch, moved, curved=False))
+        after, before = sides
+        zeros = [torch.zeros_like(p) for p in pieces]
+        product = [
+            ((z if a is None else a) - (z if b is None else b)) / (2 * step)
+            for a, b, z in zip(after.gradient, before.gradient, zeros, strict=True)
+        ]
+        return product, after.count
 
     def _build(self) -> None:
         """Compute loss and gradient at the present weights, and keep the graphs that fit."""
@@ -188,12 +273,19 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         self._counts = [0.0] * len(self._batches)
         total, gradient = 0.0, torch.zeros(self.size, dtype=self.dtype, device=self.device)
         uses = False
-        room = GraphRoom(self._batches, self._keep, self._budget, self.device)
+        keeps = self._keep if self._mode == "reverse-over-reverse" else False
+        room = GraphRoom(self._batches, keeps, self._budget, self.device)
+        if self._mode == "finite-difference":
+            with twice_differentiable(self._model):
+                self._eps = max(
+                    smooth_precision(lambda b=b: self._evaluate(b)[0])  # type: ignore[misc]
+                    for b in self._batches
+                )
         with twice_differentiable(self._model):
             for number in room.order:
                 keep = room.has_place_for(number)
                 with room.measuring(self._model, number):
-                    batch = self._linearise(self._batches[number], curved=keep)
+                    batch = self._linearise(self._batches[number], self.parameters, curved=keep)
                 self._counts[number] = batch.count
                 total += batch.value
                 uses = uses or any(piece is not None for piece in batch.gradient)
@@ -237,15 +329,3 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
             )
         if not self._batches:
             raise UserError("expected at least one batch, got none; pass a list of batches")
-
-
-def _trainable(model: nn.Module) -> list[Tensor]:
-    from landscape.subspace import trainable
-
-    return list(trainable(model).values())
-
-
-def _named(model: nn.Module) -> list[tuple[str, Tensor]]:
-    from landscape.subspace import trainable
-
-    return [*model.named_parameters(), *trainable(model).items()]

@@ -45,6 +45,8 @@ class EigenResult:
     """Which end of the spectrum was asked for."""
     tolerance: float
     """The relative residual that was asked for."""
+    operator: dict[str, Any]
+    """How the products were made: the description of A."""
 
     @property
     def intervals(self) -> Tensor:
@@ -70,6 +72,7 @@ class EigenResult:
             "method": self.method,
             "which": self.which,
             "tolerance": self.tolerance,
+            "operator": self.operator,
         }
 
     def __repr__(self) -> str:
@@ -118,12 +121,12 @@ def check_arguments(
 
 
 def checked_product(operator: LinearOperator, v: Tensor) -> Tensor:
-    """Return A v, refusing a product that is not finite.
+    """Return A v, for a vector or for columns, refusing a product that is not finite.
 
     Raises:
         UserError: an entry of the product is NaN or infinite.
     """
-    product = operator.matvec(v)
+    product = operator @ v
     if not bool(torch.isfinite(product).all()):
         raise UserError(
             "expected finite products, got NaN or infinity; run health_check on this operator, "
@@ -227,6 +230,7 @@ def conclude(
         method=method,
         which=which,
         tolerance=tol,
+        operator=operator.description,
     )
     if not converged:
         worst = float((residuals / values.abs().clamp(min=1e-300)).max())

@@ -84,6 +84,7 @@ def exact_spectrum(operator: LinearOperator, *, block: int = 1) -> EigenResult:
         method="exact",
         which="LA",
         tolerance=eps**0.5,
+        operator=operator.description,
     )
 
 

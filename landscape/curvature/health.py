@@ -25,11 +25,13 @@ class Health:
     repeat_error: float
     """||A u - A u|| / ||A u||, two products with the same vector."""
     fresh_error: float
-    """||A u - A u recomputed from first principles|| / ||A u||."""
+    """||A u - A u made by the second mode, with nothing kept|| / ||A u||."""
     symmetry_error: float
     """|w'A v - v'A w| / (||A w|| ||v|| + ||A v|| ||w||), w along A u, v its larger entries."""
     tolerance: float
     """What each error may be."""
+    second_mode: str
+    """How the second opinion was made: another mode of differentiation where the loss has one."""
     num_matvecs: int
     """Products spent."""
 
@@ -54,9 +56,9 @@ class Health:
             )
         if not self.fresh_error <= self.tolerance:
             found.append(
-                f"expected a recomputed product to agree, got a difference of "
-                f"{self.fresh_error:.2g}; the loss is random (dropout, augmentation), or weights "
-                "were changed behind the operator: build a new one"
+                f"expected a product recomputed ({self.second_mode}) to agree, got a difference "
+                f"of {self.fresh_error:.2g}; the loss is random (dropout, augmentation), weights "
+                "were changed behind the operator (build a new one), or a derivative is wrong"
             )
         if not self.symmetry_error <= self.tolerance:
             found.append(
@@ -76,8 +78,10 @@ def health_check(
 ) -> Health:
     """Check that an operator is deterministic, symmetric, finite, and at the present weights.
 
-    Draws u at random and compares A u with itself and with A u recomputed without anything kept
-    (for a Hessian: a new graph at the present weights); then w'Av with v'Aw, for w along A u and
+    Draws u at random and compares A u with itself and with A u made by a second mode, without
+    anything kept: for a Hessian forward over reverse at the present weights, for Gauss-Newton and
+    Fisher the Jacobian in forward mode; where a function of the loss has no forward mode, a new
+    graph, as `Health.second_mode` says. Then w'Av with v'Aw, for w along A u and
     v made of the larger half of w's entries and a random part. In a space of n numbers random
     vectors see only 1 / sqrt(n) of A; w lies where A acts, and the larger entries of D H u are
     those where D is large, so that a one-sided D shows in full.
@@ -97,7 +101,7 @@ def health_check(
     Raises:
         UnhealthyOperatorError: an answer is bad and raise_on_failure holds.
 
-    Cost: five products, one of them from first principles. Source: the symmetry probe is
+    Cost: five products, one of them by the second mode. Source: the symmetry probe is
     Hutchinson-like; the determinism check follows curvlinops.
 
     >>> from landscape.curvature.operators import MatrixOperator
@@ -123,6 +127,7 @@ def health_check(
         fresh_error=_ratio(_norm(fresh - first), size),
         symmetry_error=_ratio(asymmetry, _norm(along) * _norm(v) + _norm(across) * _norm(w)),
         tolerance=tol,
+        second_mode=operator.description.get("second_mode", "the same again"),
         num_matvecs=5,
     )
     if raise_on_failure and not health.healthy:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal, TypeAlias, final
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias, final, get_args
 
 from torch import Tensor, nn
 
 from landscape.curvature.batched import BatchedOperator, Linearised, Pieces
 from landscape.curvature.differentiate import checked_sum, derivative, refuse_cut_graph
-
-Loss: TypeAlias = Callable[[Any, Any], tuple[Tensor, float]]
-"""A loss: (model, batch) -> (sum over the loss terms of the batch, number of terms)."""
+from landscape.curvature.modes import Mode, tangent
+from landscape.curvature.objective import Loss, default_loss
+from landscape.errors import UserError
 
 _Graph: TypeAlias = dict[int, Tensor]
 """The gradient of one batch's loss sum: parameter number -> a piece that can be differentiated."""
@@ -22,36 +22,28 @@ class HessianOperator(BatchedOperator[_Graph]):
     """The Hessian H of the mean loss over some batches, with respect to the trainable numbers.
 
     L(theta) = (sum over batches of the loss sum) / (sum over batches of the number of terms),
-    H = d^2 L / d theta^2, so that H of a list of unequal batches is H of their concatenation.
-    The trainable numbers are flattened and concatenated in the order of `trainable(model)`.
-    A number that the loss does not use has a zero row. On a network with ReLU this is the
-    Hessian almost everywhere: the curvature of the kinks is not in it.
-
-    Products are reverse-over-reverse, inside evaluation mode, math attention and without
-    autocast; the model's mode, the attention setting, ``.grad`` and the random state are left as
-    they were. If the weights change between two products, the next product is at the new weights
-    (the graph is rebuilt); a Lanczos run must therefore not be interleaved with training steps.
+    H = d^2 L / d theta^2. On a network with ReLU this is the Hessian almost everywhere: the
+    curvature of the kinks is not in it.
 
     Args:
-        model: any module with trainable numbers: masked, LoRA, or full.
-        batches: what `loss` takes, one a time; kept as a list, used in order.
-        loss: (model, batch) -> (sum, number of terms); default `landscape.scoring.task_loss`.
-            It must be a sum over rows: a loss that couples the rows of a batch (contrastive)
-            is right for a single batch only.
-        parameters: tensors of any shape with ``requires_grad``; default `trainable(model)`.
-        keep_graph: keep the graphs of the gradients between products: a kept batch costs 2
-            gradients a product instead of 3.3. ``"auto"`` keeps as many batches as fit into
-            `memory_budget` (a single batch always); True all, False none.
-        memory_budget: bytes for kept graphs under ``"auto"``; default 40 % of what is available.
+        model, batches, parameters, keep_graph, memory_budget: see `BatchedOperator`.
+        loss: (model, batch) -> (sum, number of terms); default `task_loss`, or for a dict batch
+            with ``labels`` the model's own cross-entropy. It must be a sum over rows: a loss that
+            couples the rows of a batch (contrastive) is right for a single batch only. Over
+            several one that says ``loss.in_batch = True``, or whose halves differ from the whole,
+            is refused.
+        mode: how products are made. ``"reverse-over-reverse"``, with the graph of the gradient
+            kept. ``"forward-over-reverse"`` keeps nothing and costs about twice as much. Central
+            ``"finite-difference"`` of gradients: smooth models in float32 or wider only; relative
+            errors of about eps^(2/3), 1e-4 in float32, and more where the third derivative is
+            large. The description says which; `health_check` compares with another one.
 
     Raises:
-        UserError: nothing trainable, no batch, no loss terms, a loss that is not finite, not a
-            scalar or ignores the trainable numbers, no second derivative, or batch
-            normalisation over the batch.
+        UserError: as `BatchedOperator`; an unknown mode; finite differences of a loss with kinks
+            (ReLU, max-pooling), or of weights below float32.
 
-    Cost: one gradient at construction; memory 3 to 3.5 times a gradient's activations per kept
-    batch, and no vector larger than the trainable numbers. Source: Pearlmutter (1994), Fast exact
-    multiplication by the Hessian.
+    Cost: with one kept batch a product is about 2 gradients. Source: Pearlmutter (1994), Fast
+    exact multiplication by the Hessian.
 
     >>> import torch
     >>> w = torch.nn.Linear(2, 1, bias=False)
@@ -67,27 +59,34 @@ class HessianOperator(BatchedOperator[_Graph]):
         batches: Iterable[Any],
         *,
         loss: Loss | None = None,
+        mode: Mode = "reverse-over-reverse",
         parameters: Sequence[Tensor] | None = None,
         keep_graph: bool | Literal["auto"] = "auto",
         memory_budget: int | None = None,
     ) -> None:
-        self._loss = loss if loss is not None else _task_loss()
+        if mode not in get_args(Mode):
+            raise UserError(
+                f"expected a mode among {', '.join(get_args(Mode))}, got {mode!r}; reverse over "
+                "forward is wrong through layer normalisation and not offered"
+            )
         super().__init__(
-            model,
-            batches,
-            parameters=parameters,
-            keep_graph=keep_graph,
-            memory_budget=memory_budget,
-        )
+            model, batches, default_loss if loss is None else loss, mode=mode,
+            parameters=parameters, keep_graph=keep_graph, memory_budget=memory_budget,
+        )  # fmt: skip
 
     @property
     def kind(self) -> str:
         return "hessian"
 
-    def _linearise(self, batch: Any, *, curved: bool) -> Linearised[_Graph]:
-        value, count = self._loss(self._model, batch)
-        value = checked_sum(value)
-        pieces = derivative([value], self.parameters, create_graph=curved)
+    def _evaluate(self, batch: Any) -> tuple[Tensor, float]:
+        value, count = self._objective(self._model, batch)
+        return checked_sum(value), count
+
+    def _linearise(
+        self, batch: Any, parameters: Sequence[Tensor], *, curved: bool
+    ) -> Linearised[_Graph]:
+        value, count = self._evaluate(batch)
+        pieces = derivative([value], parameters, create_graph=curved)
         graph = None
         if curved:
             graph = {n: g for n, g in enumerate(pieces) if g is not None and g.requires_grad}
@@ -102,9 +101,8 @@ class HessianOperator(BatchedOperator[_Graph]):
             list(graph.values()), self.parameters, given=given, retain=retain, batched=batched
         )
 
-
-def _task_loss() -> Loss:
-    from landscape.scoring import task_loss
-
-    loss: Loss = task_loss
-    return loss
+    def _multiply_forward(self, batch: Any, duals: Sequence[Tensor]) -> tuple[Pieces, float]:
+        value, count = self._evaluate(batch)
+        # with a graph: torch's backward of SiLU without one has no forward mode
+        slopes = derivative([value], duals, create_graph=True)
+        return [tangent(slope) for slope in slopes], float(count)

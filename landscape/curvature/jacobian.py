@@ -1,22 +1,38 @@
-"""Products with the Jacobian of a model's outputs, both ways, by reverse differentiation only."""
+"""Operators J'CJ of a model's outputs, from products with the Jacobian J both ways."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from landscape.curvature.batched import Pieces
-from landscape.curvature.differentiate import derivative, refuse_cut_graph
+from landscape.curvature.batched import BatchedOperator, Linearised, Pieces
+from landscape.curvature.differentiate import checked_sum, derivative, refuse_cut_graph
+from landscape.curvature.modes import tangent
+from landscape.curvature.objective import Split, default_split
 
-Terms: TypeAlias = Callable[[Tensor], tuple[Tensor, float]]
-"""A loss of outputs z: z -> (loss terms of any shape, their number, absent ones being zero)."""
+Curve: TypeAlias = Callable[[Tensor, bool], Tensor]
+"""(w, whether w has one more dimension in front) -> C w, symmetric."""
 
-Split: TypeAlias = Callable[[Any, Any], tuple[Tensor, Terms]]
-"""A loss in two halves: (model, batch) -> (outputs z of any shape, the loss of z)."""
+
+@dataclass(frozen=True)
+class Cut:
+    """Hold a batch's loss, cut at some outputs z of the model."""
+
+    outputs: Tensor
+    """z, with its graph."""
+    value: Tensor
+    """The loss sum."""
+    count: float
+    """The number of loss terms."""
+    slope: Tensor
+    """The derivative of the loss sum by z."""
+    curve: Curve
+    """The product with C."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +86,80 @@ def jacobian(outputs: Tensor, parameters: Sequence[Tensor]) -> Jacobian:
     return Jacobian(outputs, parameters, probe, pulled)
 
 
-def default_split() -> Split:
-    """Return the split of `landscape.task_loss`."""
-    from landscape.scoring import task_split
+class JacobianOperator(BatchedOperator[tuple[Jacobian, Curve]]):
+    """A matrix (1/n) sum over batches of J'CJ; a subclass says where to cut, and what C is.
 
-    split: Split = task_split
-    return split
+    Args:
+        model, batches, parameters, keep_graph, memory_budget: see `BatchedOperator`.
+        split: (model, batch) -> (z, loss of z), and loss of z: z -> (terms, number of terms);
+            default `task_split`, or for a dict batch with ``labels`` the logits and the model's
+            own cross-entropy. It may say ``in_batch``, as the loss of a `HessianOperator`.
+
+    Raises:
+        UserError: as `BatchedOperator`.
+
+    Cost: a product is about one gradient with the graph kept, 3 without.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Iterable[Any],
+        *,
+        split: Split | None = None,
+        parameters: Sequence[Tensor] | None = None,
+        keep_graph: bool | Literal["auto"] = "auto",
+        memory_budget: int | None = None,
+    ) -> None:
+        super().__init__(
+            model, batches, default_split if split is None else split,
+            parameters=parameters, keep_graph=keep_graph, memory_budget=memory_budget,
+        )  # fmt: skip
+
+    @abstractmethod
+    def _cut(self, batch: Any) -> Cut:
+        """Return the loss of a batch, cut where this matrix is."""
+
+    @final
+    def _terms_of(self, batch: Any) -> tuple[Tensor, Tensor, float]:
+        """Return the outputs, the loss terms and their number."""
+        outputs, loss = self._objective(self._model, batch)
+        terms, count = loss(outputs)
+        return outputs, terms, count
+
+    @final
+    def _evaluate(self, batch: Any) -> tuple[Tensor, float]:
+        _, terms, count = self._terms_of(batch)
+        return checked_sum(terms.sum()), count
+
+    @final
+    def _linearise(
+        self, batch: Any, parameters: Sequence[Tensor], *, curved: bool
+    ) -> Linearised[tuple[Jacobian, Curve]]:
+        cut = self._cut(batch)
+        pieces = derivative([cut.outputs], parameters, given=[cut.slope], retain=curved)
+        graph = (jacobian(cut.outputs, parameters), cut.curve) if curved else None
+        return Linearised(float(cut.value.detach()), float(cut.count), pieces, graph)
+
+    @final
+    def _multiply(
+        self,
+        graph: tuple[Jacobian, Curve],
+        pieces: list[Tensor],
+        *,
+        retain: bool,
+        batched: bool,
+    ) -> Pieces:
+        J, curve = graph
+        w = J.forward(pieces, batched=batched)
+        return J.backward(curve(w, batched), retain=retain, batched=batched)
+
+    @final
+    def _multiply_forward(self, batch: Any, duals: Sequence[Tensor]) -> tuple[Pieces, float]:
+        cut = self._cut(batch)
+        w = tangent(cut.outputs)
+        if w is None:
+            return [None] * len(duals), float(cut.count)
+        given = cut.curve(w.detach(), False)
+        # with a graph: torch's backward of SiLU without one has no forward mode
+        return derivative([cut.outputs], duals, given=[given], create_graph=True), float(cut.count)

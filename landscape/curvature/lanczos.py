@@ -43,6 +43,7 @@ def lanczos(
     max_matvecs: int = 300,
     seed: int = 0,
     v0: Any | None = None,
+    block: int = 1,
     max_basis: int | None = None,
     confirm: bool | None = None,
 ) -> EigenResult:
@@ -58,15 +59,21 @@ def lanczos(
         k: number of eigenvalues, 1 to size.
         which: ``"LA"`` largest, ``"SA"`` smallest, ``"LM"`` largest in magnitude.
         tol: relative residual, positive.
-        max_matvecs: budget of products, at least 2 k; it is never exceeded.
+        max_matvecs: budget of products, at least k and as many more, rounded up to whole blocks;
+            it is never exceeded.
         seed: of the start vector.
-        v0: a warm start, shape (size,), any norm: an eigenvector of a nearby matrix. A small
-            random part is added, lest a wrong eigenvector be taken for the right one.
-        max_basis: vectors held at most, at least k + 2; when full, the basis is compressed to the
-            best Ritz vectors (thick restart). Default: what fits into a quarter of the memory.
+        v0: a warm start, shape (size,) or (size, at most block), any norms: eigenvectors of a
+            nearby matrix. A small random part is added, lest a wrong eigenvector be taken for the
+            right one.
+        block: vectors multiplied at once, 1 to size. A block of b finds up to b copies of an
+            eigenvalue without a confirmation, and its b products cost less than b where the
+            operator multiplies several vectors at once; it needs more products than b = 1.
+        max_basis: vectors held at most, at least k + 2 block; when full, the basis is compressed
+            to the best Ritz vectors (thick restart). Default: what fits into a quarter of the
+            memory.
         confirm: after convergence, search the orthogonal complement of what was found from a
-            fresh random vector, since a Krylov space contains one copy of each eigenvalue only.
-            Default: for k > 1.
+            fresh random vector, since the Krylov space of b vectors contains b copies of each
+            eigenvalue only. Default: for k > block.
 
     Returns:
         k eigenpairs, the most wanted first.
@@ -78,24 +85,25 @@ def lanczos(
         NotConvergedWarning: the budget ran out.
 
     Cost: `num_matvecs` products (with k = 1 on networks 8 to 25), a basis of as many vectors.
-    Source: Lanczos (1950); reorthogonalisation: Daniel, Gragg, Kaufman & Stewart (1976); restart:
-    Wu & Simon (2000).
+    Source: Lanczos (1950); reorthogonalisation: Daniel, Gragg, Kaufman & Stewart (1976); block:
+    Golub & Underwood (1977); restart: Wu & Simon (2000).
 
     >>> from landscape.curvature.operators import MatrixOperator
     >>> A = MatrixOperator(torch.diag(torch.arange(100.0, dtype=torch.float64)))
     >>> lanczos(A, which="LA", tol=1e-8).eigenvalues.round(decimals=6).tolist()
     [99.0]
     """
-    check_arguments(operator, k, which, tol, max_matvecs, least=2 * k)
+    if not 1 <= block <= operator.size:
+        raise UserError(f"expected a block of 1 to {operator.size} vectors, got {block}")
+    check_arguments(operator, k, which, tol, max_matvecs, least=k + block * -(-k // block))
     generator = torch.Generator().manual_seed(seed)
-    krylov = _Krylov(operator, which, _capacity(operator, k, max_matvecs, max_basis))
-    krylov.following = start_vector(operator, v0, tol, generator)
-    confirm = k > 1 if confirm is None else confirm
+    krylov = _Krylov(operator, which, _capacity(operator, k, block, max_matvecs, max_basis))
+    krylov.following = krylov.orthonormal(_start(operator, v0, tol, block, generator))[0]
+    confirm = k > block if confirm is None else confirm
     spent, before_sweep = 0, None
     while True:
-        krylov.extend()
-        spent += 1
-        out_of_budget = spent + 1 + k > max_matvecs
+        spent += krylov.extend()
+        out_of_budget = spent + max(1, len(krylov.following)) + k > max_matvecs
         done = krylov.has_converged(k, tol)
         if done and confirm and not krylov.is_whole_space and not out_of_budget:
             if before_sweep is None or krylov.is_complement_settled(k, tol):
@@ -114,10 +122,11 @@ def lanczos(
             worst, met = krylov.worst_residual(vectors, products, tol)
             if met or krylov.is_whole_space or spent + 1 + k > max_matvecs:
                 break
-            krylov.following = krylov.orthogonalised(worst)
-        if krylov.count == krylov.capacity:
-            krylov.compress(k + (krylov.capacity - k) // 2)
-        if krylov.following is None:
+            krylov.following = krylov.orthonormal(worst[None])[0]
+        room = krylov.capacity - len(krylov.following)
+        if krylov.count >= min(krylov.capacity, room + 1):
+            krylov.compress(min(room, k + (krylov.capacity - k) // 2))
+        if not len(krylov.following):
             krylov.following = krylov.fresh_direction(generator)
     return conclude(
         operator,
@@ -135,8 +144,8 @@ def lanczos(
 class _Krylov:
     """An orthonormal basis Q (rows), T = Q A Q', and its eigenpairs, the most wanted first.
 
-    T is tridiagonal up to rounding, and an arrow beside it after a restart; it is kept whole, in
-    float64, from the coefficients of the orthogonalisation, so that no case needs its own code.
+    T is (block) tridiagonal up to rounding, an arrow beside it after a restart; it is kept whole,
+    in float64, from the coefficients of the orthogonalisation, so that no case needs its own code.
     """
 
     def __init__(self, operator: LinearOperator, which: Which, capacity: int) -> None:
@@ -147,7 +156,7 @@ class _Krylov:
         self._projected = torch.zeros(capacity, capacity, dtype=torch.float64)
         self.count = 0
         self.norm = 0.0
-        self.following: Tensor | None = None
+        self.following = self._rows[:0]
         self._steps = 0  # since the last fresh random direction
         self._exhausted = False  # the space of that direction is invariant
 
@@ -155,25 +164,30 @@ class _Krylov:
     def is_whole_space(self) -> bool:
         return self.count == self._operator.size
 
-    def extend(self) -> None:
-        """Add the following direction to the basis: one product."""
-        assert self.following is not None
-        m = self.count = self.count + 1
+    def extend(self) -> int:
+        """Add the following directions to the basis, and return their number: the products."""
+        b = len(self.following)
+        m = self.count = self.count + b
         self._steps += 1
-        self._rows[m - 1] = self.following
-        w = checked_product(self._operator, self.following)
-        self.norm = max(self.norm, float(w.double().norm()))
-        w, coefficients, length = self._orthogonalise(w.clone())
-        self._projected[:m, m - 1] = coefficients
-        self._projected[m - 1, :m] = coefficients
-        noise = 10 * torch.finfo(w.dtype).eps * self.norm
-        self._exhausted = self.is_whole_space or length <= noise
+        self._rows[m - b : m] = self.following
+        products = checked_product(self._operator, self.following.t()).t()
+        self.norm = max(self.norm, *products.double().norm(dim=1).tolist())
+        rest, coefficients = self._remove_basis(products.clone())
+        self._projected[:m, m - b : m] = coefficients
+        self._projected[m - b : m, :m] = coefficients.t()
+        noise = 10 * torch.finfo(rest.dtype).eps * self.norm
+        self.following, coupling = self.orthonormal(rest, noise)
+        self._exhausted = self.is_whole_space or not len(self.following)
+        corner = self._projected[m - b : m, m - b : m]
+        corner.copy_((corner + corner.t()) / 2)
         values, weights = torch.linalg.eigh(self._projected[:m, :m])
         order = torch.argsort(score(values, self._which), descending=True, stable=True)
         self.values, self._weights = values[order], weights[:, order]
-        beta = 0.0 if self._exhausted else length
-        self._estimates = beta * self._weights[-1].abs()
-        self.following = None if self._exhausted else _unit(w)
+        # ||A y - lambda y|| of y = Q'w is ||coupling w_last||
+        self._estimates = (coupling @ self._weights[-b:]).norm(dim=0)
+        if self.is_whole_space:
+            self.following, self._estimates = self._rows[:0], 0 * self._estimates
+        return b
 
     def has_converged(self, k: int, tol: float) -> bool:
         """Tell whether the residuals of the k most wanted pairs are small by estimate."""
@@ -235,36 +249,81 @@ class _Krylov:
         self._projected[:keep, :keep] = torch.diag(self.values[:keep])
 
     def fresh_direction(self, generator: torch.Generator) -> Tensor:
-        """Return a random unit vector orthogonal to the basis, and count steps from here."""
+        """Return a random unit row orthogonal to the basis, and count steps from here."""
         self._steps = 0
-        fresh = self.orthogonalised(random_unit(self._operator, generator))
-        return random_unit(self._operator, generator) if fresh is None else fresh
+        drawn = random_unit(self._operator, generator)[None]
+        fresh, _ = self.orthonormal(drawn)
+        return fresh if len(fresh) else random_unit(self._operator, generator)[None]
 
-    def orthogonalised(self, v: Tensor) -> Tensor | None:
-        """Return the part of v outside the basis as a unit vector, None where there is none."""
-        before = float(v.double().norm())
-        w, _, length = self._orthogonalise(v.clone())
-        return _unit(w) if length > 10 * torch.finfo(w.dtype).eps * before else None
+    def orthonormal(self, rows: Tensor, noise: float | None = None) -> tuple[Tensor, Tensor]:
+        """Return an orthonormal basis U of the rows outside the basis, and C with rows = C'U.
 
-    def _orthogonalise(self, w: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Remove the basis from w in place, twice; return it, the coefficients and its norm."""
-        rows = self._rows[: self.count]
-        coefficients = torch.zeros(self.count, dtype=torch.float64)
-        for _ in range(2):
-            step = inner(rows, w)
-            w -= step.to(w) @ rows
-            coefficients += step
-        return w, coefficients, float(w.double().norm())
+        A direction no longer than `noise` is left out; without it the rows are taken as they come,
+        with their parts in the basis, and what is left out is rounding beside the row.
+        """
+        found = rows.new_empty(rows.shape)
+        coefficients = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+        reached = 0
+        for number, row in enumerate(rows):
+            before, v = float(row.double().norm()), row.clone()
+            if noise is None:
+                self._remove_basis(v[None])
+            for _ in range(2):  # against the rows already found
+                step = inner(found[:reached], v)
+                v = v - step.to(v) @ found[:reached]
+                coefficients[:reached, number] += step
+            if reached:
+                self._remove_basis(v[None])
+            length = float(v.double().norm())
+            limit = 10 * torch.finfo(v.dtype).eps * before if noise is None else noise
+            if length > limit and self.count + reached < self._operator.size:
+                coefficients[reached, number] = length
+                found[reached] = _unit(v)
+                reached += 1
+        return found[:reached], coefficients[:reached]
+
+    def _remove_basis(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Remove the basis from rows (b, size) in place, twice; return them and what was removed.
+
+        The coefficients have the shape (basis, b).
+        """
+        basis = self._rows[: self.count]
+        coefficients = torch.zeros(self.count, len(rows), dtype=torch.float64)
+        for number, w in enumerate(rows):
+            for _ in range(2):
+                step = inner(basis, w)
+                w -= step.to(w) @ basis
+                coefficients[:, number] += step
+        return rows, coefficients
 
 
-def _capacity(operator: LinearOperator, k: int, max_matvecs: int, max_basis: int | None) -> int:
-    bytes_each = operator.size * torch.finfo(operator.dtype).bits // 8
-    fits = int(_BASIS_SHARE * available_bytes(operator.device) / bytes_each)
+def _start(
+    operator: LinearOperator, v0: Any | None, tol: float, block: int, generator: torch.Generator
+) -> Tensor:
+    """Return the rows to start from: warm ones, then random ones, `block` in all."""
+    given = [] if v0 is None else list(torch.as_tensor(v0).reshape(len(v0), -1).unbind(1))
+    if len(given) > block:
+        raise UserError(
+            f"expected at most {block} start vectors, as many as the block, got {len(given)}; "
+            "raise block or pass fewer columns"
+        )
+    warm = [start_vector(operator, v, tol, generator) for v in given]
+    fresh = [random_unit(operator, generator) for _ in range(block - len(given))]
+    return torch.stack(warm + fresh)
+
+
+def _capacity(
+    operator: LinearOperator, k: int, block: int, max_matvecs: int, max_basis: int | None
+) -> int:
+    least = min(k + 2 * block, operator.size)
     if max_basis is None:
-        return min(operator.size, max_matvecs, max(k + 2, fits))
-    if max_basis < min(k + 2, operator.size):
-        raise UserError(f"expected max_basis of at least k + 2 = {k + 2}, got {max_basis}")
-    return min(operator.size, max_matvecs, max_basis)
+        bytes_each = operator.size * torch.finfo(operator.dtype).bits // 8
+        max_basis = max(least, int(_BASIS_SHARE * available_bytes(operator.device) / bytes_each))
+    elif max_basis < least:
+        raise UserError(
+            f"expected max_basis of at least k + 2 block = {k + 2 * block}, got {max_basis}"
+        )
+    return min(operator.size, max(max_matvecs, least), max_basis)
 
 
 def _unit(w: Tensor) -> Tensor:

@@ -52,7 +52,7 @@ class LinearOperator(ABC):
 
     @abstractmethod
     def _apply_afresh(self, v: Tensor) -> Tensor:
-        """Return A v from first principles, using nothing kept from earlier products."""
+        """Return A v made another way, using nothing kept from earlier products."""
 
     @abstractmethod
     def _apply_rows(self, rows: Tensor) -> Tensor:
@@ -80,9 +80,11 @@ class LinearOperator(ABC):
 
     @final
     def matvec_afresh(self, v: Tensor | NDArray[Any]) -> Tensor:
-        """Return A v recomputed from first principles, the second opinion of `health_check`.
+        """Return A v made another way, the second opinion of `health_check`.
 
-        Same arguments, result and errors as `matvec`; it may cost more.
+        Nothing kept from earlier products takes part, and where there is a second mode of
+        differentiation it is used (the description says which). Same arguments, result and
+        errors as `matvec`; it may cost more.
         """
         vector = self._vector(v)
         self.num_matvecs += 1
@@ -189,6 +191,43 @@ class MatrixOperator(LinearOperator):
 
     def _apply_afresh(self, v: Tensor) -> Tensor:
         return (self._matrix * v).sum(dim=1)
+
+
+class CongruentOperator(LinearOperator):
+    """A matrix P' A P, symmetric where A is; a subclass says how P and P' multiply vectors."""
+
+    def __init__(self, operator: LinearOperator) -> None:
+        self._operator = operator
+
+    @abstractmethod
+    def _push(self, v: Tensor) -> Tensor:
+        """Return P v along the last dimension."""
+
+    @abstractmethod
+    def _pull(self, w: Tensor) -> Tensor:
+        """Return P' w along the last dimension."""
+
+    @property
+    @final
+    def dtype(self) -> torch.dtype:
+        return self._operator.dtype
+
+    @property
+    @final
+    def device(self) -> torch.device:
+        return self._operator.device
+
+    @final
+    def _apply(self, v: Tensor) -> Tensor:
+        return self._pull(self._operator._apply(self._push(v)))
+
+    @final
+    def _apply_rows(self, rows: Tensor) -> Tensor:
+        return self._pull(self._operator._apply_rows(self._push(rows)))
+
+    @final
+    def _apply_afresh(self, v: Tensor) -> Tensor:
+        return self._pull(self._operator._apply_afresh(self._push(v)))
 
 
 def _as_tensor(v: Tensor | NDArray[Any]) -> Tensor:

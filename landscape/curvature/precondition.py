@@ -9,20 +9,21 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from landscape.curvature.batched import BatchedOperator
-from landscape.curvature.operators import LinearOperator
+from landscape.curvature.operators import CongruentOperator
 from landscape.errors import UserError
 
 
 @final
-class PreconditionedOperator(LinearOperator):
-    """The symmetric matrix S H S for a positive diagonal S that is read anew at every product.
+class PreconditionedOperator(CongruentOperator):
+    """The symmetric matrix S H S for a diagonal S >= 0 that is read anew at every product.
 
     Made by `preconditioned`; similar to S^2 H, hence with the same eigenvalues. The eigenvectors
     y are in scaled coordinates: ``S y`` is the direction in the weights.
     """
 
     def __init__(self, operator: BatchedOperator[Any], optimizer: Optimizer) -> None:
-        self._operator, self._optimizer = operator, optimizer
+        super().__init__(operator)
+        self._model, self._optimizer = operator, optimizer
         self.scale()
 
     @property
@@ -30,44 +31,43 @@ class PreconditionedOperator(LinearOperator):
         return self._operator.size
 
     @property
-    def dtype(self) -> torch.dtype:
-        return self._operator.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self._operator.device
-
-    @property
     def description(self) -> dict[str, Any]:
         inner = self._operator.description
         return {**inner, "operator": f"preconditioned {inner['operator']}"}
 
     def scale(self) -> Tensor:
-        """Return the diagonal of S = P^-1/2 at the optimiser's present state, shape (size,)."""
+        """Return the diagonal of S = P^-1/2 at the optimiser's present state, shape (size,).
+
+        It is 0 where the optimiser has not moved a number: one that a schedule froze, one that it
+        has just selected, one without a gradient so far.
+        """
         groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
+        if not any("exp_avg_sq" in state for state in self._optimizer.state.values()):
+            raise UserError(
+                "expected an Adam or AdamW that has taken a step, got an optimizer without such a "
+                "state; take a step first, or use the plain Hessian with another optimizer"
+            )
         reference = reference_rate(self._optimizer)
         pieces = []
-        for name, p in zip(self._operator.names, self._operator.parameters, strict=True):
+        for name, p in zip(self._model.names, self._model.parameters, strict=True):
             if id(p) not in groups:
                 raise UserError(
                     f"expected an optimizer of the operator's parameters, got one without {name}; "
                     "pass the optimizer that trains this model"
                 )
             state = self._optimizer.state.get(p, {})
-            pieces.append(_inverse_root(name, state, groups[id(p)], reference).reshape(-1))
+            whole = torch.zeros(p.numel(), dtype=torch.float64, device=p.device)
+            if state:
+                moved = state.get("active", slice(None))
+                whole[moved] = _inverse_root(state, groups[id(p)], reference).reshape(-1)
+            pieces.append(whole)
         return torch.cat(pieces).to(dtype=self.dtype, device=self.device)
 
-    def _apply(self, v: Tensor) -> Tensor:
-        s = self.scale()
-        return s * self._operator._apply(s * v)
+    def _push(self, v: Tensor) -> Tensor:
+        return self.scale() * v
 
-    def _apply_rows(self, rows: Tensor) -> Tensor:
-        s = self.scale()
-        return s * self._operator._apply_rows(s * rows)
-
-    def _apply_afresh(self, v: Tensor) -> Tensor:
-        s = self.scale()
-        return s * self._operator._apply_afresh(s * v)
+    def _pull(self, w: Tensor) -> Tensor:
+        return self.scale() * w
 
 
 def preconditioned(operator: BatchedOperator[Any], optimizer: Optimizer) -> PreconditionedOperator:
@@ -83,8 +83,9 @@ def preconditioned(operator: BatchedOperator[Any], optimizer: Optimizer) -> Prec
     Args:
         operator: a Hessian, Gauss-Newton or Fisher operator of a model.
         optimizer: ``torch.optim.Adam`` or ``AdamW`` after at least one step; any optimiser whose
-            state has ``step`` (a number, or a tensor of the parameter's shape), ``exp_avg_sq``
-            and, with amsgrad, ``max_exp_avg_sq``. Decoupled weight decay is no part of P.
+            state has ``step`` (a number, or one for each entry), ``exp_avg_sq`` and, with amsgrad,
+            ``max_exp_avg_sq``; with `landscape.AdamW` also ``active``, the positions of the numbers
+            that a schedule lets move. Decoupled weight decay is no part of P.
 
     Returns:
         An operator of the same size; P is read at every product.
@@ -116,16 +117,11 @@ def stability_threshold(optimizer: Optimizer) -> float:
     return (2 + 2 * beta1) / ((1 - beta1) * reference_rate(optimizer))
 
 
-def _inverse_root(name: str, state: Any, group: Any, reference: float) -> Tensor:
-    """Return P^-1/2 of one parameter, in its shape, in float64."""
-    second = state.get("max_exp_avg_sq", state.get("exp_avg_sq"))
-    if second is None or "betas" not in group:
-        raise UserError(
-            f"expected an Adam or AdamW that has taken a step, got none in the state of {name}; "
-            "take a step first, or use the plain Hessian with another optimizer"
-        )
+def _inverse_root(state: Any, group: Any, reference: float) -> Tensor:
+    """Return P^-1/2 of the numbers that have a state, in its shape, in float64."""
+    second = state.get("max_exp_avg_sq", state["exp_avg_sq"])
     beta1, beta2 = group["betas"]
     step = torch.as_tensor(state["step"]).double().to(second.device)
     root = (second.double() / (1 - beta2**step)).sqrt() + group["eps"]
     P = (1 - beta1**step) * root * (reference / float(group["lr"]))
-    return P.rsqrt()
+    return torch.where(step > 0, P.rsqrt(), 0.0)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from landscape.curvature.batched import BatchedOperator
-from landscape.curvature.operators import LinearOperator
+from landscape.curvature.operators import CongruentOperator, LinearOperator
 from landscape.errors import UserError
 
 
 @final
-class RestrictedOperator(LinearOperator):
+class RestrictedOperator(CongruentOperator):
     """The principal submatrix A[i, i] of an operator A, i a set of coordinates.
 
     For a Hessian: the Hessian with everything outside i frozen. Its largest eigenvalue is at most
@@ -37,7 +37,7 @@ class RestrictedOperator(LinearOperator):
     """
 
     def __init__(self, operator: LinearOperator, indices: Tensor) -> None:
-        self._operator = operator
+        super().__init__(operator)
         self._indices = torch.as_tensor(indices, device=operator.device).long()
         flat = self._indices.ndim == 1 and self._indices.numel() > 0
         inside = flat and 0 <= int(self._indices.min()) <= int(self._indices.max()) < operator.size
@@ -52,30 +52,16 @@ class RestrictedOperator(LinearOperator):
         return self._indices.numel()
 
     @property
-    def dtype(self) -> torch.dtype:
-        return self._operator.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self._operator.device
-
-    @property
     def description(self) -> dict[str, Any]:
         return {**self._operator.description, "restricted_to": self.size}
 
-    def _apply(self, v: Tensor) -> Tensor:
-        return self._operator._apply(self._embedded(v))[self._indices]
-
-    def _apply_rows(self, rows: Tensor) -> Tensor:
-        return self._operator._apply_rows(self._embedded(rows))[:, self._indices]
-
-    def _apply_afresh(self, v: Tensor) -> Tensor:
-        return self._operator._apply_afresh(self._embedded(v))[self._indices]
-
-    def _embedded(self, v: Tensor) -> Tensor:
+    def _push(self, v: Tensor) -> Tensor:
         whole = v.new_zeros(*v.shape[:-1], self._operator.size)
         whole[..., self._indices] = v
         return whole
+
+    def _pull(self, w: Tensor) -> Tensor:
+        return w[..., self._indices]
 
 
 def module_blocks(

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from landscape.kernels.coordinates import Coordinates
 from landscape.kernels.values import sampled_values, spmm_values
@@ -15,6 +16,7 @@ class _Sampled(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
         ctx.save_for_backward(a, b)
+        ctx.save_for_forward(a, b)
         ctx.at = at
         return sampled_values(a, b, at)
 
@@ -25,11 +27,19 @@ class _Sampled(torch.autograd.Function):
         grad_b = _Spmm.apply(grads[0], a, ctx.at, False) if ctx.needs_input_grad[1] else None
         return grad_a, grad_b, None
 
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        a, b = ctx.saved_tensors
+        parts = [] if tangents[0] is None else [_Sampled.apply(tangents[0], b, ctx.at)]
+        parts += [] if tangents[1] is None else [_Sampled.apply(a, tangents[1], ctx.at)]
+        return sum(parts)
+
 
 class _Spmm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tensor:
         ctx.save_for_backward(v, x)
+        ctx.save_for_forward(v, x)
         ctx.at, ctx.transpose = at, transpose
         return spmm_values(v, x, at, transpose)
 
@@ -43,6 +53,14 @@ class _Spmm(torch.autograd.Function):
         if ctx.needs_input_grad[1]:
             grad_x = _Spmm.apply(v, grads[0], ctx.at, not ctx.transpose)
         return grad_v, grad_x, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        v, x = ctx.saved_tensors
+        how = ctx.at, ctx.transpose
+        parts = [] if tangents[0] is None else [_Spmm.apply(tangents[0], x, *how)]
+        parts += [] if tangents[1] is None else [_Spmm.apply(v, tangents[1], *how)]
+        return sum(parts)
 
 
 class _MaskedMatmul(torch.autograd.Function):
@@ -61,6 +79,7 @@ class _MaskedMatmul(torch.autograd.Function):
         transpose: bool,
     ) -> Tensor:
         ctx.save_for_backward(kept, theta, weight)
+        ctx.save_for_forward(kept, theta, weight)
         ctx.at, ctx.kept_at, ctx.transpose = at, kept_at, transpose
         return _product(x, weight, bias, transpose)
 
@@ -77,6 +96,18 @@ class _MaskedMatmul(torch.autograd.Function):
         if ctx.needs_input_grad[4]:
             grad_bias = grad.sum(0)
         return grad_x, None, grad_theta, None, grad_bias, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        kept, theta, weight = ctx.saved_tensors
+        of_x, _, of_theta, _, of_bias = tangents[:5]
+        parts = []
+        if of_x is not None:
+            parts.append(masked_matmul(of_x, theta, weight, None, ctx.at, transpose=ctx.transpose))
+        if of_theta is not None:
+            parts.append(_Spmm.apply(of_theta, kept, ctx.kept_at, ctx.transpose))
+        out = sum(parts)
+        return out if of_bias is None else out + of_bias
 
 
 def masked_matmul(
@@ -101,7 +132,7 @@ def masked_matmul(
         at: the k positions.
         transpose: True for ``nn.Linear``'s layout (out, in), False for GPT-2's (in, out).
     """
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() and unpack_dual(theta).tangent is None:
         return _product(x, weight, bias, transpose)
     kept, kept_at = _kept(x, at, transpose)
     return _MaskedMatmul.apply(x, kept, theta, weight, bias, at, kept_at, transpose)

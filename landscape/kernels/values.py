@@ -87,32 +87,32 @@ def spmm_values(v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tenso
     additions, or one dense product where that is cheaper.
     """
     v = v.to(x.dtype)
-    out = x.new_zeros(x.shape[0], at.shape[0] if transpose else at.shape[1])
     slices = at.slices
     if slices is None:
-        return _add_scattered(out, v, x, at, transpose)
+        return _scattered(v, x, at, transpose)
     matrix = v if slices.place is None else v[slices.place]
     matrix = matrix.view(slices.rows.numel(), slices.cols.numel())
+    out = x.new_zeros(x.shape[0], at.shape[0] if transpose else at.shape[1])
     if transpose:
-        out.index_copy_(1, slices.rows, _take(x, slices.cols) @ matrix.t())
+        out = out.index_copy(1, slices.rows, _take(x, slices.cols) @ matrix.t())
     else:
-        out.index_copy_(1, slices.cols, _take(x, slices.rows) @ matrix)
+        out = out.index_copy(1, slices.cols, _take(x, slices.rows) @ matrix)
     if slices.place is not None:
-        out = _add_scattered(out, v[slices.rest], x, slices.rest_at, transpose)
+        out = out + _scattered(v[slices.rest], x, slices.rest_at, transpose)
     return out
 
 
-def _add_scattered(out: Tensor, v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tensor:
-    """Return out + x @ S(v)^T or out + x @ S(v)."""
+def _scattered(v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tensor:
+    """Return x @ S(v)^T or x @ S(v); nothing is written in place, which vmap would refuse."""
     source, sink = (at.cols, at.rows) if transpose else (at.rows, at.cols)
     work = Work(at.count, *at.shape, x.shape[0])
     # a scattered addition costs about two gathered products
     if 2 * work.seconds("gather") <= work.seconds("dense"):
-        return out.index_add_(1, sink, x.index_select(1, source) * v)
+        out = x.new_zeros(x.shape[0], at.shape[0] if transpose else at.shape[1])
+        return out.index_add(1, sink, x.index_select(1, source) * v)
     dense = torch.zeros(at.shape[0] * at.shape[1], dtype=x.dtype, device=x.device)
-    dense[at.flat] = v
-    matrix = dense.view(at.shape)
-    return out.addmm_(x, matrix.t() if transpose else matrix)
+    matrix = dense.index_copy(0, at.flat, v).view(at.shape)
+    return x @ (matrix.t() if transpose else matrix)
 
 
 def _take(x: Tensor, columns: Tensor) -> Tensor:

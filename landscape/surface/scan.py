@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.curvature import HessianOperator
-from landscape.curvature.hessian import Loss
+from landscape.curvature.objective import Loss
 from landscape.errors import UserError
 from landscape.subspace import is_attached, synchronise, trainable
 from landscape.surface.cells import Cells

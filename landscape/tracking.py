@@ -25,10 +25,16 @@ from landscape.errors import UserError
 
 Row: TypeAlias = dict[str, float]
 
+_TIME_SHARE = 0.08
+"""Share of the training time that a probe may take by default."""
+
+_FIRST_PRICE = 20
+"""Gradients that a measurement from a cold start costs, about: two eigenvalues of 8 products."""
+
 
 @final
 class SharpnessProbe:
-    """Measure the top Hessian eigenvalue every few steps of a training run.
+    """Measure the top Hessian eigenvalue of a training run, as often as its time budget allows.
 
     Pass it to ``finetune(probes=[probe])``, or call ``probe.start(optimizer)`` once and
     ``probe(model, record)`` after every step of a loop of your own. It draws no random number of
@@ -47,12 +53,16 @@ class SharpnessProbe:
     Args:
         batches: what the loss is averaged over, the same at every measurement; one full batch is
             cheapest, since its graph is kept between the products of a measurement.
-        every: steps between measurements, at least 1; the first step is always measured.
+        every: measure steps 1, 1 + every, ... only; at least 1. Given alone, each of them is
+            measured, whatever that takes.
         loss: see `HessianOperator`.
         tol: relative residual; the error of the eigenvalue is about its square.
         max_matvecs: budget of products for one eigenvalue; where it runs out, a warning says so.
-        time_share: measure only while the probe has taken at most this share of the time since
-            the start; None measures every time. What is measured then depends on the machine.
+        time_share: measure as soon as, at the price of the last measurement, the probe will have
+            taken at most this share of the time spent training; 0.08 where neither this nor
+            `every` is given. The first price is 20 gradients on the batches, one of which is timed
+            once 2 len(batches) / time_share steps are done. Which steps are measured then depends
+            on the machine, and a run of few steps has none: give `every` for those.
         seed: of the random part of the start vectors.
 
     Raises:
@@ -66,32 +76,36 @@ class SharpnessProbe:
         self,
         batches: Iterable[Any],
         *,
-        every: int = 20,
+        every: int | None = None,
         loss: Loss | None = None,
         tol: float = 0.05,
         max_matvecs: int = 40,
         time_share: float | None = None,
         seed: int = 0,
     ) -> None:
-        if every < 1:
+        if every is not None and every < 1:
             raise UserError(f"expected every to be at least 1 step, got {every}")
+        if every is None and time_share is None:
+            time_share = _TIME_SHARE
         if time_share is not None and not 0 < time_share <= 1:
             raise UserError(f"expected time_share above 0 and at most 1, got {time_share}")
         self.rows: list[Row] = []
         """One dict a measurement: step, the entries above, and seconds."""
         self._batches = [batches] if isinstance(batches, dict) else list(batches)
-        self._every, self._loss, self._time_share = every, loss, time_share
+        self._every, self._loss, self._time_share = every or 1, loss, time_share
         self._tol, self._max_matvecs, self._seed = tol, max_matvecs, seed
         self._optimizer: Optimizer | None = None
         self._model: nn.Module | None = None
         self._hessian: HessianOperator | None = None
         self._last: dict[str, Tensor] = {}
+        self._price: float | None = None  # seconds that the next measurement is expected to take
         self._calls, self._spent, self._started = 0, 0.0, time.perf_counter()
 
     def start(self, optimizer: Optimizer) -> None:
         """Begin a run: remember the optimiser, whose rate and state the thresholds need."""
         self._optimizer, self._model, self._hessian = optimizer, None, None
         self._last.clear()
+        self._price = None
         self._calls, self._spent, self._started = 0, 0.0, time.perf_counter()
 
     def __call__(self, model: nn.Module, record: dict[str, Any]) -> None:
@@ -104,12 +118,12 @@ class SharpnessProbe:
             NotConvergedWarning: the budget of products ran out.
         """
         self._calls += 1
-        if (self._calls - 1) % self._every or not self._has_time():
+        if (self._calls - 1) % self._every or not self._has_time(model):
             return
         begun = time.perf_counter()
         row = self.measure(model)
         record.update(row)
-        seconds = time.perf_counter() - begun
+        seconds = self._price = time.perf_counter() - begun
         self._spent += seconds
         self.rows.append({"step": record.get("step", self._calls), **row, "seconds": seconds})
 
@@ -165,10 +179,25 @@ class SharpnessProbe:
             f"{name}_products": float(found.num_matvecs),
         }
 
-    def _has_time(self) -> bool:
-        if self._time_share is None or not self.rows:
+    def _has_time(self, model: nn.Module) -> bool:
+        if self._time_share is None:
             return True
-        return self._spent <= self._time_share * (time.perf_counter() - self._started)
+        if self._price is None:
+            if self._calls * self._time_share < 2 * len(self._batches):
+                return False
+            begun = time.perf_counter()
+            self._take_gradient(model)
+            seconds = time.perf_counter() - begun
+            self._spent += seconds
+            self._price = _FIRST_PRICE * seconds
+        trained = time.perf_counter() - self._started - self._spent
+        return self._spent + self._price <= self._time_share * trained
+
+    def _take_gradient(self, model: nn.Module) -> None:
+        hessian = self._operator(model)
+        if hessian is not None:
+            hessian.gradient()
+            hessian.release()
 
 
 class _Callback(TrainerCallback):

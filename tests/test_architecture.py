@@ -24,7 +24,7 @@ FLOW = [
     {"optimizer", "deltas"},
     {"schedule"},
     {"evaluate", "distance", "adapters", "baselines", "curvature"},
-    {"peft_adapters"},
+    {"peft_adapters", "peers"},
     {"train", "tracking", "surface"},
     {"pictures"},
     {"analysis"},

@@ -190,17 +190,54 @@ def test_a_time_share_bounds_what_the_probe_takes(monkeypatch) -> None:
         clock["now"] += 3.0
         return {"sharpness": 1.0}
 
+    def gradient(model):
+        clock["now"] += 0.2
+
     monkeypatch.setattr(probe, "measure", costly)
-    for _ in range(200):
+    monkeypatch.setattr(probe, "_take_gradient", gradient)
+    for step in range(1, 401):
         clock["now"] += 1.0
         probe(nn.Linear(1, 1), {})
-    share = 3.0 * len(probe.rows) / clock["now"]
-    assert 0.05 < share <= 0.1 + 3.0 / clock["now"]
+        spent = clock["now"] - step
+        assert spent <= 0.1 * step  # never above its share, and
+    assert spent > 0.08 * step  # not far below it in the end
+
+
+def test_the_default_schedule_keeps_to_a_tenth_of_the_training_time(monkeypatch) -> None:
+    """On a clock that counts gradients: a step is one, and so is what a measurement is made of."""
+    clock = {"now": 0.0}
+    monkeypatch.setattr("landscape.tracking.time.perf_counter", lambda: clock["now"])
+
+    def counted(model, batch):
+        clock["now"] += 1.0
+        return squares(model, batch)
+
+    x, y, _ = regression_data()
+    model = net()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    probe = ls.SharpnessProbe([(x, y)], loss=counted)
+    probe.start(optimizer)
+    multiply = ls.HessianOperator._multiply
+
+    def priced(self, *arguments, **named):
+        clock["now"] += 1.0
+        return multiply(self, *arguments, **named)
+
+    monkeypatch.setattr(ls.HessianOperator, "_multiply", priced)
+    for step in range(1, 1001):
+        loss = squares(model, (x, y))[0] / len(x)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        clock["now"] += 1.0
+        probe(model, {})
+        assert clock["now"] - step <= 0.1 * step, step
+    assert len(probe.rows) >= 3
 
 
 def test_memory_of_the_graph_is_given_back_between_measurements() -> None:
     x, y, _ = regression_data()
-    probe = ls.SharpnessProbe([(x, y)], loss=squares)
+    probe = ls.SharpnessProbe([(x, y)], loss=squares, every=1)
     model = net()
     probe.start(torch.optim.SGD(model.parameters(), lr=0.1))
     probe(model, {})

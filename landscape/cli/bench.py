@@ -1,4 +1,4 @@
-"""``landscape bench step | kernels | masks``."""
+"""``landscape bench step | kernels | masks | curvature``."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ def add(commands: Any) -> None:
     masks.add_argument("--deltas", type=int, default=1000, help="deltas attached in turn (1000)")
     json_argument(masks)
     masks.set_defaults(command=_masks)
+    curvature = kinds.add_parser("curvature", help="the top eigenvalue against other libraries")
+    curvature.add_argument("--rounds", type=int, default=2, help="timed rounds (2)")
+    json_argument(curvature)
+    curvature.set_defaults(command=_curvature)
 
 
 def _step(chosen: argparse.Namespace) -> int:
@@ -78,6 +82,31 @@ def _masks(chosen: argparse.Namespace) -> int:
         print(f"{result['deltas']} deltas of {cell['count']:,} in {cell['weights']:,} weights: "
               f"{1e3 * cell['seconds']:.3f} ms each")  # fmt: skip
     print(f"16 times the weights: {result['weights_ratio']:.2f} times the time")
+    if chosen.json:
+        print(json.dumps(result))
+    return 0
+
+
+def _curvature(chosen: argparse.Namespace) -> int:
+    from landscape.bench.curvature import bench_curvature
+    from landscape.report import format_table
+
+    result = bench_curvature(rounds=chosen.rounds)
+    print(format_table([
+        {"model": cell["shape"], "mask": cell["mask"], "library": name,
+         "products": f"{found['products']:g}", "seconds": f"{found['seconds']:.3g}",
+         "over ours": f"{found['over_ours']:.2f}", "error": f"{found['error']:.1e}"}
+        for cell in result["cases"] for name, found in cell["libraries"].items()
+    ]))  # fmt: skip
+    for cell in result["cases"]:
+        if own := cell.get("pyhessian_own_rule"):
+            print(f"PyHessian by its own rule, {cell['shape']}, {cell['mask']}: "
+                  f"{own['products']} products, error {own['error']:.1e}")  # fmt: skip
+    for name, value in result.items():
+        if isinstance(value, float):
+            print(f"{name}: {value:.3g}")
+    for sentence in result["missing"].values():
+        print(sentence)
     if chosen.json:
         print(json.dumps(result))
     return 0

@@ -1,0 +1,430 @@
+"""Time the top eigenvalue of a masked Hessian beside three other libraries, interleaved.
+
+Every library gets the same loss over the same two unequal batches, weighted alike, on the same
+trainable numbers: PyHessian and hessian-eigenthings the theta of the attached mask itself, with
+its sparse kernels; curvlinops, which differentiates by torch.func, the same theta scattered into
+the dense weights (see `landscape.peers`). Construction is timed with the rest.
+
+Ours is timed until it stops by its own rule, certificate included. Each of the others is timed to
+the first moment at which it is within ACCURACY of the converged eigenvalue, which it cannot know:
+PyHessian and hessian-eigenthings are stopped there, curvlinops with eigsh gets the loosest
+tolerance that suffices. So the speedups are the least that a user would see.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+from transformers import OPTConfig, OPTForCausalLM
+
+from landscape import peers
+from landscape.curvature import HessianOperator, lanczos
+from landscape.errors import NotConvergedWarning, UserError
+from landscape.masks import random_mask
+from landscape.models import tiny_model, tiny_tokenizer
+from landscape.runs import provenance
+from landscape.scoring import task_loss
+from landscape.subspace import attach, trainable
+from landscape.tasks import Example, Task
+from landscape.tracking import SharpnessProbe
+from landscape.train import finetune
+
+ACCURACY = 1e-3
+"""Relative error of the eigenvalue, against one converged to a hundredth of it."""
+
+TOLERANCE = 1e-2
+"""Relative residual at which ours stops; the error is about its square."""
+
+LIMIT = 100
+"""Products after which PyHessian is given up, its own default; the speedup is then a bound."""
+
+MASKS: dict[str, dict[str, Any]] = {
+    "1 % of all": {"ratio": 1e-2},
+    "0.1 % in q, v": {"ratio": 1e-3, "targets": "*.[qv]_proj"},
+}
+STEPS = {"tiny": 200, "opt-125m": 16}
+"""Training steps of the run that is tracked, by shape."""
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Hold a masked model, its batches, and what is known of its top eigenvalue."""
+
+    model: nn.Module
+    batches: list[Batch]
+    reference: float
+    """The eigenvalue, converged."""
+    steps: int
+    """Lanczos steps after which it is within ACCURACY, from hessian-eigenthings' start."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Hold one library's way to the accuracy."""
+
+    seconds: float
+    products: int
+    error: float
+    """Relative, where it was stopped."""
+
+
+def bench_curvature(
+    *,
+    rounds: int = 2,
+    seed: int = 0,
+    shapes: tuple[str, ...] = ("tiny", "opt-125m"),
+    memory: bool = True,
+) -> dict[str, Any]:
+    """Measure every library once a round, in turn, and take medians of the pairwise ratios.
+
+    Args:
+        rounds: timed rounds, at least 1.
+        seed: of weights, tokens and masks.
+        shapes: of the models: "tiny" and "opt-125m", random weights.
+        memory: whether to measure peak memory, each side in a process of its own.
+
+    Returns:
+        `cases`, one a shape and mask with each library's median seconds, products and error, and
+        PyHessian's result by its own rule; the speedups, medians over the cases;
+        `hvp_over_gradient`, `peak_memory_over_gradient_step` and `tracking_overhead`, each of the
+        last shape (the overhead of the worst); what is not installed is None, with a sentence in
+        `missing`; provenance.
+
+    Raises:
+        UserError: rounds is below 1, or an unknown shape.
+    """
+    if rounds < 1:
+        raise UserError(f"rounds must be at least 1, got {rounds}")
+    unknown = [shape for shape in shapes if shape not in STEPS]
+    if unknown or not shapes:
+        raise UserError(f"expected shapes among {', '.join(STEPS)}, got {shapes}")
+    missing = {library: peers.how_to_install(library) for library in _PEERS if not _has(library)}
+    cells = [
+        _bench_case(shape, mask, rounds, seed, [p for p in _PEERS if p not in missing])
+        for shape in tqdm(shapes, desc="shapes", leave=False)
+        for mask in tqdm(MASKS, desc="masks", leave=False)
+    ]
+    result: dict[str, Any] = {
+        "cases": cells,
+        "accuracy": ACCURACY,
+        "rounds": rounds,
+        **{
+            f"speedup_vs_{name}": None
+            if name in missing
+            else median(cell["libraries"][name]["over_ours"] for cell in cells)
+            for name in _PEERS
+        },
+        "hvp_over_gradient": _product_over_gradient(shapes[-1], rounds, seed),
+        "peak_memory_over_gradient_step": None,
+    }
+    if memory:
+        peaks = {what: _peak_of(what, shapes[-1], seed) for what in ("lanczos", "gradient")}
+        result["peak_memory"] = peaks
+        result["peak_memory_over_gradient_step"] = peaks["lanczos"] / peaks["gradient"]
+    result["tracking"] = {shape: _tracking(shape, rounds, seed) for shape in shapes}
+    result["tracking_overhead"] = max(t["overhead"] for t in result["tracking"].values())
+    result["missing"] = missing
+    result["provenance"] = provenance()
+    return result
+
+
+def _bench_case(shape: str, mask: str, rounds: int, seed: int, others: list[str]) -> dict[str, Any]:
+    case = _case(shape, mask, seed)
+    ways = {"ours": _ours, **{name: _PEERS[name] for name in others}}
+    timings: dict[str, list[Timing]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            timings[name].append(way(case))
+    libraries = {}
+    for name, found in timings.items():
+        pairs = zip(found, timings["ours"], strict=True)
+        libraries[name] = {
+            "seconds": median(t.seconds for t in found),
+            "products": median(t.products for t in found),
+            "error": max((t.error for t in found), key=abs),
+            "over_ours": median(t.seconds / ours.seconds for t, ours in pairs),
+        }
+    cell = {"shape": shape, "mask": mask, "sharpness": case.reference, "libraries": libraries}
+    if "pyhessian" in others:
+        cell["pyhessian_own_rule"] = _own_rule(case)
+    return cell
+
+
+def _case(shape: str, mask: str, seed: int) -> Case:
+    """Build a case and find its eigenvalue: by Lanczos to a residual of ACCURACY / 10."""
+    model = _model(shape, seed)
+    attach(model, random_mask(model, seed=seed, **MASKS[mask]))
+    batches = [_batch(4, 10, seed), _batch(2, 12, seed + 1)]
+    H = HessianOperator(model, batches)
+    reference = float(lanczos(H, tol=ACCURACY / 10, seed=seed + 1).eigenvalues[0])
+    return Case(model, batches, reference, _steps_of_eigenthings(H, reference, seed))
+
+
+def _model(shape: str, seed: int) -> Any:
+    if shape == "tiny":
+        return tiny_model("opt", seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return OPTForCausalLM(OPTConfig()).eval()
+
+
+def _batch(rows: int, tokens: int, seed: int) -> Batch:
+    """Make a batch of two-way classification with random tokens that every shape has."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(4, 260, (rows, tokens), generator=generator)
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "candidate_ids": torch.tensor([[10, 20]]).expand(rows, 2),
+        "candidate_mask": torch.ones(rows, 2, dtype=torch.bool),
+        "labels": torch.randint(0, 2, (rows,), generator=generator),
+    }
+
+
+def _ours(case: Case) -> Timing:
+    start = time.perf_counter()
+    found = lanczos(HessianOperator(case.model, case.batches), tol=TOLERANCE)
+    seconds = time.perf_counter() - start
+    return Timing(seconds, found.num_matvecs, _error(case, float(found.eigenvalues[0])))
+
+
+class _Reached(Exception):
+    """PyHessian has come close enough, or has spent LIMIT products."""
+
+
+def _pyhessian(case: Case) -> Timing:
+    """Watch the Rayleigh quotients of its power iteration, and stop it when one is close."""
+    seen: list[float] = []
+
+    def watch(quotient: float) -> None:
+        seen.append(quotient)
+        if abs(_error(case, quotient)) <= ACCURACY or len(seen) == LIMIT:
+            raise _Reached
+
+    start = time.perf_counter()
+    with _seeded(), _watched_quotients(watch), contextlib.suppress(_Reached):
+        peers.pyhessian(case.model, case.batches).eigenvalues(maxIter=LIMIT + 1, tol=0.0)
+    return Timing(time.perf_counter() - start, len(seen), _error(case, seen[-1]))
+
+
+def _own_rule(case: Case) -> dict[str, float]:
+    """Return what PyHessian says by itself, at its defaults."""
+    seen: list[float] = []
+    with _seeded(), _watched_quotients(seen.append):
+        values, _ = peers.pyhessian(case.model, case.batches).eigenvalues()
+    return {"products": len(seen), "error": _error(case, float(values[0]))}
+
+
+@contextlib.contextmanager
+def _watched_quotients(watch: Callable[[float], None]) -> Iterator[None]:
+    """Call a function with each Rayleigh quotient that PyHessian computes."""
+    import pyhessian  # its module is shadowed by the class of the same name
+
+    library: Any = sys.modules[f"{pyhessian.__name__}.hessian"]
+    original = library.group_product
+
+    def product(xs: Any, ys: Any) -> Any:
+        value = original(xs, ys)
+        watch(float(value))
+        return value
+
+    library.group_product = product
+    try:
+        yield
+    finally:
+        library.group_product = original
+
+
+@contextlib.contextmanager
+def _seeded() -> Iterator[None]:
+    """Seed torch's global generator for a library that draws from it, and put it back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def _curvlinops(case: Case) -> Timing:
+    """Run eigsh at ever smaller tolerances; the time is that of the first that suffices."""
+    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+
+    for tolerance in (1e-1, 1e-2, 1e-3, 1e-5):
+        start = time.perf_counter()
+        operator = peers.curvlinops(case.model, case.batches)
+        scipy_operator, products = operator.to_scipy(), 0
+        plain = scipy_operator._matvec
+
+        def counted(v: Any, plain: Any = plain) -> Any:
+            nonlocal products
+            products += 1
+            return plain(v)
+
+        scipy_operator._matvec = counted
+        with contextlib.suppress(ArpackNoConvergence):
+            v0 = torch.randn(operator.shape[0], generator=torch.Generator().manual_seed(0))
+            found = eigsh(scipy_operator, k=1, which="LA", tol=tolerance, v0=v0.numpy())[0]
+            seconds = time.perf_counter() - start
+            timing = Timing(seconds, products, _error(case, float(found[0])))
+            if abs(timing.error) <= ACCURACY:
+                break
+    return timing
+
+
+def _eigenthings(case: Case) -> Timing:
+    """Run it for as many steps as it needs, a number that its user would have to guess."""
+    import hessian_eigenthings
+
+    start = time.perf_counter()
+    operator = peers.eigenthings(case.model, case.batches)
+    found = hessian_eigenthings.lanczos(operator, k=1, max_iter=case.steps, which="LA", seed=0)
+    seconds = time.perf_counter() - start
+    return Timing(seconds, case.steps, _error(case, float(found.eigenvalues[0])))
+
+
+def _steps_of_eigenthings(H: HessianOperator, reference: float, seed: int) -> int:
+    """Return after how many steps its Lanczos is close, from products of ours; 0 without it."""
+    if not _has("hessian_eigenthings"):
+        return 0
+    import hessian_eigenthings as library
+
+    operator = library.LambdaOperator(H.matvec, H.size)
+    v0 = torch.randn(H.size, generator=torch.Generator().manual_seed(0))
+    for most in (10, 20, 40, 80):
+        run = library.lanczos_tridiagonal(operator, v0, min(most, H.size))
+        T = torch.diag(run.alphas) + torch.diag(run.betas, 1) + torch.diag(run.betas, -1)
+        for steps in range(1, len(T) + 1):
+            top = float(torch.linalg.eigvalsh(T[:steps, :steps].double())[-1])
+            if abs(top / reference - 1) <= ACCURACY:
+                return steps
+    return min(most, H.size)
+
+
+_PEERS: dict[str, Callable[[Case], Timing]] = {
+    "pyhessian": _pyhessian,
+    "curvlinops": _curvlinops,
+    "hessian_eigenthings": _eigenthings,
+}
+
+
+def _error(case: Case, value: float) -> float:
+    return value / case.reference - 1
+
+
+def _has(library: str) -> bool:
+    return find_spec(library) is not None
+
+
+def _product_over_gradient(shape: str, rounds: int, seed: int) -> float:
+    """Return the time of a product with the graph kept over that of a gradient, 8 x 64 tokens."""
+    model, batch = _big(shape, seed)
+    H = HessianOperator(model, [batch])
+    v = torch.randn(H.size, generator=torch.Generator().manual_seed(seed))
+    ratios = []
+    for turn in range(rounds + 1):
+        start = time.perf_counter()
+        _gradient(model, batch)
+        between = time.perf_counter()
+        H.matvec(v)
+        if turn:
+            ratios.append((time.perf_counter() - between) / (between - start))
+    return median(ratios)
+
+
+def _big(shape: str, seed: int) -> tuple[nn.Module, Batch]:
+    """Build the model under a mask of 1 % and a batch of 8 x 64 tokens."""
+    model = _model(shape, seed)
+    attach(model, random_mask(model, ratio=1e-2, seed=seed))
+    return model, _batch(8, 64, seed)
+
+
+def _gradient(model: nn.Module, batch: Batch) -> None:
+    value, count = task_loss(model, batch)
+    (value / count).backward()
+
+
+def _tracking(shape: str, rounds: int, seed: int) -> dict[str, float]:
+    """Fine-tune with and without a probe at its default schedule, in turn."""
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    measured = 0
+    for _ in range(rounds):
+        for tracked, times in seconds.items():
+            model = _model(shape, seed)
+            attach(model, random_mask(model, ratio=1e-2, seed=seed))
+            probe = SharpnessProbe(_probe_batches(), max_matvecs=60)
+            probes = [probe] if tracked else []
+            start = time.perf_counter()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotConvergedWarning)
+                finetune(
+                    model, tiny_tokenizer(), _task(4 * STEPS[shape]), lr=1e-4, epochs=1,
+                    batch_size=4, seed=seed, test=False, probes=probes,
+                )  # fmt: skip
+            times.append(time.perf_counter() - start)
+            measured += len(probe.rows)
+    ratios = [a / b for a, b in zip(seconds[True], seconds[False], strict=True)]
+    return {
+        "overhead": median(ratios) - 1,
+        "steps": STEPS[shape],
+        "measurements": measured / rounds,
+        "seconds": median(seconds[False]),
+    }
+
+
+def _task(count: int) -> Task:
+    examples = tuple(
+        Example(f"film {i} was seen by nobody so", (" terrible", " great"), i % 2)
+        for i in range(count)
+    )
+    return Task(
+        name="made up", train=examples, dev=examples[:4], test=examples[:4],
+        metric="accuracy", loss="classification", source={"kind": "benchmark"},
+    )  # fmt: skip
+
+
+def _probe_batches() -> list[Batch]:
+    return [_batch(4, 32, 0)]
+
+
+def _peak_of(what: str, shape: str, seed: int) -> int:
+    """Return the peak resident memory, in bytes, in a fresh process."""
+    command = [sys.executable, "-m", "landscape.bench.curvature", what, shape, str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return int(json.loads(done.stdout.splitlines()[-1])["peak_memory"])
+
+
+def _measure_peak(what: str, shape: str, seed: int) -> None:
+    """Measure this process: three training steps, or a Lanczos run of 30 products."""
+    model, batch = _big(shape, seed)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    if what == "gradient":
+        optimizer = torch.optim.AdamW(trainable(model).values(), lr=1e-4)
+        for _ in range(3):
+            optimizer.zero_grad(set_to_none=True)
+            _gradient(model, batch)
+            optimizer.step()
+    else:
+        warnings.simplefilter("ignore", NotConvergedWarning)
+        lanczos(HessianOperator(model, [batch]), tol=1e-12, max_matvecs=30)
+    lines = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+    print(json.dumps({"peak_memory": peak}))
+
+
+if __name__ == "__main__":
+    _measure_peak(sys.argv[1], sys.argv[2], int(sys.argv[3]))

@@ -153,6 +153,47 @@ class NamedTensor:
         """Return the number of weights."""
         return math.prod(self.shape)
 
+    @torch.no_grad()
+    def values(self) -> Tensor:
+        """Return the weights that the module computes with, in its shape, without gradient.
+
+        A quantised layer is asked by its forward, with a bias b: W e_j = module(e_j) - module(0),
+        which is off by the rounding of W e_j + b.
+
+        Cost: none; of a quantised layer, a forward of as many tokens as it has inputs.
+        """
+        if not self.quantised:
+            weight = self.module._parameters[self.leaf]
+            assert weight is not None
+            return weight.detach()
+        like = next((t for t in self._held() if t.dtype in _COMPUTED), torch.zeros(()))
+        units = torch.eye(self.shape[1], dtype=like.dtype, device=like.device)
+        columns: Tensor = self.module.forward(units) - self.module.forward(units[:1] * 0)
+        return columns.t()
+
+    @torch.no_grad()
+    def stored(self, indices: Tensor) -> Tensor:
+        """Return what the tensor stores at flat indices, on cpu: what tells two models apart.
+
+        Values, in the tensor's type. Of a quantised layer numbers of its packed storage, at the
+        indices modulo its size, as float64; zeros where the layer shows none.
+
+        Args:
+            indices: shape (k,).
+
+        Returns:
+            Shape (k,).
+        """
+        if not self.quantised:
+            return self.values().reshape(-1)[indices.to(self.values().device)].cpu()
+        packed = max(self._held(), key=torch.numel, default=torch.zeros(1))
+        flat = packed.detach().reshape(-1)
+        return flat[indices.to(flat.device) % flat.numel()].cpu().double()
+
+    def _held(self) -> list[Tensor]:
+        named = [*self.module.named_parameters(), *self.module.named_buffers()]
+        return [t for name, t in named if not name.startswith("theta_") and t.numel()]
+
 
 def tensors(model: nn.Module) -> Iterator[NamedTensor]:
     """List the weight tensors of a model in its order, every name of a tied one.

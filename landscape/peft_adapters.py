@@ -18,12 +18,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from landscape.adapters import pretrained
 from landscape.deltas import Delta, apply_delta, delta
 from landscape.errors import UserError
-from landscape.masks import Mask, num_parameters
+from landscape.masks import Mask, num_parameters, tensors
 from landscape.runs import read_json, write_whole
-from landscape.subspace import Attachment
+from landscape.subspace import Attachment, pretrained
 
 Kind = Literal["shira", "supertuning"]
 _PREFIX = "base_model.model."
@@ -60,14 +59,14 @@ def save_peft(model: nn.Module, folder: str | Path, *, kind: Kind) -> Path:
     if not held:
         raise UserError("expected a mask with a selected weight, got an empty one")
     setting, sizes = (_shira_size if kind == "shira" else _supertuning_size)(held, shapes)
-    tensors: dict[str, Tensor] = {}
+    stored: dict[str, Tensor] = {}
     for name, indices in held.items():
         values, flat = _padded(change.values[name].cpu(), indices.cpu(), sizes[name], name)
         path = _PREFIX + name.removesuffix(".weight")
-        tensors[f"{path}.{_VALUES[kind]}"] = values
+        stored[f"{path}.{_VALUES[kind]}"] = values
         inputs = shapes[name][1]
         pairs = torch.stack([flat // inputs, flat % inputs]) if kind == "shira" else flat
-        tensors[f"{path}.{_INDICES[kind]}"] = pairs.to(torch.int32).contiguous()
+        stored[f"{path}.{_INDICES[kind]}"] = pairs.to(torch.int32).contiguous()
     config = {
         "peft_type": kind.upper(), "target_modules": [n.removesuffix(".weight") for n in held],
         "inference_mode": True, "init_weights": True, "modules_to_save": None, "task_type": None,
@@ -79,7 +78,7 @@ def save_peft(model: nn.Module, folder: str | Path, *, kind: Kind) -> Path:
     write_whole(target / "adapter_config.json", lambda path: path.write_text(text))
     write_whole(
         target / "adapter_model.safetensors",
-        lambda path: save_file(tensors, path, metadata={"format": "pt"}),
+        lambda path: save_file(stored, path, metadata={"format": "pt"}),
     )
     return target
 
@@ -113,24 +112,22 @@ def read_peft(model: nn.Module, folder: str | Path) -> Delta:
     place = Path(folder)
     kind = _kind(place)
     stored = _stored(place, kind)
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    indices, shapes, values, origins = {}, {}, {}, {}
+    present = {tensor.name: tensor.shape for tensor in tensors(model)}
+    indices, shapes, values = {}, {}, {}
     for path, (value, index) in stored.items():
         name = f"{path}.weight"
-        weight = parameters.get(name)
-        if weight is None or weight.dim() != 2:
+        if len(present.get(name, ())) != 2:
             raise UserError(
                 f"{place} adapts {path}, which is no matrix of this model; load the model it was "
                 "made on"
             )
-        shape = (int(weight.shape[0]), int(weight.shape[1]))
+        shape = (present[name][0], present[name][1])
         flat = _flat(place, path, index, value, shape)
         union, where = flat.unique(return_inverse=True)
         indices[name], shapes[name] = union, shape
         values[name] = torch.zeros(union.numel(), dtype=value.dtype).index_add_(0, where, value)
-        origins[name] = pretrained(model, weight, name, union)
     mask = Mask(indices, shapes, num_parameters(model), {"kind": "peft", "peft_type": kind})
-    return Delta(mask, values, origins)
+    return Delta(mask, values, pretrained(model, indices))
 
 
 def _kind(folder: Path) -> str:
@@ -156,22 +153,22 @@ def _stored(folder: Path, kind: str) -> dict[str, tuple[Tensor, Tensor]]:
     """Return (values, indices) by module path."""
     path = folder / "adapter_model.safetensors"
     try:
-        tensors = load_file(path)
+        found = load_file(path)
     except (SafetensorError, FileNotFoundError) as error:
         raise UserError(f"{path} is no whole safetensors file ({error}); save it again") from error
-    found = {}
-    for key in [key for key in tensors if key.endswith(f".{_VALUES[kind]}")]:
+    pairs = {}
+    for key in [key for key in found if key.endswith(f".{_VALUES[kind]}")]:
         module = key.removesuffix(f".{_VALUES[kind]}")
-        values, indices = tensors.pop(key), tensors.pop(f"{module}.{_INDICES[kind]}", None)
+        values, indices = found.pop(key), found.pop(f"{module}.{_INDICES[kind]}", None)
         if indices is None:
             raise UserError(
                 f"{path} has no indices for {module}; save it with save_precomputed_indices=True"
             )
-        found[module.removeprefix(_PREFIX)] = (values, indices)
-    if tensors or not found:
-        strange = min(tensors, default="nothing")
+        pairs[module.removeprefix(_PREFIX)] = (values, indices)
+    if found or not pairs:
+        strange = min(found, default="nothing")
         raise UserError(f"{path} should hold values and indices alone, got {strange} besides")
-    return found
+    return pairs
 
 
 def _flat(folder: Path, path: str, index: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -138,6 +138,31 @@ def masked_origins(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
+def pretrained(model: nn.Module, indices: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what a base model stores at flat indices, whatever its mask has changed of it.
+
+    Pretrained values, in the tensor's type, on cpu. A quantised weight shows none: in their place
+    numbers of its packed storage, which also tell two base models apart.
+
+    Args:
+        model: a model, with or without a mask.
+        indices: tensor name -> sorted flat indices, shape (k_tensor,).
+
+    Cost: O(k log k).
+    """
+    held = {tensor.name: tensor for tensor in tensors(model)}
+    changed = masked_origins(model) if is_attached(model) else {}
+    found = {}
+    for name, flat in indices.items():
+        values = held[name].stored(flat)
+        if name in changed and not held[name].quantised:
+            both, place = positions(attached_mask(model).indices[name].cpu(), flat.cpu())
+            values[both] = changed[name].cpu()[place[both]]
+        found[name] = values
+    return found
+
+
+@torch.no_grad()
 def detach(model: nn.Module) -> nn.Module:
     """Remove the mask and give the original model back, bit for bit.
 

@@ -227,3 +227,42 @@ def test_the_papers_table_counts_linear_biases_only_at_every_size() -> None:
         ]
         assert round(ratios[0], 3) == printed
         assert ratios[1] > ratios[0]
+
+
+@pytest.mark.parametrize(
+    ("method", "killed_after"),
+    # AdaLoRA of 12 steps: ranks are all kept up to step 1, shared out up to step 8, then fixed
+    [*((m, 5) for m in baselines.BASELINES), ("adalora", 2), ("adalora", 9), ("adalora", 11)],
+)
+def test_a_killed_run_of_a_baseline_resumes_bit_for_bit(tmp_path, method, killed_after) -> None:
+    tokenizer, task = ls.tiny_tokenizer(), tiny_task(16)
+    special = {"adalora": {"steps": 12, "rank": 2, "first_rank": 6},
+               "prefix": {"tokens": torch.tensor([5, 6, 7])}}  # fmt: skip
+
+    def start() -> torch.nn.Module:
+        return baselines.BASELINES[method](language(), **special.get(method, {}))
+
+    class Killed(Exception):
+        pass
+
+    def kill(_: torch.nn.Module, record: dict[str, float]) -> None:
+        if record["step"] == killed_after:
+            raise Killed
+
+    options = {"lr": 1e-2, "epochs": 6, "batch_size": 8, "checkpoint_every": 1, "test": False}
+    whole, resumed = start(), start()
+    expected = ls.finetune(whole, tokenizer, task, directory=tmp_path / "whole", **options)
+    cut = {"directory": tmp_path / "cut", **options}
+    with pytest.raises(Killed):
+        ls.finetune(start(), tokenizer, task, probes=[kill], **cut)
+    found = ls.finetune(resumed, tokenizer, task, **cut)
+    assert len(expected.history) == 12
+    assert found.history == expected.history
+    assert found.evaluations == expected.evaluations
+    wanted = ls.trainable(whole)
+    assert wanted
+    assert all(torch.equal(p, wanted[n]) for n, p in ls.trainable(resumed).items())
+    if method == "adalora":
+        patterns = [m.peft_config["default"].rank_pattern for m in (whole, resumed)]
+        assert patterns[0] == patterns[1]
+        assert sum(map(sum, patterns[0].values())) <= 4 * 2

@@ -27,6 +27,7 @@ from landscape.subspace import (
 )
 
 _FORMAT = "landscape-delta-1"
+_WIDE = (torch.float32, torch.float64)
 # masks that a rule makes again, and what of the rule their functions take
 _SEEDED: dict[str, tuple[Callable[..., Mask], tuple[str, ...]]] = {
     "random": (random_mask, ("density", "targets", "seed", "sampling")),
@@ -138,10 +139,11 @@ def read_delta(model: nn.Module, path: str | Path) -> Delta:
     values = {}
     for name, indices in mask.indices.items():
         value = stored.get(name)
-        if value is None or tuple(value.shape) != (indices.numel(),):
-            found = "nothing" if value is None else f"shape {tuple(value.shape)}"
+        if value is None or tuple(value.shape) != (indices.numel(),) or value.dtype not in _WIDE:
+            found = "nothing" if value is None else f"shape {tuple(value.shape)}, {value.dtype}"
             raise UserError(
-                f"{path} should hold {indices.numel()} values for {name}, it has {found}; "
+                f"{path} should hold {indices.numel()} values in float32 or float64 for {name}, "
+                f"it has {found}; "
                 "the file is damaged, save it again"
             )
         values[name] = value
@@ -235,9 +237,10 @@ def _mask(model: nn.Module, header: dict[str, Any], stored: dict[str, Tensor], p
         if name in heads:
             indices[name] = torch.arange(torch.Size(shape).numel())
             continue
-        index = stored.get(f"{name}.indices", torch.empty(0)).long()
-        size = int(torch.Size(shape).numel())
-        ordered = bool(torch.all(index[1:] > index[:-1]))
+        index = stored.get(f"{name}.indices", torch.empty(0, dtype=torch.int64))
+        whole = index.dim() == 1 and index.dtype in (torch.int32, torch.int64)
+        index, size = index.long(), int(torch.Size(shape).numel())
+        ordered = whole and bool(torch.all(index[1:] > index[:-1]))
         if not ordered or (index.numel() and not 0 <= int(index[0]) <= _last(index) < size):
             raise UserError(f"{path}: indices of {name} must be sorted, distinct and below {size}")
         indices[name] = index

@@ -137,7 +137,8 @@ class NamedTensor:
     Args:
         name, module, leaf: ``name`` is the path of ``module`` and ``leaf``.
         shape: of the matrix that the layer computes with, also where its values are packed.
-        quantised: whether the layer computes with the weight but shows no floating-point values.
+        quantised: whether the layer computes with the weight but shows no whole floating-point
+            matrix: a quantised layer, or one that is sharded over processes.
         identity: equal for the names of a tied tensor.
     """
 
@@ -160,11 +161,15 @@ class NamedTensor:
         A quantised layer is asked by its forward, with a bias b: W e_j = module(e_j) - module(0),
         which is off by the rounding of W e_j + b.
 
-        Cost: none; of a quantised layer, a forward of as many tokens as it has inputs.
+        Cost: none; of a quantised layer, a forward of as many tokens as it has inputs; of a
+        sharded one, the whole tensor, gathered: every process has to ask.
         """
+        weight: Any = self.module._parameters.get(self.leaf)
+        if is_sharded(weight):
+            gathered: Tensor = weight.detach().full_tensor()
+            return gathered
         if not self.quantised:
-            weight = self.module._parameters[self.leaf]
-            assert weight is not None
+            assert isinstance(weight, Tensor)
             return weight.detach()
         like = next((t for t in self._held() if t.dtype in _COMPUTED), torch.zeros(()))
         units = torch.eye(self.shape[1], dtype=like.dtype, device=like.device)
@@ -184,8 +189,9 @@ class NamedTensor:
         Returns:
             Shape (k,).
         """
-        if not self.quantised:
-            return self.values().reshape(-1)[indices.to(self.values().device)].cpu()
+        if not self.quantised or is_sharded(self.module._parameters.get(self.leaf)):
+            values = self.values().reshape(-1)
+            return values[indices.to(values.device)].cpu()
         packed = max(self._held(), key=torch.numel, default=torch.zeros(1))
         flat = packed.detach().reshape(-1)
         return flat[indices.to(flat.device) % flat.numel()].cpu().double()
@@ -213,13 +219,20 @@ def tensors(model: nn.Module) -> Iterator[NamedTensor]:
             yield NamedTensor(f"{prefix}{leaf}", module, leaf, shape, False, id(value))
 
 
+def is_sharded(weight: Any) -> bool:
+    """Tell whether a weight lies in pieces on several processes (a DTensor, as FSDP makes it)."""
+    return hasattr(weight, "device_mesh")
+
+
 def is_quantised(module: nn.Module) -> bool:
     """Tell whether a linear layer shows its sizes but no weight in a floating type to compute in.
 
     That is what the layers of quantisation libraries have in common: ``in_features``,
-    ``out_features``, and a weight that is packed, named otherwise, or absent.
+    ``out_features``, and a weight that is packed, named otherwise, or absent; or sharded.
     """
     shown = module._parameters.get("weight")
+    if is_sharded(shown):
+        return hasattr(module, "in_features")
     if shown is not None and shown.dtype in _COMPUTED:
         return False
     sizes = (getattr(module, "in_features", None), getattr(module, "out_features", None))

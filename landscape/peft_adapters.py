@@ -9,13 +9,13 @@ joins repeated indices again, and what was written comes back bit for bit.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from landscape.deltas import Delta, apply_delta, delta
@@ -111,16 +111,11 @@ def read_peft(model: nn.Module, folder: str | Path) -> Delta:
     """
     place = Path(folder)
     kind = _kind(place)
-    stored = _stored(place, kind)
     present = {tensor.name: tensor.shape for tensor in tensors(model)}
+    stored = _stored(place, kind, present)
     indices, shapes, values = {}, {}, {}
     for path, (value, index) in stored.items():
         name = f"{path}.weight"
-        if len(present.get(name, ())) != 2:
-            raise UserError(
-                f"{place} adapts {path}, which is no matrix of this model; load the model it was "
-                "made on"
-            )
         shape = (present[name][0], present[name][1])
         flat = _flat(place, path, index, value, shape)
         union, where = flat.unique(return_inverse=True)
@@ -149,26 +144,50 @@ def _kind(folder: Path) -> str:
     return kind
 
 
-def _stored(folder: Path, kind: str) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return (values, indices) by module path."""
+def _stored(
+    folder: Path, kind: str, present: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return (values, indices) by module path; names are checked before anything is read."""
     path = folder / "adapter_model.safetensors"
     try:
-        found = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            return {
+                module.removeprefix(_PREFIX): (
+                    file.get_tensor(f"{module}.{_VALUES[kind]}"),
+                    file.get_tensor(f"{module}.{_INDICES[kind]}"),
+                )
+                for module in _modules(path, kind, file.keys(), present)
+            }
     except (SafetensorError, FileNotFoundError) as error:
         raise UserError(f"{path} is no whole safetensors file ({error}); save it again") from error
-    pairs = {}
-    for key in [key for key in found if key.endswith(f".{_VALUES[kind]}")]:
-        module = key.removesuffix(f".{_VALUES[kind]}")
-        values, indices = found.pop(key), found.pop(f"{module}.{_INDICES[kind]}", None)
-        if indices is None:
-            raise UserError(
-                f"{path} has no indices for {module}; save it with save_precomputed_indices=True"
-            )
-        pairs[module.removeprefix(_PREFIX)] = (values, indices)
-    if found or not pairs:
-        strange = min(found, default="nothing")
-        raise UserError(f"{path} should hold values and indices alone, got {strange} besides")
-    return pairs
+
+
+def _modules(
+    path: Path, kind: str, keys: Collection[str], present: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    """Return the modules that a file adapts, with their prefix; all of them are matrices here."""
+    value, index = f".{_VALUES[kind]}", f".{_INDICES[kind]}"
+    modules = {key.removesuffix(value) for key in keys if key.endswith(value)}
+    indexed = {key.removesuffix(index) for key in keys if key.endswith(index)}
+    strange = {key for key in keys if not key.endswith((value, index))}
+    strange |= {f"{module}{index}" for module in indexed - modules}
+    if strange or not modules:
+        raise UserError(
+            f"{path} should hold values and indices alone, got {len(strange):,} other tensors, "
+            f"such as {min(strange, default='nothing')}; save it again"
+        )
+    if modules - indexed:
+        raise UserError(
+            f"{path} has no indices for {min(modules - indexed)}; "
+            "save it with save_precomputed_indices=True"
+        )
+    foreign = [m for m in modules if len(present.get(f"{m.removeprefix(_PREFIX)}.weight", ())) != 2]
+    if foreign:
+        raise UserError(
+            f"{path} adapts {len(foreign):,} modules such as {min(foreign)}, which is no matrix of "
+            "this model; load the model it was made on"
+        )
+    return sorted(modules)
 
 
 def _flat(folder: Path, path: str, index: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -125,13 +125,13 @@ def finetune(
         The run; the model holds the chosen checkpoint.
 
     Raises:
-        UserError: nothing to train, no training examples, an argument out of range, or a folder
-            of another configuration.
+        UserError: nothing to train, an argument out of range, or a folder of another
+            configuration.
 
     Cost: one forward and one activation-gradient a step; optimiser state 2 k.
     Source: Xu & Zhang 2024, appendix B (protocol).
     """
-    _check(task, lr, epochs, batch_size, evaluations_per_epoch)
+    _check(lr, epochs, batch_size, evaluations_per_epoch)
     per_epoch = -(-len(task.train) // batch_size)
     moving = None if schedule is None else MovingMask(schedule, model, epochs * per_epoch)
     count = moving.budget if moving else sum(p.numel() for p in trainable(model).values())
@@ -314,15 +314,7 @@ def _config(model: nn.Module, task: Task, count: int, **settings: Any) -> dict[s
     }  # fmt: skip
 
 
-def _check(
-    task: Task,
-    lr: float,
-    epochs: int,
-    batch_size: int,
-    evaluations_per_epoch: int,
-) -> None:
-    if not task.train:
-        raise UserError(f"task {task.name} has no training example; raise num_train")
+def _check(lr: float, epochs: int, batch_size: int, evaluations_per_epoch: int) -> None:
     if not (math.isfinite(lr) and lr > 0):
         raise UserError(f"lr must be a finite number above 0, got {lr}")
     counts = {"epochs": epochs, "batch_size": batch_size}

@@ -71,15 +71,16 @@ def fit_head(model: Any, batches: Sequence[Any], *, penalty: float = 1e-2) -> No
 
 def train_cell(
     config: Any, model: Any, tokenizer: Any, task: ls.Task, *, rate: float, seed: int,
-    schedule: ls.Schedule | None = None,
+    schedule: ls.Schedule | None = None, directory: Path | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train the model's trainable numbers and return what a row says of the chosen checkpoint.
 
     A run that diverged before its first evaluation has accuracy -1 on dev, below every other.
+    With a directory a run that was stopped goes on where it was.
     """
     run = ls.finetune(
         model, tokenizer, task, lr=rate, epochs=config.epochs, batch_size=config.batch_size,
-        seed=seed, schedule=schedule, progress=True,
+        seed=seed, schedule=schedule, directory=directory, progress=True,
     )  # fmt: skip
     dev, test = run.metrics["dev"] or {}, run.metrics["test"]
     updated = {"updated": [h["updated"] for h in run.history]} if schedule else {}
@@ -87,7 +88,8 @@ def train_cell(
         "kind": "train", "rate": rate, "seed": seed, "count": run.config["trainable"],
         "dev_accuracy": dev.get(task.metric, -1.0), "dev_loss": dev.get("loss", 1e9),
         "test_accuracy": test[task.metric], "test_loss": test["loss"],
-        "distance": run.distance.get("l2"), "diverged": run.diverged,
+        "distance": run.distance.get("l2"), "relative_distance": run.distance.get("relative"),
+        "diverged": run.diverged,
         "steps": run.metrics["steps"], "train_loss": [h["loss"] for h in run.history], **updated,
     }  # fmt: skip
 
@@ -99,12 +101,21 @@ def zero_shot(model: Any, tokenizer: Any, task: ls.Task, seed: int) -> dict[str,
             "test_loss": scores["loss"], "n": scores["n"]}  # fmt: skip
 
 
+def hessian(config: Any, model: Any, tokenizer: Any, task: ls.Task) -> ls.HessianOperator:
+    """Average over the first training examples, in small batches of similar length."""
+    examples = task.train[: config.hessian_examples]
+    return ls.HessianOperator(
+        model, ls.make_batches(examples, tokenizer, 4, sort=True, loss=task.loss)
+    )
+
+
 def sharpness(config: Any, model: Any, tokenizer: Any, task: ls.Task) -> dict[str, Any]:
     """Measure the Hessian's eigenvalue of largest magnitude on the trainable numbers."""
-    batches = ls.make_batches(
-        task.train[: config.hessian_examples], tokenizer, 4, sort=True, loss=task.loss
-    )
-    H = ls.HessianOperator(model, batches)
+    return largest(config, hessian(config, model, tokenizer, task))
+
+
+def largest(config: Any, H: ls.HessianOperator) -> dict[str, Any]:
+    """Return the eigenvalue of largest magnitude with its residual and what it cost."""
     top = ls.lanczos(
         H, k=1, which="LM", tol=config.tolerance, max_matvecs=config.max_products, seed=0
     )

@@ -18,8 +18,17 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 
 import landscape as ls
+from experiments.cell import (
+    best_on_dev,
+    hessian,
+    largest,
+    load_task,
+    scaled_rates,
+    train_cell,
+    verdicts,
+    zero_shot,
+)
 from experiments.harness import PACKAGED, Artefact, Finding, Row, Setting, Store
-from landscape.batches import make_batches
 from landscape.report import format_table, mean_std, slope, write_page
 from landscape.runs import write_whole
 
@@ -69,47 +78,35 @@ def compute(config: Config, store: Store) -> None:
     """Tune the rate of each ratio on dev with the first seed, then run every seed at the best."""
     model, tokenizer = ls.load_model(config.model)
     for seed in config.seeds:
-        task = ls.load_task(
-            config.task, source=config.source or None, num_train=config.num_train,
-            num_dev=config.num_dev, num_test=config.num_test, seed=seed,
-        )  # fmt: skip
-        _one_seed(config, store, model, tokenizer, task, seed)
+        _one_seed(config, store, model, tokenizer, load_task(config, seed), seed)
 
 
 def _one_seed(
     config: Config, store: Store, model: Any, tokenizer: Any, task: ls.Task, seed: int
 ) -> None:
-    store.compute(f"zero-shot/seed={seed}", lambda: _zero_shot(model, tokenizer, task, seed))
+    store.compute(f"zero-shot/seed={seed}", lambda: zero_shot(model, tokenizer, task, seed))
     for ratio in config.ratios:
-        if seed == config.seeds[0]:
-            for rate in rates(config, ratio):
-                _cell(config, store, model, tokenizer, task, ratio, rate, seed)
-        else:
-            rate = best_rate(config, store, ratio)
+        first = seed == config.seeds[0]
+        for rate in scaled_rates(config, ratio) if first else [best_rate(config, store, ratio)]:
             _cell(config, store, model, tokenizer, task, ratio, rate, seed)
     store.compute(f"health/seed={seed}", lambda: _health(config, model, tokenizer, task, seed))
     for ratio in config.ratios:
         _sharpness_rows(config, store, model, tokenizer, task, ratio, seed)
 
 
-def rates(config: Config, ratio: float) -> list[float]:
-    """List the learning rates tried at a ratio, rounded to two digits."""
-    tried = {float(f"{min(c / ratio, config.max_rate):.2g}") for c in config.rate_times_ratio}
-    return sorted(tried)
-
-
 def best_rate(config: Config, store: Store, ratio: float) -> float:
-    """Return the rate with the best dev accuracy of the first seed; ties go to the lower loss."""
+    """Return the rate that was best on dev with the first seed."""
     seed = config.seeds[0]
-    rows = [store[_key("train", ratio, rate, seed)] for rate in rates(config, ratio)]
-    best = max(rows, key=lambda row: (row["dev_accuracy"], -row["dev_loss"]))
-    return float(best["rate"])
+    keys = [_key("train", ratio, rate, seed) for rate in scaled_rates(config, ratio)]
+    return float(best_on_dev([store[key] for key in keys])["rate"])
 
 
 def expected(config: Config) -> list[str]:
     """List the keys that can be known before running."""
     first, *others = config.seeds
-    tuning = [_key("train", r, rate, first) for r in config.ratios for rate in rates(config, r)]
+    tuning = [
+        _key("train", r, rate, first) for r in config.ratios for rate in scaled_rates(config, r)
+    ]
     once = [f"{kind}/seed={s}" for s in config.seeds for kind in ("zero-shot", "health")]
     return once + tuning + [
         f"sharpness/ratio={r:g}/seed={s}/{when}"
@@ -121,16 +118,14 @@ def _key(kind: str, ratio: float, rate: float, seed: int) -> str:
     return f"{kind}/ratio={ratio:g}/rate={rate:g}/seed={seed}"
 
 
-def _zero_shot(model: Any, tokenizer: Any, task: ls.Task, seed: int) -> dict[str, Any]:
-    scores = ls.evaluate(model, tokenizer, task, split="test", progress=True)
-    return {"kind": "zero-shot", "seed": seed, "test_accuracy": scores["accuracy"],
-            "test_loss": scores["loss"], "n": scores["n"]}  # fmt: skip
-
-
 def _attach(config: Config, model: Any, ratio: float, seed: int) -> ls.Mask:
     mask = ls.random_mask(model, ratio=ratio, targets=config.targets, seed=seed)
     ls.attach(model, mask)
     return mask
+
+
+def _folder(store: Store, ratio: float, rate: float, seed: int) -> Path:
+    return store.folder / "runs" / _key("train", ratio, rate, seed).replace("/", "_")
 
 
 def _cell(
@@ -138,35 +133,19 @@ def _cell(
     ratio: float, rate: float, seed: int,
 ) -> None:  # fmt: skip
     key = _key("train", ratio, rate, seed)
-    if key in store:
-        return
-    store.say(f"training at ratio {ratio:g}, rate {rate:g}, seed {seed}")
-    store.compute(key, lambda: _train(config, store, model, tokenizer, task, ratio, rate, seed))
 
+    def train() -> dict[str, Any]:
+        mask, folder = _attach(config, model, ratio, seed), _folder(store, ratio, rate, seed)
+        try:
+            row = train_cell(config, model, tokenizer, task, rate=rate, seed=seed, directory=folder)
+            ls.save_delta(model, folder / "delta.safetensors")
+        finally:
+            ls.detach(model)
+        return row | {"ratio": ratio, "density": mask.density}
 
-def _train(
-    config: Config, store: Store, model: Any, tokenizer: Any, task: ls.Task,
-    ratio: float, rate: float, seed: int,
-) -> dict[str, Any]:  # fmt: skip
-    mask = _attach(config, model, ratio, seed)
-    folder = store.folder / "runs" / _key("train", ratio, rate, seed).replace("/", "_")
-    try:
-        run = ls.finetune(
-            model, tokenizer, task, lr=rate, epochs=config.epochs, batch_size=config.batch_size,
-            seed=seed, directory=folder, progress=True,
-        )  # fmt: skip
-        ls.save_delta(model, folder / "delta.safetensors")
-    finally:
-        ls.detach(model)
-    dev, test = run.metrics["dev"] or {}, run.metrics["test"]
-    return {
-        "kind": "train", "ratio": ratio, "rate": rate, "seed": seed, "count": mask.count,
-        "density": mask.density, "dev_accuracy": dev.get("accuracy", -1.0),
-        "dev_loss": dev.get("loss", 1e9), "test_accuracy": test["accuracy"],
-        "test_loss": test["loss"], "distance": run.distance["l2"],
-        "relative_distance": run.distance["relative"], "diverged": run.diverged,
-        "steps": run.metrics["steps"], "train_loss": [h["loss"] for h in run.history],
-    }  # fmt: skip
+    if key not in store:
+        store.say(f"training at ratio {ratio:g}, rate {rate:g}, seed {seed}")
+    store.compute(key, train)
 
 
 def _sharpness_rows(
@@ -174,7 +153,6 @@ def _sharpness_rows(
     ratio: float, seed: int,
 ) -> None:  # fmt: skip
     chosen = best_rate(config, store, ratio)
-    delta = store.folder / "runs" / _key("train", ratio, chosen, seed).replace("/", "_")
     for when in ("before", "after"):
         key = f"sharpness/ratio={ratio:g}/seed={seed}/{when}"
         if key not in store:
@@ -184,9 +162,10 @@ def _sharpness_rows(
             if when == "before":
                 _attach(config, model, ratio, seed)
             else:
-                ls.load_delta(model, delta / "delta.safetensors")
+                ls.load_delta(model, _folder(store, ratio, chosen, seed) / "delta.safetensors")
             try:
-                values = _sharpness(config, model, tokenizer, task)
+                H = hessian(config, model, tokenizer, task)
+                values = largest(config, H) | {"loss": float(H.loss())}
             finally:
                 ls.detach(model)
             rate = None if when == "before" else chosen
@@ -196,33 +175,14 @@ def _sharpness_rows(
         store.compute(key, measure)
 
 
-def _hessian(config: Config, model: Any, tokenizer: Any, task: ls.Task) -> ls.HessianOperator:
-    """Average over the first training examples, in small batches of similar length."""
-    examples = task.train[: config.hessian_examples]
-    return ls.HessianOperator(
-        model, make_batches(examples, tokenizer, 4, sort=True, loss=task.loss)
-    )
-
-
 def _health(config: Config, model: Any, tokenizer: Any, task: ls.Task, seed: int) -> dict[str, Any]:
     """Check the operator once before the first number: finite, repeatable, symmetric."""
     _attach(config, model, config.ratios[0], seed)
     try:
-        health = ls.health_check(_hessian(config, model, tokenizer, task))
+        health = ls.health_check(hessian(config, model, tokenizer, task))
     finally:
         ls.detach(model)
     return {"kind": "health", "seed": seed, **dataclasses.asdict(health)}
-
-
-def _sharpness(config: Config, model: Any, tokenizer: Any, task: ls.Task) -> dict[str, Any]:
-    H = _hessian(config, model, tokenizer, task)
-    top = ls.lanczos(
-        H, k=1, which="LM", tol=config.tolerance, max_matvecs=config.max_products, seed=0
-    )
-    return {
-        "sharpness": float(top.eigenvalues[0]), "residual": float(top.residuals[0]),
-        "products": top.num_matvecs, "converged": bool(top.converged), "loss": float(H.loss()),
-    }  # fmt: skip
 
 
 def final_rows(rows: Sequence[Row]) -> list[Row]:
@@ -301,11 +261,11 @@ def render(rows: Sequence[Row], folder: Path) -> list[Path]:
     figure = folder / "figure.png"
     write_whole(figure, lambda path: _draw(final_rows(rows), path))
     text = format_table(lines)
-    verdicts = "\n".join(
-        f"- {'holds' if f.holds else 'does not hold'}: {f.statement} ({f.evidence})"
-        for f in findings
+    judged = "\n".join(
+        f"- {line['verdict']}: {line['statement']} ({line['evidence']})"
+        for line in verdicts(findings)
     )
-    write_whole(folder / "table.md", lambda path: path.write_text(f"{text}\n\n{verdicts}\n"))
+    write_whole(folder / "table.md", lambda path: path.write_text(f"{text}\n\n{judged}\n"))
     first = rows[0]["provenance"]
     page = write_page(
         folder / "index.html",
@@ -318,16 +278,10 @@ def render(rows: Sequence[Row], folder: Path) -> list[Path]:
             "pretrained weights."
         ),
         figures={"Sharpness, distance, accuracy against the ratio; dashed: linear theory": figure},
-        tables={
-            "Results": lines,
-            "Statements": [
-                {"statement": f.statement, "verdict": "holds" if f.holds else "does not hold",
-                 "evidence": f.evidence} for f in findings
-            ],
-        },
+        tables={"Results": lines, "Statements": verdicts(findings)},
         details={"Provenance": "\n".join(f"{k}: {v}" for k, v in first.items())},
     )  # fmt: skip
-    print(text, verdicts, sep="\n\n")
+    print(text, judged, sep="\n\n")
     return [figure, folder / "table.md", page]
 
 

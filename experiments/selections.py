@@ -16,12 +16,25 @@ import landscape as ls
 from experiments.cell import best_on_dev, load_pretrained, load_task, train_cell, zero_shot
 from experiments.harness import PACKAGED, Artefact, Setting, Store
 from experiments.selections_report import METHODS, check, render
+from landscape.selection.select import Scope
 
-#: masks by score: method -> score and options of `select_mask`
+#: masks by score: method -> score of `select_mask`
 SCORES: dict[str, str] = {
     "magnitude": "magnitude", "PaFi": "magnitude_smallest", "SNIP": "snip", "Fisher": "fisher",
+    "PaFi + LoRA": "magnitude_smallest", "SparseAdapter": "snip",
 }  # fmt: skip
-KINDS: dict[str, Any] = {"ID3 static": "static", "ID3 increment": "increment"}
+#: masks by ID3's score during training: method -> kind of schedule
+KINDS: dict[str, Any] = {
+    "ID3 static": "static", "ID3 repeat": "repeat", "ID3 increment": "increment",
+    "ID3 + LoRA": "increment", "ID3 + adapter": "increment",
+}  # fmt: skip
+#: masks on inserted numbers: method -> what is inserted, its tensors, the scope of the budget.
+#: LoRA's B starts as zeros: over all tensors, PaFi would take its first layers whole
+ON_TOP: dict[str, tuple[str, str, Scope]] = {
+    "PaFi + LoRA": ("LoRA", "*.lora_*", "tensor"), "ID3 + LoRA": ("LoRA", "*.lora_*", "global"),
+    "SparseAdapter": ("adapter", "*.adapter.*", "global"),
+    "ID3 + adapter": ("adapter", "*.adapter.*", "global"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,9 @@ class Config(Setting):
     count: int = 103_000
     #: learning rates tried for masks and BitFit
     rates: tuple[float, ...] = (1e-4, 3e-4, 5e-4, 7e-4)
-    #: learning rates tried for LoRA and adapters
+    #: size of the LoRA or adapter under a mask, over the budget; table 2 has 1.33M under 320K
+    surplus: float = 4.0
+    #: learning rates tried for LoRA and adapters, with a mask or without
     inserted_rates: tuple[float, ...] = (1e-4, 3e-4, 5e-4, 7e-4)
     #: learning rates tried for full fine-tuning
     full_rates: tuple[float, ...] = (5e-6, 7e-6, 1e-5, 3e-5)
@@ -88,7 +103,7 @@ def rates(config: Config, method: str) -> tuple[float, ...]:
     """Return the learning rates tried for a method."""
     if method == "full":
         return config.full_rates
-    return config.inserted_rates if method in ("LoRA", "adapter") else config.rates
+    return config.inserted_rates if method in (*_INSERTED, *ON_TOP) else config.rates
 
 
 def expected(config: Config) -> list[str]:
@@ -120,12 +135,18 @@ def prepare(
     if method in _INSERTED:
         make = _INSERTED[method]
         return make(plain, nearest_size(make, model, config.count), seed), None
+    targets = config.targets
+    scope: Scope = "global"
+    if method in ON_TOP:
+        inserted, targets, scope = ON_TOP[method]
+        make = _INSERTED[inserted]
+        plain = make(plain, nearest_size(make, model, round(config.surplus * config.count)), seed)
     if method in KINDS:
         return plain, ls.Schedule(
             KINDS[method], score="id3", options={"eps": config.id3_eps, "exp": config.id3_exp},
-            count=config.count, targets=config.targets,
+            count=config.count, targets=targets, scope=scope,
         )  # fmt: skip
-    ls.attach(plain, _mask(config, plain, tokenizer, task, method, seed))
+    ls.attach(plain, _mask(config, plain, tokenizer, task, method, seed, targets, scope))
     return plain, None
 
 
@@ -154,17 +175,18 @@ _INSERTED: Mapping[str, Callable[..., Any]] = {"LoRA": _lora, "adapter": _adapte
 
 
 def _mask(
-    config: Config, model: Any, tokenizer: Any, task: ls.Task, method: str, seed: int
-) -> ls.Mask:
+    config: Config, model: Any, tokenizer: Any, task: ls.Task, method: str, seed: int,
+    targets: str, scope: Scope,
+) -> ls.Mask:  # fmt: skip
     if method == "random":
         return ls.random_mask(
-            model, count=config.count, targets=config.targets, seed=seed, sampling="exact"
+            model, count=config.count, targets=targets, seed=seed, sampling="exact"
         )
     examples = task.train[: config.score_examples]
     batches = ls.make_batches(examples, tokenizer, config.batch_size, sort=True, loss=task.loss)
     return ls.select_mask(
-        model, score=SCORES[method], batches=batches, count=config.count, targets=config.targets,
-        scope="global", max_live=1 << 27,
+        model, score=SCORES[method], batches=batches, count=config.count, targets=targets,
+        scope=scope, max_live=1 << 27,
     )  # fmt: skip
 
 

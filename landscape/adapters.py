@@ -16,19 +16,18 @@ from torch import Tensor, nn
 
 from landscape.deltas import Delta, apply_delta
 from landscape.errors import UserError
-from landscape.masks import Mask, random_mask, target_shapes
+from landscape.masks import Mask, random_mask, target_shapes, tensors
 from landscape.runs import write_whole
 from landscape.selection import structured_mask
 from landscape.subspace import (
     Attachment,
     attached_mask,
-    is_attached,
-    masked_origins,
-    positions,
+    pretrained,
     trainable,
 )
 
 _FORMAT = "landscape-delta-1"
+_WIDE = (torch.float32, torch.float64)
 # masks that a rule makes again, and what of the rule their functions take
 _SEEDED: dict[str, tuple[Callable[..., Mask], tuple[str, ...]]] = {
     "random": (random_mask, ("density", "targets", "seed", "sampling")),
@@ -48,9 +47,14 @@ def with_heads(mask: Mask, model: nn.Module, heads: str | Sequence[str]) -> Mask
         heads: shell patterns, as for `random_mask`.
 
     Raises:
-        UserError: a pattern matches nothing.
+        UserError: a pattern matches nothing, or a quantised weight.
     """
     shapes = target_shapes(model, heads)
+    packed = [t.name for t in tensors(model) if t.name in shapes and t.quantised]
+    if packed:
+        raise UserError(
+            f"a head is stored as its values, and {packed[0]} is quantised; leave it out"
+        )
     whole = {n: torch.arange(torch.Size(s).numel()) for n, s in shapes.items()}
     return dataclasses.replace(
         mask, indices={**mask.indices, **whole}, shapes={**mask.shapes, **shapes},
@@ -78,16 +82,16 @@ def save_delta(model: nn.Module, path: str | Path) -> Path:
     Cost: 4 k bytes, plus 4 k for a mask without a seed.
     """
     mask = attached_mask(model)
-    tensors = {name: p.detach().cpu().contiguous() for name, p in trainable(model).items()}
-    origins = masked_origins(model)
+    stored = {name: p.detach().cpu().contiguous() for name, p in trainable(model).items()}
+    origins = pretrained(model, mask.indices)
     heads = mask.rule.get("heads", [])
-    tensors |= {f"{name}.origin": origins[name].cpu() for name in heads}
+    stored |= {f"{name}.origin": origins[name] for name in heads}
     if mask.rule.get("kind") not in _SEEDED:
         for name, indices in mask.indices.items():
             if name in heads:
                 continue
             narrow = _last(indices) < 2**31
-            tensors[f"{name}.indices"] = indices.cpu().to(torch.int32 if narrow else torch.int64)
+            stored[f"{name}.indices"] = indices.cpu().to(torch.int32 if narrow else torch.int64)
     header = {
         "format": _FORMAT,
         "rule": dict(mask.rule),
@@ -96,7 +100,7 @@ def save_delta(model: nn.Module, path: str | Path) -> Path:
         "fingerprint": fingerprint({n: o for n, o in origins.items() if n not in heads}),
     }
     metadata = {"landscape": json.dumps(header)}
-    write_whole(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+    write_whole(path, lambda temporary: save_file(stored, temporary, metadata=metadata))
     return Path(path)
 
 
@@ -130,23 +134,23 @@ def read_delta(model: nn.Module, path: str | Path) -> Delta:
 
     Cost: O(k).
     """
-    header, tensors = _read(model, Path(path))
-    mask = _mask(model, header, tensors, Path(path))
-    parameters = dict(model.named_parameters(remove_duplicate=False))
+    header, stored = _read(model, Path(path))
+    mask = _mask(model, header, stored, Path(path))
     values = {}
     for name, indices in mask.indices.items():
-        value = tensors.get(name)
-        if value is None or tuple(value.shape) != (indices.numel(),):
-            found = "nothing" if value is None else f"shape {tuple(value.shape)}"
+        value = stored.get(name)
+        if value is None or tuple(value.shape) != (indices.numel(),) or value.dtype not in _WIDE:
+            found = "nothing" if value is None else f"shape {tuple(value.shape)}, {value.dtype}"
             raise UserError(
-                f"{path} should hold {indices.numel()} values for {name}, it has {found}; "
+                f"{path} should hold {indices.numel()} values in float32 or float64 for {name}, "
+                f"it has {found}; "
                 "the file is damaged, save it again"
             )
         values[name] = value
-    origins = {n: pretrained(model, parameters[n], n, i) for n, i in mask.indices.items()}
+    origins = pretrained(model, mask.indices)
     heads = mask.rule.get("heads", [])
     for name in heads:
-        values[name] = _moved(values[name], tensors.get(f"{name}.origin"), origins[name], path)
+        values[name] = _moved(values[name], stored.get(f"{name}.origin"), origins[name], path)
     known = {n: origin for n, origin in origins.items() if n not in heads}
     if fingerprint(known) != header["fingerprint"]:
         raise UserError(
@@ -163,15 +167,6 @@ def _moved(value: Tensor, stored: Tensor | None, here: Tensor, path: str | Path)
     if torch.equal(stored, here):
         return value
     return (stored.to(value.dtype) + value) - here.to(value.dtype)
-
-
-def pretrained(model: nn.Module, weight: Tensor, name: str, indices: Tensor) -> Tensor:
-    """Return pretrained values of a tensor, also of a model whose mask has changed some."""
-    values = weight.detach().view(-1)[indices.to(weight.device)].cpu()
-    if is_attached(model) and name in masked_origins(model):
-        changed, place = positions(attached_mask(model).indices[name].cpu(), indices)
-        values[changed] = masked_origins(model)[name].cpu()[place[changed]]
-    return values
 
 
 def fingerprint(origins: dict[str, Tensor]) -> str:
@@ -191,12 +186,12 @@ def _read(model: nn.Module, path: Path) -> tuple[dict[str, Any], dict[str, Tenso
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("landscape", "{}"))
             _check_header(model, header, file.keys(), path)
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, json.JSONDecodeError) as error:
         raise UserError(
             f"{path} is not a whole safetensors file ({error}); save it again"
         ) from error
-    return header, tensors
+    return header, stored
 
 
 def _check_header(
@@ -209,7 +204,7 @@ def _check_header(
     if missing:
         raise UserError(f"{path} says nothing of its {missing[0]}; the file is damaged")
     shapes = {n: tuple(s) for n, s in header["shapes"].items()}
-    present = {n: tuple(p.shape) for n, p in model.named_parameters(remove_duplicate=False)}
+    present = {tensor.name: tensor.shape for tensor in tensors(model)}
     for name, shape in shapes.items():
         if present.get(name) != shape:
             raise UserError(
@@ -225,7 +220,7 @@ def _check_header(
         )
 
 
-def _mask(model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> Mask:
+def _mask(model: nn.Module, header: dict[str, Any], stored: dict[str, Tensor], path: Path) -> Mask:
     rule, shapes = header["rule"], {n: tuple(s) for n, s in header["shapes"].items()}
     heads = list(rule.get("heads", []))
     if not set(heads) <= set(shapes):
@@ -242,9 +237,10 @@ def _mask(model: nn.Module, header: dict[str, Any], tensors: dict[str, Tensor], 
         if name in heads:
             indices[name] = torch.arange(torch.Size(shape).numel())
             continue
-        index = tensors.get(f"{name}.indices", torch.empty(0)).long()
-        size = int(torch.Size(shape).numel())
-        ordered = bool(torch.all(index[1:] > index[:-1]))
+        index = stored.get(f"{name}.indices", torch.empty(0, dtype=torch.int64))
+        whole = index.dim() == 1 and index.dtype in (torch.int32, torch.int64)
+        index, size = index.long(), int(torch.Size(shape).numel())
+        ordered = whole and bool(torch.all(index[1:] > index[:-1]))
         if not ordered or (index.numel() and not 0 <= int(index[0]) <= _last(index) < size):
             raise UserError(f"{path}: indices of {name} must be sorted, distinct and below {size}")
         indices[name] = index

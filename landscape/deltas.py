@@ -9,15 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UserError
-from landscape.masks import Mask
+from landscape.masks import Mask, tensors
 from landscape.subspace import (
     Attachment,
     attach,
     attached_mask,
     detach,
     is_attached,
-    masked_origins,
     positions,
+    pretrained,
     synchronise,
     trainable,
 )
@@ -33,7 +33,7 @@ class Delta:
     Args:
         mask: the changed weights.
         values: tensor name -> change of the weights, shape (k_tensor,), float32 or float64.
-        origins: tensor name -> their pretrained values, shape (k_tensor,).
+        origins: tensor name -> what `pretrained` says of them, shape (k_tensor,).
     """
 
     mask: Mask
@@ -79,12 +79,11 @@ def delta(model: nn.Module) -> Delta:
     Raises:
         UserError: no mask is attached.
 
-    Cost: O(k).
+    Cost: O(k log k).
     """
     mask = attached_mask(model)
     values = {name: p.detach().clone() for name, p in trainable(model).items()}
-    origins = {name: origin.clone() for name, origin in masked_origins(model).items()}
-    return Delta(mask, values, origins)
+    return Delta(mask, values, pretrained(model, mask.indices))
 
 
 def apply_delta(model: nn.Module, change: Delta) -> Attachment:
@@ -103,17 +102,16 @@ def apply_delta(model: nn.Module, change: Delta) -> Attachment:
         except UserError:
             apply_delta(model, before)
             raise
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    for name, indices in change.mask.indices.items():
-        weight = parameters.get(name)
-        if weight is None or tuple(weight.shape) != tuple(change.mask.shapes[name]):
-            found = "no such tensor" if weight is None else f"shape {tuple(weight.shape)}"
+    present = {tensor.name: tensor.shape for tensor in tensors(model)}
+    for name, shape in change.mask.shapes.items():
+        if present.get(name) != tuple(shape):
+            found = f"shape {present[name]}" if name in present else "no such tensor"
             raise UserError(
-                f"the delta changes {name} of shape {change.mask.shapes[name]}, this model has "
+                f"the delta changes {name} of shape {tuple(shape)}, this model has "
                 f"{found}; load the model it was made on"
             )
-        here = weight.detach().view(-1)[indices.to(weight.device)]
-        if not torch.equal(here.cpu(), change.origins[name].cpu()):
+    for name, here in pretrained(model, change.mask.indices).items():
+        if not torch.equal(here, change.origins[name].cpu()):
             raise UserError(
                 f"the delta was made on another base model: pretrained values of {name} differ; "
                 "load the model it was made on, in the same precision"

@@ -9,21 +9,20 @@ joins repeated indices again, and what was written comes back bit for bit.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from landscape.adapters import pretrained
 from landscape.deltas import Delta, apply_delta, delta
 from landscape.errors import UserError
-from landscape.masks import Mask, num_parameters
+from landscape.masks import Mask, num_parameters, tensors
 from landscape.runs import read_json, write_whole
-from landscape.subspace import Attachment
+from landscape.subspace import Attachment, pretrained
 
 Kind = Literal["shira", "supertuning"]
 _PREFIX = "base_model.model."
@@ -60,14 +59,14 @@ def save_peft(model: nn.Module, folder: str | Path, *, kind: Kind) -> Path:
     if not held:
         raise UserError("expected a mask with a selected weight, got an empty one")
     setting, sizes = (_shira_size if kind == "shira" else _supertuning_size)(held, shapes)
-    tensors: dict[str, Tensor] = {}
+    stored: dict[str, Tensor] = {}
     for name, indices in held.items():
         values, flat = _padded(change.values[name].cpu(), indices.cpu(), sizes[name], name)
         path = _PREFIX + name.removesuffix(".weight")
-        tensors[f"{path}.{_VALUES[kind]}"] = values
+        stored[f"{path}.{_VALUES[kind]}"] = values
         inputs = shapes[name][1]
         pairs = torch.stack([flat // inputs, flat % inputs]) if kind == "shira" else flat
-        tensors[f"{path}.{_INDICES[kind]}"] = pairs.to(torch.int32).contiguous()
+        stored[f"{path}.{_INDICES[kind]}"] = pairs.to(torch.int32).contiguous()
     config = {
         "peft_type": kind.upper(), "target_modules": [n.removesuffix(".weight") for n in held],
         "inference_mode": True, "init_weights": True, "modules_to_save": None, "task_type": None,
@@ -79,7 +78,7 @@ def save_peft(model: nn.Module, folder: str | Path, *, kind: Kind) -> Path:
     write_whole(target / "adapter_config.json", lambda path: path.write_text(text))
     write_whole(
         target / "adapter_model.safetensors",
-        lambda path: save_file(tensors, path, metadata={"format": "pt"}),
+        lambda path: save_file(stored, path, metadata={"format": "pt"}),
     )
     return target
 
@@ -112,25 +111,18 @@ def read_peft(model: nn.Module, folder: str | Path) -> Delta:
     """
     place = Path(folder)
     kind = _kind(place)
-    stored = _stored(place, kind)
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    indices, shapes, values, origins = {}, {}, {}, {}
+    present = {tensor.name: tensor.shape for tensor in tensors(model)}
+    stored = _stored(place, kind, present)
+    indices, shapes, values = {}, {}, {}
     for path, (value, index) in stored.items():
         name = f"{path}.weight"
-        weight = parameters.get(name)
-        if weight is None or weight.dim() != 2:
-            raise UserError(
-                f"{place} adapts {path}, which is no matrix of this model; load the model it was "
-                "made on"
-            )
-        shape = (int(weight.shape[0]), int(weight.shape[1]))
+        shape = (present[name][0], present[name][1])
         flat = _flat(place, path, index, value, shape)
         union, where = flat.unique(return_inverse=True)
         indices[name], shapes[name] = union, shape
         values[name] = torch.zeros(union.numel(), dtype=value.dtype).index_add_(0, where, value)
-        origins[name] = pretrained(model, weight, name, union)
     mask = Mask(indices, shapes, num_parameters(model), {"kind": "peft", "peft_type": kind})
-    return Delta(mask, values, origins)
+    return Delta(mask, values, pretrained(model, indices))
 
 
 def _kind(folder: Path) -> str:
@@ -152,26 +144,50 @@ def _kind(folder: Path) -> str:
     return kind
 
 
-def _stored(folder: Path, kind: str) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return (values, indices) by module path."""
+def _stored(
+    folder: Path, kind: str, present: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return (values, indices) by module path; names are checked before anything is read."""
     path = folder / "adapter_model.safetensors"
     try:
-        tensors = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            return {
+                module.removeprefix(_PREFIX): (
+                    file.get_tensor(f"{module}.{_VALUES[kind]}"),
+                    file.get_tensor(f"{module}.{_INDICES[kind]}"),
+                )
+                for module in _modules(path, kind, file.keys(), present)
+            }
     except (SafetensorError, FileNotFoundError) as error:
         raise UserError(f"{path} is no whole safetensors file ({error}); save it again") from error
-    found = {}
-    for key in [key for key in tensors if key.endswith(f".{_VALUES[kind]}")]:
-        module = key.removesuffix(f".{_VALUES[kind]}")
-        values, indices = tensors.pop(key), tensors.pop(f"{module}.{_INDICES[kind]}", None)
-        if indices is None:
-            raise UserError(
-                f"{path} has no indices for {module}; save it with save_precomputed_indices=True"
-            )
-        found[module.removeprefix(_PREFIX)] = (values, indices)
-    if tensors or not found:
-        strange = min(tensors, default="nothing")
-        raise UserError(f"{path} should hold values and indices alone, got {strange} besides")
-    return found
+
+
+def _modules(
+    path: Path, kind: str, keys: Collection[str], present: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    """Return the modules that a file adapts, with their prefix; all of them are matrices here."""
+    value, index = f".{_VALUES[kind]}", f".{_INDICES[kind]}"
+    modules = {key.removesuffix(value) for key in keys if key.endswith(value)}
+    indexed = {key.removesuffix(index) for key in keys if key.endswith(index)}
+    strange = {key for key in keys if not key.endswith((value, index))}
+    strange |= {f"{module}{index}" for module in indexed - modules}
+    if strange or not modules:
+        raise UserError(
+            f"{path} should hold values and indices alone, got {len(strange):,} other tensors, "
+            f"such as {min(strange, default='nothing')}; save it again"
+        )
+    if modules - indexed:
+        raise UserError(
+            f"{path} has no indices for {min(modules - indexed)}; "
+            "save it with save_precomputed_indices=True"
+        )
+    foreign = [m for m in modules if len(present.get(f"{m.removeprefix(_PREFIX)}.weight", ())) != 2]
+    if foreign:
+        raise UserError(
+            f"{path} adapts {len(foreign):,} modules such as {min(foreign)}, which is no matrix of "
+            "this model; load the model it was made on"
+        )
+    return sorted(modules)
 
 
 def _flat(folder: Path, path: str, index: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -20,6 +20,7 @@ from landscape.masks import (
     num_parameters,
     share,
     target_shapes,
+    tensors,
 )
 from landscape.optimizer import AdamW
 from landscape.selection.best import Best
@@ -149,7 +150,7 @@ class MovingMask:
             budget_density(None, None, self.budget, size, total)
         self._schedule, self._model, self._shapes = schedule, model, shapes
         self._score: Score = make_score(schedule.score, schedule.options)
-        self._weights = dict(model.named_parameters(remove_duplicate=False))
+        self._tensors = {t.name: t for t in tensors(model) if t.name in shapes}
         self._turns = _turns(share(shapes, self.budget)) if schedule.scope == "tensor" else None
         empty = {name: torch.empty(0, dtype=torch.int64) for name in shapes}
         self._start = Mask(empty, shapes, total, {**schedule.as_dict(), "kind": schedule.kind})
@@ -180,7 +181,8 @@ class MovingMask:
             with dense_gradients(self._model, lambda n, g: self._receive(best, finite, n, g)):
                 yield
             for name in self._shapes.keys() - finite.keys():  # the loss does not use this tensor
-                self._receive(best, finite, name, torch.zeros_like(self._weights[name]))
+                theta = trainable(self._model)[name]
+                self._receive(best, finite, name, theta.new_zeros(self._shapes[name]))
             if all(finite.values()):
                 self._move(best.chosen(), dropped, optimizer)
         self._freeze(optimizer)
@@ -239,12 +241,20 @@ class MovingMask:
             least.add(name, -theta.detach().abs().cpu(), values=indices[name].cpu())
         return {name: gone for name, (_, gone) in least.chosen().items()}
 
+    def _weight(self, name: str) -> Tensor:
+        """Return the weight that a forward computes with: theta is beside a quantised one."""
+        tensor = self._tensors[name]
+        if not tensor.quantised:
+            return tensor.values()
+        theta = trainable(self._model)[name].detach()
+        indices = attached_mask(self._model).indices[name].to(theta.device)
+        flat = tensor.values().to(theta.dtype).reshape(-1)
+        return flat.index_add(0, indices, theta).view(tensor.shape)
+
     @torch.no_grad()
     def _receive(self, best: Best, finite: dict[str, bool], name: str, gradient: Tensor) -> None:
-        weight = self._weights[name].detach()
-        wide = torch.promote_types(weight.dtype, torch.float32)
-        gradient = gradient.to(wide)
-        scores = self._score.formula(weight.to(wide), gradient).reshape(-1)
+        gradient = gradient.to(torch.promote_types(gradient.dtype, torch.float32))
+        scores = self._score.of(lambda: self._weight(name), gradient).reshape(-1)
         finite[name] = bool(torch.isfinite(scores).all())
         if not finite[name]:
             return

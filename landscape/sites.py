@@ -6,7 +6,7 @@ and as a rule the site itself, holds the parameter ``theta_<leaf>`` and the buff
 to let theta into a forward:
 
     Linear, Conv1D         their forward is replaced by one with sparse gradient kernels
-    quantised layers       y = module(x) + x S(theta)^T, in a hook
+    quantised, sharded     y = module(x) + x S(theta)^T, in a hook
     everything else        the weight, with a gathered gradient, stands in during the forward
 """
 
@@ -38,7 +38,7 @@ def own(site: Site, theta: nn.Parameter, indices: Tensor, origin: Tensor) -> Non
         site: the module and the leaf of the tensor.
         theta: shape (k,).
         indices: sorted flat indices, shape (k,).
-        origin: the pretrained values there, zeros where the weight is quantised.
+        origin: the pretrained values there, zeros where theta stays beside the weight.
     """
     module, leaf = site
     module.register_parameter(PREFIX + leaf, theta)
@@ -58,7 +58,7 @@ def install(site: Site, owner: Site, reader: nn.Module) -> None:
     masked = module.__dict__.setdefault("_masked", {})
     masked[leaf] = owner
     hooks = module.__dict__.setdefault("_masked_hooks", {})
-    if leaf == "weight" and is_quantised(module):
+    if leaf == "weight" and _beside(module):
         hooks["product"] = [module.register_forward_hook(_add_product, with_kwargs=True)]
         return
     # a forward that something else has wrapped is left alone: it reads the weight by itself
@@ -115,8 +115,11 @@ def origin_of(module: nn.Module, leaf: str) -> Tensor:
 
 
 def flat_weight(module: nn.Module, leaf: str) -> Tensor | None:
-    """Return a flat view of the weight of a site, without gradient; None where it is quantised."""
-    if leaf == "weight" and is_quantised(module):
+    """Return a flat view of the weight of a site, without gradient.
+
+    None where theta stays beside the weight, which is quantised or sharded.
+    """
+    if leaf == "weight" and _beside(module):
         return None
     weight = module._parameters[leaf]
     assert weight is not None
@@ -160,7 +163,7 @@ def alias_of(module: nn.Module, leaf: str, receive: Callable[[Tensor], None]) ->
     Put under ``module._watched[leaf]``, forwards use it; for a quantised weight, whose own
     product has no gradient, it is a zero matrix of one number.
     """
-    if leaf == "weight" and is_quantised(module):
+    if leaf == "weight" and _beside(module):
         shape: Any = (module.out_features, module.in_features)
         theta = theta_of(module, leaf)
         alias = torch.zeros((), dtype=theta.dtype, device=theta.device).expand(shape)
@@ -171,6 +174,11 @@ def alias_of(module: nn.Module, leaf: str, receive: Callable[[Tensor], None]) ->
     alias = alias.requires_grad_()
     alias.register_post_accumulate_grad_hook(receive)
     return alias
+
+
+def _beside(module: nn.Module) -> bool:
+    """Tell whether theta stays beside a layer's weight; a sharded one is whole in its forward."""
+    return "product" in module.__dict__.get("_masked_hooks", {}) or is_quantised(module)
 
 
 def _is_ours(module: nn.Module) -> bool:
@@ -257,7 +265,7 @@ def _effective(module: nn.Module, leaf: str) -> Tensor:
 
 
 def _swap_in(module: nn.Module, reader: nn.Module, args: Any) -> None:
-    shown = [n for n in module.__dict__["_masked"] if n != "weight" or not is_quantised(module)]
+    shown = [n for n in module.__dict__["_masked"] if n != "weight" or not _beside(module)]
     values = {leaf: _effective(module, leaf) for leaf in shown}
     module.__dict__["_stash"] = {leaf: module._parameters[leaf] for leaf in values}
     module._parameters.update(values)
@@ -271,7 +279,7 @@ def _coordinates(module: nn.Module) -> Coordinates:
     indices = indices_of(module, "weight")
     cached: Coordinates | None = module.__dict__.get("_coordinates")
     if cached is None or cached.flat is not indices:
-        if is_quantised(module):
+        if _beside(module):
             rows, cols = int(module.out_features), int(module.in_features)  # type: ignore[arg-type]
         else:
             rows, cols = module._parameters["weight"].shape  # type: ignore[union-attr]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from landscape.errors import UserError
-from landscape.masks import Mask, tensors
+from landscape.masks import Mask, is_sharded, tensors
 from landscape.models import plain_model
 from landscape.sites import (
     PREFIX,
@@ -55,7 +55,9 @@ def attach(model: nn.Module, mask: Mask) -> Attachment:
     in float32 (float64 on a float64 base) named ``<module>.theta_<tensor>``. Linear and Conv1D
     weights get sparse gradient kernels; every other tensor (embeddings, norms, biases,
     convolutions) a transient dense gradient. A quantised layer, which shows its sizes and its
-    forward but no floating-point weight, computes module(x) + x S(theta)^T. All of it can be
+    forward but no floating-point weight, computes module(x) + x S(theta)^T. So does a linear layer
+    that ``fully_shard`` has sharded (FSDP): attach afterwards, on every process; theta is whole
+    on each, and a backward averages its gradient over them. All of it but that average can be
     differentiated twice. The state dict of an attached model holds theta, its indices and the
     pretrained values under it, and loads onto any model with the same mask attached.
 
@@ -80,13 +82,16 @@ def attach(model: nn.Module, mask: Mask) -> Attachment:
     for name, sites in owners.items():
         module, leaf = sites[0]
         weight = flat_weight(module, leaf)
-        if weight is None:
+        shown: Any = module._parameters.get(leaf)
+        if shown is None or not shown.is_floating_point():
             device, dtype = _device(module), torch.float32
         else:
-            device, dtype = weight.device, torch.promote_types(weight.dtype, torch.float32)
+            device, dtype = shown.device, torch.promote_types(shown.dtype, torch.float32)
         indices = mask.indices[name].to(device)
         theta = nn.Parameter(torch.zeros(indices.numel(), dtype=dtype, device=device))
         origin = torch.zeros_like(theta.data) if weight is None else weight[indices].clone()
+        if is_sharded(shown):
+            theta.register_post_accumulate_grad_hook(partial(_average, shown.device_mesh))
         own(sites[0], theta, indices, origin)
         for site in sites:
             install(site, sites[0], readers.get(site[0], site[0]))
@@ -117,12 +122,22 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
     With a mask attached: masked tensor's name -> theta, shape (k_tensor,), the change of the
     weights on the mask. Without: name -> every parameter that requires a gradient, tied once.
+
+    Raises:
+        UserError: the mask was attached before the model was sharded.
     """
     if is_attached(model):
-        return {
+        thetas = {
             f"{name}.{leaf}" if name else leaf: theta_of(module, leaf)
             for name, module, leaf in _masked_sites(model)
         }
+        cut = [name for name, theta in thetas.items() if is_sharded(theta)]
+        if cut:
+            raise UserError(
+                f"theta of {cut[0]} was sharded with the weights, which then change without it; "
+                "shard the model first, then attach the mask"
+            )
+        return thetas
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
@@ -135,6 +150,31 @@ def masked_origins(model: nn.Module) -> dict[str, Tensor]:
     _require(model)
     sites = _masked_sites(model)
     return {f"{n}.{leaf}" if n else leaf: origin_of(m, leaf) for n, m, leaf in sites}
+
+
+@torch.no_grad()
+def pretrained(model: nn.Module, indices: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what a base model stores at flat indices, whatever its mask has changed of it.
+
+    Pretrained values, in the tensor's type, on cpu. A quantised weight shows none: in their place
+    numbers of its packed storage, which also tell two base models apart.
+
+    Args:
+        model: a model, with or without a mask.
+        indices: tensor name -> sorted flat indices, shape (k_tensor,).
+
+    Cost: O(k log k).
+    """
+    held = {tensor.name: tensor for tensor in tensors(model)}
+    changed = masked_origins(model) if is_attached(model) else {}
+    found = {}
+    for name, flat in indices.items():
+        values = held[name].stored(flat)
+        if name in changed and not held[name].quantised:
+            both, place = positions(attached_mask(model).indices[name].cpu(), flat.cpu())
+            values[both] = changed[name].cpu()[place[both]]
+        found[name] = values
+    return found
 
 
 @torch.no_grad()
@@ -159,13 +199,14 @@ def merge(model: nn.Module) -> nn.Module:
     The result saves with ``save_pretrained``, also when the base came from a GGUF file.
 
     Raises:
-        UserError: no mask is attached, or a masked weight is quantised.
+        UserError: no mask is attached, or a masked weight is quantised or sharded.
     """
     for name, module, leaf in _masked_sites(model):
         if flat_weight(module, leaf) is None:
             raise UserError(
-                f"expected floating-point weights to merge into, got the quantised layer {name}; "
-                "keep the mask attached and save the delta, or merge into the model it came from"
+                f"expected whole floating-point weights to merge into, got {name}, which is "
+                "quantised or sharded; keep the mask attached and save the delta, or merge into "
+                "the model it came from"
             )
     synchronise(model)
     _uninstall(model)
@@ -255,11 +296,17 @@ def dense_gradients(model: nn.Module, receive: Callable[[str, Tensor], None]) ->
         receive: the function; it must not keep the gradient.
 
     Raises:
-        UserError: no mask is attached.
+        UserError: no mask is attached, or a masked weight is sharded over processes.
 
     Cost: the gradient products of full fine-tuning of these tensors, and the memory of one.
     """
     _require(model)
+    for name, module, leaf in _masked_sites(model):
+        if is_sharded(module._parameters.get(leaf)):
+            raise UserError(
+                f"{name} is sharded over processes, none of which has its whole gradient; make the "
+                "mask on one process, and attach it to the sharded model"
+            )
     aliases: dict[int, Tensor] = {}
     watched = []
     for name, module, leaf in _masked_sites(model, tied=True):
@@ -341,7 +388,12 @@ def _owners(model: nn.Module, mask: Mask) -> dict[str, list[Site]]:
             )
         if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < tensor.size:
             raise UserError(f"the mask's indices for {name} leave 0..{tensor.size - 1}")
-        weight = tensor.module._parameters.get(tensor.leaf)
+        weight: Any = tensor.module._parameters.get(tensor.leaf)
+        if is_sharded(weight) and weight.device_mesh.ndim != 1:
+            raise UserError(
+                f"{name} is sharded over a mesh of {weight.device_mesh.ndim} dimensions; masks "
+                "need one dimension, of data-parallel processes"
+            )
         if weight is not None and not tensor.quantised:
             _refuse_storage(name, weight)
         owners[name] = holders[tensor.identity]
@@ -349,6 +401,11 @@ def _owners(model: nn.Module, mask: Mask) -> dict[str, list[Site]]:
 
 
 def _refuse_storage(name: str, weight: Tensor) -> None:
+    if is_sharded(weight):
+        raise UserError(
+            f"{name} is sharded over processes, where only weights of linear layers can be masked; "
+            "leave it out of targets"
+        )
     if weight.is_meta:
         raise UserError(
             f"{name} is on the meta device and holds no values (not loaded, or offloaded); load "
@@ -371,6 +428,14 @@ def _device(module: nn.Module) -> torch.device:
     """Return where a module that shows no weight computes: with whatever tensors it has."""
     held = [*module.parameters(), *module.buffers()]
     return held[0].device if held else torch.device("cpu")
+
+
+@torch.no_grad()
+def _average(mesh: Any, theta: nn.Parameter) -> None:
+    """Average the gradient of a replicated theta over the processes that share its weight."""
+    assert theta.grad is not None
+    torch.distributed.all_reduce(theta.grad, group=mesh.get_group())
+    theta.grad.div_(mesh.size())
 
 
 def _require(model: nn.Module) -> None:

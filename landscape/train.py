@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from landscape.baselines import advance, penalty
+from landscape.baselines import advance, memory, penalty, recall
 from landscape.batches import collate, encode, length_limit, pad_id
 from landscape.distance import distance
 from landscape.errors import UserError
@@ -125,13 +125,13 @@ def finetune(
         The run; the model holds the chosen checkpoint.
 
     Raises:
-        UserError: nothing to train, no training examples, an argument out of range, or a folder
-            of another configuration.
+        UserError: nothing to train, an argument out of range, or a folder of another
+            configuration.
 
     Cost: one forward and one activation-gradient a step; optimiser state 2 k.
     Source: Xu & Zhang 2024, appendix B (protocol).
     """
-    _check(task, lr, epochs, batch_size, evaluations_per_epoch)
+    _check(lr, epochs, batch_size, evaluations_per_epoch)
     per_epoch = -(-len(task.train) // batch_size)
     moving = None if schedule is None else MovingMask(schedule, model, epochs * per_epoch)
     count = moving.budget if moving else sum(p.numel() for p in trainable(model).values())
@@ -155,7 +155,9 @@ def finetune(
     best = _point(parameters, moving)
     state = _State()
     if folder is not None and (folder / "checkpoint.safetensors").exists():
-        state = _restore(folder / "checkpoint.safetensors", parameters, optimizer, best, moving)
+        state = _restore(
+            folder / "checkpoint.safetensors", model, parameters, optimizer, best, moving
+        )
     for probe in probes:
         if hasattr(probe, "start"):
             probe.start(optimizer)
@@ -195,7 +197,9 @@ def finetune(
             _evaluate_dev(model, tokenizer, task, state, parameters, best, moving)
         if folder is not None and (state.step % checkpoint_every == 0 or place + 1 in evaluate_at):
             state.seconds = time.perf_counter() - started
-            _save(folder / "checkpoint.safetensors", state, parameters, optimizer, best, moving)
+            _save(
+                folder / "checkpoint.safetensors", state, model, parameters, optimizer, best, moving
+            )
     bar.close()
     state.seconds = time.perf_counter() - started
     _go_to(parameters, best, moving)
@@ -310,15 +314,7 @@ def _config(model: nn.Module, task: Task, count: int, **settings: Any) -> dict[s
     }  # fmt: skip
 
 
-def _check(
-    task: Task,
-    lr: float,
-    epochs: int,
-    batch_size: int,
-    evaluations_per_epoch: int,
-) -> None:
-    if not task.train:
-        raise UserError(f"task {task.name} has no training example; raise num_train")
+def _check(lr: float, epochs: int, batch_size: int, evaluations_per_epoch: int) -> None:
     if not (math.isfinite(lr) and lr > 0):
         raise UserError(f"lr must be a finite number above 0, got {lr}")
     counts = {"epochs": epochs, "batch_size": batch_size}
@@ -330,6 +326,7 @@ def _check(
 def _save(
     path: Path,
     state: _State,
+    model: nn.Module,
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     best: dict[str, Tensor],
@@ -340,12 +337,14 @@ def _save(
     for name, parameter in parameters.items():
         for key, value in optimizer.state[parameter].items():
             tensors[f"state/{key}/{name}"] = value.clone()
+    tensors |= {f"method/{key}": value for key, value in memory(model).items()}
     metadata = {"state": json.dumps(dataclasses.asdict(state))}
     write_whole(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
 
 
 def _restore(
     path: Path,
+    model: nn.Module,
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.Optimizer,
     best: dict[str, Tensor],
@@ -355,6 +354,7 @@ def _restore(
         stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         state = _State(**json.loads(file.metadata()["state"]))
     _go_to(parameters, _below(stored, "theta"), moving)
+    recall(model, _below(stored, "method"))
     best.update({key: value.to(best[key].device) for key, value in _below(stored, "best").items()})
     for key, value in _below(stored, "state").items():
         kind, _, name = key.partition("/")

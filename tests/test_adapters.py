@@ -114,6 +114,31 @@ def test_a_head_is_stored_whole_and_lands_on_a_base_with_another_head(tmp_path, 
     assert torch.equal(other.classifier.weight, initial)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("occupied", [False, True])
+def test_a_head_moves_to_another_head_in_full_precision_whatever_mask_is_there(
+    tmp_path, dtype, occupied
+) -> None:
+    """theta there = initial values here + theta here - initial values there, in float64."""
+    model, other = classifier().to(dtype), classifier(head_seed=5).to(dtype)
+    first = {n: p.detach().double() for n, p in model.named_parameters()}
+    there = {n: p.detach().double() for n, p in other.named_parameters()}
+    mask = with_head(model, "random")
+    path = ls.save_delta(model, tmp_path / "delta.safetensors")
+    if occupied:
+        with_head(other, "given")
+    ls.load_delta(other, path)
+    found = ls.trainable(other)
+    for name, theta in ls.trainable(model).items():
+        wanted = theta.detach().double()
+        if name in mask.rule["heads"]:
+            wanted = first[name].flatten() + wanted - there[name].flatten()
+        # one rounding to float32 of sums below 8, none to bfloat16
+        torch.testing.assert_close(found[name].detach().double(), wanted, rtol=0, atol=8 * 2**-23)
+    ls.detach(other)
+    assert all(torch.equal(p.double(), there[n]) for n, p in other.named_parameters())
+
+
 def test_a_head_does_not_excuse_another_body(tmp_path) -> None:
     model = classifier()
     with_head(model, "random")

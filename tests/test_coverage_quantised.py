@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
-from coverage_models import case_of, spread
+from coverage_models import case_of, spread, tokens
 from oracles import dense_hessian
 from torch import Tensor, nn
 
 import landscape as ls
 from landscape.errors import UserError
-from landscape.masks import num_parameters
+from landscape.masks import num_parameters, tensors
+from landscape.schedule import MovingMask
 from landscape.subspace import dense_gradients, move
 
 
@@ -196,3 +199,123 @@ def test_a_lora_wrapper_is_not_taken_for_a_quantised_layer() -> None:
     total = sum(p.numel() for p in wrapped.parameters())
     assert num_parameters(wrapped) == total
     assert ls.random_mask(wrapped, density=0.1, targets="*lora_A*").size == 2 * 2 * 32
+
+
+def trained_delta(kind: type, folder: Path, sampling: str = "bernoulli"):
+    model, plain = quantised(kind, torch.float32)
+    mask = ls.random_mask(model, density=0.2, targets=["*.[qv]_proj", "*.fc1"], sampling=sampling)
+    if sampling == "exact":
+        mask = dataclasses.replace(mask, rule={"kind": "given"})
+    ls.attach(model, mask)
+    values = {n: v.clone() for n, v in spread(model).items()}
+    return model, plain, values, ls.save_delta(model, folder / f"{sampling}.safetensors")
+
+
+@pytest.mark.parametrize("sampling", ["bernoulli", "exact"])
+def test_a_delta_of_a_packed_base_round_trips_switches_and_adds_up(
+    kind, tmp_path, sampling
+) -> None:
+    case = case_of("opt")
+    model, _, values, path = trained_delta(kind, tmp_path, sampling)
+    loss, first = case.loss(model).detach(), ls.delta(model)
+    ls.detach(model)
+    plain_loss = case.loss(model).detach()
+    for _ in range(2):  # onto the bare model, then in the place of itself
+        ls.load_delta(model, path)
+        assert all(torch.equal(t, values[n]) for n, t in ls.trainable(model).items())
+        assert torch.equal(case.loss(model).detach(), loss)
+    second = ls.random_mask(model, density=0.1, seed=7)
+    ls.detach(model)
+    ls.attach(model, second)
+    spread(model)
+    other, other_loss = ls.delta(model), case.loss(model).detach()
+    for change, wanted in ((first, loss), (other, other_loss), (first, loss)):
+        ls.apply_delta(model, change)
+        assert torch.equal(case.loss(model).detach(), wanted)
+    ls.apply_delta(model, first + other)
+    assert ls.subspace.attached_mask(model).count > first.mask.count
+    ls.apply_delta(model, (first + other) - other)
+    torch.testing.assert_close(case.loss(model).detach(), loss, rtol=1e-5, atol=1e-6)
+    ls.detach(model)
+    assert torch.equal(case.loss(model).detach(), plain_loss)
+
+
+def test_a_delta_of_another_packed_base_is_refused_and_changes_nothing(kind, tmp_path) -> None:
+    model, plain, _, path = trained_delta(kind, tmp_path)
+    change = ls.delta(model)
+    ls.detach(model)
+    other = copy.deepcopy(model)
+    packed = other.model.decoder.layers[1].self_attn.v_proj
+    storage = packed.weight if kind is Packed else packed.qweight
+    storage.data.copy_(storage.data.roll(1, 0))
+    before = copy.deepcopy(other.state_dict())
+    for load in (lambda m: ls.load_delta(m, path), lambda m: ls.apply_delta(m, change)):
+        for stranger in (other, plain):  # another base, and the one it was quantised from
+            with pytest.raises(UserError, match="another base model"):
+                load(stranger)
+            assert not ls.subspace.is_attached(stranger)
+    assert all(torch.equal(v, before[k]) for k, v in other.state_dict().items())
+
+
+def test_the_values_a_forward_shows_are_those_it_computes_with(kind) -> None:
+    model, plain = quantised(kind)
+    weights = dict(plain.named_parameters(remove_duplicate=False))
+    for tensor in tensors(model):
+        # W e_j + b - b in float64
+        torch.testing.assert_close(tensor.values(), weights[tensor.name], rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("score", ["magnitude", "snip", "id3", "gradient", "fisher", "wanda"])
+def test_selections_on_a_packed_base_are_those_on_the_plain_model(kind, score) -> None:
+    case = case_of("opt")
+    model, plain = quantised(kind)
+    options = {"id3": {"eps": 0.5, "exp": 1.0}}.get(score, {})
+    ids = tokens()
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids[:, 0]}
+    masks = [
+        ls.select_mask(
+            m, score=score, count=60, scope="global", batches=[batch], targets="*.[qv]_proj",
+            loss=lambda net, b: (net(input_ids=b["input_ids"]).logits.square().sum(), 1), **options,
+        )
+        for m in (model, plain)
+    ]  # fmt: skip
+    assert case.loss(model).isfinite()
+    shared = sum(
+        len(set(masks[0].indices[n].tolist()) & set(masks[1].indices[n].tolist()))
+        for n in masks[0].indices
+    )
+    assert masks[0].count == 60
+    # the packed gradient is float32, which can swap neighbours; the int8 grid ties magnitudes
+    assert shared >= (58 if score != "magnitude" else 40)
+
+
+@pytest.mark.parametrize("rule", ["static", "increment", "repeat", "drop_regrow"])
+def test_a_moving_mask_on_a_packed_base_moves_as_on_the_plain_model(kind, rule) -> None:
+    case = case_of("opt")
+    found = []
+    for model in quantised(kind):
+        schedule = ls.Schedule(
+            rule, score="id3", options={"eps": 0.5, "exp": 1.0}, count=40, steps=3,
+            targets=["*.[qv]_proj", "*.fc1"], **({"every": 2} if rule == "drop_regrow" else {}),
+        )  # fmt: skip
+        moving = MovingMask(schedule, model, 4)
+        moving.attach()
+        optimizer = ls.AdamW(ls.trainable(model).values(), lr=0.01)
+        losses = []
+        for step in range(4):
+            with moving.step(step, optimizer):
+                optimizer.zero_grad()
+                loss = case.loss(model)
+                loss.backward()
+            optimizer.step()
+            losses.append(float(loss.detach()))
+            if rule != "increment":
+                assert optimizer.count == 40
+        found.append((losses, {n: set(i.tolist()) for n, i in moving.indices().items()}))
+        ls.detach(model)
+    (losses, indices), (expected, wanted) = found
+    # theta, and the gradients that rank, are float32 on the packed base
+    assert losses == pytest.approx(expected, rel=1e-5)
+    assert losses[-1] < losses[0]
+    total = sum(len(chosen) for chosen in wanted.values())
+    assert sum(len(indices[n] & wanted[n]) for n in wanted) >= 0.95 * total

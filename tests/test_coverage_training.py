@@ -206,3 +206,85 @@ def test_two_processes_share_mask_and_theta_and_equal_one_on_the_whole_batch(tmp
     _train(model, ls.trainable(model).values(), _batches())
     for name, theta in ls.trainable(model).items():
         torch.testing.assert_close(thetas[0][name], theta.detach(), rtol=1e-7, atol=1e-9)
+
+
+SHARDED = ["*.[qv]_proj", "*.fc1"]
+
+
+def _shard(model: nn.Module) -> None:
+    """Shard every layer, then what is left, as FSDP recipes do; backward gathers again."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh("cpu", (PARALLEL,))
+    for layer in model.model.decoder.layers:
+        fully_shard(layer, mesh=mesh, reshard_after_forward=True)
+    fully_shard(model, mesh=mesh)
+
+
+def _one_shard(rank: int, port: int, folder: str) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=PARALLEL)
+    torch.manual_seed(100 + rank)
+    plain = case_of("opt").model(torch.float64)
+    model = copy.deepcopy(plain)
+    _shard(model.requires_grad_(False))
+    mask = ls.random_mask(model, density=0.05, targets=SHARDED, seed=3)
+    ls.attach(model, mask)
+    own = [ids[rank * 2 : rank * 2 + 2] for ids in _batches()]
+    _train(model, ls.trainable(model).values(), own)
+    weight = model.model.decoder.layers[0].self_attn.q_proj.weight
+    held = weight.to_local().numel() / weight.numel()
+    path = Path(folder) / f"{rank}.safetensors"
+    ls.save_delta(model, path)  # every process gathers what tells the base, one tensor at a time
+    thetas = {n: t.detach().clone() for n, t in ls.trainable(model).items()}
+    refused = []
+    for attempt in (
+        lambda: ls.merge(model),
+        lambda: ls.subspace.dense_gradients(model, print).__enter__(),
+        lambda: ls.attach(ls.detach(model), ls.random_mask(model, count=5, targets="*norm*")),
+    ):
+        try:
+            attempt()
+        except UserError as error:
+            refused.append(str(error))
+    same = all(
+        torch.equal(p.full_tensor(), dict(plain.named_parameters())[n])
+        for n, p in model.named_parameters()
+    )
+    early = copy.deepcopy(plain)
+    ls.attach(early, mask)
+    _shard(early)
+    try:
+        ls.trainable(early)
+    except UserError as error:
+        refused.append(str(error))
+    torch.save((mask.indices, thetas, held, same, refused), Path(folder) / f"{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_a_base_sharded_by_fsdp_trains_theta_as_one_process_does(tmp_path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    torch.multiprocessing.spawn(_one_shard, (port, str(tmp_path)), nprocs=PARALLEL)
+    found = [torch.load(tmp_path / f"{r}.pt") for r in range(PARALLEL)]
+    model = case_of("opt").model(torch.float64)
+    mask = ls.random_mask(model, density=0.05, targets=SHARDED, seed=3)
+    ls.attach(model, mask)
+    _train(model, ls.trainable(model).values(), _batches())
+    for indices, thetas, held, same, refused in found:
+        assert held == 0.5  # half of every weight lies on each process
+        assert same  # detach leaves the base bit for bit
+        for name, theta in ls.trainable(model).items():
+            assert torch.equal(indices[name], mask.indices[name])
+            assert torch.equal(thetas[name], found[0][1][name])
+            torch.testing.assert_close(thetas[name], theta.detach(), rtol=1e-7, atol=1e-9)
+        sentences = ("quantised or sharded", "none of which has its whole",
+                     "only weights of linear", "shard the model first")  # fmt: skip
+        assert len(refused) == len(sentences)
+        assert all(text in error for text, error in zip(sentences, refused, strict=True))
+    # a delta of the sharded model is one of the plain model
+    ls.detach(model)
+    ls.load_delta(model, tmp_path / "0.safetensors")
+    assert all(torch.equal(t, found[0][1][n]) for n, t in ls.trainable(model).items())

@@ -193,6 +193,22 @@ def shorter(header: dict, tensors: dict) -> None:
     tensors["a.weight"] = tensors["a.weight"][:-1]
 
 
+def folded(header: dict, tensors: dict) -> None:
+    tensors["a.weight.indices"] = tensors["a.weight.indices"].view(2, 2)
+
+
+def fractional(header: dict, tensors: dict) -> None:
+    tensors["a.weight.indices"] = tensors["a.weight.indices"] + 0.5
+
+
+def unindexed(header: dict, tensors: dict) -> None:
+    del tensors["a.weight.indices"]
+
+
+def narrow(header: dict, tensors: dict) -> None:
+    tensors["a.weight"] = tensors["a.weight"].half()
+
+
 def missing(header: dict, tensors: dict) -> None:
     del tensors["a.weight"]
 
@@ -222,6 +238,8 @@ def forged(header: dict, tensors: dict) -> None:
     ("damage", "sentence"),
     [
         (unsorted, "sorted, distinct"), (duplicate, "sorted, distinct"), (beyond, "below 30"),
+        (folded, "sorted, distinct"), (fractional, "sorted, distinct"),
+        (unindexed, "should hold 0 values"), (narrow, "float16"),
         (negative, "sorted, distinct"), (shorter, "should hold 4 values"),
         (missing, "it has nothing"), (reshaped, "expects a.weight of shape"),
         (crowded, "20,000 of them no part"), (bare, "says nothing of its fingerprint"),

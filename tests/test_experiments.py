@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from samples import glue_folder, model_folder
 import landscape as ls
 from experiments import figure4
 from experiments.__main__ import ARTEFACTS, main
-from experiments.harness import Store, read_rows, stored_config
+from experiments.cell import scaled_rates
+from experiments.harness import RESULTS, Store, read_rows, stored_config
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +198,26 @@ def test_list_names_every_artefact_with_its_presets(capsys) -> None:
 def test_every_preset_resolves_and_never_tries_a_rate_above_its_maximum(preset) -> None:
     config = ARTEFACTS["figure4"].configure(preset, {})
     for ratio in config.ratios:
-        tried = figure4.rates(config, ratio)
+        tried = scaled_rates(config, ratio)
         assert tried
         assert max(tried) <= config.max_rate
+
+
+def test_the_published_rows_render_to_the_published_table_and_page(tmp_path, capsys) -> None:
+    published = RESULTS / "figure4" / "local"
+    figure4.render(read_rows(published), tmp_path)
+    capsys.readouterr()
+    assert (tmp_path / "table.md").read_text() == (published / "table.md").read_text()
+    pages = [(f / "index.html").read_text() for f in (tmp_path, published)]
+    assert [without_picture(page) for page in pages] == [without_picture(pages[1])] * 2
+
+
+def without_picture(page: str) -> str:
+    return re.sub(r"data:image/png;base64,[^\"']*", "", page)
+
+
+def test_a_rerun_row_has_the_keys_of_the_published_rows(finished) -> None:
+    kinds: list[dict[str, set[str]]] = []
+    for folder in (finished, RESULTS / "figure4" / "local"):
+        kinds.append({row["kind"]: set(row) for row in read_rows(folder)})
+    assert kinds[0] == kinds[1]

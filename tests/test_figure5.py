@@ -90,10 +90,16 @@ def test_the_interval_of_a_mean_is_students() -> None:
     assert "undecided" not in describe_margin([1.0, 1.1, 1.05])
 
 
-def test_ties_on_dev_go_to_the_lower_loss() -> None:
-    rows = [{"dev_accuracy": 0.5, "dev_loss": 2.0}, {"dev_accuracy": 0.5, "dev_loss": 1.0}]
-    assert best_on_dev(rows) is rows[1]
-    assert best_on_dev([*rows, {"dev_accuracy": 0.6, "dev_loss": 9.0}])["dev_loss"] == 9.0
+def test_the_best_rate_on_dev_is_the_most_accurate_then_of_the_lowest_loss_then_the_first() -> None:
+    def row(rate: float, accuracy: float, loss: float) -> dict:
+        return {"rate": rate, "dev_accuracy": accuracy, "dev_loss": loss}
+
+    assert best_on_dev([row(1, 0.8, 0.1), row(2, 0.9, 3.0)])["rate"] == 2
+    tied = [row(1, 0.9, 0.7), row(2, 0.9, 0.5), row(3, 0.9, 0.6)]
+    assert best_on_dev(tied)["rate"] == best_on_dev(tied[::-1])["rate"] == 2
+    same = [row(2, 0.9, 0.5), row(1, 0.9, 0.5)]
+    assert best_on_dev(same)["rate"] == 2
+    assert best_on_dev(same[::-1])["rate"] == 1
 
 
 @pytest.fixture(scope="module")

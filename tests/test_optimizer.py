@@ -138,6 +138,36 @@ def test_the_state_saves_and_loads() -> None:
     assert torch.equal(other, whole)
 
 
+def test_two_groups_load_from_a_file_without_pickled_code_and_go_on_bit_for_bit(tmp_path) -> None:
+    """A peer's optimizer fails to load for two groups, and its files under the safe loader."""
+
+    def made() -> tuple[list[nn.Parameter], ls.AdamW]:
+        numbers = [nn.Parameter(torch.zeros(5)), nn.Parameter(torch.zeros(3))]
+        optimizer = ls.AdamW([numbers[0]], lr=0.1, weight_decay=0.1)
+        optimizer.add_param_group({"params": [numbers[1]], "lr": 0.3})
+        return numbers, optimizer
+
+    def run(numbers: list[nn.Parameter], optimizer: ls.AdamW, steps: range) -> None:
+        for step in steps:
+            for p in numbers:
+                p.grad = torch.cos(torch.arange(float(p.numel())) * (step + 1))
+            optimizer.step()
+
+    whole, first = made()
+    first.follow(whole[0], torch.full((2,), -1), torch.tensor([1, 4]))
+    run(whole, first, range(3))
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    cut, second = made()
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for ours, theirs in zip(cut, whole, strict=True):
+        ours.data = theirs.data.clone()
+    run(whole, first, range(3, 7))
+    run(cut, second, range(3, 7))
+    assert all(torch.equal(a, b) for a, b in zip(cut, whole, strict=True))
+    assert [g["lr"] for g in second.param_groups] == [0.1, 0.3]
+    assert second.count == first.count == 5
+
+
 @pytest.mark.parametrize(
     "settings_", [{"lr": 0.0}, {"lr": math.nan}, {"lr": 1.0, "betas": (1.0, 0.9)},
                   {"lr": 1.0, "eps": -1.0}, {"lr": 1.0, "weight_decay": -0.1}]

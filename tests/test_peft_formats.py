@@ -189,7 +189,7 @@ def first(tensors: dict, end: str) -> str:
         (lambda c, t: c.update(r=4), "modules_to_save or r"),
         (lambda c, t: c.update(modules_to_save=["score"]), "modules_to_save or r"),
         (lambda c, t: t.pop(first(t, "indices")), "save_precomputed_indices"),
-        (lambda c, t: t.update(strange=torch.zeros(1)), "got strange besides"),
+        (lambda c, t: t.update(strange=torch.zeros(1)), "1 other tensors, such as strange"),
         (lambda c, t: t[first(t, "indices")].fill_(10**6), "inside"),
         (lambda c, t: t[first(t, "indices")].fill_(-1), "inside"),
         (lambda c, t: t.update({first(t, "values"): torch.zeros(3)}), "should have 3 indices"),
@@ -201,6 +201,43 @@ def first(tensors: dict, end: str) -> str:
 )
 def test_a_folder_that_does_not_fit_is_refused_whole(tmp_path, change, sentence) -> None:
     refused(tmp_path, change, sentence)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_with_a_hundred_thousand_tensors_is_refused_before_any_is_read(
+    tmp_path, kind
+) -> None:
+    model = filled(even)
+    ls.save_peft(model, tmp_path, kind=kind)
+    ls.detach(model)
+    ends = {"shira": ("shira_weight", "shira_indices"),
+            "supertuning": ("supertuning_values", "supertuning_indices")}[kind]  # fmt: skip
+    for names in (("x{}",), [f"base_model.model.l{{}}.{end}" for end in ends]):
+        empty = ",".join(
+            f'"{name.format(i)}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}'
+            for i in range(100_000 // len(names)) for name in names
+        )  # fmt: skip
+        header = f"{{{empty}}}".encode()
+        path = tmp_path / "adapter_model.safetensors"
+        path.write_bytes(len(header).to_bytes(8, "little") + header)
+        before = {n: p.clone() for n, p in model.state_dict().items()}
+        with pytest.raises(UserError, match=r"100,000 other tensors|50,000 modules"):
+            ls.load_peft(model, tmp_path)
+        assert all(torch.equal(p, before[n]) for n, p in model.state_dict().items())
+
+
+def test_indices_in_any_order_are_read_as_peft_reads_them(tmp_path) -> None:
+    model = filled(even)
+    expected = ls.delta(model)
+    ls.save_peft(model, tmp_path, kind="supertuning")
+    path = tmp_path / "adapter_model.safetensors"
+    tensors = load_file(path)
+    save_file({k: t.flip(0).contiguous() for k, t in tensors.items()}, path)
+    ls.detach(model)
+    read = ls.read_peft(model, tmp_path)
+    for name, value in expected.values.items():
+        assert torch.equal(read.mask.indices[name], expected.mask.indices[name])
+        assert torch.equal(read.values[name], value)
 
 
 def test_pairs_beyond_a_matrix_are_refused(tmp_path) -> None:

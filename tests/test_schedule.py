@@ -106,6 +106,67 @@ def test_uniform_increments_hand_out_the_budget_evenly_and_then_nothing(budget, 
     assert set(increments[:steps]) <= {budget // steps, -(-budget // steps)}
 
 
+class Tied(torch.nn.Module):
+    """A loss that is the sum of all weights: every gradient is 1 and every score the same."""
+
+    def __init__(self, shapes: list[tuple[int, int]], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleDict(
+            {f"l{i}": torch.nn.Linear(b, a, bias=False, dtype=dtype)
+             for i, (a, b) in enumerate(shapes)}
+        )  # fmt: skip
+
+    def forward(self) -> torch.Tensor:
+        return sum(m(m.weight.new_ones(1, m.in_features)).sum() for m in self.layers.values())
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.integers(1, 6)), min_size=1, max_size=3),
+    st.sampled_from(KINDS),
+    st.sampled_from(["global", "tensor"]),
+    st.sampled_from([torch.float32, torch.float64, torch.bfloat16]),
+    st.integers(1, 7), st.one_of(st.none(), st.integers(1, 9)), st.integers(1, 3), st.data(),
+)  # fmt: skip
+def test_ties_meet_every_budget_exactly_at_every_step_of_every_schedule(
+    shapes, kind, scope, dtype, total, steps, every, data
+) -> None:
+    model = Tied(shapes, dtype)
+    size = sum(a * b for a, b in shapes)
+    budget = data.draw(st.integers(1, size), label="budget")
+    start = {n: p.detach().clone().flatten() for n, p in model.named_parameters()}
+    schedule = ls.Schedule(kind, count=budget, targets="*", scope=scope, steps=steps, every=every)
+    moving = MovingMask(schedule, model, total)
+    moving.attach()
+    optimizer = ls.AdamW(ls.trainable(model).values(), lr=0.5, weight_decay=0.1)
+    horizon = steps or total
+    for step in range(total):
+        with moving.step(step, optimizer):
+            optimizer.zero_grad()
+            model().backward()
+        optimizer.step()
+        wanted = budget * min(step + 1, horizon) // horizon if kind == "increment" else budget
+        assert optimizer.count == wanted
+        ls.subspace.synchronise(model)
+        weights = dict(model.named_parameters())
+        for name, indices in moving.indices().items():
+            assert torch.all(indices[1:] > indices[:-1])
+            held = torch.zeros(start[name].numel(), dtype=torch.bool)
+            held[indices] = True
+            flat = weights[name].detach().flatten()
+            assert torch.equal(flat[~held], start[name][~held])
+    held = {n: i.tolist() for n, i in moving.indices().items()}
+    if kind == "static" and scope == "global":  # ties go to the first tensor, the lowest index
+        assert [(n, i) for n, chosen in held.items() for i in chosen] == [
+            (n, i) for n, flat in start.items() for i in range(flat.numel())
+        ][:budget]
+    if kind != "repeat" and scope == "tensor" and (kind != "increment" or total >= horizon):
+        quota = share({n: tuple(p.shape) for n, p in weights.items() if n in held}, budget)
+        assert {n: len(chosen) for n, chosen in held.items()} == quota
+    ls.detach(model)
+    assert all(torch.equal(p.flatten(), start[n]) for n, p in model.named_parameters())
+
+
 @pytest.fixture
 def setup():
     tokenizer = ls.tiny_tokenizer()

@@ -226,6 +226,33 @@ def test_a_bfloat16_model_moves_under_updates_below_one_ulp() -> None:
     assert in_place == 1.0  # the trap: adding to the bfloat16 weight itself rounds it all away
 
 
+def test_small_updates_of_a_bfloat16_base_are_kept_whole_and_undone_bit_for_bit(tmp_path) -> None:
+    """Adding to the weights and taking away again loses updates and changes bits; not here."""
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.ModuleDict({"q_proj": nn.Linear(64, 32, bias=False)}).bfloat16()
+    with torch.no_grad():
+        layer["q_proj"].weight.normal_(generator=generator)
+    start = layer["q_proj"].weight.detach().clone()
+    small = 1e-3 * torch.randn(start.numel(), generator=generator)
+    rounded = (start.float().flatten() + small).bfloat16()
+    assert int((rounded == start.flatten()).sum()) > 100  # the trap: these updates are lost
+    undone = (rounded.float() - small).bfloat16()
+    assert int((undone != start.flatten()).sum()) > 0  # and these bits are changed
+    ls.attach(layer, ls.random_mask(layer, density=1.0, targets="q_proj"))
+    (theta,) = ls.trainable(layer).values()
+    with torch.no_grad():
+        theta.copy_(small)
+    ls.subspace.synchronise(layer)
+    assert torch.equal(layer["q_proj"].weight.flatten(), rounded)
+    path = ls.save_delta(layer, tmp_path / "delta.safetensors")
+    ls.detach(layer)
+    assert torch.equal(layer["q_proj"].weight, start)
+    ls.load_delta(layer, path)
+    assert torch.equal(ls.trainable(layer)["q_proj.weight"], small)
+    ls.detach(layer)
+    assert torch.equal(layer["q_proj"].weight, start)
+
+
 def test_density_one_is_full_fine_tuning_of_the_targets(case) -> None:
     model = case.model()
     full = copy.deepcopy(model)

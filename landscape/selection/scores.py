@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from landscape.errors import UserError
@@ -26,6 +27,7 @@ class Score:
         formula: (weight, statistic) -> score, all of one shape.
         options: its settings, all explicit.
         term: what a single example's gradient adds to the statistic.
+        weighs: whether the formula reads the weight.
     """
 
     name: str
@@ -33,6 +35,15 @@ class Score:
     formula: Callable[[Tensor, Tensor], Tensor]
     options: Mapping[str, Any]
     term: Callable[[Tensor], Tensor] = lambda gradient: gradient
+    weighs: bool = True
+
+    def of(self, read: Callable[[], Tensor], statistic: Tensor) -> Tensor:
+        """Return the scores of one tensor in float32 or wider; `read` gives its weight."""
+        if not self.weighs:
+            return self.formula(statistic, statistic)
+        weight = read()
+        weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
+        return self.formula(weight, statistic.to(weight.device))
 
 
 def magnitude() -> Score:
@@ -47,7 +58,7 @@ def magnitude_smallest() -> Score:
 
 def gradient() -> Score:
     """Score |g|, g the gradient of the mean loss."""
-    return Score("gradient", "gradient", lambda _, g: g.abs(), {})
+    return Score("gradient", "gradient", lambda _, g: g.abs(), {}, weighs=False)
 
 
 def snip() -> Score:
@@ -94,7 +105,7 @@ def fisher(*, labels: Literal["given", "expectation"] = "given", power: Literal[
         )
     options = {"labels": labels, "power": power}
     term = (lambda g: g.square()) if power == 2 else (lambda g: g.abs())
-    return Score("fisher", "examples", lambda _, total: total, options, term)
+    return Score("fisher", "examples", lambda _, total: total, options, term, weighs=False)
 
 
 def wanda() -> Score:

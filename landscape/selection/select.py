@@ -17,6 +17,7 @@ from landscape.masks import (
     num_parameters,
     share,
     target_shapes,
+    tensors,
 )
 from landscape.scoring import task_loss
 from landscape.selection.best import Best, require_finite
@@ -120,12 +121,10 @@ def _stream(
     add: Deliver,
     max_live: int,
 ) -> None:
-    weights = dict(model.named_parameters(remove_duplicate=False))
+    held = {tensor.name: tensor for tensor in tensors(model)}
 
     def deliver(name: str, statistic: Tensor) -> None:
-        weight = weights[name].detach()
-        weight = weight.to(torch.promote_types(weight.dtype, torch.float32))
-        scores = score.formula(weight, statistic.to(weight.device))
+        scores = score.of(held[name].values, statistic)
         add(name, require_finite(name, scores.reshape(-1).cpu()))
 
     training = [module for module in model.modules() if module.training]

@@ -27,6 +27,7 @@ def small_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "SHAPE", (16, 24))
     monkeypatch.setattr(bench, "DENSITIES", (0.01, 0.5))
     monkeypatch.setattr(bench, "TOKENS", (8, 32))
+    monkeypatch.setattr(bench, "CHUNKS", (64, 256))
 
 
 @pytest.mark.usefixtures("small_grid")
@@ -43,6 +44,8 @@ def test_every_cell_times_every_kernel_and_judges_the_choice() -> None:
         best = min(times.values())
         assert cell["choice_over_best"] == pytest.approx(times[cell["choice"]] / best)
     over = [c["choice_over_best"] for c in result["cells"]]
+    assert set(result["gather_chunks"]) == {"64", "256"}
+    assert min(result["gather_chunks"].values()) >= 1
     assert result["worst_choice"] == max(over) >= 1
     assert result["median_choice"] == median(over)
 
@@ -76,8 +79,9 @@ OTHER = {name: value * (3.0 if i % 2 else 0.4) for i, (name, value) in enumerate
 
 def test_the_fit_recovers_the_constants_that_made_the_times() -> None:
     fitted = bench.fit(synthetic(OTHER, noise=0.0))
-    assert fitted.keys() == SECONDS.keys()
-    for name, value in OTHER.items():
+    on_processors = {name: v for name, v in OTHER.items() if not name.startswith("triton")}
+    assert fitted.keys() == on_processors.keys()
+    for name, value in on_processors.items():
         assert fitted[name] == pytest.approx(value, rel=1e-4), name
 
 

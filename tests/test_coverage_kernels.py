@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import types
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import landscape as ls
 from landscape.errors import UserError
 from landscape.kernels import (
     Coordinates,
+    Kernel,
     choice,
     masked_matmul,
     sampled_values,
@@ -54,11 +57,20 @@ def stand_in() -> types.ModuleType:
     return module
 
 
-@pytest.fixture(params=["gather", "sampled", "dense", "slices", "spops"])
-def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "spops" and spops._installed() is None:
+def provide(kernel: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make an optional kernel usable on a processor, or skip."""
+    if kernel == "spops" and spops._installed() is None:
         monkeypatch.setattr(spops, "_installed", stand_in)
-    return request.param
+    if kernel == "triton":
+        pytest.importorskip("triton", reason="Triton is optional")
+        if os.environ.get("TRITON_INTERPRET") != "1":
+            pytest.skip("set TRITON_INTERPRET=1 to run Triton's interpreter on a processor")
+    return kernel
+
+
+@pytest.fixture(params=get_args(Kernel))
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    return provide(request.param, monkeypatch)
 
 
 def numbers(*shape: int, dtype=torch.float64, seed: int = 0) -> Tensor:
@@ -138,15 +150,21 @@ def test_first_and_second_derivatives_agree_with_finite_differences(
     assert torch.autograd.gradgradcheck(product, inputs)
 
 
-def test_derivatives_through_spops_agree_with_those_through_torchs_own(at, monkeypatch) -> None:
-    if spops._installed() is None:
-        monkeypatch.setattr(spops, "_installed", stand_in)
+@pytest.mark.parametrize("optional", ["spops", "triton"])
+def test_derivatives_through_an_optional_kernel_agree_with_those_through_torchs_own(
+    optional, at, monkeypatch
+) -> None:
+    compare_derivatives(provide(optional, monkeypatch), at, HERE, monkeypatch)
+
+
+def compare_derivatives(optional, at, device, monkeypatch) -> None:
     results = []
-    for name in ("spops", "dense"):
+    for name in (optional, "dense"):
         monkeypatch.setattr(choice, "choose_kernel", lambda *_, name=name: name)
-        theta = numbers(at.count, dtype=torch.float32).requires_grad_()
-        x = numbers(6, COLS, dtype=torch.float32, seed=2).requires_grad_()
-        weight = matrix(theta.detach(), at).float()
+        theta = numbers(at.count, dtype=torch.float32).to(device).requires_grad_()
+        x = numbers(6, COLS, dtype=torch.float32, seed=2).to(device).requires_grad_()
+        weight = matrix(theta.detach().cpu(), at).float().to(device)
+        at = Coordinates(at.flat.to(device), at.shape)
         out = masked_matmul(x, theta, weight, None, at, transpose=True).square().sum()
         first = torch.autograd.grad(out, [theta, x], create_graph=True)
         second = torch.autograd.grad(sum(f.square().sum() for f in first), [theta, x])
@@ -279,3 +297,28 @@ def test_only_the_columns_that_the_mask_reads_are_kept_for_backward(granularity)
         layer["q"](x)
     own = [t for t in kept if t.data_ptr() not in (weight.data_ptr(),)]
     assert max(t.numel() for t in own) <= max(64 * 4, flat.numel())
+
+
+# --- Triton -------------------------------------------------------------------------------------
+
+
+def test_triton_is_for_gpus_only() -> None:
+    at = Coordinates(PATTERNS["random"], (ROWS, COLS))
+    assert "triton" not in usable_kernels(at, torch.float32, HERE)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_triton_on_a_gpu_agrees_with_the_dense_product_in_float64(dtype, monkeypatch) -> None:
+    pytest.importorskip("triton")
+    cuda = torch.device("cuda")
+    flat = torch.randperm(300 * 200, generator=torch.Generator().manual_seed(0))[:777]
+    at = Coordinates(flat.sort().values.to(cuda), (300, 200))
+    assert "triton" in usable_kernels(at, dtype)
+    a, b = numbers(129, 300, dtype=dtype).to(cuda), numbers(129, 200, dtype=dtype, seed=1).to(cuda)
+    exact = (a.double().t() @ b.double()).reshape(-1)[at.flat]
+    unit = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
+    error = (sampled_values(a, b, at, "triton").double() - exact).abs()
+    assert torch.all(error <= 20 * unit * 129**0.5)
+    for pattern in PATTERNS.values():
+        compare_derivatives("triton", Coordinates(pattern, (ROWS, COLS)), cuda, monkeypatch)

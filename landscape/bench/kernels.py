@@ -16,14 +16,17 @@ from tqdm import tqdm
 from landscape.errors import UserError
 from landscape.kernels import Coordinates, Kernel, sampled_values
 from landscape.kernels.choice import SECONDS, Work, usable_kernels
+from landscape.kernels.values import gather
 from landscape.runs import provenance
 
 SHAPE = (768, 768)
 DENSITIES = (1e-5, 1e-4, 1e-3, 1e-2, 5e-2, 0.1, 0.5)
 TOKENS = (64, 512, 4096)
 PATTERNS = ("random", "columns")
-#: the gather kernel is left out where it would touch more numbers than this: seconds a call
-LARGEST_GATHER = 1 << 28
+#: the gather kernel is left out where it would touch more numbers than this: hopelessly slow
+LARGEST_GATHER = 1 << 26
+#: chunks of the gather kernel to compare, in numbers, on the cells that need several of them
+CHUNKS = (1 << 15, 1 << 17, 1 << 18, 1 << 19, 1 << 20, 1 << 22)
 #: a timing repeats its call until it takes this long: shorter ones measure the clock
 SHORTEST = 2e-3
 
@@ -36,10 +39,12 @@ def bench_kernels(*, rounds: int = 7, seed: int = 0) -> dict[str, Any]:
         seed: of the positions and activations.
 
     Returns:
-        `cells` (pattern, density, tokens, k, grid, milliseconds by kernel, the model's choice, its
-        time over the best); `worst_choice` and `median_choice` over the cells; `fitted` and
-        `present` constants of the cost model in seconds; `worst_fitted_choice` and
-        `median_fitted_choice`, of a model with the fitted constants; provenance.
+        `cells` (pattern, density, tokens, k, grid, milliseconds by kernel, the least of the
+        rounds, since a busy machine only adds; the model's choice, its time over the best);
+        `worst_choice` and `median_choice` over the cells; `fitted` and `present` constants of the
+        cost model in seconds; `worst_fitted_choice` and `median_fitted_choice`, of a model with
+        the fitted constants; `gather_chunks`, chunk -> the gather kernel's time over that at the
+        best chunk, median over the cells; provenance.
 
     Raises:
         UserError: rounds is below 1.
@@ -61,6 +66,7 @@ def bench_kernels(*, rounds: int = 7, seed: int = 0) -> dict[str, Any]:
         "median_fitted_choice": median(over_fitted),
         "fitted": fitted,
         "present": dict(SECONDS),
+        "gather_chunks": _time_chunks(cells, rounds, seed),
         "provenance": provenance(),
     }
 
@@ -68,8 +74,9 @@ def bench_kernels(*, rounds: int = 7, seed: int = 0) -> dict[str, Any]:
 def fit(cells: list[dict[str, Any]]) -> dict[str, float]:
     """Fit the cost model's constants by non-negative least squares on relative errors.
 
-    Each kernel by itself: minimise sum over cells of (predicted / measured - 1)^2. A kernel that
-    no cell timed keeps its constants; they are absent here.
+    Each kernel by itself: minimise sum over cells of w^2 (predicted / measured - 1)^2, where w is
+    the best kernel's time over this one's: how slow a hopeless kernel is does not matter. A kernel
+    that no cell timed keeps its constants; they are absent here.
 
     >>> def cell(k): return {"k": k, "tokens": 64, "grid": None,
     ...                      "milliseconds": {"gather": 0.01 + 2e-6 * k * 64}}
@@ -86,9 +93,11 @@ def fit(cells: list[dict[str, Any]]) -> dict[str, float]:
         # a structured mask may leave entries to the gather kernel, which has its own fit
         known = np.array([sum(found[n] * u for n, u in row.items() if n in found) for row in units])
         names = sorted({n for row in units for n in row} - found.keys())
-        A = np.array([[row.get(name, 0.0) for name in names] for row in units]) / seconds[:, None]
+        near = np.array([min(c["milliseconds"].values()) * 1e-3 for c in timed]) / seconds
+        A = np.array([[float(row.get(name, 0)) for name in names] for row in units])
+        A *= (near / seconds)[:, None]
         scale = np.maximum(A.max(axis=0), np.finfo(float).tiny)
-        constants, _ = nnls(A / scale, 1 - known / seconds)
+        constants, _ = nnls(A / scale, near * (1 - known / seconds))
         # a constant that no cell could show keeps its value
         seen = A.max(axis=0) > 0
         fitted = zip(names, constants / scale, seen, strict=True)
@@ -119,11 +128,17 @@ def _positions(pattern: str, density: float, generator: torch.Generator) -> Tens
     return (torch.arange(rows)[:, None] * cols + whole).reshape(-1)
 
 
-def _cell(pattern: str, density: float, tokens: int, rounds: int, seed: int) -> dict[str, Any]:
+def _operands(
+    pattern: str, density: float, tokens: int, seed: int
+) -> tuple[Tensor, Tensor, Coordinates]:
     generator = torch.Generator().manual_seed(seed)
     at = Coordinates(_positions(pattern, density, generator), SHAPE)
     a = torch.randn(tokens, SHAPE[0], generator=generator)
-    b = torch.randn(tokens, SHAPE[1], generator=generator)
+    return a, torch.randn(tokens, SHAPE[1], generator=generator), at
+
+
+def _cell(pattern: str, density: float, tokens: int, rounds: int, seed: int) -> dict[str, Any]:
+    a, b, at = _operands(pattern, density, tokens, seed)
     names = usable_kernels(at, a.dtype)
     if at.count * tokens > LARGEST_GATHER:
         names.remove("gather")
@@ -136,10 +151,33 @@ def _cell(pattern: str, density: float, tokens: int, rounds: int, seed: int) -> 
     cell: dict[str, Any] = {
         "pattern": pattern, "density": density, "tokens": tokens, "k": at.count,
         "grid": work.grid and list(work.grid),
-        "milliseconds": {name: 1e3 * median(values) for name, values in times.items()},
+        "milliseconds": {name: 1e3 * min(values) for name, values in times.items()},
     }  # fmt: skip
     chosen, over = choice_over_best(cell, SECONDS)
     return cell | {"choice": chosen, "choice_over_best": over}
+
+
+def _time_chunks(cells: list[dict[str, Any]], rounds: int, seed: int) -> dict[str, float]:
+    """Time the gather kernel at several chunks, interleaved, where the model might choose it."""
+    over: dict[int, list[float]] = {chunk: [] for chunk in CHUNKS}
+    for cell in cells:
+        times, size = cell["milliseconds"], cell["k"] * cell["tokens"]
+        if cell["pattern"] != "random" or size <= min(CHUNKS) or "gather" not in times:
+            continue
+        if times["gather"] > 4 * min(times.values()):
+            continue
+        a, b, at = _operands("random", cell["density"], cell["tokens"], seed)
+        calls = 1 + int(SHORTEST / (1e-3 * times["gather"]))
+        least = dict.fromkeys(CHUNKS, float("inf"))
+        for _ in range(rounds):
+            for chunk in CHUNKS:
+                start = time.perf_counter()
+                for _ in range(calls):
+                    gather(a, b, at, chunk)
+                least[chunk] = min(least[chunk], time.perf_counter() - start)
+        for chunk in CHUNKS:
+            over[chunk].append(least[chunk] / min(least.values()))
+    return {str(chunk): median(ratios) for chunk, ratios in over.items() if ratios}
 
 
 def _seconds(a: Tensor, b: Tensor, at: Coordinates, kernel: Kernel, calls: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import Any, get_args
 
 from landscape.cli.shared import json_argument
 
@@ -50,19 +50,22 @@ def _step(chosen: argparse.Namespace) -> int:
 
 def _kernels(chosen: argparse.Namespace) -> int:
     from landscape.bench.kernels import bench_kernels
+    from landscape.kernels import Kernel
     from landscape.report import format_table
 
     result = bench_kernels(rounds=chosen.rounds)
     print(format_table([
         {"mask": cell["pattern"], "density": f"{cell['density']:g}", "tokens": str(cell["tokens"]),
          **{f"{kernel} (ms)": f"{cell['milliseconds'].get(kernel, float('nan')):.3g}"
-            for kernel in ("gather", "sampled", "dense", "slices", "spops")
+            for kernel in get_args(Kernel)
             if any(kernel in c["milliseconds"] for c in result["cells"])},
          "choice": cell["choice"], "over best": f"{cell['choice_over_best']:.2f}"}
         for cell in result["cells"]
     ]))  # fmt: skip
     for name, value in result["fitted"].items():
         print(f"{name}: fitted {value:.3g} s, in use {result['present'][name]:.3g} s")
+    chunks = ", ".join(f"{int(c):,}: {over:.2f}" for c, over in result["gather_chunks"].items())
+    print(f"gather's time over its best, by chunk: {chunks}")
     for constants, kind in (("in use", "choice"), ("fitted", "fitted_choice")):
         worst, middle = result[f"worst_{kind}"], result[f"median_{kind}"]
         print(f"choice over best, constants {constants}: worst {worst:.2f}, median {middle:.2f}")

@@ -10,8 +10,8 @@ Three bilinear maps, each with the others as its derivatives, are all that maske
 The second has several kernels; a cost model chooses among them.
 """
 
-from landscape.kernels.choice import Kernel, choose_kernel
-from landscape.kernels.coordinates import Coordinates
+from landscape.kernels.choice import choose_kernel
+from landscape.kernels.coordinates import Coordinates, Kernel
 from landscape.kernels.products import masked_matmul, sparse_product
 from landscape.kernels.values import sampled_values, spmm_values
 

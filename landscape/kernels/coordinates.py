@@ -5,9 +5,12 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+Kernel = Literal["gather", "sampled", "dense", "slices", "spops", "triton"]
 
 
 class Coordinates:
@@ -16,19 +19,30 @@ class Coordinates:
     def __init__(self, indices: Tensor, shape: tuple[int, int]) -> None:
         self.shape = shape
         self.flat = indices
-        self.rows = torch.div(indices, shape[1], rounding_mode="floor")
-        self.cols = indices - self.rows * shape[1]
+        #: (tokens, dtype) -> the kernel that the cost model chose
+        self.chosen: dict[tuple[int, torch.dtype], Kernel] = {}
 
     @property
     def count(self) -> int:
         """Return k."""
         return self.flat.numel()
 
+    # rows and columns are computed whenever a kernel asks: 2 k numbers that need not be kept
+    @property
+    def rows(self) -> Tensor:
+        """Return the row of every entry, shape (k,), int32."""
+        return torch.div(self.flat, self.shape[1], rounding_mode="floor").int()
+
+    @property
+    def cols(self) -> Tensor:
+        """Return the column of every entry, shape (k,), int32."""
+        return (self.flat % self.shape[1]).int()
+
     @cached_property
     def row_offsets(self) -> Tensor:
-        """Return where each row begins among the k entries, shape (rows + 1,)."""
-        edges = torch.arange(self.shape[0] + 1, device=self.flat.device)
-        return torch.searchsorted(self.rows, edges)
+        """Return where each row begins among the k entries, shape (rows + 1,), int32."""
+        edges = torch.arange(self.shape[0] + 1, device=self.flat.device) * self.shape[1]
+        return torch.searchsorted(self.flat, edges, out_int32=True)
 
     def csr(self, dtype: torch.dtype) -> Tensor:
         """Return the pattern as a CSR tensor of zeros, shape (rows, cols)."""
@@ -48,16 +62,16 @@ class Coordinates:
     @cached_property
     def narrow_cols(self) -> tuple[Tensor, Coordinates] | None:
         """Return the columns in use and the entries among those alone; None where most are."""
-        used, place = _used(self.cols, self.shape[1])
+        used, place = _used(self.flat % self.shape[1], self.shape[1])
         if used is None:
             return None
         width = used.numel()
-        return used, Coordinates(self.rows * width + place, (self.shape[0], width))
+        return used, Coordinates(self.rows.long() * width + place, (self.shape[0], width))
 
     @cached_property
     def narrow_rows(self) -> tuple[Tensor, Coordinates] | None:
         """Return the rows in use and the entries among those alone; None where most are."""
-        used, place = _used(self.rows, self.shape[0])
+        used, place = _used(self.flat // self.shape[1], self.shape[0])
         if used is None:
             return None
         return used, Coordinates(place * self.shape[1] + self.cols, (used.numel(), self.shape[1]))
@@ -91,14 +105,15 @@ def _grid(at: Coordinates, side: str) -> Slices | None:
     """Find the grid of the fullest columns (or rows), if it holds at least half of the entries."""
     if not at.count:
         return None
-    own, other = (at.cols, at.rows) if side == "cols" else (at.rows, at.cols)
+    across, along = at.flat // at.shape[1], at.flat % at.shape[1]
+    own, other = (along, across) if side == "cols" else (across, along)
     counts = torch.bincount(own, minlength=at.shape[side == "cols"])
     full = counts == counts.max()
     inside = full[own]
     if 2 * int(inside.sum()) < at.count:
         return None
-    lines, across = torch.nonzero(full).reshape(-1), torch.unique(other[inside])
-    rows, cols = (across, lines) if side == "cols" else (lines, across)
+    lines, others = torch.nonzero(full).reshape(-1), torch.unique(other[inside])
+    rows, cols = (others, lines) if side == "cols" else (lines, others)
     place = torch.nonzero(inside).reshape(-1)
     if rows.numel() * cols.numel() != place.numel():
         return None

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from landscape.kernels import choice, spops
-from landscape.kernels.choice import Kernel, Work
-from landscape.kernels.coordinates import Coordinates
+from landscape.kernels.choice import Work
+from landscape.kernels.coordinates import Coordinates, Kernel
 
-#: Largest temporary of the gather kernel, in numbers: it should stay in a core's own cache.
-GATHER_CHUNK = 1 << 18
+#: Largest temporary of the gather kernel, in numbers; `landscape bench kernels` times others.
+GATHER_CHUNK = 1 << 19
 
 
 def sampled_values(a: Tensor, b: Tensor, at: Coordinates, kernel: Kernel | None = None) -> Tensor:
@@ -34,14 +34,20 @@ def sampled_values(a: Tensor, b: Tensor, at: Coordinates, kernel: Kernel | None 
     return _KERNELS[kernel](a, b, at).to(wide)
 
 
-def _gather(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
+def gather(a: Tensor, b: Tensor, at: Coordinates, chunk: int = GATHER_CHUNK) -> Tensor:
+    """Take the k columns of each operand, some tokens at a time, and sum their products.
+
+    Args:
+        a, b, at: as for `sampled_values`.
+        chunk: largest temporary, in numbers.
+    """
     wide = torch.promote_types(a.dtype, torch.float32)
-    chunk = max(1, GATHER_CHUNK // a.shape[0])
-    parts = [
-        torch.sum(a.index_select(1, r).to(wide) * b.index_select(1, c), dim=0)
-        for r, c in zip(at.rows.split(chunk), at.cols.split(chunk), strict=True)
-    ]
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+    total = torch.zeros(at.count, dtype=wide, device=a.device)
+    rows, cols = at.rows, at.cols
+    tokens = max(1, chunk // max(at.count, 1))
+    for left, right in zip(a.split(tokens), b.split(tokens), strict=True):
+        total += left.index_select(1, rows).to(wide).mul_(right.index_select(1, cols)).sum(0)
+    return total
 
 
 def _sampled(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
@@ -61,18 +67,25 @@ def _slices(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
     grid = (_take(a, slices.rows).t() @ _take(b, slices.cols).to(a.dtype)).reshape(-1)
     if slices.place is None:
         return grid
-    rest = _gather(a, b, slices.rest_at)
+    rest = gather(a, b, slices.rest_at)
     out = rest.new_empty(at.count)
     out[slices.place], out[slices.rest] = grid.to(out.dtype), rest
     return out
 
 
+def _triton(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
+    from landscape.kernels import triton  # imports the optional package
+
+    return triton.values(a, b, at)
+
+
 _KERNELS = {
-    "gather": _gather,
+    "gather": gather,
     "sampled": _sampled,
     "dense": _dense,
     "slices": _slices,
     "spops": spops.values,
+    "triton": _triton,
 }
 
 
@@ -108,8 +121,13 @@ def _scattered(v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tensor
     work = Work(at.count, *at.shape, x.shape[0])
     # a scattered addition costs about two gathered products
     if 2 * work.seconds("gather") <= work.seconds("dense"):
-        out = x.new_zeros(x.shape[0], at.shape[0] if transpose else at.shape[1])
-        return out.index_add(1, sink, x.index_select(1, source) * v)
+        width = at.shape[0] if transpose else at.shape[1]
+        tokens = max(1, GATHER_CHUNK // max(at.count, 1))
+        parts = [
+            some.new_zeros(some.shape[0], width).index_add(1, sink, some.index_select(1, source) * v)
+            for some in x.split(tokens)
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
     dense = torch.zeros(at.shape[0] * at.shape[1], dtype=x.dtype, device=x.device)
     matrix = dense.index_copy(0, at.flat, v).view(at.shape)
     return x @ (matrix.t() if transpose else matrix)

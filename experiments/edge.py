@@ -1,0 +1,216 @@
+"""Sharpness while a mask trains: full-batch gradient descent and AdamW at the edge of stability.
+
+Gradient descent with rate eta is stable on a quadratic whose largest eigenvalue is below 2 / eta.
+On whole networks training makes the sharpness rise to that edge and stay there (Cohen et al. 2021);
+with Adam the same holds for the preconditioned sharpness and (2 + 2 beta1) / ((1 - beta1) eta)
+(Cohen et al. 2022). Here every training example is in every step, as there, but only a random mask
+of a pretrained model moves: the rates are multiples of 2 / sharpness at the pretrained weights for
+gradient descent, and of 1 / ratio for AdamW.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import landscape as ls
+from experiments.edge_report import check, render
+from experiments.harness import PACKAGED, Artefact, Setting, Store
+
+
+@dataclass(frozen=True)
+class Config(Setting):
+    """The sources' setting as far as a language model allows: every example in every step."""
+
+    #: each seed draws its mask and its examples
+    seeds: tuple[int, ...] = (0,)
+    #: training examples, all of them in every step and every measurement
+    num_train: int = 64
+    #: examples in one pass through the model; the gradient is of all of them
+    micro_batch: int = 8
+    #: rates of gradient descent, in units of 2 / sharpness at the pretrained weights
+    gd_multiples: tuple[float, ...] = (0.3, 0.7, 1.5)
+    #: rates of AdamW are each of these over the ratio
+    rate_times_ratio: tuple[float, ...] = (3e-7, 1e-6)
+    #: AdamW's moving averages, of the gradients and of their squares
+    beta1: float = 0.9
+    beta2: float = 0.999
+    #: steps of a descent
+    steps: int = 400
+    #: steps between two measurements of the sharpness
+    every: int = 5
+    #: relative residual at which Lanczos stops
+    tolerance: float = 2e-2
+    #: products after which Lanczos stops
+    max_products: int = 60
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": PACKAGED | {
+        "ratios": (1e-2,), "num_train": 4, "gd_multiples": (0.7,), "rate_times_ratio": (1e-5,),
+        "steps": 8, "every": 4, "tolerance": 1e-1, "max_products": 16,
+    },
+    "local": PACKAGED | {
+        "ratios": (1e-2, 1e-3), "num_train": 8, "gd_multiples": (0.7, 1.5),
+        "rate_times_ratio": (1e-5,), "steps": 60, "every": 5, "tolerance": 1e-1, "max_products": 24,
+    },
+    "paper": {},
+}  # fmt: skip
+
+
+def compute(config: Config, store: Store) -> None:
+    """Measure each mask's sharpness at the pretrained weights, then descend from there."""
+    model, tokenizer = ls.load_model(config.model)
+    for seed in config.seeds:
+        task = ls.load_task(
+            config.task, source=config.source or None, num_train=config.num_train, num_dev=8,
+            num_test=8, seed=seed,
+        )  # fmt: skip
+        batches = ls.make_batches(
+            task.train, tokenizer, config.micro_batch, sort=True, loss=task.loss
+        )
+        for ratio in config.ratios:
+            _start_row(config, store, model, batches, ratio, seed)
+            for case in descents(config, store, ratio, seed):
+                _descent_row(config, store, model, batches, case)
+
+
+def descents(config: Config, store: Store, ratio: float, seed: int) -> Iterator[dict[str, Any]]:
+    """List the descents of a mask, with their rates."""
+    stable = 2 / store[_start_key(ratio, seed)]["sharpness"]
+    for optimizer, scale in _cases(config):
+        unit = stable if optimizer == "gd" else 1 / ratio
+        yield {"optimizer": optimizer, "scale": scale, "rate": scale * unit, "ratio": ratio,
+               "seed": seed}  # fmt: skip
+
+
+def expected(config: Config) -> list[str]:
+    """List the keys of all rows."""
+    keys = []
+    for seed in config.seeds:
+        for ratio in config.ratios:
+            keys.append(_start_key(ratio, seed))
+            keys += [_key(optimizer, ratio, scale, seed) for optimizer, scale in _cases(config)]
+    return keys
+
+
+def descend(
+    config: Config, model: Any, batches: list[dict[str, Any]], optimizer: str, rate: float
+) -> dict[str, Any]:
+    """Take full-batch steps with a probe; ``losses[t]`` is the loss after t steps.
+
+    A loss that is not finite or above 20 times the first ends the descent as diverged.
+    """
+    parameters = list(ls.trainable(model).values())
+    stepper = _stepper(config, parameters, optimizer, rate)
+    probe = ls.SharpnessProbe(
+        batches, every=config.every, tol=config.tolerance, max_matvecs=config.max_products
+    )
+    probe.start(stepper)
+    losses: list[float] = []
+    for step in range(1, config.steps + 1):
+        stepper.zero_grad(set_to_none=True)
+        losses.append(_backward(parameters, model, batches))
+        if not (math.isfinite(losses[-1]) and losses[-1] <= 20 * losses[0]):
+            return {"losses": losses, "measured": probe.rows, "diverged": True}
+        stepper.step()
+        probe(model, {"step": step})
+    return {"losses": losses, "measured": probe.rows, "diverged": False}
+
+
+def _backward(parameters: list[torch.nn.Parameter], model: Any, batches: list[Any]) -> float:
+    """Put the gradient of the mean loss over all batches into the parameters, return the loss."""
+    total, terms = 0.0, 0
+    for batch in batches:
+        value, count = ls.task_loss(model, batch)
+        value.backward()
+        total, terms = total + float(value.detach()), terms + count
+    for p in parameters:
+        if p.grad is not None:
+            p.grad /= terms
+    return total / terms
+
+
+def _start_row(
+    config: Config, store: Store, model: Any, batches: list[Any], ratio: float, seed: int
+) -> None:
+    key = _start_key(ratio, seed)
+
+    def measure() -> dict[str, Any]:
+        mask = ls.random_mask(model, ratio=ratio, targets=config.targets, seed=seed)
+        ls.attach(model, mask)
+        try:
+            top = ls.lanczos(
+                ls.HessianOperator(model, batches), k=1, tol=config.tolerance,
+                max_matvecs=config.max_products, seed=0,
+            )  # fmt: skip
+        finally:
+            ls.detach(model)
+        return {
+            "kind": "start", "ratio": ratio, "seed": seed, "count": mask.count,
+            "sharpness": float(top.eigenvalues[0]), "residual": float(top.residuals[0]),
+            "products": top.num_matvecs, "converged": top.converged,
+        }  # fmt: skip
+
+    if key not in store:
+        store.say(key)
+    store.compute(key, measure)
+
+
+def _descent_row(
+    config: Config, store: Store, model: Any, batches: list[Any], case: dict[str, Any]
+) -> None:
+    def measure() -> dict[str, Any]:
+        mask = ls.random_mask(model, ratio=case["ratio"], targets=config.targets, seed=case["seed"])
+        ls.attach(model, mask)
+        try:
+            found = descend(config, model, batches, case["optimizer"], case["rate"])
+            moved = ls.distance(model).l2
+        finally:
+            ls.detach(model)
+        return case | found | {"kind": "descent", "count": mask.count, "distance": moved}
+
+    key = _key(case["optimizer"], case["ratio"], case["scale"], case["seed"])
+    if key not in store:
+        store.say(f"{key}, rate {case['rate']:.3g}")
+    store.compute(key, measure)
+
+
+def _stepper(
+    config: Config, parameters: list[torch.nn.Parameter], optimizer: str, rate: float
+) -> torch.optim.Optimizer:
+    if optimizer == "gd":
+        return torch.optim.SGD(parameters, lr=rate)
+    betas = (config.beta1, config.beta2)
+    return torch.optim.AdamW(parameters, lr=rate, betas=betas, weight_decay=0.0)
+
+
+def _cases(config: Config) -> list[tuple[str, float]]:
+    return [("gd", m) for m in config.gd_multiples] + [
+        ("adamw", c) for c in config.rate_times_ratio
+    ]
+
+
+def _start_key(ratio: float, seed: int) -> str:
+    return f"start/ratio={ratio:g}/seed={seed}"
+
+
+def _key(optimizer: str, ratio: float, scale: float, seed: int) -> str:
+    return f"descent/{optimizer}/ratio={ratio:g}/scale={scale:g}/seed={seed}"
+
+
+ARTEFACT = Artefact(
+    name="edge",
+    title="Sharpness during training inside a mask, beside the edge of stability",
+    source="Cohen et al. 2021 and 2022, inside the masks of Xu & Zhang 2024",
+    config=Config,
+    presets=PRESETS,
+    rows=compute,
+    render=render,
+    check=check,
+    expected=expected,
+)

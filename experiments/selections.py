@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import landscape as ls
-from experiments.cell import best_on_dev, load_task, train_cell, zero_shot
+from experiments.cell import best_on_dev, load_pretrained, load_task, train_cell, zero_shot
 from experiments.harness import PACKAGED, Artefact, Setting, Store
 from experiments.selections_report import METHODS, check, render
 
@@ -63,9 +63,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "seeds": (0,),
     },
     "local": PACKAGED | {
-        "epochs": 1, "batch_size": 8, "num_train": 320, "num_dev": 200, "num_test": 400,
+        "model": "minilm-l6", "targets": "bert.encoder.*.weight", "count": 36_864,
+        "epochs": 1, "batch_size": 8, "num_train": 960, "num_dev": 300, "num_test": 600,
         "score_examples": 64, "rates": (1e-3, 3e-3, 1e-2), "inserted_rates": (1e-3, 3e-3, 1e-2),
-        "full_rates": (1e-5, 3e-5, 1e-4), "seeds": (0, 1, 2),
+        "full_rates": (3e-5, 1e-4, 3e-4), "seeds": (0, 1, 2),
     },
     "paper": {},
 }  # fmt: skip
@@ -75,9 +76,9 @@ Made = tuple[Any, ls.Schedule | None]
 
 def compute(config: Config, store: Store) -> None:
     """Tune each method's rate on dev with the first seed, then run every seed at the best."""
-    model, tokenizer = ls.load_model(config.model)
     for seed in config.seeds:
         task = load_task(config, seed)
+        model, tokenizer = load_pretrained(config, task)
         store.compute(f"zero-shot/seed={seed}", lambda: zero_shot(model, tokenizer, task, seed))  # noqa: B023
         for method in METHODS:
             _method_rows(config, store, model, tokenizer, task, method, seed)
@@ -141,7 +142,8 @@ def nearest_size(make: Callable[..., Any], model: Any, count: int) -> int:
 
 
 def _lora(model: Any, size: int, seed: int) -> Any:
-    return ls.baselines.lora(model, rank=size, alpha=2 * size, seed=seed)
+    attention = ["*.query", "*.value"] if model.config.model_type == "bert" else "*.[qv]_proj"
+    return ls.baselines.lora(model, rank=size, alpha=2 * size, targets=attention, seed=seed)
 
 
 def _adapter(model: Any, size: int, seed: int) -> Any:

@@ -22,7 +22,7 @@ def candidate_scores(model: Any, batch: Batch) -> Tensor:
         score_j = 1/L_j sum_i log p(token_ji | prompt, token_j1 .. token_j(i-1))
 
     Args:
-        model: causal language model.
+        model: causal language model, or a sequence classifier (candidates of one token each).
         batch: b examples with at most c candidates, from ``collate(..., "classification")``.
 
     Returns:
@@ -39,7 +39,7 @@ def candidate_log_probs(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return the summed log-probabilities of each candidate's tokens, and how many there are.
 
     Args:
-        model: causal language model.
+        model: causal language model, or a sequence classifier (candidates of one token each).
         batch: as for ``candidate_scores``.
 
     Returns:
@@ -48,8 +48,7 @@ def candidate_log_probs(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     batch = _on_device(batch, model)
     if "candidate_ids" in batch:
         mask = batch["candidate_mask"]
-        log_probs = _wide(_logits(model, batch, 1)[:, -1]).log_softmax(-1)
-        totals = log_probs.gather(1, batch["candidate_ids"])
+        totals = _candidate_log_probs(model, batch)
         return totals.masked_fill(~mask, -torch.inf), mask.long()
     if "rows" not in batch:
         raise UserError(
@@ -70,7 +69,7 @@ def task_loss(model: Any, batch: Batch) -> tuple[Tensor, int]:
     Language modelling: negative log-probability of the right candidate, one term a token.
 
     Args:
-        model: causal language model.
+        model: causal language model, or a sequence classifier (candidates of one token each).
         batch: from ``collate``, which is told which of the two losses it is for.
 
     Returns:
@@ -80,7 +79,7 @@ def task_loss(model: Any, batch: Batch) -> tuple[Tensor, int]:
     batch = _on_device(batch, model)
     labels = batch["labels"]
     if "candidate_ids" in batch:
-        logits = _wide(_logits(model, batch, 1)[:, -1].gather(1, batch["candidate_ids"]))
+        logits = _candidate_logits(model, batch)
         return _cross_entropy(logits, ~batch["candidate_mask"], labels), len(labels)
     if "rows" in batch:
         scores = candidate_scores(model, batch)
@@ -93,7 +92,7 @@ def task_split(model: Any, batch: Batch) -> tuple[Tensor, Callable[[Tensor], tup
     """Cut ``task_loss`` at the model's outputs, where what follows is convex in them.
 
     Args:
-        model: causal language model.
+        model: causal language model, or a sequence classifier (candidates of one token each).
         batch: from ``collate``.
 
     Returns:
@@ -107,7 +106,7 @@ def task_split(model: Any, batch: Batch) -> tuple[Tensor, Callable[[Tensor], tup
     if "candidate_ids" in batch or "rows" in batch:
         if "candidate_ids" in batch:
             absent = ~batch["candidate_mask"]
-            scores = _wide(_logits(model, batch, 1)[:, -1].gather(1, batch["candidate_ids"]))
+            scores = _candidate_logits(model, batch)
         else:
             absent, scores = batch["rows"] < 0, candidate_scores(model, batch)
         return scores.masked_fill(absent, 0.0), lambda z: (
@@ -132,6 +131,47 @@ def _cross_entropy(
     return F.cross_entropy(scores.masked_fill(absent, far), labels, reduction=reduction)
 
 
+def _candidate_logits(model: Any, batch: Batch) -> Tensor:
+    """Return the logits (b, c) of single-token candidates."""
+    if _labels(model):
+        return _label_logits(model, batch)
+    return _wide(_logits(model, batch, 1)[:, -1].gather(1, batch["candidate_ids"]))
+
+
+def _candidate_log_probs(model: Any, batch: Batch) -> Tensor:
+    """Return the log-probabilities (b, c) of single-token candidates, among all outputs."""
+    if _labels(model):
+        absent = ~batch["candidate_mask"]
+        return _label_logits(model, batch).masked_fill(absent, -torch.inf).log_softmax(-1)
+    log_probs = _wide(_logits(model, batch, 1)[:, -1]).log_softmax(-1)
+    return log_probs.gather(1, batch["candidate_ids"])
+
+
+def _labels(model: Any) -> int:
+    """Return the number of labels of a sequence classifier, 0 for any other model."""
+    base = _base(model)
+    if not type(base).__name__.endswith("ForSequenceClassification"):
+        return 0
+    return int(base.config.num_labels)
+
+
+def _label_logits(model: Any, batch: Batch) -> Tensor:
+    """Return a classifier's logits (b, c); its label j stands for candidate j.
+
+    Rows are moved to the left, padding on the right, where classifiers look for a first token.
+    """
+    width = batch["candidate_ids"].shape[1]
+    if width != _labels(model):
+        raise UserError(
+            f"expected {_labels(model)} candidates an example, one a label of "
+            f"{type(_base(model)).__name__}, got {width}; load the model with labels={width}"
+        )
+    mask = batch["attention_mask"]
+    order = (1 - mask).argsort(dim=1, stable=True)
+    rows = {name: batch[name].gather(1, order) for name in ("input_ids", "attention_mask")}
+    return _wide(model(**rows).logits)
+
+
 def _row_log_probs(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return summed log-probabilities (rows,) of each row's targets, and their numbers (rows,)."""
     targets, mask = batch["targets"], batch["target_mask"]
@@ -147,7 +187,8 @@ def _logits(model: Any, batch: Batch, last: int) -> Tensor:
     if "logits_to_keep" not in accepted:
         raise UserError(
             "expected a causal language model of transformers whose forward takes logits_to_keep, "
-            f"got {type(model).__name__}; load it as a causal language model"
+            "or a sequence classifier and candidates of one token each, got "
+            f"{type(model).__name__}; load it as a causal language model"
         )
     options: dict[str, Any] = {"logits_to_keep": last}
     if "position_ids" in accepted:
@@ -159,9 +200,13 @@ def _logits(model: Any, batch: Batch, last: int) -> Tensor:
 
 
 def _forward_arguments(model: Any) -> frozenset[str]:
-    """Return the names that the model's forward takes; a wrapper (peft) hides its base model's."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return frozenset(inspect.signature(base.forward).parameters)
+    """Return the names that the model's forward takes."""
+    return frozenset(inspect.signature(_base(model).forward).parameters)
+
+
+def _base(model: Any) -> Any:
+    """Return the model itself, or the one that a wrapper (peft) hides."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _on_device(batch: Batch, model: Any) -> Batch:

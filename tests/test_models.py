@@ -141,3 +141,35 @@ def test_the_packaged_encoder_puts_like_sentences_together() -> None:
     means = torch.nn.functional.normalize((states * weights).sum(1) / weights.sum(1), dim=1)
     near, far = float(means[0] @ means[1]), float(means[0] @ means[2])
     assert near > 0.6 > 0.3 > far
+
+
+@needs_minilm
+def test_the_packaged_encoder_becomes_a_classifier_with_a_seeded_head() -> None:
+    encoder, _ = ls.load_model("minilm-l6")
+    before = torch.get_rng_state()
+    model, _ = ls.load_model("minilm-l6", labels=3, seed=1)
+    assert torch.equal(torch.get_rng_state(), before)
+    again, _ = ls.load_model("minilm-l6", labels=3, seed=1)
+    other, _ = ls.load_model("minilm-l6", labels=3, seed=2)
+    assert model.classifier.weight.shape == (3, 384)
+    assert torch.equal(model.classifier.weight, again.classifier.weight)
+    assert not torch.equal(model.classifier.weight, other.classifier.weight)
+    body = model.bert.state_dict()
+    assert all(torch.equal(body[name], value) for name, value in encoder.state_dict().items())
+
+
+def test_a_folder_of_a_classifier_is_read_as_one(tmp_path: Path) -> None:
+    made = ls.tiny_model("bert")
+    made.save_pretrained(tmp_path)
+    ls.tiny_tokenizer().save_pretrained(tmp_path)
+    read, _ = ls.load_model(tmp_path, labels=2)
+    assert torch.equal(read.classifier.weight, made.classifier.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "message"),
+    [("minilm-l6", 1, "at least 2 labels, got 1"), ("smollm2-135m", 2, "as a language model")],
+)
+def test_labels_that_cannot_be_are_refused(name: str, labels: int, message: str) -> None:
+    with pytest.raises(ls.UserError, match=message):
+        ls.load_model(name, labels=labels)

@@ -20,7 +20,7 @@ from landscape.batches import collate, encode, length_limit, make_batches
 from landscape.errors import UserError
 from landscape.evaluate import evaluate
 from landscape.models import tiny_model, tiny_tokenizer
-from landscape.scoring import candidate_scores, task_loss
+from landscape.scoring import candidate_scores, task_loss, task_split
 from landscape.tasks import Example, Task
 from landscape.tasks.task import Loss
 
@@ -280,5 +280,35 @@ def test_an_empty_prompt_without_a_first_token_is_refused(tokenizer: Any) -> Non
 
 def test_a_model_without_a_language_head_is_refused(tokenizer: Any) -> None:
     (batch,) = make_batches(SINGLE, tokenizer, 100)
-    with pytest.raises(UserError, match="got BertForSequenceClassification"):
+    with pytest.raises(UserError, match="got ViTForImageClassification"):
+        task_loss(tiny_model("vit"), batch)
+
+
+def test_a_classifier_scores_each_row_as_if_it_stood_alone(tokenizer: Any) -> None:
+    model = tiny_model("bert", initializer_range=0.2).double()
+    (batch,) = make_batches(SINGLE, tokenizer, 100)
+    scores = candidate_scores(model, batch)
+    total, count = task_loss(model, batch)
+    alone = torch.cat([
+        model(input_ids=torch.tensor([e.prompt])).logits.log_softmax(-1)
+        for e in encode(SINGLE, tokenizer)
+    ])  # fmt: skip
+    torch.testing.assert_close(scores, alone, rtol=1e-10, atol=1e-10)
+    right = [alone[i, e.label] for i, e in enumerate(SINGLE)]
+    assert count == len(SINGLE)
+    torch.testing.assert_close(total, -torch.stack(right).sum())
+    z, terms = task_split(model, batch)
+    torch.testing.assert_close(terms(z)[0].sum(), total)
+
+
+def test_a_classifier_with_other_labels_than_candidates_is_refused(tokenizer: Any) -> None:
+    three = [replace(SINGLE[0], candidates=(*WORDS, "a"))]
+    (batch,) = make_batches(three, tokenizer, 8)
+    with pytest.raises(UserError, match="load the model with labels=3"):
+        task_loss(tiny_model("bert"), batch)
+
+
+def test_a_classifier_refuses_candidates_of_several_tokens(tokenizer: Any) -> None:
+    (batch,) = make_batches([replace(SINGLE[0], candidates=("no", "yes"))], tokenizer, 8)
+    with pytest.raises(UserError, match="candidates of one token each, got Bert"):
         task_loss(tiny_model("bert"), batch)

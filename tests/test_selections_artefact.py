@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from samples import glue_folder, model_folder
 
 import landscape as ls
 from experiments import selections, selections_report
 from experiments.__main__ import ARTEFACTS, main
-from experiments.cell import load_task
+from experiments.cell import fit_head, load_task
 from experiments.harness import read_rows, stored_config
 
 COUNT = 900
@@ -184,3 +185,18 @@ def test_presets_resolve() -> None:
     for preset in ("smoke", "local", "paper"):
         config = ARTEFACTS["selections"].configure(preset, {})
         assert selections.expected(config)
+
+
+def test_the_head_of_an_encoder_is_the_minimum_of_the_penalised_loss() -> None:
+    model = ls.tiny_model("bert", initializer_range=0.2).double()
+    tokenizer = ls.tiny_tokenizer()
+    words = (" terrible", " great")
+    examples = [ls.Example(f"a film number {i * i} It was", words, i % 3 % 2) for i in range(12)]
+    batches = ls.make_batches(examples, tokenizer, 5)
+    fit_head(model, batches, penalty=0.1)
+    losses, counts = zip(*(ls.task_loss(model, batch) for batch in batches))
+    weight, bias = model.classifier.weight, model.classifier.bias
+    loss = torch.stack(losses).sum() / sum(counts) + 0.05 * weight.square().sum()
+    gradient = torch.autograd.grad(loss, [weight, bias])
+    assert max(float(g.abs().max()) for g in gradient) < 1e-5
+    assert float(weight.detach().abs().max()) > 1e-3

@@ -9,6 +9,9 @@ from typing import Any
 def model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say which model, task and mask a command is about."""
     parser.add_argument("--model", default="smollm2-135m", help="packaged name, hub name or path")
+    parser.add_argument(
+        "--labels", type=int, help="load a sequence classifier with this many labels (encoders)"
+    )
     parser.add_argument("--task", default="rotten_tomatoes", help="rotten_tomatoes or sst2")
     parser.add_argument("--source", help="folder of the task's files, instead of the hub")
     budget = parser.add_mutually_exclusive_group()
@@ -39,7 +42,7 @@ def load(chosen: argparse.Namespace) -> tuple[Any, Any, Any]:
         chosen.task, source=chosen.source, num_train=chosen.num_train, num_dev=chosen.num_dev,
         num_test=chosen.num_test, seed=chosen.seed,
     )  # fmt: skip
-    model, tokenizer = ls.load_model(chosen.model)
+    model, tokenizer = ls.load_model(chosen.model, labels=chosen.labels)
     return model, tokenizer, task
 
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -46,6 +47,8 @@ def load_model(
     dtype: torch.dtype = torch.float32,
     revision: str | None = None,
     cache: str | Path | None = None,
+    labels: int | None = None,
+    seed: int = 0,
 ) -> tuple[Any, Any]:
     """Load a pretrained model and its tokenizer.
 
@@ -56,13 +59,17 @@ def load_model(
         dtype: floating type of the weights.
         revision: branch, tag or commit on the hub.
         cache: folder that keeps the converted smollm2-135m; the user's cache folder if absent.
+        labels: load a sequence classifier with this many labels, at least 2, instead of a causal
+            language model; label j stands for an example's candidate j. Needed to fine-tune an
+            encoder.
+        seed: of the classifier's head, where the files hold none.
 
     Returns:
         The model, in eval mode on the processor, and its tokenizer.
 
     Raises:
-        UserError: a missing package, an unknown name, no hub and no earlier download, or files
-            that ``transformers`` cannot read as a causal language model.
+        UserError: a missing package, an unknown name, no hub and no earlier download, files that
+            ``transformers`` cannot read as such a model, or fewer than two labels.
     """
     name = str(name)
     if revision is not None and (name in PACKAGED or Path(name).is_dir()):
@@ -70,31 +77,67 @@ def load_model(
             f"expected no revision for {name}, which is not on the hub, got {revision!r}; leave "
             "it out"
         )
+    if labels is not None and labels < 2:
+        raise UserError(f"expected at least 2 labels, got {labels}; count the task's candidates")
     if name == "smollm2-135m":
+        if labels is not None:
+            raise UserError(
+                "expected no labels for smollm2-135m, which scores candidates as a language model, "
+                f"got {labels}; leave them out, or use minilm-l6"
+            )
         gguf = PACKAGED[name].file(GGUF)
         with _quiet():
             return load_gguf(gguf, cache=None if cache is None else Path(cache), dtype=dtype)
     if name == "minilm-l6":
-        return _load_encoder(PACKAGED[name].file(ENCODER), dtype)
+        return _load_encoder(PACKAGED[name].file(ENCODER), dtype, labels, seed)
+    kind = _Kind(labels, seed)
     if Path(name).expanduser().is_dir():
-        return _load_causal(str(Path(name).expanduser()), dtype=dtype, local_files_only=True)
+        return _load(kind, str(Path(name).expanduser()), dtype=dtype, local_files_only=True)
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
         raise UserError(f"expected a folder at {name}, found none; check the path")
-    return _load_from_hub(name, dtype=dtype, revision=revision)
+    return _load_from_hub(kind, name, dtype=dtype, revision=revision)
 
 
-def _load_encoder(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+@dataclass(frozen=True)
+class _Kind:
+    """Say what to load: a causal language model, or a classifier whose head has a seed."""
+
+    labels: int | None
+    seed: int
+
+    def __str__(self) -> str:
+        return "causal language model" if self.labels is None else "sequence classifier"
+
+    def read(self, name: str | Path, **options: Any) -> Any:
+        """Read a model's files."""
+        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+        if self.labels is None:
+            return AutoModelForCausalLM.from_pretrained(name, **options)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return AutoModelForSequenceClassification.from_pretrained(
+                name, num_labels=self.labels, **options
+            )
+
+
+def _load_encoder(
+    folder: Path, dtype: torch.dtype, labels: int | None, seed: int
+) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
+    read = AutoModel.from_pretrained if labels is None else _Kind(labels, seed).read
     with _quiet():
-        model = AutoModel.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        model = read(folder, dtype=dtype, use_safetensors=True)
         return model.eval(), AutoTokenizer.from_pretrained(folder)
 
 
-def _load_from_hub(name: str, *, dtype: torch.dtype, revision: str | None) -> tuple[Any, Any]:
+def _load_from_hub(
+    kind: _Kind, name: str, *, dtype: torch.dtype, revision: str | None
+) -> tuple[Any, Any]:
     answer = ask_hub(name, "model", revision=revision)
     if answer.reachable:
-        return _load_causal(name, dtype=dtype, revision=revision)
+        return _load(kind, name, dtype=dtype, revision=revision)
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -110,32 +153,30 @@ def _load_from_hub(name: str, *, dtype: torch.dtype, revision: str | None) -> tu
             f"download of it; {OFFLINE}"
         )
     logger.info("%s: using an earlier download of %s", answer.reason, name)
-    return _load_causal(str(Path(earlier).parent), dtype=dtype, local_files_only=True)
+    return _load(kind, str(Path(earlier).parent), dtype=dtype, local_files_only=True)
 
 
-def _load_causal(name: str, *, dtype: torch.dtype, **where: Any) -> tuple[Any, Any]:
-    """Load a causal language model, from safetensors if there are any, else from a .bin file.
+def _load(kind: _Kind, name: str, *, dtype: torch.dtype, **where: Any) -> tuple[Any, Any]:
+    """Load a model, from safetensors if there are any, else from a .bin file.
 
     ``transformers`` reads a .bin file with ``torch.load(weights_only=True)``: tensors, no code.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     options = {"dtype": dtype, "trust_remote_code": False, **where}
     try:
         with _quiet():
             try:
-                model = AutoModelForCausalLM.from_pretrained(name, use_safetensors=True, **options)
+                model = kind.read(name, use_safetensors=True, **options)
             except OSError as no_safetensors:
                 try:
-                    model = AutoModelForCausalLM.from_pretrained(
-                        name, use_safetensors=False, **options
-                    )
+                    model = kind.read(name, use_safetensors=False, **options)
                 except OSError:
                     raise no_safetensors from None
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
     except (OSError, ValueError, KeyError, RuntimeError, UnpicklingError) as error:
         raise UserError(
-            f"expected a causal language model with its tokenizer in {name}, but it cannot be "
+            f"expected a {kind} with its tokenizer in {name}, but it cannot be "
             f"read: {str(error).strip().splitlines()[0]}; give a folder written by save_pretrained "
             "of the model and of the tokenizer"
         ) from error

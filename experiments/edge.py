@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 import landscape as ls
+from experiments.cell import load_pretrained
 from experiments.edge_report import check, render
 from experiments.harness import PACKAGED, Artefact, Setting, Store
 
@@ -64,12 +65,12 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 def compute(config: Config, store: Store) -> None:
     """Measure each mask's sharpness at the pretrained weights, then descend from there."""
-    model, tokenizer = ls.load_model(config.model)
     for seed in config.seeds:
         task = ls.load_task(
             config.task, source=config.source or None, num_train=config.num_train, num_dev=8,
             num_test=8, seed=seed,
         )  # fmt: skip
+        model, tokenizer = load_pretrained(config, task)
         batches = ls.make_batches(
             task.train, tokenizer, config.micro_batch, sort=True, loss=task.loss
         )

@@ -8,13 +8,15 @@ Where a mask is small enough the whole matrix is formed, and its exact spectrum 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import landscape as ls
 from experiments.cell import load_pretrained
 from experiments.harness import PACKAGED, Artefact, Store
 from experiments.spectra_report import check, render
 from experiments.trained import ENDS, TrainedSetting, at_end, load_examples, train, train_key
+
+ENDS_OF_SPECTRUM: dict[str, Literal["LA", "SA"]] = {"top": "LA", "bottom": "SA"}
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,10 @@ def _spectrum_row(
         with at_end(config, store, model, ratio, seed, when):
             H = ls.HessianOperator(model, batches)
             row["loss"] = H.loss()
-            for end, which in (("top", "LA"), ("bottom", "SA")):
+            for end, which in ENDS_OF_SPECTRUM.items():
                 found = ls.lanczos(
-                    H, k=1, which=which, tol=config.tolerance, max_matvecs=config.max_products,
-                )  # fmt: skip
+                    H, k=1, which=which, tol=config.tolerance, max_matvecs=config.max_products
+                )
                 row |= {
                     end: float(found.eigenvalues[0]), f"{end}_residual": float(found.residuals[0]),
                     f"{end}_products": found.num_matvecs, f"{end}_converged": found.converged,

@@ -31,6 +31,8 @@ class Config(Setting):
     seeds: tuple[int, ...] = (0,)
     #: training examples, all of them in every step and every measurement
     num_train: int = 64
+    #: training examples that an encoder's head is fitted to, before and outside the descents
+    head_examples: int = 640
     #: examples in one pass through the model; the gradient is of all of them
     micro_batch: int = 8
     #: rates of gradient descent, in units of 2 / sharpness at the pretrained weights
@@ -56,8 +58,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "steps": 8, "every": 4, "tolerance": 1e-1, "max_products": 16,
     },
     "local": PACKAGED | {
-        "ratios": (1e-2, 1e-3), "num_train": 8, "gd_multiples": (0.7, 1.5),
-        "rate_times_ratio": (1e-5,), "steps": 60, "every": 5, "tolerance": 1e-1, "max_products": 24,
+        "model": "minilm-l6", "targets": "*.self.[qv]*.weight", "ratios": (1e-2, 1e-3),
+        "num_train": 16, "micro_batch": 16, "gd_multiples": (0.7, 1.5),
+        "rate_times_ratio": (1e-5,), "steps": 150, "tolerance": 5e-2, "max_products": 40,
     },
     "paper": {},
 }  # fmt: skip
@@ -67,12 +70,13 @@ def compute(config: Config, store: Store) -> None:
     """Measure each mask's sharpness at the pretrained weights, then descend from there."""
     for seed in config.seeds:
         task = ls.load_task(
-            config.task, source=config.source or None, num_train=config.num_train, num_dev=8,
-            num_test=8, seed=seed,
+            config.task, source=config.source or None,
+            num_train=max(config.num_train, config.head_examples), num_dev=8, num_test=8,
+            seed=seed,
         )  # fmt: skip
         model, tokenizer = load_pretrained(config, task)
         batches = ls.make_batches(
-            task.train, tokenizer, config.micro_batch, sort=True, loss=task.loss
+            task.train[: config.num_train], tokenizer, config.micro_batch, sort=True, loss=task.loss
         )
         for ratio in config.ratios:
             _start_row(config, store, model, batches, ratio, seed)

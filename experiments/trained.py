@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +49,15 @@ def train_key(ratio: float, seed: int) -> str:
 
 def train(
     config: TrainedSetting, store: Store, model: Any, tokenizer: Any, task: ls.Task,
-    ratio: float, seed: int, probes: Sequence[Any] = (),
+    ratio: float, seed: int, *, probes: Sequence[Any] = (),
+    conclude: Callable[[], dict[str, Any]] = dict,
 ) -> Row:  # fmt: skip
-    """Train a random mask once; its row says how, its delta file lies in the store's folder."""
+    """Train a random mask once; its row says how, its delta file lies in the store's folder.
+
+    Args:
+        probes: as `landscape.finetune`.
+        conclude: called at the chosen checkpoint; what it returns joins the row.
+    """
     key = train_key(ratio, seed)
     rate = min(config.rate_times_ratio / ratio, config.max_rate)
 
@@ -64,6 +70,7 @@ def train(
                 batch_size=config.batch_size, seed=seed, test=False, probes=probes, progress=True,
             )  # fmt: skip
             ls.save_delta(model, delta_path(store, ratio, seed))
+            concluded = conclude()
         finally:
             ls.detach(model)
         dev = done.metrics["dev"] or {}
@@ -71,7 +78,7 @@ def train(
             "kind": "train", "ratio": ratio, "seed": seed, "rate": rate, "count": mask.count,
             "density": mask.density, "dev_accuracy": dev.get(task.metric),
             "distance": done.distance["l2"], "diverged": done.diverged,
-            "train_loss": [record["loss"] for record in done.history],
+            "train_loss": [record["loss"] for record in done.history], **concluded,
         }  # fmt: skip
 
     if key not in store:

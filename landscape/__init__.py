@@ -30,14 +30,17 @@ from landscape.masks import Mask, random_mask
 from landscape.models import load_model, tiny_model, tiny_tokenizer
 from landscape.optimizer import AdamW
 from landscape.peft_adapters import load_peft, read_peft, save_peft
+from landscape.pictures import plot_density, plot_surface
 from landscape.schedule import Schedule
 from landscape.scoring import task_loss, task_split
 from landscape.selection import select_mask, structured_mask
 from landscape.subspace import attach, detach, merge, trainable
 from landscape.surface import (
+    PrincipalDirections,
     Surface,
+    Trajectory,
     displacement,
-    plot_surface,
+    interpolate,
     random_directions,
     surface_1d,
     surface_2d,
@@ -60,11 +63,13 @@ __all__ = [
     "MatrixOperator",
     "NotConvergedWarning",
     "Overlap",
+    "PrincipalDirections",
     "Run",
     "Schedule",
     "SharpnessProbe",
     "Surface",
     "Task",
+    "Trajectory",
     "UserError",
     "analysis",
     "apply_delta",
@@ -81,6 +86,7 @@ __all__ = [
     "exact_spectrum",
     "finetune",
     "health_check",
+    "interpolate",
     "lanczos",
     "load_delta",
     "load_model",
@@ -91,6 +97,7 @@ __all__ = [
     "module_blocks",
     "norm_bound",
     "overlap",
+    "plot_density",
     "plot_surface",
     "power_iteration",
     "preconditioned",

@@ -26,6 +26,7 @@ FLOW = [
     {"evaluate", "distance", "adapters", "baselines", "curvature"},
     {"peft_adapters"},
     {"train", "tracking", "surface"},
+    {"pictures"},
     {"analysis"},
     {"report"},
     {"bench"},

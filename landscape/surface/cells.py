@@ -16,7 +16,7 @@ class Cells:
 
     Args:
         directory: a folder, or None for memory only.
-        parameters, units, axis, centre: what determines the surface. The loss at the centre
+        parameters, units, axes, centre: what determines the surface. The loss at the centre
             stands for the data and the frozen weights.
 
     Raises:
@@ -28,7 +28,7 @@ class Cells:
         directory: str | Path | None,
         parameters: Sequence[Tensor],
         units: Sequence[Tensor],
-        axis: Tensor,
+        axes: Sequence[Tensor],
         centre: float,
     ) -> None:
         self._path: Path | None = None
@@ -39,7 +39,7 @@ class Cells:
             "kind": "surface",
             "weights": _digest([p.detach().double().cpu() for p in parameters]),
             "directions": _digest(units),
-            "axis": [float(axis[0]), len(axis)],
+            "axes": [[float(axis[0]), float(axis[-1]), len(axis)] for axis in axes],
             "centre": centre.hex(),
         }
         self._path = open_folder(directory, config) / "cells.json"

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from landscape.curvature import EigenResult
+from landscape.distance import changes
 from landscape.errors import UserError
 from landscape.subspace import attached_mask, is_attached, masked_origins, trainable
+
+
+@dataclass(frozen=True)
+class PrincipalDirections:
+    """Hold the directions in which a trajectory extends most, about the present weights.
+
+    Args:
+        directions: orthonormal columns, shape (size, d), float64, on cpu.
+        explained: share of the sum of squared distances to the present weights, shape (d,).
+    """
+
+    directions: Tensor
+    explained: Tensor
+
+
+Directions: TypeAlias = Tensor | Sequence[Tensor] | EigenResult | PrincipalDirections
+"""Columns of shape (size, d), vectors of shape (size,), or a result that holds columns."""
 
 
 @torch.no_grad()
@@ -63,25 +84,50 @@ def displacement(model: nn.Module, initial: Mapping[str, Tensor] | None = None) 
     Raises:
         UserError: there is no mask and no `initial`, or `initial` lacks a tensor.
     """
-    from landscape.distance import changes
-
-    return torch.cat([c.reshape(-1) for c in changes(model, initial).values()]).cpu()
+    return flat(changes(model, initial).values())
 
 
-def orthonormal(directions: Tensor, size: int, dimensions: int) -> list[Tensor]:
+def flat(tensors: Iterable[Tensor]) -> Tensor:
+    """Return the numbers of tensors, one after the other, in float64, on cpu."""
+    pieces = [t.detach().double().cpu().reshape(-1) for t in tensors]
+    return torch.cat(pieces) if pieces else torch.zeros(0, dtype=torch.float64)
+
+
+def columns(directions: Directions, dimensions: int) -> Tensor:
+    """Return directions as columns; of a result the first `dimensions`, else all that are given.
+
+    Raises:
+        UserError: there are fewer, or more than asked for.
+    """
+    if isinstance(directions, EigenResult):
+        found = directions.eigenvectors[:, :dimensions]
+    elif isinstance(directions, PrincipalDirections):
+        found = directions.directions[:, :dimensions]
+    elif isinstance(directions, Tensor):
+        found = directions if directions.ndim == 2 else directions.reshape(-1, 1)
+    else:
+        found = torch.stack([*directions], dim=1)
+    if found.ndim != 2 or found.shape[1] != dimensions:
+        raise UserError(
+            f"expected {dimensions} directions, one column each, got shape {tuple(found.shape)}"
+        )
+    return found
+
+
+def orthonormal(directions: Tensor, size: int) -> list[Tensor]:
     """Turn columns into unit vectors on cpu, in float64, each orthogonal to those before it.
 
     Raises:
-        UserError: not `dimensions` columns of `size` numbers, or zero, not finite or parallel.
+        UserError: not columns of `size` numbers, or zero, not finite or parallel.
     """
-    columns = directions.detach().double().cpu()
-    if columns.shape != (size, dimensions):
+    given = directions.detach().double().cpu()
+    if given.shape[0] != size:
         raise UserError(
-            f"expected {dimensions} directions of {size} trainable numbers, got shape "
-            f"{tuple(columns.shape)}; one column a direction"
+            f"expected directions of {size} trainable numbers, got shape {tuple(given.shape)}; "
+            "one column a direction, made for the mask that is attached"
         )
     units: list[Tensor] = []
-    for number, column in enumerate(columns.unbind(1)):
+    for number, column in enumerate(given.unbind(1)):
         length = float(column.norm())
         rest = column
         for _ in range(2):
@@ -98,11 +144,8 @@ def orthonormal(directions: Tensor, size: int, dimensions: int) -> list[Tensor]:
 
 def _weights(model: nn.Module) -> Tensor:
     """Return the effective trainable weights, flat, float64, on cpu."""
-    values = {name: p.detach().double().cpu().reshape(-1) for name, p in trainable(model).items()}
-    if is_attached(model):
-        origins = masked_origins(model)
-        values = {name: p + origins[name].double().cpu() for name, p in values.items()}
-    return torch.cat([*values.values()]) if values else torch.zeros(0, dtype=torch.float64)
+    values = flat(trainable(model).values())
+    return values + flat(masked_origins(model).values()) if is_attached(model) else values
 
 
 def _filters(model: nn.Module) -> Tensor:

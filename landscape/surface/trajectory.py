@@ -1,0 +1,216 @@
+"""The way that training took: its length, its principal directions, its place in a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from landscape.errors import UserError
+from landscape.optimizer import AdamW
+from landscape.subspace import attached_mask, is_attached, positions, trainable
+from landscape.surface.directions import Directions, PrincipalDirections, columns, orthonormal
+
+_CHUNK = 1 << 16
+"""Coordinates of all points that are widened to float64 at a time."""
+
+
+@dataclass(frozen=True)
+class _Point:
+    """The trainable numbers after a step; with a mask, the weights that they change."""
+
+    step: int
+    values: Mapping[str, Tensor]
+    indices: Mapping[str, Tensor] | None
+
+
+@final
+class Trajectory:
+    """Record the trainable numbers while `finetune` runs, and the length of their path.
+
+    Pass it to ``finetune(probes=[trajectory])``, or call ``trajectory.start(optimizer)`` once and
+    ``trajectory(model, record)`` after every step of a loop of your own. It draws no random
+    number and changes nothing: training with it ends bit for bit like training without it. Every
+    step's record gets ``path_length``, sum_t ||theta_t - theta_(t-1)||. A mask may move: a weight
+    that leaves it goes back to its pretrained value, and that is a part of the path.
+
+    The first point is where training started, `steps[0]` is 0; in a run that was resumed, both
+    are where it was resumed.
+
+    Args:
+        every: steps between points that are kept, beside the first; None keeps no other.
+
+    Raises:
+        UserError: `every` is below 1.
+
+    Cost: O(k) time a step; O(k) memory on cpu a point, and for the last step.
+    """
+
+    def __init__(self, *, every: int | None = 1) -> None:
+        if every is not None and every < 1:
+            raise UserError(f"expected every to be at least 1 step, or None, got {every}")
+        self.length = 0.0
+        """Sum of the Euclidean lengths of all steps so far, those without a point included."""
+        self._every = every
+        self._points: list[_Point] = []
+        self._last: _Point | None = None
+        self._initial: dict[int, Tensor] = {}
+
+    @property
+    def steps(self) -> list[int]:
+        """The step after which each point was taken, 0 for the start."""
+        return [point.step for point in self._points]
+
+    @torch.no_grad()
+    def start(self, optimizer: Optimizer) -> None:
+        """Begin a run at the optimizer's present parameters, and forget any before it."""
+        self.length, self._points, self._last = 0.0, [], None
+        held = [p for group in optimizer.param_groups for p in group["params"]]
+        # theta of a moving mask is known where it is empty; else which weights it is of is not
+        known = not isinstance(optimizer, AdamW) or not any(p.numel() for p in held)
+        self._initial = {id(p): _copy(p) for p in held} if known else {}
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module, record: dict[str, Any]) -> None:
+        """Take the step that the model has just made; write path_length into its record."""
+        step = int(record.get("step", self._last.step + 1 if self._last else 1))
+        indices = dict(attached_mask(model).indices) if is_attached(model) else None
+        if self._last is not None and _same(indices, self._last.indices):
+            indices = self._last.indices  # held once
+        now = _Point(step, {n: _copy(p) for n, p in trainable(model).items()}, indices)
+        if self._last is None:
+            self._last, self._initial = self._first(model, now), {}
+            self._points.append(self._last)
+        self.length += _between(self._last, now)
+        record["path_length"] = self.length
+        self._last = now
+        if self._every is not None and step % self._every == 0 and step > self._points[-1].step:
+            self._points.append(now)
+
+    @torch.no_grad()
+    def pca(self, model: nn.Module, count: int = 2) -> PrincipalDirections:
+        """Return the directions in which the points extend most, seen from the present weights.
+
+        With M the rows theta_t - theta, the right singular vectors of M; a share explained is
+        sigma_i^2 / sum sigma^2. The start lies on the negative side of each.
+
+        Args:
+            model: the model after training, whose weights theta are the origin.
+            count: of directions, at least 1.
+
+        Raises:
+            UserError: the points span fewer dimensions or are not finite, or the mask has moved
+                so that the present trainable numbers do not hold them.
+
+        Cost: O(points^2 k) time. Source: Li et al. (2018), section 7.2.
+        """
+        rows = self._about(model)
+        gram = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+        for part in rows.split(_CHUNK, dim=1):
+            gram += part.double() @ part.double().t()
+        if not bool(torch.isfinite(gram).all()):
+            raise UserError("expected a trajectory of finite points, got NaN or infinity")
+        squares, left = torch.linalg.eigh(gram)
+        squares, left = squares.flip(0).clamp(min=0), left.flip(1)
+        rank = int((squares > 1e-12 * squares.sum()).sum())
+        if not 1 <= count <= rank:
+            raise UserError(
+                f"expected between 1 and {rank} directions, which is what {len(rows)} points span "
+                f"about the present weights, got {count}; keep more points, or ask for fewer"
+            )
+        left = left[:, :count] * torch.where(left[:1, :count] > 0, -1.0, 1.0)
+        right = torch.cat([part.double().t() @ left for part in rows.split(_CHUNK, dim=1)])
+        units = orthonormal(right, rows.shape[1])
+        return PrincipalDirections(torch.stack(units, 1), squares[:count] / squares.sum())
+
+    @torch.no_grad()
+    def coordinates(self, model: nn.Module, directions: Directions, dimensions: int = 2) -> Tensor:
+        """Return the points projected on a plane through the present weights, as its axes have it.
+
+        Args:
+            model: the model after training, whose weights are the origin.
+            directions: as `surface_2d`.
+            dimensions: of the plane, 1 for a line.
+
+        Returns:
+            Shape (points, dimensions), float64, in the units of the axes of the surface.
+
+        Raises:
+            UserError: as `pca`, or directions that `surface_2d` would refuse.
+        """
+        rows = self._about(model)
+        units = torch.stack(orthonormal(columns(directions, dimensions), rows.shape[1]), dim=1)
+        return torch.stack([row.double() @ units for row in rows])
+
+    def _first(self, model: nn.Module, now: _Point) -> _Point:
+        """Return the point before the first step, or that step where nothing else is known."""
+        present = trainable(model)
+        if not self._initial:
+            return now
+        values = {n: self._initial.get(id(p), now.values[n]) for n, p in present.items()}
+        if any(values[n].numel() != v.numel() for n, v in now.values.items()):
+            empty = {n: v.new_zeros(0, dtype=torch.int64) for n, v in values.items()}
+            return _Point(now.step - 1, values, empty)
+        return _Point(now.step - 1, values, now.indices)
+
+    def _about(self, model: nn.Module) -> Tensor:
+        """Return the points minus the present trainable numbers, one a row."""
+        if not self._points:
+            raise UserError(
+                "expected a recorded trajectory, got none; pass it to finetune(probes=)"
+            )
+        here = trainable(model)
+        indices = dict(attached_mask(model).indices) if is_attached(model) else None
+        rows = []
+        for point in self._points:
+            if point.values.keys() != here.keys() or (indices is None) != (point.indices is None):
+                raise UserError(
+                    "expected the model that was trained, got one with other trainable tensors"
+                )
+            spread, rest = _spread(point, indices)
+            if rest > 0:
+                raise UserError(
+                    f"expected trainable numbers that hold the whole trajectory, got a point at "
+                    f"step {point.step} with a part of norm {rest**0.5:.3g} outside the present "
+                    "mask; a mask that gives weights up has a path length but no plane"
+                )
+            rows.append(torch.cat([(spread[n] - _copy(p)).reshape(-1) for n, p in here.items()]))
+        return torch.stack(rows)
+
+
+def _copy(p: Tensor) -> Tensor:
+    return p.detach().to("cpu", copy=True)
+
+
+def _same(a: Mapping[str, Tensor] | None, b: Mapping[str, Tensor] | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.keys() == b.keys() and all(a[n] is b[n] or torch.equal(a[n], b[n]) for n in a)
+
+
+def _between(a: _Point, b: _Point) -> float:
+    """Return the distance of two points in the space of all weights."""
+    spread, rest = _spread(a, b.indices)
+    squares = [float((b.values[n].double() - v.double()).square().sum()) for n, v in spread.items()]
+    return (sum(squares) + rest) ** 0.5
+
+
+def _spread(
+    point: _Point, indices: Mapping[str, Tensor] | None
+) -> tuple[Mapping[str, Tensor], float]:
+    """Return a point's values at other weights, and the squared norm of those it loses."""
+    if indices is None or point.indices is None or _same(indices, point.indices):
+        return point.values, 0.0
+    spread, rest = {}, 0.0
+    for name, after in indices.items():
+        before, values = point.indices[name].cpu(), point.values[name]
+        known, place = positions(before, after.cpu())
+        spread[name] = values.new_zeros(after.numel())
+        spread[name][known] = values[place[known]]
+        kept, _ = positions(after.cpu(), before)
+        rest += float(values[~kept].double().square().sum())
+    return spread, rest

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import figure4, figure5, linear, selections
+from experiments import figure4, figure5, linear, rates, selections
 from experiments.harness import RESULTS, Artefact, Row, read_rows, stored_config
 from landscape.cli import guarded
 from landscape.errors import UserError
 
 ARTEFACTS: dict[str, Artefact] = {
-    file.ARTEFACT.name: file.ARTEFACT for file in (figure4, figure5, selections, linear)
+    file.ARTEFACT.name: file.ARTEFACT for file in (figure4, figure5, selections, linear, rates)
 }
 
 

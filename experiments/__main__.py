@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import edge, figure4, figure5, linear, selections, spectra, surfaces
+from experiments import edge, figure4, figure5, linear, rates, selections, spectra, surfaces
 from experiments.harness import RESULTS, Artefact, Row, read_rows, stored_config
 from landscape.cli import guarded
 from landscape.errors import UserError
 
 ARTEFACTS: dict[str, Artefact] = {
     file.ARTEFACT.name: file.ARTEFACT
-    for file in (figure4, figure5, selections, linear, edge, spectra, surfaces)
+    for file in (figure4, figure5, selections, linear, edge, spectra, surfaces, rates)
 }
 
 

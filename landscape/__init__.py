@@ -2,6 +2,7 @@
 
 from landscape import analysis, baselines
 from landscape.adapters import load_delta, read_delta, save_delta, with_heads
+from landscape.advisor import RateSuggestion, suggest_lr
 from landscape.batches import make_batches
 from landscape.curvature import (
     EigenResult,
@@ -65,6 +66,7 @@ __all__ = [
     "NotConvergedWarning",
     "Overlap",
     "PrincipalDirections",
+    "RateSuggestion",
     "Run",
     "Schedule",
     "SharpnessProbe",
@@ -113,6 +115,7 @@ __all__ = [
     "spectral_density",
     "stability_threshold",
     "structured_mask",
+    "suggest_lr",
     "surface_1d",
     "surface_2d",
     "task_loss",

@@ -25,7 +25,7 @@ FLOW = [
     {"schedule"},
     {"evaluate", "distance", "adapters", "baselines", "curvature"},
     {"peft_adapters", "peers"},
-    {"train", "tracking", "surface"},
+    {"train", "tracking", "surface", "advisor"},
     {"pictures"},
     {"analysis"},
     {"report"},

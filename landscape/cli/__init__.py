@@ -7,11 +7,11 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
-from landscape.cli import bench, delta, density, finetune, sharpness, surface
+from landscape.cli import bench, delta, density, finetune, sharpness, suggest_lr, surface
 from landscape.errors import NotConvergedWarning, UserError
 
 #: each has ``add(commands)``, which declares its arguments and the function that runs it
-COMMANDS = (finetune, sharpness, density, surface, delta, bench)
+COMMANDS = (finetune, sharpness, density, surface, suggest_lr, delta, bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

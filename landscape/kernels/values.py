@@ -124,7 +124,9 @@ def _scattered(v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tensor
         width = at.shape[0] if transpose else at.shape[1]
         tokens = max(1, GATHER_CHUNK // max(at.count, 1))
         parts = [
-            some.new_zeros(some.shape[0], width).index_add(1, sink, some.index_select(1, source) * v)
+            some.new_zeros(some.shape[0], width).index_add(
+                1, sink, some.index_select(1, source) * v
+            )
             for some in x.split(tokens)
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from landscape.adapters import read_delta
-from landscape.curvature.hessian import Loss
+from landscape.curvature.objective import Loss
 from landscape.deltas import Delta, apply_delta, delta
 from landscape.errors import UserError
 from landscape.subspace import detach, is_attached, trainable

@@ -1,0 +1,279 @@
+"""The rate predictor `landscape.suggest_lr` against grids of rates, and against c / ratio.
+
+A cell is a model, a pattern of masked modules, an optimiser, a ratio and a seed. Its grid holds
+half decades of rates; each rate trains for one short epoch from the pretrained weights. What the
+predictor measures is stored raw, so that its constants can be fitted again without computing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import landscape as ls
+from experiments.cell import load_pretrained
+from experiments.harness import Artefact, Store
+from experiments.rates_report import check, render
+from landscape.advisor import measure_rates
+
+BERT_ATTENTION = ("*.attention.self.query", "*.attention.self.value")
+
+
+@dataclass(frozen=True)
+class Case:
+    """Say what is trained on which grid."""
+
+    #: model: a packaged name, a hub name or a path
+    model: str
+    #: patterns of the masked modules
+    targets: tuple[str, ...]
+    #: ratios with AdamW; each multiple is a rate times the ratio
+    ratios: tuple[float, ...]
+    rate_times_ratio: tuple[float, ...]
+    #: each seed draws its mask, its examples, their order, and a random head
+    seeds: tuple[int, ...] = (0,)
+    #: an encoder's head: fitted on the training examples, or random
+    head: str = "fitted"
+    #: ratios with SGD; each multiple is a rate in units of 2 / sharpness
+    sgd_ratios: tuple[float, ...] = ()
+    sgd_multiples: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0)
+
+
+DECADES = (1e-2, 1e-3, 1e-4, 1e-5)
+HALF_DECADES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5)
+WIDE = (3e-7, 1e-6, 3e-6, 1e-5, 3e-5, 1e-4, 3e-4)
+CASES: dict[str, Case] = {
+    "encoder": Case(
+        "minilm-l6", BERT_ATTENTION, HALF_DECADES, WIDE, seeds=(0, 1, 2), sgd_ratios=DECADES
+    ),
+    "encoder, random head": Case("minilm-l6", BERT_ATTENTION, DECADES, WIDE, head="random"),
+    "encoder, all layers": Case("minilm-l6", ("bert.encoder.*.weight",), DECADES, WIDE),
+    "language model": Case(
+        "smollm2-135m", ("*.[qv]_proj",), DECADES, (1e-6, 3e-6, 1e-5, 3e-5, 1e-4)
+    ),
+    "tiny": Case(
+        "minilm-l6", BERT_ATTENTION, (1e-3,), (1e-5, 1e-4), sgd_ratios=(1e-3,), sgd_multiples=(0.3,)
+    ),
+    "opt": Case(
+        "facebook/opt-125m", ("*.[qv]_proj",), (1e-1, *HALF_DECADES), WIDE, seeds=(0, 1, 2)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Say which cases are run, on how much data; the defaults are for the papers' own model."""
+
+    #: names of the cases
+    cases: tuple[str, ...] = ("opt",)
+    #: task, by name, and the folder of its files instead of the hub
+    task: str = "sst2"
+    source: str = ""
+    #: seeds, of those that a case has
+    seeds: tuple[int, ...] = (0, 1, 2)
+    #: training examples, in one epoch
+    num_train: int = 320
+    #: examples a step
+    batch_size: int = 8
+    #: development examples that judge a rate
+    num_dev: int = 256
+    #: training examples that the predictor sees
+    examples: int = 64
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "cases": ("tiny",), "task": "rotten_tomatoes", "num_train": 32, "num_dev": 32,
+        "examples": 24, "seeds": (0,),
+    },
+    "local": {
+        "cases": ("encoder", "encoder, random head", "encoder, all layers", "language model"),
+        "task": "rotten_tomatoes", "num_dev": 128,
+    },
+    "paper": {},
+}  # fmt: skip
+
+
+def compute(config: Config, store: Store) -> None:
+    """Measure and train every cell."""
+    for name in config.cases:
+        case = CASES[name]
+        for seed in _seeds(config, case):
+            if all(key in store for key in _keys(name, case, seed)):
+                continue
+            task = ls.load_task(
+                config.task, source=config.source or None, num_train=config.num_train,
+                num_dev=config.num_dev, num_test=1, seed=seed,
+            )  # fmt: skip
+            _seed_rows(config, store, name, task, seed, *_load(case, task, seed))
+
+
+def expected(config: Config) -> list[str]:
+    """List the keys of all rows."""
+    return [
+        key for name in config.cases for seed in _seeds(config, CASES[name])
+        for key in _keys(name, CASES[name], seed)
+    ]  # fmt: skip
+
+
+def _seeds(config: Config, case: Case) -> list[int]:
+    return [seed for seed in case.seeds if seed in config.seeds]
+
+
+def _cells(case: Case) -> Iterator[tuple[str, float, tuple[float, ...]]]:
+    """List (optimiser, ratio, multiples of the unit of its rates)."""
+    yield from (("adamw", ratio, case.rate_times_ratio) for ratio in case.ratios)
+    yield from (("sgd", ratio, case.sgd_multiples) for ratio in case.sgd_ratios)
+
+
+def _keys(name: str, case: Case, seed: int) -> list[str]:
+    keys = [f"before/{name}/seed={seed}"]
+    for optimizer, ratio, multiples in _cells(case):
+        cell = f"{name}/{optimizer}/ratio={ratio:g}/seed={seed}"
+        keys += [f"evidence/{cell}", *(f"train/{cell}/scale={m:g}" for m in multiples)]
+    return keys
+
+
+def _load(case: Case, task: ls.Task, seed: int) -> tuple[Any, Any]:
+    if case.head == "random":
+        return ls.load_model(case.model, labels=2, seed=seed)
+    return load_pretrained(case, task)
+
+
+def _seed_rows(
+    config: Config, store: Store, name: str, task: ls.Task, seed: int, model: Any, tokenizer: Any
+) -> None:
+    case, where = CASES[name], {"case": name, "seed": seed}
+    dev = ls.make_batches(task.dev, tokenizer, 32, sort=True, loss=task.loss)
+
+    def before() -> dict[str, Any]:
+        return {"kind": "before", **where, "dev_losses": dev_losses(model, dev)}
+
+    store.compute(f"before/{name}/seed={seed}", before)
+    for optimizer, ratio, multiples in _cells(case):
+        cell = f"{name}/{optimizer}/ratio={ratio:g}/seed={seed}"
+        row = where | {"optimizer": optimizer, "ratio": ratio}
+
+        def measured(ratio: float = ratio, optimizer: Any = optimizer) -> dict[str, Any]:
+            with _Masked(case, model, ratio, seed):
+                found = measure_rates(model, _groups(config, task, tokenizer), optimizer=optimizer)
+            return dataclasses.asdict(found)
+
+        if f"evidence/{cell}" not in store:
+            store.say(f"measuring {cell}")
+        evidence = store.compute(
+            f"evidence/{cell}",
+            lambda row=row, measured=measured: {  # type: ignore[misc]
+                "kind": "evidence", **row, "evidence": measured()},
+        )["evidence"]  # fmt: skip
+        unit = 1 / ratio if optimizer == "adamw" else 2 / evidence["eigenvalue"]
+        for multiple in multiples:
+
+            def trained(
+                row: dict[str, Any] = row, multiple: float = multiple, unit: float = unit
+            ) -> dict[str, Any]:
+                rate = float(f"{multiple * unit:.3g}")
+                with _Masked(case, model, row["ratio"], seed):
+                    run = _TRAINERS[row["optimizer"]](config, model, tokenizer, task, rate, seed)
+                    losses = dev_losses(model, dev)
+                return {"kind": "train", **row, "rate": rate, "scale": multiple, **run,
+                        "dev_losses": losses}  # fmt: skip
+
+            key = f"train/{cell}/scale={multiple:g}"
+            if key not in store:
+                store.say(key)
+            store.compute(key, trained)
+
+
+class _Masked:
+    """Attach a cell's random mask, and detach it whatever happens."""
+
+    def __init__(self, case: Case, model: Any, ratio: float, seed: int) -> None:
+        self._model = model
+        self._mask = ls.random_mask(model, ratio=ratio, targets=case.targets, seed=seed)
+
+    def __enter__(self) -> None:
+        ls.attach(self._model, self._mask)
+
+    def __exit__(self, *_: object) -> None:
+        ls.detach(self._model)
+
+
+def _groups(config: Config, task: ls.Task, tokenizer: Any) -> list[Any]:
+    """Cut the predictor's examples into batches of a step, each in parts of four rows."""
+    size, chosen = config.batch_size, task.train[: config.examples]
+    return [
+        ls.make_batches(chosen[i : i + size], tokenizer, 4, sort=True, loss=task.loss)
+        for i in range(0, len(chosen), size)
+    ]
+
+
+@torch.no_grad()
+def dev_losses(model: Any, batches: Any) -> list[float | None]:
+    """Return the loss of every development example, None where it is not finite."""
+    model.eval()
+    losses: list[float | None] = []
+    for batch in batches:
+        outputs, loss = ls.task_split(model, batch)
+        losses += [round(t, 5) if math.isfinite(t) else None for t in loss(outputs)[0].tolist()]
+    return losses
+
+
+def _adamw(
+    config: Config, model: Any, tokenizer: Any, task: ls.Task, rate: float, seed: int
+) -> dict[str, Any]:
+    """Train with `finetune` and leave the model at the end of the epoch, diverged or not."""
+    single = dataclasses.replace(task, dev=task.dev[:1])
+    run = ls.finetune(
+        model, tokenizer, single, lr=rate, epochs=1, batch_size=config.batch_size, seed=seed,
+        test=False,
+    )  # fmt: skip
+    return {"diverged": run.diverged, "losses": [h["loss"] for h in run.history],
+            "distance": run.distance["l2"]}  # fmt: skip
+
+
+def _sgd(
+    config: Config, model: Any, tokenizer: Any, task: ls.Task, rate: float, seed: int
+) -> dict[str, Any]:
+    """Take plain steps without clipping, in the same number; stop where a loss is not finite."""
+    order = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed)).tolist()
+    batches = ls.make_batches(
+        [task.train[i] for i in order], tokenizer, config.batch_size, loss=task.loss
+    )
+    stepper = torch.optim.SGD(ls.trainable(model).values(), lr=rate)
+    losses: list[float] = []
+    model.train()
+    generator_state = torch.random.get_rng_state()
+    torch.manual_seed(seed)
+    for batch in batches:
+        total, count = ls.task_loss(model, batch)
+        losses.append(float(total.detach() / count))
+        if not math.isfinite(losses[-1]):
+            break
+        stepper.zero_grad(set_to_none=True)
+        (total / count).backward()
+        stepper.step()
+    model.eval()
+    torch.random.set_rng_state(generator_state)
+    return {"diverged": not math.isfinite(losses[-1]), "losses": losses,
+            "distance": ls.distance(model).l2}  # fmt: skip
+
+
+_TRAINERS = {"adamw": _adamw, "sgd": _sgd}
+
+ARTEFACT = Artefact(
+    name="rates",
+    title="Learning rates predicted without training, against grids and a fixed rule",
+    source="Xu & Zhang 2024, table 6: the best rate is about 1e-6 / ratio",
+    config=Config,
+    presets=PRESETS,
+    rows=compute,
+    render=render,
+    check=check,
+    expected=expected,
+)

@@ -1,0 +1,442 @@
+"""Judge and draw the rows of the artefact `rates`: the predictor beside the best fixed rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median, stdev
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import seaborn as sns
+
+from experiments.cell import verdicts
+from experiments.harness import Finding, Row
+from landscape.advisor import RateEvidence, RateSuggestion, one_step_optimum, recommend
+from landscape.report import format_table, write_page
+from landscape.runs import write_whole
+
+HALF, EDGE = 0.5, 1e-6
+FIXED = (1e-6, 1e-5)
+#: two rates are tied while their paired mean difference is within this many standard errors
+Z = 1.96
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Hold the grid of one case, optimiser and ratio, pooled over its seeds."""
+
+    case: str
+    optimizer: str
+    ratio: float
+    losses: dict[float, float]
+    """rate -> mean development loss, infinite where a run diverged."""
+    before: float
+    """mean development loss before training"""
+    best: float
+    """rate of the lowest loss"""
+    tied: tuple[float, ...]
+    """rates whose losses cannot be told from the best's"""
+    evidence: tuple[RateEvidence, ...]
+    """one a seed"""
+
+    @property
+    def at_edge(self) -> bool:
+        """Tell whether the best is the end of the grid, so that a better one may lie outside."""
+        return self.best in (min(self.losses), max(self.losses))
+
+    @property
+    def learnt(self) -> bool:
+        """Tell whether the best rate is better than no training, and some rate is not tied."""
+        return self.losses[self.best] < self.before and len(self.tied) < len(self.losses)
+
+    @property
+    def stable(self) -> tuple[float, float]:
+        """Return the largest rate that ends no worse than it began, and the next, or infinity."""
+        fine = [rate for rate, loss in self.losses.items() if loss <= self.before]
+        top = max(fine, default=0.0)
+        return top, min((rate for rate in self.losses if rate > top), default=math.inf)
+
+    def suggestions(self) -> list[RateSuggestion]:
+        """Return what the predictor says, one a seed."""
+        return [recommend(evidence) for evidence in self.evidence]
+
+
+def cells(rows: Sequence[Row]) -> list[Cell]:
+    """Gather the complete cells, by case in the order of the rows, larger ratios first."""
+    found: dict[tuple[str, str, float], dict[float, dict[int, list[float]]]] = {}
+    before: dict[str, dict[int, list[float]]] = {}
+    evidence: dict[tuple[str, str, float], list[RateEvidence]] = {}
+    for row in rows:
+        if row["kind"] == "before":
+            before.setdefault(row["case"], {})[row["seed"]] = _losses(row)
+            continue
+        place = (row["case"], row["optimizer"], row["ratio"])
+        if row["kind"] == "evidence":
+            evidence.setdefault(place, []).append(RateEvidence(**row["evidence"]))
+        else:
+            rates = found.setdefault(place, {})
+            rates.setdefault(_on_grid(row), {})[row["seed"]] = _losses(row)
+    gathered = [
+        _cell(place, rates, before[place[0]], evidence[place]) for place, rates in found.items()
+    ]
+    order = list(before)
+    return sorted(gathered, key=lambda c: (c.optimizer, order.index(c.case), -c.ratio))
+
+
+def _on_grid(row: Row) -> float:
+    """Return the rate; with SGD, whose unit differs between seeds, to the nearest half decade."""
+    if row["optimizer"] == "adamw":
+        return float(row["rate"])
+    return float(10 ** (round(2 * math.log10(row["rate"])) / 2))
+
+
+def _losses(row: Row) -> list[float]:
+    return [math.inf if row.get("diverged") or loss is None else loss for loss in row["dev_losses"]]
+
+
+def _cell(
+    place: tuple[str, str, float], rates: Mapping[float, Mapping[int, list[float]]],
+    before: Mapping[int, list[float]], evidence: Sequence[RateEvidence],
+) -> Cell:  # fmt: skip
+    seeds = sorted(set.intersection(*(set(runs) for runs in rates.values())))
+    every = {rate: [x for s in seeds for x in runs[s]] for rate, runs in sorted(rates.items())}
+    losses = {rate: fmean(values) for rate, values in every.items()}
+    best = min(losses, key=lambda rate: (losses[rate], rate))
+    tied = tuple(rate for rate, values in every.items() if _is_tied(values, every[best]))
+    start = fmean(x for s in seeds for x in before[s])
+    return Cell(*place, losses, start, best, tied, tuple(evidence))
+
+
+def _is_tied(values: Sequence[float], best: Sequence[float]) -> bool:
+    """Say whether paired losses are within Z standard errors of the best's."""
+    if not all(map(math.isfinite, values)):
+        return False
+    gaps = [a - b for a, b in zip(values, best, strict=True)]
+    return fmean(gaps) <= Z * stdev(gaps) / math.sqrt(len(gaps))
+
+
+def mean_step_optimum(evidence: RateEvidence) -> float:
+    """Return slope / curvature along the step on the mean gradient, on the same examples.
+
+    The Gauss-Newton curvature takes the Hessian's place where that is not positive.
+    """
+    curvature = fmean(evidence.mean_hessian)
+    return evidence.mean_slope / (curvature if curvature > 0 else fmean(evidence.mean_gauss_newton))
+
+
+def own_step_optimum(evidence: RateEvidence) -> float:
+    """Return slope / curvature along a batch's own step, the slope by the batch itself."""
+    n = len(evidence.slopes)
+    curvature = max(fmean(evidence.hessian), fmean(evidence.gauss_newton))
+    return fmean(evidence.slopes[b][b] for b in range(n)) / curvature
+
+
+def gauss_newton_optimum(evidence: RateEvidence) -> float:
+    """Return slope / Gauss-Newton curvature along the step on the mean gradient."""
+    return evidence.mean_slope / fmean(evidence.mean_gauss_newton)
+
+
+def threshold(evidence: RateEvidence) -> float:
+    """Return 2 / lambda_1."""
+    assert evidence.eigenvalue is not None
+    return 2 / evidence.eigenvalue
+
+
+REFERENCES: dict[str, Callable[[RateEvidence], float]] = {
+    "mean step, Hessian": mean_step_optimum,
+    "mean step, Gauss-Newton": gauss_newton_optimum,
+    "batch step, own slope": own_step_optimum,
+    "batch step, other batches' slope": one_step_optimum,
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """Hold one seed of a cell: what a rule starts from, and the grid's best rate."""
+
+    case: str
+    reference: float
+    best: float
+
+
+def points(chosen: Sequence[Cell], rule: str) -> list[Point]:
+    """Return a rule's points: a name of REFERENCES, "2 / lambda_1", or "c / ratio"."""
+    found = []
+    for cell in chosen:
+        for evidence in cell.evidence:
+            if rule == "c / ratio":
+                reference = 1 / cell.ratio
+            else:
+                reference = (threshold if rule == "2 / lambda_1" else REFERENCES[rule])(evidence)
+            found.append(Point(cell.case, reference, cell.best))
+    return found
+
+
+def fitted(given: Sequence[Point]) -> float:
+    """Return the constant with the least mean absolute error in decades: the median ratio.
+
+    A reference that is not a positive number has no say.
+    """
+    ratios = [math.log10(p.best / p.reference) for p in given if 0 < p.reference < math.inf]
+    return 10 ** median(ratios) if ratios else math.nan
+
+
+def errors(given: Sequence[Point], constant: float) -> list[float]:
+    """Return log10(predicted / best), infinite where there is no prediction."""
+    return [
+        math.log10(constant * p.reference / p.best) if 0 < p.reference < math.inf else math.inf
+        for p in given
+    ]
+
+
+def held_out_errors(given: Sequence[Point]) -> list[float]:
+    """Return the errors of each case with the constant fitted to the other cases."""
+    found = []
+    for case in dict.fromkeys(p.case for p in given):
+        others = [p for p in given if p.case != case]
+        found += errors([p for p in given if p.case == case], fitted(others or given))
+    return found
+
+
+def summary(found: Sequence[float]) -> dict[str, Any]:
+    """Return the mean and largest absolute error, and how many are within half a decade."""
+    sizes = [abs(x) for x in found]
+    return {"mean": fmean(sizes), "largest": max(sizes), "n": len(sizes),
+            "half": sum(x <= HALF + EDGE for x in sizes)}  # fmt: skip
+
+
+def predicted_errors(chosen: Sequence[Cell]) -> list[float]:
+    """Return log10(suggested / best) of the predictor as it is shipped, one a cell and seed."""
+    return [math.log10(s.good / c.best) for c in chosen for s in c.suggestions()]
+
+
+def check(rows: Sequence[Row]) -> list[Finding]:
+    """Compare the predictor with the grids and with the best fixed rule."""
+    gathered = cells(rows)
+    findings = []
+    for optimizer in dict.fromkeys(c.optimizer for c in gathered):
+        chosen = [c for c in gathered if c.optimizer == optimizer and c.learnt]
+        if not chosen:
+            text = f"{optimizer}: some rate learns"
+            findings.append(Finding(text, False, "no cell has a rate that is better than none"))
+            continue
+        findings += _accuracy(optimizer, chosen) + _comparison(optimizer, chosen)
+        findings += _uncertainty(optimizer, chosen)
+    return findings
+
+
+def _accuracy(optimizer: str, chosen: Sequence[Cell]) -> list[Finding]:
+    ours = summary(predicted_errors(chosen))
+    worst = max(
+        ((abs(math.log10(s.good / c.best)), f"{c.case}, ratio {c.ratio:g}")
+         for c in chosen for s in c.suggestions()),
+    )  # fmt: skip
+    return [
+        Finding(
+            f"{optimizer}: the suggested rate is within one decade of the grid's best everywhere",
+            ours["largest"] <= 1 + EDGE,
+            f"largest error {ours['largest']:.2f} decades ({worst[1]}), n={ours['n']}",
+        ),
+        Finding(
+            f"{optimizer}: it is within half a decade of the grid's best on most",
+            ours["half"] > ours["n"] / 2,
+            f"{ours['half']} of {ours['n']}, mean error {ours['mean']:.2f} decades",
+        ),
+    ]
+
+
+def _comparison(optimizer: str, chosen: Sequence[Cell]) -> list[Finding]:
+    fixed = points(chosen, "c / ratio")
+    constant = fitted(fixed)
+    rule = errors(fixed, constant)
+    findings = [_beats(f"{optimizer}: it beats the best fixed rule, {constant:.1e} / ratio",
+                       predicted_errors(chosen), rule)]  # fmt: skip
+    if len({c.case for c in chosen}) > 1:
+        name = "2 / lambda_1" if optimizer == "sgd" else shipped(chosen)
+        text = f"{optimizer}: it beats it with both constants fitted to the other cases"
+        findings.append(_beats(text, held_out_errors(points(chosen, name)), held_out_errors(fixed)))
+    return findings
+
+
+def shipped(chosen: Sequence[Cell]) -> str:
+    """Return the name of the reference that the predictor uses."""
+    evidence = chosen[0].evidence[0]
+    used = recommend(evidence).reference
+    return min(REFERENCES, key=lambda name: abs(REFERENCES[name](evidence) - used))
+
+
+def _beats(text: str, ours: Sequence[float], rule: Sequence[float]) -> Finding:
+    a, b = summary(ours), summary(rule)
+    holds = a["mean"] < b["mean"] and a["half"] >= b["half"]
+    evidence = (
+        f"mean error {a['mean']:.2f} against {b['mean']:.2f} decades, within half a decade "
+        f"{a['half']} against {b['half']} of {a['n']}"
+    )
+    return Finding(text, holds, evidence)
+
+
+def _uncertainty(optimizer: str, chosen: Sequence[Cell]) -> list[Finding]:
+    inside = [s.interval[0] <= c.best <= s.interval[1] for c in chosen for s in c.suggestions()]
+    stable = [
+        low / 10 ** (HALF + EDGE) <= s.largest_stable <= high * 10 ** (HALF + EDGE)
+        for c in chosen for low, high in [c.stable] for s in c.suggestions()
+    ]  # fmt: skip
+    return [
+        Finding(f"{optimizer}: the 95 % interval contains the grid's best in at least 9 of 10",
+                sum(inside) >= 0.9 * len(inside), f"{sum(inside)} of {len(inside)}"),
+        Finding(
+            f"{optimizer}: the largest stable rate is within half a decade of where runs begin to "
+            "end worse than they began, on most",
+            sum(stable) > len(stable) / 2, f"{sum(stable)} of {len(stable)}",
+        ),
+    ]  # fmt: skip
+
+
+def cell_table(gathered: Sequence[Cell]) -> list[dict[str, str]]:
+    """Return one line a cell."""
+    lines = []
+    for c in gathered:
+        same = [x for x in gathered if x.optimizer == c.optimizer and x.learnt]
+        constant = fitted(points(same or [c], "c / ratio"))
+        said = c.suggestions()
+        good = 10 ** fmean(math.log10(s.good) for s in said)
+        lines.append({
+            "case": c.case, "optimiser": c.optimizer, "ratio": f"{c.ratio:g}",
+            "seeds": str(len(said)),
+            "loss before": f"{c.before:.3f}", "best loss": f"{c.losses[c.best]:.3f}",
+            "best rate": f"{c.best:.2g}" + (" (edge)" if c.at_edge else ""),
+            "tied": f"{min(c.tied):.2g} to {max(c.tied):.2g}",
+            "suggested": f"{good:.2g}", "error": f"{math.log10(good / c.best):+.2f}",
+            "fixed rule's error": f"{math.log10(constant / c.ratio / c.best):+.2f}",
+            "learnt": "yes" if c.learnt else "no",
+        })  # fmt: skip
+    return lines
+
+
+def rule_table(gathered: Sequence[Cell]) -> list[dict[str, str]]:
+    """Return one line an optimiser and rule: constant and errors, fitted here and elsewhere."""
+    lines = []
+    for optimizer in dict.fromkeys(c.optimizer for c in gathered):
+        chosen = [c for c in gathered if c.optimizer == optimizer and c.learnt]
+        if not chosen:
+            continue
+        names = [*REFERENCES, "c / ratio"] + (["2 / lambda_1"] if optimizer == "sgd" else [])
+        rules = [(name, points(chosen, name), None) for name in names]
+        rules += [(f"{c:g} / ratio", points(chosen, "c / ratio"), c) for c in FIXED]
+        for name, given, constant in rules:
+            c = fitted(given) if constant is None else constant
+            here = summary(errors(given, c))
+            elsewhere = here if constant else summary(held_out_errors(given))
+            lines.append({
+                "optimiser": optimizer, "rule": name, "constant": f"{c:.2g}",
+                "mean error": f"{here['mean']:.2f}", "largest": f"{here['largest']:.2f}",
+                "within half a decade": f"{here['half']} of {here['n']}",
+                "mean error, other cases' constant": f"{elsewhere['mean']:.2f}",
+                "within half, other cases' constant": f"{elsewhere['half']} of {elsewhere['n']}",
+            })  # fmt: skip
+    return lines
+
+
+def render(rows: Sequence[Row], folder: Path) -> list[Path]:
+    """Draw the figure, write the tables and the page."""
+    gathered, findings = cells(rows), check(rows)
+    figure = folder / "figure.png"
+    write_whole(figure, lambda path: _draw(gathered, path))
+    tables = {"Statements": verdicts(findings), "Rules": rule_table(gathered),
+              "Cells": cell_table(gathered)}  # fmt: skip
+    text = "\n\n".join(format_table(lines) for lines in tables.values() if lines)
+    write_whole(folder / "table.md", lambda path: path.write_text(f"{text}\n"))
+    page = write_page(
+        folder / "index.html",
+        title="Learning rates predicted without training",
+        lead=(
+            "For a random mask, the slope and the curvature of the loss along the optimiser's "
+            "first step predict the learning rate; each prediction is compared with a grid of "
+            "half decades of rates, every one of which was trained for one short epoch, and with "
+            "the best rule of the form c / ratio, whose c is fitted to the same grids."
+        ),
+        figures={"Grids of rates: the darker the lower the development loss; star: best; open "
+                 "circles: tied with it; line and band: suggested rate, 95 % interval; "
+                 "dotted: largest stable; dashed: best fixed rule": figure},
+        tables={name: lines for name, lines in tables.items() if lines},
+        details={"Provenance": "\n".join(f"{k}: {v}" for k, v in rows[0]["provenance"].items())},
+    )  # fmt: skip
+    print(text)
+    return [figure, folder / "table.md", page]
+
+
+def _draw(gathered: Sequence[Cell], path: Path) -> None:
+    sns.set_theme(style="ticks", context="notebook", palette="colorblind")
+    panels = list(dict.fromkeys((c.case, c.optimizer) for c in gathered))
+    columns = min(3, len(panels) + 1)
+    lines = -(-(len(panels) + 1) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(4.7 * columns, 4.3 * lines), layout="constrained", squeeze=False
+    )
+    flat = list(axes.flat)
+    for axis, (case, optimizer) in zip(flat, panels, strict=False):
+        here = [c for c in gathered if (c.case, c.optimizer) == (case, optimizer)]
+        same = [c for c in gathered if c.optimizer == optimizer and c.learnt] or here
+        _draw_grid(here, fitted(points(same, "c / ratio")), axis)
+        name = {"adamw": "AdamW", "sgd": "SGD"}[optimizer]
+        axis.set_title(f"{case}, {name}", loc="left", fontsize=12, fontweight="bold")
+    _draw_errors([c for c in gathered if c.learnt], flat[len(panels)])
+    for axis in flat[len(panels) + 1 :]:
+        axis.set_visible(False)
+    sns.despine()
+    figure.savefig(path, dpi=150, format="png")
+    plt.close(figure)
+
+
+def _draw_grid(here: Sequence[Cell], constant: float, axis: Any) -> None:
+    blue, orange, *_ = sns.color_palette("colorblind")
+    for c in here:
+        finite = [x for x in c.losses.values() if math.isfinite(x)]
+        low, span = min(finite), max(c.before - min(finite), 1e-9)
+        for rate, loss in c.losses.items():
+            worse = min(max((loss - low) / span, 0.0), 1.0) if math.isfinite(loss) else 1.0
+            tied = rate in c.tied
+            axis.plot(c.ratio, rate, "o", ms=8, mfc=str(0.35 + 0.6 * worse),
+                      mec=blue if tied else "none", mew=1.6)  # fmt: skip
+        axis.plot(c.ratio, c.best, "*", ms=13, color=blue, mec="white", mew=0.6, zorder=4)
+    said = [c.suggestions() for c in here]
+    ratios = [c.ratio for c in here]
+
+    def mean(values: Sequence[float]) -> float:
+        return 10 ** fmean(math.log10(max(min(v, 1e30), 1e-30)) for v in values)
+
+    axis.plot(ratios, [mean([s.good for s in each]) for each in said], "-", color=orange, lw=2)
+    bands = [[mean([s.interval[i] for s in each]) for each in said] for i in (0, 1)]
+    axis.plot(ratios, [mean([s.largest_stable for s in each]) for each in said], ":", color=orange)
+    axis.plot(ratios, [constant / ratio for ratio in ratios], "--", color="0.4", lw=1.2)
+    axis.set(xscale="log", yscale="log", xlabel="ratio (trainable / all)", ylabel="learning rate")
+    limits = axis.get_ylim()
+    axis.fill_between(ratios, *bands, color=orange, alpha=0.15, lw=0)
+    axis.set_ylim(limits)
+
+
+def _draw_errors(chosen: Sequence[Cell], axis: Any) -> None:
+    palette = sns.color_palette("colorblind")
+    ticks = []
+    for optimizer in dict.fromkeys(c.optimizer for c in chosen):
+        same = [c for c in chosen if c.optimizer == optimizer]
+        fixed = points(same, "c / ratio")
+        for label, found, color in (
+            ("predicted", predicted_errors(same), palette[1]),
+            ("c / ratio", errors(fixed, fitted(fixed)), "0.4"),
+        ):
+            x = len(ticks)
+            spread = [x + 0.5 * (i / max(len(found) - 1, 1) - 0.5) for i in range(len(found))]
+            axis.plot(spread, found, "o", color=color, alpha=0.7, ms=5)
+            ticks.append(f"{optimizer}\n{label}")
+    for level, style in ((0, "-"), (HALF, ":"), (-HALF, ":"), (1, "--"), (-1, "--")):
+        axis.axhline(level, color="0.6", lw=1, ls=style, zorder=0)
+    axis.set_xticks(range(len(ticks)), ticks, fontsize=9)
+    axis.set(ylabel="log10(rate / grid's best), decades", ylim=(-2.2, 2.2))
+    axis.set_title("Errors", loc="left", fontsize=12, fontweight="bold")

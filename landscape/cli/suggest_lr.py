@@ -1,0 +1,38 @@
+"""``landscape suggest-lr``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from typing import Any
+
+from landscape.cli.shared import attach_mask, load, model_arguments
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    suggest = commands.add_parser("suggest-lr", help="predict the learning rate without training")
+    model_arguments(suggest)
+    suggest.add_argument(
+        "--optimizer", choices=("adamw", "sgd"), default="adamw", help="what trains (adamw)"
+    )
+    suggest.add_argument("--examples", type=int, default=64, help="training examples used (64)")
+    suggest.add_argument("--batch-size", type=int, default=8, help="examples a step (8)")
+    suggest.set_defaults(command=_suggest_lr)
+
+
+def _suggest_lr(chosen: argparse.Namespace) -> int:
+    import landscape as ls
+    from landscape.runs import finite
+
+    model, tokenizer, task = load(chosen)
+    attach_mask(model, chosen)
+    found = ls.suggest_lr(
+        model, tokenizer, task, optimizer=chosen.optimizer, examples=chosen.examples,
+        batch_size=chosen.batch_size,
+    )  # fmt: skip
+    print(found)
+    if chosen.json:
+        print(json.dumps(finite(dataclasses.asdict(found))))
+    return 0

@@ -171,11 +171,94 @@ def test_a_restarted_basis_finds_what_the_whole_one_finds(max_basis) -> None:
     )
 
 
-@pytest.mark.parametrize("n", [1, 2, 3])
 @pytest.mark.parametrize("which", ["LA", "SA", "LM"])
-def test_all_eigenvalues_of_the_smallest_matrices(n, which) -> None:
+@pytest.mark.parametrize("block", [1, 2, 4])
+def test_a_thick_restart_finds_a_hard_spectrum_with_the_smallest_basis(which, block) -> None:
+    """Both ends in clusters of spread 1e-3, one eigenvalue repeated: hundreds of restarts."""
+    middle = torch.linspace(-1, 1, 90, dtype=torch.float64)
+    values = [3.0, 3.0, 2.999, 2.998, 2.997, *middle, -3.5, -3.499, -3.499, -3.498, -3.497]
+    operator = MatrixOperator(with_spectrum(values, seed=8))
+    k = 3
+    result = ls.lanczos(
+        operator, k=k, which=which, tol=1e-6, block=block, max_basis=k + 2 * block + 2,
+        max_matvecs=20_000, confirm=True,
+    )  # fmt: skip
+    torch.testing.assert_close(result.eigenvalues, wanted(values, which, k), rtol=1e-7, atol=0)
+    assert result.converged
+    assert result.num_matvecs == operator.num_matvecs > 3 * (k + 2 * block + 2)
+    direct = operator._matrix @ result.eigenvectors - result.eigenvectors * result.eigenvalues
+    torch.testing.assert_close(direct.norm(dim=0), result.residuals, rtol=1e-3, atol=1e-12)
+
+
+@pytest.mark.parametrize("which", ["LA", "SA", "LM"])
+@pytest.mark.parametrize("block", [2, 3, 5])
+@pytest.mark.parametrize("spectrum", SPECTRA)
+def test_block_lanczos_finds_the_prescribed_eigenvalues(spectrum, block, which) -> None:
+    """Three of them; with block >= 3 no copy of a repeated one needs the second sweep."""
+    matrix = with_spectrum(SPECTRA[spectrum], seed=1)
+    operator = MatrixOperator(matrix)
+    result = ls.lanczos(operator, k=3, which=which, tol=1e-8, block=block)
+    expected, found = wanted(SPECTRA[spectrum], which, 3), result.eigenvalues
+    if which == "LM":
+        found, expected = found.abs(), expected.abs()
+    torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-13 * float(matrix.norm()))
+    assert result.converged
+    assert result.num_matvecs == operator.num_matvecs
+    overlap = result.eigenvectors.t() @ result.eigenvectors
+    assert float((overlap - torch.eye(3)).abs().max()) < 1e-10
+    for low, high in result.intervals:
+        values = torch.tensor(SPECTRA[spectrum], dtype=torch.float64)
+        assert ((values >= low - 1e-12) & (values <= high + 1e-12)).any()
+
+
+def test_without_a_confirmation_a_block_sees_the_copies_that_a_vector_cannot() -> None:
+    operator = MatrixOperator(with_spectrum(SPECTRA["repeated"], seed=4))
+    alone = ls.lanczos(operator, k=3, tol=1e-6, confirm=False).eigenvalues
+    block = ls.lanczos(operator, k=3, tol=1e-6, block=3, confirm=False).eigenvalues
+    assert float(alone[1]) == pytest.approx(4.0, rel=1e-5)  # 5 is there three times
+    torch.testing.assert_close(block, torch.tensor([5.0, 5.0, 5.0], dtype=torch.float64))
+
+
+def test_a_block_of_warm_vectors_costs_fewer_products_and_finds_the_same() -> None:
+    spectrum = torch.linspace(0, 1, 200, dtype=torch.float64) ** 2
+    spectrum[-3:] = torch.tensor([1.2, 1.3, 1.3])
+    near = with_spectrum(spectrum, seed=5) + 1e-4 * with_spectrum(spectrum, seed=6)
+    before = ls.lanczos(MatrixOperator(with_spectrum(spectrum, seed=5)), k=3, block=3)
+    cold = ls.lanczos(MatrixOperator(near), k=3, tol=1e-2, block=3)
+    warm = ls.lanczos(MatrixOperator(near), k=3, tol=1e-2, block=3, v0=before.eigenvectors)
+    assert warm.num_matvecs < cold.num_matvecs
+    expected = torch.linalg.eigvalsh(near).flip(0)[:3]
+    torch.testing.assert_close(warm.eigenvalues, expected, rtol=1e-3, atol=0)
+    with pytest.raises(UserError, match="at most 2 start vectors"):
+        ls.lanczos(MatrixOperator(near), k=3, block=2, v0=before.eigenvectors)
+    # two columns that are one: the second gets a random direction instead of a division by zero
+    twice = before.eigenvectors[:, [0, 0]]
+    again = ls.lanczos(MatrixOperator(near), k=2, tol=1e-4, block=2, v0=twice)
+    torch.testing.assert_close(again.eigenvalues, expected[:2], rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(("block", "budget"), [(2, 6), (3, 11), (5, 20)])
+def test_a_block_never_exceeds_its_budget(block, budget) -> None:
+    operator = MatrixOperator(with_spectrum(SPECTRA["mirrored"], seed=3))
+    with pytest.warns(NotConvergedWarning):
+        result = ls.lanczos(operator, k=2, tol=1e-12, block=block, max_matvecs=budget)
+    assert result.num_matvecs == operator.num_matvecs <= budget
+    assert len(result.eigenvalues) == 2
+
+
+@pytest.mark.parametrize("block", [0, 61])
+def test_a_block_that_is_no_number_of_vectors_is_refused(block) -> None:
+    with pytest.raises(UserError, match="block of 1 to 60 vectors"):
+        ls.lanczos(MatrixOperator(with_spectrum(SPECTRA["outlier"])), block=block)
+
+
+@pytest.mark.parametrize(("n", "block"), [(1, 1), (2, 1), (2, 2), (3, 1), (3, 2), (3, 3)])
+@pytest.mark.parametrize("which", ["LA", "SA", "LM"])
+def test_all_eigenvalues_of_the_smallest_matrices(n, block, which) -> None:
     values = [-3.0, 2.0, 1.0][:n]
-    result = ls.lanczos(MatrixOperator(with_spectrum(values)), k=n, which=which, tol=1e-10)
+    result = ls.lanczos(
+        MatrixOperator(with_spectrum(values)), k=n, which=which, tol=1e-10, block=block
+    )
     torch.testing.assert_close(result.eigenvalues, wanted(values, which, n))
 
 

@@ -99,6 +99,46 @@ def test_warm_starts_cost_fewer_products_than_the_first_measurement() -> None:
     assert sum(products[1:]) / len(products[1:]) < products[0]
 
 
+@pytest.mark.parametrize("kind", ["increment", "repeat", "drop_regrow"])
+def test_a_mask_that_moves_during_training_is_followed_by_probe_and_preconditioner(kind) -> None:
+    """Numbers that the schedule froze have no step: their rows of P^-1/2 H P^-1/2 are zero."""
+    probe, seen = ls.SharpnessProbe(batches(), every=3, tol=1e-3), []
+
+    class Witness:
+        def start(self, optimizer) -> None:
+            self.optimizer = optimizer
+
+        def __call__(self, model, record) -> None:
+            if "sharpness" not in record:
+                return
+            H = ls.HessianOperator(model, batches())
+            S, matrix = ls.preconditioned(H, self.optimizer).scale(), ls.exact_matrix(H)
+            moves = torch.cat(
+                [torch.ones(p.numel(), dtype=torch.bool) if "active" not in state
+                 else torch.zeros(p.numel(), dtype=torch.bool).index_fill(0, state["active"], True)
+                 for p, state in ((p, self.optimizer.state[p]) for p in H.parameters)]
+            )  # fmt: skip
+            assert torch.equal(S > 0, moves)
+            scaled = S[:, None].double() * matrix * S.double()
+            seen.append(
+                [float(torch.linalg.eigvalsh((m + m.t()) / 2)[-1]) for m in (matrix, scaled)]
+            )
+            sizes.append(H.size)
+
+    sizes: list[int] = []
+    tokenizer = ls.tiny_tokenizer()
+    model = ls.tiny_model("opt", vocab_size=len(tokenizer))
+    ls.finetune(
+        model, tokenizer, task(), lr=LR, epochs=2, batch_size=4, seed=1,
+        probes=[probe, Witness()], schedule=ls.Schedule(kind, count=24, every=2),
+    )  # fmt: skip
+    assert len(seen) == len(probe.rows) == 3
+    assert kind == "drop_regrow" or len(set(sizes)) > 1  # the space itself grew
+    for (plain, scaled), row in zip(seen, probe.rows, strict=True):
+        assert row["sharpness"] == pytest.approx(plain, rel=5e-3)
+        assert row["preconditioned_sharpness"] == pytest.approx(scaled, rel=5e-3)
+
+
 def test_gradient_descent_above_its_threshold_is_unstable_and_below_it_is_not() -> None:
     """On a quadratic, where the sharpness is the same everywhere."""
     x, y, _ = regression_data()

@@ -254,7 +254,7 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         return total.div_(terms)
 
     def _difference(self, batch: Any, pieces: list[Tensor], step: float) -> tuple[Pieces, float]:
-        """Return (g(theta + h v) - g(theta - h v)) / 2h of a batch's gradient sum, and its count."""
+        """Return (g(theta + h v) - g(theta - h v)) / 2h, g a gradient sum, and the count."""
         sides = []
         for h in (step, -step):
             with displaced(self._model, self.parameters, pieces, h) as moved:

@@ -63,7 +63,7 @@ class Health:
         if not self.symmetry_error <= self.tolerance:
             found.append(
                 f"expected a symmetric operator, got |u'Av - v'Au| of {self.symmetry_error:.2g}; "
-                "precondition as P^-1/2 H P^-1/2, and do not differentiate forward over reverse "
+                "precondition as P^-1/2 H P^-1/2, and do not differentiate reverse over forward "
                 "through layer normalisation"
             )
         return tuple(found)

@@ -42,6 +42,12 @@ class PreconditionedOperator(CongruentOperator):
         has just selected, one without a gradient so far.
         """
         groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
+        for name, p in zip(self._model.names, self._model.parameters, strict=True):
+            if id(p) not in groups:
+                raise UserError(
+                    f"expected an optimizer of the operator's parameters, got one without {name}; "
+                    "pass the optimizer that trains this model"
+                )
         if not any("exp_avg_sq" in state for state in self._optimizer.state.values()):
             raise UserError(
                 "expected an Adam or AdamW that has taken a step, got an optimizer without such a "
@@ -49,12 +55,7 @@ class PreconditionedOperator(CongruentOperator):
             )
         reference = reference_rate(self._optimizer)
         pieces = []
-        for name, p in zip(self._model.names, self._model.parameters, strict=True):
-            if id(p) not in groups:
-                raise UserError(
-                    f"expected an optimizer of the operator's parameters, got one without {name}; "
-                    "pass the optimizer that trains this model"
-                )
+        for p in self._model.parameters:
             state = self._optimizer.state.get(p, {})
             whole = torch.zeros(p.numel(), dtype=torch.float64, device=p.device)
             if state:

@@ -79,7 +79,8 @@ def save_delta(model: nn.Module, path: str | Path) -> Path:
     Raises:
         UserError: no mask is attached.
 
-    Cost: 4 k bytes, plus 4 k for a mask without a seed.
+    Cost: 4 k bytes, plus 4 k for a mask without a seed. On a sharded base every process has to
+    call it: each masked tensor is gathered in turn.
     """
     mask = attached_mask(model)
     stored = {name: p.detach().cpu().contiguous() for name, p in trainable(model).items()}

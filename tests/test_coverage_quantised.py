@@ -10,6 +10,7 @@ import pytest
 import torch
 from coverage_models import case_of, spread, tokens
 from oracles import dense_hessian
+from test_train import tiny_task
 from torch import Tensor, nn
 
 import landscape as ls
@@ -199,6 +200,38 @@ def test_a_lora_wrapper_is_not_taken_for_a_quantised_layer() -> None:
     total = sum(p.numel() for p in wrapped.parameters())
     assert num_parameters(wrapped) == total
     assert ls.random_mask(wrapped, density=0.1, targets="*lora_A*").size == 2 * 2 * 32
+
+
+@pytest.mark.parametrize("rule", ["increment", "repeat"])
+def test_a_scheduled_run_on_a_packed_base_resumes_bit_for_bit(kind, tmp_path, rule) -> None:
+    tokenizer, task = ls.tiny_tokenizer(), tiny_task(16)
+    schedule = ls.Schedule(rule, score="snip", count=50, targets=["*.[qv]_proj", "*.fc1"])
+    options = {"lr": 1e-2, "epochs": 2, "batch_size": 8, "checkpoint_every": 1, "test": False}
+
+    class Killed(Exception):
+        pass
+
+    def kill(_: nn.Module, record: dict[str, float]) -> None:
+        if record["step"] == 2:
+            raise Killed
+
+    def run(folder: str, probes=()):
+        model = ls.tiny_model("opt", vocab_size=len(tokenizer))
+        for path, module in list(model.named_modules()):
+            if path.endswith(("q_proj", "v_proj")):
+                model.set_submodule(path, kind(module))
+        done = ls.finetune(model, tokenizer, task, schedule=schedule, directory=tmp_path / folder,
+                           probes=probes, **options)  # fmt: skip
+        return done, ls.delta(model)
+
+    whole, expected = run("whole")
+    with pytest.raises(Killed):
+        run("cut", [kill])
+    resumed, found = run("cut")
+    assert resumed.history == whole.history
+    for name, values in expected.values.items():
+        assert torch.equal(found.values[name], values)
+        assert torch.equal(found.mask.indices[name], expected.mask.indices[name])
 
 
 def trained_delta(kind: type, folder: Path, sampling: str = "bernoulli"):

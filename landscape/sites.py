@@ -205,8 +205,7 @@ def _linear_forward(module: nn.Module, x: Tensor) -> Tensor:
     whole = "_watched" in module.__dict__
     if whole or choice.choose_kernel(at, flat.shape[0], flat.dtype) == "dense":
         matrix = _effective(module, "weight")
-        out = flat @ (matrix.t() if transpose else matrix)
-        out = out if bias is None else out + bias.to(out.dtype)
+        out = nn.functional.linear(flat, matrix if transpose else matrix.t(), bias)
     else:
         out = masked_matmul(flat, theta, weight, bias, at, transpose=transpose)
     return out.view(*x.shape[:-1], out.shape[-1])

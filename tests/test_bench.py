@@ -8,13 +8,15 @@ from statistics import median
 
 import numpy as np
 import pytest
+import torch
 from transformers import OPTConfig
 
 import landscape as ls
 from landscape.bench import kernels as bench
-from landscape.bench import step
+from landscape.bench import scoring, step
 from landscape.cli import main
 from landscape.kernels.choice import SECONDS
+from landscape.masks import num_parameters
 
 TINY = partial(
     OPTConfig, vocab_size=50_272, hidden_size=64, num_hidden_layers=1, num_attention_heads=2,
@@ -104,34 +106,67 @@ def test_the_step_bench_reports_every_ratio_the_scripts_read(monkeypatch, capsys
     monkeypatch.setattr(step, "BATCH", 2)
     monkeypatch.setattr(step, "TOKENS", 8)
     honest = step.bench_step
-    monkeypatch.setattr(step, "_peak_of", lambda name, seed: {"masked_full_head": 3}.get(name, 2))
+    larger = step.Variant("masked", layers="all", ratio=9.9e-3), step.VARIANTS["masked_full_head"]
+    monkeypatch.setattr(step, "_peak_of", lambda variant, seed: 3 if variant in larger else 2)
     monkeypatch.setattr(step, "bench_step", lambda rounds: honest(rounds=rounds))
     assert main(["bench", "step", "--rounds", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
     for key in (
         "masked_over_floor", "masked_over_lora", "masked_over_lora_same_head",
-        "masked_over_shira", "masked_over_full",
+        "masked_over_shira", "masked_over_full", "masked_all_over_floor",
+        "masked_all_over_lora_all",
     ):  # fmt: skip
         assert result[key] > 0
     assert result["peak_memory_masked_over_floor"] == 1.5
+    assert result["peak_memory_over_floor"] == {
+        "q_v": {"0.0001": 1.0, "0.001": 1.5, "0.0099": 1.0},
+        "all": {"0.0001": 1.0, "0.001": 1.0, "0.0099": 1.5},
+    }
     assert {"device", "threads", "versions"} <= set(result["provenance"])
 
 
-@pytest.mark.parametrize("name", ["masked", "lora", "shira", "full", "floor"])
+@pytest.mark.parametrize("name", step.VARIANTS)
 def test_every_variant_trains_what_it_says(monkeypatch, name) -> None:
     monkeypatch.setattr(step, "OPTConfig", TINY)
-    _, parameters = step._METHODS[name](step.OPTForCausalLM(TINY()).eval())
-    wanted = {"floor": 0, "full": sum(p.numel() for p in step.OPTForCausalLM(TINY()).parameters())}
+    variant = step.VARIANTS[name]
+    _, parameters = step._METHODS[variant.method](step.OPTForCausalLM(TINY()).eval(), variant)
+    total = sum(p.numel() for p in step.OPTForCausalLM(TINY()).parameters())
+    layers = {"q_v": 2, "all": 6}[variant.layers]  # here every one is 64 x 64
     count = sum(p.numel() for p in parameters)
-    if name in wanted:
-        assert count == wanted[name]
-    elif name == "lora":
-        assert count == 2 * 8 * (64 + 64)
+    wanted = {"floor": 0, "full": total, "lora": layers * 8 * (64 + 64)}
+    if variant.method in wanted:
+        assert count == wanted[variant.method]
     else:
-        assert 0 < count <= 2 * 64 * 64
+        assert 0 < count <= layers * 64 * 64
+        assert len(parameters) == layers
+
+
+def test_the_scoring_bench_selects_and_steps_on_the_same_data(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(scoring, "OPTConfig", TINY)
+    for name in ("TOKENS", "BATCH"):
+        monkeypatch.setattr(scoring, name, 4)
+    for kind in scoring.SCORES:
+        model, select, gradient_step = scoring.build("all", kind, 0)
+        assert select().count == round(1e-3 * num_parameters(model))
+        shapes: list[torch.Size] = []
+        for parameter in model.parameters():
+            parameter.register_post_accumulate_grad_hook(lambda p, out=shapes: out.append(p.shape))
+        gradient_step()
+        assert shapes == [(64, 64)] * 6 * (4 if kind == "fisher" else 1)
+    peaks = {"floor": 5, "select": 7}
+    monkeypatch.setattr(scoring, "_peak_of", lambda layers, score, what, seed: peaks[what])
+    assert main(["bench", "scoring", "--rounds", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+    assert [(c["layers"], c["score"]) for c in result["cells"]] == [
+        (layers, score) for layers in ("q_v", "all") for score in ("gradient", "id3", "fisher")
+    ]
+    for cell in result["cells"]:
+        assert cell["weights"] == {"q_v": 2, "all": 6}[cell["layers"]] * 64 * 64
+        assert cell["over_step"] == cell["seconds"]["select"] / cell["seconds"]["step"]
+        assert cell["memory"] == 2
 
 
 def test_no_rounds_are_refused() -> None:
-    for bench_any in (bench.bench_kernels, step.bench_step):
+    for bench_any in (bench.bench_kernels, step.bench_step, scoring.bench_scoring):
         with pytest.raises(ls.UserError, match="at least 1"):
             bench_any(rounds=0)

@@ -158,16 +158,14 @@ def _cell(pattern: str, density: float, tokens: int, rounds: int, seed: int) -> 
 
 
 def _time_chunks(cells: list[dict[str, Any]], rounds: int, seed: int) -> dict[str, float]:
-    """Time the gather kernel at several chunks, interleaved, where the model might choose it."""
+    """Time the gather kernel at several chunks, interleaved, where it needs several or nearly."""
     over: dict[int, list[float]] = {chunk: [] for chunk in CHUNKS}
     for cell in cells:
-        times, size = cell["milliseconds"], cell["k"] * cell["tokens"]
-        if cell["pattern"] != "random" or size <= min(CHUNKS) or "gather" not in times:
-            continue
-        if times["gather"] > 4 * min(times.values()):
+        size = cell["k"] * cell["tokens"]
+        if cell["pattern"] != "random" or not min(CHUNKS) < size <= LARGEST_GATHER // 8:
             continue
         a, b, at = _operands("random", cell["density"], cell["tokens"], seed)
-        calls = 1 + int(SHORTEST / (1e-3 * times["gather"]))
+        calls = 1 + int(SHORTEST / (1e-3 * cell["milliseconds"]["gather"]))
         least = dict.fromkeys(CHUNKS, float("inf"))
         for _ in range(rounds):
             for chunk in CHUNKS:

@@ -6,13 +6,13 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
 from torch import nn
 
+from landscape.bench.step import peak_memory
 from landscape.errors import UserError
 from landscape.masks import random_mask
 from landscape.runs import provenance
@@ -85,22 +85,16 @@ def _make_mask() -> dict[str, Any]:
     )  # fmt: skip
     with torch.device("meta"):
         model = OPTForCausalLM(config)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _kilobytes("VmRSS")
-    start = time.perf_counter()
-    mask = random_mask(model, ratio=RATIO, targets="*.[qv]_proj", seed=0)
-    seconds = time.perf_counter() - start
+    with peak_memory() as peak:
+        start = time.perf_counter()
+        mask = random_mask(model, ratio=RATIO, targets="*.[qv]_proj", seed=0)
+        seconds = time.perf_counter() - start
     return {
         "candidates": mask.size,
         "count": mask.count,
         "seconds": seconds,
-        "added_memory": 1024 * max(0, _kilobytes("VmHWM") - before),
+        "added_memory": max(0, peak["bytes"] - peak["before"]),
     }
-
-
-def _kilobytes(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,17 +24,51 @@ from landscape.runs import provenance
 from landscape.subspace import attach
 
 BATCH, TOKENS, RATIO = 8, 64, 1e-3
-TARGETS = ["q_proj", "v_proj"]
-#: name -> (method, head): the head runs on every position, as in a plain forward, or on the
-#: scored (last) position only, as this toolkit's tasks do.
+#: which linear layers are trained
+TARGETS = {
+    "q_v": ["q_proj", "v_proj"],
+    "all": ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"],
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Name what a step trains.
+
+    Args:
+        method: "masked", peft's "lora" (r = 8) or "shira", "full" fine-tuning, or "floor", the
+            frozen model whose backward still carries gradients through every layer.
+        head: the output head runs on every position ("full"), as in a plain forward, or on the
+            scored (last) position only ("scored"), as this toolkit's tasks do.
+        layers: key of `TARGETS`.
+        ratio: of a mask.
+    """
+
+    method: str
+    head: str = "full"
+    layers: str = "q_v"
+    ratio: float = RATIO
+
+
 VARIANTS = {
-    "masked": ("masked", "scored"),
-    "masked_full_head": ("masked", "full"),
-    "floor": ("floor", "full"),
-    "lora": ("lora", "full"),
-    "lora_scored_head": ("lora", "scored"),
-    "shira": ("shira", "full"),
-    "full": ("full", "full"),
+    "masked": Variant("masked", "scored"),
+    "masked_full_head": Variant("masked"),
+    "masked_all": Variant("masked", layers="all"),
+    "floor": Variant("floor"),
+    "lora": Variant("lora"),
+    "lora_scored_head": Variant("lora", "scored"),
+    "lora_all": Variant("lora", layers="all"),
+    "shira": Variant("shira"),
+    "full": Variant("full"),
+}
+#: (layers, ratio) -> a variant whose peak memory is compared with the floor's
+MEMORY = {
+    ("q_v", 1e-4): Variant("masked", ratio=1e-4),
+    ("q_v", 1e-3): VARIANTS["masked_full_head"],
+    ("q_v", 9.9e-3): Variant("masked", ratio=9.9e-3),
+    ("all", 1e-4): Variant("masked", layers="all", ratio=1e-4),
+    ("all", 1e-3): VARIANTS["masked_all"],
+    ("all", 9.9e-3): Variant("masked", layers="all", ratio=9.9e-3),
 }
 RATIOS = {
     "masked_over_floor": ("masked_full_head", "floor"),
@@ -44,6 +79,8 @@ RATIOS = {
     "masked_over_shira_same_head": ("masked_full_head", "shira"),
     "masked_over_full": ("masked", "full"),
     "masked_over_full_same_head": ("masked_full_head", "full"),
+    "masked_all_over_floor": ("masked_all", "floor"),
+    "masked_all_over_lora_all": ("masked_all", "lora_all"),
 }
 
 
@@ -56,7 +93,9 @@ def bench_step(*, rounds: int = 9, seed: int = 0, memory: bool = True) -> dict[s
         memory: whether to measure peak memory, each variant in a process of its own.
 
     Returns:
-        `seconds` (median by variant), the ratios, `peak_memory` in bytes by variant, provenance.
+        `seconds` (median by variant), the ratios, `peak_memory` in bytes by variant and
+        `peak_memory_over_floor`, layers -> mask's ratio -> a masked step's peak over the floor's,
+        provenance.
 
     Raises:
         UserError: rounds is below 1 or peft is missing.
@@ -64,7 +103,7 @@ def bench_step(*, rounds: int = 9, seed: int = 0, memory: bool = True) -> dict[s
     if rounds < 1:
         raise UserError(f"rounds must be at least 1, got {rounds}")
     torch.set_num_threads(torch.get_num_threads())
-    steps = {name: build(name, seed) for name in VARIANTS}
+    steps = {name: build(variant, seed) for name, variant in VARIANTS.items()}
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     for turn in tqdm(range(rounds + 1), desc="rounds", leave=False):
         for name, step in steps.items():
@@ -81,26 +120,23 @@ def bench_step(*, rounds: int = 9, seed: int = 0, memory: bool = True) -> dict[s
         pairs = zip(seconds[over], seconds[under], strict=True)
         result[key] = median(a / b for a, b in pairs)
     if memory:
-        peaks = {name: _peak_of(name, seed) for name in tqdm(VARIANTS, desc="memory", leave=False)}
-        result["peak_memory"] = peaks
-        result["peak_memory_masked_over_floor"] = peaks["masked_full_head"] / peaks["floor"]
+        result |= _peaks(seed)
     result["provenance"] = provenance()
     return result
 
 
-def build(name: str, seed: int) -> Callable[[], None]:
+def build(variant: Variant, seed: int) -> Callable[[], None]:
     """Build a variant; the function that comes back does one whole training step."""
-    method, head = VARIANTS[name]
     torch.manual_seed(seed)
     model: Any = OPTForCausalLM(OPTConfig()).eval()
     tokens = torch.randint(4, 50_000, (BATCH, TOKENS))
-    model, parameters = _METHODS[method](model)
+    model, parameters = _METHODS[variant.method](model, variant)
     optimizer = torch.optim.AdamW(parameters, lr=1e-4) if parameters else None
 
     def step() -> None:
         if optimizer:
             optimizer.zero_grad(set_to_none=True)
-        _loss(model, tokens, head).backward()
+        _loss(model, tokens, variant.head).backward()
         if optimizer:
             optimizer.step()
 
@@ -118,12 +154,13 @@ def _loss(model: Any, tokens: Tensor, head: str) -> Tensor:
     return nn.functional.cross_entropy(logits.float(), tokens[:, -1])
 
 
-def _masked(model: nn.Module) -> tuple[Any, list[Tensor]]:
-    attach(model, random_mask(model, ratio=RATIO, targets="*.[qv]_proj", seed=0))
+def _masked(model: nn.Module, variant: Variant) -> tuple[Any, list[Tensor]]:
+    targets = [f"*.{name}" for name in TARGETS[variant.layers]]
+    attach(model, random_mask(model, ratio=variant.ratio, targets=targets, seed=0))
     return model, [p for p in model.parameters() if p.requires_grad]
 
 
-def _floor(model: nn.Module) -> tuple[Any, list[Tensor]]:
+def _floor(model: nn.Module, variant: Variant) -> tuple[Any, list[Tensor]]:
     """Freeze everything; the backward still carries gradients through every layer."""
     model.requires_grad_(False)
     embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
@@ -131,52 +168,81 @@ def _floor(model: nn.Module) -> tuple[Any, list[Tensor]]:
     return model, []
 
 
-def _peft(model: Any, kind: str) -> tuple[Any, list[Tensor]]:
+def _peft(model: Any, variant: Variant) -> tuple[Any, list[Tensor]]:
     try:
         import peft
     except ImportError as error:
         raise UserError("this benchmark compares with peft; pip install peft") from error
-    if kind == "lora":
-        config: Any = peft.LoraConfig(r=8, lora_alpha=16, target_modules=TARGETS)
+    targets = TARGETS[variant.layers]
+    if variant.method == "lora":
+        config: Any = peft.LoraConfig(r=8, lora_alpha=16, target_modules=targets)
     else:
         # SHiRA takes a rank r and trains r (in + out) entries a layer: the nearest to our count
-        per_layer = RATIO * num_parameters(model) / (2 * model.config.num_hidden_layers)
+        per_layer = variant.ratio * num_parameters(model) / (2 * model.config.num_hidden_layers)
         rank = max(1, round(per_layer / (2 * model.config.hidden_size)))
-        config = peft.ShiraConfig(r=rank, target_modules=TARGETS, random_seed=0)
+        config = peft.ShiraConfig(r=rank, target_modules=targets, random_seed=0)
     wrapped = peft.get_peft_model(model, config).eval()
     return wrapped, [p for p in wrapped.parameters() if p.requires_grad]
 
 
-def _full(model: nn.Module) -> tuple[Any, list[Tensor]]:
+def _full(model: nn.Module, variant: Variant) -> tuple[Any, list[Tensor]]:
     return model, list(model.parameters())
 
 
-_METHODS: dict[str, Callable[[Any], tuple[Any, list[Tensor]]]] = {
+_METHODS: dict[str, Callable[[Any, Variant], tuple[Any, list[Tensor]]]] = {
     "masked": _masked,
     "floor": _floor,
-    "lora": lambda model: _peft(model, "lora"),
-    "shira": lambda model: _peft(model, "shira"),
+    "lora": _peft,
+    "shira": _peft,
     "full": _full,
 }
 
 
-def _peak_of(name: str, seed: int) -> int:
+def _peaks(seed: int) -> dict[str, Any]:
+    """Measure every variant's peak memory once, and compare those of `MEMORY` with the floor's."""
+    distinct = dict.fromkeys([*VARIANTS.values(), *MEMORY.values()])
+    measured = {v: _peak_of(v, seed) for v in tqdm(distinct, desc="memory", leave=False)}
+    peaks = {name: measured[variant] for name, variant in VARIANTS.items()}
+    over: dict[str, dict[str, float]] = {layers: {} for layers, _ in MEMORY}
+    for (layers, ratio), variant in MEMORY.items():
+        over[layers][f"{ratio:g}"] = measured[variant] / peaks["floor"]
+    return {
+        "peak_memory": peaks,
+        "peak_memory_masked_over_floor": peaks["masked_full_head"] / peaks["floor"],
+        "peak_memory_over_floor": over,
+    }
+
+
+def _peak_of(variant: Variant, seed: int) -> int:
     """Return the peak resident memory, in bytes, of three steps in a fresh process."""
-    command = [sys.executable, "-m", "landscape.bench.step", name, str(seed)]
+    arguments = [json.dumps(asdict(variant)), str(seed)]
+    command = [sys.executable, "-m", "landscape.bench.step", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return int(json.loads(done.stdout.splitlines()[-1])["peak_memory"])
 
 
 def _measure_peak(arguments: Sequence[str]) -> None:
-    """Measure this process: build the variant, forget the peak so far, step three times."""
-    step = build(arguments[0], int(arguments[1]))
+    """Measure this process: build the variant, then step three times."""
+    step = build(Variant(**json.loads(arguments[0])), int(arguments[1]))
+    with peak_memory() as peak:
+        for _ in range(3):
+            step()
+    print(json.dumps({"peak_memory": peak["bytes"]}))
+
+
+@contextlib.contextmanager
+def peak_memory() -> Iterator[dict[str, int]]:
+    """Measure this process: `bytes`, its peak resident memory within, and `before`."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    for _ in range(3):
-        step()
+        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    measured = {"before": _resident("VmRSS")}
+    yield measured
+    measured["bytes"] = _resident("VmHWM")
+
+
+def _resident(field: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
-    peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
-    print(json.dumps({"peak_memory": peak}))
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 if __name__ == "__main__":

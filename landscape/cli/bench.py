@@ -1,4 +1,4 @@
-"""``landscape bench step | kernels | masks | curvature``."""
+"""``landscape bench step | scoring | kernels | masks | curvature``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ def add(commands: Any) -> None:
     step.add_argument("--rounds", type=int, default=9, help="timed rounds (9)")
     json_argument(step)
     step.set_defaults(command=_step)
+    scoring = kinds.add_parser("scoring", help="selecting a mask against one gradient step")
+    scoring.add_argument("--rounds", type=int, default=5, help="timed rounds (5)")
+    json_argument(scoring)
+    scoring.set_defaults(command=_scoring)
     kernels = kinds.add_parser("kernels", help="gradient kernels over a grid, and the cost model")
     kernels.add_argument("--rounds", type=int, default=7, help="timed rounds (7)")
     json_argument(kernels)
@@ -42,7 +46,30 @@ def _step(chosen: argparse.Namespace) -> int:
          "peak memory (MB)": f"{result['peak_memory'][name] / 1e6:,.0f}"}
         for name, seconds in result["seconds"].items()
     ]))  # fmt: skip
-    print("\n".join(f"{k}: {v:.3f}" for k, v in result.items() if "_over_" in k))
+    ratios = {k: v for k, v in result.items() if "_over_" in k and isinstance(v, float)}
+    print("\n".join(f"{k}: {v:.3f}" for k, v in ratios.items()))
+    for layers, peaks in result["peak_memory_over_floor"].items():
+        found = ", ".join(f"{over:.3f} at ratio {ratio}" for ratio, over in peaks.items())
+        print(f"peak memory over the floor's, {layers}: {found}")
+    if chosen.json:
+        print(json.dumps(result))
+    return 0
+
+
+def _scoring(chosen: argparse.Namespace) -> int:
+    from landscape.bench.scoring import bench_scoring
+    from landscape.report import format_table
+
+    result = bench_scoring(rounds=chosen.rounds)
+    print(format_table([
+        {"layers": cell["layers"], "score": cell["score"],
+         "selection (s)": f"{cell['seconds']['select']:.3f}",
+         "gradient step (s)": f"{cell['seconds']['step']:.3f}",
+         "over step": f"{cell['over_step']:.3f}",
+         "added memory (MB)": f"{cell['memory'] / 1e6:,.0f}",
+         "targets (MB)": f"{4 * cell['weights'] / 1e6:,.0f}"}
+        for cell in result["cells"]
+    ]))  # fmt: skip
     if chosen.json:
         print(json.dumps(result))
     return 0
@@ -62,8 +89,9 @@ def _kernels(chosen: argparse.Namespace) -> int:
          "choice": cell["choice"], "over best": f"{cell['choice_over_best']:.2f}"}
         for cell in result["cells"]
     ]))  # fmt: skip
+    print("fitted SECONDS of landscape/kernels/choice.py:")
     for name, value in result["fitted"].items():
-        print(f"{name}: fitted {value:.3g} s, in use {result['present'][name]:.3g} s")
+        print(f'    "{name}": {value:.2e},  # in use {result["present"][name]:.2e}')
     chunks = ", ".join(f"{int(c):,}: {over:.2f}" for c, over in result["gather_chunks"].items())
     print(f"gather's time over its best, by chunk: {chunks}")
     for constants, kind in (("in use", "choice"), ("fitted", "fitted_choice")):

@@ -81,7 +81,7 @@ def id3(*, eps: float, exp: float) -> Score:
         raise UserError(f"id3 needs a finite eps above 0 and a finite exp, got {eps} and {exp}")
 
     def formula(w: Tensor, g: Tensor) -> Tensor:
-        return g.abs() / (w.abs() + eps) ** exp
+        return g.abs().div_(w.abs().add_(eps).pow_(exp))
 
     return Score("id3", "gradient", formula, {"eps": eps, "exp": exp})
 

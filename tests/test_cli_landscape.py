@@ -103,7 +103,8 @@ def test_a_curve_has_the_loss_of_the_model_in_its_middle(
 ) -> None:
     out = tmp_path / "s"
     code = run(files, "surface", "--delta", files["delta1"], "--directions", directions,
-               "--dimensions", 1, "--points", 3, "--predict", "--output", out, "--json")  # fmt: skip
+               "--dimensions", 1, "--points", 3, "--predict", "--output", out,
+               "--json")  # fmt: skip
     assert code == 0
     result = last_object(capsys.readouterr().out)
     model, batches = measured(files)

@@ -30,6 +30,7 @@ def add(commands: Any) -> None:
         "--span", type=float, nargs="+",
         help="l2 displacement at the end of an axis, one or one each; default by the directions",
     )  # fmt: skip
+    scan.add_argument("--direction-seed", type=int, default=0, help="of random directions (0)")
     scan.add_argument("--predict", action="store_true", help="overlay the quadratic prediction")
     scan.add_argument("--output", required=True, help="folder: resumes; gets numbers and pictures")
     scan.set_defaults(command=_surface)
@@ -54,8 +55,7 @@ def _surface(chosen: argparse.Namespace) -> int:
     else:
         directions, spans, labels, way = _plane(chosen, model, batches)
         scan = ls.surface_1d if chosen.dimensions == 1 else ls.surface_2d
-        span = spans[0] if chosen.dimensions == 1 else spans
-        surface = scan(model, batches, directions, span=span, predict=chosen.predict, **options)
+        surface = scan(model, batches, directions, span=spans, predict=chosen.predict, **options)
     result = surface.to_dict() | {"labels": labels[: surface.losses.ndim]}
     if chosen.to:
         result["barrier"] = surface.barrier
@@ -113,7 +113,7 @@ def _plane(
         reach = path.coordinates(model, directions, count).abs().amax(0)
         spans = [1.1 * float(r) for r in reach]
     else:
-        directions = ls.random_directions(model, count, seed=chosen.mask_seed)
+        directions = ls.random_directions(model, count, seed=chosen.direction_seed)
         spans = [float(directions[:, 0].norm())] * count
         if chosen.directions == "displacement":
             directions = torch.stack([ls.displacement(model), *directions.t()], dim=1)[:, :count]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from torch import Tensor
@@ -46,11 +46,14 @@ def plot_surface(
         The path.
 
     Raises:
-        UserError: no cell is finite, the suffix is no format, or the trajectory has another shape.
+        UserError: no cell is finite, the suffix is no format, the view is unknown, or the
+            trajectory has another shape.
     """
     losses = np.ma.masked_invalid(surface.losses.numpy())
     if losses.count() == 0:
         raise UserError("expected a finite loss somewhere, got none; take a smaller span")
+    if view not in get_args(View):
+        raise UserError(f"expected the view contour or 3d, got {view!r}")
     if trajectory is not None and trajectory.shape[1:] != (len(surface.axes),):
         raise UserError(
             f"expected a trajectory of shape (points, {len(surface.axes)}), got "

@@ -84,7 +84,7 @@ class Trajectory:
     def __call__(self, model: nn.Module, record: dict[str, Any]) -> None:
         """Take the step that the model has just made; write path_length into its record."""
         step = int(record.get("step", self._last.step + 1 if self._last else 1))
-        indices = dict(attached_mask(model).indices) if is_attached(model) else None
+        indices = _indices(model)
         if self._last is not None and _same(indices, self._last.indices):
             indices = self._last.indices  # held once
         now = _Point(step, {n: _copy(p) for n, p in trainable(model).items()}, indices)
@@ -215,7 +215,7 @@ class Trajectory:
                 "expected a recorded trajectory, got none; pass it to finetune(probes=)"
             )
         here = trainable(model)
-        indices = dict(attached_mask(model).indices) if is_attached(model) else None
+        indices = _indices(model)
         rows = []
         for point in self._points:
             if point.values.keys() != here.keys() or (indices is None) != (point.indices is None):
@@ -231,6 +231,10 @@ class Trajectory:
                 )
             rows.append(torch.cat([(spread[n] - _copy(p)).reshape(-1) for n, p in here.items()]))
         return torch.stack(rows)
+
+
+def _indices(model: nn.Module) -> Mapping[str, Tensor] | None:
+    return dict(attached_mask(model).indices) if is_attached(model) else None
 
 
 def _copy(p: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ def curvlinops(model: nn.Module, batches: Iterable[Any], *, loss: Loss | None = 
 
 
 def eigenthings(model: nn.Module, batches: Iterable[Any], *, loss: Loss | None = None) -> Any:
-    """Return hessian-eigenthings' ``HessianOperator`` of a model, for its ``lanczos`` and ``trace``.
+    """Return hessian-eigenthings' ``HessianOperator`` of a model, which its algorithms take.
 
     By itself that library gives every batch the same weight; here each is weighted by its terms.
 

@@ -11,9 +11,8 @@ import pytest
 from transformers import OPTConfig
 
 import landscape as ls
-from landscape.bench import curvature
+from landscape.bench import curvature, step
 from landscape.bench import kernels as bench
-from landscape.bench import step
 from landscape.cli import main
 from landscape.kernels.choice import SECONDS
 

@@ -47,7 +47,7 @@ ACCURACY = 1e-3
 """Relative error of the eigenvalue, against one converged to a hundredth of it."""
 
 TOLERANCES = (5e-2, 2e-2, 1e-2, 1e-3, 1e-5)
-"""Relative residuals (ours) and tolerances (eigsh) from which the loosest that suffices is taken."""
+"""Relative residuals (ours) and tolerances (eigsh); the loosest that suffices is taken."""
 
 LIMIT = 100
 """Products after which PyHessian is given up, its own default; the speedup is then a bound."""

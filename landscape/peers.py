@@ -84,7 +84,7 @@ def curvlinops(model: nn.Module, batches: Iterable[Any], *, loss: Loss | None = 
 
 
 def eigenthings(model: nn.Module, batches: Iterable[Any], *, loss: Loss | None = None) -> Any:
-    """Return hessian-eigenthings' ``HessianOperator`` of a model, for its ``lanczos`` and ``trace``.
+    """Return hessian-eigenthings' ``HessianOperator`` of a model, which its algorithms take.
 
     By itself that library gives every batch the same weight; here each is weighted by its terms.
 
@@ -190,12 +190,13 @@ class _Given(nn.Module):
 
 def _density(original: Any, *arguments: Any, **named: Any) -> Any:
     """Call PyHessian's density with the function that torch has dropped since."""
-    dropped = torch.eig  # type: ignore[attr-defined]
-    torch.eig = _eig  # type: ignore[attr-defined]
+    library: Any = torch
+    dropped = library.eig
+    library.eig = _eig
     try:
         return original(*arguments, **named)
     finally:
-        torch.eig = dropped  # type: ignore[attr-defined]
+        library.eig = dropped
 
 
 def _eig(matrix: Tensor, eigenvectors: bool) -> tuple[Tensor, Tensor]:

@@ -28,8 +28,8 @@ Row: TypeAlias = dict[str, float]
 _TIME_SHARE = 0.08
 """Share of the training time that a probe may take by default."""
 
-_FIRST_PRICE = 20
-"""Gradients that a measurement from a cold start costs, about: two eigenvalues of 8 products."""
+_FIRST_PRICE = 15
+"""Gradients with their graph that a measurement from a cold start costs, about: 17 products."""
 
 
 @final
@@ -60,7 +60,7 @@ class SharpnessProbe:
         max_matvecs: budget of products for one eigenvalue; where it runs out, a warning says so.
         time_share: measure as soon as, at the price of the last measurement, the probe will have
             taken at most this share of the time spent training; 0.08 where neither this nor
-            `every` is given. The first price is 20 gradients on the batches, one of which is timed
+            `every` is given. The first price is 15 gradients on the batches, one of which is timed
             once 2 len(batches) / time_share steps are done. Which steps are measured then depends
             on the machine, and a run of few steps has none: give `every` for those.
         seed: of the random part of the start vectors.
@@ -117,6 +117,7 @@ class SharpnessProbe:
         Warns:
             NotConvergedWarning: the budget of products ran out.
         """
+        self._known_optimizer()
         self._calls += 1
         if (self._calls - 1) % self._every or not self._has_time(model):
             return
@@ -129,21 +130,18 @@ class SharpnessProbe:
 
     def measure(self, model: nn.Module) -> Row:
         """Return the entries of one measurement now; see the class for what they are."""
-        if self._optimizer is None:
-            raise UserError(
-                "expected a probe that knows the optimizer, got none; call start(optimizer) first"
-            )
-        has_state = "betas" in self._optimizer.param_groups[0]
-        row = {"sharpness_threshold": 2 / reference_rate(self._optimizer)}
+        optimizer = self._known_optimizer()
+        has_state = "betas" in optimizer.param_groups[0]
+        row = {"sharpness_threshold": 2 / reference_rate(optimizer)}
         if has_state:
-            row["preconditioned_threshold"] = stability_threshold(self._optimizer)
+            row["preconditioned_threshold"] = stability_threshold(optimizer)
         hessian = self._operator(model)
         if hessian is None:
             missing = ("sharpness", "preconditioned_sharpness")[: 1 + has_state]
             return row | dict.fromkeys(missing, math.nan)
         row |= self._top("sharpness", hessian)
         if has_state:
-            row |= self._top("preconditioned_sharpness", preconditioned(hessian, self._optimizer))
+            row |= self._top("preconditioned_sharpness", preconditioned(hessian, optimizer))
         hessian.release()
         return row
 
@@ -153,6 +151,13 @@ class SharpnessProbe:
         What is measured is appended to the trainer's ``state.log_history``.
         """
         return _Callback(self)
+
+    def _known_optimizer(self) -> Optimizer:
+        if self._optimizer is None:
+            raise UserError(
+                "expected a probe that knows the optimizer, got none; call start(optimizer) first"
+            )
+        return self._optimizer
 
     def _operator(self, model: nn.Module) -> HessianOperator | None:
         """Return the Hessian at the present weights, None where they or the loss have diverged."""

@@ -12,8 +12,8 @@ import torch
 from transformers import OPTConfig
 
 import landscape as ls
+from landscape.bench import curvature, scoring, step
 from landscape.bench import kernels as bench
-from landscape.bench import scoring, step
 from landscape.cli import main
 from landscape.kernels.choice import SECONDS
 from landscape.masks import num_parameters
@@ -166,7 +166,69 @@ def test_the_scoring_bench_selects_and_steps_on_the_same_data(monkeypatch, capsy
         assert cell["memory"] == 2
 
 
+@pytest.fixture
+def small_curvature(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curvature, "MASKS", {"few": {"count": 30, "sampling": "exact"}})
+    monkeypatch.setattr(curvature, "STEPS", {"tiny": 3})
+    monkeypatch.setattr(curvature, "LIMIT", 15)
+    monkeypatch.setattr(curvature, "_peak_of", lambda what, *_: {"lanczos": 3, "gradient": 2}[what])
+    honest = curvature.bench_curvature
+    monkeypatch.setattr(
+        curvature, "bench_curvature", lambda rounds: honest(rounds=rounds, shapes=("tiny",))
+    )
+
+
+CURVATURE_KEYS = {
+    "speedup_vs_pyhessian", "speedup_vs_curvlinops", "speedup_vs_hessian_eigenthings",
+    "hvp_over_gradient", "peak_memory_over_gradient_step", "tracking_overhead",
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("small_curvature")
+def test_the_curvature_bench_reports_every_figure_and_reaches_its_accuracy(capsys) -> None:
+    assert main(["bench", "curvature", "--rounds", "1", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+    assert set(result) >= CURVATURE_KEYS
+    assert result["peak_memory_over_gradient_step"] == 1.5
+    assert result["hvp_over_gradient"] > 0
+    assert result["tracking_overhead"] == result["tracking"]["tiny"]["overhead"] > -1
+    assert {"device", "threads", "versions"} <= set(result["provenance"])
+    (cell,) = result["cases"]
+    model = curvature._model("tiny", 0)
+    ls.attach(model, ls.random_mask(model, seed=0, **curvature.MASKS["few"]))
+    batches = [curvature._batch(4, 10, 0), curvature._batch(2, 12, 1)]
+    exact = float(ls.exact_spectrum(ls.HessianOperator(model, batches)).eigenvalues.max())
+    assert cell["sharpness"] == pytest.approx(exact, rel=1e-5)
+    for name, found in cell["libraries"].items():
+        if name != "pyhessian":  # which may have spent its products
+            assert abs(found["error"]) <= curvature.ACCURACY, name
+        assert 0 < found["products"] <= 30
+        if name != "ours":
+            assert result[f"speedup_vs_{name}"] == found["over_ours"] > 0
+
+
+@pytest.mark.usefixtures("small_curvature")
+def test_a_library_that_is_missing_has_no_figure_but_a_sentence(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(curvature, "find_spec", lambda name: None)
+    assert main(["bench", "curvature", "--rounds", "1", "--json"]) == 0
+    *text, last = capsys.readouterr().out.strip().split("\n")
+    result = json.loads(last)
+    for name in ("pyhessian", "curvlinops", "hessian_eigenthings"):
+        assert result[f"speedup_vs_{name}"] is None
+        assert any(name in line and "pip install" in line for line in text)
+    assert [*result["cases"][0]["libraries"]] == ["ours"]
+
+
+def test_a_shape_that_is_not_known_is_refused() -> None:
+    with pytest.raises(ls.UserError, match="tiny, opt-125m"):
+        curvature.bench_curvature(shapes=("huge",))
+
+
 def test_no_rounds_are_refused() -> None:
+<<<<<<< HEAD
     for bench_any in (bench.bench_kernels, step.bench_step, scoring.bench_scoring):
+=======
+    for bench_any in (bench.bench_kernels, step.bench_step, curvature.bench_curvature):
+>>>>>>> curvbench
         with pytest.raises(ls.UserError, match="at least 1"):
             bench_any(rounds=0)

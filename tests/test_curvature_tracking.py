@@ -239,7 +239,7 @@ def test_a_time_share_bounds_what_the_probe_takes(monkeypatch) -> None:
         clock["now"] += 1.0
         probe(nn.Linear(1, 1), {})
         spent = clock["now"] - step
-        assert spent <= 0.1 * step  # never above its share, and
+        assert spent <= 0.1 * step + 1e-9  # never above its share, and
     assert spent > 0.08 * step  # not far below it in the end
 
 

@@ -5,10 +5,10 @@ trainable numbers: PyHessian and hessian-eigenthings the theta of the attached m
 its sparse kernels; curvlinops, which differentiates by torch.func, the same theta scattered into
 the dense weights (see `landscape.peers`). Construction is timed with the rest.
 
-Ours is timed until it stops by its own rule, certificate included. Each of the others is timed to
-the first moment at which it is within ACCURACY of the converged eigenvalue, which it cannot know:
-PyHessian and hessian-eigenthings are stopped there, curvlinops with eigsh gets the loosest
-tolerance that suffices. So the speedups are the least that a user would see.
+Every library is timed to the moment at which it is within ACCURACY of the converged eigenvalue,
+which its user cannot know. Ours and curvlinops with eigsh stop by their own rule, at the loosest
+of TOLERANCES that suffices: ours with its certificate, a product more, included. PyHessian and
+hessian-eigenthings, whose rules do not tell, are stopped there: a gift to them.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ from landscape.train import finetune
 ACCURACY = 1e-3
 """Relative error of the eigenvalue, against one converged to a hundredth of it."""
 
-TOLERANCE = 1e-2
-"""Relative residual at which ours stops; the error is about its square."""
+TOLERANCES = (5e-2, 2e-2, 1e-2, 1e-3, 1e-5)
+"""Relative residuals (ours) and tolerances (eigsh); the loosest that suffices is taken."""
 
 LIMIT = 100
 """Products after which PyHessian is given up, its own default; the speedup is then a bound."""
@@ -198,10 +198,23 @@ def _batch(rows: int, tokens: int, seed: int) -> Batch:
 
 
 def _ours(case: Case) -> Timing:
+    return _loosest(case, _lanczos)
+
+
+def _lanczos(case: Case, tolerance: float) -> Timing:
     start = time.perf_counter()
-    found = lanczos(HessianOperator(case.model, case.batches), tol=TOLERANCE)
+    found = lanczos(HessianOperator(case.model, case.batches), tol=tolerance)
     seconds = time.perf_counter() - start
     return Timing(seconds, found.num_matvecs, _error(case, float(found.eigenvalues[0])))
+
+
+def _loosest(case: Case, solve: Callable[[Case, float], Timing]) -> Timing:
+    """Solve at ever smaller tolerances, and return the first that is close enough."""
+    for tolerance in TOLERANCES:
+        timing = solve(case, tolerance)
+        if abs(timing.error) <= ACCURACY:
+            break
+    return timing
 
 
 class _Reached(Exception):
@@ -227,7 +240,7 @@ def _own_rule(case: Case) -> dict[str, float]:
     """Return what PyHessian says by itself, at its defaults."""
     seen: list[float] = []
     with _seeded(), _watched_quotients(seen.append):
-        values, _ = peers.pyhessian(case.model, case.batches).eigenvalues()
+        values, _ = peers.pyhessian(case.model, case.batches).eigenvalues(maxIter=LIMIT)
     return {"products": len(seen), "error": _error(case, float(values[0]))}
 
 
@@ -260,29 +273,26 @@ def _seeded() -> Iterator[None]:
 
 
 def _curvlinops(case: Case) -> Timing:
-    """Run eigsh at ever smaller tolerances; the time is that of the first that suffices."""
-    from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+    return _loosest(case, _eigsh)
 
-    for tolerance in (1e-1, 1e-2, 1e-3, 1e-5):
-        start = time.perf_counter()
-        operator = peers.curvlinops(case.model, case.batches)
-        scipy_operator, products = operator.to_scipy(), 0
-        plain = scipy_operator._matvec
 
-        def counted(v: Any, plain: Any = plain) -> Any:
-            nonlocal products
-            products += 1
-            return plain(v)
+def _eigsh(case: Case, tolerance: float) -> Timing:
+    from scipy.sparse.linalg import LinearOperator, eigsh
 
-        scipy_operator._matvec = counted
-        with contextlib.suppress(ArpackNoConvergence):
-            v0 = torch.randn(operator.shape[0], generator=torch.Generator().manual_seed(0))
-            found = eigsh(scipy_operator, k=1, which="LA", tol=tolerance, v0=v0.numpy())[0]
-            seconds = time.perf_counter() - start
-            timing = Timing(seconds, products, _error(case, float(found[0])))
-            if abs(timing.error) <= ACCURACY:
-                break
-    return timing
+    products = 0
+
+    def product(v: Any) -> Any:
+        nonlocal products
+        products += 1
+        return plain.matvec(v)
+
+    start = time.perf_counter()
+    plain = peers.curvlinops(case.model, case.batches).to_scipy()
+    counted = LinearOperator(plain.shape, matvec=product, dtype=plain.dtype)
+    v0 = torch.randn(plain.shape[0], generator=torch.Generator().manual_seed(0)).numpy()
+    found = eigsh(counted, k=1, which="LA", tol=tolerance, v0=v0)[0]
+    seconds = time.perf_counter() - start
+    return Timing(seconds, products, _error(case, float(found[0])))
 
 
 def _eigenthings(case: Case) -> Timing:
@@ -365,7 +375,7 @@ def _tracking(shape: str, rounds: int, seed: int) -> dict[str, float]:
         for tracked, times in seconds.items():
             model = _model(shape, seed)
             attach(model, random_mask(model, ratio=1e-2, seed=seed))
-            probe = SharpnessProbe(_probe_batches(), max_matvecs=60)
+            probe = SharpnessProbe([_batch(4, 32, seed)])
             probes = [probe] if tracked else []
             start = time.perf_counter()
             with warnings.catch_warnings():
@@ -394,10 +404,6 @@ def _task(count: int) -> Task:
         name="made up", train=examples, dev=examples[:4], test=examples[:4],
         metric="accuracy", loss="classification", source={"kind": "benchmark"},
     )  # fmt: skip
-
-
-def _probe_batches() -> list[Batch]:
-    return [_batch(4, 32, 0)]
 
 
 def _peak_of(what: str, shape: str, seed: int) -> int:

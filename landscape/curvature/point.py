@@ -21,7 +21,7 @@ def twice_differentiable(model: nn.Module) -> Iterator[None]:
     Evaluation mode (no dropout), math attention (the fused kernels have no double backward),
     gradients on, autocast off. Everything is restored, also after an exception.
     """
-    training = {module: module.training for module in model.modules()}
+    training = [module for module in model.modules() if module.training]
     device = next((p.device.type for p in model.parameters()), "cpu")
     with (
         torch.inference_mode(False),
@@ -30,11 +30,12 @@ def twice_differentiable(model: nn.Module) -> Iterator[None]:
         sdpa_kernel(SDPBackend.MATH),
     ):
         try:
-            model.eval()
+            if training:
+                model.eval()
             yield
         finally:
-            for module, was_training in training.items():
-                module.training = was_training
+            for module in training:
+                module.training = True
 
 
 def refuse_batch_statistics(model: nn.Module) -> None:

@@ -159,8 +159,8 @@ def render(rows: Sequence[Row], folder: Path) -> list[Path]:
             "The loss on planes and lines in the space of the trainable weights, at three ratios. "
             "Axes are true displacements: the planes of the two top eigenvectors and all lines "
             "have one scale, so a flatter landscape looks flatter; the planes of the training path "
-            "have the path's, from the square to the cross. White dashes are the quadratic prediction from one gradient and two "
-            "Hessian-vector products."
+            "have the path's, which goes from the square to the cross. White dashes are the "
+            "quadratic prediction from one gradient and two Hessian-vector products."
         ),
         caption="Planes of the top eigenvectors and of the training path, and lines at one scale",
     )  # fmt: skip
@@ -173,7 +173,7 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
     paths = of_kind(rows, "plane", plane="path", seed=seed)
     columns = len(eigen)
     figure = plt.figure(figsize=(4.6 * max(3, columns), 12.4), layout="constrained")
-    top, middle, bottom = figure.subfigures(3, 1)
+    top, middle, bottom = np.ravel(figure.subfigures(3, 1))
     axes = top.subplots(1, columns, squeeze=False)[0]
     levels = _levels([r["losses"] for r in eigen])
     for axis, row in zip(axes, eigen, strict=True):

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UserError
-from landscape.subspace import is_attached, masked_origins, trainable
+from landscape.masks import Mask
+from landscape.subspace import attached_mask, is_attached, masked_origins, positions, trainable
 
 
 @dataclass(frozen=True)
@@ -21,28 +22,37 @@ class Distance:
         relative: l2 over the Euclidean norm of the initial values of the trainable numbers.
         linf: largest absolute change.
         per_tensor: tensor name -> Euclidean norm of its change.
+        on_mask, off_mask: Euclidean norms of the change inside and outside a mask, if one was
+            asked about; l2^2 is the sum of their squares.
     """
 
     l2: float
     relative: float
     linf: float
     per_tensor: dict[str, float]
+    on_mask: float | None = None
+    off_mask: float | None = None
 
 
 @torch.no_grad()
-def distance(model: nn.Module, initial: Mapping[str, Tensor] | None = None) -> Distance:
+def distance(
+    model: nn.Module, initial: Mapping[str, Tensor] | None = None, *, mask: Mask | None = None
+) -> Distance:
     """Measure ||theta - theta_0||_2 over the trainable numbers, accumulated in float64.
 
     Args:
         model: a model; with a mask attached, theta itself is the change.
         initial: the initial values by tensor name, for a model without a mask (for example
             ``{name: p.detach().clone() for name, p in trainable(model).items()}``).
+        mask: tell the change inside this mask from that outside it: how much of full fine-tuning
+            a mask would have caught, or one mask of another.
 
     Returns:
         The distance; zero relative distance where the initial values are all zero.
 
     Raises:
-        UserError: there is no mask and no `initial`, or `initial` lacks a tensor.
+        UserError: there is no mask and no `initial`, `initial` lacks a tensor, or `mask` was made
+            for tensors of other shapes.
 
     Cost: O(k). Source: Xu & Zhang 2024, figure 4c.
     """
@@ -53,7 +63,36 @@ def distance(model: nn.Module, initial: Mapping[str, Tensor] | None = None) -> D
     origin = sum(float(start[name].double().square().sum()) for name in change) ** 0.5
     linf = max((float(d.abs().max()) for d in change.values() if d.numel()), default=0.0)
     per_tensor = {name: square**0.5 for name, square in squares.items()}
-    return Distance(l2, l2 / origin if origin else 0.0, linf, per_tensor)
+    on = off = None
+    if mask is not None:
+        on, off = (square**0.5 for square in _split(model, change, mask))
+    return Distance(l2, l2 / origin if origin else 0.0, linf, per_tensor, on, off)
+
+
+def _split(model: nn.Module, change: Mapping[str, Tensor], mask: Mask) -> tuple[float, float]:
+    """Return the squared norms of a change inside and outside a mask."""
+    own = attached_mask(model) if is_attached(model) else None
+    on = off = 0.0
+    for name, d in change.items():
+        shape = tuple(d.shape if own is None else own.shapes[name])
+        if name not in mask.indices:
+            off += float(d.square().sum())
+            continue
+        if tuple(mask.shapes[name]) != shape:
+            raise UserError(
+                f"the mask expects {name} of shape {tuple(mask.shapes[name])}, the model has "
+                f"{shape}; make a mask for this model"
+            )
+        at = mask.indices[name].to(d.device)
+        chosen = torch.zeros(d.numel(), dtype=torch.bool, device=d.device)
+        if own is None:
+            chosen[at] = True
+        else:
+            chosen, _ = positions(at, own.indices[name].to(d.device))
+        flat = d.reshape(-1)
+        on += float(flat[chosen].square().sum())
+        off += float(flat[~chosen].square().sum())
+    return on, off
 
 
 @torch.no_grad()

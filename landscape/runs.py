@@ -101,8 +101,17 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object whole or not at all; numbers that JSON lacks become null."""
-    text = json.dumps(_finite(value), indent=1, sort_keys=False, allow_nan=False) + "\n"
+    text = json.dumps(finite(value), indent=1, sort_keys=False, allow_nan=False) + "\n"
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON value with null for numbers that JSON lacks."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
@@ -119,14 +128,6 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _commit() -> str | None:

@@ -6,6 +6,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from oracles_curvature import dense, net, regression_data, small_model, squares
 from torch import nn
 
@@ -267,23 +269,70 @@ def test_the_update_of_a_model_without_a_mask_needs_its_initial_values() -> None
         ls.displacement(model)
 
 
-@pytest.mark.parametrize("suffix", ["png", "pdf"])
-def test_pictures_of_lines_and_planes_are_written(tmp_path, suffix) -> None:
-    model = quadratic()
-    settings = {"span": 1.0, "points": 5, "loss": squares, "predict": True}
-    directions = ls.random_directions(model)
-    line = ls.surface_1d(model, [DATA], directions[:, 0], **settings)
-    plane = ls.surface_2d(model, [DATA], directions, **settings)
-    for name, surface in (("line", line), ("plane", plane)):
-        path = ls.plot_surface(surface, tmp_path / f"{name}.{suffix}", title=name)
-        magic = {"png": b"\x89PNG", "pdf": b"%PDF"}[suffix]
-        assert path.read_bytes().startswith(magic)
-    with pytest.raises(UserError, match=r"surface\.png"):
-        ls.plot_surface(plane, tmp_path / "surface.xyz")
-    plane.losses.fill_(math.nan)
-    with pytest.raises(UserError, match="smaller span"):
-        ls.plot_surface(plane, tmp_path / "surface.png")
-    assert plane.to_dict()["axes"][0] == plane.axes[0].tolist()
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0, 1), st.booleans())
+def test_the_distance_on_and_off_a_mask_is_that_of_the_dense_change(seed, density, masked) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    model = net()
+    names = ["0.weight", "2.weight"]
+
+    def draw(share: float) -> ls.Mask:
+        chosen = {n: torch.rand(model.get_parameter(n).shape, generator=generator) < share
+                  for n in names}  # fmt: skip
+        indices = {n: c.flatten().nonzero()[:, 0] for n, c in chosen.items()}
+        shapes = {n: tuple(c.shape) for n, c in chosen.items()}
+        return ls.Mask(indices, shapes, 37, {"kind": "given"})
+
+    initial = {n: p.detach().clone() for n, p in model.named_parameters()}
+    asked = draw(density)
+    if masked:
+        ls.attach(model, draw(0.5))
+    with torch.no_grad():
+        for p in ls.trainable(model).values():
+            p.add_(torch.randn(p.shape, generator=generator, dtype=torch.float64))
+    found = ls.distance(model, None if masked else initial, mask=asked)
+    if masked:
+        ls.subspace.synchronise(model)
+    change = {n: (model.get_parameter(n).detach() - w).flatten() for n, w in initial.items()}
+    on = sum(float(change[n][i].square().sum()) for n, i in asked.indices.items())
+    all_of_it = sum(float(c.square().sum()) for c in change.values())
+    assert found.on_mask == pytest.approx(on**0.5, rel=1e-9, abs=1e-12)
+    assert found.off_mask == pytest.approx(max(all_of_it - on, 0) ** 0.5, rel=1e-6, abs=1e-6)
+    assert found.l2**2 == pytest.approx(found.on_mask**2 + found.off_mask**2)
+    plain = ls.distance(model, None if masked else initial)
+    assert (plain.on_mask, plain.off_mask) == (None, None)
+
+
+def test_a_mask_of_another_model_has_no_distance() -> None:
+    model = net()
+    initial = {n: p.detach().clone() for n, p in model.named_parameters()}
+    other = ls.Mask({"0.weight": torch.arange(3)}, {"0.weight": (9, 9)}, 90, {"kind": "given"})
+    with pytest.raises(UserError, match=r"expects 0.weight of shape \(9, 9\)"):
+        ls.distance(model, initial, mask=other)
+
+
+def test_results_give_their_first_directions_and_each_axis_its_span() -> None:
+    model = net()
+    top = ls.lanczos(H_of(model), k=3, tol=1e-6)
+    options = {"points": 3, "loss": squares}
+    found = ls.surface_2d(model, [DATA], top, span=(0.5, 2.0), **options)
+    columns = ls.surface_2d(model, [DATA], top.eigenvectors[:, :2], span=[0.5, 2.0], **options)
+    assert [axis.tolist() for axis in found.axes] == [[-0.5, 0, 0.5], [-2, 0, 2]]
+    assert torch.equal(found.losses, columns.losses)
+    line = ls.surface_1d(model, [DATA], top, span=0.5, **options)
+    torch.testing.assert_close(line.losses, found.losses[:, 1])
+    pca = ls.PrincipalDirections(top.eigenvectors, torch.ones(3))
+    assert torch.equal(ls.surface_2d(model, [DATA], pca, span=(0.5, 2), **options).losses,
+                       found.losses)  # fmt: skip
+    for bad in ((1.0,), (1.0, 0.0), (1.0, 1.0, 1.0)):
+        with pytest.raises(UserError, match="a positive span, or 2 of them"):
+            ls.surface_2d(model, [DATA], top, span=bad, **options)
+    with pytest.raises(UserError, match="expected 2 directions"):
+        ls.surface_2d(model, [DATA], ls.lanczos(H_of(model), k=1, tol=1e-2), span=1.0, **options)
+
+
+def H_of(model: nn.Module) -> ls.HessianOperator:
+    return ls.HessianOperator(model, [DATA], loss=squares)
 
 
 @pytest.mark.parametrize(

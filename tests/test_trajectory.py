@@ -179,6 +179,32 @@ def test_a_resumed_run_is_recorded_from_where_it_was_resumed(tmp_path) -> None:
     assert 0 < path.length < whole.length
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_trajectory_is_read_as_it_was_written(tmp_path, masked) -> None:
+    if masked:
+        path = ls.Trajectory(every=2)
+        model, _ = train([path], ls.Schedule("increment", count=30, score="gradient"))
+    else:
+        model, path = walk(random_walk(6, 4, 3))
+    again = ls.Trajectory.load(path.save(tmp_path / "t.safetensors"))
+    assert (again.length, again.steps) == (path.length, path.steps)
+    for name in ("directions", "explained"):
+        assert torch.equal(getattr(again.pca(model), name), getattr(path.pca(model), name))
+
+
+def test_other_files_are_no_trajectories(tmp_path) -> None:
+    file = tmp_path / "t.safetensors"
+    for content in (None, b"nothing"):
+        if content:
+            file.write_bytes(content)
+        with pytest.raises(UserError, match="expected a trajectory"):
+            ls.Trajectory.load(file)
+    model = ls.tiny_model("opt")
+    ls.attach(model, ls.random_mask(model, density=0.1))
+    with pytest.raises(UserError, match="got another file"):
+        ls.Trajectory.load(ls.save_delta(model, file))
+
+
 @pytest.mark.parametrize(
     ("do", "words"),
     [

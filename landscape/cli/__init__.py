@@ -1,4 +1,4 @@
-"""The command line: ``landscape finetune | sharpness | bench``, one file a command."""
+"""The command line: ``landscape finetune | sharpness | surface | ..``, one file a command."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 
-from landscape.cli import bench, finetune, sharpness
+from landscape.cli import bench, delta, density, finetune, sharpness, surface
 from landscape.errors import NotConvergedWarning, UserError
 
 #: each has ``add(commands)``, which declares its arguments and the function that runs it
-COMMANDS = (finetune, sharpness, bench)
+COMMANDS = (finetune, sharpness, density, surface, delta, bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

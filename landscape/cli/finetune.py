@@ -18,21 +18,31 @@ def add(commands: Any) -> None:
     tune.add_argument("--epochs", type=int, default=5, help="passes over the examples (5)")
     tune.add_argument("--batch-size", type=int, default=8, help="examples a step (8)")
     tune.add_argument("--output", help="folder of the run: resumes, and receives the delta file")
+    tune.add_argument(
+        "--trajectory", type=int, metavar="STEPS",
+        help="record the weights every so many steps, for `landscape surface`; needs --output",
+    )  # fmt: skip
     tune.set_defaults(command=_finetune)
 
 
 def _finetune(chosen: argparse.Namespace) -> int:
     import landscape as ls
 
+    if chosen.trajectory is not None and not chosen.output:
+        raise ls.UserError("expected --output with --trajectory, got none; it is a file there")
+    path = None if chosen.trajectory is None else ls.Trajectory(every=chosen.trajectory)
     model, tokenizer, task = load(chosen)
     attach_mask(model, chosen)
     run = ls.finetune(
         model, tokenizer, task, lr=chosen.lr, epochs=chosen.epochs, batch_size=chosen.batch_size,
-        seed=chosen.seed, directory=chosen.output, progress=True,
+        seed=chosen.seed, directory=chosen.output, progress=True, probes=[path] if path else [],
     )  # fmt: skip
     if chosen.output:
-        path = ls.save_delta(model, Path(chosen.output) / "delta.safetensors")
-        print(f"delta: {path} ({path.stat().st_size:,} bytes)")
+        delta = ls.save_delta(model, Path(chosen.output) / "delta.safetensors")
+        print(f"delta: {delta} ({delta.stat().st_size:,} bytes)")
+    if path and path.steps:  # a run that was finished before takes no step
+        file = path.save(Path(chosen.output) / "trajectory.safetensors")
+        print(f"trajectory: {file}, from step {path.steps[0]}, length {path.length:.4g}")
     dev, test = run.metrics["dev"] or {}, run.metrics["test"] or {}
     if run.diverged:
         print(f"diverged at step {run.metrics['steps']}: the loss is not finite; lower --lr")

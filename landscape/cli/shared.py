@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from typing import Any
 
 
@@ -34,6 +35,13 @@ def json_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def print_json(result: dict[str, Any]) -> None:
+    """Print the JSON line; NaN and infinity become null."""
+    from landscape.runs import finite
+
+    print(json.dumps(finite(result), allow_nan=False))
+
+
 def load(chosen: argparse.Namespace) -> tuple[Any, Any, Any]:
     """Return the model, its tokenizer and the task that a command was given."""
     import landscape as ls
@@ -54,3 +62,24 @@ def attach_mask(model: Any, chosen: argparse.Namespace) -> None:
     given = {key: value for key, value in budget.items() if value is not None} or {"ratio": 1e-3}
     mask = ls.random_mask(model, targets=chosen.targets, seed=chosen.mask_seed, **given)
     print(ls.attach(model, mask))
+
+
+def point_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that say where, and on what data, the landscape is measured."""
+    model_arguments(parser)
+    parser.add_argument("--delta", help="delta file to measure at, instead of a fresh mask")
+    parser.add_argument("--examples", type=int, default=32, help="training examples averaged (32)")
+
+
+def load_point(chosen: argparse.Namespace) -> tuple[Any, list[Any]]:
+    """Return the model at the delta or fresh mask that a command was given, and its batches."""
+    import landscape as ls
+
+    model, tokenizer, task = load(chosen)
+    if chosen.delta:
+        print(ls.load_delta(model, chosen.delta))
+    else:
+        attach_mask(model, chosen)
+    return model, ls.make_batches(
+        task.train[: chosen.examples], tokenizer, chosen.examples, sort=True, loss=task.loss
+    )

@@ -6,15 +6,13 @@ import argparse
 import json
 from typing import Any
 
-from landscape.cli.shared import attach_mask, load, model_arguments
+from landscape.cli.shared import load_point, point_arguments
 
 
 def add(commands: Any) -> None:
     """Declare the command."""
     sharp = commands.add_parser("sharpness", help="top Hessian eigenvalue inside the mask")
-    model_arguments(sharp)
-    sharp.add_argument("--delta", help="delta file to measure at, instead of a fresh mask")
-    sharp.add_argument("--examples", type=int, default=32, help="training examples averaged (32)")
+    point_arguments(sharp)
     sharp.add_argument("--k", type=int, default=1, help="number of eigenvalues (1)")
     sharp.add_argument(
         "--which", choices=("LA", "SA", "LM"), default="LA",
@@ -27,16 +25,8 @@ def add(commands: Any) -> None:
 
 def _sharpness(chosen: argparse.Namespace) -> int:
     import landscape as ls
-    from landscape.batches import make_batches
 
-    model, tokenizer, task = load(chosen)
-    if chosen.delta:
-        print(ls.load_delta(model, chosen.delta))
-    else:
-        attach_mask(model, chosen)
-    batches = make_batches(
-        task.train[: chosen.examples], tokenizer, chosen.examples, sort=True, loss=task.loss
-    )
+    model, batches = load_point(chosen)
     H = ls.HessianOperator(model, batches)
     ls.health_check(H)
     top = ls.lanczos(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from landscape.curvature.density import SpectralDensity
+from landscape.errors import UserError
 from landscape.pictures.canvas import INK, PATH, canvas, save
 
 
@@ -37,6 +38,8 @@ def plot_density(
     Raises:
         UserError: width is not positive, or the suffix is no format.
     """
+    if width is not None and not width > 0:
+        raise UserError(f"expected a positive width of the smoothing, got {width}")
     shown = [("before", before, PATH)] if before is not None else []
     shown.append(("after" if before is not None else "density", density, INK))
     grids = [d.grid(800) for _, d, _ in shown if d is not None]

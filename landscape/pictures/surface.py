@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from torch import Tensor
@@ -46,11 +46,14 @@ def plot_surface(
         The path.
 
     Raises:
-        UserError: no cell is finite, the suffix is no format, or the trajectory has another shape.
+        UserError: no cell is finite, the suffix is no format, the view is unknown, or the
+            trajectory has another shape.
     """
     losses = np.ma.masked_invalid(surface.losses.numpy())
     if losses.count() == 0:
         raise UserError("expected a finite loss somewhere, got none; take a smaller span")
+    if view not in get_args(View):
+        raise UserError(f"expected the view contour or 3d, got {view!r}")
     if trajectory is not None and trajectory.shape[1:] != (len(surface.axes),):
         raise UserError(
             f"expected a trajectory of shape (points, {len(surface.axes)}), got "
@@ -64,13 +67,14 @@ def plot_surface(
     if losses.ndim == 1:
         _curve(axes, surface, losses)
     elif relief:
-        _relief(figure, axes, surface, losses)
+        _relief(axes, surface, losses, way)
     else:
         _contour(figure, axes, surface, losses, way)
     axes.set_xlabel(f"{labels[0]} (l2)")
     if losses.ndim == 2:
         axes.set_ylabel(f"{labels[1]} (l2)")
     axes.set_title(title, loc="left", fontsize=11)
+    figure.legend(loc="outside lower center", frameon=False, fontsize=8, ncols=5)
     return save(figure, path)
 
 
@@ -80,19 +84,22 @@ def _curve(axes: Any, surface: Surface, losses: np.ma.MaskedArray) -> None:
     if surface.prediction is not None:
         axes.plot(x, surface.prediction.numpy(), "--", color=PATH, label="quadratic prediction")
     _mark(axes, [(0.0, surface.centre)], [(x[losses.argmin()], losses.min())])
-    for left, right in _runs(np.ma.getmaskarray(losses), x):
-        axes.axvspan(left, right, facecolor="none", edgecolor="0.6", hatch="////", linewidth=0)
+    half = (x[1] - x[0]) / 2
+    for at in x[np.ma.getmaskarray(losses)]:
+        axes.axvspan(at - half, at + half, facecolor="none", edgecolor="0.6", hatch="////",
+                     linewidth=0)  # fmt: skip
     low, high = float(losses.min()), float(losses.max())
     room = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
     axes.set_ylim(low - room, high + room)
     axes.set_ylabel("loss")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, fontsize=9)
 
 
 def _contour(
     figure: Any, axes: Any, surface: Surface, losses: np.ma.MaskedArray, way: Any | None
 ) -> None:
+    from matplotlib.patches import Rectangle
+
     x, y = (axis.numpy() for axis in surface.axes)
     levels, norm = _levels(losses)
     filled = axes.contourf(x, y, losses.T, levels=levels, norm=norm, cmap="viridis")
@@ -103,28 +110,40 @@ def _contour(
         axes.contour(x, y, surface.prediction.numpy().T, levels=levels, colors="black",
                      linestyles="dashed", linewidths=0.6)  # fmt: skip
         axes.plot([], [], "--", color="black", linewidth=0.8, label="quadratic prediction")
-    _hatch(axes, x, y, np.ma.getmaskarray(losses))
+    if np.ma.getmaskarray(losses).any():  # seen where no contour covers it
+        axes.add_patch(Rectangle((x[0], y[0]), x[-1] - x[0], y[-1] - y[0], zorder=0,
+                                 facecolor="0.92", edgecolor="0.6", hatch="////", linewidth=0,
+                                 label="not finite"))  # fmt: skip
     if way is not None:
         axes.plot(*way.T, ".-", color=PATH, markersize=3, linewidth=1.2, label="training")
         axes.plot(*way[0], "s", color=PATH, markersize=5, label="start")
     i, j = np.unravel_index(losses.argmin(), losses.shape)
     _mark(axes, [(0.0, 0.0)], [(x[i], y[j])])
     axes.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
-    axes.legend(frameon=False, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, -0.3))
 
 
-def _relief(figure: Any, axes: Any, surface: Surface, losses: np.ma.MaskedArray) -> None:
+def _relief(axes: Any, surface: Surface, losses: np.ma.MaskedArray, way: Any | None) -> None:
     from matplotlib import colormaps
 
     x, y = (axis.numpy() for axis in surface.axes)
-    _, norm = _levels(losses)
-    grid = np.meshgrid(x, y, indexing="ij")
+    levels, norm = _levels(losses)
+    low, high = float(losses.min()), float(losses.max())
+    floor = low - 0.3 * ((high - low) or 1.0)
     colours = colormaps["viridis"](norm(losses))
-    axes.plot_surface(*grid, losses.filled(np.nan), facecolors=colours, shade=False,
-                      rcount=len(x), ccount=len(y), linewidth=0.15,
+    axes.plot_surface(*np.meshgrid(x, y, indexing="ij"), losses.filled(np.nan), shade=False,
+                      facecolors=colours, rcount=len(x), ccount=len(y), linewidth=0.15,
                       edgecolor=(1, 1, 1, 0.35))  # fmt: skip
-    axes.set_zlabel("loss")
+    axes.contour(x, y, losses.T, levels=levels, norm=norm, cmap="viridis", offset=floor,
+                 linewidths=0.8)  # fmt: skip
+    if way is not None:
+        axes.plot(*way.T, floor, color=PATH, linewidth=1.4, label="training")
+    axes.plot([0], [0], [floor], "+", color="red", markersize=9, label="model")
+    axes.set_zticks([t for t in axes.get_zticks() if low <= t <= high])
+    axes.set_zlim(floor, high)
+    axes.set_zlabel("loss", labelpad=2)
+    axes.tick_params(labelsize=7, pad=0)
     axes.view_init(elev=28, azim=-55)
+    axes.set_box_aspect(None, zoom=0.86)
 
 
 def _levels(losses: np.ma.MaskedArray) -> tuple[np.ndarray, Any]:
@@ -141,20 +160,3 @@ def _mark(axes: Any, model: list[tuple[float, float]], lowest: list[tuple[float,
     axes.plot(*zip(*model), "+", color="red", markersize=10, markeredgewidth=1.6, label="model")
     axes.plot(*zip(*lowest), "o", markerfacecolor="none", markeredgecolor="red", markersize=8,
               label="lowest cell")  # fmt: skip
-
-
-def _hatch(axes: Any, x: np.ndarray, y: np.ndarray, bad: np.ndarray) -> None:
-    from matplotlib.patches import Rectangle
-
-    width, height = x[1] - x[0], y[1] - y[0]
-    for number, (i, j) in enumerate(np.argwhere(bad)):
-        corner = (x[i] - width / 2, y[j] - height / 2)
-        axes.add_patch(Rectangle(corner, width, height, facecolor="0.92", edgecolor="0.6",
-                                 hatch="////", linewidth=0,
-                                 label="" if number else "not finite"))  # fmt: skip
-
-
-def _runs(bad: np.ndarray, x: np.ndarray) -> list[tuple[float, float]]:
-    """Return the intervals around cells that are not finite."""
-    half = (x[1] - x[0]) / 2
-    return [(x[i] - half, x[i] + half) for i in np.flatnonzero(bad)]

@@ -22,7 +22,7 @@ Span: TypeAlias = float | Sequence[float]
 
 
 def surface_1d(
-    model: nn.Module, batches: Iterable[Any], direction: Directions, *, span: float, **options: Any
+    model: nn.Module, batches: Iterable[Any], direction: Directions, *, span: Span, **options: Any
 ) -> Surface:
     """Compute the loss along one direction; see `surface_2d` for the options.
 

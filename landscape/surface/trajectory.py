@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, final
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from landscape.errors import UserError
 from landscape.optimizer import AdamW
+from landscape.runs import write_whole
 from landscape.subspace import attached_mask, is_attached, positions, trainable
 from landscape.surface.directions import Directions, PrincipalDirections, columns, orthonormal
 
+_FORMAT = "landscape-trajectory-1"
 _CHUNK = 1 << 16
 """Coordinates of all points that are widened to float64 at a time."""
 
@@ -78,7 +84,7 @@ class Trajectory:
     def __call__(self, model: nn.Module, record: dict[str, Any]) -> None:
         """Take the step that the model has just made; write path_length into its record."""
         step = int(record.get("step", self._last.step + 1 if self._last else 1))
-        indices = dict(attached_mask(model).indices) if is_attached(model) else None
+        indices = _indices(model)
         if self._last is not None and _same(indices, self._last.indices):
             indices = self._last.indices  # held once
         now = _Point(step, {n: _copy(p) for n, p in trainable(model).items()}, indices)
@@ -146,6 +152,51 @@ class Trajectory:
         units = torch.stack(orthonormal(columns(directions, dimensions), rows.shape[1]), dim=1)
         return torch.stack([row.double() @ units for row in rows])
 
+    def save(self, path: str | Path) -> Path:
+        """Write the points and the length into a safetensors file, whole or not at all."""
+        tensors: dict[str, Tensor] = {}
+        before: Mapping[str, Tensor] | None = None
+        for number, point in enumerate(self._points):
+            tensors |= {f"{number}/{n}": v.contiguous() for n, v in point.values.items()}
+            if point.indices is not None and not _same(point.indices, before):
+                tensors |= {f"{number}/{n}.indices": i.cpu() for n, i in point.indices.items()}
+            before = point.indices
+        header = {"format": _FORMAT, "steps": self.steps, "length": self.length.hex(),
+                  "masked": before is not None}  # fmt: skip
+        metadata = {"landscape": json.dumps(header)}
+        write_whole(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trajectory:
+        """Read a file of `save`.
+
+        Raises:
+            UserError: there is no file, or it is no trajectory.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {}).get("landscape", "{}"))
+                stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+            raise UserError(
+                f"expected a trajectory in {path}, could not read one: {error}"
+            ) from error
+        if header.get("format") != _FORMAT:
+            raise UserError(
+                f"expected a trajectory in {path}, got another file; `Trajectory.save` and "
+                "`landscape finetune --trajectory` write them"
+            )
+        path_taken, indices = cls(), None
+        for number, step in enumerate(header["steps"]):
+            own = {k.partition("/")[2]: v for k, v in stored.items() if k.startswith(f"{number}/")}
+            values = {n: v for n, v in own.items() if not n.endswith(".indices")}
+            if header["masked"] and (number == 0 or len(own) > len(values)):
+                indices = {n: own[f"{n}.indices"] for n in values}
+            path_taken._points.append(_Point(step, values, indices))
+        path_taken.length = float.fromhex(header["length"])
+        return path_taken
+
     def _first(self, model: nn.Module, now: _Point) -> _Point:
         """Return the point before the first step, or that step where nothing else is known."""
         present = trainable(model)
@@ -164,7 +215,7 @@ class Trajectory:
                 "expected a recorded trajectory, got none; pass it to finetune(probes=)"
             )
         here = trainable(model)
-        indices = dict(attached_mask(model).indices) if is_attached(model) else None
+        indices = _indices(model)
         rows = []
         for point in self._points:
             if point.values.keys() != here.keys() or (indices is None) != (point.indices is None):
@@ -180,6 +231,10 @@ class Trajectory:
                 )
             rows.append(torch.cat([(spread[n] - _copy(p)).reshape(-1) for n, p in here.items()]))
         return torch.stack(rows)
+
+
+def _indices(model: nn.Module) -> Mapping[str, Tensor] | None:
+    return dict(attached_mask(model).indices) if is_attached(model) else None
 
 
 def _copy(p: Tensor) -> Tensor:

@@ -1,0 +1,56 @@
+"""``landscape density``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from landscape.cli.shared import load_point, point_arguments, print_json
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    dense = commands.add_parser("density", help="spectral density of the Hessian inside the mask")
+    point_arguments(dense)
+    dense.add_argument("--vectors", type=int, default=8, help="random vectors averaged (8)")
+    dense.add_argument("--steps", type=int, default=32, help="products a vector (32)")
+    dense.add_argument("--bins", type=int, default=12, help="rows of the table (12)")
+    dense.add_argument("--picture", help="file for a picture: .png, .pdf or .svg")
+    dense.set_defaults(command=_density)
+
+
+def _density(chosen: argparse.Namespace) -> int:
+    import torch
+
+    import landscape as ls
+
+    if chosen.bins < 1:
+        raise ls.UserError(f"expected --bins of at least 1, got {chosen.bins}")
+    model, batches = load_point(chosen)
+    H = ls.HessianOperator(model, batches)
+    ls.health_check(H)
+    found = ls.spectral_density(H, num_vectors=chosen.vectors, steps=chosen.steps, seed=0)
+    edges = torch.linspace(
+        float(found.nodes.min()), float(found.nodes.max()), chosen.bins + 1, dtype=torch.float64
+    )
+    edges[0], edges[-1] = -torch.inf, torch.inf  # every node is in a bin, rounding or not
+    places = torch.bucketize(found.nodes, edges[1:-1].contiguous())
+    rows = []
+    print("eigenvalues              share of all, ± standard error")
+    for row in range(chosen.bins):
+        low, high = float(edges[row]), float(edges[row + 1])
+        share, error = (float(t) for t in found.mean((places == row).double()))
+        rows.append({"from": low, "to": high, "share": share, "error": error})
+        print(f"{low:>10.4g} … {high:<10.4g} {share:>12.5f} ± {error:.5f}")
+    negative, error = (float(t) for t in found.mean((found.nodes < 0).double()))
+    print(f"below zero: {negative:.5f} ± {error:.5f}; {found}")
+    if chosen.picture:
+        print(f"picture: {ls.plot_density(found, chosen.picture)}")
+    if chosen.json:
+        mean, mean_error = found.moment(1)
+        result = found.to_dict() | {
+            "mean": mean, "mean_error": mean_error, "negative": negative, "negative_error": error,
+            "bins": rows, "loss": float(H.loss()),
+        }  # fmt: skip
+        print_json(result)
+    return 0

@@ -1,0 +1,133 @@
+"""``landscape surface``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import Any
+
+from landscape.cli.shared import load_point, point_arguments, print_json
+
+_KINDS = ("random", "eigenvectors", "displacement", "trajectory")
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    scan = commands.add_parser("surface", help="the loss on a line or a plane inside the mask")
+    point_arguments(scan)
+    where = scan.add_mutually_exclusive_group()
+    where.add_argument(
+        "--directions", choices=_KINDS, default="random",
+        help="random: normalised filter by filter; displacement: from the pretrained weights, with "
+        "a random one; trajectory: principal, of the file --trajectory (random)",
+    )  # fmt: skip
+    where.add_argument("--to", help="another delta file: the line from --delta, or the base, to it")
+    scan.add_argument("--trajectory", help="file of `landscape finetune --trajectory`, drawn too")
+    scan.add_argument("--dimensions", type=int, choices=(1, 2), default=2, help="1 or 2 (2)")
+    scan.add_argument("--points", type=int, default=21, help="points an axis (21)")
+    scan.add_argument(
+        "--span", type=float, nargs="+",
+        help="l2 displacement at the end of an axis, one or one each; default by the directions",
+    )  # fmt: skip
+    scan.add_argument("--direction-seed", type=int, default=0, help="of random directions (0)")
+    scan.add_argument("--predict", action="store_true", help="overlay the quadratic prediction")
+    scan.add_argument("--output", required=True, help="folder: resumes; gets numbers and pictures")
+    scan.set_defaults(command=_surface)
+
+
+def _surface(chosen: argparse.Namespace) -> int:
+    import landscape as ls
+    from landscape.runs import write_json
+
+    _check(chosen)
+    folder = Path(chosen.output)
+    model, batches = load_point(chosen)
+    options: dict[str, Any] = {
+        "points": chosen.points, "directory": folder, "progress": _progress,
+    }  # fmt: skip
+    way = None
+    if chosen.to:
+        end = ls.read_delta(model, chosen.to)
+        start = ls.delta(model) if chosen.delta else 0.0 * end
+        surface = ls.interpolate(model, batches, start, end, **options)
+        labels = ("distance to the start", "")
+    else:
+        directions, spans, labels, way = _plane(chosen, model, batches)
+        scan = ls.surface_1d if chosen.dimensions == 1 else ls.surface_2d
+        surface = scan(model, batches, directions, span=spans, predict=chosen.predict, **options)
+    result = surface.to_dict() | {"labels": labels[: surface.losses.ndim]}
+    if chosen.to:
+        result["barrier"] = surface.barrier
+        print(f"barrier {surface.barrier:.4g}")
+    write_json(folder / "surface.json", result)
+    drawn: dict[str, Any] = {"labels": labels, "trajectory": way}
+    files = [ls.plot_surface(surface, folder / f"surface.{s}", **drawn) for s in ("png", "html")]
+    if surface.losses.ndim == 2:
+        files.append(ls.plot_surface(surface, folder / "relief.png", view="3d", labels=labels))
+    print(surface)
+    print("files: " + ", ".join(str(f) for f in [folder / "surface.json", *files]))
+    if chosen.json:
+        print_json(result)
+    return 0
+
+
+def _check(chosen: argparse.Namespace) -> None:
+    from landscape.errors import UserError
+
+    if chosen.directions == "trajectory" and not chosen.trajectory:
+        raise UserError("expected --trajectory FILE with --directions trajectory, got none")
+    if chosen.directions == "displacement" and not chosen.delta:
+        raise UserError("expected --delta FILE with --directions displacement, got none")
+    if chosen.to and (chosen.span or chosen.predict or chosen.trajectory):
+        raise UserError("--to takes its line from the two deltas; leave the other options out")
+    if chosen.span and len(chosen.span) not in (1, chosen.dimensions):
+        raise UserError(f"expected one span or one for each axis, got {len(chosen.span)}")
+
+
+def _plane(
+    chosen: argparse.Namespace, model: Any, batches: list[Any]
+) -> tuple[Any, list[float], tuple[str, str], Any]:
+    """Return directions, their spans and names, and the way of training in their plane."""
+    import torch
+
+    import landscape as ls
+
+    count = chosen.dimensions
+    path = ls.Trajectory.load(chosen.trajectory) if chosen.trajectory else None
+    names = [f"random direction {i + 1}" for i in range(count)]
+    directions: Any
+    if chosen.directions == "eigenvectors":
+        H = ls.HessianOperator(model, batches)
+        ls.health_check(H)
+        directions = ls.lanczos(H, k=count, seed=0)
+        values = directions.eigenvalues.tolist()
+        names = [f"eigenvector {i + 1}, eigenvalue {v:.3g}" for i, v in enumerate(values)]
+        # as far as the top eigenvalue alone would double the loss
+        spans = [math.sqrt(2 * abs(float(H.loss())) / max(abs(values[0]), 1e-12))] * count
+    elif chosen.directions == "trajectory":
+        assert path is not None
+        directions = path.pca(model, count)
+        shares = directions.explained.tolist()
+        names = [f"principal direction {i + 1}, {s:.0%}" for i, s in enumerate(shares)]
+        reach = path.coordinates(model, directions, count).abs().amax(0)
+        spans = [1.1 * float(r) for r in reach]
+    else:
+        directions = ls.random_directions(model, count, seed=chosen.direction_seed)
+        spans = [float(directions[:, 0].norm())] * count
+        if chosen.directions == "displacement":
+            directions = torch.stack([ls.displacement(model), *directions.t()], dim=1)[:, :count]
+            names = ["displacement", "random direction"][:count]
+            spans = [float(directions[:, 0].norm())] * count
+    way = None if path is None else path.coordinates(model, directions, count)
+    if chosen.span:
+        spans = chosen.span * (count if len(chosen.span) == 1 else 1)
+    return directions, spans, (names[0], names[-1]), way
+
+
+def _progress(done: int, total: int) -> None:
+    import sys
+
+    if sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        print(f"\r{done} of {total} cells", end=end, file=sys.stderr, flush=True)

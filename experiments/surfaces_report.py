@@ -79,10 +79,11 @@ def _quadratic(rows: Sequence[Row]) -> Finding:
     text = f"along the top eigenvector the quadratic is right within {GOOD:.0%} up to half the span"
     parts, holds = [], []
     for r in of_kind(rows, "line", line="eigenvector"):
-        half, edge = (rise(r, s, predicted=True) / rise(r, s) for s in (0.5, 1.0))
-        parts.append(f"{half:.2f}, {edge:.2f} {r['when']} at {r['ratio']:g}")
-        holds.append(abs(half - 1) <= GOOD)
-    evidence = "predicted / measured rise at half and at the edge: " + "; ".join(parts)
+        half, edge = (f"{rise(r, s, predicted=True):.2g} / {rise(r, s):.2g}" for s in (0.5, 1.0))
+        parts.append(f"{half} and {edge} {r['when']} at {r['ratio']:g}")
+        measured = rise(r, 0.5)
+        holds.append(abs(rise(r, 0.5, predicted=True) - measured) <= GOOD * abs(measured))
+    evidence = "predicted / measured rise at half the span and at its end: " + "; ".join(parts)
     return Finding(text, all(holds), evidence)
 
 

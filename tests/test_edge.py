@@ -79,7 +79,7 @@ def test_the_squared_loss_is_its_closed_form() -> None:
     examples = [ls.Example(f"film {i} is", words, i % 2) for i in range(4)]
     (batch,) = ls.make_batches(examples, tokenizer, 4)
     value, count = edge.square_loss(model, batch)
-    z, _ = ls.task_split(model, batch)
+    z = ls.task_split(model, batch)[0].detach()
     # two candidates: centred scores are +-m/2 for the margin m, hence (m - 4)^2 / 4
     margin = torch.stack([z[i, e.label] - z[i, 1 - e.label] for i, e in enumerate(examples)])
     assert count == 4
@@ -92,10 +92,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("edge")
     code = main([
         "run", "edge", "--model", str(model_folder(folder / "opt")), "--task", "sst2",
-        "--source", str(glue_folder(folder / "SST-2")), "--ratios", "1e-2", "3e-3",
+        "--source", str(glue_folder(folder / "SST-2")), "--ratios", "1e-3",
         "--losses", "cross-entropy", "square", "--num-train", "6", "--head-examples", "6",
         "--micro-batch", "4", "--gd-multiples", "0.5", "3", "--rate-times-ratio", "1e-5",
-        "--steps", "5", "--every", "2", "--tolerance", "1e-3", "--output", str(folder / "run"),
+        "--steps", "5", "--every", "2", "--tolerance", "1e-2",
+        "--max-products", "60", "--output", str(folder / "run"),
     ])  # fmt: skip
     assert code == 0
     return folder / "run"
@@ -105,7 +106,7 @@ def test_every_expected_row_is_there_once(finished) -> None:
     keys = [row["key"] for row in read_rows(finished)]
     config = stored_config(ARTEFACTS["edge"], finished)
     assert sorted(keys) == sorted(edge.expected(config))
-    assert len(keys) == len(set(keys)) == 16
+    assert len(keys) == len(set(keys)) == 8
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "square"])
@@ -113,12 +114,12 @@ def test_a_descent_is_the_textbook_iteration_with_its_dense_sharpness(finished, 
     config = stored_config(ARTEFACTS["edge"], finished)
     row = next(
         r for r in read_rows(finished) if r["kind"] == "descent"
-        and (r["optimizer"], r["loss"], r["ratio"], r["scale"]) == ("gd", loss, 3e-3, 0.5)
+        and (r["optimizer"], r["loss"], r["ratio"], r["scale"]) == ("gd", loss, 1e-3, 0.5)
     )  # fmt: skip
     model, tokenizer = ls.load_model(config.model)
     task = ls.load_task("sst2", source=config.source, num_train=6, num_dev=8, num_test=8)
     (batch,) = ls.make_batches(task.train, tokenizer, 6, loss=task.loss)
-    ls.attach(model, ls.random_mask(model, ratio=3e-3, seed=0))
+    ls.attach(model, ls.random_mask(model, ratio=1e-3, seed=0))
     theta = list(ls.trainable(model).values())
     for step, expected in enumerate(row["losses"], start=1):
         total, count = edge.LOSSES[loss](model, batch)
@@ -131,7 +132,7 @@ def test_a_descent_is_the_textbook_iteration_with_its_dense_sharpness(finished, 
         if found:
             H = ls.exact_matrix(ls.HessianOperator(model, [batch], loss=edge.LOSSES[loss]))
             top = float(torch.linalg.eigvalsh(H)[-1])
-            assert found[0]["sharpness"] == pytest.approx(top, rel=1e-2)
+            assert found[0]["sharpness"] == pytest.approx(top, rel=2e-2)
             assert found[0]["sharpness_threshold"] == pytest.approx(2 / row["rate"])
     assert [m["step"] for m in row["measured"]] == [1, 3, 5]
 

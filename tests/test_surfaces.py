@@ -57,7 +57,7 @@ def test_what_the_rows_contradict_is_named() -> None:
             row["losses"] = [0.0] * 5
         if row["kind"] == "top" and row["when"] == "after":
             row |= {"loss": 0.9, "converged": False}
-    assert holds(rows)[2] is False
+    assert holds(rows)[2:4] == [False, False]
     assert holds(rows)[5:] == [False, False, False]
     assert "2 of 4" in surfaces_report.check(rows)[-1].evidence
 
@@ -77,7 +77,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--source", str(glue_folder(folder / "SST-2")), "--ratios", "3e-3", "1e-3",
         "--epochs", "1", "--num-train", "16", "--num-dev", "6", "--batch-size", "4",
         "--curvature-examples", "4", "--rate-times-ratio", "1e-4", "--plane-points", "3",
-        "--line-points", "3", "--path-points", "2", "--output", str(folder / "run"),
+        "--line-points", "3", "--path-points", "2", "--tolerance", "1e-2",
+        "--max-products", "60", "--output", str(folder / "run"),
     ])  # fmt: skip
     assert code == 0
     return folder / "run"

@@ -14,6 +14,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import seaborn as sns
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.harness import Finding, Row
 from experiments.publish import publish
@@ -220,7 +221,7 @@ def _style(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _draw_edge(axis: Any, rows: Sequence[Row], chosen: Sequence[Row], colors: Any) -> None:
-    axis.axhline(1, color="0.4", lw=1.2)
+    axis.axhline(1, color="0.4", lw=1.2, label="edge of stability")
     axis.axhspan(*AT_EDGE, color="0.5", alpha=0.15, lw=0)
     for r in chosen:
         points = [(s, v) for s, v in over_edge(rows, r) if v > 0]
@@ -229,8 +230,8 @@ def _draw_edge(axis: Any, rows: Sequence[Row], chosen: Sequence[Row], colors: An
         axis.plot(*zip(*points, strict=True), color=colors[r["ratio"]], label=label,
                   **_style(r, chosen))  # fmt: skip
     axis.set(yscale="log", xlabel="step")
-    if chosen:
-        axis.legend(frameon=False, fontsize=8)
+    _plain_ticks(axis)
+    axis.legend(frameon=False, fontsize=8)
 
 
 def _draw_losses(axis: Any, chosen: Sequence[Row], colors: Any) -> None:
@@ -242,4 +243,12 @@ def _draw_losses(axis: Any, chosen: Sequence[Row], colors: Any) -> None:
     axis.plot([], [], color="0.3", lw=1.4, label="thin: gradient descent")
     axis.plot([], [], color="0.3", lw=3.0, alpha=0.45, label="thick: AdamW")
     axis.set(yscale="log", xlabel="step", ylabel="mean loss over all training examples")
+    _plain_ticks(axis)
     axis.legend(frameon=False, fontsize=8)
+
+
+def _plain_ticks(axis: Any) -> None:
+    """Label a logarithmic axis at 1, 2 and 5 of each decade, as plain numbers."""
+    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_locator(NullLocator())

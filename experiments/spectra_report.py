@@ -1,16 +1,322 @@
-"""Judge and draw the rows of `spectra`."""
+"""Judge and draw the rows of `spectra`: densities, their ends, their traces, before and after."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+import torch
+from scipy import stats
 
 from experiments.harness import Finding, Row
+from experiments.publish import publish
+from experiments.trained import ENDS
+from landscape.curvature.density import SpectralDensity
+from landscape.report import slope
+
+
+def quantile(row: Row) -> float:
+    """Return Student's 99 % quantile for the estimates of a row, in standard errors.
+
+    They come from few random vectors: as many as the quadrature's, or a third of the trace's.
+    """
+    samples = min(len(row["nodes"]), row["trace_products"] // 3)
+    return float(stats.t.ppf(0.995, samples - 1)) if samples > 1 else math.inf
+
+
+def density(row: Row) -> SpectralDensity:
+    """Return the quadrature of a row."""
+    nodes, weights = torch.tensor(row["nodes"]).double(), torch.tensor(row["weights"]).double()
+    return SpectralDensity(nodes, weights, row["size"], row["num_matvecs"])
+
+
+def negative_share(row: Row) -> tuple[float, float]:
+    """Return the negative share of the eigenvalues' total magnitude, with its standard error.
+
+        sum of |lambda| over lambda < 0 / sum of |lambda|
+
+    The error of the quotient is that of its linearisation (delta method) over the vectors.
+    """
+    measured = density(row)
+    total = (measured.weights * measured.nodes.abs()).sum(-1)
+    negative = (measured.weights * measured.nodes.clamp(max=0).abs()).sum(-1)
+    share = float(negative.mean() / total.mean())
+    if len(total) < 2:
+        return share, math.inf
+    spread = (negative - share * total).std() / total.mean()
+    return share, float(spread) / len(total) ** 0.5
+
+
+def quadrature_trace(row: Row) -> tuple[float, float]:
+    """Return the trace by stochastic Lanczos quadrature with its standard error."""
+    value, error = density(row).moment(1)
+    return row["size"] * value, row["size"] * error
+
+
+def stable_rank(row: Row) -> float:
+    """Return sum of lambda^2 / largest lambda^2: how many eigenvalues of the largest size."""
+    return row["size"] * density(row).moment(2)[0] / max(abs(row["top"]), abs(row["bottom"])) ** 2
+
+
+def spectra(rows: Sequence[Row], when: str = "") -> list[Row]:
+    """Return the rows of spectra, the largest ratio first."""
+    found = [r for r in rows if r["kind"] == "spectrum" and when in ("", r["when"])]
+    return sorted(found, key=lambda r: (-r["ratio"], r["seed"], ENDS.index(r["when"])))
+
+
+def pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
+    """Pair the spectra before and after training of each mask."""
+    after = {(r["ratio"], r["seed"]): r for r in spectra(rows, "after")}
+    return [
+        (r, after[key])
+        for r in spectra(rows, "before")
+        if (key := (r["ratio"], r["seed"])) in after
+    ]
 
 
 def check(rows: Sequence[Row]) -> list[Finding]:
-    return []
+    """Compare the estimates with each other, with the exact spectrum, and before with after."""
+    findings = [_flatter(rows, when) for when in ENDS]
+    findings += [_sharper(rows), _less_negative(rows), _mean_kept(rows)]
+    findings += [_exact(r) for r in rows if r["kind"] == "exact"]
+    return [*findings, _traces(rows), _certified(rows)]
+
+
+def _flatter(rows: Sequence[Row], when: str) -> Finding:
+    text = f"{when} training a smaller ratio has a smaller top eigenvalue"
+    chosen = spectra(rows, when)
+    listed = "; ".join(
+        f"{r['top']:.3g} ± {r['top_residual']:.1g} at {r['ratio']:g}" for r in chosen
+    )
+    if len({r["ratio"] for r in chosen}) < 2:
+        return Finding(text, False, f"{listed}: one ratio decides nothing")
+    s, error = slope([r["ratio"] for r in chosen], [r["top"] for r in chosen])
+    falls = all(a["top"] > b["top"] for a, b in pairwise(chosen) if a["ratio"] > b["ratio"])
+    return Finding(text, falls, f"{listed}; exponent {s:.2f} ± {error:.2f}, linear theory 1")
+
+
+def _sharper(rows: Sequence[Row]) -> Finding:
+    text = "training raises the top eigenvalue at every ratio, by more than both residuals"
+    joined = pairs(rows)
+    factors = (f"{a['top'] / b['top']:.2f} at {b['ratio']:g}" for b, a in joined)
+    raised = [a["top"] - a["top_residual"] > b["top"] + b["top_residual"] for b, a in joined]
+    return Finding(text, all(raised), f"after / before: {', '.join(factors)}")
+
+
+def _less_negative(rows: Sequence[Row]) -> Finding:
+    text = "training makes the spectrum less negative at every ratio"
+    parts, holds = [], []
+    for b, a in pairs(rows):
+        (before, e), (after, f) = negative_share(b), negative_share(a)
+        parts.append(f"{before:.2f} ± {e:.2f} to {after:.2f} ± {f:.2f} at {b['ratio']:g}")
+        holds.append(before - after > quantile(b) * math.hypot(e, f))
+    return Finding(text, all(holds), "negative share of sum |lambda|: " + "; ".join(parts))
+
+
+def _mean_kept(rows: Sequence[Row]) -> Finding:
+    text = "before training the mean eigenvalue is the same at every ratio (principal submatrices)"
+    chosen = spectra(rows, "before")
+    means = [(r["ratio"], *density(r).moment(1)) for r in chosen]
+    allowed = quantile(chosen[0])
+    agree = all(
+        abs(a - b) <= allowed * math.hypot(e, f) for (_, a, e), (_, b, f) in pairwise(means)
+    )
+    evidence = "; ".join(f"{m:.3g} ± {e:.1g} at {ratio:g}" for ratio, m, e in means)
+    return Finding(text, agree and len(means) > 1, evidence)
+
+
+def _exact(row: Row) -> Finding:
+    text = (
+        f"the exact spectrum of {row['size']} weights lies in the 99 % intervals of its estimates"
+    )
+    values = torch.tensor(row["eigenvalues"]).double()
+    estimates = {
+        "trace by Hutch++": (float(values.sum()), row["trace"], row["trace_error"]),
+        "trace by quadrature": (float(values.sum()), *quadrature_trace(row)),
+        "mean square": (float(values.square().mean()), *density(row).moment(2)),
+        "negative share": (
+            float(values.clamp(max=0).abs().sum() / values.abs().sum()), *negative_share(row)
+        ),
+    }  # fmt: skip
+    evidence = "; ".join(
+        f"{name} {exact:.3g}, estimated {value:.3g} ± {error:.2g}"
+        for name, (exact, value, error) in estimates.items()
+    )
+    rounding = 1e-5 * float(values.abs().sum())
+    holds = all(abs(x - v) <= quantile(row) * e + rounding for x, v, e in estimates.values())
+    return Finding(text, holds, evidence)
+
+
+def _traces(rows: Sequence[Row]) -> Finding:
+    text = "Hutch++ and the quadrature agree on every trace within a 99 % interval"
+    gaps = []
+    for r in spectra(rows):
+        value, error = quadrature_trace(r)
+        gaps.append(abs(value - r["trace"]) / math.hypot(error, r["trace_error"]))
+    allowed = quantile(spectra(rows)[0])
+    evidence = (
+        f"standard errors apart: {', '.join(f'{g:.1f}' for g in gaps)}; {allowed:.1f} allowed"
+    )
+    return Finding(text, max(gaps) <= allowed, evidence)
+
+
+def _certified(rows: Sequence[Row]) -> Finding:
+    ends = [(r[f"{end}_converged"], r[f"{end}_residual"] / abs(r[end]))
+            for r in spectra(rows) for end in ("top", "bottom")]  # fmt: skip
+    met = sum(converged for converged, _ in ends)
+    evidence = f"{met} of {len(ends)}; largest relative residual {max(e for _, e in ends):.2g}"
+    return Finding("every top and bottom eigenvalue met its tolerance", met == len(ends), evidence)
+
+
+def table(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Summarise one line a spectrum."""
+    lines = []
+    for r in spectra(rows):
+        share, error = negative_share(r)
+        lines.append({
+            "ratio": f"{r['ratio']:g}", "training": r["when"], "trainable": f"{r['size']:,}",
+            "loss": f"{r['loss']:.3g}", "top": f"{r['top']:.3g} ± {r['top_residual']:.1g}",
+            "bottom": f"{r['bottom']:.3g} ± {r['bottom_residual']:.1g}",
+            "trace (Hutch++)": f"{r['trace']:.3g} ± {r['trace_error']:.1g}",
+            "negative share": f"{share:.2f} ± {error:.2f}", "stable rank": f"{stable_rank(r):.3g}",
+            "products": str(r["top_products"] + r["bottom_products"] + r["num_matvecs"]
+                            + r["trace_products"]),
+        })  # fmt: skip
+    return lines
+
+
+def training(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Summarise how each mask was trained."""
+    return [
+        {
+            "ratio": f"{r['ratio']:g}", "trainable": f"{r['count']:,}", "rate": f"{r['rate']:.3g}",
+            "steps": str(len(r["train_loss"])), "distance": f"{r['distance']:.3g}",
+            "dev accuracy": "-" if r["dev_accuracy"] is None else f"{r['dev_accuracy']:.3f}",
+            "end": "diverged" if r["diverged"] else "trained",
+        }
+        for r in rows if r["kind"] == "train"
+    ]  # fmt: skip
 
 
 def render(rows: Sequence[Row], folder: Path) -> list[Path]:
-    return []
+    """Draw the figure, write the tables and the page."""
+    return publish(
+        folder, rows, draw=lambda path: _draw(rows, path), findings=check(rows),
+        tables={"Spectra": table(rows), "Training": training(rows)},
+        title="The spectrum inside a mask, before and after training",
+        lead=(
+            "The Hessian on the trainable weights is a principal submatrix of the model's. Its "
+            "spectral density comes from a few products with random vectors, its two ends from "
+            "Lanczos with residuals that certify them, its trace from Hutch++; on a mask of a few "
+            "hundred weights the exact spectrum judges the estimate."
+        ),
+        caption="Spectral densities (bands: one standard error), their ends, their negative share",
+    )  # fmt: skip
+
+
+COLORS = dict(zip(ENDS, sns.color_palette("colorblind"), strict=False))
+
+
+def _draw(rows: Sequence[Row], path: Path) -> None:
+    sns.set_theme(style="ticks", context="notebook", palette="colorblind")
+    ratios = sorted({r["ratio"] for r in spectra(rows)}, reverse=True)
+    figure = plt.figure(figsize=(max(14.0, 4.6 * len(ratios)), 8.2), layout="constrained")
+    above, below = np.ravel(figure.subfigures(2, 1))
+    panels = above.subplots(1, len(ratios), squeeze=False)[0]
+    for axis, ratio in zip(panels, ratios, strict=True):
+        _draw_densities(axis, [r for r in spectra(rows) if r["ratio"] == ratio])
+        _title(axis, f"Ratio {ratio:g}")
+    panels[0].set_ylabel("eigenvalues per unit")
+    panels[0].legend(frameon=False, fontsize=9)
+    exact = [r for r in rows if r["kind"] == "exact"]
+    axes = below.subplots(1, 3 if exact else 2)
+    _draw_ends(axes[0], rows)
+    _draw_shares(axes[1], rows)
+    if exact:
+        _draw_exact(axes[2], exact[0])
+    sns.despine()
+    figure.savefig(path, dpi=160, format="png")
+    plt.close(figure)
+
+
+def _title(axis: Any, text: str) -> None:
+    axis.set_title(text, loc="left", fontsize=12, fontweight="bold")
+
+
+def _draw_densities(axis: Any, chosen: Sequence[Row]) -> None:
+    low = min(min(r["bottom"], density(r).nodes.min().item()) for r in chosen)
+    high = max(max(r["top"], density(r).nodes.max().item()) for r in chosen)
+    width = 0.02 * (high - low)
+    floor = 0.05 / width  # an eighth of the height of a single eigenvalue
+    grid = torch.linspace(low - 4 * width, high + 4 * width, 600, dtype=torch.float64)
+    for r in sorted(chosen, key=lambda r: ENDS.index(r["when"])):
+        value, error = (r["size"] * t.numpy() for t in density(r).density(grid, width))
+        color = COLORS[r["when"]]
+        axis.plot(grid, value, color=color, lw=1.5, label=f"{r['when']} training")
+        axis.fill_between(grid, np.maximum(value - error, 1e-300), value + error, color=color,
+                          alpha=0.2, lw=0)  # fmt: skip
+        axis.plot([r["bottom"], r["top"]], [floor] * 2, "^", color=color, ms=8, clip_on=False)
+    axis.axvline(0, color="0.7", lw=0.8, zorder=0)
+    axis.set(yscale="log", ylim=(floor, None), xlabel="eigenvalue (triangles: certified ends)")
+
+
+def _draw_ends(axis: Any, rows: Sequence[Row]) -> None:
+    for when in ENDS:
+        chosen = spectra(rows, when)
+        ratios = [r["ratio"] for r in chosen]
+        for end, sign, style in (("top", 1, "o-"), ("bottom", -1, "v:")):
+            values = [sign * r[end] for r in chosen]
+            axis.errorbar(
+                ratios, values, [r[f"{end}_residual"] for r in chosen], fmt=style, ms=5, capsize=2,
+                color=COLORS[when], label=f"{'' if sign > 0 else '-'}{end}, {when} training",
+            )  # fmt: skip
+    axis.set(xscale="log", yscale="log", xlabel="ratio (trainable / all parameters)",
+             ylabel="eigenvalue")  # fmt: skip
+    axis.legend(frameon=False, fontsize=8)
+    _title(axis, "Both ends of the spectrum")
+
+
+def _draw_shares(axis: Any, rows: Sequence[Row]) -> None:
+    for when in ENDS:
+        chosen = spectra(rows, when)
+        shares = [negative_share(r) for r in chosen]
+        axis.errorbar(
+            [r["ratio"] for r in chosen], [s for s, _ in shares],
+            [e if math.isfinite(e) else 0 for _, e in shares], fmt="o-", ms=5, capsize=2,
+            color=COLORS[when], label=f"{when} training",
+        )  # fmt: skip
+    axis.axhline(0.5, color="0.6", lw=1, ls="--", label="as much negative as positive")
+    axis.set(xscale="log", xlabel="ratio (trainable / all parameters)", ylim=(0, None),
+             ylabel=r"negative share of $\sum|\lambda|$")  # fmt: skip
+    axis.legend(frameon=False, fontsize=8)
+    _title(axis, "Negative curvature")
+
+
+def _draw_exact(axis: Any, row: Row) -> None:
+    values = torch.tensor(row["eigenvalues"]).double()
+    low, high = float(values.min()), float(values.max())
+    width = 0.02 * (high - low)
+    grid = torch.linspace(low - 4 * width, high + 4 * width, 600, dtype=torch.float64)
+    exact = SpectralDensity(values[None], torch.full((1, len(values)), 1 / len(values)).double(),
+                            len(values), 0)  # fmt: skip
+    truth = len(values) * exact.density(grid, width)[0].numpy()
+    value, error = (row["size"] * t.numpy() for t in density(row).density(grid, width))
+    axis.plot(grid, truth, color="0.2", lw=1.5, label=f"exact, {len(values)} eigenvalues")
+    color = sns.color_palette("colorblind")[2]
+    axis.plot(grid, value, color=color, lw=1.5, ls="--",
+              label=f"estimated, {row['num_matvecs']} products")  # fmt: skip
+    axis.fill_between(grid, np.maximum(value - error, 1e-300), value + error, color=color,
+                      alpha=0.2, lw=0)  # fmt: skip
+    axis.set(yscale="log", ylim=(0.05 / width, None), xlabel="eigenvalue",
+             ylabel="eigenvalues per unit")  # fmt: skip
+    axis.legend(frameon=False, fontsize=8)
+    _title(axis, f"The estimate's check, {len(values)} weights")

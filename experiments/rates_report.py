@@ -327,6 +327,7 @@ def rule_table(gathered: Sequence[Cell]) -> list[dict[str, str]]:
         if not chosen:
             continue
         names = [*REFERENCES, "c / ratio"] + (["2 / lambda_1"] if optimizer == "sgd" else [])
+        rules: list[tuple[str, list[Point], float | None]]
         rules = [(name, points(chosen, name), None) for name in names]
         rules += [(f"{c:g} / ratio", points(chosen, "c / ratio"), c) for c in FIXED]
         for name, given, constant in rules:
@@ -423,7 +424,7 @@ def _draw_grid(here: Sequence[Cell], constant: float, axis: Any) -> None:
 
 def _draw_errors(chosen: Sequence[Cell], axis: Any) -> None:
     palette = sns.color_palette("colorblind")
-    ticks = []
+    ticks: list[str] = []
     for optimizer in dict.fromkeys(c.optimizer for c in chosen):
         same = [c for c in chosen if c.optimizer == optimizer]
         fixed = points(same, "c / ratio")

@@ -28,8 +28,8 @@ _ROWS = 4
 _TOLERANCE, _MAX_PRODUCTS = 5e-2, 60
 """Where Lanczos stops; an eigenvalue's error is about the square of this residual."""
 
-_DISAGREEMENT = 3.0
-"""Factor between Hessian and Gauss-Newton curvature above which a note is made."""
+_DISAGREEMENT, _NOISY = 3.0, 0.25
+"""Worth a note: factor between Hessian and Gauss-Newton curvature, decades of sampling error."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Calibration:
 
 
 CALIBRATION: dict[str, Calibration] = {
-    "adamw": Calibration(good=0.2, stable=2.0, spread=0.35),
+    "adamw": Calibration(good=0.08, stable=0.2, spread=0.35),
     "sgd": Calibration(good=0.3, stable=1.0, spread=0.5),
 }
 """Constants fitted to the grids of the artefact `rates`, for runs of 40 steps of batch 8."""
@@ -133,10 +133,10 @@ def suggest_lr(
 ) -> RateSuggestion:
     """Predict a good and the largest stable learning rate of the trainable numbers.
 
-    AdamW's first step is -rate sign(g). The loss falls most at the rate slope / curvature along
-    it, both averaged over batches that did not choose the direction; a run's best constant rate
-    is a fixed share of this. SGD is stable below 2 / lambda_1(H) on a quadratic.
-    Nothing is trained: weights, ``.grad``, mode and random state are left as they were.
+    AdamW's first step on a batch is -rate sign(g), with g the batch's gradient. On a quadratic it
+    is best at the rate |g|_1 / s'Hs, s = sign(g); a run's best constant rate is a fixed share of
+    this. SGD is stable below 2 / lambda_1(H). The shares are `CALIBRATION`. Nothing is trained:
+    weights, ``.grad``, mode and random state are left as they were.
 
     Args:
         model: a model with trainable numbers.
@@ -154,8 +154,8 @@ def suggest_lr(
             that is flat or not finite.
 
     Cost: 2 gradients and 4 products over the examples, for SGD about 20 products more; k numbers
-    for each batch. Source: one-step optimum with noise: McCandlish et al. (2018), equation 2.7;
-    along the sign: Balles & Hennig (2018), section 3; SGD: Cohen et al. (2021), section 2.
+    for each batch. Source: the best step of a noisy quadratic: McCandlish et al. (2018), section
+    2.2; steps along the sign: Balles & Hennig (2018); SGD: Cohen et al. (2021), section 2.
     """
     if batch_size < 1:
         raise UserError(f"expected a batch size of at least 1, got {batch_size}")
@@ -253,49 +253,47 @@ def recommend(evidence: RateEvidence) -> RateSuggestion:
 
 
 def one_step_optimum(evidence: RateEvidence, *, without: int | None = None) -> float:
-    """Return slope / curvature along the first step on a batch, judged by the others.
+    """Return slope / curvature along the first step on a batch.
 
-    The slope is the mean of d_B'g_C over all B other than C, the curvature the mean of d_B'H_C d_B,
-    or of d_B'G_C d_B where that is larger: a direction of negative curvature of the network is no
-    reason for a longer step.
+    The slope is the mean of d_B'g_B: what a step promises on its own batch. The curvature is the
+    mean of d_B'H_C d_B on the batch after, or of d_B'G_C d_B where that is larger: negative
+    curvature of the network is no reason for a longer step.
 
     Args:
         evidence: measured batches.
         without: a batch to leave out, as if it had not been measured.
 
     Returns:
-        The rate; zero or negative where the batches' gradients disagree.
+        The rate, infinite where there is no curvature.
     """
     n = len(evidence.slopes)
     kept = [b for b in range(n) if b != without]
-    slope = fmean(evidence.slopes[b][c] for b in kept for c in kept if b != c)
     pairs = [b for b in kept if (b + 1) % n != without]
     curvature = max(
         fmean(values[b] for b in pairs) for values in (evidence.hessian, evidence.gauss_newton)
     )
+    slope = fmean(evidence.slopes[b][b] for b in kept)
     return slope / curvature if curvature > 0 else math.inf
 
 
 def _adamw(evidence: RateEvidence) -> tuple[float, float, list[str]]:
     reference = one_step_optimum(evidence)
+    if not math.isfinite(reference):
+        raise UserError("expected a loss with curvature along its gradient's signs, got none")
     n = len(evidence.slopes)
-    parts = [one_step_optimum(evidence, without=b) for b in range(n)]
-    error, notes = math.inf, []
-    if not 0 < reference < math.inf:
-        notes.append("the batches' gradients disagree; the rate is from their mean, in-sample")
-        curvature = max(fmean(evidence.mean_hessian), fmean(evidence.mean_gauss_newton))
-        if curvature <= 0:
-            raise UserError("expected a loss with curvature along its gradient's sign, got none")
-        reference = evidence.mean_slope / curvature
-    elif all(0 < part < math.inf for part in parts):
-        error = math.sqrt((n - 1) / n * (n - 1)) * stdev(math.log10(part) for part in parts)
-    if error > 0.5:
-        notes.append("few or noisy examples: raise examples")
+    parts = [math.log10(one_step_optimum(evidence, without=b)) for b in range(n)]
+    error = math.inf if math.inf in parts else (n - 1) / math.sqrt(n) * stdev(parts)
     ours, linear = fmean(evidence.hessian), fmean(evidence.gauss_newton)
+    notes = []
+    if error > _NOISY:
+        notes.append("the batches differ much: raise examples")
     if ours <= 0:
         notes.append("the Hessian is not positive along the step; Gauss-Newton is used")
-    elif linear > 0 and not 1 / _DISAGREEMENT < ours / linear < _DISAGREEMENT:
-        notes.append(f"Hessian and Gauss-Newton curvature differ by a factor {ours / linear:.2g}")
+    elif linear <= 0 or not 1 / _DISAGREEMENT < ours / linear < _DISAGREEMENT:
+        notes.append(
+            f"curvature along the step is {ours:.2g} by the Hessian, {linear:.2g} by Gauss-Newton; "
+            "the larger is used"
+        )
     return reference, error, notes
 
 

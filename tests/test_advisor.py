@@ -204,7 +204,7 @@ def test_doubts_are_said() -> None:
     negative = recommend(changed(hessian=[-1.0] * 3))
     assert negative.good == recommend(EVIDENCE).good
     assert "not positive" in negative.notes[0]
-    assert "differ by a factor 10" in recommend(changed(hessian=[40.0] * 3)).notes[0]
+    assert "40 by the Hessian, 4 by Gauss" in recommend(changed(hessian=[40.0] * 3)).notes[0]
     assert "note: " in str(negative)
 
 
@@ -265,6 +265,8 @@ def test_what_has_no_rate_is_refused() -> None:
         measure_rates(model, batches[:2], split=squares())
     with pytest.raises(UserError, match="gradient"):
         measure_rates(model, [[(x, 0 * y) for x, y in b] for b in batches], split=squares())
+    with pytest.raises(UserError, match="curvature"):
+        recommend(changed(hessian=[-1.0] * 3, gauss_newton=[0.0] * 3))
     with pytest.raises(UserError, match="positive largest"):
         recommend(changed(optimizer="sgd", eigenvalue=-1.0, residual=0.1))
     model.requires_grad_(False)

@@ -151,9 +151,10 @@ def divergence_step(evidence: RateEvidence) -> float:
     return math.sqrt(2 / fmean(evidence.gauss_newton))
 
 
-def gauss_newton_optimum(evidence: RateEvidence) -> float:
-    """Return slope / Gauss-Newton curvature along the step on the mean gradient."""
-    return evidence.mean_slope / fmean(evidence.mean_gauss_newton)
+def own_step_optimum(evidence: RateEvidence) -> float:
+    """Return slope / curvature along a batch's step: its own slope, the next batch's curvature."""
+    curvature = max(fmean(evidence.hessian), fmean(evidence.gauss_newton))
+    return fmean(row[b] for b, row in enumerate(evidence.slopes)) / curvature
 
 
 def threshold(evidence: RateEvidence) -> float:
@@ -163,16 +164,16 @@ def threshold(evidence: RateEvidence) -> float:
 
 
 REFERENCES: dict[str, Callable[[RateEvidence], float]] = {
-    "batch step, its own slope": one_step_optimum,
+    "mean step, Gauss-Newton": one_step_optimum,
     "batch step, other batches' slope": held_out_optimum,
     "mean step, Hessian": mean_step_optimum,
-    "mean step, Gauss-Newton": gauss_newton_optimum,
+    "batch step, its own slope": own_step_optimum,
     "batch step, one nat": divergence_step,
 }
 
 
 #: what the predictor scales for each optimiser
-RULES = {"adamw": "batch step, its own slope", "sgd": "2 / lambda_1"}
+RULES = {"adamw": "mean step, Gauss-Newton", "sgd": "2 / lambda_1"}
 
 
 @dataclass(frozen=True)

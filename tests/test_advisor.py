@@ -177,14 +177,13 @@ def test_rotating_the_order_of_the_batches_changes_nothing() -> None:
     assert turned.sampling_error == pytest.approx(plain.sampling_error, rel=1e-6)
 
 
-def test_the_sampling_error_is_the_spread_over_independent_draws() -> None:
+def test_the_sampling_error_is_the_curvatures_spread_over_independent_draws() -> None:
     found = [
-        recommend(measure_rates(*regression(batches=8, seed=s, noise=1.0), split=squares()))
-        for s in range(60)
+        measure_rates(*regression(batches=8, seed=s, noise=1.0), split=squares()) for s in range(60)
     ]
-    spread = stdev(math.log10(s.reference) for s in found)
-    # 60 draws know their spread to 10 %; the jackknife of a ratio errs on the large side
-    assert 0.7 * spread < fmean(s.sampling_error for s in found) < 1.8 * spread
+    spread = stdev(math.log10(fmean(e.mean_gauss_newton)) for e in found)
+    # 60 draws know their spread to 10 %; the direction differs between draws as well
+    assert 0.7 * spread < fmean(recommend(e).sampling_error for e in found) < 1.4 * spread
 
 
 EVIDENCE = RateEvidence(
@@ -201,20 +200,21 @@ def changed(**values: object) -> RateEvidence:
 
 def test_doubts_are_said() -> None:
     assert recommend(EVIDENCE).notes == ()
-    negative = recommend(changed(hessian=[-1.0] * 3))
+    negative = recommend(changed(mean_hessian=[-1.0] * 3))
     assert negative.good == recommend(EVIDENCE).good
-    assert "not positive" in negative.notes[0]
-    assert "40 by the Hessian, 4 by Gauss" in recommend(changed(hessian=[40.0] * 3)).notes[0]
+    assert "-1 by the Hessian, 4 by Gauss" in negative.notes[0]
+    assert "40 by the Hessian" in recommend(changed(mean_hessian=[40.0] * 3)).notes[0]
     assert "note: " in str(negative)
 
 
-def test_more_curvature_means_a_smaller_rate_and_a_longer_interval_is_never_narrower() -> None:
-    assert recommend(changed(hessian=[8.0] * 3)).good == recommend(EVIDENCE).good / 2
-    noisy = recommend(changed(hessian=[1.0, 4.0, 7.0], gauss_newton=[1.0, 4.0, 7.0]))
+def test_more_curvature_means_a_smaller_rate_and_more_spread_a_wider_interval() -> None:
     certain = recommend(EVIDENCE)
+    steep = changed(mean_hessian=[8.0] * 3, mean_gauss_newton=[8.0] * 3)
+    assert recommend(steep).good == pytest.approx(certain.good / 2)
+    noisy = recommend(changed(mean_gauss_newton=[1.0, 4.0, 7.0]))
+    assert noisy.good == pytest.approx(certain.good)
     assert noisy.sampling_error > certain.sampling_error == pytest.approx(0, abs=1e-12)
     assert noisy.interval[1] / noisy.interval[0] > certain.interval[1] / certain.interval[0]
-    assert certain.interval[0] < certain.good < certain.interval[1]
 
 
 @pytest.fixture(scope="module")
@@ -266,7 +266,7 @@ def test_what_has_no_rate_is_refused() -> None:
     with pytest.raises(UserError, match="gradient"):
         measure_rates(model, [[(x, 0 * y) for x, y in b] for b in batches], split=squares())
     with pytest.raises(UserError, match="curvature"):
-        recommend(changed(hessian=[-1.0] * 3, gauss_newton=[0.0] * 3))
+        recommend(changed(mean_gauss_newton=[0.0] * 3))
     with pytest.raises(UserError, match="positive largest"):
         recommend(changed(optimizer="sgd", eigenvalue=-1.0, residual=0.1))
     model.requires_grad_(False)

@@ -17,7 +17,13 @@ import seaborn as sns
 
 from experiments.cell import verdicts
 from experiments.harness import Finding, Row
-from landscape.advisor import RateEvidence, RateSuggestion, one_step_optimum, recommend
+from landscape.advisor import (
+    CALIBRATION,
+    RateEvidence,
+    RateSuggestion,
+    one_step_optimum,
+    recommend,
+)
 from landscape.report import format_table, write_page
 from landscape.runs import write_whole
 
@@ -52,8 +58,8 @@ class Cell:
 
     @property
     def learnt(self) -> bool:
-        """Tell whether the best rate is better than no training, and some rate is not tied."""
-        return self.losses[self.best] < self.before and len(self.tied) < len(self.losses)
+        """Tell whether the best rate is better than no training."""
+        return self.losses[self.best] < self.before
 
     @property
     def stable(self) -> tuple[float, float]:
@@ -130,16 +136,25 @@ def mean_step_optimum(evidence: RateEvidence) -> float:
     return evidence.mean_slope / (curvature if curvature > 0 else fmean(evidence.mean_gauss_newton))
 
 
-def own_step_optimum(evidence: RateEvidence) -> float:
-    """Return slope / curvature along a batch's own step, the slope by the batch itself."""
+def held_out_optimum(evidence: RateEvidence) -> float:
+    """Return slope / curvature along a batch's step, the slope judged by the other batches."""
     n = len(evidence.slopes)
+    slope = fmean(evidence.slopes[b][c] for b in range(n) for c in range(n) if b != c)
+    return slope / max(fmean(evidence.hessian), fmean(evidence.gauss_newton))
+
+
+def divergence_step(evidence: RateEvidence) -> float:
+    """Return the rate at which a batch's step changes the predictions by a nat.
+
+    To second order the Kullback-Leibler divergence of a step is half its Gauss-Newton curvature.
+    """
+    return math.sqrt(2 / fmean(evidence.gauss_newton))
+
+
+def own_step_optimum(evidence: RateEvidence) -> float:
+    """Return slope / curvature along a batch's step: its own slope, the next batch's curvature."""
     curvature = max(fmean(evidence.hessian), fmean(evidence.gauss_newton))
-    return fmean(evidence.slopes[b][b] for b in range(n)) / curvature
-
-
-def gauss_newton_optimum(evidence: RateEvidence) -> float:
-    """Return slope / Gauss-Newton curvature along the step on the mean gradient."""
-    return evidence.mean_slope / fmean(evidence.mean_gauss_newton)
+    return fmean(row[b] for b, row in enumerate(evidence.slopes)) / curvature
 
 
 def threshold(evidence: RateEvidence) -> float:
@@ -149,11 +164,16 @@ def threshold(evidence: RateEvidence) -> float:
 
 
 REFERENCES: dict[str, Callable[[RateEvidence], float]] = {
+    "mean step, Gauss-Newton": one_step_optimum,
+    "batch step, other batches' slope": held_out_optimum,
     "mean step, Hessian": mean_step_optimum,
-    "mean step, Gauss-Newton": gauss_newton_optimum,
-    "batch step, own slope": own_step_optimum,
-    "batch step, other batches' slope": one_step_optimum,
+    "batch step, its own slope": own_step_optimum,
+    "batch step, one nat": divergence_step,
 }
+
+
+#: what the predictor scales for each optimiser
+RULES = {"adamw": "mean step, Gauss-Newton", "sgd": "2 / lambda_1"}
 
 
 @dataclass(frozen=True)
@@ -258,17 +278,10 @@ def _comparison(optimizer: str, chosen: Sequence[Cell]) -> list[Finding]:
     findings = [_beats(f"{optimizer}: it beats the best fixed rule, {constant:.1e} / ratio",
                        predicted_errors(chosen), rule)]  # fmt: skip
     if len({c.case for c in chosen}) > 1:
-        name = "2 / lambda_1" if optimizer == "sgd" else shipped(chosen)
+        name = RULES[optimizer]
         text = f"{optimizer}: it beats it with both constants fitted to the other cases"
         findings.append(_beats(text, held_out_errors(points(chosen, name)), held_out_errors(fixed)))
     return findings
-
-
-def shipped(chosen: Sequence[Cell]) -> str:
-    """Return the name of the reference that the predictor uses."""
-    evidence = chosen[0].evidence[0]
-    used = recommend(evidence).reference
-    return min(REFERENCES, key=lambda name: abs(REFERENCES[name](evidence) - used))
 
 
 def _beats(text: str, ours: Sequence[float], rule: Sequence[float]) -> Finding:
@@ -327,6 +340,7 @@ def rule_table(gathered: Sequence[Cell]) -> list[dict[str, str]]:
         if not chosen:
             continue
         names = [*REFERENCES, "c / ratio"] + (["2 / lambda_1"] if optimizer == "sgd" else [])
+        rules: list[tuple[str, list[Point], float | None]]
         rules = [(name, points(chosen, name), None) for name in names]
         rules += [(f"{c:g} / ratio", points(chosen, "c / ratio"), c) for c in FIXED]
         for name, given, constant in rules:
@@ -343,13 +357,42 @@ def rule_table(gathered: Sequence[Cell]) -> list[dict[str, str]]:
     return lines
 
 
+def calibration_table(gathered: Sequence[Cell]) -> list[dict[str, str]]:
+    """Return one line an optimiser: the predictor's constants beside those fitted to the rows.
+
+    The largest stable rate of a cell is taken in the middle of the two rates that enclose it.
+    """
+    lines = []
+    for optimizer in dict.fromkeys(c.optimizer for c in gathered):
+        chosen = [c for c in gathered if c.optimizer == optimizer and c.learnt]
+        given = points(chosen, RULES[optimizer])
+        if not given:
+            continue
+        good = fitted(given)
+        edges = [
+            0.5 * math.log10(low * high) - math.log10(p.reference)
+            for c in chosen for p in points([c], RULES[optimizer])
+            for low, high in [c.stable] if 0 < low < high < math.inf
+        ]  # fmt: skip
+        spread = math.sqrt(fmean(error**2 for error in errors(given, good)))
+        shipped = CALIBRATION[optimizer]
+        lines.append({
+            "optimiser": optimizer, "reference": RULES[optimizer],
+            "good": f"{shipped.good:g}", "good, fitted": f"{good:.2g}",
+            "stable": f"{shipped.stable:g}",
+            "stable, fitted": f"{10 ** median(edges):.2g} (n={len(edges)})" if edges else "none",
+            "spread": f"{shipped.spread:g}", "spread, fitted": f"{spread:.2f}",
+        })  # fmt: skip
+    return lines
+
+
 def render(rows: Sequence[Row], folder: Path) -> list[Path]:
     """Draw the figure, write the tables and the page."""
     gathered, findings = cells(rows), check(rows)
     figure = folder / "figure.png"
     write_whole(figure, lambda path: _draw(gathered, path))
-    tables = {"Statements": verdicts(findings), "Rules": rule_table(gathered),
-              "Cells": cell_table(gathered)}  # fmt: skip
+    tables = {"Statements": verdicts(findings), "Cells": cell_table(gathered),
+              "Rules": rule_table(gathered), "Constants": calibration_table(gathered)}  # fmt: skip
     text = "\n\n".join(format_table(lines) for lines in tables.values() if lines)
     write_whole(folder / "table.md", lambda path: path.write_text(f"{text}\n"))
     page = write_page(
@@ -423,7 +466,7 @@ def _draw_grid(here: Sequence[Cell], constant: float, axis: Any) -> None:
 
 def _draw_errors(chosen: Sequence[Cell], axis: Any) -> None:
     palette = sns.color_palette("colorblind")
-    ticks = []
+    ticks: list[str] = []
     for optimizer in dict.fromkeys(c.optimizer for c in chosen):
         same = [c for c in chosen if c.optimizer == optimizer]
         fixed = points(same, "c / ratio")

@@ -17,6 +17,7 @@ from landscape.masks import (
     QUERY_VALUE,
     Mask,
     budget_density,
+    is_sharded,
     num_parameters,
     share,
     target_shapes,
@@ -133,7 +134,7 @@ class MovingMask:
         total_steps: of the run, the schedule's `steps` where it names none.
 
     Raises:
-        UserError: a budget that the targets cannot hold.
+        UserError: a budget that the targets cannot hold, or targets that are sharded.
     """
 
     def __init__(self, schedule: Schedule, model: nn.Module, total_steps: int) -> None:
@@ -151,6 +152,12 @@ class MovingMask:
         self._schedule, self._model, self._shapes = schedule, model, shapes
         self._score: Score = make_score(schedule.score, schedule.options)
         self._tensors = {t.name: t for t in tensors(model) if t.name in shapes}
+        for name, tensor in self._tensors.items():
+            if is_sharded(tensor.module._parameters.get(tensor.leaf)):
+                raise UserError(
+                    f"a schedule needs whole gradients, and {name} is sharded over processes; "
+                    "make the mask on one process, and attach it to the sharded model"
+                )
         self._turns = _turns(share(shapes, self.budget)) if schedule.scope == "tensor" else None
         empty = {name: torch.empty(0, dtype=torch.int64) for name in shapes}
         self._start = Mask(empty, shapes, total, {**schedule.as_dict(), "kind": schedule.kind})

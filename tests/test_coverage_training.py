@@ -14,6 +14,7 @@ from torch import nn
 
 import landscape as ls
 from landscape.errors import UserError
+from landscape.schedule import MovingMask
 
 
 class Rows(torch.utils.data.Dataset):
@@ -242,6 +243,7 @@ def _one_shard(rank: int, port: int, folder: str) -> None:
     for attempt in (
         lambda: ls.merge(model),
         lambda: ls.subspace.dense_gradients(model, print).__enter__(),
+        lambda: MovingMask(ls.Schedule("static", count=5), model, 3),
         lambda: ls.attach(ls.detach(model), ls.random_mask(model, count=5, targets="*norm*")),
     ):
         try:
@@ -280,7 +282,7 @@ def test_a_base_sharded_by_fsdp_trains_theta_as_one_process_does(tmp_path) -> No
             assert torch.equal(indices[name], mask.indices[name])
             assert torch.equal(thetas[name], found[0][1][name])
             torch.testing.assert_close(thetas[name], theta.detach(), rtol=1e-7, atol=1e-9)
-        sentences = ("quantised or sharded", "none of which has its whole",
+        sentences = ("quantised or sharded", "none of which has its whole", "needs whole gradients",
                      "only weights of linear", "shard the model first")  # fmt: skip
         assert len(refused) == len(sentences)
         assert all(text in error for text, error in zip(sentences, refused, strict=True))

@@ -21,8 +21,9 @@ from oracles_curvature import (
 from torch import Tensor
 
 import landscape as ls
-from landscape.curvature import MatrixOperator, batched, density, lanczos, precondition, trace
+from landscape.curvature import MatrixOperator, batched, density, precondition, trace
 from landscape.curvature.eigen import inner
+from landscape.curvature.krylov import Krylov
 from landscape.errors import NotConvergedWarning, UserError
 
 N = 60
@@ -391,25 +392,23 @@ def no_reorthogonalisation(patch) -> None:
             coefficients[:, number] += step
         return rows, coefficients
 
-    patch.setattr(lanczos.__globals__["_Krylov"], "_remove_basis", remove)
+    patch.setattr(Krylov, "_remove_basis", remove)
 
 
 def restart_forgets_values(patch) -> None:
-    krylov = lanczos.__globals__["_Krylov"]
-    sound = krylov.compress
+    sound = Krylov.compress
 
     def compress(self, keep):
         sound(self, keep)
         self._projected.zero_()
 
-    patch.setattr(krylov, "compress", compress)
+    patch.setattr(Krylov, "compress", compress)
 
 
 def never_confirms(patch) -> None:
-    krylov = lanczos.__globals__["_Krylov"]
-    patch.setattr(krylov, "is_complement_settled", lambda self, k, tol: True)
-    patch.setattr(krylov, "agrees_with", lambda self, values, tol: True)
-    patch.setattr(krylov, "is_whole_space", property(lambda self: True))
+    patch.setattr(Krylov, "is_complement_settled", lambda self, k, tol: True)
+    patch.setattr(Krylov, "agrees_with", lambda self, values, tol: True)
+    patch.setattr(Krylov, "is_whole_space", property(lambda self: True))
 
 
 def residual_of_half(patch) -> None:

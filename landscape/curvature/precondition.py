@@ -23,7 +23,7 @@ class PreconditionedOperator(CongruentOperator):
 
     def __init__(self, operator: BatchedOperator[Any], optimizer: Optimizer) -> None:
         super().__init__(operator)
-        self._model, self._optimizer = operator, optimizer
+        self._source, self._optimizer = operator, optimizer
         self.scale()
 
     @property
@@ -42,7 +42,7 @@ class PreconditionedOperator(CongruentOperator):
         has just selected, one without a gradient so far.
         """
         groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
-        for name, p in zip(self._model.names, self._model.parameters, strict=True):
+        for name, p in zip(self._source.names, self._source.parameters, strict=True):
             if id(p) not in groups:
                 raise UserError(
                     f"expected an optimizer of the operator's parameters, got one without {name}; "
@@ -55,7 +55,7 @@ class PreconditionedOperator(CongruentOperator):
             )
         reference = reference_rate(self._optimizer)
         pieces = []
-        for p in self._model.parameters:
+        for p in self._source.parameters:
             state = self._optimizer.state.get(p, {})
             whole = torch.zeros(p.numel(), dtype=torch.float64, device=p.device)
             if state:

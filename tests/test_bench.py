@@ -225,10 +225,8 @@ def test_a_shape_that_is_not_known_is_refused() -> None:
 
 
 def test_no_rounds_are_refused() -> None:
-<<<<<<< HEAD
-    for bench_any in (bench.bench_kernels, step.bench_step, scoring.bench_scoring):
-=======
-    for bench_any in (bench.bench_kernels, step.bench_step, curvature.bench_curvature):
->>>>>>> curvbench
+    for bench_any in (
+        bench.bench_kernels, step.bench_step, scoring.bench_scoring, curvature.bench_curvature
+    ):  # fmt: skip
         with pytest.raises(ls.UserError, match="at least 1"):
             bench_any(rounds=0)

@@ -18,7 +18,7 @@ CACHE = 1 << 22
 #: Numbers in a cache line.
 LINE = 16
 
-#: Seconds per unit of work on a processor in float32; `landscape bench kernels` fits and prints them.
+#: Seconds per unit of work on a processor in float32. `landscape bench kernels` fits them.
 SECONDS: Mapping[str, float] = {
     "gather.call": 9.22e-05,
     "gather.entry": 1.52e-09,

@@ -83,11 +83,11 @@ def _curve(axes: Any, surface: Surface, losses: np.ma.MaskedArray) -> None:
     axes.plot(x, losses, ".-", color=INK, label="loss")
     if surface.prediction is not None:
         axes.plot(x, surface.prediction.numpy(), "--", color=PATH, label="quadratic prediction")
-    _mark(axes, [(0.0, surface.centre)], [(x[losses.argmin()], losses.min())])
+    _mark(axes, (0.0, surface.centre), (x[losses.argmin()], losses.min()))
     half = (x[1] - x[0]) / 2
-    for at in x[np.ma.getmaskarray(losses)]:
+    for number, at in enumerate(x[np.ma.getmaskarray(losses)]):
         axes.axvspan(at - half, at + half, facecolor="none", edgecolor="0.6", hatch="////",
-                     linewidth=0)  # fmt: skip
+                     linewidth=0, label="" if number else "not finite")  # fmt: skip
     low, high = float(losses.min()), float(losses.max())
     room = 0.06 * (high - low) or 0.05 * abs(high) or 0.05
     axes.set_ylim(low - room, high + room)
@@ -118,7 +118,7 @@ def _contour(
         axes.plot(*way.T, ".-", color=PATH, markersize=3, linewidth=1.2, label="training")
         axes.plot(*way[0], "s", color=PATH, markersize=5, label="start")
     i, j = np.unravel_index(losses.argmin(), losses.shape)
-    _mark(axes, [(0.0, 0.0)], [(x[i], y[j])])
+    _mark(axes, (0.0, 0.0), (x[i], y[j]))
     axes.set(xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
 
 
@@ -156,7 +156,7 @@ def _levels(losses: np.ma.MaskedArray) -> tuple[np.ndarray, Any]:
     return levels, BoundaryNorm(levels, 256)
 
 
-def _mark(axes: Any, model: list[tuple[float, float]], lowest: list[tuple[float, float]]) -> None:
-    axes.plot(*zip(*model), "+", color="red", markersize=10, markeredgewidth=1.6, label="model")
-    axes.plot(*zip(*lowest), "o", markerfacecolor="none", markeredgecolor="red", markersize=8,
+def _mark(axes: Any, model: tuple[float, float], lowest: tuple[float, float]) -> None:
+    axes.plot(*model, "+", color="red", markersize=10, markeredgewidth=1.6, label="model")
+    axes.plot(*lowest, "o", markerfacecolor="none", markeredgecolor="red", markersize=8,
               label="lowest cell")  # fmt: skip

@@ -93,7 +93,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "local": {
         "cases": ("encoder", "encoder, random head", "encoder, all layers", "language model"),
-        "task": "rotten_tomatoes", "num_dev": 128,
+        "task": "rotten_tomatoes", "num_dev": 128, "seeds": (0,),
     },
     "paper": {},
 }  # fmt: skip

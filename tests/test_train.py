@@ -168,3 +168,19 @@ def test_nothing_to_train_is_refused(setup) -> None:
     model.requires_grad_(False)
     with pytest.raises(UserError, match="attach a mask"):
         ls.finetune(model, tokenizer, task, lr=0.1)
+
+
+def test_a_model_is_in_its_own_mode_after_an_interrupted_step(setup, monkeypatch) -> None:
+    model, tokenizer, task = setup
+    attached(model)
+    modes = []
+
+    def interrupted(model, batch):
+        modes.append(model.training)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "task_loss", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ls.finetune(model, tokenizer, task, lr=1e-2)
+    assert modes == [True]
+    assert not model.training

@@ -6,8 +6,6 @@ import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several processes would fight for the cores
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from landscape.models import tiny_model
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # threads of several processes would fight for the cores
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+    torch.set_num_threads(1)
 
 
 @dataclass(frozen=True)

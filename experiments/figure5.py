@@ -55,7 +55,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "tolerance": 5e-2, "max_products": 16,
     },
     "local": PACKAGED | {
-        "epochs": 1, "ratios": (1e-2, 1e-3, 1e-4, 1e-5), "rate_times_ratio": (3e-6, 1e-5, 3e-5),
+        "epochs": 1, "ratios": (1e-2, 1e-3, 1e-4), "rate_times_ratio": (3e-6, 1e-5, 3e-5),
         "max_rate": 1.0, "num_train": 320, "num_dev": 128, "num_test": 256,
         "hessian_examples": 16, "tolerance": 2e-2, "max_products": 30,
     },

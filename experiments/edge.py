@@ -81,7 +81,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "local": PACKAGED | {
         "model": "minilm-l6", "targets": "*.self.[qv]*.weight", "ratios": (1e-2, 1e-3),
         "num_train": 16, "micro_batch": 16, "gd_multiples": (0.7, 1.5),
-        "rate_times_ratio": (1e-5,), "steps": 100, "tolerance": 1e-1, "max_products": 40,
+        "rate_times_ratio": (1e-5,), "steps": 80, "tolerance": 1e-1, "max_products": 40,
     },
     "paper": {},
 }  # fmt: skip

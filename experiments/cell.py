@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-import torch
 from scipy import stats
 
 import landscape as ls
@@ -34,39 +33,8 @@ def load_pretrained(config: Any, task: ls.Task) -> tuple[Any, Any]:
         return ls.load_model(config.model)
     labels = max(len(example.candidates) for example in task.train)
     model, tokenizer = ls.load_model(config.model, labels=labels)
-    fit_head(model, ls.make_batches(task.train, tokenizer, 32, sort=True))
+    ls.fit_head(model, ls.make_batches(task.train, tokenizer, 32, sort=True))
     return model, tokenizer
-
-
-def fit_head(model: Any, batches: Sequence[Any], *, penalty: float = 1e-2) -> None:
-    """Fit a classifier's last layer, in place, by penalised logistic regression on its inputs.
-
-    Minimises the mean cross-entropy plus penalty / 2 times the squared norm of the weights by
-    L-BFGS. Cost: one forward of the batches.
-    """
-    head, inputs = model.classifier, []
-    hook = head.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
-    with torch.no_grad():
-        for batch in batches:
-            ls.task_loss(model, batch)
-    hook.remove()
-    x, labels = torch.cat(inputs), torch.cat([batch["labels"] for batch in batches])
-    probe = torch.nn.Linear(head.in_features, head.out_features).to(x)
-    torch.nn.init.zeros_(probe.weight)
-    torch.nn.init.zeros_(probe.bias)
-    optimizer = torch.optim.LBFGS(
-        probe.parameters(), max_iter=500, tolerance_grad=1e-6, line_search_fn="strong_wolfe"
-    )
-
-    def objective() -> float:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(probe(x), labels)
-        total = loss + penalty / 2 * probe.weight.square().sum()
-        total.backward()
-        return float(total.detach())
-
-    optimizer.step(objective)
-    head.load_state_dict(probe.state_dict())
 
 
 def train_cell(

@@ -28,6 +28,7 @@ from landscape.deltas import Delta, Overlap, apply_delta, compose, delta, overla
 from landscape.distance import Distance, cosines, distance
 from landscape.errors import NotConvergedWarning, UserError
 from landscape.evaluate import evaluate
+from landscape.heads import fit_head
 from landscape.masks import Mask, random_mask
 from landscape.models import load_model, tiny_model, tiny_tokenizer
 from landscape.optimizer import AdamW
@@ -88,6 +89,7 @@ __all__ = [
     "exact_matrix",
     "exact_spectrum",
     "finetune",
+    "fit_head",
     "health_check",
     "interpolate",
     "lanczos",

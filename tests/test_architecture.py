@@ -23,7 +23,7 @@ FLOW = [
     {"selection"},
     {"optimizer", "deltas"},
     {"schedule"},
-    {"evaluate", "distance", "adapters", "baselines", "curvature"},
+    {"evaluate", "heads", "distance", "adapters", "baselines", "curvature"},
     {"peft_adapters", "peers"},
     {"train", "tracking", "surface", "advisor"},
     {"pictures"},

@@ -11,7 +11,7 @@ from samples import glue_folder, model_folder
 import landscape as ls
 from experiments import selections, selections_report
 from experiments.__main__ import ARTEFACTS, main
-from experiments.cell import fit_head, load_task
+from experiments.cell import load_task
 from experiments.harness import read_rows, stored_config
 
 COUNT = 900
@@ -233,10 +233,15 @@ def test_the_head_of_an_encoder_is_the_minimum_of_the_penalised_loss() -> None:
     words = (" terrible", " great")
     examples = [ls.Example(f"a film number {i * i} It was", words, i % 3 % 2) for i in range(12)]
     batches = ls.make_batches(examples, tokenizer, 5)
-    fit_head(model, batches, penalty=0.1)
+    ls.fit_head(model, batches, penalty=0.1)
     losses, counts = zip(*(ls.task_loss(model, batch) for batch in batches))
     weight, bias = model.classifier.weight, model.classifier.bias
     loss = torch.stack(losses).sum() / sum(counts) + 0.05 * weight.square().sum()
     gradient = torch.autograd.grad(loss, [weight, bias])
     assert max(float(g.abs().max()) for g in gradient) < 1e-5
     assert float(weight.detach().abs().max()) > 1e-3
+
+
+def test_a_model_without_a_classifier_has_no_head_to_fit() -> None:
+    with pytest.raises(ls.UserError, match="got LlamaForCausalLM; load an encoder with labels="):
+        ls.fit_head(ls.tiny_model("llama"), [])

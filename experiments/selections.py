@@ -45,8 +45,10 @@ class Config(Setting):
     targets: str = "*.layers.*.weight"
     #: weights that every method may train; LoRA and adapters take the size nearest to it
     count: int = 103_000
-    #: learning rates tried for masks and BitFit
+    #: learning rates tried for masks
     rates: tuple[float, ...] = (1e-4, 3e-4, 5e-4, 7e-4)
+    #: learning rates tried for BitFit
+    bitfit_rates: tuple[float, ...] = (1e-4, 3e-4, 5e-4, 7e-4)
     #: size of the LoRA or adapter under a mask, over the budget; table 2 has 1.33M under 320K
     surplus: float = 4.0
     #: learning rates tried for LoRA and adapters, with a mask or without
@@ -74,14 +76,15 @@ class Config(Setting):
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": PACKAGED | {
         "epochs": 1, "batch_size": 8, "num_train": 24, "num_dev": 16, "num_test": 32,
-        "score_examples": 8, "rates": (3e-3,), "inserted_rates": (1e-3,), "full_rates": (1e-5,),
-        "seeds": (0,),
+        "score_examples": 8, "rates": (3e-3,), "bitfit_rates": (1e-3,), "inserted_rates": (1e-3,),
+        "full_rates": (1e-5,), "seeds": (0,),
     },
     "local": PACKAGED | {
         "model": "minilm-l6", "targets": "bert.encoder.*.weight", "count": 36_864,
         "epochs": 1, "batch_size": 8, "num_train": 960, "num_dev": 300, "num_test": 600,
-        "score_examples": 64, "rates": (1e-3, 3e-3, 1e-2), "inserted_rates": (1e-3, 3e-3, 1e-2),
-        "full_rates": (3e-5, 1e-4, 3e-4), "seeds": (0, 1, 2),
+        "score_examples": 64, "rates": (1e-3, 3e-3, 1e-2, 3e-2),
+        "bitfit_rates": (1e-4, 3e-4, 1e-3, 3e-3), "inserted_rates": (1e-3, 3e-3, 1e-2, 3e-2),
+        "full_rates": (1e-5, 3e-5, 1e-4, 3e-4), "seeds": (0, 1, 2),
     },
     "paper": {},
 }  # fmt: skip
@@ -101,8 +104,8 @@ def compute(config: Config, store: Store) -> None:
 
 def rates(config: Config, method: str) -> tuple[float, ...]:
     """Return the learning rates tried for a method."""
-    if method == "full":
-        return config.full_rates
+    if method in ("full", "BitFit"):
+        return config.full_rates if method == "full" else config.bitfit_rates
     return config.inserted_rates if method in (*_INSERTED, *ON_TOP) else config.rates
 
 

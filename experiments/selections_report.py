@@ -34,8 +34,9 @@ PAPER = {
 }  # fmt: skip
 DIFFERENCES = (
     (
-        "model {model}, a language model scored on the label's words; the paper trains "
-        "DeBERTa-v3-base with a fresh classifier head",
+        "model {model}; a language model is scored on the label's words, an encoder's head is a "
+        "linear probe, fitted first and then frozen; the paper trains DeBERTa-v3-base with a fresh "
+        "classifier head",
         "no head has to be learned, so fewer scalars and steps suffice",
     ),
     ("task {task}; the paper's columns are SST-2 and the average of GLUE", "levels differ"),
@@ -165,7 +166,7 @@ def render(rows: Sequence[Row], folder: Path) -> list[Path]:
         folder / "index.html",
         title="Which weights to train, at equal budget",
         lead=(
-            "A pretrained language model is fine-tuned by methods that differ in the weights they "
+            "A pretrained model is fine-tuned by methods that differ in the weights they "
             "train: drawn at random, chosen by a score before training or during it, or inserted. "
             "Each has its own learning rate, tuned on dev."
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from landscape.kernels import choice, spops
+from landscape.kernels import choice, native, spops
 from landscape.kernels.choice import Work
 from landscape.kernels.coordinates import Coordinates, Kernel
 
@@ -50,6 +50,11 @@ def gather(a: Tensor, b: Tensor, at: Coordinates, chunk: int = GATHER_CHUNK) -> 
     return total
 
 
+def _native(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
+    wide = torch.promote_types(a.dtype, torch.float32)
+    return native.sampled(a.to(wide), b.to(wide), at.rows, at.cols)
+
+
 def _sampled(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
     wide = torch.promote_types(a.dtype, torch.float32)
     product = torch.sparse.sampled_addmm(at.csr(wide), a.to(wide).t(), b.to(wide), beta=0.0)
@@ -81,6 +86,7 @@ def _triton(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
 
 _KERNELS = {
     "gather": gather,
+    "native": _native,
     "sampled": _sampled,
     "dense": _dense,
     "slices": _slices,
@@ -119,9 +125,13 @@ def _scattered(v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tensor
     """Return x @ S(v)^T or x @ S(v); nothing is written in place, which vmap would refuse."""
     source, sink = (at.cols, at.rows) if transpose else (at.rows, at.cols)
     work = Work(at.count, *at.shape, x.shape[0])
-    # a scattered addition costs about two gathered products
-    if 2 * work.seconds("gather") <= work.seconds("dense"):
-        width = at.shape[0] if transpose else at.shape[1]
+    width = at.shape[0] if transpose else at.shape[1]
+    # a scattered addition costs about two sampled products
+    if native.is_usable(at.shape, x.dtype, x.device):
+        if 2 * work.seconds("native") <= work.seconds("dense"):
+            wide = torch.promote_types(x.dtype, torch.float32)
+            return native.scattered(v.to(wide), x.to(wide), source, sink, width).to(x.dtype)
+    elif 2 * work.seconds("gather") <= work.seconds("dense"):
         tokens = max(1, GATHER_CHUNK // max(at.count, 1))
         parts = [
             some.new_zeros(some.shape[0], width).index_add(

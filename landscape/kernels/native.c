@@ -2,8 +2,9 @@
  *
  * A block of tokens is turned, so that the tokens of a row or a column lie side by side, and every
  * entry then takes one short dot product, or one scaled addition, of contiguous numbers. Both
- * functions return 0, or 1 where memory is short. Compiled once with -DNUMBER=float and once with
- * -DNUMBER=double. Threads: tokens are divided among them.
+ * functions return 0, or 1 where memory is short. Where the entries are fewer than a FEW-th of the
+ * rows and columns, they are read where they lie. Tokens are divided among threads. Compiled with
+ * NUMBER as float and as double.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,7 +17,6 @@
 
 #define BLOCK 64 /* tokens turned at a time: two operands of 768 columns fill a second-level cache */
 #define TILE 8
-#define FEW 12 /* entries are read where they lie when they are fewer than a FEW-th of the sides */
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 

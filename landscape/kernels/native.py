@@ -27,9 +27,11 @@ SOURCE = Path(__file__).with_suffix(".c")
 NUMBERS = {torch.float32: "float", torch.float64: "double"}
 #: Rows and columns together, above which a thread's blocks would take more than 32 MiB.
 LARGEST = 1 << 17
+#: Entries are read where they lie when they are fewer than this part of rows and columns together.
+FEW = 12
 #: Multiplications and turned numbers that are worth a thread of their own.
 SMALLEST_SHARE = 1 << 17
-_FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC")
+_FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC", f"-DFEW={FEW}")
 _LOG = logging.getLogger(__name__)
 
 # as operations of torch's own dispatcher they are looped over under vmap
@@ -45,6 +47,11 @@ def is_usable(shape: tuple[int, int], dtype: torch.dtype, device: torch.device) 
     """
     number = NUMBERS.get(dtype, "float")  # half types are widened before
     return device.type == "cpu" and sum(shape) <= LARGEST and _library(number) is not None
+
+
+def turns(k: int, rows: int, cols: int) -> bool:
+    """Tell whether k entries are enough for the operands to be turned first."""
+    return k * FEW >= rows + cols
 
 
 def sampled(a: Tensor, b: Tensor, rows: Tensor, cols: Tensor) -> Tensor:

@@ -69,7 +69,11 @@ def _slices(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
     """Multiply the slices that form the grid; gather the entries outside it."""
     slices = at.slices
     assert slices is not None
-    grid = (_take(a, slices.rows).t() @ _take(b, slices.cols).to(a.dtype)).reshape(-1)
+    left, right = _take(a, slices.rows), _take(b, slices.cols).to(a.dtype)
+    if 8 * right.shape[1] < left.shape[1]:  # a few columns, where BLAS wants the wide side last
+        grid = (right.t() @ left).t().reshape(-1)
+    else:
+        grid = (left.t() @ right).reshape(-1)
     if slices.place is None:
         return grid
     rest = gather(a, b, slices.rest_at)

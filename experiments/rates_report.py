@@ -14,6 +14,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import seaborn as sns
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from experiments.cell import verdicts
 from experiments.harness import Finding, Row
@@ -432,6 +434,9 @@ def _draw(gathered: Sequence[Cell], path: Path) -> None:
     _draw_errors([c for c in gathered if c.learnt], flat[len(panels)])
     for axis in flat[len(panels) + 1 :]:
         axis.set_visible(False)
+    figure.legend(
+        handles=_legend(), loc="outside lower center", ncols=4, frameon=False, fontsize=10
+    )
     sns.despine()
     figure.savefig(path, dpi=150, format="png")
     plt.close(figure)
@@ -462,6 +467,21 @@ def _draw_grid(here: Sequence[Cell], constant: float, axis: Any) -> None:
     limits = axis.get_ylim()
     axis.fill_between(ratios, *bands, color=orange, alpha=0.15, lw=0)
     axis.set_ylim(limits)
+
+
+def _legend() -> list[Any]:
+    blue, orange, *_ = sns.color_palette("colorblind")
+    dot = {"marker": "o", "ls": "", "ms": 8}
+    return [
+        Line2D([], [], marker="*", ls="", ms=13, color=blue, mec="white", label="best of the grid"),
+        Line2D([], [], **dot, mfc="0.5", mec=blue, mew=1.6, label="as good within its error"),
+        Line2D([], [], **dot, mfc="0.35", mec="none", label="a low development loss"),
+        Line2D([], [], **dot, mfc="0.95", mec="none", label="no lower than before training"),
+        Line2D([], [], color=orange, lw=2, label="predicted"),
+        Patch(color=orange, alpha=0.15, lw=0, label="its 95 % interval"),
+        Line2D([], [], color=orange, ls=":", label="predicted largest stable"),
+        Line2D([], [], color="0.4", ls="--", lw=1.2, label="best fixed rule, c / ratio"),
+    ]  # fmt: skip
 
 
 def _draw_errors(chosen: Sequence[Cell], axis: Any) -> None:

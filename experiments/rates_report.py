@@ -159,6 +159,21 @@ def own_step_optimum(evidence: RateEvidence) -> float:
     return fmean(row[b] for b, row in enumerate(evidence.slopes)) / curvature
 
 
+def mean_divergence_step(evidence: RateEvidence) -> float:
+    """Return the rate at which the step on the mean gradient changes the predictions by a nat."""
+    return math.sqrt(2 / fmean(evidence.mean_gauss_newton))
+
+
+def count_step(evidence: RateEvidence) -> float:
+    """Return 1 / trainable numbers: coherent steps of all change a layer's output by their sum."""
+    return 1 / evidence.count
+
+
+def balanced_step(evidence: RateEvidence) -> float:
+    """Return the geometric mean of `mean_divergence_step` and `count_step`."""
+    return math.sqrt(mean_divergence_step(evidence) * count_step(evidence))
+
+
 def threshold(evidence: RateEvidence) -> float:
     """Return 2 / lambda_1."""
     assert evidence.eigenvalue is not None
@@ -171,6 +186,9 @@ REFERENCES: dict[str, Callable[[RateEvidence], float]] = {
     "mean step, Hessian": mean_step_optimum,
     "batch step, its own slope": own_step_optimum,
     "batch step, one nat": divergence_step,
+    "mean step, one nat": mean_divergence_step,
+    "c / trainable": count_step,
+    "mean step, one nat, with c / trainable": balanced_step,
 }
 
 
@@ -471,7 +489,7 @@ def _draw_grid(here: Sequence[Cell], constant: float, axis: Any) -> None:
 
 def _legend() -> list[Any]:
     blue, orange, *_ = sns.color_palette("colorblind")
-    dot = {"marker": "o", "ls": "", "ms": 8}
+    dot: dict[str, Any] = {"marker": "o", "ls": "", "ms": 8}
     return [
         Line2D([], [], marker="*", ls="", ms=13, color=blue, mec="white", label="best of the grid"),
         Line2D([], [], **dot, mfc="0.5", mec=blue, mew=1.6, label="as good within its error"),

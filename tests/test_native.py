@@ -55,8 +55,9 @@ def test_both_products_are_exact_for_every_size(rows, cols, tokens, share, threa
     native.SMALLEST_SHARE = 1  # so that small operands are divided among threads as well
     torch.set_num_threads(threads)
     try:
-        sums = native.sampled(a, b, at.rows, at.cols)
-        spread = native.scattered(v, b, at.cols, at.rows, rows)
+        sums = native.sampled(a, b, at)
+        spread = native.scattered(v, b, at, True)
+        back = native.scattered(v, a, at, False)
     finally:
         native.SMALLEST_SHARE = before[0]
         torch.set_num_threads(before[1])
@@ -68,6 +69,9 @@ def test_both_products_are_exact_for_every_size(rows, cols, tokens, share, threa
     assert spread.shape == (tokens, rows)
     bound = b.double().abs() @ S.abs().t()
     assert torch.all((spread.double() - b.double() @ S.t()).abs() <= size * bound)
+    assert back.shape == (tokens, cols)
+    bound = a.double().abs() @ S.abs()
+    assert torch.all((back.double() - a.double() @ S).abs() <= size * bound)
 
 
 @needs_compiler
@@ -80,9 +84,7 @@ def test_operands_may_be_transposed_expanded_or_part_of_another(k) -> None:
         exact = (a.t() @ b).reshape(-1)[at.flat]
         torch.testing.assert_close(sampled_values(a, b, at, "native"), exact)
         v = numbers(2 * k)[::2]
-        torch.testing.assert_close(
-            native.scattered(v, b, at.cols, at.rows, 24), b @ dense(v, at).t()
-        )
+        torch.testing.assert_close(native.scattered(v, b, at, True), b @ dense(v, at).t())
 
 
 @needs_compiler
@@ -93,7 +95,7 @@ def test_what_is_not_finite_stays_so_and_stays_where_it_is(k) -> None:
     a[66, int(at.rows[0])] = float("nan")
     touched = at.rows == at.rows[0]
     assert torch.equal(sampled_values(a, b, at, "native").isnan(), touched)
-    out = native.scattered(numbers(k), a, at.rows, at.cols, 40)
+    out = native.scattered(numbers(k), a, at, False)
     assert out[66].isnan().sum() == at.cols[touched].unique().numel()
     assert not out[:66].isnan().any()
 

@@ -23,11 +23,11 @@ SECONDS: Mapping[str, float] = {
     "gather.call": 1.17e-04,
     "gather.entry": 1.38e-09,
     "gather.far_line": 7.92e-09,
-    "native.call": 5.0e-05,
-    "native.index": 1.0e-08,
-    "native.direct": 3.0e-09,
-    "native.turn": 3.4e-10,
-    "native.entry": 5.0e-11,
+    "native.call": 4.1e-05,
+    "native.index": 6.0e-09,
+    "native.direct": 3.1e-09,
+    "native.turn": 3.3e-10,
+    "native.entry": 5.3e-11,
     "sampled.call": 9.49e-05,
     "sampled.index": 3.22e-09,
     "sampled.turn": 1.43e-09,
@@ -87,7 +87,7 @@ class Work:
                     "gather.far_line": far * lines * tokens}  # fmt: skip
         if kernel == "native":
             fast = float(native.turns(k, self.rows, self.cols))
-            return {"native.call": 1, "native.index": k, "native.direct": (1 - fast) * k * tokens,
+            return {"native.call": 4.1e-05, "native.index": k, "native.direct": (1 - fast) * k * tokens,
                     "native.turn": fast * turned, "native.entry": fast * k * tokens}  # fmt: skip
         if kernel == "triton":
             return {"triton.call": 1, "triton.entry": k * tokens}

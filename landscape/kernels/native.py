@@ -17,11 +17,15 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from landscape.errors import UserError
+
+if TYPE_CHECKING:
+    from landscape.kernels.coordinates import Coordinates
 
 SOURCE = Path(__file__).with_suffix(".c")
 NUMBERS = {torch.float32: "float", torch.float64: "double"}
@@ -36,8 +40,10 @@ _LOG = logging.getLogger(__name__)
 
 # as operations of torch's own dispatcher they are looped over under vmap
 _OPERATIONS = torch.library.Library("landscape", "FRAGMENT")
-_OPERATIONS.define("sampled(Tensor a, Tensor b, Tensor rows, Tensor cols) -> Tensor")
-_OPERATIONS.define("scattered(Tensor v, Tensor x, Tensor source, Tensor sink, int width) -> Tensor")
+_OPERATIONS.define("sampled(Tensor a, Tensor b, Tensor flat, Tensor begins) -> Tensor")
+_OPERATIONS.define(
+    "scattered(Tensor v, Tensor x, Tensor flat, Tensor begins, int n, bool into_rows) -> Tensor"
+)
 
 
 def is_usable(shape: tuple[int, int], dtype: torch.dtype, device: torch.device) -> bool:
@@ -54,57 +60,60 @@ def turns(k: int, rows: int, cols: int) -> bool:
     return k * FEW >= rows + cols
 
 
-def sampled(a: Tensor, b: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
-    """Return s_j = sum_t a[t, rows_j] b[t, cols_j], shape (k,).
+def sampled(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
+    """Return s_j = sum_t a[t, r_j] b[t, c_j], shape (k,).
 
     Args:
-        a, b: shapes (tokens, m) and (tokens, n), both float32 or both float64.
-        rows, cols: int32, shape (k,), below m and n.
+        a, b: shapes (tokens, rows) and (tokens, cols), both float32 or both float64.
+        at: the k positions.
 
     Raises:
         UserError: nothing could be compiled here; `is_usable` tells.
 
-    Cost: (m + n + k) tokens numbers read; 64 (m + n) and k numbers of memory a thread.
+    Cost: (rows + cols + k) tokens numbers read; 64 (rows + cols) and k numbers of memory a thread.
     """
-    out: Tensor = torch.ops.landscape.sampled(a, b, rows, cols)
+    out: Tensor = torch.ops.landscape.sampled(a, b, at.flat, at.row_offsets)
     return out
 
 
-def scattered(v: Tensor, x: Tensor, source: Tensor, sink: Tensor, width: int) -> Tensor:
-    """Return y[t, i] = sum of v_j x[t, source_j] over sink_j = i, shape (tokens, width).
+def scattered(v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tensor:
+    """Return x @ S(v)^T (transpose) or x @ S(v).
 
     Args:
         v: values, shape (k,), in x's type.
-        x: shape (tokens, n), float32 or float64.
-        source, sink: int32, shape (k,), below n and width.
+        x: shape (tokens, cols) with transpose, (tokens, rows) without; float32 or float64.
+        at: the k positions.
 
     Raises:
         UserError: nothing could be compiled here; `is_usable` tells.
 
-    Cost: (n + width + k) tokens numbers read; 64 (n + width) numbers of memory a thread.
+    Cost: (rows + cols + k) tokens numbers read; 64 (rows + cols) numbers of memory a thread.
     """
-    out: Tensor = torch.ops.landscape.scattered(v, x, source, sink, width)
+    given = v, x, at.flat, at.row_offsets, at.shape[1], transpose
+    out: Tensor = torch.ops.landscape.scattered(*given)
     return out
 
 
-def _sampled(a: Tensor, b: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+def _sampled(a: Tensor, b: Tensor, flat: Tensor, begins: Tensor) -> Tensor:
     a, b = a.contiguous(), b.contiguous()
-    (tokens, m), n, k = a.shape, b.shape[1], rows.numel()
+    (tokens, m), n, k = a.shape, b.shape[1], flat.numel()
     out = torch.empty(k, dtype=a.dtype)
     _call(
-        "sampled", a.dtype, _at(a), m, _at(b), n, _at(rows), _at(cols), k, tokens, _at(out),
+        "sampled", a.dtype, _at(a), _at(b), _at(flat), _at(begins), m, n, k, tokens, _at(out),
         threads=_threads((m + n + k) * tokens),
     )  # fmt: skip
     return out
 
 
-def _scattered(v: Tensor, x: Tensor, source: Tensor, sink: Tensor, width: int) -> Tensor:
+def _scattered(
+    v: Tensor, x: Tensor, flat: Tensor, begins: Tensor, n: int, into_rows: bool
+) -> Tensor:
     v, x = v.contiguous(), x.contiguous()
-    (tokens, n), k = x.shape, v.numel()
-    out = torch.empty(tokens, width, dtype=x.dtype)
+    tokens, k, m = x.shape[0], v.numel(), begins.numel() - 1
+    out = torch.empty(tokens, m if into_rows else n, dtype=x.dtype)
     _call(
-        "scattered", x.dtype, _at(v), _at(x), n, _at(source), _at(sink), k, tokens, _at(out), width,
-        threads=_threads((n + width + k) * tokens),
+        "scattered", x.dtype, _at(v), _at(x), _at(flat), _at(begins), m, n, k, tokens, _at(out),
+        ctypes.c_int(into_rows), threads=_threads((m + n + k) * tokens),
     )  # fmt: skip
     return out
 

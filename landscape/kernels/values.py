@@ -52,7 +52,7 @@ def gather(a: Tensor, b: Tensor, at: Coordinates, chunk: int = GATHER_CHUNK) -> 
 
 def _native(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
     wide = torch.promote_types(a.dtype, torch.float32)
-    return native.sampled(a.to(wide), b.to(wide), at.rows, at.cols)
+    return native.sampled(a.to(wide), b.to(wide), at)
 
 
 def _sampled(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
@@ -127,15 +127,15 @@ def spmm_values(v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tenso
 
 def _scattered(v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tensor:
     """Return x @ S(v)^T or x @ S(v); nothing is written in place, which vmap would refuse."""
-    source, sink = (at.cols, at.rows) if transpose else (at.rows, at.cols)
     work = Work(at.count, *at.shape, x.shape[0])
-    width = at.shape[0] if transpose else at.shape[1]
     # a scattered addition costs about two sampled products
     if native.is_usable(at.shape, x.dtype, x.device):
         if 2 * work.seconds("native") <= work.seconds("dense"):
             wide = torch.promote_types(x.dtype, torch.float32)
-            return native.scattered(v.to(wide), x.to(wide), source, sink, width).to(x.dtype)
+            return native.scattered(v.to(wide), x.to(wide), at, transpose).to(x.dtype)
     elif 2 * work.seconds("gather") <= work.seconds("dense"):
+        source, sink = (at.cols, at.rows) if transpose else (at.rows, at.cols)
+        width = at.shape[0] if transpose else at.shape[1]
         tokens = max(1, GATHER_CHUNK // max(at.count, 1))
         parts = [
             some.new_zeros(some.shape[0], width).index_add(

@@ -66,7 +66,9 @@ def synthetic(constants: dict[str, float], noise: float, seed: int = 0) -> list[
                     grid = [rows, max(1, k // rows)]
                     k = grid[0] * grid[1]
                 cell = {"k": k, "tokens": tokens, "grid": grid}
-                kernels = ["gather", "native", "sampled", "dense", "spops"] + ["slices"] * bool(grid)
+                kernels = ["gather", "native", "sampled", "dense", "spops"] + ["slices"] * bool(
+                    grid
+                )
                 work = bench._work(cell)
                 cell["milliseconds"] = {
                     name: 1e3 * work.seconds(name, constants) * np.exp(noise * rng.normal())

@@ -87,7 +87,7 @@ class Work:
                     "gather.far_line": far * lines * tokens}  # fmt: skip
         if kernel == "native":
             fast = float(native.turns(k, self.rows, self.cols))
-            return {"native.call": 4.1e-05, "native.index": k, "native.direct": (1 - fast) * k * tokens,
+            return {"native.call": 1, "native.index": k, "native.direct": (1 - fast) * k * tokens,
                     "native.turn": fast * turned, "native.entry": fast * k * tokens}  # fmt: skip
         if kernel == "triton":
             return {"triton.call": 1, "triton.entry": k * tokens}

@@ -125,6 +125,19 @@ def test_many_products_at_once_equal_one_at_a_time(monkeypatch) -> None:
 
 
 @needs_compiler
+def test_torch_knows_the_operations_whole() -> None:
+    # schema, shapes without data, and how they trace
+    at = entries(24, 40, 60)
+    a, b, v = numbers(9, 24), numbers(9, 40), numbers(60)
+    checks = ("test_schema", "test_faketensor")
+    places = at.flat, at.row_offsets
+    for into_rows, x in ((True, b), (False, a)):
+        given_ = (v, x, *places, 40, into_rows)
+        torch.library.opcheck(torch.ops.landscape.scattered, given_, test_utils=checks)
+    torch.library.opcheck(torch.ops.landscape.sampled, (a, b, *places), test_utils=checks)
+
+
+@needs_compiler
 def test_the_result_does_not_depend_on_when_it_is_computed() -> None:
     at = entries(300, 200, 2000)
     a, b = numbers(500, 300, dtype=torch.float32), numbers(500, 200, dtype=torch.float32, seed=1)

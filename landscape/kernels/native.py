@@ -52,7 +52,7 @@ def is_usable(shape: tuple[int, int], dtype: torch.dtype, device: torch.device) 
     Cost: the first call for a type of numbers may compile, about a second.
     """
     number = NUMBERS.get(dtype, "float")  # half types are widened before
-    return device.type == "cpu" and sum(shape) <= LARGEST and _library(number) is not None
+    return device.type == "cpu" and sum(shape) <= LARGEST and _is_loaded(number)
 
 
 def turns(k: int, rows: int, cols: int) -> bool:
@@ -122,6 +122,18 @@ _OPERATIONS.impl("sampled", _sampled, "CPU")
 _OPERATIONS.impl("scattered", _scattered, "CPU")
 
 
+@torch.library.register_fake("landscape::sampled")
+def _sampled_shape(a: Tensor, b: Tensor, flat: Tensor, begins: Tensor) -> Tensor:
+    return a.new_empty(flat.shape[0])
+
+
+@torch.library.register_fake("landscape::scattered")
+def _scattered_shape(
+    v: Tensor, x: Tensor, flat: Tensor, begins: Tensor, n: int, into_rows: bool
+) -> Tensor:
+    return x.new_empty(x.shape[0], begins.shape[0] - 1 if into_rows else n)
+
+
 def _call(name: str, dtype: torch.dtype, *arguments: object, threads: int) -> None:
     library = _library(NUMBERS[dtype])
     if library is None:
@@ -137,6 +149,11 @@ def _at(tensor: Tensor) -> ctypes.c_void_p:
 
 def _threads(work: int) -> int:
     return max(1, min(torch.get_num_threads(), work // SMALLEST_SHARE))
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _is_loaded(number: str) -> bool:
+    return _library(number) is not None
 
 
 @cache

@@ -122,12 +122,12 @@ _OPERATIONS.impl("sampled", _sampled, "CPU")
 _OPERATIONS.impl("scattered", _scattered, "CPU")
 
 
-@torch.library.register_fake("landscape::sampled")
+@torch.library.register_fake("landscape::sampled")  # type: ignore[untyped-decorator]
 def _sampled_shape(a: Tensor, b: Tensor, flat: Tensor, begins: Tensor) -> Tensor:
     return a.new_empty(flat.shape[0])
 
 
-@torch.library.register_fake("landscape::scattered")
+@torch.library.register_fake("landscape::scattered")  # type: ignore[untyped-decorator]
 def _scattered_shape(
     v: Tensor, x: Tensor, flat: Tensor, begins: Tensor, n: int, into_rows: bool
 ) -> Tensor:

@@ -248,7 +248,9 @@ def _draw_losses(axis: Any, chosen: Sequence[Row], colors: Any) -> None:
 
 
 def _plain_ticks(axis: Any) -> None:
-    """Label a logarithmic axis at 1, 2 and 5 of each decade, as plain numbers."""
-    axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    """Label a logarithmic axis as plain numbers, at 1, 2 and 5 of each decade if they are few."""
+    low, high = axis.get_ylim()
+    subs = (1.0, 2.0, 5.0) if high < 2e3 * low else (1.0,)
+    axis.yaxis.set_major_locator(LogLocator(subs=subs))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.yaxis.set_minor_locator(NullLocator())

@@ -14,6 +14,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import seaborn as sns
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from experiments.cell import verdicts
 from experiments.harness import Finding, Row
@@ -157,6 +159,21 @@ def own_step_optimum(evidence: RateEvidence) -> float:
     return fmean(row[b] for b, row in enumerate(evidence.slopes)) / curvature
 
 
+def mean_divergence_step(evidence: RateEvidence) -> float:
+    """Return the rate at which the step on the mean gradient changes the predictions by a nat."""
+    return math.sqrt(2 / fmean(evidence.mean_gauss_newton))
+
+
+def count_step(evidence: RateEvidence) -> float:
+    """Return 1 / trainable numbers: coherent steps of all change a layer's output by their sum."""
+    return 1 / evidence.count
+
+
+def balanced_step(evidence: RateEvidence) -> float:
+    """Return the geometric mean of `mean_divergence_step` and `count_step`."""
+    return math.sqrt(mean_divergence_step(evidence) * count_step(evidence))
+
+
 def threshold(evidence: RateEvidence) -> float:
     """Return 2 / lambda_1."""
     assert evidence.eigenvalue is not None
@@ -169,6 +186,9 @@ REFERENCES: dict[str, Callable[[RateEvidence], float]] = {
     "mean step, Hessian": mean_step_optimum,
     "batch step, its own slope": own_step_optimum,
     "batch step, one nat": divergence_step,
+    "mean step, one nat": mean_divergence_step,
+    "c / trainable": count_step,
+    "mean step, one nat, with c / trainable": balanced_step,
 }
 
 
@@ -432,6 +452,9 @@ def _draw(gathered: Sequence[Cell], path: Path) -> None:
     _draw_errors([c for c in gathered if c.learnt], flat[len(panels)])
     for axis in flat[len(panels) + 1 :]:
         axis.set_visible(False)
+    figure.legend(
+        handles=_legend(), loc="outside lower center", ncols=4, frameon=False, fontsize=10
+    )
     sns.despine()
     figure.savefig(path, dpi=150, format="png")
     plt.close(figure)
@@ -462,6 +485,21 @@ def _draw_grid(here: Sequence[Cell], constant: float, axis: Any) -> None:
     limits = axis.get_ylim()
     axis.fill_between(ratios, *bands, color=orange, alpha=0.15, lw=0)
     axis.set_ylim(limits)
+
+
+def _legend() -> list[Any]:
+    blue, orange, *_ = sns.color_palette("colorblind")
+    dot: dict[str, Any] = {"marker": "o", "ls": "", "ms": 8}
+    return [
+        Line2D([], [], marker="*", ls="", ms=13, color=blue, mec="white", label="best of the grid"),
+        Line2D([], [], **dot, mfc="0.5", mec=blue, mew=1.6, label="as good within its error"),
+        Line2D([], [], **dot, mfc="0.35", mec="none", label="a low development loss"),
+        Line2D([], [], **dot, mfc="0.95", mec="none", label="no lower than before training"),
+        Line2D([], [], color=orange, lw=2, label="predicted"),
+        Patch(color=orange, alpha=0.15, lw=0, label="its 95 % interval"),
+        Line2D([], [], color=orange, ls=":", label="predicted largest stable"),
+        Line2D([], [], color="0.4", ls="--", lw=1.2, label="best fixed rule, c / ratio"),
+    ]  # fmt: skip
 
 
 def _draw_errors(chosen: Sequence[Cell], axis: Any) -> None:

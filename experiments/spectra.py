@@ -51,9 +51,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "tolerance": 1e-1, "max_products": 12, "exact_count": 12, "exact_examples": 2,
     },
     "local": PACKAGED | {
-        "rate_times_ratio": 1e-5, "epochs": 1, "num_train": 160, "num_dev": 16,
-        "curvature_examples": 8, "vectors": 5, "quadrature_steps": 12, "trace_products": 12,
-        "tolerance": 5e-2, "max_products": 24, "exact_count": 200, "exact_examples": 4,
+        "model": "minilm-l6", "targets": "*.self.[qv]*.weight", "rate_times_ratio": 3e-5,
+        "epochs": 1, "num_train": 640, "num_dev": 200, "curvature_examples": 32,
+        "micro_batch": 32, "vectors": 5, "quadrature_steps": 12, "trace_products": 12,
+        "tolerance": 5e-2, "max_products": 24, "exact_count": 200, "exact_examples": 16,
     },
     "paper": {},
 }  # fmt: skip

@@ -57,8 +57,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         "path_points": 2, "tolerance": 2e-1, "max_products": 10,
     },
     "local": PACKAGED | {
-        "rate_times_ratio": 1e-5, "epochs": 1, "num_train": 160, "num_dev": 16,
-        "curvature_examples": 8, "plane_points": 13, "line_points": 15, "path_points": 10,
+        "model": "minilm-l6", "targets": "*.self.[qv]*.weight", "rate_times_ratio": 3e-5,
+        "epochs": 1, "num_train": 640, "num_dev": 200, "curvature_examples": 32,
+        "micro_batch": 32, "plane_points": 13, "line_points": 15, "path_points": 10,
         "tolerance": 1e-1, "max_products": 40,
     },
     "paper": {},

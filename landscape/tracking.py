@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback
 
+from landscape.callbacks import ProbeCallback
 from landscape.curvature import (
     HessianOperator,
     LinearOperator,
@@ -150,7 +151,7 @@ class SharpnessProbe:
 
         What is measured is appended to the trainer's ``state.log_history``.
         """
-        return _Callback(self)
+        return ProbeCallback(self)
 
     def _known_optimizer(self) -> Optimizer:
         if self._optimizer is None:
@@ -203,19 +204,3 @@ class SharpnessProbe:
         if hessian is not None:
             hessian.gradient()
             hessian.release()
-
-
-class _Callback(TrainerCallback):
-    """Forward the events of a transformers trainer to a probe."""
-
-    def __init__(self, probe: SharpnessProbe) -> None:
-        self._probe = probe
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        self._probe.start(given["optimizer"])
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
-        record: dict[str, Any] = {"step": state.global_step}
-        self._probe(given["model"], record)
-        if len(record) > 1:
-            state.log_history.append(record)

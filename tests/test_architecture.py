@@ -23,7 +23,7 @@ FLOW = [
     {"selection"},
     {"optimizer", "deltas"},
     {"schedule"},
-    {"evaluate", "heads", "distance", "adapters", "baselines", "curvature"},
+    {"evaluate", "heads", "distance", "adapters", "baselines", "curvature", "callbacks"},
     {"peft_adapters", "peers"},
     {"train", "tracking", "surface", "advisor"},
     {"pictures"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from functools import partial
 from statistics import median
 
@@ -65,7 +66,9 @@ def synthetic(constants: dict[str, float], noise: float, seed: int = 0) -> list[
                     grid = [rows, max(1, k // rows)]
                     k = grid[0] * grid[1]
                 cell = {"k": k, "tokens": tokens, "grid": grid}
-                kernels = ["gather", "sampled", "dense", "spops"] + ["slices"] * bool(grid)
+                kernels = ["gather", "native", "sampled", "dense", "spops"] + ["slices"] * bool(
+                    grid
+                )
                 work = bench._work(cell)
                 cell["milliseconds"] = {
                     name: 1e3 * work.seconds(name, constants) * np.exp(noise * rng.normal())
@@ -96,19 +99,41 @@ def test_a_model_fitted_to_noisy_times_chooses_within_15_percent_of_the_best(see
 
 
 def test_a_bad_choice_is_reported_as_bad() -> None:
-    slow = dict(SECONDS) | {"gather.entry": 1e3 * SECONDS["gather.entry"]}
+    slow = {n: v * (1e3 if n.startswith("native") else 1) for n, v in SECONDS.items()}
     over = [bench.choice_over_best(cell, SECONDS)[1] for cell in synthetic(slow, noise=0.0)]
     assert max(over) > 10
 
 
+SMALL = step.Shape(2, 8, tuple((TINY.keywords | {"vocab_size": 1000}).items()))
+
+
+class Here:
+    """A benchmark's step in this process, with an invented peak of memory."""
+
+    def __init__(self, variant: step.Variant, seed: int, shape: step.Shape) -> None:
+        self._step = step.build(variant, seed, shape)
+        larger = step.Variant("masked", layers="all", ratio=9.9e-3)
+        self._peak = 3 if variant in (larger, step.VARIANTS["masked_full_head"]) else 2
+
+    def __enter__(self) -> Here:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def __call__(self) -> float:
+        start = time.perf_counter()
+        self._step()
+        return time.perf_counter() - start
+
+    def peak(self) -> int:
+        return self._peak
+
+
 def test_the_step_bench_reports_every_ratio_the_scripts_read(monkeypatch, capsys) -> None:
-    monkeypatch.setattr(step, "OPTConfig", TINY)
-    monkeypatch.setattr(step, "BATCH", 2)
-    monkeypatch.setattr(step, "TOKENS", 8)
     honest = step.bench_step
-    larger = step.Variant("masked", layers="all", ratio=9.9e-3), step.VARIANTS["masked_full_head"]
-    monkeypatch.setattr(step, "_peak_of", lambda variant, seed: 3 if variant in larger else 2)
-    monkeypatch.setattr(step, "bench_step", lambda rounds: honest(rounds=rounds))
+    monkeypatch.setattr(step, "_Apart", Here)
+    monkeypatch.setattr(step, "bench_step", lambda rounds: honest(rounds=rounds, shape=SMALL))
     assert main(["bench", "step", "--rounds", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
     for key in (
@@ -125,9 +150,21 @@ def test_the_step_bench_reports_every_ratio_the_scripts_read(monkeypatch, capsys
     assert {"device", "threads", "versions"} <= set(result["provenance"])
 
 
+def test_a_step_in_a_process_of_its_own_reports_its_time_and_memory() -> None:
+    with step._Apart(step.VARIANTS["masked"], 0, SMALL) as apart:
+        assert 0 < apart() < 60
+        assert 50e6 < apart.peak() < 4e9  # torch alone takes more than 50 MB
+    assert not apart._process.is_alive()
+
+
+def test_a_step_whose_process_ends_says_so() -> None:
+    ended = pytest.raises(RuntimeError, match="process of a benchmark's step has ended")
+    with step._Apart(step.Variant("no such method"), 0, SMALL) as apart, ended:
+        apart()
+
+
 @pytest.mark.parametrize("name", step.VARIANTS)
-def test_every_variant_trains_what_it_says(monkeypatch, name) -> None:
-    monkeypatch.setattr(step, "OPTConfig", TINY)
+def test_every_variant_trains_what_it_says(name) -> None:
     variant = step.VARIANTS[name]
     _, parameters = step._METHODS[variant.method](step.OPTForCausalLM(TINY()).eval(), variant)
     total = sum(p.numel() for p in step.OPTForCausalLM(TINY()).parameters())

@@ -20,6 +20,7 @@ from landscape.kernels import (
     Kernel,
     choice,
     masked_matmul,
+    native,
     sampled_values,
     sparse_product,
     spmm_values,
@@ -59,6 +60,8 @@ def stand_in() -> types.ModuleType:
 
 def provide(kernel: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """Make an optional kernel usable on a processor, or skip."""
+    if kernel == "native" and not native.is_usable((1, 1), torch.float32, HERE):
+        pytest.skip("needs a C compiler")
     if kernel == "spops" and spops._installed() is None:
         monkeypatch.setattr(spops, "_installed", stand_in)
     if kernel == "triton":
@@ -133,10 +136,11 @@ def test_sparse_times_dense_agrees_with_the_dense_product(at, transpose, tokens)
 
 
 @pytest.mark.parametrize("transpose", [True, False])
-@pytest.mark.parametrize("kernel", ["gather", "sampled", "dense", "slices"])
+@pytest.mark.parametrize("kernel", ["gather", "native", "sampled", "dense", "slices"])
 def test_first_and_second_derivatives_agree_with_finite_differences(
     kernel, at, transpose, monkeypatch
 ) -> None:
+    provide(kernel, monkeypatch)
     monkeypatch.setattr(choice, "choose_kernel", lambda *_: kernel)
     base, theta = numbers(ROWS, COLS), numbers(at.count, seed=1)
     x = numbers(3, COLS if transpose else ROWS, seed=2)

@@ -11,7 +11,14 @@ from torch import nn
 
 import landscape as ls
 from landscape.errors import UserError
-from landscape.kernels import Coordinates, choose_kernel, masked_matmul, sampled_values, spmm_values
+from landscape.kernels import (
+    Coordinates,
+    choose_kernel,
+    masked_matmul,
+    native,
+    sampled_values,
+    spmm_values,
+)
 
 
 @pytest.fixture(params=["gather", "sampled", "dense"])
@@ -328,12 +335,17 @@ def test_mistakes_are_refused_and_leave_the_model_untouched() -> None:
     assert all(p.requires_grad for p in layer.parameters())
 
 
-def test_the_cost_model_prefers_each_kernel_where_it_was_measured_fastest() -> None:
+@pytest.mark.parametrize("compiler", [True, False])
+def test_the_cost_model_prefers_each_kernel_where_it_was_measured_fastest(
+    monkeypatch, compiler
+) -> None:
+    monkeypatch.setattr(native, "is_usable", lambda *_: compiler)
+
     def chosen(k: int, dtype: torch.dtype = torch.float32) -> str:
         indices = torch.randperm(768 * 768, generator=torch.Generator().manual_seed(0))[:k]
         return choose_kernel(Coordinates(indices.sort().values, (768, 768)), 512, dtype)
 
-    assert chosen(58) == "gather"
-    assert chosen(5_898) == "sampled"
-    assert chosen(117_964) == "dense"
-    assert chosen(117_964, torch.bfloat16) == "dense"
+    assert chosen(58) == ("native" if compiler else "gather")
+    assert chosen(5_898) == ("native" if compiler else "sampled")
+    assert chosen(294_912) == "dense"
+    assert chosen(294_912, torch.bfloat16) == "dense"

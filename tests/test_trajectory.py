@@ -224,3 +224,28 @@ def test_what_has_no_plane_is_refused(do, words) -> None:
 def _pca(points: Tensor) -> None:
     model, path = walk(points)
     path.pca(model, 1)
+
+
+def test_a_transformers_trainer_is_recorded_and_trains_bit_for_bit_as_without(tmp_path) -> None:
+    pytest.importorskip("accelerate")
+    from transformers import Trainer, TrainingArguments
+
+    tokens = torch.randint(3, 60, (12, 6), generator=torch.Generator().manual_seed(0))
+    rows = [{"input_ids": t, "labels": i % 2} for i, t in enumerate(tokens)]
+    path, ends = ls.Trajectory(every=2), []
+    for callbacks in ([], [path.as_callback()]):
+        model = ls.tiny_model("bert")
+        ls.attach(model, ls.random_mask(model, count=30, targets="*.query", sampling="exact"))
+        arguments = TrainingArguments(
+            tmp_path, max_steps=4, per_device_train_batch_size=4, learning_rate=1e-2, seed=3,
+            use_cpu=True, report_to=[], logging_strategy="no", save_strategy="no",
+            disable_tqdm=True, optim="adamw_torch", lr_scheduler_type="constant",
+        )  # fmt: skip
+        trainer = Trainer(model, arguments, train_dataset=rows, callbacks=callbacks)
+        trainer.train()
+        ends.append(torch.cat(list(ls.trainable(model).values())).detach())
+    assert torch.equal(*ends)
+    assert path.steps == [0, 2, 4]
+    lengths = [row["path_length"] for row in trainer.state.log_history if "path_length" in row]
+    assert len(lengths) == 4
+    assert lengths[-1] == path.length > float(ends[-1].norm())

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import subprocess
-import sys
+import importlib.util
+import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -84,13 +83,30 @@ RATIOS = {
 }
 
 
-def bench_step(*, rounds: int = 9, seed: int = 0, memory: bool = True) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Shape:
+    """Hold the sizes of the model and of a step's batch; the defaults are OPT-125m's.
+
+    Args:
+        batch, tokens: rows of a batch and their length.
+        config: arguments of `OPTConfig`.
+    """
+
+    batch: int = BATCH
+    tokens: int = TOKENS
+    config: tuple[tuple[str, int], ...] = ()
+
+
+def bench_step(*, rounds: int = 9, seed: int = 0, shape: Shape = Shape()) -> dict[str, Any]:
     """Measure every variant once a round, in turn, and take medians of the pairwise ratios.
+
+    Each variant lives in a process of its own, as a user's training does: what one of them leaves
+    in the allocator would otherwise make the next one faster or slower.
 
     Args:
         rounds: timed rounds after one warm-up round, at least 1.
         seed: seed of the random weights and tokens.
-        memory: whether to measure peak memory, each variant in a process of its own.
+        shape: sizes of the model and the batch.
 
     Returns:
         `seconds` (median by variant), the ratios, `peak_memory` in bytes by variant and
@@ -102,15 +118,17 @@ def bench_step(*, rounds: int = 9, seed: int = 0, memory: bool = True) -> dict[s
     """
     if rounds < 1:
         raise UserError(f"rounds must be at least 1, got {rounds}")
-    torch.set_num_threads(torch.get_num_threads())
-    steps = {name: build(variant, seed) for name, variant in VARIANTS.items()}
+    if importlib.util.find_spec("peft") is None:
+        raise UserError("this benchmark compares with peft; pip install peft")
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    for turn in tqdm(range(rounds + 1), desc="rounds", leave=False):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
+    with contextlib.ExitStack() as stack:
+        steps = {n: stack.enter_context(_Apart(v, seed, shape)) for n, v in VARIANTS.items()}
+        for turn in tqdm(range(rounds + 1), desc="rounds", leave=False):
+            for name, step in steps.items():
+                taken = step()
+                if turn:
+                    seconds[name].append(taken)
+        peaks = {name: step.peak() for name, step in steps.items()}
     result: dict[str, Any] = {
         "shape": f"OPT-125m, batch {BATCH} x {TOKENS} tokens, AdamW, masked ratio {RATIO} on q, v",
         "rounds": rounds,
@@ -119,17 +137,79 @@ def bench_step(*, rounds: int = 9, seed: int = 0, memory: bool = True) -> dict[s
     for key, (over, under) in RATIOS.items():
         pairs = zip(seconds[over], seconds[under], strict=True)
         result[key] = median(a / b for a, b in pairs)
-    if memory:
-        result |= _peaks(seed)
-    result["provenance"] = provenance()
-    return result
+    return result | _memory(peaks, seed, shape) | {"provenance": provenance()}
 
 
-def build(variant: Variant, seed: int) -> Callable[[], None]:
+def _memory(peaks: dict[str, int], seed: int, shape: Shape) -> dict[str, Any]:
+    """Compare the peaks of `MEMORY` with the floor's; what was not timed steps three times."""
+    known = {variant: peaks[name] for name, variant in VARIANTS.items()}
+    over: dict[str, dict[str, float]] = {layers: {} for layers, _ in MEMORY}
+    for (layers, ratio), variant in MEMORY.items():
+        if variant not in known:
+            with _Apart(variant, seed, shape) as step:
+                for _ in range(3):
+                    step()
+                known[variant] = step.peak()
+        over[layers][f"{ratio:g}"] = known[variant] / peaks["floor"]
+    return {
+        "peak_memory": peaks,
+        "peak_memory_masked_over_floor": peaks["masked_full_head"] / peaks["floor"],
+        "peak_memory_over_floor": over,
+    }
+
+
+class _Apart:
+    """Hold a variant in a process of its own, which steps when it is told to."""
+
+    def __init__(self, variant: Variant, seed: int, shape: Shape) -> None:
+        processes = multiprocessing.get_context("spawn")
+        self._pipe, self._served = processes.Pipe()
+        told = self._served, variant, seed, shape, torch.get_num_threads()
+        self._process = processes.Process(target=_serve, args=told, daemon=True)
+
+    def __enter__(self) -> _Apart:
+        self._process.start()
+        self._served.close()  # so that the pipe ends with the process
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def __call__(self) -> float:
+        """Do one training step and return its seconds."""
+        return float(self._ask("step"))
+
+    def peak(self) -> int:
+        """Return the peak resident memory of the steps so far, in bytes."""
+        return int(self._ask("peak"))
+
+    def _ask(self, what: str) -> Any:
+        try:
+            self._pipe.send(what)
+            return self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise RuntimeError("the process of a benchmark's step has ended") from error
+
+
+def _serve(pipe: Any, variant: Variant, seed: int, shape: Shape, threads: int) -> None:
+    torch.set_num_threads(threads)
+    step = build(variant, seed, shape)
+    with peak_memory():
+        while True:
+            if pipe.recv() == "peak":
+                pipe.send(_resident("VmHWM"))
+                continue
+            start = time.perf_counter()
+            step()
+            pipe.send(time.perf_counter() - start)
+
+
+def build(variant: Variant, seed: int, shape: Shape) -> Callable[[], None]:
     """Build a variant; the function that comes back does one whole training step."""
     torch.manual_seed(seed)
-    model: Any = OPTForCausalLM(OPTConfig()).eval()
-    tokens = torch.randint(4, 50_000, (BATCH, TOKENS))
+    model: Any = OPTForCausalLM(OPTConfig(**dict(shape.config))).eval()
+    tokens = torch.randint(4, model.config.vocab_size, (shape.batch, shape.tokens))
     model, parameters = _METHODS[variant.method](model, variant)
     optimizer = torch.optim.AdamW(parameters, lr=1e-4) if parameters else None
 
@@ -169,10 +249,8 @@ def _floor(model: nn.Module, variant: Variant) -> tuple[Any, list[Tensor]]:
 
 
 def _peft(model: Any, variant: Variant) -> tuple[Any, list[Tensor]]:
-    try:
-        import peft
-    except ImportError as error:
-        raise UserError("this benchmark compares with peft; pip install peft") from error
+    import peft
+
     targets = TARGETS[variant.layers]
     if variant.method == "lora":
         config: Any = peft.LoraConfig(r=8, lora_alpha=16, target_modules=targets)
@@ -198,38 +276,6 @@ _METHODS: dict[str, Callable[[Any, Variant], tuple[Any, list[Tensor]]]] = {
 }
 
 
-def _peaks(seed: int) -> dict[str, Any]:
-    """Measure every variant's peak memory once, and compare those of `MEMORY` with the floor's."""
-    distinct = dict.fromkeys([*VARIANTS.values(), *MEMORY.values()])
-    measured = {v: _peak_of(v, seed) for v in tqdm(distinct, desc="memory", leave=False)}
-    peaks = {name: measured[variant] for name, variant in VARIANTS.items()}
-    over: dict[str, dict[str, float]] = {layers: {} for layers, _ in MEMORY}
-    for (layers, ratio), variant in MEMORY.items():
-        over[layers][f"{ratio:g}"] = measured[variant] / peaks["floor"]
-    return {
-        "peak_memory": peaks,
-        "peak_memory_masked_over_floor": peaks["masked_full_head"] / peaks["floor"],
-        "peak_memory_over_floor": over,
-    }
-
-
-def _peak_of(variant: Variant, seed: int) -> int:
-    """Return the peak resident memory, in bytes, of three steps in a fresh process."""
-    arguments = [json.dumps(asdict(variant)), str(seed)]
-    command = [sys.executable, "-m", "landscape.bench.step", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return int(json.loads(done.stdout.splitlines()[-1])["peak_memory"])
-
-
-def _measure_peak(arguments: Sequence[str]) -> None:
-    """Measure this process: build the variant, then step three times."""
-    step = build(Variant(**json.loads(arguments[0])), int(arguments[1]))
-    with peak_memory() as peak:
-        for _ in range(3):
-            step()
-    print(json.dumps({"peak_memory": peak["bytes"]}))
-
-
 @contextlib.contextmanager
 def peak_memory() -> Iterator[dict[str, int]]:
     """Measure this process: `bytes`, its peak resident memory within, and `before`."""
@@ -243,7 +289,3 @@ def peak_memory() -> Iterator[dict[str, int]]:
 def _resident(field: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
-
-
-if __name__ == "__main__":
-    _measure_peak(sys.argv[1:])

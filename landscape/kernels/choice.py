@@ -10,7 +10,7 @@ from typing import get_args
 
 import torch
 
-from landscape.kernels import spops
+from landscape.kernels import native, spops
 from landscape.kernels.coordinates import Coordinates, Kernel
 
 #: Operands of more numbers than this leave the last cache, and cost more to turn and to read.
@@ -23,6 +23,11 @@ SECONDS: Mapping[str, float] = {
     "gather.call": 1.17e-04,
     "gather.entry": 1.38e-09,
     "gather.far_line": 7.92e-09,
+    "native.call": 4.1e-05,
+    "native.index": 6.0e-09,
+    "native.direct": 3.1e-09,
+    "native.turn": 3.3e-10,
+    "native.entry": 5.3e-11,
     "sampled.call": 9.49e-05,
     "sampled.index": 3.22e-09,
     "sampled.turn": 1.43e-09,
@@ -80,6 +85,10 @@ class Work:
             lines = _lines(self.rows, k) + _lines(self.cols, k)
             return {"gather.call": 1, "gather.entry": k * tokens,
                     "gather.far_line": far * lines * tokens}  # fmt: skip
+        if kernel == "native":
+            fast = float(native.turns(k, self.rows, self.cols))
+            return {"native.call": 1, "native.index": k, "native.direct": (1 - fast) * k * tokens,
+                    "native.turn": fast * turned, "native.entry": fast * k * tokens}  # fmt: skip
         if kernel == "triton":
             return {"triton.call": 1, "triton.entry": k * tokens}
         if kernel == "dense":
@@ -120,6 +129,7 @@ def usable_kernels(
     device = device or at.flat.device
     possible = {
         "gather": True,
+        "native": native.is_usable(at.shape, dtype, device),
         "sampled": dtype in (torch.float32, torch.float64),
         "dense": True,
         "slices": at.slices is not None,

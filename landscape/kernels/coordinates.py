@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Kernel = Literal["gather", "sampled", "dense", "slices", "spops", "triton"]
+Kernel = Literal["gather", "native", "sampled", "dense", "slices", "spops", "triton"]
 
 
 class Coordinates:

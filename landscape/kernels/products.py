@@ -35,6 +35,14 @@ class _Sampled(torch.autograd.Function):
         return sum(parts)
 
 
+def _sampled(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
+    """Return the sampled product, as a function to differentiate only where someone may."""
+    if _is_plain(a, b):
+        return sampled_values(a, b, at)
+    out: Tensor = _Sampled.apply(a, b, at)
+    return out
+
+
 class _Spmm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tensor:
@@ -92,7 +100,7 @@ class _MaskedMatmul(torch.autograd.Function):
             grad_x = masked_matmul(grad, theta, weight, None, ctx.at, transpose=not ctx.transpose)
         if ctx.needs_input_grad[2]:
             pair = (grad, kept) if ctx.transpose else (kept, grad)
-            grad_theta = _Sampled.apply(*pair, ctx.kept_at).to(theta.dtype)
+            grad_theta = _sampled(*pair, ctx.kept_at).to(theta.dtype)
         if ctx.needs_input_grad[4]:
             grad_bias = grad.sum(0)
         return grad_x, None, grad_theta, None, grad_bias, None, None, None
@@ -132,7 +140,7 @@ def masked_matmul(
         at: the k positions.
         transpose: True for ``nn.Linear``'s layout (out, in), False for GPT-2's (in, out).
     """
-    if not torch.is_grad_enabled() and unpack_dual(theta).tangent is None:
+    if _is_plain(theta):
         return _product(x, weight, bias, transpose)
     kept, kept_at = _kept(x, at, transpose)
     return _MaskedMatmul.apply(x, kept, theta, weight, bias, at, kept_at, transpose)
@@ -149,6 +157,11 @@ def sparse_product(theta: Tensor, x: Tensor, at: Coordinates) -> Tensor:
     kept, kept_at = _kept(x, at, True)
     out: Tensor = _Spmm.apply(theta, kept, kept_at, True)
     return out
+
+
+def _is_plain(*tensors: Tensor) -> bool:
+    """Tell whether nothing is differentiated here, backward or forward."""
+    return not torch.is_grad_enabled() and all(unpack_dual(t).tangent is None for t in tensors)
 
 
 def _kept(x: Tensor, at: Coordinates, transpose: bool) -> tuple[Tensor, Coordinates]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from landscape.kernels import choice, spops
+from landscape.kernels import choice, native, spops
 from landscape.kernels.choice import Work
 from landscape.kernels.coordinates import Coordinates, Kernel
 
@@ -50,6 +50,11 @@ def gather(a: Tensor, b: Tensor, at: Coordinates, chunk: int = GATHER_CHUNK) -> 
     return total
 
 
+def _native(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
+    wide = torch.promote_types(a.dtype, torch.float32)
+    return native.sampled(a.to(wide), b.to(wide), at)
+
+
 def _sampled(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
     wide = torch.promote_types(a.dtype, torch.float32)
     product = torch.sparse.sampled_addmm(at.csr(wide), a.to(wide).t(), b.to(wide), beta=0.0)
@@ -64,7 +69,11 @@ def _slices(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
     """Multiply the slices that form the grid; gather the entries outside it."""
     slices = at.slices
     assert slices is not None
-    grid = (_take(a, slices.rows).t() @ _take(b, slices.cols).to(a.dtype)).reshape(-1)
+    left, right = _take(a, slices.rows), _take(b, slices.cols).to(a.dtype)
+    if 8 * right.shape[1] < left.shape[1]:  # a few columns, where BLAS wants the wide side last
+        grid = (right.t() @ left).t().reshape(-1)
+    else:
+        grid = (left.t() @ right).reshape(-1)
     if slices.place is None:
         return grid
     rest = gather(a, b, slices.rest_at)
@@ -81,6 +90,7 @@ def _triton(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
 
 _KERNELS = {
     "gather": gather,
+    "native": _native,
     "sampled": _sampled,
     "dense": _dense,
     "slices": _slices,
@@ -117,10 +127,15 @@ def spmm_values(v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tenso
 
 def _scattered(v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tensor:
     """Return x @ S(v)^T or x @ S(v); nothing is written in place, which vmap would refuse."""
-    source, sink = (at.cols, at.rows) if transpose else (at.rows, at.cols)
     work = Work(at.count, *at.shape, x.shape[0])
-    # a scattered addition costs about two gathered products
-    if 2 * work.seconds("gather") <= work.seconds("dense"):
+    # torch's scattered additions cost about two sampled products; those in C cost one, and the
+    # dense matrix, which has to be filled and copied first, about two dense ones
+    if native.is_usable(at.shape, x.dtype, x.device):
+        if work.seconds("native") <= 2 * work.seconds("dense"):
+            wide = torch.promote_types(x.dtype, torch.float32)
+            return native.scattered(v.to(wide), x.to(wide), at, transpose).to(x.dtype)
+    elif 2 * work.seconds("gather") <= work.seconds("dense"):
+        source, sink = (at.cols, at.rows) if transpose else (at.rows, at.cols)
         width = at.shape[0] if transpose else at.shape[1]
         tokens = max(1, GATHER_CHUNK // max(at.count, 1))
         parts = [

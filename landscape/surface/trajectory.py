@@ -13,7 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from transformers import TrainerCallback
 
+from landscape.callbacks import ProbeCallback
 from landscape.errors import UserError
 from landscape.optimizer import AdamW
 from landscape.runs import write_whole
@@ -96,6 +98,13 @@ class Trajectory:
         self._last = now
         if self._every is not None and step % self._every == 0 and step > self._points[-1].step:
             self._points.append(now)
+
+    def as_callback(self) -> TrainerCallback:
+        """Return this recorder as a callback for ``transformers.Trainer(callbacks=[...])``.
+
+        Every step's path_length is appended to the trainer's ``state.log_history``.
+        """
+        return ProbeCallback(self)
 
     @torch.no_grad()
     def pca(self, model: nn.Module, count: int = 2) -> PrincipalDirections:

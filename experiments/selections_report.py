@@ -197,7 +197,7 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
     axis.set_yticks(range(len(present)), list(reversed(present)))
     axis.set_xlabel("test accuracy")
     axis.set_title("Which weights to train", loc="left", fontsize=12, fontweight="bold")
-    axis.legend(frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     sns.despine()
     figure.savefig(path, dpi=160, format="png")
     plt.close(figure)

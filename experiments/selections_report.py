@@ -190,7 +190,8 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
         color: Any = blue if method in MASKS else orange
         axis.plot(values, [place] * len(values), ".", color=color, alpha=0.5)
         axis.plot(fmean(values), place, "o", color=color, ms=8)
-    zero = [row["test_accuracy"] for row in rows if row["kind"] == "zero-shot"]
+    seeds = {row["seed"] for row in final}
+    zero = [r["test_accuracy"] for r in rows if r["kind"] == "zero-shot" and r["seed"] in seeds]
     axis.axvline(fmean(zero), ls="--", color="0.5", lw=1.2, label="before training")
     axis.plot([], [], "o", color=blue, label="masks, equal budget")
     axis.plot([], [], "o", color=orange, label="baselines")

@@ -82,7 +82,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "local": PACKAGED | {
         "model": "minilm-l6", "targets": "bert.encoder.*.weight", "count": 36_864,
         "epochs": 1, "batch_size": 8, "num_train": 960, "num_dev": 300, "num_test": 600,
-        "score_examples": 64, "rates": (1e-3, 3e-3, 1e-2, 3e-2),
+        "score_examples": 64, "rates": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
         "bitfit_rates": (1e-4, 3e-4, 1e-3, 3e-3), "inserted_rates": (1e-3, 3e-3, 1e-2, 3e-2),
         "full_rates": (1e-5, 3e-5, 1e-4, 3e-4), "seeds": (0, 1, 2),
     },

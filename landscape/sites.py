@@ -191,7 +191,8 @@ def _remove(handles: list[RemovableHandle]) -> None:
         handle.remove()
 
 
-def _linear_forward(module: nn.Module, x: Tensor) -> Tensor:
+def _linear_forward(module: nn.Module, *args: Tensor, **kwargs: Tensor) -> Tensor:
+    x = args[0] if args else next(iter(kwargs.values()))  # named input or x
     if "_masked" not in module.__dict__:  # what wrapped this forward has outlived the mask
         out: Tensor = type(module).forward(module, x)
         return out

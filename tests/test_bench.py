@@ -189,7 +189,7 @@ def test_the_scoring_bench_selects_and_steps_on_the_same_data(monkeypatch, capsy
         for parameter in model.parameters():
             parameter.register_post_accumulate_grad_hook(lambda p, out=shapes: out.append(p.shape))
         gradient_step()
-        assert shapes == [(64, 64)] * 6 * (4 if kind == "fisher" else 1)
+        assert shapes == [(64, 64)] * 6
     peaks = {"floor": 5, "select": 7}
     monkeypatch.setattr(scoring, "_peak_of", lambda layers, score, what, seed: peaks[what])
     assert main(["bench", "scoring", "--rounds", "1", "--json"]) == 0

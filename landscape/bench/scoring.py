@@ -21,22 +21,21 @@ from landscape.errors import UserError
 from landscape.masks import target_shapes
 from landscape.runs import provenance
 from landscape.selection import select_mask
-from landscape.selection.examples import split
 
-#: score -> its options, and whether it takes the examples one by one
-SCORES: dict[str, tuple[dict[str, Any], bool]] = {
-    "gradient": ({}, False),
-    "id3": ({"eps": 1e-3, "exp": 2.0}, False),
-    "fisher": ({}, True),
+#: score -> its options
+SCORES: dict[str, dict[str, Any]] = {
+    "gradient": {},
+    "id3": {"eps": 1e-3, "exp": 2.0},
+    "fisher": {},
 }
 
 
 def bench_scoring(*, rounds: int = 5, seed: int = 0, memory: bool = True) -> dict[str, Any]:
     """Time a selection and a gradient step in turn, on an OPT-125m shape.
 
-    A gradient step is the forward and backward of the same batch (for a score of single examples:
-    of the same examples one by one) that leaves the gradients of the same target weights. The
-    output head runs on the scored position only, as in the toolkit's tasks.
+    A gradient step is the forward and backward of the same batch that leaves the gradients of the
+    same target weights. The output head runs on the scored position only, as in the toolkit's
+    tasks.
 
     Args:
         rounds: timed rounds after one warm-up, at least 1.
@@ -88,22 +87,19 @@ def build(layers: str, score: str, seed: int) -> tuple[Any, Callable[[], Any], C
     model: Any = OPTForCausalLM(OPTConfig()).eval()
     tokens = torch.randint(4, 50_000, (BATCH, TOKENS))
     batch = {"input_ids": tokens, "labels": tokens[:, -1]}
-    options, single = SCORES[score]
-    terms = list(split(batch)) if single else [batch]
     names = target_shapes(model, _patterns(layers))
     parameters = dict(model.named_parameters())
 
     def select() -> Any:
         return select_mask(
             model, score=score, batches=[batch], loss=_loss, ratio=RATIO,
-            targets=_patterns(layers), **options,
+            targets=_patterns(layers), **SCORES[score],
         )  # fmt: skip
 
     def step() -> None:
         for name, parameter in parameters.items():
             parameter.requires_grad_(name in names)
-        for term in terms:
-            _loss(model, term)[0].backward()
+        _loss(model, batch)[0].backward()
         model.zero_grad(set_to_none=True)
 
     return model, select, step
@@ -133,7 +129,7 @@ def _peak_of(layers: str, score: str, what: str, seed: int) -> int:
 def _measure(layers: str, score: str, what: str, seed: str) -> None:
     """Measure this process: select twice, or carry gradients through the frozen model twice."""
     model, select, _ = build(layers, score, int(seed))
-    tokens = torch.randint(4, 50_000, (1 if SCORES[score][1] else BATCH, TOKENS))
+    tokens = torch.randint(4, 50_000, (BATCH, TOKENS))
     batch = {"input_ids": tokens, "labels": tokens[:, -1]}
     if what == "floor":
         model.requires_grad_(False)

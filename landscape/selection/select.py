@@ -55,7 +55,7 @@ def select_mask(
         score: "magnitude" |w|, "magnitude_smallest" -|w| (PaFi), "gradient" |g|, "snip" |g w|,
             "id3" |g| / (|w| + eps)^exp, "fisher" sum_i g_i^2 (FISH), "wanda" |w| ||x||.
         batches: the data of scores that need any; g is the gradient of the mean loss over all.
-        loss: (model, batch) -> (sum, count), `task_loss` for the toolkit's batches.
+        loss: (model, batch) -> (sum over examples, count), `task_loss` for the toolkit's batches.
         ratio, density, count: the budget, exactly one; none for a pattern.
         targets: shell patterns, as for `random_mask`.
         scope: "tensor" shares the budget over tensors in proportion to their size, "global"
@@ -75,8 +75,10 @@ def select_mask(
         UserError: a wrong budget, score, option or target, or scores that are not finite.
 
     Cost: nothing for magnitudes; one forward a batch for wanda; one forward and backward a
-    batch for gradients, an example (and label) for fisher. Memory: the scores of one tensor,
-    max_live sums, 2 k kept candidates.
+    batch for gradients. For fisher, one a batch too where the targets are weights of linear
+    layers whose rows tell the examples apart (see `receive_examples`) and labels are given; else
+    one an example (and label). Memory: the scores of one tensor, max_live sums unless one
+    backward gives everything, 2 k kept candidates.
     """
     made = make_score(score, options)
     if scope not in ("tensor", "global"):

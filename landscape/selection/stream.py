@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from landscape.errors import UserError
 from landscape.masks import Mask, num_parameters
 from landscape.selection.examples import labels, split
+from landscape.selection.rows import receive_examples
 from landscape.selection.scores import Score
 from landscape.selection.tiles import matrix_view
 from landscape.subspace import attach, dense_gradients, detach
@@ -34,9 +35,10 @@ def stream_gradients(
     """Hand over the statistic of each tensor: sum over terms of score.term(gradient).
 
     A term is a batch (its summed loss: sums of sums weigh every token the same, however tokens
-    are batched), or a single example for scores of examples. One term needs no sums: a tensor's
-    gradient is handed over during the backward and freed. Several terms are summed for as many
-    tensors as `max_live` numbers hold; further tensors cost further passes over the batches.
+    are batched), or a single example for scores of examples. The examples of a batch share one
+    backward where `receive_examples` can tell them apart. A statistic that one backward gives
+    whole is handed over during it and freed. Others are summed for as many tensors as `max_live`
+    numbers hold; further tensors cost further passes over the batches.
 
     Args:
         model: a model without a mask, in the mode to score in.
@@ -47,38 +49,78 @@ def stream_gradients(
         deliver: called as ``deliver(name, statistic)``, shape of the tensor, float32 or wider.
         max_live: most sums held at once, in numbers; one tensor's are always held.
     """
-    single = score.source == "gradient" and len(batches) == 1
-    for names in [list(shapes)] if single else _groups(shapes, max_live):
+    if len(batches) == 1 and _in_one_backward(model, shapes, batches[0], loss, score, deliver):
+        return
+    for names in _groups(shapes, max_live):
         group = {name: shapes[name] for name in names}
-        sums = _Sums(score.term, deliver if single else None)
-        with _watched(model, group, sums.receive):
-            for total, sums.weight in _terms(model, batches, loss, score):
-                if not total.requires_grad:
-                    raise UserError("expected a loss that depends on the targets, got a constant")
-                total.backward()
-        for name in [n for n in names if n not in sums.delivered]:
+        sums: dict[str, Tensor] = {}
+
+        def add(name: str, part: Tensor, sums: dict[str, Tensor] = sums) -> None:
+            sums[name] = sums[name].add_(part) if name in sums else part.clone()
+
+        with _attached(model, group):
+            for batch in batches:
+                if not _whole(model, group, batch, loss, score, add):
+                    _one_by_one(model, batch, loss, score, add)
+        for name in names:
             # a tensor that the loss does not use has no gradient
-            deliver(name, sums.parts.pop(name, torch.zeros(shapes[name])))
+            deliver(name, sums.pop(name, torch.zeros(shapes[name])))
 
 
-class _Sums:
-    """Add up terms tensor by tensor, or pass the only term of each tensor on at once."""
+def _in_one_backward(
+    model: nn.Module,
+    shapes: Mapping[str, tuple[int, ...]],
+    batch: Batch,
+    loss: Loss,
+    score: Score,
+    deliver: Deliver,
+) -> bool:
+    """Hand over the statistics of the only batch without sums, where one backward has them."""
+    delivered = set()
 
-    def __init__(self, term: Callable[[Tensor], Tensor], deliver: Deliver | None) -> None:
-        self._term, self._deliver = term, deliver
-        self.weight = 1.0
-        self.parts: dict[str, Tensor] = {}
-        self.delivered: set[str] = set()
+    def pass_on(name: str, statistic: Tensor) -> None:
+        delivered.add(name)
+        deliver(name, statistic)
 
-    def receive(self, name: str, gradient: Tensor) -> None:
-        part = self._term(gradient.to(torch.promote_types(gradient.dtype, torch.float32)))
-        if self._deliver is not None:
-            self.delivered.add(name)
-            self._deliver(name, part)
-        elif name in self.parts:
-            self.parts[name].add_(part, alpha=self.weight)
-        else:
-            self.parts[name] = part * self.weight
+    with _attached(model, shapes):
+        done = _whole(model, shapes, batch, loss, score, pass_on)
+    for name in shapes if done else ():
+        if name not in delivered:
+            deliver(name, torch.zeros(shapes[name]))
+    return done
+
+
+def _whole(
+    model: nn.Module,
+    shapes: Mapping[str, tuple[int, ...]],
+    batch: Batch,
+    loss: Loss,
+    score: Score,
+    receive: Deliver,
+) -> bool:
+    """Hand over what a batch adds to each statistic if one backward gives it; else return False."""
+    if score.source == "gradient":
+        with dense_gradients(model, lambda name, g: receive(name, _wide(g))):
+            _backward(loss(model, batch)[0])
+        return True
+    if score.options["labels"] != "given" or "labels" not in batch:
+        return False
+    return receive_examples(
+        model, shapes, batch, lambda: loss(model, batch)[0], score.term, receive
+    )
+
+
+def _one_by_one(model: nn.Module, batch: Batch, loss: Loss, score: Score, receive: Deliver) -> None:
+    """Hand over what each example (and label) of a batch adds to each statistic."""
+    weight = 1.0
+
+    def add(name: str, gradient: Tensor) -> None:
+        receive(name, score.term(_wide(gradient)) * weight)
+
+    with dense_gradients(model, add):
+        for example in split(batch):
+            for total, weight in _labelled(model, example, loss, score):  # noqa: B007
+                _backward(total)
 
 
 def stream_norms(
@@ -137,21 +179,27 @@ def stream_norms(
         deliver(name, norm[:, None] if transposed else norm)
 
 
-def _terms(
-    model: nn.Module, batches: Sequence[Batch], loss: Loss, score: Score
+def _labelled(
+    model: nn.Module, example: Batch, loss: Loss, score: Score
 ) -> Iterator[tuple[Tensor, float]]:
-    if score.source == "gradient":
-        yield from ((loss(model, batch)[0], 1.0) for batch in batches)
+    """Compute an example's loss at its own label, or at each with the model's probability."""
+    if score.options["labels"] == "given":
+        yield loss(model, example)[0], 1.0
         return
-    for batch in batches:
-        for example in split(batch):
-            if score.options["labels"] == "given":
-                yield loss(model, example)[0], 1.0
-                continue
-            for label in labels(model, example):
-                own = example["labels"]
-                total, _ = loss(model, example | {"labels": torch.full_like(own, label)})
-                yield total, math.exp(-float(total.detach()))
+    for label in labels(model, example):
+        own = example["labels"]
+        total, _ = loss(model, example | {"labels": torch.full_like(own, label)})
+        yield total, math.exp(-float(total.detach()))
+
+
+def _backward(total: Tensor) -> None:
+    if not total.requires_grad:
+        raise UserError("expected a loss that depends on the targets, got a constant")
+    total.backward()
+
+
+def _wide(gradient: Tensor) -> Tensor:
+    return gradient.to(torch.promote_types(gradient.dtype, torch.float32))
 
 
 def _groups(shapes: Mapping[str, tuple[int, ...]], max_live: int) -> list[list[str]]:
@@ -169,14 +217,11 @@ def _groups(shapes: Mapping[str, tuple[int, ...]], max_live: int) -> list[list[s
 
 
 @contextmanager
-def _watched(
-    model: nn.Module, shapes: Mapping[str, tuple[int, ...]], receive: Deliver
-) -> Iterator[None]:
-    """Attach an empty mask, which makes the engine offer these tensors' dense gradients."""
+def _attached(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[None]:
+    """Attach an empty mask, with which the engine offers these tensors' dense gradients."""
     empty = {name: torch.empty(0, dtype=torch.int64) for name in shapes}
     attach(model, Mask(empty, shapes, num_parameters(model)))
     try:
-        with dense_gradients(model, receive):
-            yield
+        yield
     finally:
         detach(model)

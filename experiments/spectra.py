@@ -85,16 +85,28 @@ def expected(config: Config) -> list[str]:
     return keys
 
 
-def estimate(config: Config, operator: ls.LinearOperator, seed: int) -> dict[str, Any]:
-    """Return what a few products say of an operator's spectrum, as plain values."""
+def estimate(
+    config: Config, operator: ls.LinearOperator, ends: list[ls.EigenResult], seed: int
+) -> dict[str, Any]:
+    """Return what a few products and its two ends say of a spectrum, as plain values."""
     density = ls.spectral_density(
-        operator, num_vectors=config.vectors, steps=config.quadrature_steps, seed=seed
+        operator, num_vectors=config.vectors, steps=config.quadrature_steps, seed=seed, known=ends
     )
     total = ls.trace(operator, max_matvecs=config.trace_products, seed=seed)
     return density.to_dict() | {
         "trace": total.value, "trace_error": total.standard_error,
         "trace_products": total.num_matvecs,
     }  # fmt: skip
+
+
+def _ends(config: Config, operator: ls.LinearOperator) -> list[ls.EigenResult]:
+    """Find the largest and the smallest eigenvalue."""
+    return [
+        ls.lanczos(
+            operator, k=1, which=which, tol=config.tolerance, max_matvecs=config.max_products
+        )
+        for which in ENDS_OF_SPECTRUM.values()
+    ]
 
 
 def _spectrum_row(
@@ -107,15 +119,13 @@ def _spectrum_row(
         with at_end(config, store, model, ratio, seed, when):
             H = ls.HessianOperator(model, batches)
             row["loss"] = H.loss()
-            for end, which in ENDS_OF_SPECTRUM.items():
-                found = ls.lanczos(
-                    H, k=1, which=which, tol=config.tolerance, max_matvecs=config.max_products
-                )
+            ends = _ends(config, H)
+            for end, found in zip(ENDS_OF_SPECTRUM, ends, strict=True):
                 row |= {
                     end: float(found.eigenvalues[0]), f"{end}_residual": float(found.residuals[0]),
                     f"{end}_products": found.num_matvecs, f"{end}_converged": found.converged,
                 }  # fmt: skip
-            row |= estimate(config, H, seed)
+            row |= estimate(config, H, ends, seed)
             H.release()
         return row
 
@@ -139,7 +149,7 @@ def _exact_row(config: Config, store: Store, model: Any, batches: list[Any], see
                 "kind": "exact", "seed": seed, "ratio": mask.ratio,
                 "eigenvalues": found.eigenvalues.tolist(),
                 "largest_residual": float(found.residuals.max()),
-            } | estimate(config, H, seed)  # fmt: skip
+            } | estimate(config, H, _ends(config, H), seed)  # fmt: skip
             H.release()
         finally:
             ls.detach(model)

@@ -215,8 +215,8 @@ def render(rows: Sequence[Row], folder: Path) -> list[Path]:
         title="The spectrum inside a mask, before and after training",
         lead=(
             "The Hessian on the trainable weights is a principal submatrix of the model's. Its "
-            "spectral density comes from a few products with random vectors, its two ends from "
-            "Lanczos with residuals that certify them, its trace from Hutch++; on a mask of a few "
+            "two ends come from Lanczos with residuals that certify them, the density between them "
+            "from a few products with random vectors, its trace from Hutch++; on a mask of a few "
             "hundred weights the exact spectrum judges the estimate."
         ),
         caption="Spectral densities (bands: one standard error), their ends, their negative share",
@@ -258,16 +258,17 @@ def _draw_densities(axis: Any, chosen: Sequence[Row]) -> None:
     high = max(max(r["top"], density(r).nodes.max().item()) for r in chosen)
     width = 0.02 * (high - low)
     floor = 0.05 / width  # an eighth of the height of a single eigenvalue
+    most = floor
     grid = torch.linspace(low - 4 * width, high + 4 * width, 600, dtype=torch.float64)
     for r in sorted(chosen, key=lambda r: ENDS.index(r["when"])):
         value, error = (r["size"] * t.numpy() for t in density(r).density(grid, width))
-        color = COLORS[r["when"]]
+        most, color = max(most, value.max()), COLORS[r["when"]]
         axis.plot(grid, value, color=color, lw=1.5, label=f"{r['when']} training")
         axis.fill_between(grid, np.maximum(value - error, 1e-300), value + error, color=color,
                           alpha=0.2, lw=0)  # fmt: skip
         axis.plot([r["bottom"], r["top"]], [floor] * 2, "^", color=color, ms=8, clip_on=False)
     axis.axvline(0, color="0.7", lw=0.8, zorder=0)
-    axis.set(yscale="log", ylim=(floor, None), xlabel="eigenvalue (triangles: certified ends)")
+    axis.set(yscale="log", ylim=(floor, 3 * most), xlabel="eigenvalue (triangles: certified ends)")
 
 
 def _draw_ends(axis: Any, rows: Sequence[Row]) -> None:
@@ -317,7 +318,8 @@ def _draw_exact(axis: Any, row: Row) -> None:
               label=f"estimated, {row['num_matvecs']} products")  # fmt: skip
     axis.fill_between(grid, np.maximum(value - error, 1e-300), value + error, color=color,
                       alpha=0.2, lw=0)  # fmt: skip
-    axis.set(yscale="log", ylim=(0.05 / width, None), xlabel="eigenvalue",
-             ylabel="eigenvalues per unit")  # fmt: skip
+    axis.set(yscale="log", ylim=(0.05 / width, 5 * max(truth.max(), value.max())),
+             xlabel="eigenvalue", ylabel="eigenvalues per unit")  # fmt: skip
+    axis.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3), useMathText=True)
     axis.legend(frameon=False, fontsize=8)
     _title(axis, f"The estimate's check, {len(values)} weights")

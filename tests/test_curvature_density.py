@@ -41,6 +41,51 @@ def test_the_quadrature_of_a_vector_is_exact_for_polynomials_up_to_degree_2m_min
         w = matrix @ w
 
 
+def test_known_eigenpairs_have_their_share_and_the_vectors_see_the_rest() -> None:
+    values = torch.cat([torch.tensor([-4.0, 9.0, 7.0]), SPECTRA["flat"][:-3]]).double()
+    operator = MatrixOperator(with_spectrum(values, seed=5))
+    ends = [ls.lanczos(operator, k=k, which=w, tol=1e-9) for k, w in ((2, "LA"), (1, "SA"))]
+    options = {"num_vectors": 4, "steps": 6, "seed": 1}
+    plain = ls.spectral_density(operator, **options)
+    found = ls.spectral_density(operator, known=ends, **options)
+    assert found.nodes.shape == found.weights.shape == (4, 9)
+    assert found.num_matvecs == plain.num_matvecs == 24
+    torch.testing.assert_close(found.weights.sum(1), torch.ones(4, dtype=torch.float64))
+    assert bool((found.nodes.diff(dim=1) >= 0).all())
+    for value in (-4.0, 7.0, 9.0):
+        near = (found.nodes - value).abs() < 1e-6
+        assert near.sum(1).tolist() == [1] * 4
+        assert found.weights[near].tolist() == pytest.approx([1 / N] * 4)
+        drawn = torch.where((plain.nodes - value).abs() < 0.3, plain.weights, 0.0).sum(1)
+        assert float((N * drawn - 1).abs().max()) > 0.3  # anything, without
+    for power in (1, 2):
+        exact = float((values**power).mean())
+        value, error = found.moment(power)
+        assert abs(value - exact) < 5 * error
+    # the outliers have 9,218 of the sum of lambda^4, the rest about 200
+    assert found.moment(2)[1] < 0.5 * plain.moment(2)[1]
+
+
+def test_nothing_is_drawn_where_everything_is_known() -> None:
+    operator = MatrixOperator(torch.diag(torch.tensor([3.0, -1.0])).double())
+    known = [ls.lanczos(operator, k=2)]
+    before = operator.num_matvecs
+    found = ls.spectral_density(operator, num_vectors=2, known=known)
+    assert operator.num_matvecs == before
+    assert found.num_matvecs == 0
+    torch.testing.assert_close(found.nodes, torch.tensor([[-1.0, 3.0]] * 2).double())
+    assert found.weights.tolist() == [[0.5, 0.5]] * 2
+
+
+def test_known_pairs_that_cannot_be_are_refused() -> None:
+    operator = MatrixOperator(with_spectrum(DECAY))
+    top = ls.lanczos(operator)
+    with pytest.raises(UserError, match="once, got the one of 10 twice"):
+        ls.spectral_density(operator, known=[top, ls.lanczos(operator, which="LM")])
+    with pytest.raises(UserError, match="of size 3, got vectors of 150"):
+        ls.spectral_density(MatrixOperator(torch.eye(3)), known=[top])
+
+
 def test_with_as_many_steps_as_rows_the_nodes_are_the_eigenvalues() -> None:
     values = torch.tensor([-2.0, -1.0, 0.3, 1.0, 4.0], dtype=torch.float64)
     result = ls.spectral_density(MatrixOperator(with_spectrum(values)), steps=9, num_vectors=3)

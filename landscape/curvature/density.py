@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from landscape.curvature.eigen import checked_product, inner, random_unit
+from landscape.curvature.eigen import EigenResult, checked_product, inner, random_unit
 from landscape.curvature.operators import LinearOperator
 from landscape.errors import UserError
 
@@ -100,27 +101,36 @@ class SpectralDensity:
 
 
 def spectral_density(
-    operator: LinearOperator, *, num_vectors: int = 8, steps: int = 32, seed: int = 0
+    operator: LinearOperator,
+    *,
+    num_vectors: int = 8,
+    steps: int = 32,
+    seed: int = 0,
+    known: Sequence[EigenResult] = (),
 ) -> SpectralDensity:
     """Estimate how the eigenvalues of a symmetric operator are distributed.
 
     Runs Lanczos with full reorthogonalisation from random unit vectors; without it, copies of
-    converged eigenvalues would take weight that is not theirs.
+    converged eigenvalues would take weight that is not theirs. A single eigenvalue outside the
+    bulk gets n (v'y)^2 times its share from a vector v, anything from none of it to several
+    times it; what is `known` gets exactly its share, and the vectors see the rest.
 
     Args:
         operator: any symmetric operator.
         num_vectors: random vectors, at least 1; standard errors need 2.
-        steps: products a vector, at least 1; at most `size` are made.
+        steps: products a vector, at least 1; at most `size` less the known pairs are made.
         seed: of the vectors.
+        known: eigenpairs of this operator, from `lanczos` or `power_iteration`.
 
     Returns:
         The quadrature; ask it for the density, the cumulative share or moments.
 
     Raises:
-        UserError: an argument out of its range, or a product that is not finite.
+        UserError: an argument out of its range, known pairs of another size, an eigenpair that is
+            known twice, or a product that is not finite.
 
-    Cost: at most num_vectors * steps products, `steps` vectors. Source: Golub & Welsch (1969)
-    (quadrature); Ubaru, Chen & Saad (2017) (stochastic).
+    Cost: at most num_vectors * steps products, `steps` vectors and the known ones. Source: Golub
+    & Welsch (1969) (quadrature); Ubaru, Chen & Saad (2017) (stochastic).
 
     >>> from landscape.curvature.operators import MatrixOperator
     >>> spectral_density(MatrixOperator([[2.0, 1.0], [1.0, 2.0]]), steps=2).moment(0)[0]
@@ -130,35 +140,82 @@ def spectral_density(
         if value < 1:
             raise UserError(f"expected {name} of at least 1, got {value}")
     generator = torch.Generator().manual_seed(seed)
-    steps = min(steps, operator.size)
-    nodes = torch.zeros(num_vectors, steps, dtype=torch.float64)
-    weights = torch.zeros(num_vectors, steps, dtype=torch.float64)
+    values, basis = _known(operator, known)
+    rest = operator.size - len(values)
+    steps = min(steps, rest)
+    nodes = torch.empty(num_vectors, steps + len(values), dtype=torch.float64)
+    weights = torch.zeros_like(nodes)
+    nodes[:, steps:], weights[:, steps:] = values, 1 / operator.size
     spent = 0
-    for row in range(num_vectors):
-        T = tridiagonal(operator, random_unit(operator, generator), steps)
-        values, vectors = torch.linalg.eigh(T)
-        reached = len(values)
+    for row in range(num_vectors if rest else 0):
+        v = _outside(basis, random_unit(operator, generator))
+        ritz, vectors = torch.linalg.eigh(tridiagonal(operator, v, steps, basis))
+        reached = len(ritz)
         spent += reached
-        nodes[row, :reached], nodes[row, reached:] = values, values[-1]
-        weights[row, :reached] = vectors[0].square()
-    return SpectralDensity(nodes, weights, operator.size, spent)
+        nodes[row, :reached], nodes[row, reached:steps] = ritz, ritz[-1]
+        weights[row, :reached] = vectors[0].square() * (rest / operator.size)
+    order = nodes.argsort(dim=1)
+    return SpectralDensity(nodes.gather(1, order), weights.gather(1, order), operator.size, spent)
 
 
-def tridiagonal(operator: LinearOperator, v: Tensor, steps: int) -> Tensor:
+def _known(operator: LinearOperator, known: Sequence[EigenResult]) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues (m,) and orthonormal rows (m, size) that span their eigenvectors."""
+    basis = torch.empty(0, operator.size, dtype=operator.dtype, device=operator.device)
+    values = torch.empty(0, dtype=torch.float64)
+    for found in known:
+        if len(found.eigenvectors) != operator.size:
+            raise UserError(
+                f"expected eigenpairs of this operator, of size {operator.size}, got vectors of "
+                f"{len(found.eigenvectors)}; give what lanczos found for it"
+            )
+        for value, y in zip(found.eigenvalues, found.eigenvectors.t().to(basis), strict=True):
+            fresh = _removed(basis, y)
+            if float(fresh.double().norm()) < 0.5:
+                raise UserError(
+                    f"expected every known eigenpair once, got the one of {float(value):.4g} "
+                    "twice; leave one out"
+                )
+            basis = torch.cat([basis, _outside(basis, y)[None]])
+            values = torch.cat([values, value[None].double().cpu()])
+    return values, basis
+
+
+def _removed(basis: Tensor, v: Tensor) -> Tensor:
+    """Return v less its part in the span of orthonormal rows, twice."""
+    for _ in range(2):
+        v = v - inner(basis, v).to(v) @ basis
+    return v
+
+
+def _outside(basis: Tensor, v: Tensor) -> Tensor:
+    """Return the unit vector along the part of v outside a span."""
+    w = _removed(basis, v)
+    return w / w.double().norm().to(w.dtype)
+
+
+def tridiagonal(
+    operator: LinearOperator, v: Tensor, steps: int, basis: Tensor | None = None
+) -> Tensor:
     """Return T = Q'AQ for the Krylov space of a unit vector, shape (m, m), m <= steps, float64.
+
+    Args:
+        basis: orthonormal rows, to which v is orthogonal, that are removed from every product:
+            A is then the operator projected on what is outside them.
 
     Ends early where the space is invariant. Cost: m products, m vectors.
     """
-    rows = torch.empty(steps, operator.size, dtype=operator.dtype, device=operator.device)
+    held = 0 if basis is None else len(basis)
+    rows = torch.empty(held + steps, operator.size, dtype=operator.dtype, device=operator.device)
+    if basis is not None:
+        rows[:held] = basis
     diagonal, beside = [], []
     eps, norm = torch.finfo(operator.dtype).eps, 0.0
     for m in range(steps):
-        rows[m] = v
+        rows[held + m] = v
         w = checked_product(operator, v).clone()
         norm = max(norm, float(w.double().norm()))
         diagonal.append(float(inner(v[None], w)))
-        for _ in range(2):
-            w -= inner(rows[: m + 1], w).to(w) @ rows[: m + 1]
+        w = _removed(rows[: held + m + 1], w)
         length = float(w.double().norm())
         if length <= 10 * eps * norm or m + 1 == steps:
             break

@@ -163,7 +163,8 @@ def render(rows: Sequence[Row], folder: Path) -> list[Path]:
             "have the path's, which goes from the square to the cross. White dashes are the "
             "quadratic prediction from one gradient and two Hessian-vector products."
         ),
-        caption="Planes of the top eigenvectors and of the training path, and lines at one scale",
+        caption="Planes of the top eigenvectors; of the training path, of whose length squared they "
+        "hold the share named; and lines at one scale",
     )  # fmt: skip
 
 
@@ -173,7 +174,7 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
     eigen = of_kind(rows, "plane", plane="eigenvectors", seed=seed)
     paths = of_kind(rows, "plane", plane="path", seed=seed)
     columns = len(eigen)
-    figure = plt.figure(figsize=(4.6 * max(3, columns), 12.4), layout="constrained")
+    figure = plt.figure(figsize=(4.7 * max(3, columns), 13.2), layout="constrained")
     parts: Any = figure.subfigures(3, 1)
     top, middle, bottom = parts
     axes = top.subplots(1, columns, squeeze=False)[0]
@@ -193,7 +194,7 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
         axis.plot(x[0], y[0], "s", color="white", mec="black", ms=7)
         share = sum(trained["explained"])
         axis.set(xlabel="principal direction 1", ylabel="principal direction 2")
-        _title(axis, f"Ratio {row['ratio']:g}, training path ({share:.0%} of it)")
+        _title(axis, f"Ratio {row['ratio']:g}, path ({share:.0%})")
     axes = bottom.subplots(1, 3, sharey=True)
     for axis, (when, line) in zip(
         axes,
@@ -233,7 +234,8 @@ def _contour(axis: Any, row: Row, levels: Any) -> Any:
 
 
 def _bar(figure: Any, filled: Any, axes: Any, levels: Any, label: str) -> None:
-    bar = figure.colorbar(filled, ax=axes, label=label, ticks=levels[::2], shrink=0.85)
+    bar = figure.colorbar(filled, ax=axes, label=label, ticks=levels[::2], shrink=0.8,
+                          pad=0.03, aspect=18)  # fmt: skip
     bar.ax.set_yticklabels([f"{level:.3g}" for level in levels[::2]])
 
 

@@ -158,6 +158,18 @@ def test_density_adds_up_and_its_mean_is_that_of_the_exact_spectrum(
     # six vectors: the chance to be off by 6 standard errors is below 1 %
     assert abs(result["mean"] - float(exact.mean())) < 6 * result["mean_error"] + 1e-6
     assert picture.read_bytes().startswith(b"\x89PNG")
+    for end, wanted in zip(result["ends"], (exact.max(), exact.min()), strict=True):
+        assert abs(end["eigenvalues"][0] - float(wanted)) <= end["residuals"][0] + 1e-7
+        nodes = torch.tensor(result["nodes"])
+        assert int((nodes == end["eigenvalues"][0]).sum()) == 6  # once for every vector
+
+
+def test_density_refuses_a_picture_that_it_could_not_write_before_it_computes(
+    files, tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(ls, "HessianOperator", None)
+    assert run(files, "density", "--delta", files["delta1"], "--picture", tmp_path / "d.xyz") != 0
+    assert "got d.xyz; rename it" in capsys.readouterr().err
 
 
 def test_deltas_are_added_scaled_subtracted_and_merged(files, tmp_path, capsys) -> None:

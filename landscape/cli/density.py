@@ -23,13 +23,23 @@ def _density(chosen: argparse.Namespace) -> int:
     import torch
 
     import landscape as ls
+    from landscape.pictures.canvas import check_format
 
     if chosen.bins < 1:
         raise ls.UserError(f"expected --bins of at least 1, got {chosen.bins}")
+    if chosen.picture:
+        check_format(chosen.picture)
     model, batches = load_point(chosen)
     H = ls.HessianOperator(model, batches)
     ls.health_check(H)
-    found = ls.spectral_density(H, num_vectors=chosen.vectors, steps=chosen.steps, seed=0)
+    ends = [ls.lanczos(H, which="LA", seed=0)]
+    if H.size > 1:
+        ends.append(ls.lanczos(H, which="SA", seed=0))
+    print(*ends, sep="\n")
+    found = ls.spectral_density(
+        H, num_vectors=chosen.vectors, steps=chosen.steps, seed=0,
+        known=[end for end in ends if end.converged],
+    )  # fmt: skip
     edges = torch.linspace(
         float(found.nodes.min()), float(found.nodes.max()), chosen.bins + 1, dtype=torch.float64
     )
@@ -50,7 +60,7 @@ def _density(chosen: argparse.Namespace) -> int:
         mean, mean_error = found.moment(1)
         result = found.to_dict() | {
             "mean": mean, "mean_error": mean_error, "negative": negative, "negative_error": error,
-            "bins": rows, "loss": float(H.loss()),
+            "bins": rows, "loss": float(H.loss()), "ends": [end.to_dict() for end in ends],
         }  # fmt: skip
         print_json(result)
     return 0

@@ -18,18 +18,26 @@ def canvas(size: tuple[float, float], *, relief: bool = False) -> tuple[Any, Any
     return figure, figure.subplots(subplot_kw={"projection": "3d"} if relief else None)
 
 
+def check_format(path: str | Path) -> None:
+    """Refuse a file that no figure can be written to.
+
+    Raises:
+        UserError: the suffix is no format.
+    """
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    if Path(path).suffix[1:] not in FigureCanvasBase.get_supported_filetypes():
+        raise UserError(f"expected a file such as picture.png, .pdf or .svg, got {Path(path).name}")
+
+
 def save(figure: Any, path: str | Path) -> Path:
     """Write a figure; the suffix is the format.
 
     Raises:
         UserError: the suffix is no format.
     """
+    check_format(path)
     target = Path(path)
-    known = figure.canvas.get_supported_filetypes()
-    if target.suffix[1:] not in known:
-        raise UserError(
-            f"expected a file such as surface.png, .pdf, .svg or .html, got {target.name}"
-        )
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=160)
     return target

@@ -163,8 +163,8 @@ def render(rows: Sequence[Row], folder: Path) -> list[Path]:
             "have the path's, which goes from the square to the cross. White dashes are the "
             "quadratic prediction from one gradient and two Hessian-vector products."
         ),
-        caption="Planes of the top eigenvectors; of the training path, of whose length squared they "
-        "hold the share named; and lines at one scale",
+        caption="Planes of the top eigenvectors; planes of the training path, with their share of "
+        "its squared length; lines at one scale",
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from samples import glue_folder, model_folder
 
-from experiments import rates, rates_report
+from experiments import rates, rates_report, rates_rules
 from experiments.__main__ import ARTEFACTS, main
 from experiments.harness import read_rows, stored_config
 from landscape.advisor import RateEvidence, recommend
@@ -96,7 +96,7 @@ def test_the_fixed_rule_wins_in_its_own_world() -> None:
         for ratio, curvature in zip(RATIOS, (1e9, 1.0, 1e5), strict=True):
             rows += grid_rows(case, "adamw", ratio, curvature, 1e-5 / ratio)
     assert holds(rows)[2:4] == [False, False]
-    rules = {line["rule"]: line for line in rates_report.rule_table(rates_report.cells(rows))}
+    rules = {line["rule"]: line for line in rates_report.rule_table(rates_rules.cells(rows))}
     assert rules["c / ratio"]["constant"] == "1e-05"
     assert float(rules["1e-05 / ratio"]["largest"]) == 0
     assert float(rules["1e-06 / ratio"]["mean error"]) == 1
@@ -105,7 +105,7 @@ def test_the_fixed_rule_wins_in_its_own_world() -> None:
 def test_a_cell_knows_its_best_what_is_tied_with_it_and_where_runs_fail() -> None:
     rows = [{"kind": "before", "case": "a", "seed": 0, "dev_losses": [0.7] * 12}]
     rows += grid_rows("a", "adamw", 1e-2, 1.0, 1e-3)
-    (cell,) = rates_report.cells(rows)
+    (cell,) = rates_rules.cells(rows)
     assert cell.best == pytest.approx(1e-3)
     assert cell.tied == (cell.best,)
     assert cell.learnt
@@ -117,7 +117,7 @@ def test_a_cell_knows_its_best_what_is_tied_with_it_and_where_runs_fail() -> Non
 def test_noise_that_hides_the_differences_ties_the_rates() -> None:
     rows = [{"kind": "before", "case": "a", "seed": 0, "dev_losses": [0.7] * 12}]
     rows += grid_rows("a", "adamw", 1e-2, 1.0, 1e-3, noise=1.0)
-    (cell,) = rates_report.cells(rows)
+    (cell,) = rates_rules.cells(rows)
     assert len(cell.tied) > 2
 
 
@@ -131,10 +131,10 @@ def test_a_cell_in_which_nothing_learns_decides_nothing() -> None:
 
 
 def test_the_held_out_constant_never_sees_its_own_case() -> None:
-    given = [rates_report.Point("a", 1.0, 10.0), rates_report.Point("b", 1.0, 1000.0)]
-    assert rates_report.held_out_errors(given) == pytest.approx([2.0, -2.0])
-    assert rates_report.fitted(given) == pytest.approx(100.0)
-    assert rates_report.errors(given, 10.0) == pytest.approx([0.0, -2.0])
+    given = [rates_rules.Point("a", 1.0, 10.0), rates_rules.Point("b", 1.0, 1000.0)]
+    assert rates_rules.held_out_errors(given) == pytest.approx([2.0, -2.0])
+    assert rates_rules.fitted(given) == pytest.approx(100.0)
+    assert rates_rules.errors(given, 10.0) == pytest.approx([0.0, -2.0])
 
 
 def test_the_artefact_runs_resumes_and_draws(tmp_path: Path, monkeypatch, capsys) -> None:

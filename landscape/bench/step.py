@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -80,7 +81,11 @@ RATIOS = {
     "masked_over_full_same_head": ("masked_full_head", "full"),
     "masked_all_over_floor": ("masked_all", "floor"),
     "masked_all_over_lora_all": ("masked_all", "lora_all"),
+    "floor_over_lora": ("floor", "lora"),
+    "floor_over_shira": ("floor", "shira"),
+    "floor_over_lora_all": ("floor", "lora_all"),
 }
+"""What the floor takes of a method's time is the least that a masked step could take of it."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,8 @@ def bench_step(*, rounds: int = 9, seed: int = 0, shape: Shape = Shape()) -> dic
         shape: sizes of the model and the batch.
 
     Returns:
-        `seconds` (median by variant), the ratios, `peak_memory` in bytes by variant and
+        `seconds` (median by variant), the ratios, the `quartiles` of each over the rounds (what
+        the machine's noise leaves of it), `peak_memory` in bytes by variant and
         `peak_memory_over_floor`, layers -> mask's ratio -> a masked step's peak over the floor's,
         provenance.
 
@@ -134,9 +140,12 @@ def bench_step(*, rounds: int = 9, seed: int = 0, shape: Shape = Shape()) -> dic
         "rounds": rounds,
         "seconds": {name: median(times) for name, times in seconds.items()},
     }
-    for key, (over, under) in RATIOS.items():
-        pairs = zip(seconds[over], seconds[under], strict=True)
-        result[key] = median(a / b for a, b in pairs)
+    pairs = {
+        key: [a / b for a, b in zip(seconds[over], seconds[under], strict=True)]
+        for key, (over, under) in RATIOS.items()
+    }
+    result |= {key: median(ratios) for key, ratios in pairs.items()}
+    result["quartiles"] = {key: np.quantile(r, [0.25, 0.75]).tolist() for key, r in pairs.items()}
     return result | _memory(peaks, seed, shape) | {"provenance": provenance()}
 
 

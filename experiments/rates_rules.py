@@ -1,0 +1,238 @@
+"""Rules for learning rates, judged on the grids of the artefact `rates`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median, stdev
+from typing import Any
+
+from experiments.harness import Row
+from landscape.advisor import RateEvidence, RateSuggestion, one_step_optimum, recommend
+
+HALF, EDGE = 0.5, 1e-6
+FIXED = (1e-6, 1e-5)
+#: two rates are tied while their paired mean difference is within this many standard errors
+Z = 1.96
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Hold the grid of one case, optimiser and ratio, pooled over its seeds."""
+
+    case: str
+    optimizer: str
+    ratio: float
+    losses: dict[float, float]
+    """rate -> mean development loss, infinite where a run diverged."""
+    before: float
+    """mean development loss before training"""
+    best: float
+    """rate of the lowest loss"""
+    tied: tuple[float, ...]
+    """rates whose losses cannot be told from the best's"""
+    evidence: tuple[RateEvidence, ...]
+    """one a seed"""
+
+    @property
+    def at_edge(self) -> bool:
+        """Tell whether the best is the end of the grid, so that a better one may lie outside."""
+        return self.best in (min(self.losses), max(self.losses))
+
+    @property
+    def learnt(self) -> bool:
+        """Tell whether the best rate is better than no training."""
+        return self.losses[self.best] < self.before
+
+    @property
+    def stable(self) -> tuple[float, float]:
+        """Return the largest rate that ends no worse than it began, and the next, or infinity."""
+        fine = [rate for rate, loss in self.losses.items() if loss <= self.before]
+        top = max(fine, default=0.0)
+        return top, min((rate for rate in self.losses if rate > top), default=math.inf)
+
+    def suggestions(self) -> list[RateSuggestion]:
+        """Return what the predictor says, one a seed."""
+        return [recommend(evidence) for evidence in self.evidence]
+
+
+def cells(rows: Sequence[Row]) -> list[Cell]:
+    """Gather the complete cells, by case in the order of the rows, larger ratios first."""
+    found: dict[tuple[str, str, float], dict[float, dict[int, list[float]]]] = {}
+    before: dict[str, dict[int, list[float]]] = {}
+    evidence: dict[tuple[str, str, float], list[RateEvidence]] = {}
+    for row in rows:
+        if row["kind"] == "before":
+            before.setdefault(row["case"], {})[row["seed"]] = _losses(row)
+            continue
+        place = (row["case"], row["optimizer"], row["ratio"])
+        if row["kind"] == "evidence":
+            evidence.setdefault(place, []).append(RateEvidence(**row["evidence"]))
+        else:
+            rates = found.setdefault(place, {})
+            rates.setdefault(_on_grid(row), {})[row["seed"]] = _losses(row)
+    gathered = [
+        _cell(place, rates, before[place[0]], evidence[place]) for place, rates in found.items()
+    ]
+    order = list(before)
+    return sorted(gathered, key=lambda c: (c.optimizer, order.index(c.case), -c.ratio))
+
+
+def _on_grid(row: Row) -> float:
+    """Return the rate; with SGD, whose unit differs between seeds, to the nearest half decade."""
+    if row["optimizer"] == "adamw":
+        return float(row["rate"])
+    return float(10 ** (round(2 * math.log10(row["rate"])) / 2))
+
+
+def _losses(row: Row) -> list[float]:
+    return [math.inf if row.get("diverged") or loss is None else loss for loss in row["dev_losses"]]
+
+
+def _cell(
+    place: tuple[str, str, float], rates: Mapping[float, Mapping[int, list[float]]],
+    before: Mapping[int, list[float]], evidence: Sequence[RateEvidence],
+) -> Cell:  # fmt: skip
+    seeds = sorted(set.intersection(*(set(runs) for runs in rates.values())))
+    every = {rate: [x for s in seeds for x in runs[s]] for rate, runs in sorted(rates.items())}
+    losses = {rate: fmean(values) for rate, values in every.items()}
+    best = min(losses, key=lambda rate: (losses[rate], rate))
+    tied = tuple(rate for rate, values in every.items() if _is_tied(values, every[best]))
+    start = fmean(x for s in seeds for x in before[s])
+    return Cell(*place, losses, start, best, tied, tuple(evidence))
+
+
+def _is_tied(values: Sequence[float], best: Sequence[float]) -> bool:
+    """Say whether paired losses are within Z standard errors of the best's."""
+    if not all(map(math.isfinite, values)):
+        return False
+    gaps = [a - b for a, b in zip(values, best, strict=True)]
+    return fmean(gaps) <= Z * stdev(gaps) / math.sqrt(len(gaps))
+
+
+def mean_step_optimum(evidence: RateEvidence) -> float:
+    """Return slope / curvature along the step on the mean gradient, on the same examples.
+
+    The Gauss-Newton curvature takes the Hessian's place where that is not positive.
+    """
+    curvature = fmean(evidence.mean_hessian)
+    return evidence.mean_slope / (curvature if curvature > 0 else fmean(evidence.mean_gauss_newton))
+
+
+def held_out_optimum(evidence: RateEvidence) -> float:
+    """Return slope / curvature along a batch's step, the slope judged by the other batches."""
+    n = len(evidence.slopes)
+    slope = fmean(evidence.slopes[b][c] for b in range(n) for c in range(n) if b != c)
+    return slope / max(fmean(evidence.hessian), fmean(evidence.gauss_newton))
+
+
+def divergence_step(evidence: RateEvidence) -> float:
+    """Return the rate at which a batch's step changes the predictions by a nat.
+
+    To second order the Kullback-Leibler divergence of a step is half its Gauss-Newton curvature.
+    """
+    return math.sqrt(2 / fmean(evidence.gauss_newton))
+
+
+def own_step_optimum(evidence: RateEvidence) -> float:
+    """Return slope / curvature along a batch's step: its own slope, the next batch's curvature."""
+    curvature = max(fmean(evidence.hessian), fmean(evidence.gauss_newton))
+    return fmean(row[b] for b, row in enumerate(evidence.slopes)) / curvature
+
+
+def mean_divergence_step(evidence: RateEvidence) -> float:
+    """Return the rate at which the step on the mean gradient changes the predictions by a nat."""
+    return math.sqrt(2 / fmean(evidence.mean_gauss_newton))
+
+
+def count_step(evidence: RateEvidence) -> float:
+    """Return 1 / trainable numbers: coherent steps of all change a layer's output by their sum."""
+    return 1 / evidence.count
+
+
+def balanced_step(evidence: RateEvidence) -> float:
+    """Return the geometric mean of `mean_divergence_step` and `count_step`."""
+    return math.sqrt(mean_divergence_step(evidence) * count_step(evidence))
+
+
+def threshold(evidence: RateEvidence) -> float:
+    """Return 2 / lambda_1."""
+    assert evidence.eigenvalue is not None
+    return 2 / evidence.eigenvalue
+
+
+REFERENCES: dict[str, Callable[[RateEvidence], float]] = {
+    "mean step, Gauss-Newton": one_step_optimum,
+    "batch step, other batches' slope": held_out_optimum,
+    "mean step, Hessian": mean_step_optimum,
+    "batch step, its own slope": own_step_optimum,
+    "batch step, one nat": divergence_step,
+    "mean step, one nat": mean_divergence_step,
+    "c / trainable": count_step,
+    "mean step, one nat, with c / trainable": balanced_step,
+}
+
+
+#: what the predictor scales for each optimiser
+RULES = {"adamw": "mean step, Gauss-Newton", "sgd": "2 / lambda_1"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """Hold one seed of a cell: what a rule starts from, and the grid's best rate."""
+
+    case: str
+    reference: float
+    best: float
+
+
+def points(chosen: Sequence[Cell], rule: str) -> list[Point]:
+    """Return a rule's points: a name of REFERENCES, "2 / lambda_1", or "c / ratio"."""
+    found = []
+    for cell in chosen:
+        for evidence in cell.evidence:
+            if rule == "c / ratio":
+                reference = 1 / cell.ratio
+            else:
+                reference = (threshold if rule == "2 / lambda_1" else REFERENCES[rule])(evidence)
+            found.append(Point(cell.case, reference, cell.best))
+    return found
+
+
+def fitted(given: Sequence[Point]) -> float:
+    """Return the constant with the least mean absolute error in decades: the median ratio.
+
+    A reference that is not a positive number has no say.
+    """
+    ratios = [math.log10(p.best / p.reference) for p in given if 0 < p.reference < math.inf]
+    return 10 ** median(ratios) if ratios else math.nan
+
+
+def errors(given: Sequence[Point], constant: float) -> list[float]:
+    """Return log10(predicted / best), infinite where there is no prediction."""
+    return [
+        math.log10(constant * p.reference / p.best) if 0 < p.reference < math.inf else math.inf
+        for p in given
+    ]
+
+
+def held_out_errors(given: Sequence[Point]) -> list[float]:
+    """Return the errors of each case with the constant fitted to the other cases."""
+    found = []
+    for case in dict.fromkeys(p.case for p in given):
+        others = [p for p in given if p.case != case]
+        found += errors([p for p in given if p.case == case], fitted(others or given))
+    return found
+
+
+def summary(found: Sequence[float]) -> dict[str, Any]:
+    """Return the mean and largest absolute error, and how many are within half a decade."""
+    sizes = [abs(x) for x in found]
+    return {"mean": fmean(sizes), "largest": max(sizes), "n": len(sizes),
+            "half": sum(x <= HALF + EDGE for x in sizes)}  # fmt: skip
+
+
+def predicted_errors(chosen: Sequence[Cell]) -> list[float]:
+    """Return log10(suggested / best) of the predictor as it is shipped, one a cell and seed."""
+    return [math.log10(s.good / c.best) for c in chosen for s in c.suggestions()]

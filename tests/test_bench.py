@@ -244,6 +244,10 @@ def test_the_curvature_bench_reports_every_figure_and_reaches_its_accuracy(capsy
         assert 0 < found["products"] <= 30
         if name != "ours":
             assert result[f"speedup_vs_{name}"] == found["over_ours"] > 0
+    own = cell["hessian_eigenthings_own_rule"]
+    assert own["products"] in (2, 6, 14, 30)
+    assert abs(own["error"]) <= 10 * curvature.ACCURACY
+    assert result["speedup_vs_hessian_eigenthings_own_rule"] == own["over_ours"] > 0
 
 
 @pytest.mark.usefixtures("small_curvature")
@@ -255,6 +259,7 @@ def test_a_library_that_is_missing_has_no_figure_but_a_sentence(monkeypatch, cap
     for name in ("pyhessian", "curvlinops", "hessian_eigenthings"):
         assert result[f"speedup_vs_{name}"] is None
         assert any(name in line and "pip install" in line for line in text)
+    assert result["speedup_vs_hessian_eigenthings_own_rule"] is None
     assert [*result["cases"][0]["libraries"]] == ["ours"]
 
 

@@ -130,9 +130,10 @@ def _curvature(chosen: argparse.Namespace) -> int:
         for cell in result["cases"] for name, found in cell["libraries"].items()
     ]))  # fmt: skip
     for cell in result["cases"]:
-        if own := cell.get("pyhessian_own_rule"):
-            print(f"PyHessian by its own rule, {cell['shape']}, {cell['mask']}, {cell['loss']}: "
-                  f"{own['products']} products, error {own['error']:.1e}")  # fmt: skip
+        for name in ("pyhessian", "hessian_eigenthings"):
+            if own := cell.get(f"{name}_own_rule"):
+                print(f"{name} by its own rule, {cell['shape']}, {cell['mask']}, {cell['loss']}: "
+                      f"{own['products']} products, error {own['error']:.1e}")  # fmt: skip
     for name, value in result.items():
         if isinstance(value, float):
             print(f"{name}: {value:.3g}")

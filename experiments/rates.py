@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ import landscape as ls
 from experiments.cell import load_pretrained
 from experiments.harness import Artefact, Store
 from experiments.rates_report import check, render
+from experiments.rates_rules import measure_alternatives
 from landscape.advisor import measure_rates
 
 BERT_ATTENTION = ("*.attention.self.query", "*.attention.self.value")
@@ -39,6 +41,8 @@ class Case:
     seeds: tuple[int, ...] = (0,)
     #: an encoder's head: fitted on the training examples, or random
     head: str = "fitted"
+    #: score of `select_mask` that chooses the weights; none: a random mask
+    score: str = ""
     #: ratios with SGD; each multiple is a rate in units of 2 / sharpness
     sgd_ratios: tuple[float, ...] = ()
     sgd_multiples: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -53,6 +57,13 @@ CASES: dict[str, Case] = {
     ),
     "encoder, random head": Case("minilm-l6", BERT_ATTENTION, DECADES, WIDE, head="random"),
     "encoder, all layers": Case("minilm-l6", ("bert.encoder.*.weight",), DECADES, WIDE),
+    "encoder, last layer": Case("minilm-l6", ("bert.encoder.layer.5.*.weight",), DECADES[:3], WIDE),
+    "encoder, largest gradients": Case(
+        "minilm-l6", BERT_ATTENTION, DECADES[:3], WIDE, score="gradient"
+    ),
+    "encoder, largest weights": Case(
+        "minilm-l6", BERT_ATTENTION, DECADES[:3], WIDE, score="magnitude"
+    ),
     "language model": Case(
         "smollm2-135m", ("*.[qv]_proj",), DECADES, (1e-6, 3e-6, 1e-5, 3e-5, 1e-4)
     ),
@@ -92,7 +103,10 @@ PRESETS: dict[str, dict[str, Any]] = {
         "examples": 24, "seeds": (0,),
     },
     "local": {
-        "cases": ("encoder", "encoder, random head", "encoder, all layers", "language model"),
+        "cases": (
+            "encoder", "encoder, random head", "encoder, all layers", "encoder, last layer",
+            "encoder, largest gradients", "encoder, largest weights", "language model",
+        ),
         "task": "rotten_tomatoes", "num_dev": 128, "seeds": (0,),
     },
     "paper": {},
@@ -134,9 +148,13 @@ def _cells(case: Case) -> Iterator[tuple[str, float, tuple[float, ...]]]:
 def _keys(name: str, case: Case, seed: int) -> list[str]:
     keys = [f"before/{name}/seed={seed}"]
     for optimizer, ratio, multiples in _cells(case):
-        cell = f"{name}/{optimizer}/ratio={ratio:g}/seed={seed}"
-        keys += [f"evidence/{cell}", *(f"train/{cell}/scale={m:g}" for m in multiples)]
+        keys += _cell_keys(f"{name}/{optimizer}/ratio={ratio:g}/seed={seed}", multiples)
     return keys
+
+
+def _cell_keys(cell: str, multiples: tuple[float, ...]) -> list[str]:
+    trained = [f"train/{cell}/scale={multiple:g}" for multiple in multiples]
+    return [f"evidence/{cell}", f"alternatives/{cell}", *trained]
 
 
 def _load(case: Case, task: ls.Task, seed: int) -> tuple[Any, Any]:
@@ -150,52 +168,60 @@ def _seed_rows(
 ) -> None:
     case, where = CASES[name], {"case": name, "seed": seed}
     dev = ls.make_batches(task.dev, tokenizer, 32, sort=True, loss=task.loss)
+    groups = _groups(config, task, tokenizer)
+    store.compute(
+        f"before/{name}/seed={seed}",
+        lambda: {"kind": "before", **where, "dev_losses": dev_losses(model, dev)},
+    )
 
-    def before() -> dict[str, Any]:
-        return {"kind": "before", **where, "dev_losses": dev_losses(model, dev)}
+    def trained(masked: _Masked, optimizer: str, rate: float) -> dict[str, Any]:
+        with masked:
+            run = _TRAINERS[optimizer](config, model, tokenizer, task, rate, seed)
+            return {**run, "dev_losses": dev_losses(model, dev)}
 
-    store.compute(f"before/{name}/seed={seed}", before)
+    def measured(masked: _Masked, optimizer: str, measure: Any) -> dict[str, Any]:
+        with masked:
+            return {"measured": dataclasses.asdict(measure(model, groups, optimizer=optimizer))}
+
     for optimizer, ratio, multiples in _cells(case):
-        cell = f"{name}/{optimizer}/ratio={ratio:g}/seed={seed}"
         row = where | {"optimizer": optimizer, "ratio": ratio}
-
-        def measured(ratio: float = ratio, optimizer: Any = optimizer) -> dict[str, Any]:
-            with _Masked(case, model, ratio, seed):
-                found = measure_rates(model, _groups(config, task, tokenizer), optimizer=optimizer)
-            return dataclasses.asdict(found)
-
-        if f"evidence/{cell}" not in store:
-            store.say(f"measuring {cell}")
-        evidence = store.compute(
-            f"evidence/{cell}",
-            lambda row=row, measured=measured: {  # type: ignore[misc]
-                "kind": "evidence", **row, "evidence": measured()},
-        )["evidence"]  # fmt: skip
-        unit = 1 / ratio if optimizer == "adamw" else 2 / evidence["eigenvalue"]
+        cell = f"{name}/{optimizer}/ratio={ratio:g}/seed={seed}"
+        if all(key in store for key in _cell_keys(cell, multiples)):
+            continue
+        masked = _Masked(model, _mask(case, model, groups, ratio, seed))
+        for kind, measure in _MEASURES.items():
+            said = partial(measured, masked, optimizer, measure)
+            _row(store, f"{kind}/{cell}", row | {"kind": kind}, said)
+        unit = 1 / ratio
+        if optimizer == "sgd":
+            unit = 2 / store[f"evidence/{cell}"]["measured"]["eigenvalue"]
         for multiple in multiples:
-
-            def trained(
-                row: dict[str, Any] = row, multiple: float = multiple, unit: float = unit
-            ) -> dict[str, Any]:
-                rate = float(f"{multiple * unit:.3g}")
-                with _Masked(case, model, row["ratio"], seed):
-                    run = _TRAINERS[row["optimizer"]](config, model, tokenizer, task, rate, seed)
-                    losses = dev_losses(model, dev)
-                return {"kind": "train", **row, "rate": rate, "scale": multiple, **run,
-                        "dev_losses": losses}  # fmt: skip
-
+            rate = float(f"{multiple * unit:.3g}")
+            kept = row | {"kind": "train", "rate": rate, "scale": multiple}
             key = f"train/{cell}/scale={multiple:g}"
-            if key not in store:
-                store.say(key)
-            store.compute(key, trained)
+            _row(store, key, kept, partial(trained, masked, optimizer, rate))
+
+
+def _row(store: Store, key: str, row: dict[str, Any], values: Callable[[], dict[str, Any]]) -> None:
+    if key not in store:
+        store.say(key)
+    store.compute(key, lambda: row | values())
+
+
+def _mask(case: Case, model: Any, groups: list[Any], ratio: float, seed: int) -> ls.Mask:
+    if not case.score:
+        return ls.random_mask(model, ratio=ratio, targets=case.targets, seed=seed)
+    batches = [part for group in groups for part in group]
+    return ls.select_mask(
+        model, score=case.score, batches=batches, ratio=ratio, targets=case.targets
+    )
 
 
 class _Masked:
-    """Attach a cell's random mask, and detach it whatever happens."""
+    """Attach a cell's mask, and detach it whatever happens."""
 
-    def __init__(self, case: Case, model: Any, ratio: float, seed: int) -> None:
-        self._model = model
-        self._mask = ls.random_mask(model, ratio=ratio, targets=case.targets, seed=seed)
+    def __init__(self, model: Any, mask: ls.Mask) -> None:
+        self._model, self._mask = model, mask
 
     def __enter__(self) -> None:
         ls.attach(self._model, self._mask)
@@ -265,6 +291,9 @@ def _sgd(
 
 
 _TRAINERS = {"adamw": _adamw, "sgd": _sgd}
+_MEASURES: dict[str, Callable[..., Any]] = {
+    "evidence": measure_rates, "alternatives": measure_alternatives,
+}  # fmt: skip
 
 ARTEFACT = Artefact(
     name="rates",

@@ -142,7 +142,7 @@ def rule_table(gathered: Sequence[Cell]) -> list[dict[str, str]]:
         chosen = [c for c in gathered if c.optimizer == optimizer and c.learnt]
         if not chosen:
             continue
-        names = [*REFERENCES, "c / ratio"] + (["2 / lambda_1"] if optimizer == "sgd" else [])
+        names = [RULES[optimizer], "c / ratio", *REFERENCES]
         rules: list[tuple[str, list[Point], float | None]]
         rules = [(name, points(chosen, name), None) for name in names]
         rules += [(f"{c:g} / ratio", points(chosen, "c / ratio"), c) for c in FIXED]
@@ -202,10 +202,11 @@ def render(rows: Sequence[Row], folder: Path) -> list[Path]:
         folder / "index.html",
         title="Learning rates predicted without training",
         lead=(
-            "For a random mask, the slope and the curvature of the loss along the optimiser's "
-            "first step predict the learning rate; each prediction is compared with a grid of "
-            "half decades of rates, every one of which was trained for one short epoch, and with "
-            "the best rule of the form c / ratio, whose c is fitted to the same grids."
+            "How much a first step of AdamW would change what tells examples apart, against how "
+            "far apart they are, predicts its learning rate for a mask, and the largest Hessian "
+            "eigenvalue that of SGD. Each prediction is compared with a grid of half decades of "
+            "rates, every one of which was trained for one short epoch, and with the best rule of "
+            "the form c / ratio, whose c is fitted to the same grids."
         ),
         figures={"Grids of rates: the darker the lower the development loss; star: best; open "
                  "circles: tied with it; line and band: suggested rate, 95 % interval; "

@@ -8,13 +8,86 @@ from dataclasses import dataclass
 from statistics import fmean, median, stdev
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from experiments.harness import Row
-from landscape.advisor import RateEvidence, RateSuggestion, one_step_optimum, recommend
+from landscape.advisor import Optimizer, RateEvidence, RateSuggestion, matching_step, recommend
+from landscape.curvature import GGNOperator, HessianOperator
+from landscape.curvature.objective import Split
 
 HALF, EDGE = 0.5, 1e-6
 FIXED = (1e-6, 1e-5)
 #: two rates are tied while their paired mean difference is within this many standard errors
 Z = 1.96
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """Hold what rules that were tried and not taken are made of, on n batches B.
+
+    d_B is the direction of an optimiser's first step on batch B: sign(g_B) for AdamW, g_B for SGD,
+    with g_B the gradient of the batch's mean loss; d, without a batch, that of the mean gradient
+    g. C is the batch after B, the first after the last, so that no batch judges its own direction.
+    """
+
+    count: int
+    """Number of trainable numbers."""
+    slopes: list[list[float]]
+    """d_B'g_C for every B (row) and C (column), n x n."""
+    hessian: list[float]
+    """d_B'H_C d_B for every B."""
+    gauss_newton: list[float]
+    """d_B'G_C d_B for every B, with G_C the Gauss-Newton matrix of batch C."""
+    mean_slope: float
+    """d'g: for AdamW the 1-norm of the gradient, for SGD its squared 2-norm."""
+    mean_hessian: list[float]
+    """d'H_C d for every C."""
+    mean_gauss_newton: list[float]
+    """d'G_C d for every C."""
+
+
+def measure_alternatives(
+    model: nn.Module,
+    batches: Sequence[Sequence[Any]],
+    *,
+    optimizer: Optimizer = "adamw",
+    split: Split | None = None,
+) -> Alternatives:
+    """Measure slopes and curvatures along first steps: 2 gradients and 4 products."""
+    loss = None if split is None else _loss_of(split)
+    H = [HessianOperator(model, batch, loss=loss, keep_graph=False) for batch in batches]
+    gradients = torch.stack([part.gradient() for part in H])
+    towards = torch.sign if optimizer == "adamw" else torch.clone
+    directions = towards(gradients)
+    mean = towards(gradients.mean(0))
+    curvature: list[list[float]] = []
+    for c, (batch, part) in enumerate(zip(batches, H, strict=True)):
+        G = GGNOperator(model, batch, split=split, keep_graph=False)
+        V = torch.stack([directions[c - 1], mean], dim=1)
+        curvature.append([*_quadratic(V, part @ V), *_quadratic(V, G @ V)])
+    hessian, mean_hessian, newton, mean_newton = (list(column) for column in zip(*curvature))
+    return Alternatives(
+        count=gradients.shape[1],
+        slopes=(directions.double() @ gradients.double().t()).tolist(),
+        hessian=[*hessian[1:], hessian[0]], gauss_newton=[*newton[1:], newton[0]],
+        mean_slope=float(mean.double() @ gradients.double().mean(0)), mean_hessian=mean_hessian,
+        mean_gauss_newton=mean_newton,
+    )  # fmt: skip
+
+
+def _quadratic(V: Tensor, product: Tensor) -> list[float]:
+    """Return v'A v for the columns v of V, given A V."""
+    return [float(value) for value in (V.double() * product.double()).sum(0)]
+
+
+def _loss_of(split: Split) -> Callable[[Any, Any], tuple[Tensor, float]]:
+    def loss(model: Any, batch: Any) -> tuple[Tensor, float]:
+        outputs, rest = split(model, batch)
+        terms, count = rest(outputs)
+        return terms.sum(), count
+
+    return loss
 
 
 @dataclass(frozen=True)
@@ -33,6 +106,8 @@ class Cell:
     tied: tuple[float, ...]
     """rates whose losses cannot be told from the best's"""
     evidence: tuple[RateEvidence, ...]
+    """one a seed"""
+    alternatives: tuple[Alternatives, ...]
     """one a seed"""
 
     @property
@@ -62,18 +137,22 @@ def cells(rows: Sequence[Row]) -> list[Cell]:
     found: dict[tuple[str, str, float], dict[float, dict[int, list[float]]]] = {}
     before: dict[str, dict[int, list[float]]] = {}
     evidence: dict[tuple[str, str, float], list[RateEvidence]] = {}
+    others: dict[tuple[str, str, float], list[Alternatives]] = {}
     for row in rows:
         if row["kind"] == "before":
             before.setdefault(row["case"], {})[row["seed"]] = _losses(row)
             continue
         place = (row["case"], row["optimizer"], row["ratio"])
         if row["kind"] == "evidence":
-            evidence.setdefault(place, []).append(RateEvidence(**row["evidence"]))
+            evidence.setdefault(place, []).append(RateEvidence(**row["measured"]))
+        elif row["kind"] == "alternatives":
+            others.setdefault(place, []).append(Alternatives(**row["measured"]))
         else:
             rates = found.setdefault(place, {})
             rates.setdefault(_on_grid(row), {})[row["seed"]] = _losses(row)
     gathered = [
-        _cell(place, rates, before[place[0]], evidence[place]) for place, rates in found.items()
+        _cell(place, rates, before[place[0]], evidence[place], others[place])
+        for place, rates in found.items()
     ]
     order = list(before)
     return sorted(gathered, key=lambda c: (c.optimizer, order.index(c.case), -c.ratio))
@@ -93,6 +172,7 @@ def _losses(row: Row) -> list[float]:
 def _cell(
     place: tuple[str, str, float], rates: Mapping[float, Mapping[int, list[float]]],
     before: Mapping[int, list[float]], evidence: Sequence[RateEvidence],
+    others: Sequence[Alternatives],
 ) -> Cell:  # fmt: skip
     seeds = sorted(set.intersection(*(set(runs) for runs in rates.values())))
     every = {rate: [x for s in seeds for x in runs[s]] for rate, runs in sorted(rates.items())}
@@ -100,7 +180,7 @@ def _cell(
     best = min(losses, key=lambda rate: (losses[rate], rate))
     tied = tuple(rate for rate, values in every.items() if _is_tied(values, every[best]))
     start = fmean(x for s in seeds for x in before[s])
-    return Cell(*place, losses, start, best, tied, tuple(evidence))
+    return Cell(*place, losses, start, best, tied, tuple(evidence), tuple(others))
 
 
 def _is_tied(values: Sequence[float], best: Sequence[float]) -> bool:
@@ -111,49 +191,55 @@ def _is_tied(values: Sequence[float], best: Sequence[float]) -> bool:
     return fmean(gaps) <= Z * stdev(gaps) / math.sqrt(len(gaps))
 
 
-def mean_step_optimum(evidence: RateEvidence) -> float:
+def one_step_optimum(measured: Alternatives) -> float:
+    """Return d'g / d'Gd, slope over Gauss-Newton curvature along the step on the mean gradient."""
+    curvature = fmean(measured.mean_gauss_newton)
+    return measured.mean_slope / curvature if curvature > 0 else math.inf
+
+
+def mean_step_optimum(measured: Alternatives) -> float:
     """Return slope / curvature along the step on the mean gradient, on the same examples.
 
     The Gauss-Newton curvature takes the Hessian's place where that is not positive.
     """
-    curvature = fmean(evidence.mean_hessian)
-    return evidence.mean_slope / (curvature if curvature > 0 else fmean(evidence.mean_gauss_newton))
+    curvature = fmean(measured.mean_hessian)
+    return measured.mean_slope / (curvature if curvature > 0 else fmean(measured.mean_gauss_newton))
 
 
-def held_out_optimum(evidence: RateEvidence) -> float:
+def held_out_optimum(measured: Alternatives) -> float:
     """Return slope / curvature along a batch's step, the slope judged by the other batches."""
-    n = len(evidence.slopes)
-    slope = fmean(evidence.slopes[b][c] for b in range(n) for c in range(n) if b != c)
-    return slope / max(fmean(evidence.hessian), fmean(evidence.gauss_newton))
+    n = len(measured.slopes)
+    slope = fmean(measured.slopes[b][c] for b in range(n) for c in range(n) if b != c)
+    return slope / max(fmean(measured.hessian), fmean(measured.gauss_newton))
 
 
-def divergence_step(evidence: RateEvidence) -> float:
+def divergence_step(measured: Alternatives) -> float:
     """Return the rate at which a batch's step changes the predictions by a nat.
 
     To second order the Kullback-Leibler divergence of a step is half its Gauss-Newton curvature.
     """
-    return math.sqrt(2 / fmean(evidence.gauss_newton))
+    return math.sqrt(2 / fmean(measured.gauss_newton))
 
 
-def own_step_optimum(evidence: RateEvidence) -> float:
+def own_step_optimum(measured: Alternatives) -> float:
     """Return slope / curvature along a batch's step: its own slope, the next batch's curvature."""
-    curvature = max(fmean(evidence.hessian), fmean(evidence.gauss_newton))
-    return fmean(row[b] for b, row in enumerate(evidence.slopes)) / curvature
+    curvature = max(fmean(measured.hessian), fmean(measured.gauss_newton))
+    return fmean(row[b] for b, row in enumerate(measured.slopes)) / curvature
 
 
-def mean_divergence_step(evidence: RateEvidence) -> float:
+def mean_divergence_step(measured: Alternatives) -> float:
     """Return the rate at which the step on the mean gradient changes the predictions by a nat."""
-    return math.sqrt(2 / fmean(evidence.mean_gauss_newton))
+    return math.sqrt(2 / fmean(measured.mean_gauss_newton))
 
 
-def count_step(evidence: RateEvidence) -> float:
+def count_step(measured: Alternatives) -> float:
     """Return 1 / trainable numbers: coherent steps of all change a layer's output by their sum."""
-    return 1 / evidence.count
+    return 1 / measured.count
 
 
-def balanced_step(evidence: RateEvidence) -> float:
+def balanced_step(measured: Alternatives) -> float:
     """Return the geometric mean of `mean_divergence_step` and `count_step`."""
-    return math.sqrt(mean_divergence_step(evidence) * count_step(evidence))
+    return math.sqrt(mean_divergence_step(measured) * count_step(measured))
 
 
 def threshold(evidence: RateEvidence) -> float:
@@ -162,7 +248,7 @@ def threshold(evidence: RateEvidence) -> float:
     return 2 / evidence.eigenvalue
 
 
-REFERENCES: dict[str, Callable[[RateEvidence], float]] = {
+REFERENCES: dict[str, Callable[[Alternatives], float]] = {
     "mean step, Gauss-Newton": one_step_optimum,
     "batch step, other batches' slope": held_out_optimum,
     "mean step, Hessian": mean_step_optimum,
@@ -175,7 +261,7 @@ REFERENCES: dict[str, Callable[[RateEvidence], float]] = {
 
 
 #: what the predictor scales for each optimiser
-RULES = {"adamw": "mean step, Gauss-Newton", "sgd": "2 / lambda_1"}
+RULES = {"adamw": "matching step", "sgd": "2 / lambda_1"}
 
 
 @dataclass(frozen=True)
@@ -188,14 +274,18 @@ class Point:
 
 
 def points(chosen: Sequence[Cell], rule: str) -> list[Point]:
-    """Return a rule's points: a name of REFERENCES, "2 / lambda_1", or "c / ratio"."""
+    """Return a rule's points: a name of REFERENCES or of RULES, or "c / ratio"."""
     found = []
     for cell in chosen:
-        for evidence in cell.evidence:
+        for evidence, measured in zip(cell.evidence, cell.alternatives, strict=True):
             if rule == "c / ratio":
                 reference = 1 / cell.ratio
+            elif rule == RULES["adamw"]:
+                reference = matching_step(evidence)
             else:
-                reference = (threshold if rule == "2 / lambda_1" else REFERENCES[rule])(evidence)
+                reference = (
+                    threshold(evidence) if rule == RULES["sgd"] else REFERENCES[rule](measured)
+                )
             found.append(Point(cell.case, reference, cell.best))
     return found
 

@@ -1,10 +1,11 @@
-"""Learning rates without training: from the slope and the curvature along the first step."""
+"""Learning rates without training: from what the first step would change."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from statistics import fmean, stdev
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -14,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from landscape.batches import length_limit, make_batches
 from landscape.curvature import GGNOperator, HessianOperator, lanczos
-from landscape.curvature.objective import Loss, Split
+from landscape.curvature.objective import Loss, Split, Terms, default_split
 from landscape.errors import UserError
 from landscape.tasks import Task
 
@@ -27,8 +28,8 @@ _ROWS = 4
 _TOLERANCE, _MAX_PRODUCTS = 5e-2, 60
 """Where Lanczos stops; an eigenvalue's error is about the square of this residual."""
 
-_DISAGREEMENT, _NOISY = 3.0, 0.25
-"""Worth a note: factor between Hessian and Gauss-Newton curvature, decades of sampling error."""
+_NOISY = 0.25
+"""Worth a note: decades of sampling error."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,10 @@ median of four undecided grids of MiniLM."""
 class RateEvidence:
     """Hold all that was measured for a rate, on n batches B of the size of a training step's.
 
-    d_B is the direction of an optimiser's first step on batch B: sign(g_B) for AdamW, g_B for SGD,
-    with g_B the gradient of the batch's mean loss; d, without a batch, that of the mean gradient
-    g. C is the batch after B, the first after the last, so that no batch judges its own direction.
+    AdamW's first step on batch B goes along d_B = sign(g_B), with g_B the gradient of the batch's
+    mean loss. What the outputs z of an example say is their part that the loss can see: |w|^2 is
+    w'H_0 w, with H_0 the loss's curvature at z = 0 (for a cross-entropy, the variance of w over
+    the candidates).
     """
 
     optimizer: Optimizer
@@ -68,26 +70,21 @@ class RateEvidence:
     """Number of trainable numbers."""
     examples: int
     """Number of loss terms."""
-    slopes: list[list[float]]
-    """d_B'g_C for every B (row) and C (column), n x n."""
-    hessian: list[float]
-    """d_B'H_C d_B for every B."""
-    gauss_newton: list[float]
-    """d_B'G_C d_B for every B, with G_C the Gauss-Newton matrix of batch C."""
-    mean_slope: float
-    """d'g: for AdamW the 1-norm of the gradient, for SGD its squared 2-norm."""
-    mean_hessian: list[float]
-    """d'H_C d for every C."""
-    mean_gauss_newton: list[float]
-    """d'G_C d for every C."""
-    eigenvalue: float | None
-    """lambda_1(H), the largest eigenvalue of the mean Hessian; for SGD only."""
-    residual: float | None
+    spread: float | None = None
+    """Variance of z between examples, sum of |z_i - mean z|^2 / degrees of freedom; for AdamW."""
+    changes: list[float] = field(default_factory=list)
+    """Variance of J d_B between the examples of the batch after B, for every B; for AdamW.
+
+    The first batch comes after the last: no batch judges its own direction.
+    """
+    eigenvalue: float | None = None
+    """lambda_1(H), the largest eigenvalue of the mean Hessian; for SGD."""
+    residual: float | None = None
     """The norm of its residual."""
-    eigenvalue_parts: list[float]
-    """y'H_C y for every C, with y the eigenvector: their mean is lambda_1."""
-    products: int
-    """Matrix-vector products, counted in passes over all examples; gradients: two passes."""
+    eigenvalue_parts: list[float] = field(default_factory=list)
+    """y'H_B y for every B, with y the eigenvector: their mean is lambda_1."""
+    products: int = 0
+    """Matrix-vector products, counted in passes over all examples."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +102,9 @@ class RateSuggestion:
     stable_interval: tuple[float, float]
     """About 95 % interval of the largest stable rate."""
     reference: float
-    """What was measured: the one-step optimum (AdamW), 2 / lambda_1 (SGD)."""
+    """What was measured: `matching_step` (AdamW), 2 / lambda_1 (SGD)."""
     sampling_error: float
-    """Standard error of the curvature over the batches, in decades; the direction is held fixed."""
+    """Standard error of the reference over the batches, in decades."""
     notes: tuple[str, ...]
     """Reasons to trust the quadratic model less."""
     cost: str
@@ -135,10 +132,11 @@ def suggest_lr(
 ) -> RateSuggestion:
     """Predict a good and the largest stable learning rate of the trainable numbers.
 
-    AdamW's first step is -rate sign(g). On a quadratic it is best at the rate |g|_1 / s'Gs, with
-    s = sign(g) and G the Gauss-Newton matrix; a run's best constant rate is a fixed share of this.
-    SGD is stable below 2 / lambda_1(H). The shares are `CALIBRATION`. Nothing is trained: weights,
-    ``.grad``, mode and random state are left as they were.
+    AdamW's first step is -rate sign(g). The rate at which it would change what tells examples
+    apart by as much as it already is, the standard deviation of the outputs over that of their
+    change, is the unit of good rates. SGD is stable below 2 / lambda_1(H). A run's best constant
+    rate is a fixed share of either (`CALIBRATION`). Nothing is trained: weights, ``.grad``, mode
+    and random state are left as they were.
 
     Args:
         model: a model with trainable numbers.
@@ -152,15 +150,18 @@ def suggest_lr(
         The suggestion, for a constant rate and a run of about 40 steps.
 
     Raises:
-        UserError: fewer than three batches, an unknown optimiser, nothing trainable, or a loss
-            that is flat or not finite.
+        UserError: fewer than three batches, an unknown optimiser, nothing trainable, a loss that
+            is flat or not finite, or outputs that are the same for every example.
 
-    Cost: 2 gradients and 4 products over the examples, for SGD about 20 products more; k numbers
-    for each batch. Source: the best step of a noisy quadratic: McCandlish et al. (2018), section
-    2.2; steps along the sign: Balles & Hennig (2018); SGD: Cohen et al. (2021), section 2.
+    Cost: for AdamW 2 gradients and a product over the examples, for SGD about 20 products; k
+    numbers for each batch. Source: AdamW: the artefact `rates`, in the spirit of features that
+    change by their own size, Yang & Hu (2021); SGD: Cohen et al. (2021), section 2.
     """
-    if batch_size < 1:
-        raise UserError(f"expected a batch size of at least 1, got {batch_size}")
+    if batch_size < 2:
+        raise UserError(
+            f"expected a batch size of at least 2, got {batch_size}; examples are compared with "
+            "others of their batch"
+        )
     chosen = task.train[:examples]
     if len(chosen) < 3 * batch_size:
         raise UserError(
@@ -190,7 +191,7 @@ def measure_rates(
     Args:
         model: any module with trainable numbers.
         batches: at least three training batches of one size, each cut into parts that are
-            forwarded one at a time.
+            forwarded one at a time, and of more than one example.
         optimizer: ``"adamw"`` or ``"sgd"``.
         split: (model, part) -> (outputs z, loss of z); see `GGNOperator`.
 
@@ -204,35 +205,81 @@ def measure_rates(
             f"expected at least three batches, got {len(batches)}; their spread is the uncertainty"
         )
     loss = None if split is None else _loss_of(split)
-    H = [HessianOperator(model, batch, loss=loss, keep_graph=False) for batch in batches]
-    gradients = torch.stack([part.gradient() for part in H])
-    if not bool(torch.isfinite(gradients).all()) or not bool(gradients.any()):
-        raise UserError("expected a finite gradient that is not zero, got another; check the loss")
-    towards = torch.sign if optimizer == "adamw" else torch.clone
-    directions = towards(gradients)
-    mean = towards(gradients.mean(0))
-    curvature: list[list[float]] = []
-    for c, (batch, part) in enumerate(zip(batches, H, strict=True)):
-        G = GGNOperator(model, batch, split=split, keep_graph=False)
-        V = torch.stack([directions[c - 1], mean], dim=1)
-        curvature.append([*_quadratic(V, part @ V), *_quadratic(V, G @ V)])
-    hessian, mean_hessian, newton, mean_newton = (list(column) for column in zip(*curvature))
-    value, residual, parts, products = None, None, [], 0
     if optimizer == "sgd":
-        everything = [part for batch in batches for part in batch]
-        whole = HessianOperator(model, everything, loss=loss)
-        top = lanczos(whole, k=1, which="LA", tol=_TOLERANCE, max_matvecs=_MAX_PRODUCTS)
-        value, residual = float(top.eigenvalues[0]), float(top.residuals[0])
-        y, products = top.eigenvectors[:, :1], top.num_matvecs + 1
-        parts = [_quadratic(y, part @ y)[0] for part in H]
+        return _measure_threshold(model, batches, loss)
+    gradients, terms = [], 0
+    for batch in batches:
+        H = HessianOperator(model, batch, loss=loss, keep_graph=False)
+        gradients.append(H.gradient())
+        terms += _terms(H)
+    if not all(bool(torch.isfinite(g).all()) for g in gradients) or not any(map(_moves, gradients)):
+        raise UserError("expected a finite gradient that is not zero, got another; check the loss")
+    apart = partial(_apart, default_split if split is None else split)
+    spreads, changes = [], []
+    for c, batch in enumerate(batches):
+        A = GGNOperator(model, batch, split=apart)
+        d = gradients[c - 1].sign()
+        spreads.append(2 * A.loss())
+        changes.append(float(d.double() @ (A @ d).double()))
+        A.release()
     return RateEvidence(
-        optimizer=optimizer, count=gradients.shape[1], examples=sum(_terms(part) for part in H),
-        slopes=(directions.double() @ gradients.double().t()).tolist(),
-        hessian=[*hessian[1:], hessian[0]], gauss_newton=[*newton[1:], newton[0]],
-        mean_slope=float(mean.double() @ gradients.double().mean(0)), mean_hessian=mean_hessian,
-        mean_gauss_newton=mean_newton, eigenvalue=value, residual=residual, eigenvalue_parts=parts,
-        products=4 + products,
+        optimizer="adamw", count=len(gradients[0]), examples=terms, spread=fmean(spreads),
+        changes=[*changes[1:], changes[0]], products=1,
     )  # fmt: skip
+
+
+def _measure_threshold(
+    model: nn.Module, batches: Sequence[Sequence[Any]], loss: Loss | None
+) -> RateEvidence:
+    whole = HessianOperator(model, [part for batch in batches for part in batch], loss=loss)
+    gradient = whole.gradient()
+    if not bool(torch.isfinite(gradient).all()) or not _moves(gradient):
+        raise UserError("expected a finite gradient that is not zero, got another; check the loss")
+    top = lanczos(whole, k=1, which="LA", tol=_TOLERANCE, max_matvecs=_MAX_PRODUCTS)
+    y, parts = top.eigenvectors[:, 0], []
+    for batch in batches:
+        H = HessianOperator(model, batch, loss=loss, keep_graph=False)
+        parts.append(float(y.double() @ (H @ y).double()))
+    return RateEvidence(
+        optimizer="sgd", count=whole.size, examples=_terms(whole),
+        eigenvalue=float(top.eigenvalues[0]), residual=float(top.residuals[0]),
+        eigenvalue_parts=parts, products=top.num_matvecs + 1,
+    )  # fmt: skip
+
+
+def _apart(split: Split, model: Any, batch: Any) -> tuple[Tensor, Terms]:
+    """Cut a loss at the outputs z, and put sum_i |z_i - mean z|^2 / 2 in the place of the rest.
+
+    Its Gauss-Newton matrix is J'P'H_0 P J, with P the centring over the examples of a batch; its
+    number of terms the degrees of freedom, so that batches of any length are pooled unbiased.
+    """
+    outputs, loss = split(model, batch)
+    origin = torch.zeros_like(outputs, requires_grad=True)
+    (slope,) = torch.autograd.grad(loss(origin)[0].sum(), origin, create_graph=True)
+
+    def curved(w: Tensor) -> Tensor:
+        if not slope.requires_grad:
+            return torch.zeros_like(w)
+        (product,) = torch.autograd.grad(slope, origin, w, retain_graph=True, create_graph=True)
+        return product
+
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.randn(outputs.shape, generator=generator).to(outputs)
+    here = (curved(probe).detach() != 0).to(outputs.dtype)  # absent candidates have no curvature
+    flat = (-1, outputs.shape[-1]) if outputs.dim() > 1 else (-1, 1)
+    here = here.reshape(flat)
+    degrees = max(float(here.amax(1).sum()) - 1, 0.0)
+
+    def variance(z: Tensor) -> tuple[Tensor, float]:
+        w = z.reshape(flat)
+        w = ((w - (w * here).sum(0) / here.sum(0).clamp(min=1)) * here).view_as(z)
+        return 0.5 * w * curved(w), degrees
+
+    return outputs, variance
+
+
+def _moves(gradient: Tensor) -> bool:
+    return bool(gradient.any())
 
 
 def recommend(evidence: RateEvidence) -> RateSuggestion:
@@ -254,31 +301,30 @@ def recommend(evidence: RateEvidence) -> RateSuggestion:
     )  # fmt: skip
 
 
-def one_step_optimum(evidence: RateEvidence) -> float:
-    """Return d'g / d'Gd, slope over Gauss-Newton curvature along the step on the mean gradient.
+def matching_step(evidence: RateEvidence) -> float:
+    """Return the rate at which a first step changes what tells examples apart by its own size.
 
-    Infinite where there is no curvature. The Hessian's d'Hd may be negative or near zero far from
-    a minimum, where Gauss-Newton's still says how far a step moves the predictions.
+    The standard deviation of the outputs between examples, over that of their change along the
+    signs of a batch's gradient. A shift that all examples share, as most of a first step is,
+    is left out of both. Infinite where the outputs do not change.
     """
-    curvature = fmean(evidence.mean_gauss_newton)
-    return evidence.mean_slope / curvature if curvature > 0 else math.inf
+    assert evidence.spread is not None
+    change = fmean(evidence.changes)
+    return math.sqrt(evidence.spread / change) if change > 0 else math.inf
 
 
 def _adamw(evidence: RateEvidence) -> tuple[float, float, list[str]]:
-    reference = one_step_optimum(evidence)
+    reference, changes = matching_step(evidence), evidence.changes
     if not math.isfinite(reference):
-        raise UserError("expected a loss with curvature along its gradient's signs, got none")
-    parts = evidence.mean_gauss_newton
-    linear, whole = fmean(parts), fmean(evidence.mean_hessian)
-    error = stdev(parts) / math.sqrt(len(parts)) / linear / math.log(10)
-    notes = []
-    if error > _NOISY:
-        notes.append("curvature differs much between batches: raise examples")
-    if not 1 / _DISAGREEMENT < whole / linear < _DISAGREEMENT:
-        notes.append(
-            f"curvature along the step is {whole:.2g} by the Hessian, {linear:.2g} by Gauss-Newton "
-            "(used): the quadratic model is a poor one here"
+        raise UserError("expected outputs that change along the gradient's signs, got none that do")
+    if reference == 0:
+        raise UserError(
+            "expected outputs that differ between examples, got the same for all; "
+            "fit the head first, or start from a random one"
         )
+    # the root of a mean has half its relative error
+    error = 0.5 * stdev(changes) / math.sqrt(len(changes)) / fmean(changes) / math.log(10)
+    notes = ["the change differs much between batches: raise examples"] if error > _NOISY else []
     return reference, error, notes
 
 
@@ -297,11 +343,6 @@ def _sgd(evidence: RateEvidence) -> tuple[float, float, list[str]]:
     if residual > _TOLERANCE * value:
         notes.append("the largest eigenvalue did not converge")
     return 2 / value, error, notes
-
-
-def _quadratic(V: Tensor, product: Tensor) -> list[float]:
-    """Return v'A v for the columns v of V, given A V."""
-    return [float(value) for value in (V.double() * product.double()).sum(0)]
 
 
 def _terms(part: HessianOperator) -> int:

@@ -215,6 +215,7 @@ def measure_rates(
     if not all(bool(torch.isfinite(g).all()) for g in gradients) or not any(map(_moves, gradients)):
         raise UserError("expected a finite gradient that is not zero, got another; check the loss")
     apart = partial(_apart, default_split if split is None else split)
+    apart.in_batch = False  # type: ignore[attr-defined]  # it couples the examples of a part, as meant
     spreads, changes = [], []
     for c, batch in enumerate(batches):
         A = GGNOperator(model, batch, split=apart)

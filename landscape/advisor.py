@@ -45,7 +45,7 @@ class Calibration:
 
 
 CALIBRATION: dict[str, Calibration] = {
-    "adamw": Calibration(good=0.12, stable=0.3, spread=0.5),
+    "adamw": Calibration(good=1.0, stable=3.0, spread=0.3),
     "sgd": Calibration(good=0.5, stable=1.0, spread=0.45),
 }
 """For runs of 40 steps of batch 8, from the artefact `rates`. AdamW: 0.09 on MiniLM with a fitted
@@ -73,10 +73,7 @@ class RateEvidence:
     spread: float | None = None
     """Variance of z between examples, sum of |z_i - mean z|^2 / degrees of freedom; for AdamW."""
     changes: list[float] = field(default_factory=list)
-    """Variance of J d_B between the examples of the batch after B, for every B; for AdamW.
-
-    The first batch comes after the last: no batch judges its own direction.
-    """
+    """Variance of J d_B between the examples of B itself, for every B; for AdamW."""
     eigenvalue: float | None = None
     """lambda_1(H), the largest eigenvalue of the mean Hessian; for SGD."""
     residual: float | None = None
@@ -132,9 +129,9 @@ def suggest_lr(
 ) -> RateSuggestion:
     """Predict a good and the largest stable learning rate of the trainable numbers.
 
-    AdamW's first step is -rate sign(g). The rate at which it would change what tells examples
-    apart by as much as it already is, the standard deviation of the outputs over that of their
-    change, is the unit of good rates. SGD is stable below 2 / lambda_1(H). A run's best constant
+    AdamW's first step on a batch is -rate sign(g). A good rate is the one at which it moves the
+    outputs of the batch's examples apart by as much as they differ: the standard deviation of the
+    outputs over that of their change. SGD is stable below 2 / lambda_1(H). A run's best constant
     rate is a fixed share of either (`CALIBRATION`). Nothing is trained: weights, ``.grad``, mode
     and random state are left as they were.
 
@@ -207,25 +204,20 @@ def measure_rates(
     loss = None if split is None else _loss_of(split)
     if optimizer == "sgd":
         return _measure_threshold(model, batches, loss)
-    gradients, terms = [], 0
+    apart = partial(_apart, default_split if split is None else split)
+    apart.in_batch = False  # type: ignore[attr-defined]  # couples the examples of a part, as meant
+    spreads, changes, terms = [], [], 0
     for batch in batches:
         H = HessianOperator(model, batch, loss=loss, keep_graph=False)
-        gradients.append(H.gradient())
-        terms += _terms(H)
-    if not all(bool(torch.isfinite(g).all()) for g in gradients) or not any(map(_moves, gradients)):
-        raise UserError("expected a finite gradient that is not zero, got another; check the loss")
-    apart = partial(_apart, default_split if split is None else split)
-    apart.in_batch = False  # type: ignore[attr-defined]  # it couples the examples of a part, as meant
-    spreads, changes = [], []
-    for c, batch in enumerate(batches):
+        gradient, terms = H.gradient(), terms + _terms(H)
         A = GGNOperator(model, batch, split=apart)
-        d = gradients[c - 1].sign()
+        d = _checked(gradient).sign()
         spreads.append(2 * A.loss())
         changes.append(float(d.double() @ (A @ d).double()))
         A.release()
     return RateEvidence(
-        optimizer="adamw", count=len(gradients[0]), examples=terms, spread=fmean(spreads),
-        changes=[*changes[1:], changes[0]], products=1,
+        optimizer="adamw", count=len(gradient), examples=terms, spread=fmean(spreads),
+        changes=changes, products=1,
     )  # fmt: skip
 
 
@@ -233,9 +225,7 @@ def _measure_threshold(
     model: nn.Module, batches: Sequence[Sequence[Any]], loss: Loss | None
 ) -> RateEvidence:
     whole = HessianOperator(model, [part for batch in batches for part in batch], loss=loss)
-    gradient = whole.gradient()
-    if not bool(torch.isfinite(gradient).all()) or not _moves(gradient):
-        raise UserError("expected a finite gradient that is not zero, got another; check the loss")
+    _checked(whole.gradient())
     top = lanczos(whole, k=1, which="LA", tol=_TOLERANCE, max_matvecs=_MAX_PRODUCTS)
     y, parts = top.eigenvectors[:, 0], []
     for batch in batches:
@@ -279,8 +269,10 @@ def _apart(split: Split, model: Any, batch: Any) -> tuple[Tensor, Terms]:
     return outputs, variance
 
 
-def _moves(gradient: Tensor) -> bool:
-    return bool(gradient.any())
+def _checked(gradient: Tensor) -> Tensor:
+    if not bool(torch.isfinite(gradient).all()) or not bool(gradient.any()):
+        raise UserError("expected a finite gradient that is not zero, got another; check the loss")
+    return gradient
 
 
 def recommend(evidence: RateEvidence) -> RateSuggestion:
@@ -303,11 +295,11 @@ def recommend(evidence: RateEvidence) -> RateSuggestion:
 
 
 def matching_step(evidence: RateEvidence) -> float:
-    """Return the rate at which a first step changes what tells examples apart by its own size.
+    """Return the rate at which a first step moves a batch's examples apart by what they differ.
 
     The standard deviation of the outputs between examples, over that of their change along the
-    signs of a batch's gradient. A shift that all examples share, as most of a first step is,
-    is left out of both. Infinite where the outputs do not change.
+    signs of the batch's gradient. A shift that all examples share is left out of both. Infinite
+    where the outputs do not change.
     """
     assert evidence.spread is not None
     change = fmean(evidence.changes)

@@ -28,7 +28,7 @@ _ROWS = 4
 _TOLERANCE, _MAX_PRODUCTS = 5e-2, 60
 """Where Lanczos stops; an eigenvalue's error is about the square of this residual."""
 
-_NOISY = 0.25
+_NOISY = 0.15
 """Worth a note: decades of sampling error."""
 
 

@@ -6,10 +6,13 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from samples import glue_folder, model_folder
 
+import landscape as ls
 from experiments import rates, rates_report, rates_rules
 from experiments.__main__ import ARTEFACTS, main
 from experiments.harness import read_rows, stored_config
@@ -18,15 +21,23 @@ from landscape.advisor import RateEvidence, recommend
 RATIOS = (1e-2, 1e-3, 1e-4)
 
 
-def evidence(optimizer: str, curvature: float) -> RateEvidence:
-    """Three equal batches along whose steps the loss has slope 1 and some curvature."""
-    sgd = optimizer == "sgd"
+def evidence(optimizer: Any, curvature: float) -> RateEvidence:
+    """Three equal batches with a reference rate of 1 / curvature, or twice that for SGD."""
+    if optimizer == "sgd":
+        return RateEvidence(
+            optimizer="sgd", count=10, examples=24, eigenvalue=curvature, residual=0.0,
+            eigenvalue_parts=[curvature] * 3,
+        )  # fmt: skip
     return RateEvidence(
-        optimizer=optimizer, count=10, examples=24, slopes=[[1.0] * 3] * 3,  # type: ignore[arg-type]
-        hessian=[curvature] * 3, gauss_newton=[curvature] * 3, mean_slope=1.0,
-        mean_hessian=[curvature] * 3, mean_gauss_newton=[curvature] * 3,
-        eigenvalue=curvature if sgd else None, residual=0.0 if sgd else None,
-        eigenvalue_parts=[curvature] * 3 if sgd else [], products=4,
+        optimizer="adamw", count=10, examples=24, spread=1.0, changes=[curvature**2] * 3
+    )
+
+
+def alternatives(curvature: float) -> rates_rules.Alternatives:
+    """Three equal batches along whose steps the loss has slope 1 and some curvature."""
+    return rates_rules.Alternatives(
+        count=10, slopes=[[1.0] * 3] * 3, hessian=[curvature] * 3, gauss_newton=[curvature] * 3,
+        mean_slope=1.0, mean_hessian=[curvature] * 3, mean_gauss_newton=[curvature] * 3,
     )  # fmt: skip
 
 
@@ -39,8 +50,12 @@ def grid_rows(
     worse than no training (0.7).
     """
     here = {"case": case, "optimizer": optimizer, "ratio": ratio, "seed": 0}
-    measured = dataclasses.asdict(evidence(optimizer, curvature))
-    rows: list[dict] = [{"kind": "evidence", **here, "evidence": measured}]
+    rows: list[dict] = [
+        {"kind": kind, **here, "measured": dataclasses.asdict(measured)}
+        for kind, measured in (
+            ("evidence", evidence(optimizer, curvature)), ("alternatives", alternatives(curvature)),
+        )
+    ]  # fmt: skip
     nearest = 10 ** (round(2 * math.log10(best)) / 2)
     for steps in (-3, -2, -1, 0, 1, 2, 3):
         rate = nearest * 10 ** (steps / 2)
@@ -128,6 +143,47 @@ def test_a_cell_in_which_nothing_learns_decides_nothing() -> None:
             row["dev_losses"] = [0.1] * 12
     (finding,) = rates_report.check(rows)
     assert not finding.holds
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_alternatives_are_the_slopes_and_curvatures_of_dense_matrices(optimizer) -> None:
+    draw = torch.Generator().manual_seed(0)
+    model = torch.nn.Linear(6, 1, bias=False).double()
+    data = [
+        [(torch.randn(4, 6, generator=draw).double(), torch.randn(4, generator=draw).double())]
+        for _ in range(4)
+    ]
+
+    def split(model: Any, part: Any) -> Any:
+        x, y = part
+        return model(x)[:, 0], lambda z: (0.5 * (z - y).square(), len(z))
+
+    found = rates_rules.measure_alternatives(model, data, optimizer=optimizer, split=split)
+    w = model.weight.detach()[0]
+    forms = [(x.t() @ (x @ w - y) / 4, x.t() @ x / 4) for ((x, y),) in data]
+    towards = torch.sign if optimizer == "adamw" else torch.clone
+    for b, (g, _) in enumerate(forms):
+        d, after = towards(g), forms[(b + 1) % 4][1]
+        assert found.slopes[b] == pytest.approx([float(d @ h) for h, _ in forms], rel=1e-9)
+        assert found.hessian[b] == pytest.approx(float(d @ after @ d), rel=1e-9)
+        assert found.gauss_newton[b] == pytest.approx(found.hessian[b], rel=1e-9)
+    mean = torch.stack([g for g, _ in forms]).mean(0)
+    d = towards(mean)
+    assert found.mean_slope == pytest.approx(float(d @ mean), rel=1e-9)
+    assert found.mean_hessian == pytest.approx([float(d @ H @ d) for _, H in forms], rel=1e-9)
+    # on a quadratic no other rate lowers the loss more in one step
+    best, H = rates_rules.one_step_optimum(found), sum(H for _, H in forms) / 4
+    rise = [-rate * float(d @ mean) + 0.5 * rate**2 * float(d @ H @ d)
+            for rate in (0.99 * best, best, 1.01 * best)]  # fmt: skip
+    assert rise[1] < min(rise[0], rise[2])
+
+
+def test_masks_by_score_are_cells_like_others() -> None:
+    case = dataclasses.replace(rates.CASES["tiny"], score="magnitude", targets=("*.[qv]_proj",))
+    model = ls.tiny_model("opt")
+    mask = rates._mask(case, model, [[]], 1e-2, 0)
+    assert mask.rule["score"] == "magnitude"
+    assert mask.ratio == pytest.approx(1e-2, rel=1e-2)
 
 
 def test_the_held_out_constant_never_sees_its_own_case() -> None:

@@ -59,7 +59,7 @@ CASES: dict[str, Case] = {
     "encoder, all layers": Case("minilm-l6", ("bert.encoder.*.weight",), DECADES, WIDE),
     "encoder, last layer": Case("minilm-l6", ("bert.encoder.layer.5.*.weight",), DECADES[:3], WIDE),
     "encoder, largest gradients": Case(
-        "minilm-l6", BERT_ATTENTION, DECADES[:3], WIDE, score="gradient"
+        "minilm-l6", BERT_ATTENTION, DECADES[:3], (3e-8, 1e-7, *WIDE), score="gradient"
     ),
     "encoder, largest weights": Case(
         "minilm-l6", BERT_ATTENTION, DECADES[:3], WIDE, score="magnitude"

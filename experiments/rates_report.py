@@ -47,7 +47,8 @@ def check(rows: Sequence[Row]) -> list[Finding]:
         chosen = [c for c in gathered if c.optimizer == optimizer and c.learnt]
         if not chosen:
             text = f"{optimizer}: some rate learns"
-            findings.append(Finding(text, False, "no cell has a rate that is better than none"))
+            said = "no cell has a rate that is better than none by more than its error"
+            findings.append(Finding(text, False, said))
             continue
         findings += _accuracy(optimizer, chosen) + _comparison(optimizer, chosen)
         findings += _uncertainty(optimizer, chosen)

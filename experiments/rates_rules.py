@@ -105,6 +105,8 @@ class Cell:
     """rate of the lowest loss"""
     tied: tuple[float, ...]
     """rates whose losses cannot be told from the best's"""
+    learnt: bool
+    """whether the best rate is better than no training by more than Z standard errors"""
     evidence: tuple[RateEvidence, ...]
     """one a seed"""
     alternatives: tuple[Alternatives, ...]
@@ -114,11 +116,6 @@ class Cell:
     def at_edge(self) -> bool:
         """Tell whether the best is the end of the grid, so that a better one may lie outside."""
         return self.best in (min(self.losses), max(self.losses))
-
-    @property
-    def learnt(self) -> bool:
-        """Tell whether the best rate is better than no training."""
-        return self.losses[self.best] < self.before
 
     @property
     def stable(self) -> tuple[float, float]:
@@ -179,8 +176,9 @@ def _cell(
     losses = {rate: fmean(values) for rate, values in every.items()}
     best = min(losses, key=lambda rate: (losses[rate], rate))
     tied = tuple(rate for rate, values in every.items() if _is_tied(values, every[best]))
-    start = fmean(x for s in seeds for x in before[s])
-    return Cell(*place, losses, start, best, tied, tuple(evidence), tuple(others))
+    start = [x for s in seeds for x in before[s]]
+    learnt = not _is_tied(start, every[best]) and losses[best] < fmean(start)
+    return Cell(*place, losses, fmean(start), best, tied, learnt, tuple(evidence), tuple(others))
 
 
 def _is_tied(values: Sequence[float], best: Sequence[float]) -> bool:

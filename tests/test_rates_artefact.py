@@ -186,6 +186,15 @@ def test_masks_by_score_are_cells_like_others() -> None:
     assert mask.ratio == pytest.approx(1e-2, rel=1e-2)
 
 
+def test_a_best_rate_within_the_noise_of_no_training_has_not_learnt() -> None:
+    for margin, learnt in ((0.002, False), (0.2, True)):
+        losses = [0.4 + margin + 0.05 * (i % 3 - 1) for i in range(12)]
+        rows: list[dict] = [{"kind": "before", "case": "a", "seed": 0, "dev_losses": losses}]
+        (cell,) = rates_rules.cells(rows + grid_rows("a", "adamw", 1e-2, 1.0, 1e-3))
+        assert cell.losses[cell.best] < cell.before
+        assert cell.learnt is learnt
+
+
 def test_the_held_out_constant_never_sees_its_own_case() -> None:
     given = [rates_rules.Point("a", 1.0, 10.0), rates_rules.Point("b", 1.0, 1000.0)]
     assert rates_rules.held_out_errors(given) == pytest.approx([2.0, -2.0])

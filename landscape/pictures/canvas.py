@@ -27,7 +27,10 @@ def check_format(path: str | Path) -> None:
     from matplotlib.backend_bases import FigureCanvasBase
 
     if Path(path).suffix[1:] not in FigureCanvasBase.get_supported_filetypes():
-        raise UserError(f"expected a file such as picture.png, .pdf or .svg, got {Path(path).name}")
+        raise UserError(
+            "expected a file such as picture.png, .pdf or .svg, for surfaces also .html, got "
+            f"{Path(path).name}; rename it"
+        )
 
 
 def save(figure: Any, path: str | Path) -> Path:

@@ -134,7 +134,10 @@ def table(rows: Sequence[Row]) -> list[dict[str, str]]:
         line = dict.fromkeys(("method", "trainable", "rate", "seeds", "dev", "test"), "-")
         line["method"] = method
         if cell:
-            rate, tried = cell[0]["rate"], cell[0]["tried"]
+            rate = cell[0]["rate"]
+            # a grid that was widened later is in its later rows
+            own = [r for r in rows if r["kind"] == "train" and r["method"] == method]
+            tried = {each for r in own for each in r["tried"]}
             edge = "*" if len(tried) > 1 and rate in (min(tried), max(tried)) else ""
             line |= {
                 "trainable": f"{cell[0]['count']:,}", "rate": f"{rate:g}{edge}",

@@ -105,7 +105,7 @@ class RateSuggestion:
     sampling_error: float
     """Standard error of the reference over the batches, in decades."""
     notes: tuple[str, ...]
-    """Reasons to trust the quadratic model less."""
+    """Reasons to trust the measurement less."""
     cost: str
     """What was spent."""
 
@@ -156,10 +156,11 @@ def suggest_lr(
     numbers for each batch. Source: AdamW: the artefact `rates`, in the spirit of features that
     change by their own size, Yang & Hu (2021); SGD: Cohen et al. (2021), section 2.
     """
-    if batch_size < 2:
+    least = 2 if optimizer == "adamw" else 1
+    if batch_size < least:
         raise UserError(
-            f"expected a batch size of at least 2, got {batch_size}; examples are compared with "
-            "others of their batch"
+            f"expected a batch size of at least {least}, got {batch_size}; for adamw examples are "
+            "compared with others of their batch"
         )
     chosen = task.train[:examples]
     if len(chosen) < 3 * batch_size:

@@ -131,6 +131,7 @@ class Odd(nn.Module):
         self.embed = nn.Embedding(60, 8)
         self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
         self.head = nn.Linear(8, 2)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
         x = self.embed(input_ids)
@@ -146,6 +147,8 @@ class Odd(nn.Module):
             case "checkpointed":
                 x.requires_grad_()
                 x = self.second(checkpoint(self.first, x, use_reentrant=True).tanh())
+            case "torch's attention":  # reads its out_proj's weight and never calls it
+                x = self.second(self.first(x) + self.attention(x, x, x, need_weights=False)[0])
             case "unused":
                 x = self.first(x)
             case "flattened":
@@ -160,7 +163,8 @@ class Odd(nn.Module):
     ("way", "whole"),
     [
         ("twice", False), ("tokens first", False), ("keywords", False), ("changed in place", True),
-        ("checkpointed", False), ("unused", True), ("flattened", True),
+        ("checkpointed", False), ("unused", False),
+        ("torch's attention", False), ("flattened", True),
         ("flattened, tokens first", False),
     ],
 )  # fmt: skip
@@ -169,7 +173,10 @@ def test_odd_uses_of_a_layer_are_right(way, whole, split_count) -> None:
         torch.manual_seed(0)
         model = Odd(way).double().eval()
     batches = [batch_of("odd", 5)]
-    found = statistics(model, ["first", "second", "head"], batches, 2)
+    targets = ["first", "second", "head"]
+    if way == "torch's attention":
+        targets.append("attention.out_proj")
+    found = statistics(model, targets, batches, 2)
     assert split_count == ([] if whole else [5])
     if way == "checkpointed":
         model.way = "flattened"  # the same function, which autograd.grad can differentiate

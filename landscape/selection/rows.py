@@ -42,15 +42,16 @@ def receive_examples(
         shapes: the tensors.
         batch: its "labels" have one row an example.
         total: () -> the loss of the batch, a sum over its examples.
-        term: elementwise; receives gradients of several examples, the examples as first axis.
+        term: elementwise, on any part of an example's gradient.
         receive: called as ``receive(name, sum)``, shape of the tensor, float32 or wider, during
-            the backward and once a tensor; a tensor that the loss does not use has no call.
+            the backward and once a tensor; a layer that the loss does not use has no call.
 
     Returns:
         Whether it was done. It is not, and nothing is handed over, unless every tensor is the
-        weight of a linear layer that is neither tied nor used twice; and the examples are the
-        first axis of its inputs, alone or flattened with the tokens, and of everything in the
-        batch, where no other axis is as long.
+        weight of a linear layer that is called exactly once and not tied (one that is not called
+        may have its weight read elsewhere); and the examples are the first axis of its inputs,
+        alone or flattened with the tokens, and of everything in the batch, where no other axis is
+        as long.
 
     Cost: a forward and backward, and the products of dense gradients; the memory of one tensor.
     """
@@ -83,15 +84,14 @@ def receive_examples(
     }
     rows = {(count,)} | {(count * n,) for n in lengths} | {(count, n) for n in lengths}
     used = [uses.get(layer, []) for layer in layers.values()]
-    if any(len(u) > 1 or (u and u[0].shape[:-1] not in rows) for u in used):
+    if any(len(u) != 1 or u[0].shape[:-1] not in rows for u in used):
         return False
     if not value.requires_grad:
         return False
     modules = dict(model.named_modules())
-    for (name, shape), use in zip(shapes.items(), used, strict=True):
-        if use:
-            transposed = matrix_view(modules, name, shape)[2]
-            use[0].receive = partial(_sum_of_terms, name, count, transposed, term, receive)
+    for (name, shape), (use,) in zip(shapes.items(), used, strict=True):
+        transposed = matrix_view(modules, name, shape)[2]
+        use.receive = partial(_sum_of_terms, name, count, transposed, term, receive)
     value.backward()
     return True
 

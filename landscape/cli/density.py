@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
-from landscape.cli.shared import load_point, point_arguments, print_json
+from landscape.cli.shared import describe_search, load_point, point_arguments, print_json
 
 
 def add(commands: Any) -> None:
@@ -23,6 +24,7 @@ def _density(chosen: argparse.Namespace) -> int:
     import torch
 
     import landscape as ls
+    from landscape.curvature import negative_share
     from landscape.pictures.canvas import check_format
 
     if chosen.bins < 1:
@@ -35,7 +37,8 @@ def _density(chosen: argparse.Namespace) -> int:
     ends = [ls.lanczos(H, which="LA", seed=0)]
     if H.size > 1:
         ends.append(ls.lanczos(H, which="SA", seed=0))
-    print(*ends, sep="\n")
+    for end in ends:
+        print(end, describe_search(end), sep="\n  ")
     found = ls.spectral_density(
         H, num_vectors=chosen.vectors, steps=chosen.steps, seed=0,
         known=[end for end in ends if end.converged],
@@ -52,14 +55,14 @@ def _density(chosen: argparse.Namespace) -> int:
         share, error = (float(t) for t in found.mean((places == row).double()))
         rows.append({"from": low, "to": high, "share": share, "error": error})
         print(f"{low:>10.4g} … {high:<10.4g} {share:>12.5f} ± {error:.5f}")
-    negative, error = (float(t) for t in found.mean((found.nodes < 0).double()))
-    print(f"below zero: {negative:.5f} ± {error:.5f}; {found}")
+    negative = negative_share(found)
+    print(f"negative share of the sum of |eigenvalue|: {negative}\n{found}")
     if chosen.picture:
         print(f"picture: {ls.plot_density(found, chosen.picture)}")
     if chosen.json:
         mean, mean_error = found.moment(1)
         result = found.to_dict() | {
-            "mean": mean, "mean_error": mean_error, "negative": negative, "negative_error": error,
+            "mean": mean, "mean_error": mean_error, "negative_share": dataclasses.asdict(negative),
             "bins": rows, "loss": float(H.loss()), "ends": [end.to_dict() for end in ends],
         }  # fmt: skip
         print_json(result)

@@ -69,6 +69,8 @@ def _below_zero(nodes: Tensor, weights: Tensor, shift: int) -> Tensor:
 
     `shift` nodes more (1) or fewer (-1) are counted than lie below: an upper and a lower bound.
     """
+    if not nodes.shape[1]:
+        return torch.zeros(len(nodes), dtype=torch.float64, device="cpu")
     total = weights.cumsum(1)
     before = torch.cat([torch.zeros_like(total[:, :1]), total], dim=1)  # weight of nodes 0..i-1
     widths = (nodes[:, 1:].clamp(max=0) - nodes[:, :-1].clamp(max=0)).clamp(min=0)

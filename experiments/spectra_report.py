@@ -222,9 +222,9 @@ def render(rows: Sequence[Row], folder: Path) -> list[Path]:
         title="The spectrum inside a mask, before and after training",
         lead=(
             "The Hessian on the trainable weights is a principal submatrix of the model's. Its "
-            "two ends come from Lanczos with residuals (some eigenvalue lies within), the density between them "
-            "from a few products with random vectors, its trace from Hutch++; on a mask of a few "
-            "hundred weights the exact spectrum judges the estimate."
+            "two ends come from Lanczos with residuals (some eigenvalue lies within), the density "
+            "between them from a few products with random vectors, its trace from Hutch++; on a "
+            "mask of a few hundred weights the exact spectrum judges the estimate."
         ),
         caption="Spectral densities (bands: one standard error), their ends, their negative share",
     )  # fmt: skip

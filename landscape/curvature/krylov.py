@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from landscape.curvature.algebra import inner, norm, remove, rotate, subtract, unit
+from landscape.curvature.algebra import inner, norm, remove, rotate, subtract
 from landscape.curvature.eigen import (
     Which,
     allowed_residual,
@@ -40,9 +40,9 @@ class Krylov:
         self, operator: LinearOperator, which: Which, capacity: int, block: int = 1
     ) -> None:
         self._operator, self._which, self.capacity = operator, which, capacity
-        like = {"dtype": operator.dtype, "device": operator.device}
-        self._rows = torch.empty(capacity + block, operator.size, **like)
-        self._work = torch.empty(block, operator.size, **like)
+        size, like = operator.size, (operator.dtype, operator.device)
+        self._rows = torch.empty(capacity + block, size, dtype=like[0], device=like[1])
+        self._work = torch.empty(block, size, dtype=like[0], device=like[1])
         self._place = 0  # of the following directions in the rows
         self._projected = _zeros(capacity, capacity)
         self.count, self.norm = 0, 0.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -159,7 +159,7 @@ def _subclass(base: Any, leaves: frozenset[str]) -> Any:
         names["forward"] = _FORWARDS[base]
     if issubclass(base, nn.RNNBase):
         names["_flat_weights"] = property(_flat_weights, _leave_flat_weights)
-    if issubclass(base, nn.Embedding):
+    if issubclass(base, nn.Embedding) and "weight" in leaves:
         names["num_embeddings"] = property(_rows, _set_rows)
     same = {n: getattr(base, n) for n in ("__module__", "__qualname__", "__doc__")}
     made = type(
@@ -171,7 +171,7 @@ def _subclass(base: Any, leaves: frozenset[str]) -> Any:
 
 
 def _blank(base: type[nn.Module], leaves: frozenset[str], *given: Any) -> nn.Module:
-    kind = _subclass(base, leaves)
+    kind: Any = _subclass(cast(Any, base), leaves)
     made: nn.Module = kind.__new__(kind, *given)
     return made
 

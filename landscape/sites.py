@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,18 +69,16 @@ class Site:
     @property
     def coordinates(self) -> Coordinates:
         """Return the indices as places of a matrix."""
-        known, indices = self._coordinates, self.indices
+        known, indices, owner = self._coordinates, self.indices, cast(Any, self.owner)
         if known is None or known.flat is not indices:
-            sizes: Any = (
-                (owner.out_features, owner.in_features) if self.beside else self.weight.shape
-            )
+            sizes = (owner.out_features, owner.in_features) if self.beside else self.weight.shape
             known = self._coordinates = Coordinates(indices, (int(sizes[0]), int(sizes[1])))
         return known
 
     def adopt(self) -> None:
         """Take the tensors that the owner has now for the model's own, whatever was written."""
         self.held = self.theta
-        self.weight: Any = dict.get(self.owner._parameters, self.leaf)
+        self.weight = cast(Any, dict.get(self.owner._parameters, self.leaf))
         self.shape = None if self.beside else self.weight.shape
         self.forget()
 

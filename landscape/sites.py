@@ -251,7 +251,7 @@ def read(module: nn.Module, leaf: str) -> Tensor:
     site.synchronise()
     if not is_differentiated(theta):
         return weight
-    out: Any = _Effective.apply(theta, weight, site.indices)
+    out: Any = _Effective.apply(theta, weight.detach(), site.indices)
     out._is_param = True  # to those who ask, as Module.get_parameter does, it is a parameter
     weight = out
     return weight
@@ -355,7 +355,7 @@ class _Effective(torch.autograd.Function):
     def forward(ctx: Any, theta: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
         ctx.indices, ctx.dtype = indices, theta.dtype
         ctx.shape, ctx.kept = weight.shape, weight.dtype
-        return weight.detach().view_as(weight)
+        return weight.view_as(weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

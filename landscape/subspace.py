@@ -17,7 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from landscape.attachable import places, refuse_model, refuse_other_holders, unwrapped
+from landscape.attachable import (
+    places,
+    refuse_model,
+    refuse_other_holders,
+    refuse_outside_holders,
+    unwrapped,
+)
 from landscape.errors import UserError
 from landscape.masked import install, refuse_mixture, uninstall
 from landscape.masks import Mask, is_sharded, tensors
@@ -67,6 +73,7 @@ def attach(model: nn.Module, mask: Mask) -> Attachment:
     refuse_model(model)
     owners = places(model, mask)
     refuse_other_holders(model, owners)
+    refuse_outside_holders(model, owners)
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
     model.requires_grad_(False)
     with torch.inference_mode(False), torch.no_grad():
@@ -299,6 +306,48 @@ def _carry(values: Tensor, stays: Tensor, place: Tensor) -> Tensor:
     fresh = values.new_zeros(stays.numel())
     fresh[stays] = values[place[stays]]
     return fresh
+
+
+def refuse_unseen_readers(model: nn.Module, loss: Callable[[], Tensor]) -> None:
+    """Refuse a loss that reads a masked weight past its mask, so that theta misses its gradient.
+
+    Such as a penalty on ``model.parameters()``, which are the stored tensors, or a function that
+    kept one of them before the mask was attached. A model without a mask passes.
+
+    Args:
+        model: the model.
+        loss: computes the loss, with its graph.
+
+    Raises:
+        UserError: with the tensor's name.
+
+    Cost: the forward, and a walk over its graph.
+    """
+    if not is_attached(model):
+        return
+    stored = {id(s.weight): n for n, s in _sites(_attached(model)).items() if not s.beside}
+    weights = [s.weight for s in _every_site(_attached(model)) if not s.beside]
+    try:
+        for weight in weights:
+            weight.requires_grad_(True)
+        with torch.enable_grad():
+            waiting, seen = [loss().grad_fn], set()
+    finally:
+        for weight in weights:
+            weight.requires_grad_(False)
+    while waiting:
+        node: Any = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        name = stored.get(id(getattr(node, "variable", None)))
+        if name is not None:
+            raise UserError(
+                f"expected the loss to read {name} as its module's attribute, got one that reads "
+                "the stored tensor, which gives theta no gradient; use trainable(model), or the "
+                "attribute"
+            )
+        waiting += [following for following, _ in node.next_functions]
 
 
 @contextmanager

@@ -176,6 +176,36 @@ def test_a_weight_that_is_kept_a_second_time_is_refused_with_both_names(how) -> 
     masked(model, "inner.bias")
 
 
+@pytest.mark.parametrize("name", ["opt", "gpt2"])
+def test_a_weight_that_a_module_outside_the_model_is_tied_to_is_refused(name) -> None:
+    model = case_of(name).model(torch.float32)
+    part = model.base_model
+    with pytest.raises(UserError, match="a module outside of it that shares it"):
+        masked(part, ["*embed_tokens"] if name == "opt" else ["wte"])
+    kept = list(model.parameters())  # a user's list is no module
+    masked(part, "*.bias")
+    assert len(kept) == len(list(model.parameters())) - len(ls.trainable(part))
+
+
+def test_a_loss_that_reads_a_stored_tensor_past_its_mask_is_refused_with_the_name() -> None:
+    model = plain()
+    kept = model[2].weight
+    masked(model)
+    x = torch.ones(2, 6)
+    good = lambda: model(x).sum() + model[2].weight.square().sum()  # noqa: E731
+    ls.subspace.refuse_unseen_readers(model, good)
+    past = [
+        lambda: model(x).sum() + kept.square().sum(),
+        lambda: model(x).sum() + sum(p.square().sum() for p in model.parameters()),
+    ]
+    for loss, name in zip(past, ["2.weight", "(0|2)."], strict=True):
+        with pytest.raises(UserError, match=f"to read {name}"):
+            ls.subspace.refuse_unseen_readers(model, loss)
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == {
+        "0.theta_weight", "0.theta_bias", "2.theta_weight", "2.theta_bias"
+    }  # fmt: skip
+
+
 def test_an_embedding_that_renormalises_itself_is_refused() -> None:
     model = nn.ModuleDict({"e": nn.Embedding(8, 4, max_norm=1.0)})
     with pytest.raises(UserError, match="max_norm"):

@@ -28,7 +28,7 @@ from landscape.optimizer import AdamW
 from landscape.runs import open_folder, peak_memory, read_json, write_json, write_whole
 from landscape.schedule import MovingMask, Schedule, watch
 from landscape.scoring import task_loss
-from landscape.subspace import attached_mask, is_attached, trainable
+from landscape.subspace import attached_mask, is_attached, refuse_unseen_readers, trainable
 from landscape.tasks import Task
 
 Probe = Callable[[nn.Module, dict[str, Any]], None]
@@ -175,6 +175,9 @@ def finetune(
         order = torch.randperm(len(encoded), generator=_generator(seed, "order", epoch)).tolist()
         rows = [encoded[i] for i in order[place * batch_size : (place + 1) * batch_size]]
         batch = collate(rows, pad_id(tokenizer), loss=task.loss)
+        if not state.step:
+            with torch.random.fork_rng():
+                refuse_unseen_readers(model, lambda: task_loss(model, batch)[0] + penalty(model))  # noqa: B023
         dropout_seed = _seed(seed, "dropout", state.step)
         with watch(moving, state.step, optimizer):
             loss = _backward(model, batch, optimizer, dropout_seed)

@@ -23,7 +23,7 @@ from landscape.curvature.objective import refuse_coupled_rows
 from landscape.curvature.operators import LinearOperator
 from landscape.curvature.point import Point, refuse_batch_statistics, twice_differentiable
 from landscape.errors import UserError
-from landscape.subspace import trainable
+from landscape.subspace import refuse_unseen_readers, trainable
 
 Pieces = Sequence[Tensor | None]
 """A vector of the trainable numbers as one tensor a parameter, None where it is zero."""
@@ -73,7 +73,8 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
             scalar or ignores the trainable numbers, no second derivative, batch normalisation
             over the batch, or several batches of a loss that couples the rows of a batch.
 
-    Cost: one gradient at construction; with several batches of a loss of one's own two forwards
+    Cost: one gradient at construction; with a mask a forward more, to see that nothing reads a
+    masked weight past it (`refuse_unseen_readers`); with several batches of a loss of one's own two
     more, to see that it is a sum over rows (`refuse_coupled_rows`). Memory 3 to 3.5 times a
     gradient's activations per kept batch, and no vector larger than the trainable numbers.
     """
@@ -111,6 +112,7 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         self._build()
         with twice_differentiable(model):
             refuse_coupled_rows(objective, self._evaluate, model, self._batches)
+            refuse_unseen_readers(model, lambda: self._evaluate(self._batches[0])[0])
 
     @property
     @abstractmethod

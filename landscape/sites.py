@@ -113,7 +113,7 @@ class Site:
             return
         key = (theta._version, theta.data_ptr(), weight._version, weight.data_ptr())
         if key == self._key and self._written is not None:
-            if weight.device.type != "cpu":
+            if not _is_near(weight):
                 with torch.no_grad():  # through .data: the same numbers, and no new version
                     weight.data.view(-1).index_copy_(0, self.indices, self._values())
                 return
@@ -130,11 +130,15 @@ class Site:
         theta, weight = self.held, self.weight
         self._check_shape(weight)
         flat, values, indices = weight.detach().view(-1), self._values(), self.indices
+        at = (theta._version, theta.data_ptr())
+        renewed = self._key is None or self._key[:2] != at
         # Writing bumps the weight's version, which invalidates graphs of another point; so only
-        # when something changed, or two uses of one tensor in a forward would invalidate each other
-        if not _same(flat.index_select(0, indices), values):
-            at = (theta._version, theta.data_ptr())
-            if self._key is not None and self._key[:2] == at and _same(theta, self._written):
+        # when something changed, or two uses of one tensor in a forward would invalidate each
+        # other. On another device than the processor to compare is to wait: theta's version tells.
+        if renewed and not _is_near(weight):
+            flat.index_copy_(0, indices, values)
+        elif not _same(flat.index_select(0, indices), values):
+            if not renewed and _same(theta, self._written):
                 raise self._overwritten()
             flat.index_copy_(0, indices, values)
         self._written = theta.detach().clone()
@@ -338,6 +342,11 @@ def autocast(x: Tensor) -> Tensor:
     if x.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
         return x
     return x.to(torch.get_autocast_dtype(kind))
+
+
+def _is_near(tensor: Tensor) -> bool:
+    """Tell whether numbers can be compared without waiting for a device."""
+    return tensor.device.type == "cpu"
 
 
 def _same(left: Tensor, right: Tensor | None) -> bool:

@@ -206,6 +206,29 @@ def test_a_loss_that_reads_a_stored_tensor_past_its_mask_is_refused_with_the_nam
     }  # fmt: skip
 
 
+def language_loss(model: nn.Module, ids: Tensor) -> tuple[Tensor, int]:
+    return model(input_ids=ids, labels=ids).loss * len(ids), len(ids)
+
+
+def past_its_mask(model: nn.Module, ids: Tensor) -> tuple[Tensor, int]:
+    """A loss and a penalty on what is stored."""
+    value, count = language_loss(model, ids)
+    return value + sum(p.square().sum() for p in model.parameters()), count
+
+
+def test_curvature_and_selection_refuse_a_loss_that_reads_past_the_mask() -> None:
+    model, _ = attached(case_of("opt"))
+    ls.HessianOperator(model, [tokens()], loss=language_loss)
+    with pytest.raises(UserError, match=r"to read model\.decoder.* as its module's attribute"):
+        ls.HessianOperator(model, [tokens()], loss=past_its_mask)
+    ls.detach(model)
+    budget = {"score": "gradient", "count": 5, "batches": [tokens()]}
+    assert ls.select_mask(model, loss=language_loss, **budget).count == 5
+    with pytest.raises(UserError, match="as its module's attribute"):
+        ls.select_mask(model, loss=past_its_mask, **budget)
+    assert not ls.subspace.is_attached(model)
+
+
 def test_an_embedding_that_renormalises_itself_is_refused() -> None:
     model = nn.ModuleDict({"e": nn.Embedding(8, 4, max_norm=1.0)})
     with pytest.raises(UserError, match="max_norm"):

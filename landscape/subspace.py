@@ -308,39 +308,41 @@ def _carry(values: Tensor, stays: Tensor, place: Tensor) -> Tensor:
     return fresh
 
 
-def refuse_unseen_readers(model: nn.Module, loss: Callable[[], Tensor]) -> None:
-    """Refuse a loss that reads a masked weight past its mask, so that theta misses its gradient.
+def refuse_unseen_readers(model: nn.Module, loss: Callable[[], Tensor]) -> Tensor:
+    """Compute a loss, and refuse one that reads a masked weight past its mask.
 
-    Such as a penalty on ``model.parameters()``, which are the stored tensors, or a function that
-    kept one of them before the mask was attached. A model without a mask passes.
+    There theta misses its gradient: in a penalty on ``model.parameters()``, which are the stored
+    tensors, or in a function that kept one of them before the mask was attached.
 
     Args:
-        model: the model.
+        model: the model; one without a mask passes.
         loss: computes the loss, with its graph.
+
+    Returns:
+        The loss.
 
     Raises:
         UserError: with the tensor's name.
 
-    Cost: the forward, and a walk over its graph.
+    Cost: a walk over the loss's graph.
     """
     if not is_attached(model):
-        return
-    stored = {id(s.weight): n for n, s in _sites(_attached(model)).items() if not s.beside}
-    weights = [s.weight for s in _every_site(_attached(model)) if not s.beside]
+        return loss()
+    stored = {s.weight: n for n, s in _sites(_attached(model)).items() if not s.beside}
     try:
-        for weight in weights:
+        for weight in stored:
             weight.requires_grad_(True)
-        with torch.enable_grad():
-            waiting, seen = [loss().grad_fn], set()
+        value = loss()
     finally:
-        for weight in weights:
+        for weight in stored:
             weight.requires_grad_(False)
+    waiting, visited = [value.grad_fn], set()
     while waiting:
         node: Any = waiting.pop()
-        if node is None or node in seen:
+        if node is None or node in visited:
             continue
-        seen.add(node)
-        name = stored.get(id(getattr(node, "variable", None)))
+        visited.add(node)
+        name = stored.get(getattr(node, "variable", None))
         if name is not None:
             raise UserError(
                 f"expected the loss to read {name} as its module's attribute, got one that reads "
@@ -348,6 +350,7 @@ def refuse_unseen_readers(model: nn.Module, loss: Callable[[], Tensor]) -> None:
                 "attribute"
             )
         waiting += [following for following, _ in node.next_functions]
+    return value
 
 
 @contextmanager

@@ -175,12 +175,9 @@ def finetune(
         order = torch.randperm(len(encoded), generator=_generator(seed, "order", epoch)).tolist()
         rows = [encoded[i] for i in order[place * batch_size : (place + 1) * batch_size]]
         batch = collate(rows, pad_id(tokenizer), loss=task.loss)
-        if not state.step:
-            with torch.random.fork_rng():
-                refuse_unseen_readers(model, lambda: task_loss(model, batch)[0] + penalty(model))  # noqa: B023
         dropout_seed = _seed(seed, "dropout", state.step)
         with watch(moving, state.step, optimizer):
-            loss = _backward(model, batch, optimizer, dropout_seed)
+            loss = _backward(model, batch, optimizer, dropout_seed, first=not state.step)
         record = _update(parameters, optimizer, max_gradient_norm, loss)
         advance(model, state.step)
         if isinstance(optimizer, AdamW):
@@ -215,19 +212,28 @@ def finetune(
 
 
 def _backward(
-    model: nn.Module, batch: dict[str, Any], optimizer: torch.optim.Optimizer, dropout_seed: int
+    model: nn.Module,
+    batch: dict[str, Any],
+    optimizer: torch.optim.Optimizer,
+    dropout_seed: int,
+    *,
+    first: bool,
 ) -> float:
     """Put the gradient of a batch's mean loss into the parameters and return the loss.
 
     The model is in training mode meanwhile and in its own mode afterwards, also when interrupted.
     """
+
+    def mean() -> Tensor:
+        total, count = task_loss(model, batch)
+        return total / count
+
     training = model.training
     model.train()
     try:
         with torch.random.fork_rng():
             torch.manual_seed(dropout_seed)
-            total, count = task_loss(model, batch)
-        loss = total / count
+            loss = refuse_unseen_readers(model, mean) if first else mean()
         optimizer.zero_grad(set_to_none=True)
         (loss + penalty(model)).backward()
     finally:

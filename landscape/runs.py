@@ -7,7 +7,6 @@ import json
 import math
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,11 @@ from typing import Any
 import torch
 
 from landscape.errors import UserError
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 _PACKAGES = (
     "landscape-toolkit", "torch", "transformers", "tokenizers", "numpy", "scipy", "safetensors"
@@ -78,8 +82,10 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def peak_memory() -> int:
-    """Return this process's peak resident memory in bytes."""
+def peak_memory() -> int | None:
+    """Return this process's peak resident memory in bytes, None where the system does not tell."""
+    if resource is None:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

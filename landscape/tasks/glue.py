@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape.carriers import sha256
+from landscape.carriers import optional, sha256
 from landscape.errors import UserError
 from landscape.hub import ask_hub
 from landscape.tasks.task import Example, Task, check_sizes, label_shares
@@ -181,13 +181,7 @@ def _read_tsv(template: Template, path: Path) -> list[Example]:
 
 
 def _from_hub(template: Template) -> Loaded:
-    try:
-        import datasets
-    except ImportError:
-        raise UserError(
-            "GLUE from the hub needs the package datasets, which is not installed; install it "
-            f"with: pip install datasets; or {OFFLINE}"
-        ) from None
+    datasets: Any = optional("datasets")
     answer = ask_hub(HUB, "dataset")
     cache = Path(datasets.config.HF_DATASETS_CACHE) / HUB.replace("/", "___") / template.config
     if not answer.reachable and not cache.exists():

@@ -100,7 +100,9 @@ def _refuse_another(folder: Path, present: Mapping[str, Any], wanted: Mapping[st
     elif asked != inputs:
         changes += _other_inputs(inputs or {}, asked or {})
     if changes:
-        advice = "remove that one" if asked is None else "start it anew with overwrite=True (--force)"
+        advice = (
+            "remove that one" if asked is None else "start it anew with overwrite=True (--force)"
+        )
         raise UserError(
             f"{folder} holds a run of another configuration ({', '.join(changes[:4])}); "
             f"choose another folder or {advice}"

@@ -31,6 +31,7 @@ class TensorFile:
         tensors: name -> tensor, on cpu.
         digest: what the file says is the digest of both, None where it says nothing.
         text: the header as it is written.
+        cure: what to do about a damaged file.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class TensorFile:
     tensors: dict[str, Tensor]
     digest: str | None
     text: str
+    cure: str
 
     def check(self) -> None:
         """Compare the digest.
@@ -48,7 +50,7 @@ class TensorFile:
         if self.digest != _digest(self.text, self.tensors):
             raise UserError(
                 f"expected {self.path} as it was written, got other numbers: its digest differs; "
-                "the file is damaged, save it again"
+                f"the file is damaged, {self.cure}"
             )
 
 
@@ -73,6 +75,7 @@ def read_tensors(
     path: str | Path,
     what: str,
     *,
+    cure: str = "save it again",
     accept: Callable[[dict[str, Any], Collection[str]], None] = lambda header, names: None,
 ) -> TensorFile:
     """Read a tensor file; its digest is left to `TensorFile.check`.
@@ -80,6 +83,7 @@ def read_tensors(
     Args:
         path: the file.
         what: what it should be, such as "a delta file".
+        cure: what to do about a file that is missing or damaged.
         accept: called as ``accept(header, names)`` before any tensor is read, to refuse a file.
 
     Raises:
@@ -87,7 +91,7 @@ def read_tensors(
     """
     place = Path(path).expanduser()
     if not place.is_file():
-        raise UserError(f"expected {what}, found none at {place}")
+        raise UserError(f"expected {what}, found none at {place}; check the path, or {cure}")
     try:
         with safe_open(place, framework="pt") as file:
             metadata, names = file.metadata() or {}, list(file.keys())
@@ -101,10 +105,9 @@ def read_tensors(
     except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError,
             RuntimeError, MemoryError) as error:  # fmt: skip
         raise UserError(
-            f"expected {what} in {place}, which is not a whole safetensors file ({error}); "
-            "save it again"
+            f"expected {what} in {place}, which is not a whole safetensors file ({error}); {cure}"
         ) from error
-    return TensorFile(place, header, tensors, metadata.get("sha256"), text)
+    return TensorFile(place, header, tensors, metadata.get("sha256"), text, cure)
 
 
 def hash_tensor(digest: Any, tensor: Tensor) -> None:

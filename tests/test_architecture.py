@@ -28,6 +28,7 @@ FLOW = [
     {"schedule"},
     {"evaluate", "heads", "distance", "adapters", "baselines", "curvature", "callbacks"},
     {"peft_adapters", "peers"},
+    {"checkpoint"},
     {"train", "tracking", "surface", "advisor"},
     {"pictures"},
     {"analysis"},

@@ -20,6 +20,7 @@ FLOW = [
     {"subspace"},
     {"batches"},
     {"scoring"},
+    {"losses"},
     {"selection"},
     {"optimizer", "deltas"},
     {"schedule"},

@@ -24,6 +24,7 @@ FLOW = [
     {"delta_header"},
     {"batches"},
     {"scoring"},
+    {"losses"},
     {"selection"},
     {"optimizer", "deltas"},
     {"schedule"},

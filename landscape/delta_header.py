@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
-from landscape.identity import Digests, fingerprint
+from landscape.identity import fingerprint
 
 FORMAT = "landscape-delta-2"
 OLDER = "landscape-delta-1"
@@ -54,7 +54,7 @@ class DeltaHeader:
             "fingerprint": self.fingerprint, "base": self.base, "dtype": self.dtype,
         }  # fmt: skip
 
-    def differing(self, digests: Digests) -> list[str]:
+    def differing(self, digests: Mapping[str, str]) -> list[str]:
         """List what differs in a model from the base, by hashes of its tensors; all if unknown."""
         if fingerprint(digests, without=self.heads) == self.fingerprint:
             return []
@@ -67,7 +67,7 @@ class DeltaHeader:
         return other or ["the tensors' names"]
 
 
-def short_digests(digests: Digests) -> str:
+def short_digests(digests: Mapping[str, str]) -> str:
     """Return the start of each tensor's hash, in the order of their names, joined."""
     return "".join(digests[name][:_SHORT] for name in sorted(digests))
 

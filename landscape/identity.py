@@ -134,6 +134,16 @@ def fingerprint(digests: Mapping[str, str], *, without: Collection[str] = ()) ->
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def precision(model: nn.Module) -> str:
+    """Return the floating types of a model's weights, theta left out: "float32" as a rule."""
+    kinds = {
+        str(p.dtype).removeprefix("torch.")
+        for name, p in model.named_parameters()
+        if not name.rpartition(".")[2].startswith("theta_")
+    }
+    return ", ".join(sorted(kinds))
+
+
 def other_tensors(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     """List the tensors whose hashes differ, those that one of the two lacks included."""
     return [n for n in sorted(there.keys() | here.keys()) if there.get(n) != here.get(n)]
@@ -221,7 +231,7 @@ def _written(tensor: Tensor) -> tuple[Any, ...]:
 
 def _settings(model: nn.Module) -> str:
     """Hash the numbers that a model computes with beside its tensors: dropout, epsilon, scaling."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     told = {
         "config": _computing(config.to_dict()) if hasattr(config, "to_dict") else None,
         "methods": {

@@ -161,7 +161,7 @@ def run_identity(
         scheduled: whether a schedule makes the mask; then a mask that is attached does not count.
 
     Returns:
-        For `open_folder`: plural names -> hashes, and the revision, None where it is not known.
+        For `open_folder`: plural names -> hashes, and the hub's revision, None where it is not known.
 
     Cost: as `base_digests`, and 0.2 s for a tokenizer of 49,152 entries.
     """
@@ -174,7 +174,7 @@ def run_identity(
         "model settings": _settings(model),
         "tokenizer contents": _tokenizer(tokenizer),
         **{f"{split} rows": _rows(task.split(split)) for split in splits},
-        "revision": getattr(getattr(model, "config", None), "_commit_hash", None),
+        "revisions": getattr(getattr(model, "config", None), "_commit_hash", None),
     }
     if not masked:
         found["starting values"] = fingerprint({name: digests[name] for name in own})

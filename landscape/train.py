@@ -318,8 +318,8 @@ def _config(model: nn.Module, task: Task, count: int, **settings: Any) -> dict[s
         mask = {"rule": dict(attached.rule), "count": attached.count, "ratio": attached.ratio}
     name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
     return {
-        "model": name, "dtype": precision(model), "task": task.name, "source": task.source, "mask": mask,
-        "trainable": count, **settings,
+        "model": name, "dtype": precision(model), "task": task.name, "source": task.source,
+        "mask": mask, "trainable": count, **settings,
     }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from landscape.subspace import Attachment, pretrained
 from landscape.tensorfile import read_tensors, write_tensors
 
 _WIDE = (torch.float32, torch.float64)
+_COMPUTED = (*_WIDE, torch.bfloat16, torch.float16)
 # masks that a rule makes again, and what of the rule their functions take
 _SEEDED: dict[str, tuple[Callable[..., Mask], tuple[str, ...]]] = {
     "random": (random_mask, ("density", "targets", "seed", "sampling")),
@@ -189,7 +190,7 @@ def _values(value: Tensor | None, name: str, count: int, path: str | Path) -> Te
 
 def _moved(value: Tensor, stored: Tensor | None, here: Tensor, path: str | Path) -> Tensor:
     """Return the change that gives a head its stored values, from this model's initial ones."""
-    if stored is None or stored.shape != here.shape or not stored.is_floating_point():
+    if stored is None or stored.shape != here.shape or stored.dtype not in _COMPUTED:
         raise UserError(f"{path} lacks the initial values of a head; save it again")
     if stored.dtype == here.dtype and torch.equal(_finite_head(str(path), stored), here):
         return value

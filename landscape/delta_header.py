@@ -16,6 +16,8 @@ OLDER = "landscape-delta-1"
 _SHORT = 8
 """Characters of a tensor's hash that are kept, to name the tensors that differ."""
 _DIMENSIONS = 8
+_LONGEST = 1_000
+"""Characters of a name or pattern."""
 
 
 @dataclass(frozen=True)
@@ -117,11 +119,15 @@ def _whole(value: Any, least: int = 0) -> bool:
 
 def _number(value: Any) -> bool:
     real = isinstance(value, int | float) and not isinstance(value, bool)
-    return real and math.isfinite(value)
+    return real and -1e300 < value < 1e300
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST
 
 
 def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, list) and all(_text(item) for item in value)
 
 
 def _hash(value: Any) -> bool:
@@ -141,7 +147,7 @@ def _pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(_whole(n, 1) for n in value)
 
 
-_TEXT: _Kind = ("a text", lambda v: isinstance(v, str))
+_TEXT: _Kind = ("a text", _text)
 _TEXTS: _Kind = ("a list of texts", _texts)
 _FIELDS: dict[str, _Kind] = {
     "rule": ("an object", lambda v: isinstance(v, dict)),
@@ -155,7 +161,7 @@ _FIELDS: dict[str, _Kind] = {
 #: what the functions that make a mask again take; null is their default
 _OPTIONS: dict[str, _Kind] = {
     "density": ("a finite number", _number),
-    "targets": ("a text or a list of texts", lambda v: isinstance(v, str) or _texts(v)),
+    "targets": ("a text or a list of texts", lambda v: _text(v) or _texts(v)),
     "seed": ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
     "sampling": _TEXT,
     "granularity": _TEXT,

@@ -161,9 +161,9 @@ def run_identity(
         scheduled: whether a schedule makes the mask; then a mask that is attached does not count.
 
     Returns:
-        For `open_folder`: plural names -> hashes, and the hub's revision, None where it is not known.
+        For `open_folder`: plural names -> hashes; the hub's revision, None where it is not known.
 
-    Cost: as `base_digests`, and 0.2 s for a tokenizer of 49,152 entries.
+    Cost: as `base_digests`, and 30 ms for a tokenizer of 49,152 entries.
     """
     digests, numbers = base_digests(model), trainable(model)
     masked = scheduled or is_attached(model)

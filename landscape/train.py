@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from landscape.baselines import advance, penalty
-from landscape.batches import collate, encode, length_limit, pad_id
+from landscape.batches import Bos, collate, encode, length_limit, pad_id
 from landscape.checkpoint import (
     from_one_start,
     go_to,
@@ -41,6 +41,7 @@ from landscape.subspace import attached_mask, detach, is_attached, trainable
 from landscape.tasks import Task
 from landscape.tensorfile import write_tensors
 
+SelectBy = Literal["accuracy", "loss"]
 Probe = Callable[[nn.Module, dict[str, Any]], None]
 
 
@@ -100,6 +101,9 @@ def finetune(
     eps: float = 1e-8,
     max_gradient_norm: float = 1.0,
     evaluations_per_epoch: int = 1,
+    select_by: SelectBy = "accuracy",
+    max_length: int | None = None,
+    bos: Bos = "tokenizer",
     schedule: Schedule | None = None,
     test: bool = True,
     directory: str | Path | None = None,
@@ -127,6 +131,11 @@ def finetune(
         betas, eps: AdamW's.
         max_gradient_norm: clipping threshold; ``math.inf`` for none.
         evaluations_per_epoch: dev evaluations an epoch, evenly spaced, the last at its end.
+        select_by: what makes a checkpoint the best on dev: "accuracy", ties going to the lower
+            loss, or "loss", as in the code of paper 1.
+        max_length: most tokens of a row, at least 2, in training and evaluation; 2048 if absent,
+            and never more than the model takes.
+        bos: what rows start with; see ``landscape.batches.encode``.
         schedule: selects the weights to train during the run; the model starts without a mask.
         test: whether to evaluate the chosen checkpoint on test.
         directory: the run's folder; None keeps everything in memory. It knows by hashes what the
@@ -135,7 +144,7 @@ def finetune(
         checkpoint_every: steps between checkpoints in the folder.
         probes: called after every step as ``probe(model, record)``; must not change the model,
             may add numbers to the record. A method ``start(optimizer)``, if any, is called first.
-        progress: show a progress bar.
+        progress: show a progress bar on standard error, if that is a terminal.
 
     Returns:
         The run; the model holds the chosen checkpoint.
@@ -149,17 +158,23 @@ def finetune(
     Source: Xu & Zhang 2024, appendix B (protocol).
     """
     _check(lr, epochs, batch_size, evaluations_per_epoch)
+    if select_by not in get_args(SelectBy):
+        raise UserError(
+            f"expected select_by among {', '.join(get_args(SelectBy))}, got {select_by!r}; name "
+            "what makes a checkpoint the best on dev"
+        )
     per_epoch = -(-len(task.train) // batch_size)
     moving = None if schedule is None else MovingMask(schedule, model, epochs * per_epoch)
     count = moving.budget if moving else sum(p.numel() for p in trainable(model).values())
     if not count:
         raise UserError("expected a model with trainable numbers, got none; attach a mask first")
+    rows_of: dict[str, Any] = {"max_length": length_limit(model, max_length), "bos": bos}
     selection = {} if schedule is None else {"schedule": schedule.as_dict()}
     config = _config(
         model, task, count, lr=lr, epochs=epochs, batch_size=batch_size, seed=seed,
         weight_decay=weight_decay, betas=list(betas), eps=eps, test=test,
         max_gradient_norm=max_gradient_norm, evaluations_per_epoch=evaluations_per_epoch,
-        **selection,
+        select_by=select_by, **rows_of, **selection,
     )  # fmt: skip
     folder = None
     if directory is not None:
@@ -176,6 +191,7 @@ def finetune(
     make = torch.optim.AdamW if moving is None else AdamW
     optimizer = make(parameters.values(), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
     best = point(parameters, moving)
+    start = dict(best)  # where distances begin; no copy until the first checkpoint is chosen
     state = _State()
     if folder is not None and (folder / "checkpoint.safetensors").exists():
         path, fields = folder / "checkpoint.safetensors", set(dataclasses.asdict(state))
@@ -184,14 +200,14 @@ def finetune(
     for probe in probes:
         if hasattr(probe, "start"):
             probe.start(optimizer)
-    encoded = encode(task.train, tokenizer, max_length=length_limit(model))
+    encoded = encode(task.train, tokenizer, **rows_of)
     evaluate_at = {
         per_epoch * (i + 1) // evaluations_per_epoch for i in range(evaluations_per_epoch)
     }
     started = time.perf_counter() - state.seconds
     bar = tqdm(
-        total=epochs * per_epoch, initial=state.step, disable=not progress, leave=False,
-        desc=f"train lr {lr:g}", unit="step",
+        total=epochs * per_epoch, initial=state.step, leave=False, unit="step",
+        desc=f"train lr {lr:g}", disable=None if progress else True,
     )  # fmt: skip
     while state.step < epochs * per_epoch and not state.diverged:
         epoch, place = divmod(state.step, per_epoch)
@@ -216,7 +232,11 @@ def finetune(
         for probe in probes:
             probe(model, record)
         if not state.diverged and place + 1 in evaluate_at:
-            _evaluate_dev(model, tokenizer, task, state, parameters, best, moving)
+            state.diverged = not all(torch.isfinite(p).all() for p in parameters.values())
+            if not state.diverged:
+                found = evaluate(model, tokenizer, task, split="dev", **rows_of)
+                if _is_best(state, found[task.metric], found["loss"], task.metric, select_by):
+                    best.update(point(parameters, moving))
         if folder is not None and (state.step % checkpoint_every == 0 or place + 1 in evaluate_at):
             state.seconds = time.perf_counter() - started
             save(
@@ -226,7 +246,8 @@ def finetune(
     bar.close()
     state.seconds = time.perf_counter() - started
     go_to(parameters, best, moving)
-    run = _finish(model, tokenizer, task, config, state, test, folder)
+    tested = evaluate(model, tokenizer, task, split="test", **rows_of) if test else None
+    run = _finish(model, config, state, start, tested, folder)
     if folder is not None:
         write_tensors(folder / "theta.safetensors", best, {"run": run_key(config)})
         write_json(folder / "result.json", _as_json(run))
@@ -268,34 +289,23 @@ def _update(
     return {"loss": loss, "gradient_norm": norm}
 
 
-def _evaluate_dev(
-    model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
-    state: _State,
-    parameters: dict[str, nn.Parameter],
-    best: dict[str, Tensor],
-    moving: MovingMask | None,
-) -> None:
-    """Evaluate on dev; a higher accuracy, or the same at a lower loss, becomes the best."""
-    if not all(torch.isfinite(p).all() for p in parameters.values()):
-        state.diverged = True
-        return
-    scores = evaluate(model, tokenizer, task, split="dev")
-    accuracy, loss = scores[task.metric], scores["loss"]
-    state.evaluations.append({"step": state.step, task.metric: accuracy, "loss": loss})
-    if (accuracy, -loss) > (state.best_accuracy, -state.best_loss):
-        state.best_step, state.best_accuracy, state.best_loss = state.step, accuracy, loss
-        best.update(point(parameters, moving))
+def _is_best(state: _State, accuracy: float, loss: float, metric: str, by: SelectBy) -> bool:
+    """Note what dev says of a checkpoint, and tell whether it is the best so far."""
+    state.evaluations.append({"step": state.step, metric: accuracy, "loss": loss})
+    key = (-loss, accuracy) if by == "loss" else (accuracy, -loss)
+    best = (-state.best_loss, state.best_accuracy)
+    if not key > (best if by == "loss" else best[::-1]):
+        return False
+    state.best_step, state.best_accuracy, state.best_loss = state.step, accuracy, loss
+    return True
 
 
 def _finish(
     model: nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    task: Task,
     config: dict[str, Any],
     state: _State,
-    test: bool,
+    start: dict[str, Tensor],
+    tested: dict[str, Any] | None,
     folder: Path | None,
 ) -> Run:
     metrics: dict[str, Any] = {
@@ -303,11 +313,11 @@ def _finish(
         "best_step": state.best_step,
         "steps": state.step,
         "dev": next((e for e in state.evaluations if e["step"] == state.best_step), None),
-        "test": evaluate(model, tokenizer, task, split="test") if test else None,
+        "test": tested,
         "seconds": state.seconds,
         "peak_memory": peak_memory(),
     }
-    moved = dataclasses.asdict(distance(model)) if is_attached(model) else {}
+    moved = dataclasses.asdict(distance(model, start))
     return Run(config, state.history, state.evaluations, metrics, moved, folder)
 
 

@@ -20,10 +20,9 @@ from landscape.curvature import (
     preconditioned,
     stability_threshold,
 )
-from landscape.curvature.rows import as_batches
 from landscape.curvature.stability import family, reference_rate
 from landscape.errors import UserError
-from landscape.losses import Loss
+from landscape.losses import Loss, as_batches
 
 Row: TypeAlias = dict[str, float]
 

@@ -6,6 +6,8 @@ import argparse
 import json
 from typing import Any
 
+from landscape.tasks import TASKS
+
 
 def model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say which model, task and mask a command is about."""
@@ -13,7 +15,7 @@ def model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels", type=int, help="load a sequence classifier with this many labels (encoders)"
     )
-    parser.add_argument("--task", default="rotten_tomatoes", help="rotten_tomatoes or sst2")
+    parser.add_argument("--task", default="rotten_tomatoes", help=f"one of {', '.join(TASKS)}")
     parser.add_argument("--source", help="folder of the task's files, instead of the hub")
     budget = parser.add_mutually_exclusive_group()
     budget.add_argument("--ratio", type=float, help="trainable over all parameters (0.001)")
@@ -67,7 +69,11 @@ def attach_mask(model: Any, chosen: argparse.Namespace) -> None:
 def point_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say where, and on what data, the landscape is measured."""
     model_arguments(parser)
-    parser.add_argument("--delta", help="delta file to measure at, instead of a fresh mask")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--delta", help="delta file to measure at, instead of a fresh mask")
+    where.add_argument(
+        "--full", action="store_true", help="all parameters, without a mask; also --ratio 1.0"
+    )
     parser.add_argument("--examples", type=int, default=32, help="training examples averaged (32)")
 
 
@@ -78,6 +84,9 @@ def load_point(chosen: argparse.Namespace) -> tuple[Any, list[Any]]:
     model, tokenizer, task = load(chosen)
     if chosen.delta:
         print(ls.load_delta(model, chosen.delta))
+    elif chosen.full or chosen.ratio == 1.0:
+        size = sum(p.numel() for p in model.requires_grad_(True).parameters())
+        print(f"all {size:,} parameters, without a mask")
     else:
         attach_mask(model, chosen)
     return model, ls.make_batches(

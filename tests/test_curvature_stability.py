@@ -28,7 +28,7 @@ SGD = [
 
 
 def grows(optimizer: torch.optim.Optimizer, p: nn.Parameter, curvature: float, hold=None) -> bool:
-    """Whether x leaves the minimum of curvature x^2 / 2, or comes closer; so small that eps rules."""
+    """Whether x leaves the minimum of curvature x^2 / 2, or nears it; eps rules so near."""
     with torch.no_grad():
         p.fill_(1e-15)
     for _ in range(3000):

@@ -81,6 +81,9 @@ def load_point(chosen: argparse.Namespace) -> tuple[Any, list[Any]]:
     """Return the model at the delta or fresh mask that a command was given, and its batches."""
     import landscape as ls
 
+    budget = [key for key in ("ratio", "density", "count") if getattr(chosen, key) is not None]
+    if chosen.full and budget:
+        raise ls.UserError(f"expected --full or --{budget[0]}, got both; --full takes every weight")
     model, tokenizer, task = load(chosen)
     if chosen.delta:
         print(ls.load_delta(model, chosen.delta))

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from landscape import checks
 from landscape.baselines import advance, memory, penalty, recall
 from landscape.batches import collate, encode, length_limit, pad_id
 from landscape.distance import distance
 from landscape.errors import UserError
 from landscape.evaluate import evaluate
-from landscape.optimizer import AdamW
+from landscape.optimizer import AdamW, check_betas
 from landscape.runs import open_folder, peak_memory, read_json, write_json, write_whole
 from landscape.schedule import MovingMask, Schedule, watch
 from landscape.scoring import task_loss
@@ -131,19 +133,20 @@ def finetune(
     Cost: one forward and one activation-gradient a step; optimiser state 2 k.
     Source: Xu & Zhang 2024, appendix B (protocol).
     """
-    _check(lr, epochs, batch_size, evaluations_per_epoch)
+    settings = _check(
+        lr=lr, epochs=epochs, batch_size=batch_size, seed=seed, weight_decay=weight_decay,
+        betas=betas, eps=eps, test=test, max_gradient_norm=max_gradient_norm,
+        evaluations_per_epoch=evaluations_per_epoch,
+    )  # fmt: skip
+    checkpoint_every = checks.whole("checkpoint_every", checkpoint_every, least=1)
+    _check_kinds(model, task, schedule)
     per_epoch = -(-len(task.train) // batch_size)
     moving = None if schedule is None else MovingMask(schedule, model, epochs * per_epoch)
     count = moving.budget if moving else sum(p.numel() for p in trainable(model).values())
     if not count:
         raise UserError("expected a model with trainable numbers, got none; attach a mask first")
     selection = {} if schedule is None else {"schedule": schedule.as_dict()}
-    config = _config(
-        model, task, count, lr=lr, epochs=epochs, batch_size=batch_size, seed=seed,
-        weight_decay=weight_decay, betas=list(betas), eps=eps, test=test,
-        max_gradient_norm=max_gradient_norm, evaluations_per_epoch=evaluations_per_epoch,
-        **selection,
-    )  # fmt: skip
+    config = _config(model, task, count, **settings, **selection)
     folder = None if directory is None else open_folder(directory, config)
     if moving is not None:
         moving.attach()
@@ -319,13 +322,29 @@ def _config(model: nn.Module, task: Task, count: int, **settings: Any) -> dict[s
     }  # fmt: skip
 
 
-def _check(lr: float, epochs: int, batch_size: int, evaluations_per_epoch: int) -> None:
-    if not (math.isfinite(lr) and lr > 0):
-        raise UserError(f"lr must be a finite number above 0, got {lr}")
-    counts = {"epochs": epochs, "batch_size": batch_size}
-    for name, value in (counts | {"evaluations_per_epoch": evaluations_per_epoch}).items():
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}")
+def _check(**given: Any) -> dict[str, Any]:
+    """Return the settings of a run in plain types, as its configuration holds them."""
+    whole = partial(checks.whole, least=1)
+    kinds: dict[str, Callable[[str, Any], Any]] = {
+        "lr": partial(checks.number, above=0),
+        "epochs": whole,
+        "batch_size": whole,
+        "seed": lambda name, value: checks.seed(value, name),
+        "weight_decay": partial(checks.number, least=0),
+        "betas": lambda name, value: list(check_betas(name, value)),
+        "eps": partial(checks.number, least=0),
+        "test": checks.flag,
+        "max_gradient_norm": partial(checks.number, above=0, infinite=True),
+        "evaluations_per_epoch": whole,
+    }
+    return {name: kinds[name](name, value) for name, value in given.items()}
+
+
+def _check_kinds(model: Any, task: Any, schedule: Any) -> None:
+    checks.instance("model", model, nn.Module, "load or build one")
+    checks.instance("task", task, Task, "load or make one")
+    if schedule is not None:
+        checks.instance("schedule", schedule, Schedule, "make one, or leave it out")
 
 
 def _save(

@@ -83,7 +83,9 @@ def _merge(chosen: argparse.Namespace) -> Outcome:
 
     target = Path(chosen.output)
     if target.exists() and any(target.iterdir()):
-        raise ls.UserError(f"expected a new or empty folder, got {target}, which is not; name another")
+        raise ls.UserError(
+            f"expected a new or empty folder, got {target}, which is not; name another"
+        )
     model, tokenizer = ls.load_model(chosen.model)
     print(ls.load_delta(model, chosen.files[0]))
     merged: Any = ls.merge(model)

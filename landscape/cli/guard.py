@@ -51,9 +51,7 @@ _SYSTEM = re.compile(r"Os \{ code: (\d+)")
 _MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 
-def guarded(
-    command: Callable[[list[str]], int], arguments: Sequence[str] | None = None
-) -> int:
+def guarded(command: Callable[[list[str]], int], arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code.
 
     What a user or the system did wrong is one sentence on the error stream, without a traceback

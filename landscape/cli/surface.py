@@ -92,7 +92,9 @@ def _check(chosen: argparse.Namespace) -> None:
             f"expected an odd number of --points, got {chosen.points}; the middle one is the model"
         )
     if chosen.directions == "trajectory" and not chosen.trajectory:
-        raise UserError("expected --trajectory FILE with --directions trajectory, got none; give one")
+        raise UserError(
+            "expected --trajectory FILE with --directions trajectory, got none; give one"
+        )
     if chosen.directions == "displacement" and not chosen.delta:
         raise UserError("expected --delta FILE with --directions displacement, got none; give one")
     if chosen.to and (chosen.span or chosen.predict or chosen.trajectory):

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
+from landscape.cli.arguments import Parser, output_folder, seed
+from landscape.cli.guard import guarded
 from landscape.errors import UserError
 from theory.features import DISTRIBUTIONS, Features, load_features
 from theory.hidden import NAME as HIDDEN
@@ -18,9 +20,9 @@ from theory.report import print_table, to_json
 from theory.suite import default_problems, real_problems, summarise, verify_all
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Return the command line's parser."""
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m theory",
         description="Verify every claim about masked linear regression over a default suite, or on "
         "one instance when any of --n --d --p --features --x --r --sigma is given.",
@@ -35,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--delta", type=float, default=0.05, help="failure probability (default 0.05)")
     p.add_argument("--sigma", type=float, help="noise in y (default 1)")
     p.add_argument("--r", type=float, help="declare that all entries of X are in [0, r]")
-    p.add_argument("--seed", type=int, default=0, help="seed of features, masks and noise")
+    p.add_argument("--seed", type=seed, default=0, help="seed of features, masks and noise")
     p.add_argument(
         "--features",
         metavar="NAME",
@@ -45,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--figures",
         metavar="DIR",
+        type=output_folder,
         help="also draw four figures of the first instance into DIR, as PNG",
     )
     return p
@@ -56,8 +59,6 @@ def problems_of(options: argparse.Namespace) -> tuple[MaskedRegression, ...]:
     Raises:
         UserError: options that contradict each other, or a value out of range.
     """
-    if options.seed < 0:
-        raise UserError(f"expected --seed >= 0, got {options.seed}; give a non-negative integer")
     given = {
         name: getattr(options, name)
         for name in ("n", "d", "p", "sigma", "r")
@@ -86,17 +87,17 @@ def problems_of(options: argparse.Namespace) -> tuple[MaskedRegression, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    options = parser().parse_args(arguments)
-    try:
-        problems = problems_of(options)
-        results = verify_all(options.seed, problems=problems, only=options.claim)
-        if options.figures is not None:
-            from theory.figures import draw_figures  # matplotlib takes seconds to import
+    return guarded(_verify, arguments)
 
-            draw_figures(problems[0], options.figures, options.seed)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+
+def _verify(arguments: list[str]) -> int:
+    options = parser().parse_args(arguments)
+    problems = problems_of(options)
+    results = verify_all(options.seed, problems=problems, only=options.claim)
+    if options.figures is not None:
+        from theory.figures import draw_figures  # matplotlib takes seconds to import
+
+        draw_figures(problems[0], options.figures, options.seed)
     summaries = summarise(results)
     if options.json:
         print(json.dumps(to_json(summaries), indent=1, allow_nan=False))

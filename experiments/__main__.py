@@ -12,14 +12,21 @@ from typing import Any, NoReturn
 
 from experiments import edge, figure4, figure5, linear, rates, selections, spectra, surfaces
 from experiments.harness import RESULTS, Artefact, Row, read_rows, stored_config
-from landscape.cli.arguments import Parser, output_folder
-from landscape.cli.guard import DONE, EXIT_CODES, FAILED, guarded, resuming
+from experiments.verdict import exit_code
+from landscape.cli.arguments import Parser, output_folder, seed
+from landscape.cli.guard import guarded, resuming
 from landscape.errors import UserError
 
 ARTEFACTS: dict[str, Artefact] = {
     file.ARTEFACT.name: file.ARTEFACT
     for file in (figure4, figure5, selections, linear, edge, spectra, surfaces, rates)
 }
+
+
+EXIT_CODES = (
+    "exit code: 0 all statements hold, 1 a statement fails, 2 a mistake in the call, "
+    "3 no statement fails but the rows leave one undecided (too few seeds, too wide an interval)"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,18 +49,18 @@ def _parser() -> Parser:
         ("render", _render, "draw figure, table and page from the rows"),
         ("check", _check, "compare the rows with the paper's statements"),
     ):
-        sub = commands.add_parser(name, help=text)
+        sub = commands.add_parser(name, help=text, epilog=EXIT_CODES if name == "check" else None)
         sub.set_defaults(command=command)
         names = sub.add_subparsers(required=True, metavar="artefact")
         for artefact in ARTEFACTS.values():
-            one = names.add_parser(artefact.name, help=artefact.title)
+            one = names.add_parser(artefact.name, help=artefact.title, epilog=sub.epilog)
             one.set_defaults(artefact=artefact)
             one.add_argument("--preset", default="smoke", help=", ".join(artefact.presets))
             kind = output_folder if name == "run" else Path
             one.add_argument("--output", type=kind, help="folder of the results")
             if name == "run":
                 one.add_argument(
-                    "--seed", type=int, nargs="+", help="seeds, instead of the preset's"
+                    "--seed", type=seed, nargs="+", help="seeds, instead of the preset's"
                 )
                 _config_arguments(one, artefact.config)
     return parser
@@ -138,10 +145,10 @@ def _render(chosen: argparse.Namespace) -> int:
 def _check(chosen: argparse.Namespace) -> int:
     findings = chosen.artefact.check(_rows(chosen))
     for finding in findings:
-        print(f"{'holds' if finding.holds else 'DOES NOT HOLD'}: {finding.statement}")
+        print(f"{finding.marked}: {finding.statement}")
         print(f"    {finding.evidence}")
     print(json.dumps([dataclasses.asdict(f) for f in findings]))
-    return DONE if all(f.holds for f in findings) else FAILED
+    return exit_code(findings)
 
 
 if __name__ == "__main__":

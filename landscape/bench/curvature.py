@@ -132,7 +132,7 @@ def bench_curvature(
     missing = {library: how_to_install(library) for library in _PEERS if not _has(library)}
     cells = [
         _bench_case(*cell, rounds, seed, [p for p in _PEERS if p not in missing])
-        for cell in tqdm(_cells(shapes), desc="cases", leave=False)
+        for cell in tqdm(_cells(shapes), desc="cases", leave=False, disable=None)
     ]
     result: dict[str, Any] = {
         "cases": cells,

@@ -128,7 +128,7 @@ def bench_step(*, rounds: int = 9, seed: int = 0, shape: Shape = Shape()) -> dic
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     with contextlib.ExitStack() as stack:
         steps = {n: stack.enter_context(_Apart(v, seed, shape)) for n, v in VARIANTS.items()}
-        for turn in tqdm(range(rounds + 1), desc="rounds", leave=False):
+        for turn in tqdm(range(rounds + 1), desc="rounds", leave=False, disable=None):
             for name, step in steps.items():
                 taken = step()
                 if turn:

@@ -29,12 +29,15 @@ class Template:
         prompt: format string over the row's columns.
         candidates: the verbaliser, one text a class.
         labels: what the label column holds, for each class.
+        strip: columns that lose white space at both ends, as in the papers' code; the others are
+            kept as they are.
     """
 
     config: str
     prompt: str
     candidates: tuple[str, ...]
     labels: Mapping[str, int]
+    strip: tuple[str, ...] = ()
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """Return the example of one row.
@@ -48,7 +51,8 @@ class Template:
         """
         try:
             label = str(row["label"])
-            prompt = self.prompt.format_map({k: str(v).strip() for k, v in row.items()})
+            texts = {k: str(v).strip() if k in self.strip else str(v) for k, v in row.items()}
+            prompt = self.prompt.format_map(texts).strip(" ")
         except KeyError as error:
             raise UserError(
                 f"expected a column {error} in {where}, got the columns {', '.join(row)}; "
@@ -68,6 +72,7 @@ TEMPLATES = {
         prompt="{sentence} It was",
         candidates=(" terrible", " great"),
         labels={"0": 0, "1": 1},
+        strip=("sentence",),
     ),
 }
 
@@ -84,9 +89,9 @@ def load_glue(
     """Load a GLUE task with the papers' protocol of splits.
 
     One permutation of the training split with ``seed`` gives train (its first ``num_train``) and
-    dev (its last ``num_dev``); test is the first ``num_test`` of a permutation of the validation
-    split with the same seed, or all of it where it is smaller. The permutation is numpy's legacy
-    one, as in the papers' code; the global random state is left alone.
+    dev (the ``num_dev`` after them); test is the first ``num_test`` of a permutation of the
+    validation split with the same seed, or all of it where it is smaller. The permutation is
+    numpy's legacy one, as in the papers' code; the global random state is left alone.
 
     Args:
         name: a key of ``TEMPLATES``.
@@ -117,7 +122,7 @@ def load_glue(
     order = np.random.RandomState(seed).permutation(len(train_rows))
     splits = {
         "train": tuple(train_rows[i] for i in order[:num_train]),
-        "dev": tuple(train_rows[i] for i in order[-num_dev:]),
+        "dev": tuple(train_rows[i] for i in order[num_train : num_train + num_dev]),
         "test": tuple(
             test_rows[i] for i in np.random.RandomState(seed).permutation(len(test_rows))[:num_test]
         ),

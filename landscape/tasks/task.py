@@ -30,6 +30,8 @@ class Example:
         candidates: texts appended to the prompt, each with its leading space or newline.
         label: index of the right candidate, 0 <= label < len(candidates).
         group: what must not be shared by two splits (the film of a review); "" if nothing.
+        also_right: indices of the other right candidates, where there are several: an answer
+            among them counts as right, while training takes ``label`` alone.
 
     Raises:
         UserError: a prompt or candidate that is no text, no candidate, or a label that is not the
@@ -40,15 +42,26 @@ class Example:
     candidates: tuple[str, ...]
     label: int
     group: str = ""
+    also_right: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         checks.text("prompt", self.prompt)
         checks.text("group", self.group)
         # a list becomes the tuple, numpy's integer the int, that they are said to be
         object.__setattr__(self, "candidates", checks.texts("candidates", self.candidates))
-        if isinstance(self.label, bool) or not isinstance(self.label, Integral):
-            checks.refuse("label", "the index of a candidate", self.label, "give a whole number")
-        object.__setattr__(self, "label", int(self.label))
+        object.__setattr__(self, "label", _index("label", self.label))
+        checks.instance("also_right", self.also_right, (tuple, list), "give the other indices")
+        others = tuple(_index("each of also_right", i) for i in self.also_right)
+        object.__setattr__(self, "also_right", others)
+        right = (self.label, *self.also_right)
+        if len(set(right)) < len(right) or not all(
+            0 <= i < len(self.candidates) for i in right[1:]
+        ):
+            raise UserError(
+                f"expected also_right to hold other indices of the {len(self.candidates)} "
+                f"candidates than label {self.label}, each once, got {list(self.also_right)} for "
+                f"the prompt {self.prompt[:60]!r}; correct them"
+            )
         if not 0 <= self.label < len(self.candidates):
             raise UserError(
                 f"expected a label from 0 to {len(self.candidates) - 1} for the candidates "
@@ -133,6 +146,12 @@ class Task:
             raise UserError(f"expected a split among {', '.join(_SPLITS)}, got {name!r}")
         examples: tuple[Example, ...] = getattr(self, name)
         return examples
+
+
+def _index(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        checks.refuse(name, "the index of a candidate", value, "give a whole number")
+    return int(value)
 
 
 def _examples(name: str, given: Any) -> tuple[Example, ...]:

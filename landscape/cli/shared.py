@@ -14,6 +14,9 @@ from landscape.cli.arguments import file, number, seed, whole
 from landscape.cli.guard import DONE
 
 
+OTHER_BASE = "load deltas of another base, such as one in another precision"
+
+
 @dataclass(frozen=True)
 class Outcome:
     """Hold what a command found, for ``--json``, and its exit code."""
@@ -95,12 +98,18 @@ def attach_mask(model: Any, chosen: argparse.Namespace) -> None:
     print(ls.attach(model, mask))
 
 
+def force_argument(parser: argparse.ArgumentParser, does: str) -> None:
+    """Declare ``--force``, and what it does."""
+    parser.add_argument("--force", action="store_true", help=does)
+
+
 def point_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say where, and on what data, the landscape is measured."""
     model_arguments(parser)
     parser.add_argument(
         "--delta", type=file, help="delta file to measure at, instead of a fresh mask"
     )
+    force_argument(parser, OTHER_BASE)
     parser.add_argument(
         "--examples", type=whole(least=1), default=32, help="training examples averaged (32)"
     )
@@ -112,7 +121,7 @@ def load_point(chosen: argparse.Namespace) -> tuple[Any, list[Any]]:
 
     model, tokenizer, task = load(chosen)
     if chosen.delta:
-        print(ls.load_delta(model, chosen.delta))
+        print(ls.load_delta(model, chosen.delta, force=chosen.force))
     else:
         attach_mask(model, chosen)
     return model, ls.make_batches(

@@ -62,7 +62,7 @@ def _scan(chosen: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
     way = None
     if chosen.to:
-        end = ls.read_delta(model, chosen.to)
+        end = ls.read_delta(model, chosen.to, force=chosen.force)
         start = ls.delta(model) if chosen.delta else 0.0 * end
         surface = ls.interpolate(model, batches, start, end, **options)
         labels = ("distance to the start", "")

@@ -200,7 +200,7 @@ def _load(kind: _Kind, name: str, *, dtype: torch.dtype, **where: Any) -> tuple[
         raise
     except Exception as error:  # damaged files make each of their readers fail in its own way
         raise UserError(
-            f"expected a {kind} with its tokenizer in {name}, but it cannot be "
+            f"expected a {kind} with its tokenizer in {name}, got what cannot be "
             f"read: {_first_line(error)}; {WRITTEN}"
         ) from error
     kind.refuse_missing(name, sorted(report["missing_keys"]))

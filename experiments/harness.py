@@ -75,8 +75,8 @@ class Artefact:
         """
         if preset not in self.presets:
             raise UserError(
-                f"expected a preset of {self.name} among {', '.join(self.presets)}, got {preset!r}; "
-                "check the spelling"
+                f"expected a preset of {self.name} among {', '.join(self.presets)}, "
+                f"got {preset!r}; check the spelling"
             )
         return self.config(**{**self.presets[preset], **overrides})
 
@@ -169,7 +169,5 @@ def stored_config(artefact: Artefact, folder: Path) -> Any:
     path = folder / "config.json"
     stored = read_json(path) if path.exists() else {}
     if stored.pop("artefact", None) != artefact.name:
-        raise UserError(
-            f"expected a run of {artefact.name} in {folder}, got none; run it first"
-        )
+        raise UserError(f"expected a run of {artefact.name} in {folder}, got none; run it first")
     return artefact.config(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})

@@ -13,7 +13,6 @@ from typing import Any
 from landscape.cli.arguments import file, number, seed, whole
 from landscape.cli.guard import DONE
 
-
 OTHER_BASE = "load deltas of another base, such as one in another precision"
 
 

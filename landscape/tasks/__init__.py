@@ -39,6 +39,7 @@ def load_task(
     Raises:
         UserError: an unknown name, absent data, malformed rows, or sizes that do not fit.
     """
+    checks.choice("name", name, TASKS)
     sizes = {"num_train": num_train, "num_dev": num_dev, "num_test": num_test}
     sizes = {key: checks.whole(key, size, least=1) for key, size in sizes.items()}
     sizes["seed"] = checks.seed(seed)
@@ -46,6 +47,4 @@ def load_task(
         source = checks.path("source", source)
     if name == NAME:
         return load_reviews(source=source, **sizes)
-    if name in TEMPLATES:
-        return load_glue(name, source=source, **sizes)
-    checks.refuse("name", f"a task among {', '.join(TASKS)}", name, "check the spelling")
+    return load_glue(name, source=source, **sizes)

@@ -55,13 +55,14 @@ def read_text(path: Path) -> str:
         line = raw[: error.start].count(b"\n") + 1
         raise UserError(
             f"expected text in {encoding.removesuffix('-sig').upper()} in {path.name}, line "
-            f"{line}, got the byte 0x{raw[error.start]:02x} ({error.reason}); save the file as UTF-8"
+            f"{line}, got the byte 0x{raw[error.start]:02x} ({error.reason}); save the file as "
+            "UTF-8"
         ) from error
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise UserError(
-            f"expected text in {path.name}, line {line}, got a NUL byte; save the file as UTF-8, or "
-            "check that it is a table"
+            f"expected text in {path.name}, line {line}, got a NUL byte; save the file as UTF-8, "
+            "or check that it is a table"
         )
     return text
 

@@ -8,12 +8,13 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from experiments import edge, figure4, figure5, linear, rates, selections, spectra, surfaces
 from experiments.harness import RESULTS, Artefact, Row, read_rows, stored_config
 from experiments.verdict import exit_code
-from landscape.cli import guarded
+from landscape.cli.arguments import Parser, output_folder, seed
+from landscape.cli.guard import guarded, resuming
 from landscape.errors import UserError
 
 ARTEFACTS: dict[str, Artefact] = {
@@ -29,13 +30,17 @@ EXIT_CODES = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, 2 on a mistake, or what `check` found (see its ``--help``)."""
+    """Run a command and return its exit code, one of `landscape.cli.guard`."""
+    return guarded(_command, arguments)
+
+
+def _command(arguments: list[str]) -> int:
     chosen = _parser().parse_args(arguments)
-    return guarded(lambda: int(chosen.command(chosen)))
+    return int(chosen.command(chosen))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m experiments", description=__doc__, epilog=EXIT_CODES)
     commands = parser.add_subparsers(required=True, metavar="command")
     listing = commands.add_parser("list", help="list the artefacts and their presets")
     listing.set_defaults(command=_list)
@@ -51,10 +56,11 @@ def _parser() -> argparse.ArgumentParser:
             one = names.add_parser(artefact.name, help=artefact.title, epilog=sub.epilog)
             one.set_defaults(artefact=artefact)
             one.add_argument("--preset", default="smoke", help=", ".join(artefact.presets))
-            one.add_argument("--output", type=Path, help="folder of the results")
+            kind = output_folder if name == "run" else Path
+            one.add_argument("--output", type=kind, help="folder of the results")
             if name == "run":
                 one.add_argument(
-                    "--seed", type=int, nargs="+", help="seeds, instead of the preset's"
+                    "--seed", type=seed, nargs="+", help="seeds, instead of the preset's"
                 )
                 _config_arguments(one, artefact.config)
     return parser
@@ -85,16 +91,32 @@ def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:
 
 def _folder(chosen: argparse.Namespace) -> Path:
     default = RESULTS / chosen.artefact.name / chosen.preset
-    return chosen.output or default
+    return Path(chosen.output or default)
 
 
 def _rows(chosen: argparse.Namespace) -> list[Row]:
     folder = _folder(chosen)
+    if chosen.output is None and not (folder / "rows.jsonl").exists():
+        _refuse_empty(chosen, folder)
     stored_config(chosen.artefact, folder)
     rows = read_rows(folder)
     if not rows:
-        raise UserError(f"{folder} holds no rows; run {chosen.artefact.name} first")
+        raise UserError(
+            f"expected rows of {chosen.artefact.name} in {folder}, got none; run it first"
+        )
     return rows
+
+
+def _refuse_empty(chosen: argparse.Namespace, folder: Path) -> NoReturn:
+    """Say that a preset has no rows, and which have."""
+    name = chosen.artefact.name
+    chosen.artefact.configure(chosen.preset, {})  # refuses an unknown preset
+    there = [p for p in chosen.artefact.presets if (RESULTS / name / p / "rows.jsonl").exists()]
+    do = f"give --preset {' or '.join(there)}, or " if there else ""
+    raise UserError(
+        f"expected rows of {name}'s preset {chosen.preset} in {folder}, got none; "
+        f"{do}run it first: python -m experiments run {name} --preset {chosen.preset}"
+    )
 
 
 def _list(chosen: argparse.Namespace) -> int:
@@ -107,7 +129,8 @@ def _list(chosen: argparse.Namespace) -> int:
 def _run(chosen: argparse.Namespace) -> int:
     config = chosen.artefact.configure(chosen.preset, _overrides(chosen))
     folder = _folder(chosen)
-    rows = chosen.artefact.run(config, folder)
+    with resuming(folder, "rows.jsonl"):
+        rows = chosen.artefact.run(config, folder)
     print(f"{len(rows)} rows in {folder / 'rows.jsonl'}")
     return 0
 

@@ -74,8 +74,10 @@ class Artefact:
             UserError: the preset is unknown.
         """
         if preset not in self.presets:
-            known = ", ".join(self.presets)
-            raise UserError(f"{self.name} has the presets {known}, got {preset!r}")
+            raise UserError(
+                f"expected a preset of {self.name} among {', '.join(self.presets)}, "
+                f"got {preset!r}; check the spelling"
+            )
         return self.config(**{**self.presets[preset], **overrides})
 
     def run(self, config: Any, folder: Path) -> list[Row]:
@@ -167,5 +169,5 @@ def stored_config(artefact: Artefact, folder: Path) -> Any:
     path = folder / "config.json"
     stored = read_json(path) if path.exists() else {}
     if stored.pop("artefact", None) != artefact.name:
-        raise UserError(f"{folder} holds no run of {artefact.name}; run it first")
+        raise UserError(f"expected a run of {artefact.name} in {folder}, got none; run it first")
     return artefact.config(**{k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()})

@@ -26,7 +26,9 @@ def add(commands: Any) -> None:
     json_argument(kernels)
     kernels.set_defaults(command=_kernels)
     masks = kinds.add_parser("masks", help="making a mask of OPT-13b, attaching many deltas")
-    masks.add_argument("--deltas", type=whole(least=1), default=1000, help="deltas attached in turn (1000)")
+    masks.add_argument(
+        "--deltas", type=whole(least=1), default=1000, help="deltas attached in turn (1000)"
+    )
     json_argument(masks)
     masks.set_defaults(command=_masks)
     curvature = kinds.add_parser("curvature", help="the top eigenvalue against other libraries")

@@ -181,3 +181,15 @@ def test_the_sample_size_settles_delta_when_no_mask_fails(delta: float) -> None:
     count = sample_size(delta)
     assert clopper_pearson(0, count)[1] <= delta
     assert count == 128 or clopper_pearson(0, count - 1)[1] > delta
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 30])
+def test_the_printed_theorem_is_false_for_every_number_of_samples(n: int) -> None:
+    """X = 2 everywhere, d = 32n + 1, p = 1/2: keeping all or none, 2 2^-d, breaks it."""
+    d, r = 32 * n + 1, 2.0
+    delta = 2.0 ** (-32 * n)
+    bound = bounds.theorem_51_printed(n, d, r, delta / 2)
+    assert n * r**2 * d / 2 > bound  # lambda_1 = n r^2 Binomial(d, p)
+    assert Fraction(2, 2**d) == Fraction(delta) > Fraction(delta / 2)
+    head = 2 * math.sqrt(2 * d * n**3 * r**4)
+    assert n * r**2 * d / 2 - head > 0.24 * n * r**2

@@ -11,9 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from experiments import edge, figure4, figure5, linear, rates, selections, spectra, surfaces
-from experiments.harness import RESULTS, Artefact, Row, read_rows, stored_config
+from experiments.harness import (
+    RESULTS,
+    Artefact,
+    Row,
+    read_rows,
+    stored_config,
+    unknown_settings,
+)
+from experiments.settings import origin, sentences
 from experiments.verdict import exit_code
-from landscape.cli import guarded
+from landscape.carriers import OPTIONAL, missing
+from landscape.cli.arguments import Parser
+from landscape.cli.guard import guarded
 from landscape.errors import UserError
 
 ARTEFACTS: dict[str, Artefact] = {
@@ -30,12 +40,16 @@ EXIT_CODES = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 0, 2 on a mistake, or what `check` found (see its ``--help``)."""
+    return guarded(_command, arguments)
+
+
+def _command(arguments: list[str]) -> int:
     chosen = _parser().parse_args(arguments)
-    return guarded(lambda: int(chosen.command(chosen)))
+    return int(chosen.command(chosen))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m experiments", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     listing = commands.add_parser("list", help="list the artefacts and their presets")
     listing.set_defaults(command=_list)
@@ -56,12 +70,17 @@ def _parser() -> argparse.ArgumentParser:
                 one.add_argument(
                     "--seed", type=int, nargs="+", help="seeds, instead of the preset's"
                 )
+                one.description = (
+                    "Options replace values of the preset; in brackets: the default, which the "
+                    "preset paper has, and whether it is a paper's or ours."
+                )
                 _config_arguments(one, artefact.config)
     return parser
 
 
 def _config_arguments(parser: argparse.ArgumentParser, config: type) -> None:
-    """Turn every field of the configuration into an option."""
+    """Turn every field of the configuration into an option that says whose its default is."""
+    said = sentences(config)
     for field in dataclasses.fields(config):
         if field.name == "seeds":
             continue
@@ -70,8 +89,15 @@ def _config_arguments(parser: argparse.ArgumentParser, config: type) -> None:
         kind = type(sample[0]) if many else type(sample)
         parser.add_argument(
             f"--{field.name.replace('_', '-')}", dest=f"set_{field.name}", type=kind,
-            nargs="+" if many else None, help=f"paper: {sample}",
+            metavar=kind.__name__.upper(),
+            nargs="+" if many else None,
+            help=f"{said[field.name]} ({origin(field)}: {_plain(sample)})".replace("%", "%%"),
         )  # fmt: skip
+
+
+def _plain(value: Any) -> str:
+    """Write a default as it is typed."""
+    return " ".join(map(_plain, value)) if isinstance(value, tuple) else str(value) or "none"
 
 
 def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -90,18 +116,30 @@ def _folder(chosen: argparse.Namespace) -> Path:
 
 def _rows(chosen: argparse.Namespace) -> list[Row]:
     folder = _folder(chosen)
-    stored_config(chosen.artefact, folder)
+    config = stored_config(chosen.artefact, folder)
     rows = read_rows(folder)
     if not rows:
         raise UserError(f"{folder} holds no rows; run {chosen.artefact.name} first")
+    if unknown := unknown_settings(config):
+        print(f"{folder} was run before there was {', '.join(unknown)}: unknown", file=sys.stderr)
+    elif len(rows) < (wanted := len(chosen.artefact.expected(config))):
+        print(f"{folder} is not finished: {len(rows)} of {wanted} rows", file=sys.stderr)
     return rows
 
 
 def _list(chosen: argparse.Namespace) -> int:
     for artefact in ARTEFACTS.values():
         print(f"{artefact.name:10} {artefact.title}  [{artefact.source}]")
-        print(f"{'':10} presets: {', '.join(artefact.presets)}")
+        print(f"{'':10} presets: {', '.join(artefact.presets)}{_needs(artefact)}")
     return 0
+
+
+def _needs(artefact: Artefact) -> str:
+    """Say which optional packages an artefact needs, and how to get those that are missing."""
+    if not artefact.needs:
+        return ""
+    state = missing(*artefact.needs) or "installed"
+    return f"; needs {', '.join(OPTIONAL[m] for m in artefact.needs)} ({state})"
 
 
 def _run(chosen: argparse.Namespace) -> int:

@@ -176,7 +176,8 @@ def _lora(model: Any, size: int, seed: int) -> Any:
 
 
 def _adapter(model: Any, size: int, seed: int) -> Any:
-    return ls.baselines.adapter(model, width=size, seed=seed)
+    # SNIP's scores of a weight times its gradient vanish where adapters start as the identity
+    return ls.baselines.adapter(model, width=size, start="near identity", seed=seed)
 
 
 _INSERTED: Mapping[str, Callable[..., Any]] = {"LoRA": _lora, "adapter": _adapter}

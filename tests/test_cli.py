@@ -17,8 +17,6 @@ from landscape.hub import HubAnswer
 from landscape.models import load
 from landscape.tasks import glue
 
-GLUE = Path(__file__).parent.parent.parent / "shared" / "data" / "glue" / "SST-2"
-
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -99,11 +97,16 @@ def test_sharpness_at_a_delta_equals_the_dense_eigenvalue(common, files, tmp_pat
     assert result["eigenvalues"][0] == pytest.approx(top, rel=1e-2)
 
 
-@pytest.mark.skipif(not GLUE.is_dir(), reason="the folder with GLUE's own SST-2 files is absent")
-def test_an_opt_folder_trains_on_glues_own_sst2_files(common, capsys) -> None:
-    arguments = [str(GLUE) if a == common[5] else a for a in common]
-    assert main(["finetune", *arguments, "--lr", "0.01", "--epochs", "1", "--json"]) == 0
-    assert last_object(capsys.readouterr().out)["metrics"]["test"]["n"] == 8
+def test_the_protocols_options_reach_the_run(common, capsys) -> None:
+    options = ["--bos", "0", "--max-length", "12", "--select-by", "loss"]
+    run = ["finetune", *common, "--lr", "0.01", "--epochs", "1", "--json", *options]
+    assert main(run) == 0
+    config = last_object(capsys.readouterr().out)["config"]
+    assert (config["bos"], config["max_length"], config["select_by"]) == (0, 12, "loss")
+    assert main([*run, "--bos", "none"]) == 0
+    assert last_object(capsys.readouterr().out)["config"]["bos"] is None
+    assert main([*run, "--bos", "first"]) == 2
+    assert "expected tokenizer, none or a token id, got 'first'" in capsys.readouterr().err
 
 
 MISTAKES = {

@@ -88,7 +88,7 @@ def load_model(
                 f"got {labels}; leave them out, or use minilm-l6"
             )
         gguf = PACKAGED[name].file(GGUF)
-        with _quiet():
+        with quiet():
             return load_gguf(gguf, cache=None if cache is None else Path(cache), dtype=dtype)
     if name == "minilm-l6":
         return _load_encoder(PACKAGED[name].file(ENCODER), dtype, labels, seed)
@@ -141,7 +141,7 @@ def _load_encoder(
     from transformers import AutoModel, AutoTokenizer
 
     read = AutoModel.from_pretrained if labels is None else _Kind(labels, seed).read
-    with _quiet():
+    with quiet():
         model = read(folder, dtype=dtype, use_safetensors=True)
         return model.eval(), AutoTokenizer.from_pretrained(folder)
 
@@ -179,7 +179,7 @@ def _load(kind: _Kind, name: str, *, dtype: torch.dtype, **where: Any) -> tuple[
 
     options = {"dtype": dtype, "trust_remote_code": False, **where}
     try:
-        with _quiet():
+        with quiet():
             try:
                 model = kind.read(name, use_safetensors=True, **options)
             except OSError as no_safetensors:
@@ -227,7 +227,7 @@ def _pad_as(model: Any, tokenizer: Any) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence the progress bars and advice of ``transformers``, and restore them afterwards."""
     from transformers.utils import logging as noise
 

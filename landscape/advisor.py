@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 
 from landscape.batches import length_limit, make_batches
 from landscape.curvature import GGNOperator, HessianOperator, lanczos
-from landscape.curvature.objective import Loss, Split, Terms, default_split
 from landscape.errors import UserError
+from landscape.losses import Loss, Split, Terms, as_loss, as_split
 from landscape.tasks import Task
 
 Optimizer: TypeAlias = Literal["adamw", "sgd"]
@@ -204,10 +204,10 @@ def measure_rates(
         raise UserError(
             f"expected at least three batches, got {len(batches)}; their spread is the uncertainty"
         )
-    loss = None if split is None else _loss_of(split)
+    loss = None if split is None else as_loss(split=split)
     if optimizer == "sgd":
         return _measure_threshold(model, batches, loss)
-    apart = partial(_apart, default_split if split is None else split)
+    apart = partial(_apart, as_split(split))
     apart.in_batch = False  # type: ignore[attr-defined]  # couples the examples of a part, as meant
     spreads, changes, terms = [], [], 0
     for batch in batches:
@@ -343,12 +343,3 @@ def _sgd(evidence: RateEvidence) -> tuple[float, float, list[str]]:
 
 def _terms(part: HessianOperator) -> int:
     return round(part.description["loss_terms"])
-
-
-def _loss_of(split: Split) -> Loss:
-    def loss(model: Any, batch: Any) -> tuple[Tensor, float]:
-        outputs, rest = split(model, batch)
-        terms, count = rest(outputs)
-        return terms.sum(), count
-
-    return loss

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from landscape.carriers import optional
-from landscape.curvature.objective import Loss
 from landscape.curvature.point import twice_differentiable
+from landscape.curvature.rows import as_batches
 from landscape.errors import UserError
-from landscape.scoring import task_loss
+from landscape.losses import Loss, as_loss, sum_and_count
 from landscape.subspace import attached_mask, is_attached, merge, trainable
 
 
@@ -110,8 +110,8 @@ class _MeanLoss(nn.Module):
     def __init__(self, model: nn.Module, batches: Iterable[Any], loss: Loss | None) -> None:
         super().__init__()
         self.model = model
-        self.batches = [batches] if isinstance(batches, dict) else list(batches)
-        self.loss: Loss = task_loss if loss is None else loss
+        self.batches = as_batches(batches)
+        self.loss: Loss = as_loss(loss)
         self.parameters_used = list(trainable(model).values())
         """The trainable numbers, in the order of `trainable`."""
         if not self.parameters_used or not self.batches:
@@ -131,7 +131,7 @@ class _MeanLoss(nn.Module):
     def forward(self, which: Tensor) -> Tensor:
         enabled = torch.is_grad_enabled()
         with twice_differentiable(self.model), torch.set_grad_enabled(enabled):
-            value, count = self.loss(self.model, self.batches[int(which[0])])
+            value, count = sum_and_count(self.loss(self.model, self.batches[int(which[0])]))
             return value / count
 
     def nothing(self) -> Tensor:
@@ -140,7 +140,7 @@ class _MeanLoss(nn.Module):
 
     def _count(self, batch: Any) -> int:
         with torch.no_grad(), twice_differentiable(self.model), torch.no_grad():
-            return round(self.loss(self.model, batch)[1])
+            return round(float(sum_and_count(self.loss(self.model, batch))[1]))
 
 
 class _Scattered(nn.Module):

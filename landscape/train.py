@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -13,23 +13,32 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from landscape.baselines import advance, memory, penalty, recall
+from landscape.baselines import advance, penalty
 from landscape.batches import Bos, collate, encode, length_limit, pad_id
+from landscape.checkpoint import (
+    from_one_start,
+    go_to,
+    identity_of,
+    point,
+    read_numbers,
+    restore,
+    run_key,
+    save,
+)
 from landscape.distance import distance
 from landscape.errors import UserError
 from landscape.evaluate import evaluate
 from landscape.optimizer import AdamW
-from landscape.runs import open_folder, peak_memory, read_json, write_json, write_whole
+from landscape.runs import open_folder, peak_memory, read_json, write_json
 from landscape.schedule import MovingMask, Schedule, watch
 from landscape.scoring import task_loss
-from landscape.subspace import attached_mask, is_attached, trainable
+from landscape.subspace import attached_mask, detach, is_attached, trainable
 from landscape.tasks import Task
+from landscape.tensorfile import write_tensors
 
 SelectBy = Literal["accuracy", "loss"]
 Probe = Callable[[nn.Module, dict[str, Any]], None]
@@ -47,6 +56,7 @@ class Run:
         metrics: dev and test results of the chosen checkpoint, `best_step`, `diverged`, `seconds`.
         distance: the distance of the chosen checkpoint to initialisation.
         path: the run's folder, or None.
+        stored: whether the run was finished before, and this was read from its folder.
     """
 
     config: dict[str, Any]
@@ -55,6 +65,7 @@ class Run:
     metrics: dict[str, Any]
     distance: dict[str, Any]
     path: Path | None = None
+    stored: bool = False
 
     @property
     def diverged(self) -> bool:
@@ -74,6 +85,7 @@ class _State:
     evaluations: list[dict[str, float]] = field(default_factory=list)
 
 
+@from_one_start
 def finetune(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
@@ -94,6 +106,7 @@ def finetune(
     schedule: Schedule | None = None,
     test: bool = True,
     directory: str | Path | None = None,
+    overwrite: bool = False,
     checkpoint_every: int = 50,
     probes: Sequence[Probe] = (),
     progress: bool = False,
@@ -124,7 +137,9 @@ def finetune(
         bos: what rows start with; see ``landscape.batches.encode``.
         schedule: selects the weights to train during the run; the model starts without a mask.
         test: whether to evaluate the chosen checkpoint on test.
-        directory: the run's folder; None keeps everything in memory.
+        directory: the run's folder; None keeps everything in memory. It knows by hashes what the
+            run depends on: base weights, tokenizer, rows, the mask's indices, where theta starts.
+        overwrite: start the folder anew, whatever run it holds.
         checkpoint_every: steps between checkpoints in the folder.
         probes: called after every step as ``probe(model, record)``; must not change the model,
             may add numbers to the record. A method ``start(optimizer)``, if any, is called first.
@@ -135,9 +150,10 @@ def finetune(
 
     Raises:
         UserError: nothing to train, an argument out of range, or a folder of another
-            configuration.
+            configuration or of other inputs.
 
-    Cost: one forward and one activation-gradient a step; optimiser state 2 k.
+    Cost: one forward and one activation-gradient a step; optimiser state 2 k. With a folder, once
+    a model, a hash of all weights: 0.3 to 1 s for 135 million.
     Source: Xu & Zhang 2024, appendix B (protocol).
     """
     _check(lr, epochs, batch_size, evaluations_per_epoch)
@@ -159,21 +175,27 @@ def finetune(
         max_gradient_norm=max_gradient_norm, evaluations_per_epoch=evaluations_per_epoch,
         select_by=select_by, **rows_of, **selection,
     )  # fmt: skip
-    folder = None if directory is None else open_folder(directory, config)
+    folder = None
+    if directory is not None:
+        identity = identity_of(model, tokenizer, task, Path(directory), test, schedule, overwrite)
+        folder = open_folder(directory, config, identity=identity, overwrite=overwrite)
+        config = read_json(folder / "config.json")
     if moving is not None:
+        if is_attached(model) and folder is not None:  # what a stopped run of it has left
+            detach(model)
         moving.attach()
     parameters = trainable(model)
     if folder is not None and (folder / "result.json").exists():
-        return _reload(folder, parameters, moving)
+        return _reload(folder, config, parameters, moving)
     make = torch.optim.AdamW if moving is None else AdamW
     optimizer = make(parameters.values(), lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-    best = _point(parameters, moving)
+    best = point(parameters, moving)
     start = dict(best)  # where distances begin; no copy until the first checkpoint is chosen
     state = _State()
     if folder is not None and (folder / "checkpoint.safetensors").exists():
-        state = _restore(
-            folder / "checkpoint.safetensors", model, parameters, optimizer, best, moving
-        )
+        path, fields = folder / "checkpoint.safetensors", set(dataclasses.asdict(state))
+        told = restore(path, config, fields, model, parameters, optimizer, best, moving)
+        state = _State(**told)
     for probe in probes:
         if hasattr(probe, "start"):
             probe.start(optimizer)
@@ -213,20 +235,20 @@ def finetune(
             if not state.diverged:
                 found = evaluate(model, tokenizer, task, split="dev", **rows_of)
                 if _is_best(state, found[task.metric], found["loss"], task.metric, select_by):
-                    best.update(_point(parameters, moving))
+                    best.update(point(parameters, moving))
         if folder is not None and (state.step % checkpoint_every == 0 or place + 1 in evaluate_at):
             state.seconds = time.perf_counter() - started
-            _save(
-                folder / "checkpoint.safetensors", state, model, parameters, optimizer, best, moving
-            )
+            save(
+                folder / "checkpoint.safetensors", config, dataclasses.asdict(state), model,
+                parameters, optimizer, best, moving,
+            )  # fmt: skip
     bar.close()
     state.seconds = time.perf_counter() - started
-    _go_to(parameters, best, moving)
+    go_to(parameters, best, moving)
     tested = evaluate(model, tokenizer, task, split="test", **rows_of) if test else None
     run = _finish(model, config, state, start, tested, folder)
     if folder is not None:
-        save = {name: t.contiguous() for name, t in best.items()}
-        write_whole(folder / "theta.safetensors", lambda path: save_file(save, path))
+        write_tensors(folder / "theta.safetensors", best, {"run": run_key(config)})
         write_json(folder / "result.json", _as_json(run))
         (folder / "checkpoint.safetensors").unlink(missing_ok=True)
     return run
@@ -266,25 +288,6 @@ def _update(
     return {"loss": loss, "gradient_norm": norm}
 
 
-def _point(parameters: dict[str, nn.Parameter], moving: MovingMask | None) -> dict[str, Tensor]:
-    """Copy the trainable numbers and, where the mask moves, its indices."""
-    point = {name: p.detach().clone() for name, p in parameters.items()}
-    if moving is not None:
-        point |= {f"{name}.indices": i.clone() for name, i in moving.indices().items()}
-    return point
-
-
-@torch.no_grad()
-def _go_to(
-    parameters: dict[str, nn.Parameter], point: dict[str, Tensor], moving: MovingMask | None
-) -> None:
-    """Give the model the numbers of a point, and the mask they belong to."""
-    if moving is not None:
-        moving.go_to({name: point[f"{name}.indices"] for name in parameters})
-    for name, parameter in parameters.items():
-        parameter.copy_(point[name])
-
-
 def _is_best(state: _State, accuracy: float, loss: float, metric: str, by: SelectBy) -> bool:
     """Note what dev says of a checkpoint, and tell whether it is the best so far."""
     state.evaluations.append({"step": state.step, metric: accuracy, "loss": loss})
@@ -319,7 +322,7 @@ def _finish(
 
 def _config(model: nn.Module, task: Task, count: int, **settings: Any) -> dict[str, Any]:
     mask: dict[str, Any] = {}
-    if is_attached(model):
+    if is_attached(model) and "schedule" not in settings:
         attached = attached_mask(model)
         mask = {"rule": dict(attached.rule), "count": attached.count, "ratio": attached.ratio}
     name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
@@ -338,58 +341,28 @@ def _check(lr: float, epochs: int, batch_size: int, evaluations_per_epoch: int) 
             raise UserError(f"{name} must be at least 1, got {value}")
 
 
-def _save(
-    path: Path,
-    state: _State,
-    model: nn.Module,
+def _reload(
+    folder: Path,
+    config: dict[str, Any],
     parameters: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
     moving: MovingMask | None,
-) -> None:
-    tensors = {f"theta/{key}": value for key, value in _point(parameters, moving).items()}
-    tensors |= {f"best/{key}": value.clone() for key, value in best.items()}
-    for name, parameter in parameters.items():
-        for key, value in optimizer.state[parameter].items():
-            tensors[f"state/{key}/{name}"] = value.clone()
-    tensors |= {f"method/{key}": value for key, value in memory(model).items()}
-    metadata = {"state": json.dumps(dataclasses.asdict(state))}
-    write_whole(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
-
-
-def _restore(
-    path: Path,
-    model: nn.Module,
-    parameters: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-    moving: MovingMask | None,
-) -> _State:
-    with safe_open(path, framework="pt") as file:
-        stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        state = _State(**json.loads(file.metadata()["state"]))
-    _go_to(parameters, _below(stored, "theta"), moving)
-    recall(model, _below(stored, "method"))
-    best.update({key: value.to(best[key].device) for key, value in _below(stored, "best").items()})
-    for key, value in _below(stored, "state").items():
-        kind, _, name = key.partition("/")
-        parameter = parameters[name]
-        # torch's AdamW keeps its one count of steps on the processor
-        optimizer.state[parameter][kind] = value if value.dim() == 0 else value.to(parameter.device)
-    return state
-
-
-def _below(stored: dict[str, Tensor], folder: str) -> dict[str, Tensor]:
-    start = f"{folder}/"
-    return {k.removeprefix(start): v for k, v in stored.items() if k.startswith(start)}
-
-
-def _reload(folder: Path, parameters: dict[str, nn.Parameter], moving: MovingMask | None) -> Run:
-    with safe_open(folder / "theta.safetensors", framework="pt") as file:
-        point = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    _go_to(parameters, point, moving)
-    stored = read_json(folder / "result.json")
-    return Run(read_json(folder / "config.json"), path=folder, **stored)
+) -> Run:
+    path, cure = folder / "result.json", "train again with overwrite=True (--force)"
+    stored = read_json(path)
+    kinds = {"history": list, "evaluations": list, "metrics": dict, "distance": dict}
+    wrong = [key for key, kind in kinds.items() if not isinstance(stored.get(key), kind)]
+    if wrong or stored.keys() != kinds.keys() or "diverged" not in stored["metrics"]:
+        raise UserError(
+            f"expected a run's result in {path}, got {', '.join(stored) or 'an empty object'}; "
+            f"{cure}"
+        )
+    best, _ = read_numbers(folder / "theta.safetensors", config, cure)
+    go_to(parameters, best, moving)
+    for record in stored["history"]:  # JSON has no NaN
+        record |= {key: math.nan for key, value in record.items() if value is None}
+    with contextlib.suppress(OSError):  # a folder that cannot be written can still be read
+        (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+    return Run(config, path=folder, stored=True, **stored)
 
 
 def _as_json(run: Run) -> dict[str, Any]:

@@ -69,9 +69,12 @@ def test_the_other_seeds_run_at_the_rate_that_is_best_on_dev_for_the_first(finis
 
 def test_sharpness_rows_equal_a_dense_eigenvalue_at_the_stored_delta(finished, options) -> None:
     config = stored_config(ARTEFACTS["figure4"], finished)
-    for row in read_rows(finished):
-        if row["kind"] != "sharpness" or (row["seed"], row["ratio"]) != (1, 1e-3):
-            continue
+    rows = [
+        row for row in read_rows(finished)
+        if row["kind"] == "sharpness" and (row["seed"], row["ratio"]) == (1, 1e-3)
+    ]  # fmt: skip
+    assert sorted(row["when"] for row in rows) == ["after", "before"]
+    for row in rows:
         model, tokenizer = ls.load_model(config.model)
         if row["when"] == "before":
             ls.attach(model, ls.random_mask(model, ratio=row["ratio"], seed=1))

@@ -177,8 +177,11 @@ def test_labels_that_cannot_be_are_refused(name: str, labels: int, message: str)
         ls.load_model(name, labels=labels)
 
 
-def test_an_encoder_without_labels_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
-    transformers.BertConfig(vocab_size=64, hidden_size=16).save_pretrained(tmp_path)
+def test_an_encoder_without_labels_is_refused(tmp_path: Path) -> None:
+    config = transformers.BertConfig(
+        vocab_size=261, hidden_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    transformers.BertLMHeadModel(config).save_pretrained(tmp_path)
     ls.tiny_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"got bert, an encoder, .* load it with labels="):
         ls.load_model(tmp_path)

@@ -129,25 +129,6 @@ def test_a_validation_split_smaller_than_asked_for_is_used_whole(tmp_path: Path)
     assert len(task.test) == 12
 
 
-def test_rows_in_the_official_layout_of_sst2_load_with_their_sentence_stripped(
-    tmp_path: Path,
-) -> None:
-    """GLUE's files: a header, a tab, a space after each sentence of the training split."""
-    (tmp_path / "train.tsv").write_text(
-        "sentence\tlabel\na harbour at dawn \t1\n`` no '' end of it \t0\n", encoding="utf-8"
-    )
-    (tmp_path / "dev.tsv").write_text(
-        "sentence\tlabel\nslow , and then slower . \t0\n", encoding="utf-8"
-    )
-    task = load_task("sst2", source=tmp_path, num_train=1, num_dev=1, num_test=1)
-    (train,), (dev,), (test,) = (task.split(name) for name in SPLITS)
-    assert {(e.prompt, e.label) for e in (train, dev)} == {
-        ("a harbour at dawn It was", 1),
-        ("`` no '' end of it It was", 0),
-    }
-    assert (test.prompt, test.label) == ("slow , and then slower . It was", 0)
-
-
 def test_only_the_columns_that_a_template_names_are_stripped() -> None:
     template = glue.Template(
         config="made up", prompt="{paragraph}\nQuestion: {question}\nAnswer:", labels={"1": 0},
@@ -167,6 +148,22 @@ def test_further_right_candidates_are_others_of_the_example_each_once(
     assert Example("Who?", ("Ann", "Bo"), 1, also_right=(0,)).also_right == (0,)
     with pytest.raises(UserError, match=r"other indices of the 2 candidates than label 1.*'Who\?'"):
         Example("Who?", ("Ann", "Bo"), 1, also_right=also_right)
+
+
+def test_files_of_the_size_and_layout_of_glues_own_load_with_the_papers_sizes(
+    tmp_path: Path,
+) -> None:
+    """SST-2 as shipped: a blank before the tab, quotes that pair with nothing, 872 rows of dev."""
+    odd = {0: "a `` quote '' and a \" alone \t1", 1: "unflinchingly plain , and 5 % off \t0"}
+    for name, size in (("train", 1600), ("dev", 872)):
+        lines = [odd.get(i, f"{name} sentence {i} \t{i % 2}") for i in range(size)]
+        text = "\n".join(["sentence\tlabel", *lines]) + "\n"
+        (tmp_path / f"{name}.tsv").write_text(text, encoding="utf-8")
+    task = load_task("sst2", source=tmp_path)
+    assert [len(task.split(name)) for name in SPLITS] == [1000, 500, 872]
+    found = {e.prompt: e.label for e in task.test}
+    assert found["a `` quote '' and a \" alone It was"] == 1
+    assert found["unflinchingly plain , and 5 % off It was"] == 0
 
 
 def test_more_training_and_dev_examples_than_rows_are_refused(tmp_path: Path) -> None:

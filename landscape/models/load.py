@@ -88,7 +88,7 @@ def load_model(
                 f"got {labels}; leave them out, or use minilm-l6"
             )
         gguf = PACKAGED[name].file(GGUF)
-        with quiet():
+        with _quiet():
             return load_gguf(gguf, cache=None if cache is None else Path(cache), dtype=dtype)
     if name == "minilm-l6":
         return _load_encoder(PACKAGED[name].file(ENCODER), dtype, labels, seed)
@@ -112,21 +112,9 @@ class _Kind:
 
     def read(self, name: str | Path, **options: Any) -> Any:
         """Read a model's files."""
-        from transformers import (
-            AutoConfig,
-            AutoModelForCausalLM,
-            AutoModelForSequenceClassification,
-        )
+        from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
         if self.labels is None:
-            where = {k: v for k, v in options.items() if k not in ("dtype", "use_safetensors")}
-            config = AutoConfig.from_pretrained(name, **where)
-            if sees_all_tokens(config):
-                raise UserError(
-                    f"expected a causal language model in {name}, got {config.model_type}, an "
-                    "encoder, which sees the tokens that it should predict; load it with labels= "
-                    "(--labels) as a sequence classifier"
-                )
             return AutoModelForCausalLM.from_pretrained(name, **options)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
@@ -141,7 +129,7 @@ def _load_encoder(
     from transformers import AutoModel, AutoTokenizer
 
     read = AutoModel.from_pretrained if labels is None else _Kind(labels, seed).read
-    with quiet():
+    with _quiet():
         model = read(folder, dtype=dtype, use_safetensors=True)
         return model.eval(), AutoTokenizer.from_pretrained(folder)
 
@@ -179,7 +167,7 @@ def _load(kind: _Kind, name: str, *, dtype: torch.dtype, **where: Any) -> tuple[
 
     options = {"dtype": dtype, "trust_remote_code": False, **where}
     try:
-        with quiet():
+        with _quiet():
             try:
                 model = kind.read(name, use_safetensors=True, **options)
             except OSError as no_safetensors:
@@ -196,6 +184,12 @@ def _load(kind: _Kind, name: str, *, dtype: torch.dtype, **where: Any) -> tuple[
         ) from error
     if kind.labels is not None:
         _pad_as(model, tokenizer)
+    elif sees_all_tokens(model.config):
+        raise UserError(
+            f"expected a causal language model in {name}, got {model.config.model_type}, an "
+            "encoder, which sees the tokens that it should predict; load it with labels= "
+            "(--labels) as a sequence classifier"
+        )
     return model.eval(), tokenizer
 
 
@@ -227,7 +221,7 @@ def _pad_as(model: Any, tokenizer: Any) -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     """Silence the progress bars and advice of ``transformers``, and restore them afterwards."""
     from transformers.utils import logging as noise
 

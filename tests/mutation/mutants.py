@@ -161,9 +161,9 @@ def _instead(node: ast.AST) -> Iterator[str]:
         left, right = text(node.left), text(node.comparators[0])
         for table in (SWAPPED, OPPOSITE):
             if type(node.ops[0]) in table:
-                yield f"({left} {table[type(node.ops[0])]} {right})"
+                yield f"(({left}) {table[type(node.ops[0])]} ({right}))"
     elif isinstance(node, ast.BinOp) and type(node.op) in SWAPPED:
-        yield f"({text(node.left)} {SWAPPED[type(node.op)]} {text(node.right)})"
+        yield f"(({text(node.left)}) {SWAPPED[type(node.op)]} ({text(node.right)}))"
     elif isinstance(node, ast.BoolOp):
         yield "(" + f" {SWAPPED[type(node.op)]} ".join(f"({text(v)})" for v in node.values) + ")"
     elif isinstance(node, ast.UnaryOp) and not isinstance(node.op, ast.UAdd):
@@ -187,7 +187,7 @@ def _instead(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.Attribute) and node.attr in ("rows", "cols"):
         yield f"{text(node.value)}.{NAMES[node.attr]}"
     elif isinstance(node, ast.IfExp):
-        yield f"({text(node.orelse)} if {text(node.test)} else {text(node.body)})"
+        yield f"(({text(node.orelse)}) if {text(node.test)} else ({text(node.body)}))"
     elif isinstance(node, ast.Slice):
         if node.lower is not None:
             yield f":{text(node.upper) if node.upper else ''}"

@@ -350,9 +350,11 @@ def _is_near(tensor: Tensor) -> bool:
 
 
 def _same(left: Tensor, right: Tensor | None) -> bool:
-    """Compare bits, so that NaN is what it was."""
+    """Tell whether numbers are the same, NaN being what it was."""
     if right is None or left.dtype != right.dtype:
         return False
+    if torch.equal(left, right):
+        return True
     bits = _BITS[left.element_size()]
     return torch.equal(left.detach().view(bits), right.view(bits))
 

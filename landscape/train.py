@@ -19,6 +19,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from landscape import checks
+from landscape.attachable import refuse_wrapped
 from landscape.baselines import advance, penalty
 from landscape.batches import Bos, collate, encode, length_limit, pad_id
 from landscape.checkpoint import (
@@ -367,6 +368,7 @@ def _check(**given: Any) -> dict[str, Any]:
 
 def _check_kinds(model: Any, task: Any, schedule: Any) -> None:
     checks.instance("model", model, nn.Module, "load or build one")
+    refuse_wrapped(model, "finetune")
     checks.instance("task", task, Task, "load or make one")
     if schedule is not None:
         checks.instance("schedule", schedule, Schedule, "make one, or leave it out")

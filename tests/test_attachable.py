@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from coverage_models import attached, case_of, spread, tokens
+from test_train import tiny_task
 from torch import Tensor, nn
 
 import landscape as ls
@@ -261,6 +262,13 @@ def test_a_mask_is_attached_before_a_model_is_wrapped_and_reached_through_the_wr
         assert ls.trainable(wrapper).keys() == ls.trainable(model).keys()
     ls.detach(wrapper)
     assert not ls.subspace.is_attached(model)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda m: torch.compile(m, backend="eager")])
+def test_finetune_refuses_a_wrapped_model_in_one_sentence(wrap) -> None:
+    model, _ = attached(case_of("llama"))
+    with pytest.raises(UserError, match="expected the model itself for finetune"):
+        ls.finetune(wrap(model), ls.tiny_tokenizer(), tiny_task(), lr=0.1)
 
 
 def test_a_scripted_model_is_refused() -> None:

@@ -33,6 +33,9 @@ def _declare(
     if output:
         kind = output_folder if output == "folder" else output_file
         parser.add_argument("--output", type=kind, required=True, help=output)
+    parser.add_argument(
+        "--force", action="store_true", help="take --model for the base, whatever the files say"
+    )
     json_argument(parser)
     parser.set_defaults(command=command)
     return parser
@@ -42,7 +45,7 @@ def _info(chosen: argparse.Namespace) -> Outcome:
     import landscape as ls
 
     model, _ = ls.load_model(chosen.model)
-    attachment = ls.load_delta(model, chosen.files[0])
+    attachment = ls.load_delta(model, chosen.files[0], force=chosen.force)
     moved = dataclasses.asdict(ls.distance(model))
     print(attachment)
     print(f"l2 {moved['l2']:.6g}, relative {moved['relative']:.4g}, linf {moved['linf']:.4g}")
@@ -83,9 +86,11 @@ def _merge(chosen: argparse.Namespace) -> Outcome:
 
     target = Path(chosen.output)
     if target.exists() and any(target.iterdir()):
-        raise ls.UserError(f"expected a new or empty folder, got {target}, which is not; name another")
+        raise ls.UserError(
+            f"expected a new or empty folder, got {target}, which is not; name another"
+        )
     model, tokenizer = ls.load_model(chosen.model)
-    print(ls.load_delta(model, chosen.files[0]))
+    print(ls.load_delta(model, chosen.files[0], force=chosen.force))
     merged: Any = ls.merge(model)
     merged.save_pretrained(target)
     tokenizer.save_pretrained(target)
@@ -97,7 +102,7 @@ def _read(chosen: argparse.Namespace) -> tuple[Any, list[Any]]:
     import landscape as ls
 
     model, _ = ls.load_model(chosen.model)
-    return model, [ls.read_delta(model, file) for file in chosen.files]
+    return model, [ls.read_delta(model, file, force=chosen.force) for file in chosen.files]
 
 
 def _write(chosen: argparse.Namespace, model: Any, change: Any) -> Outcome:

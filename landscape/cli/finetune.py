@@ -27,6 +27,9 @@ def add(commands: Any) -> None:
         "--trajectory", type=least, metavar="STEPS",
         help="record the weights every so many steps, for `landscape surface`; needs --output",
     )  # fmt: skip
+    tune.add_argument(
+        "--force", action="store_true", help="start --output anew, whatever run it holds"
+    )
     tune.set_defaults(command=_finetune)
 
 
@@ -47,10 +50,13 @@ def _train(chosen: argparse.Namespace) -> Outcome:
     attach_mask(model, chosen)
     run = ls.finetune(
         model, tokenizer, task, lr=chosen.lr, epochs=chosen.epochs, batch_size=chosen.batch_size,
-        seed=chosen.seed, directory=chosen.output, progress=True, probes=[path] if path else [],
+        seed=chosen.seed, directory=chosen.output, overwrite=chosen.force, progress=True,
+        probes=[path] if path else [],
     )  # fmt: skip
     if chosen.output:
-        delta = ls.save_delta(model, Path(chosen.output) / "delta.safetensors")
+        delta = Path(chosen.output) / "delta.safetensors"
+        if not (run.stored and delta.is_file()):
+            ls.save_delta(model, delta)
         print(f"delta: {delta} ({delta.stat().st_size:,} bytes)")
     if path and path.steps:  # a run that was finished before takes no step
         file = path.save(Path(chosen.output) / "trajectory.safetensors")

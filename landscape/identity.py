@@ -117,7 +117,7 @@ def base_digests(model: nn.Module) -> Digests:
 
 
 @torch.no_grad()
-def keep_digests(model: nn.Module, digests: Digests) -> None:
+def keep_digests(model: nn.Module, digests: Mapping[str, str]) -> None:
     """Keep hashes that a mask, attached or removed just now, has left true.
 
     Args:

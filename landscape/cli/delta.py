@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
 from landscape.cli.arguments import file, number, output_file, output_folder
-from landscape.cli.shared import Outcome, json_argument
+from landscape.cli.shared import OTHER_BASE, Outcome, force_argument, json_argument
 
 
 def add(commands: Any) -> None:
@@ -33,9 +34,13 @@ def _declare(
     if output:
         kind = output_folder if output == "folder" else output_file
         parser.add_argument("--output", type=kind, required=True, help=output)
+<<<<<<< HEAD
     parser.add_argument(
         "--force", action="store_true", help="take --model for the base, whatever the files say"
     )
+=======
+    force_argument(parser, OTHER_BASE)
+>>>>>>> main
     json_argument(parser)
     parser.set_defaults(command=command)
     return parser
@@ -82,6 +87,8 @@ def _scale(chosen: argparse.Namespace) -> Outcome:
 
 
 def _merge(chosen: argparse.Namespace) -> Outcome:
+    from transformers.utils import logging
+
     import landscape as ls
 
     target = Path(chosen.output)
@@ -92,6 +99,8 @@ def _merge(chosen: argparse.Namespace) -> Outcome:
     model, tokenizer = ls.load_model(chosen.model)
     print(ls.load_delta(model, chosen.files[0], force=chosen.force))
     merged: Any = ls.merge(model)
+    if not sys.stderr.isatty():  # transformers shows its bar in any case
+        logging.disable_progress_bar()
     merged.save_pretrained(target)
     tokenizer.save_pretrained(target)
     print(f"model: {target}")

@@ -34,13 +34,7 @@ def _declare(
     if output:
         kind = output_folder if output == "folder" else output_file
         parser.add_argument("--output", type=kind, required=True, help=output)
-<<<<<<< HEAD
-    parser.add_argument(
-        "--force", action="store_true", help="take --model for the base, whatever the files say"
-    )
-=======
     force_argument(parser, OTHER_BASE)
->>>>>>> main
     json_argument(parser)
     parser.set_defaults(command=command)
     return parser

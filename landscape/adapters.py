@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.delta_header import OLDER, DeltaHeader, parse_header, short_digests
-from landscape.deltas import Delta, apply_delta, check_values, delta, listing
+from landscape.deltas import Delta, check_values, delta, listing, switch
 from landscape.errors import UserError
 from landscape.identity import base_digests, fingerprint, mask_digest, precision
 from landscape.masks import Mask, num_parameters, random_mask, target_shapes, tensors
@@ -116,7 +116,7 @@ def load_delta(model: nn.Module, path: str | Path, *, force: bool = False) -> At
 
     Cost: O(k), a look at each tensor of the base, and once per model as `base_digests`.
     """
-    return apply_delta(model, read_delta(model, path, force=force))
+    return switch(model, read_delta(model, path, force=force))
 
 
 def read_delta(model: nn.Module, path: str | Path, *, force: bool = False) -> Delta:

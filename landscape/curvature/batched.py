@@ -227,6 +227,7 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
 
     @final
     def _apply_afresh(self, v: Tensor) -> Tensor:
+        self._space.refuse_frozen()
         self._space.refuse_other_parameters()
         try:
             return self._product(v, self._second_mode, {})
@@ -320,6 +321,7 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         self._point = Point(self._model, self.parameters)
 
     def _refresh(self) -> None:
-        self._space.refuse_other_parameters()
+        self._space.refuse_frozen()
         if self._point is None or self._point.has_moved(self._model, self.parameters):
+            self._space.refuse_other_parameters()
             self._build()

@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments import edge, figure4, figure5, linear, rates, selections, spectra, surfaces
 from experiments.harness import RESULTS, Artefact, Row, read_rows, stored_config
+from experiments.verdict import exit_code
 from landscape.cli import guarded
 from landscape.errors import UserError
 
@@ -21,8 +22,14 @@ ARTEFACTS: dict[str, Artefact] = {
 }
 
 
+EXIT_CODES = (
+    "exit code: 0 all statements hold, 1 a statement fails, 2 a mistake in the call, "
+    "3 no statement fails but the rows leave one undecided (too few seeds, too wide an interval)"
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, 1 where a statement of the paper does not hold, 2 on a mistake."""
+    """Run a command; return 0, 2 on a mistake, or what `check` found (see its ``--help``)."""
     chosen = _parser().parse_args(arguments)
     return guarded(lambda: int(chosen.command(chosen)))
 
@@ -37,11 +44,11 @@ def _parser() -> argparse.ArgumentParser:
         ("render", _render, "draw figure, table and page from the rows"),
         ("check", _check, "compare the rows with the paper's statements"),
     ):
-        sub = commands.add_parser(name, help=text)
+        sub = commands.add_parser(name, help=text, epilog=EXIT_CODES if name == "check" else None)
         sub.set_defaults(command=command)
         names = sub.add_subparsers(required=True, metavar="artefact")
         for artefact in ARTEFACTS.values():
-            one = names.add_parser(artefact.name, help=artefact.title)
+            one = names.add_parser(artefact.name, help=artefact.title, epilog=sub.epilog)
             one.set_defaults(artefact=artefact)
             one.add_argument("--preset", default="smoke", help=", ".join(artefact.presets))
             one.add_argument("--output", type=Path, help="folder of the results")
@@ -115,10 +122,10 @@ def _render(chosen: argparse.Namespace) -> int:
 def _check(chosen: argparse.Namespace) -> int:
     findings = chosen.artefact.check(_rows(chosen))
     for finding in findings:
-        print(f"{'holds' if finding.holds else 'DOES NOT HOLD'}: {finding.statement}")
+        print(f"{finding.marked}: {finding.statement}")
         print(f"    {finding.evidence}")
     print(json.dumps([dataclasses.asdict(f) for f in findings]))
-    return 0 if all(f.holds for f in findings) else 1
+    return exit_code(findings)
 
 
 if __name__ == "__main__":

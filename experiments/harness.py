@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.verdict import Finding
 from landscape.errors import UserError
 from landscape.runs import open_folder, peak_memory, provenance, read_json
 
@@ -38,15 +39,6 @@ class Setting:
 
 #: the model and the data that come as packages, for presets that need no network
 PACKAGED = {"model": "smollm2-135m", "task": "rotten_tomatoes"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Hold one statement that a check compared with the rows."""
-
-    statement: str
-    holds: bool
-    evidence: str
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from landscape.carriers import optional
 from landscape.errors import UserError
 from landscape.masks import QUERY_VALUE, target_shapes
 
@@ -317,14 +318,7 @@ def _wrap(model: nn.Module, config: Any, seed: int) -> nn.Module:
 
 
 def _peft() -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise UserError(
-            "this baseline needs the package peft, which is not installed; "
-            "pip install 'landscape-toolkit[peers]'"
-        ) from error
-    return peft
+    return optional("peft")
 
 
 def _device(model: nn.Module) -> torch.device:

@@ -1,13 +1,26 @@
-"""Data packages: installed Python packages that are read as files and never imported."""
+"""Packages beside the default install: data that is read and never imported, optional libraries."""
 
 import hashlib
+import importlib
 import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 
 from landscape.errors import UserError
+
+OPTIONAL = {
+    "accelerate": "accelerate",
+    "curvlinops": "curvlinops-for-pytorch",
+    "datasets": "datasets",
+    "hessian_eigenthings": "hessian-eigenthings",
+    "peft": "peft",
+    "pyhessian": "PyHessian",
+    "triton": "triton",
+}
+"""Packages that some functions need, by the module that is imported."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,30 @@ class Carrier:
             return importlib.metadata.version(self.distribution)
         except importlib.metadata.PackageNotFoundError:
             return "unknown"
+
+
+def how_to_install(module: str) -> str:
+    """Say how to install an optional package, by the module that is imported.
+
+    >>> how_to_install("peft")
+    'install it with: pip install peft'
+    """
+    return f"install it with: pip install {OPTIONAL[module]}"
+
+
+def optional(module: str) -> ModuleType:
+    """Import an optional package.
+
+    Raises:
+        UserError: it cannot be imported; the message holds the command to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"expected the optional package {OPTIONAL[module]}, got {error}; "
+            f"{how_to_install(module)}"
+        ) from error
 
 
 def sha256(path: Path) -> str:

@@ -17,8 +17,6 @@ from landscape.hub import HubAnswer
 from landscape.models import load
 from landscape.tasks import glue
 
-GLUE = Path(__file__).parent.parent.parent / "shared" / "data" / "glue" / "SST-2"
-
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -97,13 +95,6 @@ def test_sharpness_at_a_delta_equals_the_dense_eigenvalue(common, files, tmp_pat
     dense = torch.stack([H @ row for row in torch.eye(H.size)])
     top = float(torch.linalg.eigvalsh(dense.double()).max())
     assert result["eigenvalues"][0] == pytest.approx(top, rel=1e-2)
-
-
-@pytest.mark.skipif(not GLUE.is_dir(), reason="the folder with GLUE's own SST-2 files is absent")
-def test_an_opt_folder_trains_on_glues_own_sst2_files(common, capsys) -> None:
-    arguments = [str(GLUE) if a == common[5] else a for a in common]
-    assert main(["finetune", *arguments, "--lr", "0.01", "--epochs", "1", "--json"]) == 0
-    assert last_object(capsys.readouterr().out)["metrics"]["test"]["n"] == 8
 
 
 MISTAKES = {

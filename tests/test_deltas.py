@@ -163,6 +163,17 @@ def test_a_delta_of_another_base_leaves_the_attached_one_in_place() -> None:
         own + stranger
 
 
+def test_deltas_of_models_of_other_sizes_do_not_add_compose_or_subtract() -> None:
+    """The masked tensors agree to the bit; the models differ elsewhere."""
+    model, larger = layers(), layers()
+    larger["c"] = torch.nn.Linear(2, 2)
+    own, other = made(model, {"a.weight": [1, 2]}, 1), made(larger, {"a.weight": [4, 5]}, 1)
+    assert torch.equal(model["a"].weight, larger["a"].weight)
+    for combine in (lambda: own + other, lambda: other - own, lambda: ls.compose(own, other)):
+        with pytest.raises(UserError, match="one base model"):
+            combine()
+
+
 def rewritten(path, change: Callable[[dict, dict], None]):
     """Rewrite a delta file with its header or tensors changed."""
     with safe_open(path, framework="pt") as file:

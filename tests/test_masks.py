@@ -15,7 +15,7 @@ from scipy import stats
 from torch import nn
 
 from landscape.errors import UserError
-from landscape.masks import bernoulli, generator, num_parameters, random_mask, subset
+from landscape.masks import bernoulli, generator, num_parameters, random_mask, share, subset
 
 
 def layers(*shapes: tuple[int, int]) -> nn.Module:
@@ -98,6 +98,63 @@ def test_one_tensors_mask_does_not_depend_on_the_other_tensors() -> None:
     beside = random_mask(layers((50, 40), (9, 9)), density=0.1, targets="*.weight")
     name = "q_proj_0.weight"
     assert torch.equal(alone.indices[name], beside.indices[name])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "expected"),
+    [
+        ((10, 7, 3), 9, (5, 3, 1)),  # 4.5, 3.15, 1.35: one left, for the .5
+        ((10, 7, 3), 11, (5, 4, 2)),  # 5.5, 3.85, 1.65: two left, for .85 and .65
+        ((3, 7, 10), 11, (2, 4, 5)),
+        ((3, 3, 4), 5, (2, 1, 2)),  # 1.5, 1.5, 2: a tie, for the first by name
+        ((6, 6, 6), 2, (1, 1, 0)),
+        ((5, 5), 0, (0, 0)),
+        ((5, 5), 10, (5, 5)),
+        ((1000, 1), 1000, (999, 1)),  # 999.0, 0.999
+    ],
+)
+def test_a_count_is_shared_by_largest_remainder(sizes, count, expected) -> None:
+    shapes = {name: (1, size) for name, size in zip("abc", sizes)}
+    assert tuple(share(shapes, count).values()) == expected
+    backwards = {name: shapes[name] for name in reversed(shapes)}  # the order of names, not theirs
+    assert share(backwards, count) == share(shapes, count)
+
+
+def test_the_masks_of_a_seed_are_those_of_every_version() -> None:
+    """Deltas are stored as their seed: these were drawn in November 2026, and must stay."""
+    assert generator(0, "w", (5, 8)).integers(0, 2**32, 3).tolist() == [
+        4_096_296_315,
+        1_675_873_825,
+        2_123_838_021,
+    ]
+    assert bernoulli(generator(0, "w", (5, 8)), 40, 0.15).tolist() == [5, 7, 12, 26, 27, 39]
+    assert bernoulli(generator(3, "w", (40,)), 40, 0.6).tolist() == [
+        0,
+        8,
+        10,
+        11,
+        12,
+        14,
+        18,
+        21,
+        22,
+        23,
+        26,
+        28,
+        29,
+        30,
+        31,
+        32,
+        34,
+        35,
+        36,
+        37,
+        38,
+    ]
+    assert subset(generator(0, "w", (5, 8)), 40, 6).tolist() == [11, 15, 19, 27, 31, 35]
+    most = subset(generator(0, "w", (5, 8)), 40, 33).tolist()
+    assert sorted({*range(40)} - {*most}) == [11, 15, 16, 19, 27, 31, 35]
+    assert subset(generator(1, "v", (300,)), 300, 5).tolist() == [126, 147, 165, 277, 296]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 50, 4999])

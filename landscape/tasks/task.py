@@ -19,6 +19,8 @@ class Example:
         candidates: texts appended to the prompt, each with its leading space or newline.
         label: index of the right candidate, 0 <= label < len(candidates).
         group: what must not be shared by two splits (the film of a review); "" if nothing.
+        also_right: indices of the other right candidates, where there are several: an answer
+            among them counts as right, while training takes ``label`` alone.
 
     Raises:
         UserError: no candidate, or a label that is not the index of one.
@@ -28,8 +30,18 @@ class Example:
     candidates: tuple[str, ...]
     label: int
     group: str = ""
+    also_right: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        right = (self.label, *self.also_right)
+        if len(set(right)) < len(right) or not all(
+            0 <= i < len(self.candidates) for i in right[1:]
+        ):
+            raise UserError(
+                f"expected also_right to hold other indices of the {len(self.candidates)} "
+                f"candidates than label {self.label}, each once, got {list(self.also_right)} for "
+                f"the prompt {self.prompt[:60]!r}; correct them"
+            )
         if not 0 <= self.label < len(self.candidates):
             raise UserError(
                 f"expected a label from 0 to {len(self.candidates) - 1} for the candidates "

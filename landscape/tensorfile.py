@@ -118,7 +118,10 @@ def hash_tensor(digest: Any, tensor: Tensor) -> None:
     flat = tensor.detach().reshape(-1)
     step = max(1, _CHUNK // max(flat.element_size(), 1)) if flat.device.type != "cpu" else len(flat)
     for part in flat.split(max(step, 1)):
-        digest.update(part.cpu().contiguous().view(torch.uint8).numpy())
+        bits = part.cpu()
+        if bits.stride(0) != 1:  # of an empty or single number too, which torch calls contiguous
+            bits = bits.clone(memory_format=torch.contiguous_format)
+        digest.update(bits.view(torch.uint8).numpy())
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:

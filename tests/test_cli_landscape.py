@@ -45,7 +45,8 @@ def measured(files: dict[str, Path], delta: str | None = "delta1") -> tuple[torc
 
 
 def last_object(text: str) -> dict:
-    return json.loads(text.strip().split("\n")[-1])
+    """Read what --json printed: one object, and nothing beside it."""
+    return json.loads(text)
 
 
 def run(files, command: str, *arguments: object) -> int:
@@ -149,10 +150,10 @@ def test_density_adds_up_and_its_mean_is_that_of_the_exact_spectrum(
     code = run(files, "density", "--delta", files["delta1"], "--vectors", 6, "--steps", 8,
                "--bins", 5, "--picture", picture, "--json")  # fmt: skip
     assert code == 0
-    printed = capsys.readouterr().out
-    result = last_object(printed)
+    printed = capsys.readouterr()
+    result = last_object(printed.out)
     assert sum(row["share"] for row in result["bins"]) == pytest.approx(1)
-    assert printed.count("±") >= 6
+    assert printed.err.count("±") >= 6
     model, batches = measured(files)
     exact = ls.exact_spectrum(ls.HessianOperator(model, batches)).eigenvalues
     # six vectors: the chance to be off by 6 standard errors is below 1 %
@@ -205,13 +206,16 @@ def test_deltas_are_added_scaled_subtracted_and_merged(files, tmp_path, capsys) 
 
 
 MISTAKES = {
-    "even points": (["--points", "4"], "odd number of points"),
+    "even points": (["--points", "4"], "odd number of --points"),
     "no trajectory": (["--directions", "trajectory"], "--trajectory FILE"),
     "displacement of a fresh mask": (["--directions", "displacement"], "--delta FILE"),
-    "three spans": (["--span", "1", "1", "1"], "one span or one for each axis, got 3"),
-    "a line with a span": (["--to", "x", "--span", "1"], "leave the other options out"),
-    "no such trajectory": (["--trajectory", "nowhere"], "expected a trajectory"),
-    "no such delta": (["--to", "nowhere"], "expected a delta file"),
+    "three spans": (["--span", "1", "1", "1"], "one --span, or 2 for 2 axes, got 3"),
+    "a line with a span": (["--to", __file__, "--span", "1"], "expected --to alone"),
+    "no such trajectory": (
+        ["--trajectory", "nowhere"],
+        "--trajectory: expected a file at nowhere, got none",
+    ),
+    "no such delta": (["--to", "nowhere"], "--to: expected a file at nowhere, got none"),
 }
 
 

@@ -14,6 +14,8 @@ from landscape.cli.arguments import file, number, seed, whole
 from landscape.cli.guard import DONE
 from landscape.tasks import TASKS
 
+OTHER_BASE = "load deltas of another base, such as one in another precision"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -96,6 +98,11 @@ def attach_mask(model: Any, chosen: argparse.Namespace) -> None:
     print(ls.attach(model, mask))
 
 
+def force_argument(parser: argparse.ArgumentParser, does: str) -> None:
+    """Declare ``--force``, and what it does."""
+    parser.add_argument("--force", action="store_true", help=does)
+
+
 def point_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say where, and on what data, the landscape is measured."""
     model_arguments(parser)
@@ -106,6 +113,7 @@ def point_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--full", action="store_true", help="all parameters, without a mask; also --ratio 1.0"
     )
+    force_argument(parser, OTHER_BASE)
     parser.add_argument(
         "--examples", type=whole(least=1), default=32, help="training examples averaged (32)"
     )
@@ -120,7 +128,7 @@ def load_point(chosen: argparse.Namespace) -> tuple[Any, list[Any]]:
         raise ls.UserError(f"expected --full or --{budget[0]}, got both; --full takes every weight")
     model, tokenizer, task = load(chosen)
     if chosen.delta:
-        print(ls.load_delta(model, chosen.delta))
+        print(ls.load_delta(model, chosen.delta, force=chosen.force))
     elif chosen.full or chosen.ratio == 1.0:
         size = sum(p.numel() for p in model.requires_grad_(True).parameters())
         print(f"all {size:,} parameters, without a mask")

@@ -23,9 +23,7 @@ def add(commands: Any) -> None:
         "--which", choices=("LA", "SA", "LM"), default="LA",
         help="largest, smallest or largest in magnitude (LA)",
     )  # fmt: skip
-    sharp.add_argument(
-        "--tol", type=number(above=0), default=1e-2, help="relative residual (0.01)"
-    )
+    sharp.add_argument("--tol", type=number(above=0), default=1e-2, help="relative residual (0.01)")
     sharp.add_argument(
         "--max-products", type=whole(least=1), default=100, help="products at most (100)"
     )

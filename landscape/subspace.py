@@ -237,6 +237,7 @@ def merge(model: nn.Module) -> nn.Module:
             )
     synchronise(model)
     _uninstall(model)
+    torch.clear_autocast_cache()  # of the pretrained weights, inside a user's autocast
     if getattr(getattr(model, "config", None), "quantization_config", None) is None:
         return model
     rebuilt: nn.Module = plain_model(model)

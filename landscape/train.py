@@ -300,6 +300,7 @@ def _update(
     norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), max_norm))
     if math.isfinite(loss) and math.isfinite(norm):
         optimizer.step()
+        torch.clear_autocast_cache()  # of weights as they were, inside a user's autocast
     return {"loss": loss, "gradient_norm": norm}
 
 

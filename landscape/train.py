@@ -34,6 +34,7 @@ from landscape.checkpoint import (
 from landscape.distance import distance
 from landscape.errors import UserError
 from landscape.evaluate import evaluate
+from landscape.identity import precision
 from landscape.optimizer import AdamW, check_betas
 from landscape.runs import open_folder, peak_memory, read_json, write_json
 from landscape.schedule import MovingMask, Schedule, watch
@@ -325,8 +326,8 @@ def _config(model: nn.Module, task: Task, count: int, **settings: Any) -> dict[s
         mask = {"rule": dict(attached.rule), "count": attached.count, "ratio": attached.ratio}
     name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
     return {
-        "model": name, "task": task.name, "source": task.source, "mask": mask,
-        "trainable": count, **settings,
+        "model": name, "dtype": precision(model), "task": task.name, "source": task.source,
+        "mask": mask, "trainable": count, **settings,
     }  # fmt: skip
 
 

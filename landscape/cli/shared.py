@@ -13,9 +13,6 @@ from typing import Any
 from landscape.cli.arguments import file, number, seed, whole
 from landscape.cli.guard import DONE
 
-OTHER_BASE = "load deltas of another base, such as one in another precision"
-
-
 @dataclass(frozen=True)
 class Outcome:
     """Hold what a command found, for ``--json``, and its exit code."""
@@ -97,18 +94,15 @@ def attach_mask(model: Any, chosen: argparse.Namespace) -> None:
     print(ls.attach(model, mask))
 
 
-def force_argument(parser: argparse.ArgumentParser, does: str) -> None:
-    """Declare ``--force``, and what it does."""
-    parser.add_argument("--force", action="store_true", help=does)
-
-
 def point_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say where, and on what data, the landscape is measured."""
     model_arguments(parser)
     parser.add_argument(
         "--delta", type=file, help="delta file to measure at, instead of a fresh mask"
     )
-    force_argument(parser, OTHER_BASE)
+    parser.add_argument(
+        "--force", action="store_true", help="take --model for the base, whatever the delta says"
+    )
     parser.add_argument(
         "--examples", type=whole(least=1), default=32, help="training examples averaged (32)"
     )

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.tasks.task import Example, Loss
 
@@ -156,6 +157,10 @@ def make_batches(
     Raises:
         UserError: no examples, a batch size below 1, or text that ``encode`` refuses.
     """
+    checks.several("examples", examples, "examples")
+    checks.tokenizer(tokenizer)
+    batch_size = checks.whole("batch_size", batch_size, least=1)
+    max_length = checks.whole("max_length", max_length, least=2)
     if not examples:
         raise UserError("expected at least one example to make batches of, got none")
     if batch_size < 1:
@@ -210,8 +215,8 @@ def _tokens(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 def _start(tokenizer: Any, bos: Bos) -> tuple[int, ...]:
     if bos is None:
         return ()
-    if isinstance(bos, int):
-        return (bos,)
+    if bos != "tokenizer":
+        return (checks.whole("bos", bos),)
     (bare,) = _tokens(tokenizer, ["a"])
     special = tokenizer("a")["input_ids"]
     for i in range(len(special)):

@@ -88,7 +88,7 @@ def test_an_interrupted_surface_is_taken_up_in_its_folder(files, tmp_path, monke
         if done == 6:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("landscape.scoring.task_loss", counting)
+    monkeypatch.setattr("landscape.losses.default.task_loss", counting)
     with monkeypatch.context() as patch:
         patch.setattr(surface, "_progress", stop)
         assert run(files, "surface", *arguments) == 130

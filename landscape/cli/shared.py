@@ -13,6 +13,7 @@ from typing import Any
 from landscape.cli.arguments import file, number, seed, whole
 from landscape.cli.guard import DONE
 
+
 @dataclass(frozen=True)
 class Outcome:
     """Hold what a command found, for ``--json``, and its exit code."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.curvature.algebra import inner, norm, remove, subtract, unit
 from landscape.curvature.eigen import EigenResult, checked_product, random_unit
 from landscape.curvature.operators import LinearOperator
@@ -137,6 +138,10 @@ def spectral_density(
     >>> spectral_density(MatrixOperator([[2.0, 1.0], [1.0, 2.0]]), steps=2).moment(0)[0]
     1.0
     """
+    checks.operator(operator)
+    num_vectors = checks.whole("num_vectors", num_vectors, least=1)
+    steps = checks.whole("steps", steps, least=1)
+    seed = checks.seed(seed)
     for name, value in (("num_vectors", num_vectors), ("steps", steps)):
         if value < 1:
             raise UserError(f"expected {name} of at least 1, got {value}")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.curvature.algebra import residual
 from landscape.curvature.eigen import (
     EigenResult,
@@ -86,6 +87,14 @@ def lanczos(
     >>> lanczos(A, which="LA", tol=1e-8).eigenvalues.round(decimals=6).tolist()
     [99.0]
     """
+    checks.operator(operator)
+    k = checks.whole("k", k, least=1)
+    tol = checks.number("tol", tol, above=0)
+    max_matvecs = checks.whole("max_matvecs", max_matvecs, least=1)
+    seed = checks.seed(seed)
+    block = checks.whole("block", block, least=1)
+    if max_basis is not None:
+        max_basis = checks.whole("max_basis", max_basis, least=1)
     if not 1 <= block <= operator.size:
         raise UserError(f"expected a block of 1 to {operator.size} vectors, got {block}")
     check_arguments(operator, k, which, tol, max_matvecs, least=k + block * -(-k // block))

@@ -8,11 +8,20 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from experiments import edge, figure4, figure5, linear, rates, selections, spectra, surfaces
-from experiments.harness import RESULTS, Artefact, Row, read_rows, stored_config
+from experiments.harness import (
+    RESULTS,
+    Artefact,
+    Row,
+    read_rows,
+    stored_config,
+    unknown_settings,
+)
+from experiments.settings import origin, sentences
 from experiments.verdict import exit_code
+from landscape.carriers import OPTIONAL, missing
 from landscape.cli.arguments import Parser, output_folder, seed
 from landscape.cli.guard import guarded, resuming
 from landscape.errors import UserError
@@ -62,12 +71,17 @@ def _parser() -> Parser:
                 one.add_argument(
                     "--seed", type=seed, nargs="+", help="seeds, instead of the preset's"
                 )
+                one.description = (
+                    "Options replace values of the preset; in brackets: the default, which the "
+                    "preset paper has, and whether it is a paper's or ours."
+                )
                 _config_arguments(one, artefact.config)
     return parser
 
 
 def _config_arguments(parser: argparse.ArgumentParser, config: type) -> None:
-    """Turn every field of the configuration into an option."""
+    """Turn every field of the configuration into an option that says whose its default is."""
+    said = sentences(config)
     for field in dataclasses.fields(config):
         if field.name == "seeds":
             continue
@@ -76,8 +90,15 @@ def _config_arguments(parser: argparse.ArgumentParser, config: type) -> None:
         kind = type(sample[0]) if many else type(sample)
         parser.add_argument(
             f"--{field.name.replace('_', '-')}", dest=f"set_{field.name}", type=kind,
-            nargs="+" if many else None, help=f"paper: {sample}",
+            metavar=kind.__name__.upper(),
+            nargs="+" if many else None,
+            help=f"{said[field.name]} ({origin(field)}: {_plain(sample)})".replace("%", "%%"),
         )  # fmt: skip
+
+
+def _plain(value: Any) -> str:
+    """Write a default as it is typed."""
+    return " ".join(map(_plain, value)) if isinstance(value, tuple) else str(value) or "none"
 
 
 def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -96,34 +117,32 @@ def _folder(chosen: argparse.Namespace) -> Path:
 
 def _rows(chosen: argparse.Namespace) -> list[Row]:
     folder = _folder(chosen)
-    if chosen.output is None and not (folder / "rows.jsonl").exists():
-        _refuse_empty(chosen, folder)
-    stored_config(chosen.artefact, folder)
+    config = stored_config(chosen.artefact, folder)
     rows = read_rows(folder)
     if not rows:
         raise UserError(
             f"expected rows of {chosen.artefact.name} in {folder}, got none; run it first"
         )
+    if unknown := unknown_settings(config):
+        print(f"{folder} was run before there was {', '.join(unknown)}: unknown", file=sys.stderr)
+    elif len(rows) < (wanted := len(chosen.artefact.expected(config))):
+        print(f"{folder} is not finished: {len(rows)} of {wanted} rows", file=sys.stderr)
     return rows
-
-
-def _refuse_empty(chosen: argparse.Namespace, folder: Path) -> NoReturn:
-    """Say that a preset has no rows, and which have."""
-    name = chosen.artefact.name
-    chosen.artefact.configure(chosen.preset, {})  # refuses an unknown preset
-    there = [p for p in chosen.artefact.presets if (RESULTS / name / p / "rows.jsonl").exists()]
-    do = f"give --preset {' or '.join(there)}, or " if there else ""
-    raise UserError(
-        f"expected rows of {name}'s preset {chosen.preset} in {folder}, got none; "
-        f"{do}run it first: python -m experiments run {name} --preset {chosen.preset}"
-    )
 
 
 def _list(chosen: argparse.Namespace) -> int:
     for artefact in ARTEFACTS.values():
         print(f"{artefact.name:10} {artefact.title}  [{artefact.source}]")
-        print(f"{'':10} presets: {', '.join(artefact.presets)}")
+        print(f"{'':10} presets: {', '.join(artefact.presets)}{_needs(artefact)}")
     return 0
+
+
+def _needs(artefact: Artefact) -> str:
+    """Say which optional packages an artefact needs, and how to get those that are missing."""
+    if not artefact.needs:
+        return ""
+    state = missing(*artefact.needs) or "installed"
+    return f"; needs {', '.join(OPTIONAL[m] for m in artefact.needs)} ({state})"
 
 
 def _run(chosen: argparse.Namespace) -> int:

@@ -385,7 +385,7 @@ COMMANDS = [
     command("run figure4 --output /proc/x", "--output", "/proc", main=experiments),
     command("run figure4 --preset huge", "smoke, local", "'huge'", main=experiments),
     command("check figure4 --output nowhere", "run of figure4 in nowhere", main=experiments),
-    command("check figure4", "preset smoke in", "give --preset local", main=experiments),
+    command("check figure4", "figure4/smoke, got none", "give --preset one", main=experiments),
 ]  # fmt: skip
 
 

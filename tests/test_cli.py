@@ -98,6 +98,18 @@ def test_sharpness_at_a_delta_equals_the_dense_eigenvalue(common, files, tmp_pat
     assert result["eigenvalues"][0] == pytest.approx(top, rel=1e-2)
 
 
+def test_the_protocols_options_reach_the_run(common, capsys) -> None:
+    options = ["--bos", "0", "--max-length", "12", "--select-by", "loss"]
+    run = ["finetune", *common, "--lr", "0.01", "--epochs", "1", "--json", *options]
+    assert main(run) == 0
+    config = last_object(capsys.readouterr().out)["config"]
+    assert (config["bos"], config["max_length"], config["select_by"]) == (0, 12, "loss")
+    assert main([*run, "--bos", "none"]) == 0
+    assert last_object(capsys.readouterr().out)["config"]["bos"] is None
+    assert main([*run, "--bos", "first"]) == 2
+    assert "expected tokenizer, none or a token id, got 'first'" in capsys.readouterr().err
+
+
 MISTAKES = {
     "unknown model": (["--model", "gpt-17"], "smollm2-135m"),
     "unknown task": (["--task", "imdb"], "rotten_tomatoes"),

@@ -229,3 +229,35 @@ def test_a_mistake_is_one_sentence_and_leaves_no_folder(mistake, files, tmp_path
     assert said.count("\n") == 1
     assert words in said
     assert not out.exists()
+
+
+@pytest.mark.parametrize("operator", ["hessian", "gauss-newton", "fisher"])
+@pytest.mark.parametrize("full", [["--full"], ["--ratio", "1.0"], []])
+def test_sharpness_of_any_operator_with_and_without_a_mask_is_the_librarys(
+    operator, full, files, capsys
+) -> None:
+    if full == ["--ratio", "1.0"] and operator != "hessian":
+        pytest.skip("the same as --full")
+    arguments = [a for a in settings(files) if a not in ("--density", "0.1")]
+    point = full or ["--delta", str(files["delta1"])]
+    assert main([
+        "sharpness", *arguments, *point, "--examples", "4", "--operator", operator, "--json",
+        "--tol", "1e-3", "--which", "LM",
+    ]) == 0  # fmt: skip
+    text = capsys.readouterr().out
+    result = last_object(text)
+    model, batches = measured(files, None if full else "delta1")
+    kind = {"hessian": ls.HessianOperator, "gauss-newton": ls.GGNOperator,
+            "fisher": ls.FisherOperator}[operator]  # fmt: skip
+    if full:
+        model.requires_grad_(True)
+        assert "without a mask" in text
+    A = kind(model, batches)
+    assert result["size"] == A.size
+    top = ls.power_iteration(A, tol=1e-3, max_matvecs=2000)
+    assert abs(result["eigenvalues"][0]) == pytest.approx(abs(float(top.eigenvalues[0])), rel=2e-2)
+
+
+def test_a_full_model_has_no_budget(files, capsys) -> None:
+    assert run(files, "sharpness", "--full") == 2
+    assert "--full or --density" in capsys.readouterr().err

@@ -113,8 +113,12 @@ def _masks(chosen: argparse.Namespace) -> Outcome:
 
 
 def _curvature(chosen: argparse.Namespace) -> Outcome:
-    from landscape.bench.curvature import bench_curvature
+    from landscape.bench.curvature import PEERS, bench_curvature
+    from landscape.carriers import missing
     from landscape.report import format_table
+
+    if absent := missing(*PEERS):
+        print(f"compared with fewer libraries: {absent}")
 
     result = bench_curvature(rounds=chosen.rounds)
     print(format_table([
@@ -131,6 +135,4 @@ def _curvature(chosen: argparse.Namespace) -> Outcome:
     for name, value in result.items():
         if isinstance(value, float):
             print(f"{name}: {value:.3g}")
-    for sentence in result["missing"].values():
-        print(sentence)
     return Outcome(result)

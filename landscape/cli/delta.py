@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,8 @@ def _scale(chosen: argparse.Namespace) -> Outcome:
 
 
 def _merge(chosen: argparse.Namespace) -> Outcome:
+    from transformers.utils import logging
+
     import landscape as ls
 
     target = Path(chosen.output)
@@ -92,6 +95,8 @@ def _merge(chosen: argparse.Namespace) -> Outcome:
     model, tokenizer = ls.load_model(chosen.model)
     print(ls.load_delta(model, chosen.files[0], force=chosen.force))
     merged: Any = ls.merge(model)
+    if not sys.stderr.isatty():  # transformers shows its bar in any case
+        logging.disable_progress_bar()
     merged.save_pretrained(target)
     tokenizer.save_pretrained(target)
     print(f"model: {target}")

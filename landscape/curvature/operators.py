@@ -231,7 +231,12 @@ class CongruentOperator(LinearOperator):
 
 
 def _as_tensor(v: Tensor | NDArray[Any]) -> Tensor:
-    tensor = v if isinstance(v, Tensor) else torch.as_tensor(np.asarray(v))
+    try:
+        tensor = v if isinstance(v, Tensor) else torch.as_tensor(np.asarray(v))
+    except TypeError as error:
+        raise UserError(
+            f"expected numbers, got what are none ({error}); give a tensor, an array or lists"
+        ) from error
     if tensor.is_complex():
         raise UserError(f"expected real numbers, got {tensor.dtype}; the operators here are real")
     return tensor

@@ -63,7 +63,8 @@ def load_model(
         cache: folder that keeps the converted smollm2-135m; the user's cache folder if absent.
         labels: load a sequence classifier with this many labels, at least 2, instead of a causal
             language model; label j stands for an example's candidate j. Needed to fine-tune an
-            encoder.
+            encoder. The classifier's padding token becomes the tokenizer's, or the tokenizer's end
+            of text where it has none.
         seed: of the classifier's head, where the files hold none.
 
     Returns:
@@ -71,7 +72,8 @@ def load_model(
 
     Raises:
         UserError: a missing package, an unknown name, no hub and no earlier download, files that
-            ``transformers`` cannot read as such a model, or fewer than two labels.
+            ``transformers`` cannot read as such a model, an encoder without labels, or fewer than
+            two labels.
     """
     name = checks.path("name", name)
     checks.instance("dtype", dtype, torch.dtype, "give torch.float32 or another floating type")
@@ -203,18 +205,53 @@ def _load(kind: _Kind, name: str, *, dtype: torch.dtype, **where: Any) -> tuple[
             f"expected a {kind} with its tokenizer in {name}, got what cannot be "
             f"read: {_first_line(error)}; {WRITTEN}"
         ) from error
+    if kind.labels is None and sees_all_tokens(model.config):
+        raise UserError(
+            f"expected a causal language model in {name}, got {model.config.model_type}, an "
+            "encoder, which sees the tokens that it should predict; load it with labels= "
+            "(--labels) as a sequence classifier"
+        )
     kind.refuse_missing(name, sorted(report["missing_keys"]))
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise UserError(
             f"expected a tokenizer in {name}, got none: what is there knows no token of text; "
             f"{WRITTEN}"
         )
+    if kind.labels is not None:
+        _pad_as(model, tokenizer)
     return model.eval(), tokenizer
 
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+_ALSO_SEE_ALL = ("bert-generation", "cpmant", "xlnet")
+"""Beside masked language models: kinds that ``transformers`` lists as causal and are not."""
+
+
+def sees_all_tokens(config: Any) -> bool:
+    """Tell whether a configuration is an encoder's: a masked language model, not set to decode.
+
+    ``transformers`` loads such a model as a causal one, without the causal mask.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    kind = getattr(config, "model_type", None)
+    masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES or kind in _ALSO_SEE_ALL
+    decodes = any(
+        getattr(config, name, False) for name in ("is_decoder", "is_encoder_decoder", "causal")
+    )
+    return masked and not decodes
+
+
+def _pad_as(model: Any, tokenizer: Any) -> None:
+    """Give a classifier the tokenizer's padding token: decoders read the last other token."""
+    token = tokenizer.pad_token_id
+    token = tokenizer.eos_token_id if token is None else token
+    if token is not None:
+        model.config.get_text_config().pad_token_id = int(token)
 
 
 @contextmanager

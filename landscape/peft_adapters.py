@@ -56,8 +56,7 @@ def save_peft(model: nn.Module, folder: str | Path, *, kind: Kind) -> Path:
     """
     checks.model(model)
     folder = checks.path("folder", folder)
-    if kind not in _VALUES:
-        raise UserError(f"kind is one of {', '.join(_VALUES)}, got {kind!r}")
+    checks.choice("kind", kind, _VALUES)
     change = delta(model)
     check_values(change)
     held = {n: i for n, i in change.mask.indices.items() if i.numel()}

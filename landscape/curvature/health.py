@@ -117,6 +117,8 @@ def health_check(
     """
     checks.operator(operator)
     seed = checks.seed(seed)
+    if tol is not None:
+        tol = checks.number("tol", tol, above=0)
     eps = float(operator.description.get("rounding", torch.finfo(operator.dtype).eps))
     if tol is None:
         tol = eps**0.5

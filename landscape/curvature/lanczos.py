@@ -21,7 +21,7 @@ from landscape.curvature.eigen import (
 )
 from landscape.curvature.krylov import Krylov
 from landscape.curvature.memory import available_bytes
-from landscape.curvature.operators import LinearOperator
+from landscape.curvature.operators import LinearOperator, as_tensor
 from landscape.errors import UserError
 
 _BASIS_SHARE = 0.25
@@ -170,7 +170,10 @@ def _start(
     operator: LinearOperator, v0: Any | None, tol: float, block: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor | None]:
     """Return the rows to start from, warm ones, then random ones; and what is mixed into a warm."""
-    given = [] if v0 is None else list(torch.as_tensor(v0).reshape(len(v0), -1).unbind(1))
+    start = torch.empty(operator.size, 0) if v0 is None else as_tensor(v0)
+    if start.ndim not in (1, 2) or not len(start):
+        checks.refuse("v0", "a vector, or several as columns", v0, "give one entry a parameter")
+    given = list(start.reshape(len(start), -1).unbind(1))
     if len(given) > block:
         raise UserError(
             f"expected at most {block} start vectors, as many as the block, got {len(given)}; "

@@ -102,6 +102,8 @@ def _scan(
 ) -> Surface:
     checks.model(model)
     points = checks.whole("points", points, least=3)
+    if progress is not None:
+        checks.has("progress", progress, "a function", "__call__", do="give progress(done, total)")
     if directory is not None:
         directory = checks.path("directory", directory)
     if points < 3 or points % 2 == 0:

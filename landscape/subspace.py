@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from landscape import checks
 from landscape.attachable import (
     places,
     refuse_model,
@@ -68,6 +69,8 @@ def attach(model: nn.Module, mask: Mask) -> Attachment:
 
     Cost: O(k) memory. Source: Xu & Zhang 2024, section 3.
     """
+    checks.model(model)
+    checks.has("mask", mask, "a Mask", "indices", "shapes", do="make one, as random_mask")
     if is_attached(model):
         raise UserError("expected a model without a mask, got one that has one; detach or merge it")
     refuse_model(model)
@@ -133,6 +136,7 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     Raises:
         UserError: the mask was attached before the model was sharded.
     """
+    checks.model(model)
     if not is_attached(model):
         return {name: p for name, p in model.named_parameters() if p.requires_grad}
     sites = _sites(_attached(model))
@@ -211,6 +215,7 @@ def detach(model: nn.Module) -> nn.Module:
     Raises:
         UserError: no mask is attached.
     """
+    checks.model(model)
     model = _attached(model)
     for site in _every_site(model):
         if site.flat is not None:
@@ -227,6 +232,7 @@ def merge(model: nn.Module) -> nn.Module:
     Raises:
         UserError: no mask is attached, or a masked weight is quantised or sharded.
     """
+    checks.model(model)
     model = _attached(model)
     for name, site in _sites(model).items():
         if site.beside:

@@ -172,7 +172,11 @@ def finetune(
         evaluations_per_epoch=evaluations_per_epoch, select_by=select_by,
     )  # fmt: skip
     checkpoint_every = checks.whole("checkpoint_every", checkpoint_every, least=1)
-    _check_kinds(model, task, schedule)
+    _check_kinds(model, tokenizer, task, schedule, probes)
+    if max_length is not None:
+        max_length = checks.whole("max_length", max_length, least=2)
+    if directory is not None:
+        directory = checks.path("directory", directory)
     per_epoch = -(-len(task.train) // batch_size)
     moving = None if schedule is None else MovingMask(schedule, model, epochs * per_epoch)
     count = moving.budget if moving else sum(p.numel() for p in trainable(model).values())
@@ -367,10 +371,14 @@ def _check(**given: Any) -> dict[str, Any]:
     return {name: kinds[name](name, value) for name, value in given.items()}
 
 
-def _check_kinds(model: Any, task: Any, schedule: Any) -> None:
-    checks.instance("model", model, nn.Module, "load or build one")
+def _check_kinds(model: Any, tokenizer: Any, task: Any, schedule: Any, probes: Any) -> None:
+    checks.model(model)
     refuse_wrapped(model, "finetune")
+    checks.tokenizer(tokenizer)
     checks.instance("task", task, Task, "load or make one")
+    checks.several("probes", probes, "functions")
+    for probe in probes:
+        checks.has("each probe", probe, "a function", "__call__", do="give probe(model, record)")
     if schedule is not None:
         checks.instance("schedule", schedule, Schedule, "make one, or leave it out")
 

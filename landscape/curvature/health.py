@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.curvature.eigen import inner, random_unit
 from landscape.curvature.operators import LinearOperator
 from landscape.errors import UserError
@@ -114,6 +115,10 @@ def health_check(
     >>> health_check(MatrixOperator([[2.0, 1.0], [0.0, 2.0]]), raise_on_failure=False).healthy
     False
     """
+    checks.operator(operator)
+    seed = checks.seed(seed)
+    if tol is not None:
+        tol = checks.number("tol", tol, above=0)
     eps = float(operator.description.get("rounding", torch.finfo(operator.dtype).eps))
     if tol is None:
         tol = eps**0.5

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from landscape.curvature.algebra import inner, norm, remove, rotate, subtract, unit
+from landscape.curvature.algebra import inner, norm, remove, rotate, subtract
 from landscape.curvature.eigen import (
     Which,
     allowed_residual,

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.subspace import trainable
 
@@ -27,7 +28,12 @@ class Space:
     """
 
     def __init__(self, model: nn.Module, parameters: Sequence[Tensor] | None) -> None:
-        self.parameters = tuple(trainable(model).values() if parameters is None else parameters)
+        checks.model(model)
+        chosen = trainable(model).values() if parameters is None else parameters
+        checks.several("parameters", chosen, "tensors")
+        self.parameters = tuple(chosen)
+        for one in self.parameters:
+            checks.instance("each of parameters", one, Tensor, "give tensors of the model")
         self._model, self._chosen = model, parameters is not None
         self._held = _held(model) & {id(p) for p in self.parameters}
         if not sum(self.sizes):

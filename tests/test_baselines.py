@@ -215,7 +215,7 @@ def test_mistakes_are_refused_with_a_sentence(monkeypatch) -> None:
     with pytest.raises(UserError, match="row of ids"):
         baselines.prefix(language(), tokens=torch.ones(2, 2, dtype=torch.long))
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
-    with pytest.raises(UserError, match="the optional package peft.*pip install peft"):
+    with pytest.raises(UserError, match=r"the optional package peft.*pip install peft"):
         baselines.lora(language())
 
 
@@ -387,3 +387,24 @@ def test_a_resumed_run_measures_its_distance_from_where_it_first_started(tmp_pat
     with pytest.raises(KeyboardInterrupt):
         ls.finetune(made("full", language()), tokenizer, task, probes=[kill], **cut)
     assert ls.finetune(made("full", language()), tokenizer, task, **cut).distance == whole.distance
+
+
+def test_the_effective_distance_is_between_the_products_at_both_ends_not_of_the_last_one() -> None:
+    model = baselines.lora(language(), rank=3, alpha=6).double()
+    numbers = ls.trainable(model)
+    ends = []
+    for seed in (1, 2):
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for p in numbers.values():
+                p.copy_(torch.randn(p.shape, generator=generator, dtype=p.dtype))
+        ends.append({n: p.detach().clone() for n, p in numbers.items()})
+    first, last = ends
+    squares = []
+    for name in (n for n in first if "lora_A" in n):
+        other = name.replace("lora_A", "lora_B")
+        # alpha / rank is 2
+        squares.append((2 * (last[other] @ last[name] - first[other] @ first[name])).square().sum())
+    found = ls.distance(model, first)
+    assert found.effective == pytest.approx(float(torch.stack(squares).sum().sqrt()), rel=1e-12)
+    assert all(torch.equal(p, last[n]) for n, p in numbers.items())

@@ -78,8 +78,10 @@ class Artefact:
             UserError: the preset is unknown.
         """
         if preset not in self.presets:
-            known = ", ".join(self.presets)
-            raise UserError(f"{self.name} has the presets {known}, got {preset!r}")
+            raise UserError(
+                f"expected a preset of {self.name} among {', '.join(self.presets)}, "
+                f"got {preset!r}; check the spelling"
+            )
         return self.config(**{**self.presets[preset], **overrides})
 
     def run(self, config: Any, folder: Path) -> list[Row]:
@@ -183,7 +185,9 @@ def stored_config(artefact: Artefact, folder: Path) -> Any:
     if stored.pop("artefact", None) != artefact.name:
         others = sorted(p.parent.name for p in folder.parent.glob("*/config.json"))
         hint = f", or render a preset that was: {', '.join(others)}" if others else ""
-        raise UserError(f"{folder} holds no run of {artefact.name}; run it first{hint}")
+        raise UserError(
+            f"expected a run of {artefact.name} in {folder}, got none; run it first{hint}"
+        )
     known = [field.name for field in dataclasses.fields(artefact.config)]
     if surplus := sorted(set(stored) - set(known)):
         raise UserError(

@@ -63,7 +63,11 @@ def test_a_module_imports_only_from_its_left(path: Path) -> None:
             assert package not in ("theory", "experiments"), f"landscape imports {name}"
         if parts[0] == "theory":
             assert package != "experiments", f"theory imports {name}"
-        if parts[0] != "landscape" or package != "landscape" or parts[1] in ("__init__", "__main__", "cli"):
+        if (
+            parts[0] != "landscape"
+            or package != "landscape"
+            or parts[1] in ("__init__", "__main__", "cli")
+        ):
             continue
         if not rest or rest[0] == parts[1]:
             continue

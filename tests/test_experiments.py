@@ -310,7 +310,7 @@ def test_mistakes_are_one_sentence(tmp_path, capsys) -> None:
     assert main(["run", "figure4", "--preset", "huge", "--output", str(tmp_path / "x")]) == 2
     assert "smoke, local, paper" in capsys.readouterr().err
     assert main(["render", "figure4", "--output", str(tmp_path / "nowhere")]) == 2
-    assert "holds no run of figure4; run it first" in capsys.readouterr().err
+    assert "expected a run of figure4 in" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
 

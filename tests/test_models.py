@@ -170,7 +170,7 @@ def test_a_folder_of_a_classifier_is_read_as_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "labels", "message"),
-    [("minilm-l6", 1, "at least 2 labels, got 1"), ("smollm2-135m", 2, "as a language model")],
+    [("minilm-l6", 1, "at least 2, got 1"), ("smollm2-135m", 2, "as a language model")],
 )
 def test_labels_that_cannot_be_are_refused(name: str, labels: int, message: str) -> None:
     with pytest.raises(ls.UserError, match=message):

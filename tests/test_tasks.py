@@ -180,12 +180,12 @@ def test_more_reviews_than_there_are_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", ["num_train", "num_dev", "num_test"])
 @pytest.mark.parametrize("name", ["rotten_tomatoes", "sst2"])
 def test_an_empty_split_is_refused(name: str, size: str) -> None:
-    with pytest.raises(UserError, match=f"{size} of at least 1, got 0"):
+    with pytest.raises(UserError, match=f"{size} to be a whole number of at least 1, got 0"):
         load_task(name, **{**SMALL, size: 0})
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="rotten_tomatoes, sst2, got 'imdb'"):
+    with pytest.raises(UserError, match="rotten_tomatoes, sst2, got the text 'imdb'"):
         load_task("imdb")
 
 
@@ -211,7 +211,7 @@ def test_a_malformed_review_file_is_refused_by_file_and_line(
     ("text", "message"),
     [
         ("sentence\tlabel\ngood\t1\nbad\t2\n", "train.tsv, line 3, got '2'"),
-        ("sentence\tlabel\ngood\n", r"2 tab-separated values \(sentence, label\) in train.tsv"),
+        ("sentence\tlabel\ngood\n", r"2 values \(sentence, label\) in train.tsv, line 2, got 1"),
         ("text\tlabel\ngood\t1\n", "column 'sentence' in train.tsv, line 2, got the columns text"),
         ("sentence\tlabel\n", "expected rows in train.tsv, got none"),
     ],

@@ -105,7 +105,7 @@ class Claim:
         Raises:
             UserError: the instance does not fit into memory.
         """
-        problem.require_memory(sample_size(problem.delta / 2))
+        problem.require_memory()
         try:
             with np.errstate(over="raise", divide="raise", invalid="raise"):
                 finding = self.examine(self.predict, problem, seed)
@@ -135,6 +135,16 @@ def sample_size(delta: float) -> int:
     """
     settling = math.log((1 - CONFIDENCE) / 2) / math.log1p(-delta)
     return min(MOST, max(FEWEST, math.ceil(min(settling, MOST))))
+
+
+def looks(delta: float) -> tuple[int, ...]:
+    """Return the sample sizes to try in turn: what settles delta, and four times as many masks.
+
+    A bound that fails nearly as often as it may needs the second look. Two looks at 99 % confidence
+    are wrong in at most 2 % of cases where the probability is exactly delta, and far less below.
+    """
+    first = sample_size(delta)
+    return first, max(first, min(MOST, 4 * first))
 
 
 def clopper_pearson(

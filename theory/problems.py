@@ -16,6 +16,8 @@ from theory.features import BLOCK, Array, Features, Indices, from_array
 from theory.memory import require_bytes
 from theory.spectra import Moments, draw_mask, gram_of, masked_grams, moments
 
+KEPT_BYTES = 1 << 28  # Gram matrices up to this size are kept for the next claim
+
 
 @dataclass(frozen=True, eq=False)
 class MaskedRegression:
@@ -44,7 +46,7 @@ class MaskedRegression:
     r: float | None = None
     seed: int = 0
     target: Array | None = None
-    _grams: dict[int, Array] = field(default_factory=dict, init=False, repr=False)
+    _grams: dict[int, list[Array]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.p <= 1:
@@ -131,22 +133,24 @@ class MaskedRegression:
         for start in range(0, count, BATCH):
             yield [draw_mask(rng, self.d, self.p) for _ in range(min(BATCH, count - start))]
 
-    def grams(self, count: int, seed: int = 0) -> Array:
-        """Return X M X^T (count, n, n) for masks drawn from the seed; kept for the next claim."""
-        kept = self._grams.get(seed, np.empty((0, self.n, self.n)))
-        if len(kept) < count:
-            whole = -(-count // BATCH) * BATCH
-            later = list(self.masks(whole, seed))[len(kept) // BATCH :]
-            kept = np.concatenate([kept, *(masked_grams(self.features, some) for some in later)])
-            self._grams[seed] = kept
-        return kept[:count]
+    def grams(self, count: int, seed: int = 0) -> Iterator[Array]:
+        """Yield X M X^T (b, n, n) of the masks of ``masks``; the first ones stay in memory."""
+        kept = self._grams.setdefault(seed, [])
+        for i, some in enumerate(self.masks(count, seed)):
+            if i < len(kept) and len(kept[i]) >= len(some):
+                yield kept[i][: len(some)]
+                continue
+            batch = masked_grams(self.features, some)
+            if (i + 1) * batch.nbytes <= KEPT_BYTES:
+                kept[i:] = [batch]
+            yield batch
 
     def factors(self, count: int, seed: int = 0) -> Iterator[Array]:
         """Yield factors R (b, n, n), R^T R = X M X^T, of the masks of ``grams``."""
         for some in self.masks(count, seed):
             yield masked_factors(self.features, some)
 
-    def require_memory(self, masks: int) -> None:
+    def require_memory(self) -> None:
         """Refuse an instance whose verification does not fit into memory, by an estimate.
 
         Raises:
@@ -155,8 +159,8 @@ class MaskedRegression:
         n, d = self.n, self.d
         columns = 2 * n * d if self.features.stored else 3 * n * min(BLOCK, d)
         one_mask = 4 * n * self.p * d + 50 * n**2  # its SVD, and update maps of 2n x 2n
-        batches = (2 * masks + 6 * BATCH) * n**2
-        require_bytes(int(8 * (columns + one_mask + batches)), self.name)
+        batches = 4 * BATCH * n**2  # factors and their SVD
+        require_bytes(int(8 * (columns + one_mask + batches)) + KEPT_BYTES, self.name)
 
     def draw(self, seed: int = 0, *, p: float | None = None) -> Restricted:
         """Draw a mask, at another p if given, and restrict the problem to it."""

@@ -454,10 +454,10 @@ def _tracking(rounds: int, seed: int) -> dict[str, float]:
 def _task(count: int) -> Task:
     examples = tuple(
         Example(f"film {i} was seen by nobody so", (" terrible", " great"), i % 2)
-        for i in range(count)
+        for i in range(count + 8)
     )
     return Task(
-        name="made up", train=examples, dev=examples[:4], test=examples[:4],
+        name="made up", train=examples[:count], dev=examples[count:-4], test=examples[-4:],
         metric="accuracy", loss="classification", source={"kind": "benchmark"},
     )  # fmt: skip
 

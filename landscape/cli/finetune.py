@@ -8,7 +8,7 @@ from typing import Any
 
 from landscape.cli.arguments import number, output_folder, whole
 from landscape.cli.guard import DONE, FAILED, resuming
-from landscape.cli.shared import Outcome, attach_mask, load, model_arguments
+from landscape.cli.shared import Outcome, attach_mask, force_argument, load, model_arguments
 
 
 def add(commands: Any) -> None:
@@ -36,6 +36,7 @@ def add(commands: Any) -> None:
         "--output", type=output_folder,
         help="folder of the run: resumes, and receives the delta file",
     )  # fmt: skip
+    force_argument(tune, "start the folder anew, whatever run it holds")
     tune.add_argument(
         "--trajectory", type=least, metavar="STEPS",
         help="record the weights every so many steps, for `landscape surface`; needs --output",
@@ -73,10 +74,13 @@ def _train(chosen: argparse.Namespace) -> Outcome:
     run = ls.finetune(
         model, tokenizer, task, lr=chosen.lr, epochs=chosen.epochs, batch_size=chosen.batch_size,
         seed=chosen.seed, directory=chosen.output, progress=True, probes=[path] if path else [],
-        select_by=chosen.select_by, max_length=chosen.max_length, bos=chosen.bos,
+        overwrite=chosen.force, select_by=chosen.select_by, max_length=chosen.max_length,
+        bos=chosen.bos,
     )  # fmt: skip
     if chosen.output:
-        delta = ls.save_delta(model, Path(chosen.output) / "delta.safetensors")
+        delta = Path(chosen.output) / "delta.safetensors"
+        if not (run.stored and delta.exists()):  # a finished run's folder may be read-only by now
+            ls.save_delta(model, delta)
         print(f"delta: {delta} ({delta.stat().st_size:,} bytes)")
     if path and path.steps:  # a run that was finished before takes no step
         file = path.save(Path(chosen.output) / "trajectory.safetensors")

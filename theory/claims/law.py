@@ -15,8 +15,8 @@ from theory.claim import (
     Verdict,
     clopper_pearson,
     judge_probability,
+    looks,
     ratio,
-    sample_size,
 )
 from theory.claims.distance import EPS, distance_terms, sampled_terms
 from theory.factors import rank, rank_note, resolved
@@ -92,18 +92,21 @@ def _law(predict: Law, problem: MaskedRegression, seed: int) -> Finding:
     if not 0 < p < 1 or rank(s) < problem.n or not resolved(s):
         note = rank_note(s) or "p is 0 or 1, or rank X < n"
         return Finding("vacuous", quantity, 0.0, 0.0, note=note)
-    count, tau = sample_size(problem.delta), largest_leverage(problem)
+    tau = largest_leverage(problem)
     noise, shift, _ = distance_terms(problem.factor[None], problem.signal, problem.sigma)
     whole = float(noise[0] + shift[0])
     low, high = predict(whole, tau, problem.n, p, problem.delta)
-    noise, shift, ranks = sampled_terms(problem, count, seed)
     slack = 1e-9 + 100 * EPS * float(s[0] / s[-1])
-    seen, full = noise + shift, ranks == problem.n
-    inside = full & (seen >= low * (1 - slack)) & (seen <= high * (1 + slack))
-    allowed = inside if math.isfinite(high) else inside | ~full
-    broken = count - int(allowed.sum())
     verdict: Verdict
-    verdict, note = judge_probability(broken, count, problem.delta)
+    for count in looks(problem.delta):
+        noise, shift, ranks = sampled_terms(problem, count, seed)
+        seen, full = noise + shift, ranks == problem.n
+        inside = full & (seen >= low * (1 - slack)) & (seen <= high * (1 + slack))
+        allowed = inside if math.isfinite(high) else inside | ~full
+        broken = count - int(allowed.sum())
+        verdict, note = judge_probability(broken, count, problem.delta)
+        if verdict != "unsettled":
+            break
     if verdict != "violated" and math.isinf(high):
         verdict, note = "vacuous", f"no upper end: a feature has leverage {tau:.2g}"
     middle = float(np.median(seen))

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 
 from theory.claim import Claim, Finding, ratio
+from theory.factors import BATCH
 from theory.features import Array
 from theory.problems import MaskedRegression
 
@@ -121,7 +122,7 @@ def _net(predict: NetBound, problem: MaskedRegression, seed: int) -> Finding:
     sizes = {n: 2 * len(sphere_net(n)) for n in DIMENSIONS}
     possible = all(predict(n)[1] >= fewest_points(n) for n in DIMENSIONS)
     built = all(sizes[n] <= predict(n)[1] and radii[n] <= RADIUS + 1e-12 for n in DIMENSIONS)
-    gaps = problem.grams(32, seed) - problem.p * problem.moments.gram
+    gaps = next(problem.grams(BATCH, seed)) - problem.p * problem.moments.gram
     for n in DIMENSIONS:
         worst = max(worst, random_shrinkage(n, seed))
         if problem.n >= n:

@@ -85,8 +85,8 @@ def _finite_time(
 def counts_as_p_falls(problem: MaskedRegression, seed: int) -> dict[str, float]:
     """Return the median steps to halve the excess loss at eta = n / lambda_1(X^T X), p to p/4.
 
-    Masks are nested: each feature of the mask at p stays with probability 1/2, and once more. An
-    empty mask never gets there and counts as infinitely many steps.
+    Masks are nested: each feature of the mask at p stays with probability 1/2, and once more. With
+    fewer features than samples the excess is over fewer directions: such p are left out.
     """
     rng = np.random.default_rng([seed, 12])
     eta, shares = problem.n / problem.moments.top, (1.0, 0.5, 0.25)
@@ -96,7 +96,11 @@ def counts_as_p_falls(problem: MaskedRegression, seed: int) -> dict[str, float]:
         height = rng.random(len(indices))
         for share, found in zip(shares, needed):
             mask = problem.restrict(indices[height <= share])
-            found.append(float(steps_needed(mask, eta, 0.5)) if mask.top > 0 else math.inf)
+            found.append(
+                float(steps_needed(mask, eta, 0.5))
+                if mask.top > 0 and mask.k >= mask.n
+                else math.inf
+            )
     medians = {f"steps p={problem.p * s:.3g}": float(np.median(n)) for s, n in zip(shares, needed)}
     return {name: steps for name, steps in medians.items() if math.isfinite(steps)}
 

@@ -16,8 +16,8 @@ from theory.claim import (
     Verdict,
     clopper_pearson,
     judge_probability,
+    looks,
     ratio,
-    sample_size,
 )
 from theory.claims.theorem51 import certain, random_mask
 from theory.features import Array
@@ -31,8 +31,8 @@ Deviation = Callable[[Moments, float, float], float]
 def _norms(problem: MaskedRegression, count: int, seed: int) -> Array:
     """Return ||Q|| = ||X M X^T - p X X^T|| for count masks."""
     mean = problem.p * problem.moments.gram
-    values = [np.linalg.eigvalsh(gram - mean) for gram in problem.grams(count, seed)]
-    return np.abs(values).max(axis=1)
+    values = [descending(grams - mean) for grams in problem.grams(count, seed)]
+    return np.asarray(np.abs(np.concatenate(values)).max(axis=1))
 
 
 @cache
@@ -52,11 +52,13 @@ def _bernstein(predict: Deviation, problem: MaskedRegression, seed: int) -> Find
         )
     if not random_mask(problem):
         return Finding("vacuous", quantity, 0.0, 0.0, note="Q = 0: p is 0 or 1, or X = 0")
-    count = sample_size(problem.delta)
     allowed = predict(problem.moments, problem.p, problem.delta)
-    norms = _norms(problem, count, seed)
-    broken = int((norms >= allowed).sum())
-    verdict, note = judge_probability(broken, count, problem.delta)
+    for count in looks(problem.delta):
+        norms = _norms(problem, count, seed)
+        broken = int((norms >= allowed).sum())
+        verdict, note = judge_probability(broken, count, problem.delta)
+        if verdict != "unsettled":
+            break
     if broken == 0 and allowed >= certain(problem):
         verdict, note = "vacuous", "the bound exceeds what any mask can deviate"
     old = bounds.theorem_51_corrected(problem.n, problem.d, problem.bound, problem.delta)
@@ -127,6 +129,21 @@ def _chernoff_cases(
             yield x.bottom_at_most(ends.bottom_low), delta, f"{x.name}, lambda_n below"
 
 
+def _judge(
+    values: Array, interval: Interval, problem: MaskedRegression
+) -> tuple[Verdict, str, int]:
+    """Judge the three ends on eigenvalues (N, n); return the weightiest verdict, most failures."""
+    top, bottom, slack = values[:, 0], values[:, -1], 1e-12 * problem.moments.top
+    events = (
+        (int((top > interval.top_high + slack).sum()), problem.delta / 2),
+        (int((top < interval.top_low - slack).sum()), problem.delta / 2),
+        (int((bottom < interval.bottom_low - slack).sum()), problem.delta),
+    )
+    judged = [judge_probability(broken, len(values), level) for broken, level in events]
+    verdict, note = min(judged, key=lambda pair: ORDER.index(pair[0]))
+    return verdict, note, max(broken for broken, _ in events)
+
+
 def _chernoff(
     predict: Callable[[Moments, float, float], Interval], problem: MaskedRegression, seed: int
 ) -> Finding:
@@ -137,19 +154,14 @@ def _chernoff(
         )
     if not random_mask(problem):
         return Finding("vacuous", quantity, 0.0, 0.0, note="p is 0 or 1, or X = 0")
-    count, n, mean = sample_size(problem.delta / 2), problem.n, problem.p * problem.moments.top
+    n, mean = problem.n, problem.p * problem.moments.top
     interval = predict(problem.moments, problem.p, problem.delta)
-    values = descending(problem.grams(count, seed))
+    for count in looks(problem.delta / 2):
+        values = np.concatenate([descending(grams) for grams in problem.grams(count, seed)])
+        verdict, note, broken = _judge(values, interval, problem)
+        if verdict != "unsettled":
+            break
     top, bottom = values[:, 0], values[:, -1]
-    slack = 1e-12 * problem.moments.top
-    events = (
-        (int((top > interval.top_high + slack).sum()), problem.delta / 2),
-        (int((top < interval.top_low - slack).sum()), problem.delta / 2),
-        (int((bottom < interval.bottom_low - slack).sum()), problem.delta),
-    )
-    judged = [judge_probability(broken, count, level) for broken, level in events]
-    verdict, note = min(judged, key=lambda pair: ORDER.index(pair[0]))
-    broken = max(broken for broken, _ in events)
     says_nothing = interval.top_high >= problem.moments.top and interval.top_low <= 0
     if broken == 0 and says_nothing and interval.bottom_low <= 0:
         verdict = "vacuous"

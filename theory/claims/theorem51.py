@@ -16,8 +16,8 @@ from theory.claim import (
     Verdict,
     clopper_pearson,
     judge_probability,
+    looks,
     ratio,
-    sample_size,
 )
 from theory.features import Array
 from theory.problems import MaskedRegression
@@ -31,7 +31,7 @@ DEEP = ((10_000, 1e-60), (10_000, 1e-100))  # d, delta: where wrong constants sh
 
 def deviations(problem: MaskedRegression, count: int, seed: int) -> Array:
     """Return max_i |lambda_i - p lambda_i(X^T X)| for each of count masks, (count,)."""
-    masked = descending(problem.grams(count, seed))
+    masked = np.concatenate([descending(grams) for grams in problem.grams(count, seed)])
     return np.asarray(np.abs(masked - problem.p * problem.moments.eigenvalues).max(axis=1))
 
 
@@ -85,10 +85,12 @@ def _printed(bound: Bound, problem: MaskedRegression, seed: int) -> Finding:
     elif excess.refutes:
         verdict, note = "violated", f"whatever the instance: {excess.where}"
     else:
-        count = sample_size(problem.delta)
         here = bound(problem.n, problem.d, problem.bound, problem.delta)
-        broken = int((deviations(problem, count, seed) > here).sum())
-        verdict, note = judge_probability(broken, count, problem.delta)
+        for count in looks(problem.delta):
+            broken = int((deviations(problem, count, seed) > here).sum())
+            verdict, note = judge_probability(broken, count, problem.delta)
+            if verdict != "unsettled":
+                break
     return Finding(
         verdict,
         "P(deviation > bound) against delta, n = 1",
@@ -113,11 +115,13 @@ def _corrected(bound: Bound, problem: MaskedRegression, seed: int) -> Finding:
         )
     if not random_mask(problem):
         return Finding("vacuous", quantity, 0.0, 0.0, note="Q = 0: p is 0 or 1, or X = 0")
-    count = sample_size(problem.delta)
     allowed = bound(problem.n, problem.d, problem.bound, problem.delta)
-    seen = deviations(problem, count, seed)
-    broken = int((seen > allowed).sum())
-    verdict, note = judge_probability(broken, count, problem.delta)
+    for count in looks(problem.delta):
+        seen = deviations(problem, count, seed)
+        broken = int((seen > allowed).sum())
+        verdict, note = judge_probability(broken, count, problem.delta)
+        if verdict != "unsettled":
+            break
     if broken == 0 and allowed >= certain(problem):
         verdict, note = "vacuous", "the bound exceeds what any mask can deviate"
     worst = float(seen.max())

@@ -85,9 +85,9 @@ def _traces(
 
     trace, square = predict(p, float(np.trace(m.gram)), m.sum_norm4)
     traces, squares = [], []
-    for gram in problem.grams(count, seed):
-        traces.append(float(np.trace(gram)))
-        squares.append(float(((gram - p * m.gram) ** 2).sum()))
+    for grams in problem.grams(count, seed):
+        traces.extend(np.trace(grams, axis1=1, axis2=2).tolist())
+        squares.extend(((grams - p * m.gram) ** 2).sum(axis=(1, 2)).tolist())
     spread = p * (1 - p) * m.sum_norm4
     spread4 = p * (1 - p) * (1 - 2 * p) ** 2 * m.sum_norm8
     spread4 += 2 * (p * (1 - p)) ** 2 * float((m.weighted**2).sum())

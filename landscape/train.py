@@ -162,8 +162,9 @@ def finetune(
         UserError: nothing to train, an argument out of range, or a folder of another
             configuration or of other inputs.
 
-    Cost: one forward and one activation-gradient a step; optimiser state 2 k. With a folder, once
-    a model, a hash of all weights: 0.3 to 1 s for 135 million.
+    Cost: one forward and one activation-gradient a step; optimiser state 2 k, and 2 k for the best
+        and the first point. With a folder, once a model, a hash of all weights: 0.3 to 1 s for 135
+        million.
     Source: Xu & Zhang 2024, appendix B (protocol).
     """
     settings = _check(

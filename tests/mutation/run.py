@@ -27,6 +27,8 @@ SLOWER, LEAST = 8, 10
 #: Seconds after which a mutant that uses no processor time is given up.
 WALL = 900
 MEMORY = 6 << 30
+#: Most cases of one test function that a mutant is given.
+CASES = 12
 Reached = dict[str, tuple[float, dict[str, set[int]]]]
 
 
@@ -108,14 +110,14 @@ def _file(nodeid: str) -> str:
 
 
 def in_turn(tests: Iterable[tuple[float, str]]) -> list[tuple[float, str]]:
-    """Order tests: the cheapest case of every function first, then the next of each."""
+    """Order tests: the cheapest case of every function first, then the next, up to `CASES`."""
     taken: dict[str, int] = defaultdict(int)
     ranked = []
     for seconds, name in sorted(tests):
         function = name.partition("[")[0]
         ranked.append((taken[function], seconds, name))
         taken[function] += 1
-    return [(seconds, name) for _, seconds, name in sorted(ranked)]
+    return [(seconds, name) for turn, seconds, name in sorted(ranked) if turn < CASES]
 
 
 def _fork(work: Callable[[Callable[[str], None]], None], wall: float = WALL) -> tuple[str, str]:

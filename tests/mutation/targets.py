@@ -83,5 +83,14 @@ for _module, _files in (("landscape/advisor.py", "advisor"), ("landscape/tasks/g
 #: these have mutants made by hand only
 HAND_ONLY = {"landscape/advisor.py", "landscape/tasks/glue.py"}
 
+#: functions that run once in a process, whose tests start processes of their own
+ELSEWHERE = {
+    "landscape/kernels/native.py": {"_library", "_folder", "_digest", "_compile"},
+}
+
 #: key of a mutant -> why no test can tell it from the code
-EQUIVALENT: dict[str, str] = {}
+EQUIVALENT: dict[str, str] = {
+    "landscape/kernels/coordinates.py Coordinates.csr: torch.sparse_csr_tensor( self.row_offsets, "
+    "self.cols, zeros, size=self.shape, check_invariants=False ) -> torch.sparse_csr_tensor("
+    "self.row_offsets, self.cols, zeros, size=self.shape)": "not to check is torch's default",
+}

@@ -27,6 +27,8 @@ SLOWER, LEAST = 8, 10
 #: Seconds after which a mutant that uses no processor time is given up.
 WALL = 900
 MEMORY = 6 << 30
+#: Events of Python's audit that start a process.
+STARTS = {"subprocess.Popen", "os.posix_spawn", "os.fork"}
 #: Most cases of one test function that a mutant is given.
 CASES = 12
 Reached = dict[str, tuple[float, dict[str, set[int]]]]
@@ -222,7 +224,10 @@ def _trace(
     modules: list[str],
     say: Callable[[str], None],
 ) -> None:
-    """Run tests; say the processor time of each that passes and the lines that it reaches."""
+    """Run tests; say the processor time of each that passes and the lines that it reaches.
+
+    Those that start a process are left out: in it the code is as it was.
+    """
     paths = {str(ROOT / module): module for module in modules}
     lines: set[tuple[str, int]] = set()
 
@@ -241,15 +246,18 @@ def _trace(
         def pytest_runtest_call(self, item: pytest.Item) -> None:
             shared[_file(item.nodeid)] |= lines
 
+    started: list[str] = []
+    sys.addaudithook(lambda event, _: started.append(event) if event in STARTS else None)
     session.config.pluginmanager.register(Setups())
     for item, following in zip(tests, [*tests[1:], None], strict=True):
-        failed, started = session.testsfailed, time.process_time()
+        failed, before = session.testsfailed, time.process_time()
         lines.clear()
+        started.clear()
         sys.settrace(outside)
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         sys.settrace(None)
-        if session.testsfailed == failed:
-            found[item.nodeid] = (time.process_time() - started, set(lines))
+        if session.testsfailed == failed and not started:
+            found[item.nodeid] = (time.process_time() - before, set(lines))
     answer = {}
     for name, (seconds, own) in found.items():
         where: dict[str, list[int]] = defaultdict(list)

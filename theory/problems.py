@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from landscape.errors import UserError
-from theory.features import Array, Features, Indices, draw, from_array
-from theory.spectra import RANK, Moments, draw_mask, gram_of, masked_grams, moments
+from theory.distributions import draw
+from theory.errors import refuse
+from theory.factors import BATCH, factor_of, masked_factors, positive
+from theory.features import BLOCK, Array, Features, Indices, from_array
+from theory.memory import require_bytes
+from theory.spectra import Moments, draw_mask, gram_of, masked_grams, moments
+
+KEPT_BYTES = 1 << 28  # Gram matrices up to this size are kept for the next claim
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +28,15 @@ class MaskedRegression:
         p: probability that a feature is trainable, in [0, 1].
         delta: failure probability that probability claims are tested at, in (0, 1).
         sigma: standard deviation of the noise in y, at least 0.
-        r: declare that all entries are in [0, r]; None takes r = max |x_ij| from X.
+        r: declare that |x_ij| <= r for all entries; None takes r = max |x_ij| from X.
         seed: seed of w* (entries N(0, 1/d)) and of the noise.
         target: y (n,) in place of the generated one; the noise is then unknown and sigma a guess.
 
+    Where the features were divided by a power of two (``Features.exponent``), sigma, r and target
+    are divided with them: distances, steps in units of 2n/lambda_1 and verdicts do not change.
+
     Raises:
-        UserError: p, delta or sigma out of range, an entry outside [0, r], a target of wrong shape.
+        UserError: p, delta or sigma out of range, an entry above r, a target of wrong shape.
     """
 
     features: Features
@@ -37,29 +46,31 @@ class MaskedRegression:
     r: float | None = None
     seed: int = 0
     target: Array | None = None
-    _grams: dict[tuple[int, int], Array] = field(default_factory=dict, init=False, repr=False)
+    _grams: dict[int, list[Array]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.p <= 1:
-            raise UserError(f"expected p in [0, 1], got {self.p}; p is the share of kept features")
+            raise refuse(f"expected p in [0, 1], got {self.p}; p is the share of kept features")
         if not 0 < self.delta < 1:
-            raise UserError(f"expected delta in (0, 1), got {self.delta}; try 0.05")
+            raise refuse(f"expected delta in (0, 1), got {self.delta}; try 0.05")
         if not 0 <= self.sigma < np.inf:
-            raise UserError(f"expected sigma >= 0 and finite, got {self.sigma}; try 1.0")
+            raise refuse(f"expected sigma >= 0 and finite, got {self.sigma}; try 1.0")
         if self.target is not None:
             shape, want = np.shape(self.target), (self.n,)
             if shape != want or not np.isfinite(self.target).all():
-                raise UserError(
+                raise refuse(
                     f"expected a finite target of shape {want}, got shape {shape}; "
                     "give one number for each row of X"
                 )
-        if self.r is not None:
-            low, high = self.moments.low, self.moments.high
-            if low < 0 or high > self.r:
-                raise UserError(
-                    f"expected all entries of X in [0, r={self.r}], got entries from {low:.6g} to "
-                    f"{high:.6g}; rescale X, or leave r out to use r = max |x|"
-                )
+        for name in ("sigma", "r", "target"):
+            value = getattr(self, name)
+            if self.features.exponent and value is not None:
+                object.__setattr__(self, name, np.ldexp(value, -self.features.exponent))
+        if self.r is not None and not self.moments.max_abs <= self.r:
+            raise refuse(
+                f"expected all |x| <= r={self.r:g}, got an entry of size "
+                f"{self.moments.max_abs:.6g}; rescale X, or leave r out to use r = max |x|"
+            )
 
     @property
     def n(self) -> int:
@@ -108,13 +119,48 @@ class MaskedRegression:
         rng = np.random.default_rng([self.seed, 2])
         return self.signal + self.sigma * rng.standard_normal(self.n)
 
-    def grams(self, count: int, seed: int = 0) -> Array:
-        """Return X M X^T (count, n, n) for masks drawn from the seed; kept for the next claim."""
-        if (count, seed) not in self._grams:
-            rng = np.random.default_rng([seed, 3])
-            masks = [draw_mask(rng, self.d, self.p) for _ in range(count)]
-            self._grams[count, seed] = masked_grams(self.features, masks)
-        return self._grams[count, seed]
+    @cached_property
+    def factor(self) -> Array:
+        """Return R (n, n) with R^T R = X X^T, whose singular values are those of X."""
+        factor = np.zeros((self.n, self.n))
+        for _, block in self.features.blocks():
+            factor = factor_of(np.concatenate([factor, block]))
+        return factor
+
+    def masks(self, count: int, seed: int = 0) -> Iterator[list[Indices]]:
+        """Draw masks from the seed, ``BATCH`` at a time; fewer masks are the first of more."""
+        rng = np.random.default_rng([seed, 3])
+        for start in range(0, count, BATCH):
+            yield [draw_mask(rng, self.d, self.p) for _ in range(min(BATCH, count - start))]
+
+    def grams(self, count: int, seed: int = 0) -> Iterator[Array]:
+        """Yield X M X^T (b, n, n) of the masks of ``masks``; the first ones stay in memory."""
+        kept = self._grams.setdefault(seed, [])
+        for i, some in enumerate(self.masks(count, seed)):
+            if i < len(kept) and len(kept[i]) >= len(some):
+                yield kept[i][: len(some)]
+                continue
+            batch = masked_grams(self.features, some)
+            if (i + 1) * batch.nbytes <= KEPT_BYTES:
+                kept[i:] = [batch]
+            yield batch
+
+    def factors(self, count: int, seed: int = 0) -> Iterator[Array]:
+        """Yield factors R (b, n, n), R^T R = X M X^T, of the masks of ``grams``."""
+        for some in self.masks(count, seed):
+            yield masked_factors(self.features, some)
+
+    def require_memory(self) -> None:
+        """Refuse an instance whose verification does not fit into memory, by an estimate.
+
+        Raises:
+            UserError: it needs more than is free.
+        """
+        n, d = self.n, self.d
+        columns = 2 * n * d if self.features.stored else 3 * n * min(BLOCK, d)
+        one_mask = 4 * n * self.p * d + 50 * n**2  # its SVD, and update maps of 2n x 2n
+        batches = 4 * BATCH * n**2  # factors and their SVD
+        require_bytes(int(8 * (columns + one_mask + batches)) + KEPT_BYTES, self.name)
 
     def draw(self, seed: int = 0, *, p: float | None = None) -> Restricted:
         """Draw a mask, at another p if given, and restrict the problem to it."""
@@ -156,14 +202,27 @@ class Restricted:
         return gram_of(self.columns)
 
     @cached_property
-    def svd(self) -> tuple[Array, Array, Array]:
-        """Return W (k, q), s (q,), U (n, q) with A = W diag(s) U^T, zero singular values left out.
-
-        Zero means s^2 <= RANK s_1^2.
-        """
+    def whole_svd(self) -> tuple[Array, Array, Array]:
+        """Return W (k, q), s (q,), U (n, q) with A = W diag(s) U^T, q = min(k, n)."""
         w, s, u = np.linalg.svd(self.columns, full_matrices=False)
-        keep = (s > 0) & (s**2 > RANK * s.max(initial=0.0) ** 2)
-        return w[:, keep], s[keep], u[keep].T
+        return w, s, u.T
+
+    @cached_property
+    def svd(self) -> tuple[Array, Array, Array]:
+        """Return W (k, rank), s (rank,), U (n, rank): ``whole_svd`` without what counts as zero.
+
+        Zero means s <= 1e-14 s_1, the rounding of float64 (``theory.factors.FLOOR``).
+        """
+        w, s, u = self.whole_svd
+        keep = positive(s)
+        return w[:, keep], s[keep], u[:, keep]
+
+    @cached_property
+    def spectrum(self) -> tuple[Array, Array]:
+        """Return s (rank,) and U (n, rank) of ``svd`` from the triangular factor, without W."""
+        _, s, u = np.linalg.svd(factor_of(self.columns))
+        keep = positive(s)
+        return s[keep], u[keep].T
 
     @property
     def eigenvalues(self) -> Array:
@@ -198,12 +257,27 @@ class Restricted:
         return w @ ((u.T @ (self.y if y is None else y)) / s)
 
     def closed_form(self, w0: Array, eta: float, steps: int) -> Array:
-        """Return w_t of equation 3, (I - eta/n A A^T)^t (w_0 - A^+ y) + A^+ y."""
-        basis, s, _ = self.svd
-        limit = self.minimum_norm()
-        start = w0 - limit
-        shrink = (1 - eta / self.n * s**2) ** steps - 1
-        return start + basis @ (shrink * (basis.T @ start)) + limit
+        """Return w_t of equation 3, (I - eta/n A A^T)^t (w_0 - A^+ y) + A^+ y.
+
+        Along a singular vector that is w_0 + (1 - f) (u^T y / s - w_0) with f = (1 - eta s^2/n)^t,
+        computed without dividing 1 - f by a small s; where s = 0 nothing moves.
+        """
+        basis, _, u = self.whole_svd
+        missing = self._missing(eta, steps)
+        start = basis.T @ w0
+        return w0 + basis @ (self._per_s(missing) * (u.T @ self.y) - missing * start)
+
+    def _missing(self, eta: float, steps: int) -> Array:
+        """Return 1 - (1 - eta s^2/n)^t, (q,), to relative rounding where s is tiny."""
+        x = eta / self.n * self.whole_svd[1] ** 2
+        small = x < 0.5
+        slow = -np.expm1(steps * np.log1p(-np.where(small, x, 0.0)))
+        return np.where(small, slow, 1 - (1 - np.where(small, 0.0, x)) ** steps)
+
+    def _per_s(self, values: Array) -> Array:
+        """Return values / s, (q,), 0 where s = 0."""
+        s = self.whole_svd[1]
+        return np.where(s > 0, values / np.where(s > 0, s, 1.0), 0.0)
 
     def descend(self, w0: Array, eta: float, steps: int) -> Array:
         """Run gradient descent step by step; cost steps k n."""
@@ -218,12 +292,12 @@ class Restricted:
         L_t = (1/2n) (sum_i (1 - eta lambda_i/n)^(2t) (u_i^T y)^2 + ||y outside the range||^2),
         ||w_t||^2 = sum_i (1 - (1 - eta lambda_i/n)^t)^2 (u_i^T y)^2 / lambda_i.
         """
-        _, s, u = self.svd
-        seen = u.T @ self.y
-        decay = (1 - eta / self.n * s**2) ** steps
-        outside = float(self.y @ self.y - seen @ seen)
-        loss = (float((decay * seen) @ (decay * seen)) + max(outside, 0.0)) / (2 * self.n)
-        return loss, float(np.linalg.norm((1 - decay) * seen / s))
+        _, _, u = self.whole_svd
+        seen, missing = u.T @ self.y, self._missing(eta, steps)
+        left = (1 - missing) * seen
+        outside = float(np.square(self.y - u @ seen).sum())
+        loss = (float(left @ left) + outside) / (2 * self.n)
+        return loss, float(np.linalg.norm(self._per_s(missing) * seen))
 
 
 def make_problem(
@@ -240,7 +314,7 @@ def make_problem(
     """Pose a masked regression on named features, on ``Features``, or on one's own X (n, d).
 
     Args:
-        features: a name of ``theory.features.DISTRIBUTIONS``, or X.
+        features: a name of ``theory.DISTRIBUTIONS``, or X.
         n: samples, only for named features.
         d: features, only for named features.
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.curvature.eigen import EigenResult, checked_product, inner, random_unit
+from landscape.curvature.algebra import inner, norm, remove, subtract
+from landscape.curvature.eigen import EigenResult, checked_product, random_unit
 from landscape.curvature.operators import LinearOperator
 from landscape.errors import UserError
 
@@ -148,7 +149,8 @@ def spectral_density(
     nodes[:, steps:], weights[:, steps:] = values, 1 / operator.size
     spent = 0
     for row in range(num_vectors if rest else 0):
-        v = _outside(basis, random_unit(operator, generator))
+        v = random_unit(operator, generator)
+        v /= remove(basis, v)[1]
         ritz, vectors = torch.linalg.eigh(tridiagonal(operator, v, steps, basis))
         reached = len(ritz)
         spent += reached
@@ -169,28 +171,16 @@ def _known(operator: LinearOperator, known: Sequence[EigenResult]) -> tuple[Tens
                 f"{len(found.eigenvectors)}; give what lanczos found for it"
             )
         for value, y in zip(found.eigenvalues, found.eigenvectors.t().to(basis), strict=True):
-            fresh = _removed(basis, y)
-            if float(fresh.double().norm()) < 0.5:
+            fresh = y.clone()
+            length = remove(basis, fresh)[1]
+            if length < 0.5:
                 raise UserError(
                     f"expected every known eigenpair once, got the one of {float(value):.4g} "
                     "twice; leave one out"
                 )
-            basis = torch.cat([basis, _outside(basis, y)[None]])
+            basis = torch.cat([basis, fresh[None] / length])
             values = torch.cat([values, value[None].double().cpu()])
     return values, basis
-
-
-def _removed(basis: Tensor, v: Tensor) -> Tensor:
-    """Return v less its part in the span of orthonormal rows, twice."""
-    for _ in range(2):
-        v = v - inner(basis, v).to(v) @ basis
-    return v
-
-
-def _outside(basis: Tensor, v: Tensor) -> Tensor:
-    """Return the unit vector along the part of v outside a span."""
-    w = _removed(basis, v)
-    return w / w.double().norm().to(w.dtype)
 
 
 def tridiagonal(
@@ -209,18 +199,20 @@ def tridiagonal(
     if basis is not None:
         rows[:held] = basis
     diagonal, beside = [], []
-    eps, norm = torch.finfo(operator.dtype).eps, 0.0
-    for m in range(steps):
-        rows[held + m] = v
+    eps, largest = torch.finfo(operator.dtype).eps, 0.0
+    for m in range(held, held + steps):
+        rows[m] = v
         w = checked_product(operator, v).clone()
-        norm = max(norm, float(w.double().norm()))
-        diagonal.append(float(inner(v[None], w)))
-        w = _removed(rows[: held + m + 1], w)
-        length = float(w.double().norm())
-        if length <= 10 * eps * norm or m + 1 == steps:
+        largest = max(largest, norm(w))
+        near = rows[max(held, m - 1) : m + 1]  # nearly all of w within the basis is there
+        step = inner(near, w)
+        subtract(near, step, w)
+        left, length = remove(rows[: m + 1], w)
+        diagonal.append(float(step[-1] + left[-1]))
+        if length <= 10 * eps * largest or m + 1 == held + steps:
             break
         beside.append(length)
-        v = w / w.double().norm().to(w.dtype)
+        v = w / length
     off = torch.tensor(beside, dtype=torch.float64)
     T = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
     return T + torch.diag(off, 1) + torch.diag(off, -1)

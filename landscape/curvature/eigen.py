@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
 
+from landscape.curvature.algebra import inner as inner
+from landscape.curvature.algebra import norm, unit
 from landscape.curvature.operators import LinearOperator
 from landscape.errors import NotConvergedWarning, UserError
 
 Which: TypeAlias = Literal["LA", "SA", "LM"]
 """Which eigenvalues: LA largest, SA smallest (most negative), LM largest in magnitude."""
-
-_CHUNK = 1 << 18
-"""Entries of a vector that are widened to float64 at a time."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,6 +45,11 @@ class EigenResult:
     """The relative residual that was asked for."""
     operator: dict[str, Any]
     """How the products were made: the description of A."""
+    ceiling: float | None = None
+    """No eigenvalue but those found is wanted more than this (LA: above, SA: below, LM: larger in
+    magnitude), with probability 0.99 over the random vectors; None where too few products were
+    made to say so. It holds up to rounding, and up to the residuals of what was found.
+    """
 
     @property
     def intervals(self) -> Tensor:
@@ -73,6 +76,7 @@ class EigenResult:
             "which": self.which,
             "tolerance": self.tolerance,
             "operator": self.operator,
+            "ceiling": self.ceiling,
         }
 
     def __repr__(self) -> str:
@@ -126,8 +130,8 @@ def checked_product(operator: LinearOperator, v: Tensor) -> Tensor:
     Raises:
         UserError: an entry of the product is NaN or infinite.
     """
-    product = operator @ v
-    if not bool(torch.isfinite(product).all()):
+    product = (operator @ v).to(operator.dtype)
+    if not bool(torch.isfinite(product.sum())) and not bool(torch.isfinite(product).all()):
         raise UserError(
             "expected finite products, got NaN or infinity; run health_check on this operator, "
             "and check that the weights have not diverged"
@@ -137,107 +141,93 @@ def checked_product(operator: LinearOperator, v: Tensor) -> Tensor:
 
 def random_unit(operator: LinearOperator, generator: torch.Generator) -> Tensor:
     """Draw a direction uniformly, on the processor so that every device gets the same one."""
-    v = torch.randn(operator.size, generator=generator, dtype=torch.float64)
+    v = torch.randn(operator.size, generator=generator, dtype=torch.float64, device="cpu")
     return (v / v.norm()).to(dtype=operator.dtype, device=operator.device)
 
 
-def start_vector(
-    operator: LinearOperator, v0: Any | None, tol: float, generator: torch.Generator
-) -> Tensor:
-    """Return the unit vector to start from: random, or a warm start that can still escape.
+def start_vector(operator: LinearOperator, v0: Any, tol: float, fresh: Tensor) -> Tensor:
+    """Return a unit vector to start from, near v0, that can still escape it.
 
-    A Krylov space from an exact eigenvector never leaves it. A random part of relative size
-    3 tol sqrt(size), at most 1, is added to v0, large enough that an eigenvector orthogonal to
-    v0 cannot hide below the tolerance.
+    A Krylov space from an exact eigenvector never leaves it. A random part, `fresh`, of relative
+    size 3 tol sqrt(size), at most 1, is added to v0, large enough that an eigenvector orthogonal
+    to v0 cannot hide below the tolerance.
 
     Raises:
         UserError: v0 has the wrong length, is zero or is not finite.
     """
-    fresh = random_unit(operator, generator)
-    if v0 is None:
-        return fresh
     warm = operator._vector(v0)
-    norm = float(warm.double().norm())
-    if not 0 < norm < float("inf"):
-        raise UserError(f"expected a start vector v0 with a finite positive norm, got {norm}")
-    mixed = warm / norm + min(1.0, 3 * tol * operator.size**0.5) * fresh
-    return mixed / mixed.double().norm().to(mixed.dtype)
-
-
-def inner(rows: Tensor, v: Tensor) -> Tensor:
-    """Return the inner products of rows (m, size) with v, accumulated in float64, on cpu."""
-    total = torch.zeros(rows.shape[0], dtype=torch.float64)
-    for start in range(0, v.numel(), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        total += (rows[:, part].double() @ v[part].double()).cpu()
-    return total
+    length = norm(warm)
+    if not 0 < length < float("inf"):
+        raise UserError(f"expected a start vector v0 with a finite positive norm, got {length}")
+    return unit(warm / length + min(1.0, 3 * tol * operator.size**0.5) * fresh)
 
 
 def conclude(
     operator: LinearOperator,
-    vectors: Sequence[Tensor],
+    vectors: Tensor,
     *,
+    values: Tensor,
+    residuals: Tensor,
     ritz_values: Tensor,
     num_matvecs: int,
     norm: float,
     method: str,
     which: Which,
     tol: float,
-    products: Sequence[Tensor] | None = None,
+    ceiling: float | None = None,
+    is_settled: bool = True,
 ) -> EigenResult:
-    """Recompute values and residuals of unit vectors, and say whether they have converged.
+    """Put eigenpairs with recomputed residuals in order, and say whether they have converged.
 
     Args:
-        vectors: k unit vectors.
+        vectors: unit vectors as rows, shape (k, size).
+        values: y'Ay of each, shape (k,), float64.
+        residuals: ||A y - value y|| of each, shape (k,), float64.
         ritz_values: all that is known of the spectrum, to estimate gaps, shape (m,), m >= k,
             the values of `vectors` first.
-        num_matvecs: products spent so far.
+        num_matvecs: products spent.
         norm: an estimate of ||A||.
-        products: A y_i where they are known already; else k products are made.
+        ceiling: see `EigenResult`.
+        is_settled: False where the method doubts that these are the pairs asked for.
 
     Warns:
-        NotConvergedWarning: a residual is above its tolerance.
+        NotConvergedWarning: a residual is above its tolerance, or nothing is settled.
     """
-    if products is None:
-        products = [checked_product(operator, y) for y in vectors]
-        num_matvecs += len(vectors)
-    values = torch.cat([inner(y[None], w) for y, w in zip(vectors, products)])
-    residuals = torch.stack(
-        [
-            (w - float(value) * y).double().norm().cpu()
-            for y, w, value in zip(vectors, products, values)
-        ]
-    )
     order = torch.argsort(score(values, which), descending=True, stable=True)
-    gaps = torch.stack(
-        [
-            min(
-                (abs(value - other) for j, other in enumerate(ritz_values) if j != i),
-                default=torch.tensor(0.0, dtype=torch.float64),
-            )
-            for i, value in enumerate(values)
-        ]
-    )
+    gaps = torch.stack([_gap(i, value, ritz_values) for i, value in enumerate(values)])
     errors = torch.minimum(residuals, residuals**2 / gaps.clamp(min=1e-300))
-    converged = bool((residuals <= allowed_residual(values, tol, norm, operator.dtype)).all())
+    small = bool((residuals <= allowed_residual(values, tol, norm, operator.dtype)).all())
+    same = order.tolist() == list(range(len(order)))
     result = EigenResult(
         eigenvalues=values[order],
-        eigenvectors=torch.stack([vectors[int(i)] for i in order], dim=1),
+        eigenvectors=(vectors if same else vectors[order.to(vectors.device)]).t(),
         residuals=residuals[order],
         estimated_errors=errors[order],
         num_matvecs=num_matvecs,
-        converged=converged,
+        converged=small and is_settled,
         method=method,
         which=which,
         tolerance=tol,
         operator=operator.description,
+        ceiling=ceiling,
     )
-    if not converged:
+    if not result.converged:
         worst = float((residuals / values.abs().clamp(min=1e-300)).max())
+        reason = (
+            f"at a relative residual of {worst:.2g}, tolerance {tol:g}"
+            if not small
+            else "with small residuals, but could not rule out that eigenvalues wanted more are "
+            f"hidden: beside a norm of {norm:.3g} rounding or very many others cover them"
+        )
         warnings.warn(
-            f"{method} stopped after {num_matvecs} products at a relative residual of {worst:.2g}, "
-            f"tolerance {tol:g}; raise max_matvecs or tol",
+            f"{method} stopped after {num_matvecs} products {reason}; raise max_matvecs or tol",
             NotConvergedWarning,
             stacklevel=3,
         )
     return result
+
+
+def _gap(number: int, value: Tensor, ritz_values: Tensor) -> Tensor:
+    """Return the distance of a value to the nearest other Ritz value, 0 without any."""
+    others = torch.cat([ritz_values[:number], ritz_values[number + 1 :]])
+    return (others - value).abs().min() if len(others) else torch.zeros_like(value)

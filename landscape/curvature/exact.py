@@ -92,13 +92,15 @@ def _check(operator: LinearOperator, matrix: Tensor) -> None:
     """Compare the matrix with one product that was made alone.
 
     Products of several vectors go through other code (batching rules), which has been wrong
-    before; sqrt(eps) of float32 is far above rounding, also that of norms which work in float32
-    whatever the weights' type, and far below such mistakes.
+    before; sqrt(eps) of float32, or of a coarser type that the model is made of, is far above
+    rounding, also that of norms which work in float32 whatever the weights' type, and far below
+    such mistakes.
     """
     v = random_unit(operator, torch.Generator().manual_seed(0))
     alone = checked_product(operator, v).double().cpu()
     error = float((matrix @ v.double().cpu() - alone).norm())
-    allowed = torch.finfo(torch.float32).eps ** 0.5 * float(matrix.norm())
+    eps = max(torch.finfo(torch.float32).eps, float(operator.description.get("rounding", 0.0)))
+    allowed = eps**0.5 * float(matrix.norm())
     if not error <= allowed:
         raise UserError(
             f"expected products of several vectors to equal products of one, got a difference of "

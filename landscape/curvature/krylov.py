@@ -7,21 +7,22 @@ import math
 import torch
 from torch import Tensor
 
+from landscape.curvature.algebra import inner, norm, remove, rotate, subtract, unit
 from landscape.curvature.eigen import (
     Which,
     allowed_residual,
     checked_product,
-    inner,
     random_unit,
     score,
 )
 from landscape.curvature.operators import LinearOperator
+from landscape.curvature.reach import least_steps, overshoot
 
-_CHUNK = 1 << 18
-"""Entries of each vector that are rotated at a time, so that a restart needs no second basis."""
+_DOUBT = 0.005
+"""Probability that an end of the spectrum reaches farther than it is bounded: 0.01 for both."""
 
-_DOUBT = 0.01
-"""Probability that a confirmation may miss an eigenvalue."""
+_FEW = 20
+"""An eigenvalue that stands for at most so many is one or a small cluster: P(chi^2 > 20) < 1e-5."""
 
 
 class Krylov:
@@ -29,46 +30,83 @@ class Krylov:
 
     T is (block) tridiagonal up to rounding, an arrow beside it after a restart; it is kept whole,
     in float64, from the coefficients of the orthogonalisation, so that no case needs its own code.
+
+    A *sweep* searches outside the first `locked` vectors from a random direction; the first sweep
+    has none locked. While it is not restarted, the part of T beyond them is the Lanczos matrix of
+    A outside them, which bounds what else there is (`ceiling`).
     """
 
-    def __init__(self, operator: LinearOperator, which: Which, capacity: int) -> None:
+    def __init__(
+        self, operator: LinearOperator, which: Which, capacity: int, block: int = 1
+    ) -> None:
         self._operator, self._which, self.capacity = operator, which, capacity
-        self._rows = torch.empty(
-            capacity, operator.size, dtype=operator.dtype, device=operator.device
-        )
-        self._projected = torch.zeros(capacity, capacity, dtype=torch.float64)
-        self.count = 0
-        self.norm = 0.0
-        self.following = self._rows[:0]
-        self._steps = 0  # since the last fresh random direction
-        self._exhausted = False  # the space of that direction is invariant
+        like = {"dtype": operator.dtype, "device": operator.device}
+        self._rows = torch.empty(capacity + block, operator.size, **like)
+        self._work = torch.empty(block, operator.size, **like)
+        self._place = 0  # of the following directions in the rows
+        self._projected = _zeros(capacity, capacity)
+        self.count, self.norm = 0, 0.0
+        self.following = self._rows[:0]  # kept in the rows after the basis
+        self._coupling = _zeros(0, 0)  # Q A following', as far as it is known
+        self._locked, self._locked_values = 0, _zeros(0)
+        self._steps = 0  # of this sweep; 0 once it is restarted, or if its start was not random
+        self._width = 1  # vectors whose products are partly outside the basis
+        self._outside = 0.0  # norm of those parts
+        self._ceiling: float | None = None
+        self._mixed: Tensor | None = None  # this sweep's random direction, where mixed with another
+        self._coordinates = _zeros(0)  # Q times that direction
+        self._is_random = False  # nothing but that direction began this sweep, and no restart since
 
     @property
     def is_whole_space(self) -> bool:
         """Whether nothing is left outside the basis."""
         return self.count == self._operator.size
 
+    def start(self, rows: Tensor, mixed: Tensor | None = None) -> None:
+        """Begin with the span of rows, the first of them random, or warm and `mixed` with random.
+
+        The rows are used up.
+        """
+        self.following, _ = self._orthonormal(rows)
+        self._coupling = _zeros(0, len(self.following))
+        self._mixed, self._is_random = mixed, mixed is None
+
     def extend(self) -> int:
         """Add the following directions to the basis, and return their number: the products."""
-        b = len(self.following)
-        m = self.count = self.count + b
-        self._steps += 1
-        self._rows[m - b : m] = self.following
-        products = checked_product(self._operator, self.following.t()).t()
-        self.norm = max(self.norm, *products.double().norm(dim=1).tolist())
-        rest, coefficients = self._remove_basis(products.clone())
-        self._projected[:m, m - b : m] = coefficients
-        self._projected[m - b : m, :m] = coefficients.t()
-        noise = 10 * torch.finfo(rest.dtype).eps * self.norm
-        self.following, coupling = self.orthonormal(rest, noise)
-        self._exhausted = self.is_whole_space or not len(self.following)
-        corner = self._projected[m - b : m, m - b : m]
+        b, before = len(self.following), self.count
+        m = self.count = before + b
+        self._steps += self._is_random
+        if before != self._place:  # a restart has moved the basis away from it
+            self._rows[before:m] = self.following
+        if self._mixed is not None:
+            drawn = inner(self.following, self._mixed)
+        else:
+            drawn = _zeros(b)
+            drawn[:1] = float(before == self._locked)
+        self._coordinates = torch.cat([self._coordinates, drawn])
+        products = checked_product(self._operator, self.following.t())
+        rest = self._work[:b]
+        for w, product in zip(rest, products.unbind(1), strict=True):
+            w.copy_(product)
+        self.norm = max(self.norm, *(norm(w) for w in rest))
+        lengths = []
+        for number, w in enumerate(rest):
+            known = self._remove_known(w, self._coupling[:, number], before)
+            left, length = remove(self._rows[:m], w)
+            self._projected[:m, before + number] = known + left
+            lengths.append(length)
+        self._projected[before:m, :before] = self._projected[:before, before:m].t()
+        corner = self._projected[before:m, before:m]
         corner.copy_((corner + corner.t()) / 2)
+        self.following, coupling = self._orthonormal(rest, lengths)
         values, weights = torch.linalg.eigh(self._projected[:m, :m])
         order = torch.argsort(score(values, self._which), descending=True, stable=True)
         self.values, self._weights = values[order], weights[:, order]
         # ||A y - lambda y|| of y = Q'w is ||coupling w_last||
         self._estimates = (coupling @ self._weights[-b:]).norm(dim=0)
+        self._width, self._outside = b, float(coupling.norm())
+        self._coupling = _zeros(m, len(coupling))
+        self._coupling[before:] = coupling.t()
         if self.is_whole_space:
             self.following, self._estimates = self._rows[:0], 0 * self._estimates
         return b
@@ -77,111 +115,218 @@ class Krylov:
         """Tell whether the residuals of the k most wanted pairs are small by estimate."""
         if self.count < k:
             return False
-        allowed = allowed_residual(self.values[:k], tol, self.norm, self._operator.dtype)
-        return bool((self._estimates[:k] <= allowed).all())
+        return bool((self._estimates[:k] <= self._allowed(self.values[:k], tol)).all())
 
-    def is_complement_settled(self, k: int, tol: float) -> bool:
-        """Tell whether the sweep from a fresh vector has seen all that it could find.
+    def is_doubtful(self, k: int, tol: float) -> bool:
+        """Tell whether small residuals of the k most wanted pairs do not say that they are it.
 
-        After s steps from a random vector the largest Ritz value is within eps of the spread of
-        the largest eigenvalue, eps = (ln(1.648 sqrt(n) / doubt) / (2 s - 1))^2 (Kuczynski &
-        Wozniakowski 1992, theorem 4.2). The spread is the Ritz values' own, half as much again.
+        Rounding allows a residual that is large beside an eigenvalue near zero, and so does the
+        tolerance for a value that stands for very many: a single eigenvector y has so small a
+        part of a random vector that Lanczos may not have seen it. A Ritz vector stands for
+        about size * (its part of the random vector)^2 eigenvalues; more than 1 / tol^2 of them
+        can hide another one below the tolerance.
         """
-        if self._exhausted:
+        parts = (self._coordinates @ self._weights[:, :k]).tolist()
+        if not all(self._stands_for_few(part, tol) for part in parts):
             return True
-        if self.count <= k:
+        return bool((self._estimates[:k] > tol * self.values[:k].abs()).any())
+
+    def is_settled(self, k: int, tol: float) -> bool:
+        """Tell whether this sweep shows that nothing more wanted than the k pairs is left."""
+        if self.is_whole_space:
+            return True
+        allowed = self._allowed(self.values[:k], tol)
+        if not self._locked:
+            lead = self._ceiling_score() - float(score(self.values, self._which)[0])
+            return k == 1 and lead <= float(allowed[0])
+        return self._has_seen_the_rest(k, tol) and self._agrees(k, tol)
+
+    def is_sweep_due(self, k: int, tol: float, *, at_once: bool) -> bool:
+        """Tell whether a sweep outside what is known now promises more than going on.
+
+        Due are the first one, `at_once` or after enough steps; another if the last one has found
+        other pairs than it set out with; and one where the far end of the spectrum is known
+        meanwhile, whose distance is what keeps the bound from closing.
+        """
+        if not self._locked and at_once:
+            return True
+        if self._locked and self._has_seen_the_rest(k, tol) and not self._agrees(k, tol):
+            return True
+        if not self._is_random:
+            return not self._locked
+        if self._steps < least_steps(self._operator.size, _DOUBT, 0.35):
             return False
-        root = math.log(1.648 * self._operator.size**0.5 / _DOUBT) / (2 * self._steps - 1)
-        if root**2 >= 0.5:
-            return False
-        others = self.values[k:]
-        spread = 1.5 * float(others.max() - others.min())
-        scores = score(self.values, self._which)
-        bound = float(scores[k]) + root**2 / (1 - root**2) * spread
-        allowed = allowed_residual(others[:1], tol, self.norm, self._operator.dtype)
-        return bound <= float(scores[k - 1]) or bool(self._estimates[k] <= allowed)
+        if not self._locked and k > 1:
+            return True
+        inside = torch.linalg.eigvalsh(self._part())
+        left = self.values[: self.count - len(self._far(k))]
+        return float(left.max() - left.min()) < 0.5 * float(inside[-1] - inside[0])
 
-    def agrees_with(self, values: Tensor, tol: float) -> bool:
-        """Tell whether the most wanted values are still these, to the tolerance."""
-        allowed = allowed_residual(values, tol, self.norm, self._operator.dtype)
-        return bool(((self.values[: len(values)] - values).abs() <= allowed).all())
+    def sweep(self, k: int, generator: torch.Generator) -> None:
+        """Lock the k most wanted pairs and the known far end, and search outside them."""
+        self._compress([*range(k), *self._far(k)])
+        self.draw(generator)
 
-    def ritz_vectors(self, k: int) -> list[Tensor]:
-        """Return the k most wanted approximate eigenvectors."""
-        weights = self._weights[:, :k].t().to(self._rows)
-        return [_unit(row) for row in weights @ self._rows[: self.count]]
+    def draw(self, generator: torch.Generator) -> None:
+        """Lock the basis, and begin a sweep outside it from a random direction."""
+        self.following = self._rows[:0]
+        while not len(self.following):
+            self.following, _ = self._orthonormal(random_unit(self._operator, generator)[None])
+        self._coupling, self._coordinates = _zeros(self.count, 1), _zeros(self.count)
+        self._mixed = None
+        self._locked, self._locked_values = self.count, self.values.clone()
+        self._steps, self._is_random = 0, True
 
-    def worst_residual(
-        self, vectors: list[Tensor], products: list[Tensor], tol: float
-    ) -> tuple[Tensor, bool]:
-        """Return the residual vector farthest above its tolerance, and whether all are below."""
-        values = [float(inner(y[None], w)) for y, w in zip(vectors, products)]
-        residuals = [w - value * y for y, w, value in zip(vectors, products, values)]
-        norms = torch.stack([r.double().norm().cpu() for r in residuals])
-        limits = allowed_residual(
-            torch.tensor(values, dtype=torch.float64), tol, self.norm, self._operator.dtype
+    def follow(self, row: Tensor) -> None:
+        """Go on along the part of a vector outside the basis."""
+        self.ceiling()
+        self.following, _ = self._orthonormal(row[None])
+        self._coupling = _zeros(self.count, len(self.following))
+        self._steps, self._is_random = 0, False
+
+    def restart(self, keep: int) -> None:
+        """Replace the basis by its `keep` most wanted Ritz vectors, and go on from there."""
+        self.ceiling()
+        coupling = self._coupling.t() @ self._weights
+        self._compress(list(range(keep)))
+        self._coupling = coupling[:, :keep].t()
+        self._steps, self._is_random = 0, False
+
+    def ritz_vectors(self, k: int) -> Tensor:
+        """Return the k most wanted approximate eigenvectors, as rows."""
+        rows = rotate(self._rows[: self.count], self._weights[:, :k].t())
+        for row in rows:
+            row /= norm(row)
+        return rows
+
+    def ceiling(self) -> float | None:
+        """Return what no eigenvalue outside the locked vectors is beyond, with probability 0.99.
+
+        From the last sweep that could tell; None if none could. In the sign of the eigenvalues.
+        """
+        found = self._ceiling_score()
+        if math.isfinite(found):
+            self._ceiling = -found if self._which == "SA" else found
+        return self._ceiling
+
+    def _ceiling_score(self) -> float:
+        if self.is_whole_space:
+            return float(score(self.values, self._which)[0])
+        if not self._steps:
+            return math.inf
+        part = self._part()
+        beyond = overshoot(
+            part,
+            self._outside + 2 * torch.finfo(self._operator.dtype).eps * self.norm,
+            self._operator.size,
+            self._steps,
+            _DOUBT,
+            self._width,
         )
-        return residuals[int(torch.argmax(norms - limits))], bool((norms <= limits).all())
+        return float(score(torch.linalg.eigvalsh(part), self._which).max()) + beyond
 
-    def compress(self, keep: int) -> None:
-        """Replace the basis by its `keep` most wanted Ritz vectors."""
-        weights = self._weights[:, :keep].t().to(self._rows)
-        for start in range(0, self._rows.shape[1], _CHUNK):
-            part = slice(start, start + _CHUNK)
-            self._rows[:keep, part] = weights @ self._rows[: self.count, part]
+    def _part(self) -> Tensor:
+        """Return the Lanczos matrix of this sweep alone."""
+        return self._projected[self._locked : self.count, self._locked : self.count]
+
+    def _has_seen_the_rest(self, k: int, tol: float) -> bool:
+        """Tell whether the rest is bounded by the k pairs, or its most wanted value is found."""
+        allowed = self._allowed(self.values[:k], tol)
+        lowest = float((score(self.values[:k], self._which) + allowed)[k - 1])
+        return self._ceiling_score() <= lowest or self._has_found_the_next(k, tol)
+
+    def _has_found_the_next(self, k: int, tol: float) -> bool:
+        """Tell whether the most wanted pair of this sweep, the next after the k, has converged."""
+        if not self._is_random:  # after a restart the sweep has no matrix of its own
+            if self.count <= k:
+                return False
+            value, weights = float(self.values[k]), self._weights[:, k]
+            part = float(self._coordinates @ weights)
+        else:
+            values, vectors = torch.linalg.eigh(self._part())
+            best = int(torch.argmax(score(values, self._which)))
+            value, weights, part = float(values[best]), vectors[:, best], float(vectors[0, best])
+        estimate = self._outside * float(weights[-self._width :].norm())
+        return estimate <= tol * abs(value) and self._stands_for_few(part, tol)
+
+    def _stands_for_few(self, part: float, tol: float) -> bool:
+        """Tell whether a Ritz vector with that part of the random direction can hide no other."""
+        return self._operator.size * part**2 <= max(_FEW, 0.1 / tol**2)
+
+    def _agrees(self, k: int, tol: float) -> bool:
+        """Tell whether the most wanted values are those that this sweep set out with."""
+        before = self._locked_values[:k]
+        if len(before) < k:
+            return False
+        return bool(((self.values[:k] - before).abs() <= self._allowed(before, tol)).all())
+
+    def _allowed(self, values: Tensor, tol: float) -> Tensor:
+        return allowed_residual(values, tol, self.norm, self._operator.dtype)
+
+    def _far(self, k: int) -> list[int]:
+        """List the pairs at the unwanted end that are known to rounding, at most half the room."""
+        if self._which == "LM":
+            return []
+        known = self._estimates <= allowed_residual(_zeros(1), 1.0, self.norm, self._rows.dtype)
+        most = min(self.count - k - 1, (self.capacity - k) // 2)
+        first = self.count
+        while self.count - first < most and bool(known[first - 1]):
+            first -= 1
+        return list(range(first, self.count))
+
+    def _compress(self, chosen: list[int]) -> None:
+        """Replace the basis by some of its Ritz vectors."""
+        weights, keep = self._weights[:, chosen], len(chosen)
+        rotate(self._rows[: self.count], weights.t(), out=self._rows[:keep])
         self.count = keep
         self._projected.zero_()
-        self._projected[:keep, :keep] = torch.diag(self.values[:keep])
+        self._projected[:keep, :keep] = torch.diag(self.values[chosen])
+        self._coordinates = weights.t() @ self._coordinates
+        self.values = self.values[chosen]
 
-    def fresh_direction(self, generator: torch.Generator) -> Tensor:
-        """Return a random unit row orthogonal to the basis, and count steps from here."""
-        self._steps = 0
-        drawn = random_unit(self._operator, generator)[None]
-        fresh, _ = self.orthonormal(drawn)
-        return fresh if len(fresh) else random_unit(self._operator, generator)[None]
+    def _remove_known(self, w: Tensor, coupling: Tensor, before: int) -> Tensor:
+        """Remove from a product what is known to be in it, and its part in the newest vectors.
 
-    def orthonormal(self, rows: Tensor, noise: float | None = None) -> tuple[Tensor, Tensor]:
-        """Return an orthonormal basis U of the rows outside the basis, and C with rows = C'U.
-
-        A direction no longer than `noise` is left out; without it the rows are taken as they come,
-        with their parts in the basis, and what is left out is rounding beside the row.
+        Nothing else is left but rounding, for which one pass over the basis is enough.
         """
-        found = rows.new_empty(rows.shape)
-        coefficients = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+        column = _zeros(self.count)
+        known = torch.nonzero(coupling).reshape(-1).tolist()
+        low = known[0] if known else before
+        column[low:before] = coupling[low:]
+        near = self._rows[low : self.count]
+        step = torch.cat([coupling[low:], inner(self._rows[before : self.count], w)])
+        column[before:] = step[before - low :]
+        subtract(near, step, w)
+        return column
+
+    def _orthonormal(
+        self, rows: Tensor, lengths: list[float] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Make rows an orthonormal basis U of what they are outside the basis; they are used up.
+
+        Returns U, stored in the rows after the basis, and C with rows = C'U. Rows whose `lengths`
+        are given are orthogonal to the basis already, and only zeros are left out; else what is
+        left out is rounding beside the row.
+        """
+        self._place = self.count
+        found = self._rows[self.count : self.count + len(rows)]
+        coefficients = _zeros(len(rows), len(rows))
         reached = 0
-        for number, row in enumerate(rows):
-            before, v = float(row.double().norm()), row.clone()
-            if noise is None:
-                self._remove_basis(v[None])
-            for _ in range(2):  # against the rows already found
-                step = inner(found[:reached], v)
-                v = v - step.to(v) @ found[:reached]
-                coefficients[:reached, number] += step
+        for number, v in enumerate(rows):
+            if lengths is None:
+                limit = 10 * torch.finfo(v.dtype).eps * norm(v)
+                length = remove(self._rows[: self.count], v)[1]
+            else:
+                limit, length = 0.0, lengths[number]
             if reached:
-                self._remove_basis(v[None])
-            length = float(v.double().norm())
-            limit = 10 * torch.finfo(v.dtype).eps * before if noise is None else noise
+                coefficients[:reached, number] = remove(found[:reached], v)[0]
+                length = remove(self._rows[: self.count], v)[1]
             if length > limit and self.count + reached < self._operator.size:
                 coefficients[reached, number] = length
-                found[reached] = _unit(v)
+                torch.div(v, length, out=found[reached])
                 reached += 1
         return found[:reached], coefficients[:reached]
 
-    def _remove_basis(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Remove the basis from rows (b, size) in place, twice; return them and what was removed.
 
-        The coefficients have the shape (basis, b).
-        """
-        basis = self._rows[: self.count]
-        coefficients = torch.zeros(self.count, len(rows), dtype=torch.float64)
-        for number, w in enumerate(rows):
-            for _ in range(2):
-                step = inner(basis, w)
-                w -= step.to(w) @ basis
-                coefficients[:, number] += step
-        return rows, coefficients
-
-
-def _unit(w: Tensor) -> Tensor:
-    """Divide by the norm, accumulated in float64."""
-    return w / w.double().norm().to(w.dtype)
+def _zeros(*shape: int) -> Tensor:
+    return torch.zeros(*shape, dtype=torch.float64, device="cpu")

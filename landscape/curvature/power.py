@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
 
+from landscape.curvature.algebra import norm, residual, unit
 from landscape.curvature.eigen import (
     EigenResult,
     allowed_residual,
     check_arguments,
     checked_product,
     conclude,
-    inner,
+    random_unit,
     start_vector,
 )
 from landscape.curvature.operators import LinearOperator
@@ -59,31 +59,27 @@ def power_iteration(
     """
     check_arguments(operator, 1, "LM", tol, max_matvecs, least=1)
     generator = torch.Generator().manual_seed(seed)
-    v = start_vector(operator, v0, tol, generator)
-    norm = 0.0
+    fresh = random_unit(operator, generator)
+    v = fresh if v0 is None else start_vector(operator, v0, tol, fresh)
+    largest = 0.0
     for number in range(1, max_matvecs + 1):
         w = checked_product(operator, v)
-        value = inner(v[None], w)
-        residual = float((w - float(value) * v).double().norm())
-        length = float(w.double().norm())
-        norm = max(norm, length)
-        done = residual <= float(allowed_residual(value, tol, norm, operator.dtype))
+        value, size, _ = residual(v, w)
+        largest = max(largest, norm(w))
+        pair = torch.tensor([[value], [size]], dtype=torch.float64, device="cpu")
+        done = size <= float(allowed_residual(pair[0], tol, largest, operator.dtype))
         if done or number == max_matvecs:
             break
-        v, w = _unit(w, length), v
+        v = unit(w)
     return conclude(
         operator,
-        [v],
-        products=[w],
-        ritz_values=value,
+        v[None],
+        values=pair[0],
+        residuals=pair[1],
+        ritz_values=pair[0],
         num_matvecs=number,
-        norm=norm,
+        norm=largest,
         method="power iteration",
         which="LM",
         tol=tol,
     )
-
-
-def _unit(w: Tensor, length: float) -> Tensor:
-    v = w / length
-    return v / v.double().norm().to(v.dtype)

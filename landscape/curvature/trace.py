@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from landscape.curvature.eigen import checked_product, inner
+from landscape.curvature.algebra import inner, norm, remove
+from landscape.curvature.eigen import checked_product
 from landscape.curvature.operators import LinearOperator
 from landscape.errors import UserError
 
@@ -69,8 +70,7 @@ def trace(operator: LinearOperator, *, max_matvecs: int = 60, seed: int = 0) -> 
     samples = []
     for _ in range(max_matvecs - third - len(basis)):
         g = _signs(operator, generator)
-        for _ in range(2):
-            g -= inner(basis, g).to(g) @ basis
+        remove(basis, g)
         samples.append(_quadratic(operator, g))
     rest = torch.tensor(samples, dtype=torch.float64)
     return Trace(
@@ -83,23 +83,21 @@ def trace(operator: LinearOperator, *, max_matvecs: int = 60, seed: int = 0) -> 
 
 def _range(operator: LinearOperator, count: int, generator: torch.Generator) -> Tensor:
     """Return an orthonormal basis of A S for `count` random sign vectors, as rows."""
-    rows = [checked_product(operator, _signs(operator, generator)) for _ in range(count)]
-    basis: list[Tensor] = []
-    for row in rows:
-        before = float(row.double().norm())
-        for _ in range(2):
-            for q in basis:
-                row = row - float(inner(q[None], row)) * q
-        length = float(row.double().norm())
+    basis = torch.empty(count, operator.size, dtype=operator.dtype, device=operator.device)
+    reached = 0
+    for _ in range(count):
+        row = checked_product(operator, _signs(operator, generator)).clone()
+        before = norm(row)
+        _, length = remove(basis[:reached], row)
         if length > 100 * torch.finfo(row.dtype).eps * before:
-            basis.append(row / length)
-    empty = torch.empty(0, operator.size, dtype=operator.dtype, device=operator.device)
-    return torch.stack(basis) if basis else empty
+            torch.div(row, length, out=basis[reached])
+            reached += 1
+    return basis[:reached]
 
 
 def _signs(operator: LinearOperator, generator: torch.Generator) -> Tensor:
     """Draw a vector of random signs, on the processor so that every device gets the same one."""
-    signs = torch.randint(0, 2, (operator.size,), generator=generator).mul_(2).sub_(1)
+    signs = torch.randint(0, 2, (operator.size,), generator=generator, device="cpu").mul_(2).sub_(1)
     return signs.to(dtype=operator.dtype, device=operator.device)
 
 

@@ -88,7 +88,7 @@ class Loop:
 
     def _reached(self, session: pytest.Session) -> Reached:
         """Return the processor time and the reached lines of every test that passes."""
-        kept = json.loads(self.kept.read_text()) if self.kept.exists() else {}
+        kept = self._kept()
         known = {f: kept[f] for f, stamp in self.stamps.items() if kept.get(f, [""])[0] == stamp}
         new = [item for item in session.items if _file(item.nodeid) not in known]
         if new:
@@ -99,12 +99,15 @@ class Loop:
             for name, found in json.loads(answer).items():
                 file = _file(name)
                 known.setdefault(file, [self.stamps[file], {}])[1][name] = found
-            self.kept.write_text(json.dumps(kept | known))
+            self.kept.write_text(json.dumps(self._kept() | known))
         return {
             name: (seconds, {module: set(lines) for module, lines in where.items()})
             for _, tests in known.values()
             for name, (seconds, where) in tests.items()
         }
+
+    def _kept(self) -> dict[str, Any]:
+        return json.loads(self.kept.read_text()) if self.kept.exists() else {}
 
 
 def _file(nodeid: str) -> str:

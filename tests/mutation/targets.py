@@ -40,7 +40,7 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "landscape/train.py", '_generator(seed, "order", epoch)', '_generator(seed, "order", 0)'
     ),
     "the later of two equal checkpoints": (
-        "landscape/train.py", "(accuracy, -loss) > (state", "(accuracy, -loss) >= (state"
+        "landscape/train.py", "if not key > (best", "if not key >= (best"
     ),
     "gradients never clipped": (
         "landscape/train.py", "parameters.values(), max_norm)", "parameters.values(), math.inf)"
@@ -66,7 +66,7 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     ),
     "one standard deviation for 95 percent": ("landscape/advisor.py", "(1.96 *", "(1.0 *"),
     "relative is absolute": (
-        "landscape/distance.py", "l2 / origin if origin else 0.0", "l2 if origin else 0.0"
+        "landscape/distance.py", "l2 / origin**0.5 if origin", "l2 if origin"
     ),
     "deltas of different models add": (
         "landscape/deltas.py", "if a.mask.num_parameters != b.mask.num_parameters:", "if False:"
@@ -74,8 +74,8 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     "the upper bound of a norm is the lower": (
         "landscape/curvature/norm.py", "lower / (1 - 2 * root**2)", "lower"
     ),
-    "dev from the rows beside train": (
-        "landscape/tasks/glue.py", "order[-num_dev:]", "order[num_train : num_train + num_dev]"
+    "dev from the end of the permutation": (
+        "landscape/tasks/glue.py", "order[num_train : num_train + num_dev]", "order[-num_dev:]"
     ),
 }  # fmt: skip
 for _module, _files in (("landscape/advisor.py", "advisor"), ("landscape/tasks/glue.py", "tasks")):

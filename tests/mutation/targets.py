@@ -93,6 +93,8 @@ EQUIVALENT: dict[str, str] = {
     "landscape/kernels/coordinates.py Coordinates.csr: torch.sparse_csr_tensor( self.row_offsets, "
     "self.cols, zeros, size=self.shape, check_invariants=False ) -> torch.sparse_csr_tensor("
     "self.row_offsets, self.cols, zeros, size=self.shape)": "not to check is torch's default",
+    "landscape/masks.py bernoulli: expected + 6 * expected**0.5 -> "
+    "((expected) - (6 * expected ** 0.5))": "the same numbers are drawn, in other pieces",
     "theory/bounds.py chernoff_lower: 1e-15 -> 2e-15": (
         "the end of the bracket is nearer to 1 than the tolerance of the root"
     ),

@@ -8,12 +8,22 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from experiments import edge, figure4, figure5, linear, rates, selections, spectra, surfaces
-from experiments.harness import RESULTS, Artefact, Row, read_rows, stored_config
+from experiments.harness import (
+    RESULTS,
+    Artefact,
+    Row,
+    read_rows,
+    stored_config,
+    unknown_settings,
+)
+from experiments.settings import origin, sentences
 from experiments.verdict import exit_code
-from landscape.cli import guarded
+from landscape.carriers import OPTIONAL, missing
+from landscape.cli.arguments import Parser, output_folder, seed
+from landscape.cli.guard import guarded, resuming
 from landscape.errors import UserError
 
 ARTEFACTS: dict[str, Artefact] = {
@@ -29,13 +39,17 @@ EXIT_CODES = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, 2 on a mistake, or what `check` found (see its ``--help``)."""
+    """Run a command and return its exit code, one of `landscape.cli.guard`."""
+    return guarded(_command, arguments)
+
+
+def _command(arguments: list[str]) -> int:
     chosen = _parser().parse_args(arguments)
-    return guarded(lambda: int(chosen.command(chosen)))
+    return int(chosen.command(chosen))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m experiments", description=__doc__, epilog=EXIT_CODES)
     commands = parser.add_subparsers(required=True, metavar="command")
     listing = commands.add_parser("list", help="list the artefacts and their presets")
     listing.set_defaults(command=_list)
@@ -51,17 +65,23 @@ def _parser() -> argparse.ArgumentParser:
             one = names.add_parser(artefact.name, help=artefact.title, epilog=sub.epilog)
             one.set_defaults(artefact=artefact)
             one.add_argument("--preset", default="smoke", help=", ".join(artefact.presets))
-            one.add_argument("--output", type=Path, help="folder of the results")
+            kind = output_folder if name == "run" else Path
+            one.add_argument("--output", type=kind, help="folder of the results")
             if name == "run":
                 one.add_argument(
-                    "--seed", type=int, nargs="+", help="seeds, instead of the preset's"
+                    "--seed", type=seed, nargs="+", help="seeds, instead of the preset's"
+                )
+                one.description = (
+                    "Options replace values of the preset; in brackets: the default, which the "
+                    "preset paper has, and whether it is a paper's or ours."
                 )
                 _config_arguments(one, artefact.config)
     return parser
 
 
 def _config_arguments(parser: argparse.ArgumentParser, config: type) -> None:
-    """Turn every field of the configuration into an option."""
+    """Turn every field of the configuration into an option that says whose its default is."""
+    said = sentences(config)
     for field in dataclasses.fields(config):
         if field.name == "seeds":
             continue
@@ -70,8 +90,15 @@ def _config_arguments(parser: argparse.ArgumentParser, config: type) -> None:
         kind = type(sample[0]) if many else type(sample)
         parser.add_argument(
             f"--{field.name.replace('_', '-')}", dest=f"set_{field.name}", type=kind,
-            nargs="+" if many else None, help=f"paper: {sample}",
+            metavar=kind.__name__.upper(),
+            nargs="+" if many else None,
+            help=f"{said[field.name]} ({origin(field)}: {_plain(sample)})".replace("%", "%%"),
         )  # fmt: skip
+
+
+def _plain(value: Any) -> str:
+    """Write a default as it is typed."""
+    return " ".join(map(_plain, value)) if isinstance(value, tuple) else str(value) or "none"
 
 
 def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -85,29 +112,58 @@ def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:
 
 def _folder(chosen: argparse.Namespace) -> Path:
     default = RESULTS / chosen.artefact.name / chosen.preset
-    return chosen.output or default
+    return Path(chosen.output or default)
 
 
 def _rows(chosen: argparse.Namespace) -> list[Row]:
     folder = _folder(chosen)
-    stored_config(chosen.artefact, folder)
+    if chosen.output is None and not (folder / "rows.jsonl").exists():
+        _refuse_empty(chosen, folder)
+    config = stored_config(chosen.artefact, folder)
     rows = read_rows(folder)
     if not rows:
-        raise UserError(f"{folder} holds no rows; run {chosen.artefact.name} first")
+        raise UserError(
+            f"expected rows of {chosen.artefact.name} in {folder}, got none; run it first"
+        )
+    if unknown := unknown_settings(config):
+        print(f"{folder} was run before there was {', '.join(unknown)}: unknown", file=sys.stderr)
+    elif len(rows) < (wanted := len(chosen.artefact.expected(config))):
+        print(f"{folder} is not finished: {len(rows)} of {wanted} rows", file=sys.stderr)
     return rows
+
+
+def _refuse_empty(chosen: argparse.Namespace, folder: Path) -> NoReturn:
+    """Say that a preset has no rows, and which have."""
+    name = chosen.artefact.name
+    chosen.artefact.configure(chosen.preset, {})  # refuses an unknown preset
+    there = [p for p in chosen.artefact.presets if (RESULTS / name / p / "rows.jsonl").exists()]
+    do = f"give --preset {' or '.join(there)}, or " if there else ""
+    raise UserError(
+        f"expected rows of {name}'s preset {chosen.preset} in {folder}, got none; "
+        f"{do}run it first: python -m experiments run {name} --preset {chosen.preset}"
+    )
 
 
 def _list(chosen: argparse.Namespace) -> int:
     for artefact in ARTEFACTS.values():
         print(f"{artefact.name:10} {artefact.title}  [{artefact.source}]")
-        print(f"{'':10} presets: {', '.join(artefact.presets)}")
+        print(f"{'':10} presets: {', '.join(artefact.presets)}{_needs(artefact)}")
     return 0
+
+
+def _needs(artefact: Artefact) -> str:
+    """Say which optional packages an artefact needs, and how to get those that are missing."""
+    if not artefact.needs:
+        return ""
+    state = missing(*artefact.needs) or "installed"
+    return f"; needs {', '.join(OPTIONAL[m] for m in artefact.needs)} ({state})"
 
 
 def _run(chosen: argparse.Namespace) -> int:
     config = chosen.artefact.configure(chosen.preset, _overrides(chosen))
     folder = _folder(chosen)
-    rows = chosen.artefact.run(config, folder)
+    with resuming(folder, "rows.jsonl"):
+        rows = chosen.artefact.run(config, folder)
     print(f"{len(rows)} rows in {folder / 'rows.jsonl'}")
     return 0
 

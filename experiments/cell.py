@@ -59,7 +59,7 @@ def train_cell(
         "dev_accuracy": dev.get(task.metric, -1.0), "dev_loss": dev.get("loss", 1e9),
         "test_accuracy": test[task.metric], "test_loss": test["loss"],
         "distance": run.distance.get("l2"), "relative_distance": run.distance.get("relative"),
-        "diverged": run.diverged,
+        "diverged": run.diverged, "select_by": run.config["select_by"],
         "steps": run.metrics["steps"], "train_loss": [h["loss"] for h in run.history], **updated,
     }  # fmt: skip
 

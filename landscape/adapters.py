@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from landscape.delta_header import OLDER, DeltaHeader, parse_header, short_digests
 from landscape.deltas import Delta, apply_delta, check_values, delta, listing
 from landscape.errors import UserError
-from landscape.identity import base_digests, fingerprint, mask_digest
+from landscape.identity import base_digests, fingerprint, mask_digest, precision
 from landscape.masks import Mask, num_parameters, random_mask, target_shapes, tensors
 from landscape.runs import finite
 from landscape.selection import structured_mask
@@ -21,6 +21,7 @@ from landscape.subspace import Attachment, pretrained
 from landscape.tensorfile import read_tensors, write_tensors
 
 _WIDE = (torch.float32, torch.float64)
+_COMPUTED = (*_WIDE, torch.bfloat16, torch.float16)
 # masks that a rule makes again, and what of the rule their functions take
 _SEEDED: dict[str, tuple[Callable[..., Mask], tuple[str, ...]]] = {
     "random": (random_mask, ("density", "targets", "seed", "sampling")),
@@ -94,7 +95,7 @@ def save_delta(model: nn.Module, path: str | Path) -> Path:
         rule=rule, shapes=dict(mask.shapes),
         num_parameters=mask.num_parameters, heads=heads, indices=mask_digest(mask.indices),
         fingerprint=fingerprint(base, without=heads), base=short_digests(base),
-        dtype=_precision(model),
+        dtype=precision(model),
     )  # fmt: skip
     return write_tensors(path, stored, header.as_dict())
 
@@ -163,10 +164,10 @@ def _check_base(
             f"{path} is of the format {OLDER}, which knows its base model on the mask alone; load "
             "it onto the model it was made on with force=True (--force) and save it again"
         )
-    differing = header.differing(dict(digests))
+    differing = header.differing(digests)
     if not differing:
         return
-    here = _precision(model)
+    here = precision(model)
     if header.dtype != here:
         what = f"it was in {header.dtype}, this one is in {here}"
     else:
@@ -175,12 +176,6 @@ def _check_base(
         f"{path} was made on another base model: {what}; load the model it was made on (a head "
         "that was fitted can be kept in the file: `with_heads`), or use force=True (--force)"
     )
-
-
-def _precision(model: nn.Module) -> str:
-    """Return the floating types of a model's weights."""
-    held = {str(p.dtype) for n, p in model.named_parameters() if "theta_" not in n}
-    return ", ".join(sorted(name.removeprefix("torch.") for name in held))
 
 
 def _values(value: Tensor | None, name: str, count: int, path: str | Path) -> Tensor:
@@ -195,7 +190,7 @@ def _values(value: Tensor | None, name: str, count: int, path: str | Path) -> Te
 
 def _moved(value: Tensor, stored: Tensor | None, here: Tensor, path: str | Path) -> Tensor:
     """Return the change that gives a head its stored values, from this model's initial ones."""
-    if stored is None or stored.shape != here.shape or not stored.is_floating_point():
+    if stored is None or stored.shape != here.shape or stored.dtype not in _COMPUTED:
         raise UserError(f"{path} lacks the initial values of a head; save it again")
     if stored.dtype == here.dtype and torch.equal(_finite_head(str(path), stored), here):
         return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import fmean, stdev
@@ -162,6 +162,12 @@ def suggest_lr(
             f"expected a batch size of at least {least}, got {batch_size}; for adamw examples are "
             "compared with others of their batch"
         )
+    if not hasattr(model, "config"):
+        raise UserError(
+            f"expected a model of transformers for a task's text, got {type(model).__name__}; for "
+            "a module and batches of your own use landscape.advisor: "
+            "recommend(measure_rates(model, [[batch], [batch], ...], loss=))"
+        )
     chosen = task.train[:examples]
     if len(chosen) < 3 * batch_size:
         raise UserError(
@@ -185,6 +191,7 @@ def measure_rates(
     *,
     optimizer: Optimizer = "adamw",
     split: Split | None = None,
+    loss: nn.Module | Callable[..., Tensor] | None = None,
 ) -> RateEvidence:
     """Measure what `recommend` turns into a rate.
 
@@ -194,6 +201,8 @@ def measure_rates(
             forwarded one at a time, and of more than one example.
         optimizer: ``"adamw"`` or ``"sgd"``.
         split: (model, part) -> (outputs z, loss of z); see `GGNOperator`.
+        loss: a criterion such as ``torch.nn.CrossEntropyLoss()`` instead, for parts
+            (inputs, targets).
 
     Raises:
         UserError: as `suggest_lr`.
@@ -204,14 +213,15 @@ def measure_rates(
         raise UserError(
             f"expected at least three batches, got {len(batches)}; their spread is the uncertainty"
         )
-    loss = None if split is None else as_loss(split=split)
+    given, cut = split is not None or loss is not None, as_split(split, loss)
+    summed = as_loss(split=cut) if given else None
     if optimizer == "sgd":
-        return _measure_threshold(model, batches, loss)
-    apart = partial(_apart, as_split(split))
+        return _measure_threshold(model, batches, summed)
+    apart = partial(_apart, cut)
     apart.in_batch = False  # type: ignore[attr-defined]  # couples the examples of a part, as meant
     spreads, changes, terms = [], [], 0
     for batch in batches:
-        H = HessianOperator(model, batch, loss=loss, keep_graph=False)
+        H = HessianOperator(model, batch, loss=summed, keep_graph=False)
         gradient, terms = H.gradient(), terms + _terms(H)
         A = GGNOperator(model, batch, split=apart)
         d = _checked(gradient).sign()

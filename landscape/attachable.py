@@ -40,15 +40,16 @@ def refuse_model(model: nn.Module) -> None:
             )
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: Any) -> nn.Module:
     """Return the model inside what torch wraps around one: data parallel, compiled."""
     while True:
-        inner = model.__dict__.get("_modules", {}).get("_orig_mod")
         if isinstance(model, _PARALLEL):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
+            model = model.module
+        elif type(model).__name__ == "OptimizedModule":  # its module takes a second to import
+            model = model._orig_mod
+        else:
+            inner: nn.Module = model
+            return inner
 
 
 def places(model: nn.Module, mask: Mask) -> dict[str, list[Place]]:

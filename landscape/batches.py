@@ -7,6 +7,7 @@ token the row is the prompt alone, and one forward serves all candidates.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
@@ -210,8 +211,13 @@ def _tokens(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 def _start(tokenizer: Any, bos: Bos) -> tuple[int, ...]:
     if bos is None:
         return ()
-    if isinstance(bos, int):
-        return (bos,)
+    if bos != "tokenizer":
+        if isinstance(bos, bool) or not isinstance(bos, Integral) or not 0 <= bos < len(tokenizer):
+            raise UserError(
+                f'expected bos to be "tokenizer", a token id from 0 to {len(tokenizer) - 1} or '
+                f"None, got {bos!r}; say what rows start with"
+            )
+        return (int(bos),)
     (bare,) = _tokens(tokenizer, ["a"])
     special = tokenizer("a")["input_ids"]
     for i in range(len(special)):

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
-from landscape.identity import Digests, fingerprint
+from landscape.identity import fingerprint
 
 FORMAT = "landscape-delta-2"
 OLDER = "landscape-delta-1"
 _SHORT = 8
 """Characters of a tensor's hash that are kept, to name the tensors that differ."""
 _DIMENSIONS = 8
+_LONGEST = 1_000
+"""Characters of a name or pattern."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class DeltaHeader:
             "fingerprint": self.fingerprint, "base": self.base, "dtype": self.dtype,
         }  # fmt: skip
 
-    def differing(self, digests: Digests) -> list[str]:
+    def differing(self, digests: Mapping[str, str]) -> list[str]:
         """List what differs in a model from the base, by hashes of its tensors; all if unknown."""
         if fingerprint(digests, without=self.heads) == self.fingerprint:
             return []
@@ -67,7 +69,7 @@ class DeltaHeader:
         return other or ["the tensors' names"]
 
 
-def short_digests(digests: Digests) -> str:
+def short_digests(digests: Mapping[str, str]) -> str:
     """Return the start of each tensor's hash, in the order of their names, joined."""
     return "".join(digests[name][:_SHORT] for name in sorted(digests))
 
@@ -117,11 +119,15 @@ def _whole(value: Any, least: int = 0) -> bool:
 
 def _number(value: Any) -> bool:
     real = isinstance(value, int | float) and not isinstance(value, bool)
-    return real and math.isfinite(value)
+    return real and -1e300 < value < 1e300
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST
 
 
 def _texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    return isinstance(value, list) and all(_text(item) for item in value)
 
 
 def _hash(value: Any) -> bool:
@@ -141,7 +147,7 @@ def _pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(_whole(n, 1) for n in value)
 
 
-_TEXT: _Kind = ("a text", lambda v: isinstance(v, str))
+_TEXT: _Kind = ("a text", _text)
 _TEXTS: _Kind = ("a list of texts", _texts)
 _FIELDS: dict[str, _Kind] = {
     "rule": ("an object", lambda v: isinstance(v, dict)),
@@ -155,7 +161,7 @@ _FIELDS: dict[str, _Kind] = {
 #: what the functions that make a mask again take; null is their default
 _OPTIONS: dict[str, _Kind] = {
     "density": ("a finite number", _number),
-    "targets": ("a text or a list of texts", lambda v: isinstance(v, str) or _texts(v)),
+    "targets": ("a text or a list of texts", lambda v: _text(v) or _texts(v)),
     "seed": ("a whole number", lambda v: isinstance(v, int) and not isinstance(v, bool)),
     "sampling": _TEXT,
     "granularity": _TEXT,

@@ -134,6 +134,16 @@ def fingerprint(digests: Mapping[str, str], *, without: Collection[str] = ()) ->
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def precision(model: nn.Module) -> str:
+    """Return the floating types of a model's weights, theta left out: "float32" as a rule."""
+    kinds = {
+        str(p.dtype).removeprefix("torch.")
+        for name, p in model.named_parameters()
+        if not name.rpartition(".")[2].startswith("theta_")
+    }
+    return ", ".join(sorted(kinds))
+
+
 def other_tensors(there: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
     """List the tensors whose hashes differ, those that one of the two lacks included."""
     return [n for n in sorted(there.keys() | here.keys()) if there.get(n) != here.get(n)]
@@ -151,9 +161,9 @@ def run_identity(
         scheduled: whether a schedule makes the mask; then a mask that is attached does not count.
 
     Returns:
-        For `open_folder`: plural names -> hashes, and the revision, None where it is not known.
+        For `open_folder`: plural names -> hashes; the hub's revision, None where it is not known.
 
-    Cost: as `base_digests`, and 0.2 s for a tokenizer of 49,152 entries.
+    Cost: as `base_digests`, and 30 ms for a tokenizer of 49,152 entries.
     """
     digests, numbers = base_digests(model), trainable(model)
     masked = scheduled or is_attached(model)
@@ -164,7 +174,7 @@ def run_identity(
         "model settings": _settings(model),
         "tokenizer contents": _tokenizer(tokenizer),
         **{f"{split} rows": _rows(task.split(split)) for split in splits},
-        "revision": getattr(getattr(model, "config", None), "_commit_hash", None),
+        "revisions": getattr(getattr(model, "config", None), "_commit_hash", None),
     }
     if not masked:
         found["starting values"] = fingerprint({name: digests[name] for name in own})
@@ -221,7 +231,7 @@ def _written(tensor: Tensor) -> tuple[Any, ...]:
 
 def _settings(model: nn.Module) -> str:
     """Hash the numbers that a model computes with beside its tensors: dropout, epsilon, scaling."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     told = {
         "config": _computing(config.to_dict()) if hasattr(config, "to_dict") else None,
         "methods": {

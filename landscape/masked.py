@@ -7,9 +7,10 @@ another module's, a log line. Copies, pickles, casts and loads go through it too
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,10 +40,10 @@ def install(module: nn.Module, leaf: str, site: Site) -> None:
     if site.beside:
         hook = module.register_forward_hook(add_product, with_kwargs=True)
         module.__dict__["_product_hook"] = hook
-    base = type(module)
+    base: Any = type(module)
     leaves = {leaf for leaf, site in sites.items() if not site.beside}
     if isinstance(module, _Masked):
-        base = type(module)._masked_base
+        base = module._masked_base
     module.__class__ = _subclass(base, frozenset(leaves))
     if not isinstance(module._parameters, Live):
         module.__dict__["_parameters"] = Live(module._parameters, sites)
@@ -74,10 +75,8 @@ class _Masked(nn.Module):
 
     def _apply(self: Any, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         """Cast and move; theta, which holds small updates, is never narrower than float32."""
-        mine = [site for leaf, site in self._masked.items() if _owns(self, leaf)]
-        for site in mine:
-            site.synchronise()
-        held = [t for site in mine for t in (site.held, site.held.grad) if t is not None]
+        thetas = [site.held for leaf, site in self._masked.items() if _owns(self, leaf)]
+        held = [t for theta in thetas for t in (theta, theta.grad) if t is not None]
 
         def widely(tensor: Tensor) -> Tensor:
             out = fn(tensor)
@@ -85,24 +84,20 @@ class _Masked(nn.Module):
                 return tensor.to(out.device)
             return out
 
-        super()._apply(widely, recurse)
-        for site in mine:
-            site.adopt()
+        with _closed(self):
+            super()._apply(widely, recurse)  # type: ignore[no-untyped-call]
         return self
 
     def _load_from_state_dict(self: Any, state: Any, prefix: str, *given: Any) -> None:
         refuse_mixture(self, state, prefix)
-        mine = [site for leaf, site in self._masked.items() if _owns(self, leaf)]
-        for site in mine:
-            site.forget()
-        super()._load_from_state_dict(state, prefix, *given)
-        for site in mine:
-            site.adopt()
+        with _closed(self):
+            super()._load_from_state_dict(state, prefix, *given)
 
     def __reduce_ex__(self: Any, protocol: Any) -> Any:
         for site in self._masked.values():
             site.synchronise()
-        make, given, state, *rest = super().__reduce_ex__(protocol)
+        parts: Any = super().__reduce_ex__(protocol)
+        make, given, state, *rest = parts
         if make is not _NEW or given[0] is not type(self) or not isinstance(state, dict):
             raise UserError(
                 f"expected a {type(self).__name__} that copies as modules do, got one with rules "
@@ -113,11 +108,24 @@ class _Masked(nn.Module):
         return (_blank, (*kinds, *given[1:]), {**state, "_parameters": plain}, *rest)
 
     def __setstate__(self: Any, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         self.__dict__["_parameters"] = Live(self.__dict__["_parameters"], self._masked)
 
 
 _NEW = nn.Module().__reduce_ex__(2)[0]  # copyreg's maker of empty objects
+
+
+@contextmanager
+def _closed(module: nn.Module) -> Iterator[None]:
+    """Let the tensors of a module be changed one by one; what is there afterwards is its own."""
+    module.__dict__["_parameters"] = dict(dict.items(module._parameters))
+    try:
+        yield
+    finally:
+        module.__dict__["_parameters"] = Live(module._parameters, module.__dict__["_masked"])
+        for leaf, site in module.__dict__["_masked"].items():
+            if _owns(module, leaf):
+                site.adopt()
 
 
 def refuse_mixture(module: nn.Module, state: Any, prefix: str) -> None:
@@ -151,7 +159,7 @@ def _subclass(base: Any, leaves: frozenset[str]) -> Any:
         names["forward"] = _FORWARDS[base]
     if issubclass(base, nn.RNNBase):
         names["_flat_weights"] = property(_flat_weights, _leave_flat_weights)
-    if issubclass(base, nn.Embedding):
+    if issubclass(base, nn.Embedding) and "weight" in leaves:
         names["num_embeddings"] = property(_rows, _set_rows)
     same = {n: getattr(base, n) for n in ("__module__", "__qualname__", "__doc__")}
     made = type(
@@ -163,7 +171,7 @@ def _subclass(base: Any, leaves: frozenset[str]) -> Any:
 
 
 def _blank(base: type[nn.Module], leaves: frozenset[str], *given: Any) -> nn.Module:
-    kind = _subclass(base, leaves)
+    kind: Any = _subclass(cast(Any, base), leaves)
     made: nn.Module = kind.__new__(kind, *given)
     return made
 

@@ -19,9 +19,8 @@ from torch.func import functional_call
 
 from landscape.carriers import optional
 from landscape.curvature.point import twice_differentiable
-from landscape.curvature.rows import as_batches
 from landscape.errors import UserError
-from landscape.losses import Loss, as_loss, sum_and_count
+from landscape.losses import Loss, as_batches, as_loss, sum_and_count
 from landscape.subspace import attached_mask, is_attached, merge, trainable
 
 

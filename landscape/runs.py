@@ -69,7 +69,8 @@ def open_folder(
     path = folder / "config.json"
     wanted = _written(config if identity is None else {**config, "identity": identity})
     leftovers = [p for p in folder.glob(".*") if _LEFTOVER.fullmatch(p.name)]
-    if path.exists() and overwrite:
+    cleared = path.exists() and overwrite
+    if cleared:
         for name in (*_PRODUCTS, path.name):  # without products the configuration is harmless
             (folder / name).unlink(missing_ok=True)
     elif path.exists():
@@ -77,7 +78,8 @@ def open_folder(
         _remove(leftovers)
         return folder
     known = {"provenance.json", *(p.name for p in leftovers)}
-    if folder.exists() and any(p.name not in known for p in folder.iterdir()) and not overwrite:
+    strangers = folder.exists() and any(p.name not in known for p in folder.iterdir())
+    if strangers and not cleared:
         raise UserError(f"{folder} is not empty and holds no run; choose an empty or new folder")
     folder.mkdir(parents=True, exist_ok=True)
     _remove(leftovers)
@@ -181,7 +183,7 @@ def json_object(text: str, path: str | Path) -> dict[str, Any]:
         raise UserError(f"expected a JSON object in {path}, could not read one: {reason}") from None
     if not isinstance(value, dict):
         raise UserError(f"expected a JSON object in {path}, got a {type(value).__name__}")
-    level = [value]
+    level: list[Any] = [value]
     for _ in range(_DEPTH):
         inner = [item for v in level for item in (v.values() if isinstance(v, dict) else v)]
         level = [item for item in inner if isinstance(item, dict | list)]

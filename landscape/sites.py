@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -69,9 +69,8 @@ class Site:
     @property
     def coordinates(self) -> Coordinates:
         """Return the indices as places of a matrix."""
-        known, indices = self._coordinates, self.indices
+        known, indices, owner = self._coordinates, self.indices, cast(Any, self.owner)
         if known is None or known.flat is not indices:
-            owner: Any = self.owner
             sizes = (owner.out_features, owner.in_features) if self.beside else self.weight.shape
             known = self._coordinates = Coordinates(indices, (int(sizes[0]), int(sizes[1])))
         return known
@@ -79,9 +78,7 @@ class Site:
     def adopt(self) -> None:
         """Take the tensors that the owner has now for the model's own, whatever was written."""
         self.held = self.theta
-        self.weight: Any = self.owner._parameters.get(self.leaf)
-        if isinstance(self.owner._parameters, Live):
-            self.weight = dict.get(self.owner._parameters, self.leaf)
+        self.weight = cast(Any, dict.get(self.owner._parameters, self.leaf))
         self.shape = None if self.beside else self.weight.shape
         self.forget()
 
@@ -254,8 +251,10 @@ def read(module: nn.Module, leaf: str) -> Tensor:
     site.synchronise()
     if not is_differentiated(theta):
         return weight
-    out: Tensor = _Effective.apply(theta, weight, site.indices)
-    return out
+    out: Any = _Effective.apply(theta, weight, site.indices)
+    out._is_param = True  # to those who ask, as Module.get_parameter does, it is a parameter
+    weight = out
+    return weight
 
 
 def put(module: nn.Module, leaf: str, value: Any) -> None:
@@ -283,6 +282,7 @@ def in_plain_torch() -> bool:
         torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
         or torch._C._functorch.peek_interpreter_stack() is not None
+        or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
     )
 
 

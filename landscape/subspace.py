@@ -154,6 +154,24 @@ def masked_origins(model: nn.Module) -> dict[str, Tensor]:
     return {name: site.origin for name, site in _sites(_attached(model)).items()}
 
 
+def theta_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the part of an attached model's state dict that is theta and its indices.
+
+    It loads, not strictly, onto any model with the same mask attached, and is refused elsewhere.
+
+    Raises:
+        UserError: no mask is attached.
+    """
+    state = {}
+    for path, module in _attached(model).named_modules():
+        for leaf, site in module.__dict__.get("_masked", {}).items():
+            if site.owner is module and site.leaf == leaf:
+                name = f"{path}.{PREFIX}{leaf}" if path else PREFIX + leaf
+                state[name] = site.theta.detach().clone()
+                state[f"{name}_indices"] = site.indices.clone()
+    return state
+
+
 @torch.no_grad()
 def pretrained(model: nn.Module, indices: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return what a base model stores at flat indices, whatever its mask has changed of it.

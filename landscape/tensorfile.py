@@ -105,7 +105,7 @@ def read_tensors(
     except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError,
             RuntimeError, MemoryError) as error:  # fmt: skip
         raise UserError(
-            f"expected {what} in {place}, which is not a whole safetensors file ({error}); {cure}"
+            f"expected {what} in {place}, which is no whole safetensors file ({error}); {cure}"
         ) from error
     return TensorFile(place, header, tensors, metadata.get("sha256"), text, cure)
 
@@ -118,7 +118,10 @@ def hash_tensor(digest: Any, tensor: Tensor) -> None:
     flat = tensor.detach().reshape(-1)
     step = max(1, _CHUNK // max(flat.element_size(), 1)) if flat.device.type != "cpu" else len(flat)
     for part in flat.split(max(step, 1)):
-        digest.update(part.cpu().contiguous().view(torch.uint8).numpy())
+        bits = part.cpu()
+        if bits.stride(0) != 1:  # of an empty or single number too, which torch calls contiguous
+            bits = bits.clone(memory_format=torch.contiguous_format)
+        digest.update(bits.view(torch.uint8).numpy())
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:

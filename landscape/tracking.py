@@ -20,10 +20,9 @@ from landscape.curvature import (
     preconditioned,
     stability_threshold,
 )
-from landscape.curvature.rows import as_batches
 from landscape.curvature.stability import family, reference_rate
 from landscape.errors import UserError
-from landscape.losses import Loss
+from landscape.losses import Loss, as_batches
 
 Row: TypeAlias = dict[str, float]
 
@@ -69,8 +68,8 @@ class SharpnessProbe:
         time_share: measure as soon as, at the price of the last measurement, the probe will have
             taken at most this share of the time spent training; 0.08 where neither this nor
             `every` is given. The first price is 15 gradients on the batches, one of which is timed
-            once 2 len(batches) / time_share steps are done. Which steps are measured then depends
-            on the machine, and a run of few steps has none: give `every` for those.
+            once (2 len(batches) + 2) / time_share steps are done. Which steps are measured then
+            depends on the machine, and a run of few steps has none: give `every` for those.
         seed: of the random part of the start vectors.
 
     Raises:
@@ -208,13 +207,15 @@ class SharpnessProbe:
         if self._time_share is None:
             return True
         if self._price is None:
-            if self._calls * self._time_share < 2 * len(self._batches):
+            if self._calls * self._time_share < 2 * len(self._batches) + 2:
                 return False
             begun = time.perf_counter()
+            self._take_gradient(model)  # the first one also checks the loss
+            between = time.perf_counter()
             self._take_gradient(model)
-            seconds = time.perf_counter() - begun
-            self._spent += seconds
-            self._price = _FIRST_PRICE * seconds
+            ended = time.perf_counter()
+            self._spent += ended - begun
+            self._price = _FIRST_PRICE * (ended - between)
         trained = time.perf_counter() - self._started - self._spent
         return self._spent + self._price <= self._time_share * trained
 

@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from landscape import checks
 from landscape.baselines import advance, penalty
 from landscape.batches import Bos, collate, encode, length_limit, pad_id
 from landscape.checkpoint import (
@@ -32,7 +34,8 @@ from landscape.checkpoint import (
 from landscape.distance import distance
 from landscape.errors import UserError
 from landscape.evaluate import evaluate
-from landscape.optimizer import AdamW
+from landscape.identity import precision
+from landscape.optimizer import AdamW, check_betas
 from landscape.runs import open_folder, peak_memory, read_json, write_json
 from landscape.schedule import MovingMask, Schedule, watch
 from landscape.scoring import task_loss
@@ -156,12 +159,13 @@ def finetune(
     a model, a hash of all weights: 0.3 to 1 s for 135 million.
     Source: Xu & Zhang 2024, appendix B (protocol).
     """
-    _check(lr, epochs, batch_size, evaluations_per_epoch)
-    if select_by not in get_args(SelectBy):
-        raise UserError(
-            f"expected select_by among {', '.join(get_args(SelectBy))}, got {select_by!r}; name "
-            "what makes a checkpoint the best on dev"
-        )
+    settings = _check(
+        lr=lr, epochs=epochs, batch_size=batch_size, seed=seed, weight_decay=weight_decay,
+        betas=betas, eps=eps, test=test, max_gradient_norm=max_gradient_norm,
+        evaluations_per_epoch=evaluations_per_epoch, select_by=select_by,
+    )  # fmt: skip
+    checkpoint_every = checks.whole("checkpoint_every", checkpoint_every, least=1)
+    _check_kinds(model, task, schedule)
     per_epoch = -(-len(task.train) // batch_size)
     moving = None if schedule is None else MovingMask(schedule, model, epochs * per_epoch)
     count = moving.budget if moving else sum(p.numel() for p in trainable(model).values())
@@ -169,12 +173,7 @@ def finetune(
         raise UserError("expected a model with trainable numbers, got none; attach a mask first")
     rows_of: dict[str, Any] = {"max_length": length_limit(model, max_length), "bos": bos}
     selection = {} if schedule is None else {"schedule": schedule.as_dict()}
-    config = _config(
-        model, task, count, lr=lr, epochs=epochs, batch_size=batch_size, seed=seed,
-        weight_decay=weight_decay, betas=list(betas), eps=eps, test=test,
-        max_gradient_norm=max_gradient_norm, evaluations_per_epoch=evaluations_per_epoch,
-        select_by=select_by, **rows_of, **selection,
-    )  # fmt: skip
+    config = _config(model, task, count, **settings, **rows_of, **selection)
     folder = None
     if directory is not None:
         identity = identity_of(model, tokenizer, task, Path(directory), test, schedule, overwrite)
@@ -327,18 +326,35 @@ def _config(model: nn.Module, task: Task, count: int, **settings: Any) -> dict[s
         mask = {"rule": dict(attached.rule), "count": attached.count, "ratio": attached.ratio}
     name = getattr(getattr(model, "config", None), "_name_or_path", "") or type(model).__name__
     return {
-        "model": name, "task": task.name, "source": task.source, "mask": mask,
-        "trainable": count, **settings,
+        "model": name, "dtype": precision(model), "task": task.name, "source": task.source,
+        "mask": mask, "trainable": count, **settings,
     }  # fmt: skip
 
 
-def _check(lr: float, epochs: int, batch_size: int, evaluations_per_epoch: int) -> None:
-    if not (math.isfinite(lr) and lr > 0):
-        raise UserError(f"lr must be a finite number above 0, got {lr}")
-    counts = {"epochs": epochs, "batch_size": batch_size}
-    for name, value in (counts | {"evaluations_per_epoch": evaluations_per_epoch}).items():
-        if value < 1:
-            raise UserError(f"{name} must be at least 1, got {value}")
+def _check(**given: Any) -> dict[str, Any]:
+    """Return the settings of a run in plain types, as its configuration holds them."""
+    whole = partial(checks.whole, least=1)
+    kinds: dict[str, Callable[[str, Any], Any]] = {
+        "lr": partial(checks.number, above=0),
+        "epochs": whole,
+        "batch_size": whole,
+        "seed": lambda name, value: checks.seed(value, name),
+        "weight_decay": partial(checks.number, least=0),
+        "betas": lambda name, value: list(check_betas(name, value)),
+        "eps": partial(checks.number, least=0),
+        "test": checks.flag,
+        "max_gradient_norm": partial(checks.number, above=0, infinite=True),
+        "evaluations_per_epoch": whole,
+        "select_by": lambda name, value: checks.choice(name, value, get_args(SelectBy)),
+    }
+    return {name: kinds[name](name, value) for name, value in given.items()}
+
+
+def _check_kinds(model: Any, task: Any, schedule: Any) -> None:
+    checks.instance("model", model, nn.Module, "load or build one")
+    checks.instance("task", task, Task, "load or make one")
+    if schedule is not None:
+        checks.instance("schedule", schedule, Schedule, "make one, or leave it out")
 
 
 def _reload(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 from functools import partial
@@ -252,13 +253,20 @@ def test_the_curvature_bench_reports_every_figure_and_reaches_its_accuracy(capsy
 
 @pytest.mark.usefixtures("small_curvature")
 def test_a_library_that_is_missing_has_no_figure_but_a_sentence(monkeypatch, capsys) -> None:
-    monkeypatch.setattr(curvature, "find_spec", lambda name: None)
+    found, absent = importlib.util.find_spec, ("pyhessian", "curvlinops", "hessian_eigenthings")
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in absent else found(name)
+    )
     assert main(["bench", "curvature", "--rounds", "1", "--json"]) == 0
-    *text, last = capsys.readouterr().out.strip().split("\n")
-    result = json.loads(last)
-    for name in ("pyhessian", "curvlinops", "hessian_eigenthings"):
+    told = capsys.readouterr()
+    result = json.loads(told.out.strip().split("\n")[-1])
+    for name in absent:
         assert result[f"speedup_vs_{name}"] is None
-        assert any(name in line and "pip install" in line for line in text)
+        assert "is not installed" in result["missing"][name]
+    # one command, before anything is computed
+    assert told.err.split("\n")[0].endswith(
+        "pip install PyHessian curvlinops-for-pytorch hessian-eigenthings"
+    )
     assert result["speedup_vs_hessian_eigenthings_own_rule"] is None
     assert [*result["cases"][0]["libraries"]] == ["ours"]
 

@@ -38,7 +38,8 @@ def common(files: dict[str, Path]) -> list[str]:
 
 
 def last_object(text: str) -> dict:
-    return json.loads(text.strip().split("\n")[-1])
+    """Read what --json printed: one object, and nothing beside it."""
+    return json.loads(text)
 
 
 def test_finetune_writes_a_run_and_a_delta_that_the_library_reads(
@@ -97,15 +98,27 @@ def test_sharpness_at_a_delta_equals_the_dense_eigenvalue(common, files, tmp_pat
     assert result["eigenvalues"][0] == pytest.approx(top, rel=1e-2)
 
 
+def test_the_protocols_options_reach_the_run(common, capsys) -> None:
+    options = ["--bos", "0", "--max-length", "12", "--select-by", "loss"]
+    run = ["finetune", *common, "--lr", "0.01", "--epochs", "1", "--json", *options]
+    assert main(run) == 0
+    config = last_object(capsys.readouterr().out)["config"]
+    assert (config["bos"], config["max_length"], config["select_by"]) == (0, 12, "loss")
+    assert main([*run, "--bos", "none"]) == 0
+    assert last_object(capsys.readouterr().out)["config"]["bos"] is None
+    assert main([*run, "--bos", "first"]) == 2
+    assert "expected tokenizer, none or a token id, got 'first'" in capsys.readouterr().err
+
+
 MISTAKES = {
     "unknown model": (["--model", "gpt-17"], "smollm2-135m"),
     "unknown task": (["--task", "imdb"], "rotten_tomatoes"),
     "ratio above the targets' share": (["--ratio", "0.9"], "ratio"),
     "targets that match nothing": (["--targets", "*.query"], "targets"),
-    "empty split": (["--num-train", "0"], "num_train"),
+    "empty split": (["--num-train", "0"], "--num-train: expected a whole number of at least 1"),
     "missing source": (["--source", "nowhere"], "train.tsv"),
-    "rate of zero": (["--lr", "0"], "lr"),
-    "no epochs": (["--epochs", "0"], "epochs"),
+    "rate of zero": (["--lr", "0"], "--lr: expected a finite number above 0, got 0"),
+    "no epochs": (["--epochs", "0"], "--epochs: expected a whole number of at least 1"),
 }
 
 
@@ -158,8 +171,9 @@ def test_a_loss_of_nan_ends_the_run_cleanly_with_exit_code_1(
     monkeypatch.setattr(train, "task_loss", lambda *a: (honest(*a)[0] * float("nan"), 1))
     out = tmp_path / "run"
     assert main(["finetune", *common, "--lr", "0.01", "--output", str(out), "--json"]) == 1
-    said = capsys.readouterr().out
-    assert "diverged at step 1" in said
+    said = capsys.readouterr()
+    assert "diverged at step 1" in said.err
+    assert json.loads(said.out)["metrics"]["diverged"] is True
     assert json.loads((out / "result.json").read_text())["metrics"]["diverged"] is True
 
 

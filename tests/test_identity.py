@@ -188,7 +188,7 @@ def stretched(model: torch.nn.Module) -> None:
     [(dropout, "model settings"), (stretched, "model settings"), (shifted, "base weights"),
      (other_theta, "starting values"), (other_mask, "mask indices"), (reworded, "train rows"),
      (relabelled, "train rows"), (added, "tokenizer contents"), (lowered, "tokenizer contents"),
-     (revised, "revision")],
+     (revised, "revisions")],
 )  # fmt: skip
 def test_each_input_has_its_own_hash_and_no_other_changes(change, part) -> None:
     model, tokenizer, data = ls.tiny_model("llama"), ls.tiny_tokenizer(), task()

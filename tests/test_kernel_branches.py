@@ -205,8 +205,13 @@ def tangent(which: list[str], given: dict) -> Tensor:
 
 
 @pytest.mark.usefixtures("way")
-def test_forward_over_reverse_is_the_directional_derivative_of_the_dense_gradient(at) -> None:
-    theta, x = numbers(at.count), numbers(9, COLS, seed=1)
+@pytest.mark.parametrize("power", [1, 3])
+@pytest.mark.parametrize("moved", [(0,), (1,), (0, 1)], ids=["theta", "x", "both"])
+def test_forward_over_reverse_is_the_directional_derivative_of_the_dense_gradient(
+    power, moved
+) -> None:
+    at = Coordinates(SHAPES["two rows and three entries"].flat, (ROWS, COLS))
+    values_ = numbers(at.count), numbers(9, COLS, seed=1)
     steps = numbers(at.count, seed=4), numbers(9, COLS, seed=5)
 
     def masked(theta: Tensor, x: Tensor) -> Tensor:
@@ -219,13 +224,13 @@ def test_forward_over_reverse_is_the_directional_derivative_of_the_dense_gradien
     results = []
     for product in (masked, dense):
         with forward_ad.dual_level():
-            leaves = [
-                forward_ad.make_dual(value.clone().requires_grad_(), step)
-                for value, step in zip((theta, x), steps, strict=True)
-            ]
-            loss = product(*leaves).pow(3).sum()
+            leaves = [value.clone().requires_grad_() for value in values_]
+            for i in moved:
+                leaves[i] = forward_ad.make_dual(leaves[i], steps[i])
+            loss = product(*leaves).pow(power).sum()
             grads = torch.autograd.grad(loss, leaves, create_graph=True)
-            results.append([forward_ad.unpack_dual(g).tangent for g in grads])
+            tangents = [forward_ad.unpack_dual(g).tangent for g in grads]
+            results.append([torch.zeros(()) if t is None else t for t in tangents])
     for got, wanted in zip(*results, strict=True):
         torch.testing.assert_close(got, wanted, rtol=1e-9, atol=1e-9)
 

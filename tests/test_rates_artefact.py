@@ -222,5 +222,5 @@ def test_the_artefact_runs_resumes_and_draws(tmp_path: Path, monkeypatch, capsys
     assert main(["render", "rates", "--preset", "smoke", "--output", str(folder)]) == 0
     assert (folder / "figure.png").stat().st_size > 5000
     capsys.readouterr()
-    assert main(["check", "rates", "--preset", "smoke", "--output", str(folder)]) in (0, 1)
+    assert main(["check", "rates", "--preset", "smoke", "--output", str(folder)]) in (0, 1, 3)
     assert json.loads(capsys.readouterr().out.strip().split("\n")[-1])

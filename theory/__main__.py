@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from theory.distributions import DISTRIBUTIONS, HIDDEN
-from theory.errors import is_refusal, refuse
+from theory.errors import refuse
 from theory.features import Features, load_features
 from theory.problems import MaskedRegression, make_problem
 from theory.report import print_table, to_json
@@ -89,19 +89,25 @@ def problems_of(options: argparse.Namespace) -> tuple[MaskedRegression, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    options = parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        problems = problems_of(options)
-        results = verify_all(options.seed, problems=problems, only=options.claim)
-        if options.figures is not None:
-            from theory.figures import draw_figures  # matplotlib takes seconds to import
+        code = _verify([one for one in given if one != "--debug"])
+        sys.stdout.flush()
+        return code
+    except (Exception, KeyboardInterrupt) as error:
+        from landscape.cli.guard import tell  # landscape imports torch, which takes seconds
 
-            draw_figures(problems[0], options.figures, options.seed)
-    except (ValueError, OSError) as error:
-        if not is_refusal(error):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return tell(error, debug="--debug" in given)
+
+
+def _verify(arguments: list[str]) -> int:
+    options = parser().parse_args(arguments)
+    problems = problems_of(options)
+    results = verify_all(options.seed, problems=problems, only=options.claim)
+    if options.figures is not None:
+        from theory.figures import draw_figures  # matplotlib takes seconds to import
+
+        draw_figures(problems[0], options.figures, options.seed)
     summaries = summarise(results)
     if options.json:
         print(json.dumps(to_json(summaries), indent=1, allow_nan=False))

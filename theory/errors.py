@@ -11,10 +11,3 @@ def refuse(message: str) -> ValueError:
     from landscape.errors import UserError
 
     return UserError(message)
-
-
-def is_refusal(error: Exception) -> bool:
-    """Whether an error was made by ``refuse``, or by landscape in the same sense."""
-    from landscape.errors import UserError
-
-    return isinstance(error, UserError)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import OPTConfig, OPTForCausalLM
 
-from landscape.carriers import optional
+from landscape.carriers import require
 from landscape.errors import UserError
 from landscape.masks import num_parameters, random_mask
 from landscape.runs import provenance
@@ -124,7 +124,7 @@ def bench_step(*, rounds: int = 9, seed: int = 0, shape: Shape = Shape()) -> dic
     """
     if rounds < 1:
         raise UserError(f"rounds must be at least 1, got {rounds}")
-    optional("peft")
+    require("this benchmark", "peft")
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     with contextlib.ExitStack() as stack:
         steps = {n: stack.enter_context(_Apart(v, seed, shape)) for n, v in VARIANTS.items()}

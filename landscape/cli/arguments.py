@@ -20,7 +20,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the sentence, with the command that explains the arguments."""
-        raise UserError(f"{message}; see {self.prog} --help")
+        raise UserError(message if "; " in message else f"{message}; see {self.prog} --help")
 
 
 def whole(*, least: int = 0) -> Callable[[str], int]:

@@ -26,7 +26,9 @@ def add(commands: Any) -> None:
     json_argument(kernels)
     kernels.set_defaults(command=_kernels)
     masks = kinds.add_parser("masks", help="making a mask of OPT-13b, attaching many deltas")
-    masks.add_argument("--deltas", type=whole(least=1), default=1000, help="deltas attached in turn (1000)")
+    masks.add_argument(
+        "--deltas", type=whole(least=1), default=1000, help="deltas attached in turn (1000)"
+    )
     json_argument(masks)
     masks.set_defaults(command=_masks)
     curvature = kinds.add_parser("curvature", help="the top eigenvalue against other libraries")
@@ -111,8 +113,12 @@ def _masks(chosen: argparse.Namespace) -> Outcome:
 
 
 def _curvature(chosen: argparse.Namespace) -> Outcome:
-    from landscape.bench.curvature import bench_curvature
+    from landscape.bench.curvature import PEERS, bench_curvature
+    from landscape.carriers import missing
     from landscape.report import format_table
+
+    if absent := missing(*PEERS):
+        print(f"compared with fewer libraries: {absent}")
 
     result = bench_curvature(rounds=chosen.rounds)
     print(format_table([
@@ -129,6 +135,4 @@ def _curvature(chosen: argparse.Namespace) -> Outcome:
     for name, value in result.items():
         if isinstance(value, float):
             print(f"{name}: {value:.3g}")
-    for sentence in result["missing"].values():
-        print(sentence)
     return Outcome(result)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
 from landscape.cli.arguments import file, number, output_file, output_folder
-from landscape.cli.shared import Outcome, json_argument
+from landscape.cli.shared import OTHER_BASE, Outcome, force_argument, json_argument
 
 
 def add(commands: Any) -> None:
@@ -33,6 +34,7 @@ def _declare(
     if output:
         kind = output_folder if output == "folder" else output_file
         parser.add_argument("--output", type=kind, required=True, help=output)
+    force_argument(parser, OTHER_BASE)
     json_argument(parser)
     parser.set_defaults(command=command)
     return parser
@@ -42,7 +44,7 @@ def _info(chosen: argparse.Namespace) -> Outcome:
     import landscape as ls
 
     model, _ = ls.load_model(chosen.model)
-    attachment = ls.load_delta(model, chosen.files[0])
+    attachment = ls.load_delta(model, chosen.files[0], force=chosen.force)
     moved = dataclasses.asdict(ls.distance(model))
     print(attachment)
     print(f"l2 {moved['l2']:.6g}, relative {moved['relative']:.4g}, linf {moved['linf']:.4g}")
@@ -79,14 +81,20 @@ def _scale(chosen: argparse.Namespace) -> Outcome:
 
 
 def _merge(chosen: argparse.Namespace) -> Outcome:
+    from transformers.utils import logging
+
     import landscape as ls
 
     target = Path(chosen.output)
     if target.exists() and any(target.iterdir()):
-        raise ls.UserError(f"expected a new or empty folder, got {target}, which is not; name another")
+        raise ls.UserError(
+            f"expected a new or empty folder, got {target}, which is not; name another"
+        )
     model, tokenizer = ls.load_model(chosen.model)
-    print(ls.load_delta(model, chosen.files[0]))
+    print(ls.load_delta(model, chosen.files[0], force=chosen.force))
     merged: Any = ls.merge(model)
+    if not sys.stderr.isatty():  # transformers shows its bar in any case
+        logging.disable_progress_bar()
     merged.save_pretrained(target)
     tokenizer.save_pretrained(target)
     print(f"model: {target}")
@@ -97,7 +105,7 @@ def _read(chosen: argparse.Namespace) -> tuple[Any, list[Any]]:
     import landscape as ls
 
     model, _ = ls.load_model(chosen.model)
-    return model, [ls.read_delta(model, file) for file in chosen.files]
+    return model, [ls.read_delta(model, file, force=chosen.force) for file in chosen.files]
 
 
 def _write(chosen: argparse.Namespace, model: Any, change: Any) -> Outcome:

@@ -15,9 +15,7 @@ def add(commands: Any) -> None:
     dense = commands.add_parser("density", help="spectral density of the Hessian inside the mask")
     point_arguments(dense)
     least = whole(least=1)
-    dense.add_argument(
-        "--vectors", type=least, default=8, help="random vectors averaged (8)"
-    )
+    dense.add_argument("--vectors", type=least, default=8, help="random vectors averaged (8)")
     dense.add_argument("--steps", type=least, default=32, help="products a vector (32)")
     dense.add_argument("--bins", type=least, default=12, help="rows of the table (12)")
     dense.add_argument("--picture", type=output_file, help="file for a picture: .png, .pdf or .svg")

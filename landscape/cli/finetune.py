@@ -8,7 +8,7 @@ from typing import Any
 
 from landscape.cli.arguments import number, output_folder, whole
 from landscape.cli.guard import DONE, FAILED, resuming
-from landscape.cli.shared import Outcome, attach_mask, load, model_arguments
+from landscape.cli.shared import Outcome, attach_mask, force_argument, load, model_arguments
 
 
 def add(commands: Any) -> None:
@@ -20,14 +20,40 @@ def add(commands: Any) -> None:
     tune.add_argument("--epochs", type=least, default=5, help="passes over the examples (5)")
     tune.add_argument("--batch-size", type=least, default=8, help="examples a step (8)")
     tune.add_argument(
+        "--select-by", choices=("accuracy", "loss"), default="accuracy",
+        help="what makes a checkpoint the best on dev (accuracy); the code of paper 1 takes loss",
+    )  # fmt: skip
+    tune.add_argument(
+        "--max-length", type=whole(least=2),
+        help="most tokens of a row (2048, or what the model takes)",
+    )  # fmt: skip
+    tune.add_argument(
+        "--bos", type=_bos, default="tokenizer",
+        help="what rows start with: tokenizer, none, or a token id (tokenizer); 0 for OPT as in "
+        "the code of paper 1",
+    )  # fmt: skip
+    tune.add_argument(
         "--output", type=output_folder,
         help="folder of the run: resumes, and receives the delta file",
     )  # fmt: skip
+    force_argument(tune, "start the folder anew, whatever run it holds")
     tune.add_argument(
         "--trajectory", type=least, metavar="STEPS",
         help="record the weights every so many steps, for `landscape surface`; needs --output",
     )  # fmt: skip
     tune.set_defaults(command=_finetune)
+
+
+def _bos(text: str) -> int | str | None:
+    """Read what rows start with."""
+    if text in ("tokenizer", "none"):
+        return None if text == "none" else text
+    try:
+        return whole()(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"expected tokenizer, none or a token id, got {text!r}; name what rows start with"
+        ) from None
 
 
 def _finetune(chosen: argparse.Namespace) -> Outcome:
@@ -48,9 +74,13 @@ def _train(chosen: argparse.Namespace) -> Outcome:
     run = ls.finetune(
         model, tokenizer, task, lr=chosen.lr, epochs=chosen.epochs, batch_size=chosen.batch_size,
         seed=chosen.seed, directory=chosen.output, progress=True, probes=[path] if path else [],
+        overwrite=chosen.force, select_by=chosen.select_by, max_length=chosen.max_length,
+        bos=chosen.bos,
     )  # fmt: skip
     if chosen.output:
-        delta = ls.save_delta(model, Path(chosen.output) / "delta.safetensors")
+        delta = Path(chosen.output) / "delta.safetensors"
+        if not (run.stored and delta.exists()):  # a finished run's folder may be read-only by now
+            ls.save_delta(model, delta)
         print(f"delta: {delta} ({delta.stat().st_size:,} bytes)")
     if path and path.steps:  # a run that was finished before takes no step
         file = path.save(Path(chosen.output) / "trajectory.safetensors")

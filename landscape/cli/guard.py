@@ -21,10 +21,10 @@ DONE = 0
 FAILED = 1
 #: a wrong argument, a file that cannot be read, a full disk: one sentence says it
 MISTAKE = 2
-#: an iterative result stopped before its tolerance
-NOT_CONVERGED = 3
 #: neither holds nor fails: the rows do not decide it
-UNDECIDED = 4
+UNDECIDED = 3
+#: an iterative result stopped before its tolerance
+NOT_CONVERGED = 4
 #: as shells count a process that Ctrl-C, or the end of a pipe, has stopped
 STOPPED = 130
 PIPE_CLOSED = 141
@@ -32,7 +32,7 @@ PIPE_CLOSED = 141
 EXIT_CODES = (
     f"Exit codes: {DONE} done; {FAILED} diverged, or a statement does not hold; {MISTAKE} a "
     f"mistake or a fault of the system, said in one sentence (--debug shows where); "
-    f"{NOT_CONVERGED} not converged; {UNDECIDED} undecided; {STOPPED} stopped by Ctrl-C."
+    f"{UNDECIDED} undecided; {NOT_CONVERGED} not converged; {STOPPED} stopped by Ctrl-C."
 )
 
 _DO = {
@@ -51,9 +51,7 @@ _SYSTEM = re.compile(r"Os \{ code: (\d+)")
 _MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 
-def guarded(
-    command: Callable[[list[str]], int], arguments: Sequence[str] | None = None
-) -> int:
+def guarded(command: Callable[[list[str]], int], arguments: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code.
 
     What a user or the system did wrong is one sentence on the error stream, without a traceback
@@ -73,17 +71,25 @@ def guarded(
         sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
         return code
     except (Exception, KeyboardInterrupt) as error:
-        ending = _ending(error)
-        if ending is None:
-            raise
-        code, sentence = ending
-        with contextlib.suppress(OSError):
-            if debug:
-                traceback.print_exc()
-            if sentence:
-                print(sentence, file=sys.stderr, flush=True)
-        _abandon(sys.stdout)
-        return code
+        return tell(error, debug=debug)
+
+
+def tell(error: BaseException, *, debug: bool = False) -> int:
+    """Say in one sentence what a user or the system did wrong, and return the exit code.
+
+    Any other exception is raised again. Call it where the exception was caught.
+    """
+    ending = _ending(error)
+    if ending is None:
+        raise error
+    code, sentence = ending
+    with contextlib.suppress(OSError):
+        if debug:
+            traceback.print_exception(error)
+        if sentence:
+            print(sentence, file=sys.stderr, flush=True)
+    _abandon(sys.stdout)
+    return code
 
 
 @contextlib.contextmanager

@@ -12,6 +12,9 @@ from typing import Any
 
 from landscape.cli.arguments import file, number, seed, whole
 from landscape.cli.guard import DONE
+from landscape.tasks import TASKS
+
+OTHER_BASE = "load deltas of another base, such as one in another precision"
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ def model_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", type=whole(least=2),
         help="load a sequence classifier with this many labels (encoders)",
     )  # fmt: skip
-    parser.add_argument("--task", default="rotten_tomatoes", help="rotten_tomatoes or sst2")
+    parser.add_argument("--task", default="rotten_tomatoes", help=f"one of {', '.join(TASKS)}")
     parser.add_argument("--source", help="folder of the task's files, instead of the hub")
     budget = parser.add_mutually_exclusive_group()
     share = number(above=0, most=1)
@@ -95,12 +98,22 @@ def attach_mask(model: Any, chosen: argparse.Namespace) -> None:
     print(ls.attach(model, mask))
 
 
+def force_argument(parser: argparse.ArgumentParser, does: str) -> None:
+    """Declare ``--force``, and what it does."""
+    parser.add_argument("--force", action="store_true", help=does)
+
+
 def point_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say where, and on what data, the landscape is measured."""
     model_arguments(parser)
-    parser.add_argument(
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
         "--delta", type=file, help="delta file to measure at, instead of a fresh mask"
     )
+    where.add_argument(
+        "--full", action="store_true", help="all parameters, without a mask; also --ratio 1.0"
+    )
+    force_argument(parser, OTHER_BASE)
     parser.add_argument(
         "--examples", type=whole(least=1), default=32, help="training examples averaged (32)"
     )
@@ -110,9 +123,15 @@ def load_point(chosen: argparse.Namespace) -> tuple[Any, list[Any]]:
     """Return the model at the delta or fresh mask that a command was given, and its batches."""
     import landscape as ls
 
+    budget = [key for key in ("ratio", "density", "count") if getattr(chosen, key) is not None]
+    if chosen.full and budget:
+        raise ls.UserError(f"expected --full or --{budget[0]}, got both; --full takes every weight")
     model, tokenizer, task = load(chosen)
     if chosen.delta:
-        print(ls.load_delta(model, chosen.delta))
+        print(ls.load_delta(model, chosen.delta, force=chosen.force))
+    elif chosen.full or chosen.ratio == 1.0:
+        size = sum(p.numel() for p in model.requires_grad_(True).parameters())
+        print(f"all {size:,} parameters, without a mask")
     else:
         attach_mask(model, chosen)
     return model, ls.make_batches(

@@ -12,16 +12,18 @@ from landscape.cli.shared import Outcome, load_point, point_arguments
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    sharp = commands.add_parser("sharpness", help="top Hessian eigenvalue inside the mask")
+    sharp = commands.add_parser("sharpness", help="top eigenvalue of the curvature inside the mask")
     point_arguments(sharp)
+    sharp.add_argument(
+        "--operator", choices=("hessian", "gauss-newton", "fisher"), default="hessian",
+        help="the matrix: Hessian, generalised Gauss-Newton or empirical Fisher (hessian)",
+    )  # fmt: skip
     sharp.add_argument("--k", type=whole(least=1), default=1, help="number of eigenvalues (1)")
     sharp.add_argument(
         "--which", choices=("LA", "SA", "LM"), default="LA",
         help="largest, smallest or largest in magnitude (LA)",
     )  # fmt: skip
-    sharp.add_argument(
-        "--tol", type=number(above=0), default=1e-2, help="relative residual (0.01)"
-    )
+    sharp.add_argument("--tol", type=number(above=0), default=1e-2, help="relative residual (0.01)")
     sharp.add_argument(
         "--max-products", type=whole(least=1), default=100, help="products at most (100)"
     )
@@ -32,7 +34,10 @@ def _sharpness(chosen: argparse.Namespace) -> Outcome:
     import landscape as ls
 
     model, batches = load_point(chosen)
-    H = ls.HessianOperator(model, batches)
+    kinds = {
+        "hessian": ls.HessianOperator, "gauss-newton": ls.GGNOperator, "fisher": ls.FisherOperator,
+    }  # fmt: skip
+    H = kinds[chosen.operator](model, batches)
     ls.health_check(H)
     top = ls.lanczos(
         H, k=chosen.k, which=chosen.which, tol=chosen.tol, max_matvecs=chosen.max_products, seed=0
@@ -42,6 +47,8 @@ def _sharpness(chosen: argparse.Namespace) -> Outcome:
     state = "converged" if top.converged else "not converged"
     print(f"{state} after {top.num_matvecs} products; loss {float(H.loss()):.4f}")
     result = {
+        "operator": H.kind,
+        "size": H.size,
         "eigenvalues": [float(v) for v in top.eigenvalues],
         "residuals": [float(r) for r in top.residuals],
         "num_matvecs": top.num_matvecs,

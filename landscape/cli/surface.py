@@ -62,7 +62,7 @@ def _scan(chosen: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
     way = None
     if chosen.to:
-        end = ls.read_delta(model, chosen.to)
+        end = ls.read_delta(model, chosen.to, force=chosen.force)
         start = ls.delta(model) if chosen.delta else 0.0 * end
         surface = ls.interpolate(model, batches, start, end, **options)
         labels = ("distance to the start", "")
@@ -92,7 +92,9 @@ def _check(chosen: argparse.Namespace) -> None:
             f"expected an odd number of --points, got {chosen.points}; the middle one is the model"
         )
     if chosen.directions == "trajectory" and not chosen.trajectory:
-        raise UserError("expected --trajectory FILE with --directions trajectory, got none; give one")
+        raise UserError(
+            "expected --trajectory FILE with --directions trajectory, got none; give one"
+        )
     if chosen.directions == "displacement" and not chosen.delta:
         raise UserError("expected --delta FILE with --directions displacement, got none; give one")
     if chosen.to and (chosen.span or chosen.predict or chosen.trajectory):

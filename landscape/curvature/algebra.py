@@ -7,6 +7,7 @@ exact as a rounding of the entries, at half the bytes. Nothing here follows `tor
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -46,8 +47,17 @@ def inner(rows: Tensor, v: Tensor) -> Tensor:
     return parts.double().sum(0).cpu()
 
 
+@_as_given
 def norm(v: Tensor) -> float:
     """Return the Euclidean norm of a vector."""
+    piece = _PIECE.get(v.device.type, 1 << 22)
+    squares = v.new_empty(-(-v.numel() // piece))
+    for number, start in enumerate(range(0, v.numel(), piece)):
+        part = v[start : start + piece]
+        torch.dot(part, part, out=squares[number])
+    total = float(squares.double().sum())
+    if 1e-20 < total < 1e30:  # else squares may be too large or too small for their type
+        return math.sqrt(total)
     return float(torch.linalg.vector_norm(v, dtype=torch.float64))
 
 
@@ -63,24 +73,25 @@ def subtract(rows: Tensor, coefficients: Tensor, w: Tensor) -> None:
 
 
 @_as_given
-def remove(rows: Tensor, w: Tensor) -> Tensor:
-    """Remove the span of orthonormal rows from w, in place; return what was removed, (m,).
+def remove(rows: Tensor, w: Tensor) -> tuple[Tensor, float]:
+    """Remove the span of orthonormal rows from w, in place.
 
-    Once more as long as that takes half of w away, since what is left is then rounding in part:
-    twice is enough (Kahan and Parlett), unless w is rounding altogether.
+    Once more as long as that takes more than half of w away, since what is left is then rounding
+    in part: twice is enough (Kahan and Parlett), unless w is rounding altogether.
+
+    Returns:
+        The coefficients of what was removed, (m,), and the norm of what is left.
     """
     total = torch.zeros(len(rows), dtype=torch.float64, device="cpu")
-    if not len(rows):
-        return total
-    after = norm(w)
     for _ in range(4):
-        before, step = after, inner(rows, w)
-        subtract(rows, step, w)
+        step = inner(rows, w) if len(rows) else total
+        if len(rows):
+            subtract(rows, step, w)
         total += step
-        after = norm(w)
-        if after > 0.5 * before or after == 0:
+        left = norm(w)
+        if float(step @ step) <= 3 * left**2:  # what was there is the sum of these squares
             break
-    return total
+    return total, left
 
 
 @_as_given

@@ -23,9 +23,9 @@ from landscape.curvature.modes import (
 from landscape.curvature.objective import refuse_other_sums
 from landscape.curvature.operators import LinearOperator
 from landscape.curvature.point import Point, refuse_batch_statistics, twice_differentiable
-from landscape.curvature.rows import as_batches
 from landscape.curvature.space import Pieces, Space
 from landscape.errors import UserError
+from landscape.losses import as_batches
 
 Graph = TypeVar("Graph")
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape.curvature.algebra import inner, norm, remove, subtract, unit
+from landscape.curvature.algebra import inner, norm, remove, subtract
 from landscape.curvature.eigen import EigenResult, checked_product, random_unit
 from landscape.curvature.operators import LinearOperator
 from landscape.errors import UserError
@@ -150,8 +150,7 @@ def spectral_density(
     spent = 0
     for row in range(num_vectors if rest else 0):
         v = random_unit(operator, generator)
-        remove(basis, v)
-        v = unit(v)
+        v /= remove(basis, v)[1]
         ritz, vectors = torch.linalg.eigh(tridiagonal(operator, v, steps, basis))
         reached = len(ritz)
         spent += reached
@@ -173,13 +172,13 @@ def _known(operator: LinearOperator, known: Sequence[EigenResult]) -> tuple[Tens
             )
         for value, y in zip(found.eigenvalues, found.eigenvectors.t().to(basis), strict=True):
             fresh = y.clone()
-            remove(basis, fresh)
-            if norm(fresh) < 0.5:
+            length = remove(basis, fresh)[1]
+            if length < 0.5:
                 raise UserError(
                     f"expected every known eigenpair once, got the one of {float(value):.4g} "
                     "twice; leave one out"
                 )
-            basis = torch.cat([basis, unit(fresh)[None]])
+            basis = torch.cat([basis, fresh[None] / length])
             values = torch.cat([values, value[None].double().cpu()])
     return values, basis
 
@@ -208,8 +207,8 @@ def tridiagonal(
         near = rows[max(held, m - 1) : m + 1]  # nearly all of w within the basis is there
         step = inner(near, w)
         subtract(near, step, w)
-        diagonal.append(float(step[-1] + remove(rows[: m + 1], w)[-1]))
-        length = norm(w)
+        left, length = remove(rows[: m + 1], w)
+        diagonal.append(float(step[-1] + left[-1]))
         if length <= 10 * eps * largest or m + 1 == held + steps:
             break
         beside.append(length)

@@ -43,19 +43,23 @@ def derivative(
     if not any(output.requires_grad for output in outputs):
         return [None] * len(inputs)
     try:
-        return list(
-            torch.autograd.grad(
-                outputs,
-                inputs,
-                grad_outputs=given,
-                create_graph=create_graph,
-                retain_graph=retain,
-                allow_unused=True,
-                is_grads_batched=batched,
-            )
+        found = torch.autograd.grad(
+            outputs,
+            inputs,
+            grad_outputs=given,
+            create_graph=create_graph,
+            retain_graph=retain,
+            allow_unused=True,
+            is_grads_batched=batched,
         )
     except RuntimeError as error:
         raise _explained(error) from error
+    if any(piece is not None and piece.layout != torch.strided for piece in found):
+        raise UserError(
+            "expected dense gradients, which can be differentiated, got sparse ones; call "
+            "embeddings with sparse=False"
+        )
+    return list(found)
 
 
 def refuse_cut_graph(outputs: Sequence[Tensor]) -> None:

@@ -36,21 +36,24 @@ class Krylov:
     A outside them, which bounds what else there is (`ceiling`).
     """
 
-    def __init__(self, operator: LinearOperator, which: Which, capacity: int) -> None:
+    def __init__(
+        self, operator: LinearOperator, which: Which, capacity: int, block: int = 1
+    ) -> None:
         self._operator, self._which, self.capacity = operator, which, capacity
-        self._rows = torch.empty(
-            capacity, operator.size, dtype=operator.dtype, device=operator.device
-        )
+        like = {"dtype": operator.dtype, "device": operator.device}
+        self._rows = torch.empty(capacity + block, operator.size, **like)
+        self._work = torch.empty(block, operator.size, **like)
+        self._place = 0  # of the following directions in the rows
         self._projected = _zeros(capacity, capacity)
         self.count, self.norm = 0, 0.0
-        self.following = self._rows[:0]
+        self.following = self._rows[:0]  # kept in the rows after the basis
         self._coupling = _zeros(0, 0)  # Q A following', as far as it is known
         self._locked, self._locked_values = 0, _zeros(0)
         self._steps = 0  # of this sweep; 0 once it is restarted, or if its start was not random
         self._width = 1  # vectors whose products are partly outside the basis
         self._outside = 0.0  # norm of those parts
         self._ceiling: float | None = None
-        self._drawn = self._rows[:0]  # the random direction of this sweep
+        self._mixed: Tensor | None = None  # this sweep's random direction, where mixed with another
         self._coordinates = _zeros(0)  # Q times that direction
         self._is_random = False  # nothing but that direction began this sweep, and no restart since
 
@@ -59,29 +62,43 @@ class Krylov:
         """Whether nothing is left outside the basis."""
         return self.count == self._operator.size
 
-    def start(self, rows: Tensor, drawn: Tensor, *, is_random: bool) -> None:
-        """Begin with the span of rows, the first of them `drawn` at random or mixed with it."""
+    def start(self, rows: Tensor, mixed: Tensor | None = None) -> None:
+        """Begin with the span of rows, the first of them random, or warm and `mixed` with random.
+
+        The rows are used up.
+        """
         self.following, _ = self._orthonormal(rows)
         self._coupling = _zeros(0, len(self.following))
-        self._drawn, self._coordinates, self._is_random = drawn, _zeros(0), is_random
+        self._mixed, self._is_random = mixed, mixed is None
 
     def extend(self) -> int:
         """Add the following directions to the basis, and return their number: the products."""
         b, before = len(self.following), self.count
         m = self.count = before + b
         self._steps += self._is_random
-        self._rows[before:m] = self.following
-        self._coordinates = torch.cat([self._coordinates, inner(self.following, self._drawn)])
-        products = checked_product(self._operator, self.following.t()).t()
-        self.norm = max(self.norm, *(norm(w) for w in products))
-        rest = products.clone(memory_format=torch.contiguous_format)
+        if before != self._place:  # a restart has moved the basis away from it
+            self._rows[before:m] = self.following
+        if self._mixed is not None:
+            drawn = inner(self.following, self._mixed)
+        else:
+            drawn = _zeros(b)
+            drawn[:1] = float(before == self._locked)
+        self._coordinates = torch.cat([self._coordinates, drawn])
+        products = checked_product(self._operator, self.following.t())
+        rest = self._work[:b]
+        for w, product in zip(rest, products.unbind(1), strict=True):
+            w.copy_(product)
+        self.norm = max(self.norm, *(norm(w) for w in rest))
+        lengths = []
         for number, w in enumerate(rest):
-            column = self._remove_known(w, self._coupling[:, number], before)
-            self._projected[:m, before + number] = column + remove(self._rows[:m], w)
+            known = self._remove_known(w, self._coupling[:, number], before)
+            left, length = remove(self._rows[:m], w)
+            self._projected[:m, before + number] = known + left
+            lengths.append(length)
         self._projected[before:m, :before] = self._projected[:before, before:m].t()
         corner = self._projected[before:m, before:m]
         corner.copy_((corner + corner.t()) / 2)
-        self.following, coupling = self._orthonormal(rest, 0.0)
+        self.following, coupling = self._orthonormal(rest, lengths)
         values, weights = torch.linalg.eigh(self._projected[:m, :m])
         order = torch.argsort(score(values, self._which), descending=True, stable=True)
         self.values, self._weights = values[order], weights[:, order]
@@ -154,10 +171,9 @@ class Krylov:
         """Lock the basis, and begin a sweep outside it from a random direction."""
         self.following = self._rows[:0]
         while not len(self.following):
-            drawn = random_unit(self._operator, generator)
-            self.following, _ = self._orthonormal(drawn[None])
+            self.following, _ = self._orthonormal(random_unit(self._operator, generator)[None])
         self._coupling, self._coordinates = _zeros(self.count, 1), _zeros(self.count)
-        self._drawn = self.following[0].clone()
+        self._mixed = None
         self._locked, self._locked_values = self.count, self.values.clone()
         self._steps, self._is_random = 0, True
 
@@ -283,27 +299,31 @@ class Krylov:
         subtract(near, step, w)
         return column
 
-    def _orthonormal(self, rows: Tensor, noise: float | None = None) -> tuple[Tensor, Tensor]:
-        """Return an orthonormal basis U of the rows outside the basis, and C with rows = C'U.
+    def _orthonormal(
+        self, rows: Tensor, lengths: list[float] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Make rows an orthonormal basis U of what they are outside the basis; they are used up.
 
-        A direction no longer than `noise` is left out; without it the rows are taken as they come,
-        with their parts in the basis, and what is left out is rounding beside the row.
+        Returns U, stored in the rows after the basis, and C with rows = C'U. Rows whose `lengths`
+        are given are orthogonal to the basis already, and only zeros are left out; else what is
+        left out is rounding beside the row.
         """
-        found = rows.new_empty(rows.shape)
+        self._place = self.count
+        found = self._rows[self.count : self.count + len(rows)]
         coefficients = _zeros(len(rows), len(rows))
         reached = 0
-        for number, row in enumerate(rows):
-            before, v = norm(row), row.clone()
-            if noise is None:
-                remove(self._rows[: self.count], v)
-            coefficients[:reached, number] = remove(found[:reached], v)
+        for number, v in enumerate(rows):
+            if lengths is None:
+                limit = 10 * torch.finfo(v.dtype).eps * norm(v)
+                length = remove(self._rows[: self.count], v)[1]
+            else:
+                limit, length = 0.0, lengths[number]
             if reached:
-                remove(self._rows[: self.count], v)
-            length = norm(v)
-            limit = 10 * torch.finfo(v.dtype).eps * before if noise is None else noise
+                coefficients[:reached, number] = remove(found[:reached], v)[0]
+                length = remove(self._rows[: self.count], v)[1]
             if length > limit and self.count + reached < self._operator.size:
                 coefficients[reached, number] = length
-                found[reached] = unit(v)
+                torch.div(v, length, out=found[reached])
                 reached += 1
         return found[:reached], coefficients[:reached]
 

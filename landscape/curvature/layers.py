@@ -97,7 +97,9 @@ class _Composed(TorchFunctionMode):
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
-    return v * (g / torch.norm_except_dim(v, 2, dim))
+    rest = [n for n in range(v.ndim) if n != dim]  # all of them for -1
+    square = v.square().sum(rest, keepdim=dim != -1)
+    return v * (g / square.sqrt())
 
 
 def _old_weight_norm(module: nn.Module) -> bool:

@@ -71,17 +71,10 @@ class PreconditionedOperator(LinearOperator):
             whole = torch.zeros(p.numel(), dtype=torch.float64, device=p.device)
             if state:
                 moved = state.get("active", slice(None))
-                whole[moved] = self._inverse_root(groups[id(p)], state, reference).reshape(-1)
+                root = _inverse_root(self._optimizer, state, groups[id(p)], reference)
+                whole[moved] = root.reshape(-1)
             pieces.append(whole)
         return torch.cat(pieces).to(dtype=self.dtype, device=self.device)
-
-    def _inverse_root(self, group: Any, state: Any, reference: float) -> Tensor:
-        """Return P^-1/2 of the numbers that have a state, in its shape, in float64."""
-        P = step_divisor(self._optimizer, group, state)
-        rate = float(group["lr"])
-        share = rate / reference if reference else 1.0
-        moved = torch.as_tensor(state["step"]).to(P.device) > 0
-        return torch.where(moved, share**0.5 * P.rsqrt(), 0.0)
 
     def _groups(self) -> dict[int, Any]:
         groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
@@ -102,17 +95,23 @@ class PreconditionedOperator(LinearOperator):
         ]
         return torch.cat(pieces).to(dtype=self.dtype, device=self.device)
 
+    def _push(self, v: Tensor) -> Tensor:
+        return self.scale() * v
+
+    def _pull(self, w: Tensor) -> Tensor:
+        return self.scale() * w
+
     def _apply(self, v: Tensor) -> Tensor:
-        scaled = self.scale() * v
-        return self.scale() * (self._operator._apply(scaled) + self._decay() * scaled)
+        scaled = self._push(v)
+        return self._pull(self._operator._apply(scaled) + self._decay() * scaled)
 
     def _apply_rows(self, rows: Tensor) -> Tensor:
-        scaled = self.scale() * rows
-        return self.scale() * (self._operator._apply_rows(scaled) + self._decay() * scaled)
+        scaled = self._push(rows)
+        return self._pull(self._operator._apply_rows(scaled) + self._decay() * scaled)
 
     def _apply_afresh(self, v: Tensor) -> Tensor:
-        scaled = self.scale() * v
-        return self.scale() * (self._operator._apply_afresh(scaled) + self._decay() * scaled)
+        scaled = self._push(v)
+        return self._pull(self._operator._apply_afresh(scaled) + self._decay() * scaled)
 
 
 def preconditioned(operator: BatchedOperator[Any], optimizer: Optimizer) -> PreconditionedOperator:
@@ -149,3 +148,11 @@ def preconditioned(operator: BatchedOperator[Any], optimizer: Optimizer) -> Prec
 
 def _has_second(state: Any) -> bool:
     return "exp_avg_sq" in state or "exp_inf" in state
+
+
+def _inverse_root(optimizer: Optimizer, state: Any, group: Any, reference: float) -> Tensor:
+    """Return P^-1/2 of the numbers that have a state, in its shape, in float64."""
+    P = step_divisor(optimizer, group, state)
+    share = float(group["lr"]) / reference if reference else 1.0
+    moved = torch.as_tensor(state["step"]).to(P.device) > 0
+    return torch.where(moved, share**0.5 * P.rsqrt(), 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -15,27 +15,6 @@ from landscape.errors import UserError
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
 """What goes whole into every piece."""
-
-
-def as_batches(batches: Any) -> list[Any]:
-    """Return batches as a list.
-
-    A tensor, a dict, or a tuple with a tensor in it, such as ``(x, y)``, is one batch; anything
-    else is gone through once.
-
-    Raises:
-        UserError: it cannot be gone through.
-    """
-    if isinstance(batches, Tensor | Mapping):
-        return [batches]
-    if isinstance(batches, tuple) and any(isinstance(part, Tensor) for part in batches):
-        return [batches]
-    if not isinstance(batches, Iterable) or isinstance(batches, str | bytes):
-        raise UserError(
-            f"expected a list of batches, or one, got {type(batches).__name__}; "
-            "pass [batch, ...] with what the loss takes"
-        )
-    return list(batches)
 
 
 def micro_batches(batch: Any, rows: int) -> list[Any]:

@@ -77,7 +77,7 @@ class Space:
     def pieces(self, v: Tensor) -> list[Tensor]:
         """Cut a vector (size,), or each row of (b, size), into one tensor a parameter."""
         return [
-            piece.reshape(*v.shape[:-1], *p.shape).to(dtype=p.dtype, device=p.device)
+            piece.reshape((*v.shape[:-1], *p.shape)).to(dtype=p.dtype, device=p.device)
             for piece, p in zip(v.split(self.sizes, dim=-1), self.parameters, strict=True)
         ]
 

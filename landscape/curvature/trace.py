@@ -88,8 +88,7 @@ def _range(operator: LinearOperator, count: int, generator: torch.Generator) -> 
     for _ in range(count):
         row = checked_product(operator, _signs(operator, generator)).clone()
         before = norm(row)
-        remove(basis[:reached], row)
-        length = norm(row)
+        _, length = remove(basis[:reached], row)
         if length > 100 * torch.finfo(row.dtype).eps * before:
             torch.div(row, length, out=basis[reached])
             reached += 1

@@ -89,8 +89,8 @@ def _terms(
         weight = _option(criterion, "weight")
         return raw, float(valid.numel() if weight is None else weight.to(z.device)[valid].sum())
     if raw.ndim > 1 and raw.shape == z.shape:  # one for each output
-        rows = raw.flatten(1)
-        return (rows.sum(1) if reduction == "batchmean" else rows.mean(1)), raw.shape[0]
+        flat = raw.flatten(1)
+        return (flat.sum(1) if reduction == "batchmean" else flat.mean(1)), raw.shape[0]
     return raw, raw.numel()
 
 

@@ -1,7 +1,8 @@
-"""What a user passes as loss= or split=, as a loss or a split."""
+"""What a user passes as loss=, split= or batches=, as a loss, a split and a list."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -35,7 +36,7 @@ def as_loss(loss: Any = None, split: Any = None) -> Loss:
             f"criterion such as torch.nn.CrossEntropyLoss(), got {_name(loss)}; pass the function, "
             "not its value"
         )
-    return loss  # type: ignore[no-any-return]
+    return loss
 
 
 def as_split(split: Any = None, loss: Any = None) -> Split:
@@ -56,7 +57,28 @@ def as_split(split: Any = None, loss: Any = None) -> Split:
             f"torch.nn.CrossEntropyLoss(), got {_name(given)}; write "
             "split=lambda model, batch: (outputs, lambda z: (terms of z, number of terms))"
         )
-    return given  # type: ignore[no-any-return]
+    return given
+
+
+def as_batches(batches: Any) -> list[Any]:
+    """Return batches as a list.
+
+    A tensor, a dict, or a tuple with a tensor in it, such as ``(x, y)``, is one batch; anything
+    else is gone through once.
+
+    Raises:
+        UserError: it cannot be gone through.
+    """
+    if isinstance(batches, Tensor | Mapping):
+        return [batches]
+    if isinstance(batches, tuple) and any(isinstance(part, Tensor) for part in batches):
+        return [batches]
+    if not isinstance(batches, Iterable) or isinstance(batches, str | bytes):
+        raise UserError(
+            f"expected a list of batches, or one, got {type(batches).__name__}; "
+            "pass [batch, ...] with what the loss takes"
+        )
+    return list(batches)
 
 
 def halves(returned: Any) -> tuple[Tensor, Terms]:

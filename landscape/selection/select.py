@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UserError
+from landscape.losses import as_batches, as_loss
 from landscape.masks import (
     QUERY_VALUE,
     Mask,
@@ -19,7 +20,6 @@ from landscape.masks import (
     target_shapes,
     tensors,
 )
-from landscape.scoring import task_loss
 from landscape.selection.best import Best, require_finite
 from landscape.selection.scores import Score, make_score
 from landscape.selection.stream import Batch, Deliver, Loss, stream_gradients, stream_norms
@@ -34,7 +34,7 @@ def select_mask(
     *,
     score: str,
     batches: Iterable[Batch] | None = None,
-    loss: Loss = task_loss,
+    loss: Loss | nn.Module | None = None,
     ratio: float | None = None,
     density: float | None = None,
     count: int | None = None,
@@ -55,7 +55,8 @@ def select_mask(
         score: "magnitude" |w|, "magnitude_smallest" -|w| (PaFi), "gradient" |g|, "snip" |g w|,
             "id3" |g| / (|w| + eps)^exp, "fisher" sum_i g_i^2 (FISH), "wanda" |w| ||x||.
         batches: the data of scores that need any; g is the gradient of the mean loss over all.
-        loss: (model, batch) -> (sum over examples, count), `task_loss` for the toolkit's batches.
+        loss: (model, batch) -> (sum over examples, count), or a criterion; the default is that of
+            a `HessianOperator`.
         ratio, density, count: the budget, exactly one; none for a pattern.
         targets: shell patterns, as for `random_mask`.
         scope: "tensor" shares the budget over tensors in proportion to their size, "global"
@@ -83,7 +84,7 @@ def select_mask(
     made = make_score(score, options)
     if scope not in ("tensor", "global"):
         raise UserError(f"scope is 'tensor' or 'global', got {scope!r}")
-    held = [] if batches is None else list(batches)
+    held = [] if batches is None else as_batches(batches)
     if made.source != "weights" and not held:
         raise UserError(f"score {score} needs data, got no batches; give batches=")
     shapes = target_shapes(model, targets)
@@ -110,7 +111,7 @@ def select_mask(
             chooser = _Weights(budget, shapes)
         else:
             chooser = _Tiles(budget, tilings(model, shapes, granularity, block))
-    _stream(model, shapes, held, loss, made, chooser.add, max_live)
+    _stream(model, shapes, held, as_loss(loss), made, chooser.add, max_live)
     return Mask(chooser.indices(), shapes, total, rule)
 
 

@@ -19,7 +19,7 @@ from landscape.selection.tiles import matrix_view
 from landscape.subspace import attach, dense_gradients, detach
 
 Batch = Any
-Loss = Callable[[Any, Any], tuple[Tensor, int]]
+Loss = Callable[[Any, Any], tuple[Tensor, float]]
 Deliver = Callable[[str, Tensor], None]
 
 

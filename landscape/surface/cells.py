@@ -97,7 +97,9 @@ class Cells:
         if not all(_close(a, b, _SAME_SPAN) for a, b in zip(axes, self.axes, strict=True)):
             differing.append("span")
         both = torch.tensor([[centre], [self.centre]], dtype=torch.float64)
-        if repr(centre) != repr(self.centre) and not _close(*both, max(_SAME_LOSS, eps**0.5)):
+        if repr(centre) != repr(self.centre) and not _close(
+            both[0], both[1], max(_SAME_LOSS, eps**0.5)
+        ):
             differing.append(f"loss at the centre, {centre:.6g} there and {self.centre:.6g} here")
         if differing:
             raise UserError(

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from landscape.curvature.objective import refuse_other_sums, without_graph
 from landscape.curvature.point import evaluating
-from landscape.curvature.rows import as_batches
 from landscape.errors import UserError
-from landscape.losses import Loss, as_loss, sum_and_count
+from landscape.losses import Loss, as_batches, as_loss, sum_and_count
 from landscape.subspace import is_attached, synchronise
 from landscape.surface.cells import Cells
 

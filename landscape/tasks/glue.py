@@ -10,7 +10,8 @@ import numpy as np
 from landscape.carriers import optional, sha256
 from landscape.errors import UserError
 from landscape.hub import ask_hub
-from landscape.tasks.task import Example, Task, check_sizes, label_shares
+from landscape.tasks.table import read_tsv, records
+from landscape.tasks.task import Example, Task, label_shares
 
 HUB = "nyu-mll/glue"
 OFFLINE = (
@@ -107,7 +108,6 @@ def load_glue(
         UserError: no hub, a missing file or column, an unknown label, an empty split, or more
             training and dev examples than there are rows.
     """
-    check_sizes(num_train=num_train, num_dev=num_dev, num_test=num_test)
     template = TEMPLATES[name]
     if source is None:
         train_rows, test_rows, provenance = _from_hub(template)
@@ -161,20 +161,10 @@ def _from_folder(template: Template, folder: Path) -> Loaded:
 
 def _read_tsv(template: Template, path: Path) -> list[Example]:
     """Read tab-separated rows; GLUE's files quote nothing, and a quote is part of the sentence."""
-    lines = path.read_text(encoding="utf-8-sig").split("\n")
-    header = lines[0].rstrip("\r").split("\t")
-    examples = []
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        values = line.rstrip("\r").split("\t")
-        where = f"{path.name}, line {number}"
-        if len(values) != len(header):
-            raise UserError(
-                f"expected {len(header)} tab-separated values ({', '.join(header)}) in {where}, "
-                f"got {len(values)}; check the file"
-            )
-        examples.append(template.example(dict(zip(header, values)), where))
+    examples = [
+        template.example(row, f"{path.name}, line {line}")
+        for line, row in records(read_tsv(path), path)
+    ]
     if not examples:
         raise UserError(f"expected rows in {path.name}, got none; check the file")
     return examples

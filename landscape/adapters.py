@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from landscape import checks
 from landscape.delta_header import OLDER, DeltaHeader, parse_header, short_digests
-from landscape.deltas import Delta, apply_delta, check_values, delta, listing
+from landscape.deltas import Delta, check_values, delta, listing, switch
 from landscape.errors import UserError
 from landscape.identity import base_digests, fingerprint, mask_digest, precision
 from landscape.masks import Mask, num_parameters, random_mask, target_shapes, tensors
@@ -123,7 +123,7 @@ def load_delta(model: nn.Module, path: str | Path, *, force: bool = False) -> At
     """
     checks.model(model)
     path = checks.path("path", path)
-    return apply_delta(model, read_delta(model, path, force=force))
+    return switch(model, read_delta(model, path, force=force))
 
 
 def read_delta(model: nn.Module, path: str | Path, *, force: bool = False) -> Delta:

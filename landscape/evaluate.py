@@ -65,6 +65,7 @@ def evaluate(
     encoded = encode(examples, tokenizer, max_length=limit, bos=bos)
     order = length_order(encoded)
     pad = pad_id(tokenizer)
+    torch.clear_autocast_cache()  # of weights written in place before, inside a user's autocast
     correct, terms = 0, 0
     losses: list[float] = []
     training = model.training

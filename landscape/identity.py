@@ -117,7 +117,7 @@ def base_digests(model: nn.Module) -> Digests:
 
 
 @torch.no_grad()
-def keep_digests(model: nn.Module, digests: Digests) -> None:
+def keep_digests(model: nn.Module, digests: Mapping[str, str]) -> None:
     """Keep hashes that a mask, attached or removed just now, has left true.
 
     Args:
@@ -286,9 +286,10 @@ def _rules(backend: Any) -> str:
 
 def _rows(examples: Collection[Example]) -> dict[str, Any]:
     """Hash examples in their order, texts and labels apart."""
-    fields = [f.name for f in dataclasses.fields(Example) if f.name not in ("group", "label")]
-    texts = [[getattr(example, name) for name in fields] for example in examples]
-    labels = [example.label for example in examples]
+    told = [f.name for f in dataclasses.fields(Example)]
+    answers = [name for name in told if name not in ("prompt", "candidates", "group")]
+    texts = [[example.prompt, example.candidates] for example in examples]
+    labels = [[getattr(example, name) for name in answers] for example in examples]
     return {"count": len(labels), "texts": _hash_json(texts), "labels": _hash_json(labels)}
 
 

@@ -76,7 +76,7 @@ def trace(operator: LinearOperator, *, max_matvecs: int = 60, seed: int = 0) -> 
         g = _signs(operator, generator)
         remove(basis, g)
         samples.append(_quadratic(operator, g))
-    rest = torch.tensor(samples, dtype=torch.float64)
+    rest = torch.tensor(samples, dtype=torch.float64, device="cpu")
     return Trace(
         captured + float(rest.mean()),
         float(rest.std() / len(rest) ** 0.5),

@@ -73,7 +73,7 @@ def interpolate(
     Source: Frankle et al. (2020), linear mode connectivity and the lottery ticket hypothesis.
     """
     checks.model(model)
-    points = checks.whole("points", points, least=3)
+    points = checks.whole("points", points, least=None)
     if directory is not None:
         directory = checks.path("directory", directory)
     if points < 2:

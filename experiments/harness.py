@@ -188,7 +188,7 @@ def stored_config(artefact: Artefact, folder: Path) -> Any:
     stored = read_json(path) if path.exists() else {}
     if stored.pop("artefact", None) != artefact.name:
         others = sorted(p.parent.name for p in folder.parent.glob("*/config.json"))
-        hint = f", or render a preset that was: {', '.join(others)}" if others else ""
+        hint = f", or give --preset one that was: {', '.join(others)}" if others else ""
         raise UserError(
             f"expected a run of {artefact.name} in {folder}, got none; run it first{hint}"
         )

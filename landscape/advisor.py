@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from landscape import checks
 from landscape.batches import length_limit, make_batches
 from landscape.curvature import GGNOperator, HessianOperator, lanczos
 from landscape.errors import UserError
@@ -156,6 +157,11 @@ def suggest_lr(
     numbers for each batch. Source: AdamW: the artefact `rates`, in the spirit of features that
     change by their own size, Yang & Hu (2021); SGD: Cohen et al. (2021), section 2.
     """
+    checks.model(model)
+    checks.tokenizer(tokenizer)
+    checks.has("task", task, "a Task", "train", "split", do="load or make one")
+    examples = checks.whole("examples", examples, least=1)
+    batch_size = checks.whole("batch_size", batch_size, least=1)
     least = 2 if optimizer == "adamw" else 1
     if batch_size < least:
         raise UserError(

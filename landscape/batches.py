@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.tasks.task import Example, Loss
 
@@ -157,6 +158,10 @@ def make_batches(
     Raises:
         UserError: no examples, a batch size below 1, or text that ``encode`` refuses.
     """
+    checks.several("examples", examples, "examples")
+    checks.tokenizer(tokenizer)
+    batch_size = checks.whole("batch_size", batch_size, least=1)
+    max_length = checks.whole("max_length", max_length, least=2)
     if not examples:
         raise UserError("expected at least one example to make batches of, got none")
     if batch_size < 1:

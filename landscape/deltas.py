@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.identity import base_digests, keep_digests, other_tensors
 from landscape.masks import Mask, tensors
@@ -88,6 +89,7 @@ def delta(model: nn.Module) -> Delta:
 
     Cost: O(k log k), and as `base_digests`.
     """
+    checks.model(model)
     mask, values = _attached(model)
     return Delta(mask, values, pretrained(model, mask.indices), base_digests(model))
 
@@ -102,6 +104,8 @@ def apply_delta(model: nn.Module, change: Delta) -> Attachment:
         UserError: names or shapes do not fit, a value is not finite, or the delta was made on
             another base model.
     """
+    checks.model(model)
+    checks.has("change", change, "a Delta", "mask", "values", do="read one with read_delta")
     present = {tensor.name: tensor.shape for tensor in tensors(model)}
     for name, shape in change.mask.shapes.items():
         if present.get(name) != tuple(shape):
@@ -210,6 +214,8 @@ def overlap(first: Delta, second: Delta) -> Overlap:
 
     Cost: O(k log k).
     """
+    checks.has("first", first, "a Delta", "mask", "values", do="read one with read_delta")
+    checks.has("second", second, "a Delta", "mask", "values", do="read one with read_delta")
     _check_shapes(first, second)
     per_tensor: dict[str, int] = {}
     agreeing = 0

@@ -214,4 +214,4 @@ def test_a_truncated_delta_is_refused(common, tmp_path, capsys) -> None:
     load_file(path)
     path.write_bytes(path.read_bytes()[:-10])
     assert main(["sharpness", *common, "--delta", str(path)]) == 2
-    assert "not a whole safetensors file" in capsys.readouterr().err
+    assert "whole safetensors file" in capsys.readouterr().err

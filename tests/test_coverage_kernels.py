@@ -310,9 +310,12 @@ def test_only_the_columns_that_the_mask_reads_are_kept_for_backward(granularity)
 # --- Triton -------------------------------------------------------------------------------------
 
 
-def test_triton_is_for_gpus_only() -> None:
+@pytest.mark.parametrize("installed", [True, False])
+def test_triton_is_for_gpus_only(installed, monkeypatch) -> None:
+    monkeypatch.setattr(choice, "_has_triton", lambda: installed)
     at = Coordinates(PATTERNS["random"], (ROWS, COLS))
     assert "triton" not in usable_kernels(at, torch.float32, HERE)
+    assert ("triton" in usable_kernels(at, torch.float32, torch.device("cuda"))) is installed
 
 
 @pytest.mark.slow

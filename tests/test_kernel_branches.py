@@ -322,6 +322,10 @@ def test_the_units_of_slices_are_the_grids_and_those_of_what_is_left() -> None:
     assert part.units("slices") == {
         **whole.units("slices"), "gather.call": 1, "gather.entry": 20, "gather.far_line": 0
     }  # fmt: skip
+    everything = Work(k=32 * 64, rows=32, cols=64, tokens=5)  # a grid of all rows and columns
+    assert everything.units("slices") == {
+        "slices.call": 1, "slices.product": 32 * 64 * 5, "slices.copy": 480
+    }  # fmt: skip
     at = SHAPES["two columns and three entries"]
     assert Work.of(at, 7) == Work(ROWS * 2 + 3, ROWS, COLS, 7, (ROWS, 2))
     assert Work.of(SHAPES["few entries"], 7) == Work(7, ROWS, COLS, 7, None)

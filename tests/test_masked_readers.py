@@ -73,7 +73,9 @@ LOOKS = {
 
 @pytest.mark.parametrize("change", ["in place", "through .data", "another storage", "an optimizer"])
 @pytest.mark.parametrize("look", LOOKS)
-def test_every_look_at_a_weight_shows_theta_as_it_is_now(look, change) -> None:
+@pytest.mark.parametrize("near", [True, False], ids=["processor", "device"])
+def test_every_look_at_a_weight_shows_theta_as_it_is_now(look, change, near, monkeypatch) -> None:
+    monkeypatch.setattr("landscape.sites._is_near", lambda _: near)
     model, plain, mask = small()
     before = {n: t.detach().clone() for n, t in ls.trainable(model).items()}
     for name in ("table.weight", "norm.weight", "inner.weight", "head.weight"):
@@ -113,6 +115,34 @@ def test_a_saved_model_computes_what_the_attached_one_does_after_steps(tmp_path)
     assert torch.equal(again.model.decoder.layers[0].self_attn.q_proj.weight,
                        plain.model.decoder.layers[0].self_attn.q_proj.weight)  # fmt: skip
     torch.testing.assert_close(model(input_ids=tokens()).logits, wanted)
+
+
+@pytest.mark.parametrize("near", [True, False], ids=["processor", "device"])
+def test_a_graph_stays_whole_while_theta_stays_and_is_refused_once_it_moved(
+    near, monkeypatch
+) -> None:
+    monkeypatch.setattr("landscape.sites._is_near", lambda _: near)
+    model, _, _ = small()
+    first, second = model(tokens()).sum(), model(tokens()).sum()
+    model.state_dict()
+    (first + second).backward()
+    stale = model(tokens()).sum()
+    with torch.no_grad():
+        for theta in ls.trainable(model).values():
+            theta.mul_(2.0)
+    model(tokens())
+    with pytest.raises(RuntimeError, match=r"modified (by an )?inplace"):
+        stale.backward()
+
+
+def test_theta_that_is_not_a_number_is_computed_with_as_it_is() -> None:
+    model, _, _ = small()
+    with torch.no_grad():
+        ls.trainable(model)["inner.weight"][0] = torch.nan
+    for _ in range(2):  # NaN differs from itself, and is what was written all the same
+        first, second = model(tokens()).sum(), model(tokens()).sum()
+        (first + second).backward()
+        assert first.isnan()
 
 
 # --- other readers ------------------------------------------------------------------------------

@@ -15,7 +15,15 @@ from scipy import stats
 from torch import nn
 
 from landscape.errors import UserError
-from landscape.masks import bernoulli, generator, num_parameters, random_mask, share, subset
+from landscape.masks import (
+    bernoulli,
+    generator,
+    num_parameters,
+    query_value,
+    random_mask,
+    share,
+    subset,
+)
 
 
 def layers(*shapes: tuple[int, int]) -> nn.Module:
@@ -154,6 +162,9 @@ def test_the_masks_of_a_seed_are_those_of_every_version() -> None:
     assert subset(generator(0, "w", (5, 8)), 40, 6).tolist() == [11, 15, 19, 27, 31, 35]
     most = subset(generator(0, "w", (5, 8)), 40, 33).tolist()
     assert sorted({*range(40)} - {*most}) == [11, 15, 16, 19, 27, 31, 35]
+    assert subset(generator(0, "w", (5, 8)), 40, 20).tolist() == sorted(
+        {*range(40)} - {4, 8, 9, 10, 15, 17, 20, 21, 22, 23, 24, 25, 27, 28, 29, 30, 32, 33, 34, 39}
+    )
     assert subset(generator(1, "v", (300,)), 300, 5).tolist() == [126, 147, 165, 277, 296]
 
 
@@ -179,6 +190,42 @@ def test_a_pattern_that_names_a_tied_tensor_by_its_second_name_finds_it() -> Non
     model["q_proj_1"].weight = model["q_proj_0"].weight
     mask = random_mask(model, density=0.5, targets="q_proj_1")
     assert list(mask.indices) == ["q_proj_0.weight"]
+
+
+def test_a_module_that_is_there_twice_is_found_by_either_name_and_counted_once() -> None:
+    model = layers((50, 40))
+    model["again"] = model["q_proj_0"]
+    assert num_parameters(model) == 50 * 40 + 50
+    mask = random_mask(model, density=0.5, targets="again")
+    assert list(mask.indices) == ["q_proj_0.weight"]
+
+
+def test_targets_that_match_nothing_are_answered_with_those_that_would() -> None:
+    def said(model: nn.Module) -> str:
+        with pytest.raises(UserError) as caught:
+            random_mask(model, density=0.5, targets=["nothing_*", "*"])
+        return str(caught.value)
+
+    inner = nn.ModuleDict({"b": nn.Linear(2, 2), "a": nn.Linear(2, 2)})
+    nested = nn.ModuleDict({"x": inner, "top": nn.Linear(2, 2)})
+    assert "got nothing_*, which matches none" in said(nested)
+    assert "with weights are: *.a, *.b, top; give targets='*.a'" in said(nested)
+    heads = nn.ModuleDict({"q_proj": nn.Linear(2, 2), "v_proj": nn.Linear(2, 2)})
+    known = nn.ModuleDict({"x": heads})
+    assert "are: *.q_proj, *.v_proj; give targets='*.[qv]_proj'" in said(known)
+    bare = nn.Module()
+    bare.register_parameter("scale", nn.Parameter(torch.ones(3)))
+    assert "are: scale; give targets='scale'" in said(bare)
+
+
+def test_query_and_value_are_named_as_the_architecture_names_both() -> None:
+    def model(*names: str) -> nn.Module:
+        return nn.ModuleDict({"x": nn.ModuleDict({n: nn.Linear(2, 2) for n in names})})
+
+    assert query_value(model("query", "value")) == ["*.query", "*.value"]
+    assert query_value(model("query", "key")) == ["*.[qv]_proj"]  # half of a pair is none
+    assert query_value(model("q_proj")) == ["*.[qv]_proj"]
+    assert query_value(model("c_attn", "query")) == ["*.c_attn"]
 
 
 def test_a_mask_of_two_thousand_million_weights_needs_no_weights() -> None:

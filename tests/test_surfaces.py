@@ -128,14 +128,15 @@ def test_a_line_is_the_loss_of_the_moved_weights(finished) -> None:
 
 
 def test_the_path_ends_at_the_trained_point_and_starts_at_its_distance(finished) -> None:
-    for row in read_rows(finished):
-        if row["kind"] == "train":
-            start, end = torch.tensor(row["path"][0]), torch.tensor(row["path"][-1])
-            assert float(end.norm()) == pytest.approx(0, abs=1e-6)
-            # the plane holds the share `explained` of all points, the start among them
-            assert float(start.norm()) <= row["distance"] * (1 + 1e-6)
-            assert float(start.norm()) >= 0.9 * row["distance"]
-            assert row["path_length"] >= row["distance"] * (1 - 1e-6)
+    trained = [row for row in read_rows(finished) if row["kind"] == "train"]
+    assert trained
+    for row in trained:
+        start, end = torch.tensor(row["path"][0]), torch.tensor(row["path"][-1])
+        assert float(end.norm()) == pytest.approx(0, abs=1e-6)
+        # the plane holds the share `explained` of all points, the start among them
+        assert float(start.norm()) <= row["distance"] * (1 + 1e-6)
+        assert float(start.norm()) >= 0.9 * row["distance"]
+        assert row["path_length"] >= row["distance"] * (1 - 1e-6)
 
 
 def test_render_draws_and_prints(finished, capsys) -> None:

@@ -89,6 +89,7 @@ def test_bernstein_inverts_the_tail_computed_from_dense_matrices(features: str, 
     problem = make_problem(features, n=5, d=60, p=p, seed=2)
     t = bounds.bernstein(problem.moments, p, 0.03)
     x = problem.features.columns().T
+    assert t > 0  # the equation has a negative root too
     assert oracle.bernstein_tail(x, p, t) == pytest.approx(0.03, rel=1e-9)
 
 

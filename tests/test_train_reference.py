@@ -209,6 +209,21 @@ def test_the_first_of_the_best_checkpoints_is_kept(monkeypatch, scores, best) ->
 
 
 @pytest.mark.parametrize(
+    ("scores", "best"),
+    [
+        ([(0.5, 1.0), (0.5, 1.0), (0.4, 1.0)], 2),  # the first of equals
+        ([(0.5, 1.0), (0.6, 1.0), (0.6, 1.0)], 4),  # the higher accuracy, the first of equals
+        ([(0.9, 1.0), (0.1, 0.9), (0.9, 0.95)], 4),  # loss before accuracy
+    ],
+)
+def test_the_first_of_the_lowest_losses_is_kept_where_loss_selects(
+    monkeypatch, scores, best
+) -> None:
+    found = judged(monkeypatch, scores, select_by="loss")
+    assert found.metrics["best_step"] == best
+
+
+@pytest.mark.parametrize(
     ("number", "steps"),
     [(1, [6, 12]), (4, [1, 3, 4, 6, 7, 9, 10, 12]), (6, list(range(1, 13)))],
 )

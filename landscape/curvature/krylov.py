@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from landscape.curvature.algebra import inner, norm, remove, rotate, subtract, unit
+from landscape.curvature.algebra import inner, norm, remove, rotate, subtract
 from landscape.curvature.eigen import (
     Which,
     allowed_residual,
@@ -20,6 +20,9 @@ from landscape.curvature.reach import least_steps, overshoot
 
 _DOUBT = 0.005
 """Probability that an end of the spectrum reaches farther than it is bounded: 0.01 for both."""
+
+_NEXT = 1e-2
+"""Relative residual at which the next pair, which nobody asked for, counts as found."""
 
 _FEW = 20
 """An eigenvalue that stands for at most so many is one or a small cluster: P(chi^2 > 20) < 1e-5."""
@@ -117,17 +120,22 @@ class Krylov:
             return False
         return bool((self._estimates[:k] <= self._allowed(self.values[:k], tol)).all())
 
+    def lag(self, k: int, tol: float) -> float:
+        """Return the largest residual of the k most wanted pairs over what is allowed."""
+        allowed = self._allowed(self.values[:k], tol).clamp(min=1e-300)
+        return float((self._estimates[:k] / allowed).max())
+
     def is_doubtful(self, k: int, tol: float) -> bool:
         """Tell whether small residuals of the k most wanted pairs do not say that they are it.
 
         Rounding allows a residual that is large beside an eigenvalue near zero, and so does the
         tolerance for a value that stands for very many: a single eigenvector y has so small a
         part of a random vector that Lanczos may not have seen it. A Ritz vector stands for
-        about size * (its part of the random vector)^2 eigenvalues; more than 1 / tol^2 of them
-        can hide another one below the tolerance.
+        about size * (its part of the random vector)^2 eigenvalues; m of them can hide another one
+        at a relative distance below sqrt(m) tol.
         """
         parts = (self._coordinates @ self._weights[:, :k]).tolist()
-        if not all(self._stands_for_few(part, tol) for part in parts):
+        if not all(self._stands_for_few(part) for part in parts):
             return True
         return bool((self._estimates[:k] > tol * self.values[:k].abs()).any())
 
@@ -233,10 +241,13 @@ class Krylov:
         """Tell whether the rest is bounded by the k pairs, or its most wanted value is found."""
         allowed = self._allowed(self.values[:k], tol)
         lowest = float((score(self.values[:k], self._which) + allowed)[k - 1])
-        return self._ceiling_score() <= lowest or self._has_found_the_next(k, tol)
+        return self._ceiling_score() <= lowest or self._has_found_the_next(k, tol, lowest)
 
-    def _has_found_the_next(self, k: int, tol: float) -> bool:
-        """Tell whether the most wanted pair of this sweep, the next after the k, has converged."""
+    def _has_found_the_next(self, k: int, tol: float, lowest: float) -> bool:
+        """Tell whether the most wanted pair of this sweep, the next after the k, has converged.
+
+        One that is certainly less wanted than they need not be known as well as they.
+        """
         if not self._is_random:  # after a restart the sweep has no matrix of its own
             if self.count <= k:
                 return False
@@ -247,11 +258,13 @@ class Krylov:
             best = int(torch.argmax(score(values, self._which)))
             value, weights, part = float(values[best]), vectors[:, best], float(vectors[0, best])
         estimate = self._outside * float(weights[-self._width :].norm())
-        return estimate <= tol * abs(value) and self._stands_for_few(part, tol)
+        scored = float(score(torch.tensor(value, device="cpu"), self._which))
+        enough = max(tol, _NEXT) if scored + estimate <= lowest else tol
+        return estimate <= enough * abs(value) and self._stands_for_few(part)
 
-    def _stands_for_few(self, part: float, tol: float) -> bool:
+    def _stands_for_few(self, part: float) -> bool:
         """Tell whether a Ritz vector with that part of the random direction can hide no other."""
-        return self._operator.size * part**2 <= max(_FEW, 0.1 / tol**2)
+        return self._operator.size * part**2 <= _FEW
 
     def _agrees(self, k: int, tol: float) -> bool:
         """Tell whether the most wanted values are those that this sweep set out with."""

@@ -15,7 +15,7 @@ import pytest
 
 from .mutants import Mutant, all_mutants, by_hand, is_python
 from .run import ROOT, Loop, Reached
-from .targets import BY_HAND, EQUIVALENT, GUARDS, HAND_ONLY
+from .targets import BY_HAND, ELSEWHERE, EQUIVALENT, GUARDS, HAND_ONLY
 
 FOLDER = ROOT / ".mutation"
 TABLE = Path(__file__).with_name("RESULTS.md")
@@ -92,7 +92,10 @@ class Run:
             if module in HAND_ONLY:
                 continue
             lines = {n for _, where in reached.values() for n in where.get(module, ())}
-            mutants = [m for m in all_mutants(source, module) if is_python(m.apply(source))]
+            mutants = [
+                m for m in all_mutants(source, module)
+                if m.function not in ELSEWHERE.get(module, ()) and is_python(m.apply(source))
+            ]  # fmt: skip
             pools[module] = [m for m in mutants if not lines.isdisjoint(m.lines)]
             self.possible[module] = len(mutants)
             self.unreached[module] = len(mutants) - len(pools[module])

@@ -27,6 +27,10 @@ SLOWER, LEAST = 8, 10
 #: Seconds after which a mutant that uses no processor time is given up.
 WALL = 900
 MEMORY = 6 << 30
+#: Events of Python's audit that start a process.
+STARTS = {"subprocess.Popen", "os.posix_spawn", "os.fork"}
+#: Most cases of one test function that a mutant is given.
+CASES = 12
 Reached = dict[str, tuple[float, dict[str, set[int]]]]
 
 
@@ -84,7 +88,7 @@ class Loop:
 
     def _reached(self, session: pytest.Session) -> Reached:
         """Return the processor time and the reached lines of every test that passes."""
-        kept = json.loads(self.kept.read_text()) if self.kept.exists() else {}
+        kept = self._kept()
         known = {f: kept[f] for f, stamp in self.stamps.items() if kept.get(f, [""])[0] == stamp}
         new = [item for item in session.items if _file(item.nodeid) not in known]
         if new:
@@ -95,12 +99,15 @@ class Loop:
             for name, found in json.loads(answer).items():
                 file = _file(name)
                 known.setdefault(file, [self.stamps[file], {}])[1][name] = found
-            self.kept.write_text(json.dumps(kept | known))
+            self.kept.write_text(json.dumps(self._kept() | known))
         return {
             name: (seconds, {module: set(lines) for module, lines in where.items()})
             for _, tests in known.values()
             for name, (seconds, where) in tests.items()
         }
+
+    def _kept(self) -> dict[str, Any]:
+        return json.loads(self.kept.read_text()) if self.kept.exists() else {}
 
 
 def _file(nodeid: str) -> str:
@@ -108,14 +115,14 @@ def _file(nodeid: str) -> str:
 
 
 def in_turn(tests: Iterable[tuple[float, str]]) -> list[tuple[float, str]]:
-    """Order tests: the cheapest case of every function first, then the next of each."""
+    """Order tests: the cheapest case of every function first, then the next, up to `CASES`."""
     taken: dict[str, int] = defaultdict(int)
     ranked = []
     for seconds, name in sorted(tests):
         function = name.partition("[")[0]
         ranked.append((taken[function], seconds, name))
         taken[function] += 1
-    return [(seconds, name) for _, seconds, name in sorted(ranked)]
+    return [(seconds, name) for turn, seconds, name in sorted(ranked) if turn < CASES]
 
 
 def _fork(work: Callable[[Callable[[str], None]], None], wall: float = WALL) -> tuple[str, str]:
@@ -220,7 +227,10 @@ def _trace(
     modules: list[str],
     say: Callable[[str], None],
 ) -> None:
-    """Run tests; say the processor time of each that passes and the lines that it reaches."""
+    """Run tests; say the processor time of each that passes and the lines that it reaches.
+
+    Those that start a process are left out: in it the code is as it was.
+    """
     paths = {str(ROOT / module): module for module in modules}
     lines: set[tuple[str, int]] = set()
 
@@ -239,15 +249,18 @@ def _trace(
         def pytest_runtest_call(self, item: pytest.Item) -> None:
             shared[_file(item.nodeid)] |= lines
 
+    started: list[str] = []
+    sys.addaudithook(lambda event, _: started.append(event) if event in STARTS else None)
     session.config.pluginmanager.register(Setups())
     for item, following in zip(tests, [*tests[1:], None], strict=True):
-        failed, started = session.testsfailed, time.process_time()
+        failed, before = session.testsfailed, time.process_time()
         lines.clear()
+        started.clear()
         sys.settrace(outside)
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         sys.settrace(None)
-        if session.testsfailed == failed:
-            found[item.nodeid] = (time.process_time() - started, set(lines))
+        if session.testsfailed == failed and not started:
+            found[item.nodeid] = (time.process_time() - before, set(lines))
     answer = {}
     for name, (seconds, own) in found.items():
         where: dict[str, list[int]] = defaultdict(list)

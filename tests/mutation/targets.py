@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-#: module -> the test files that guard it; of each file, the tests that reach the changed line run
+#: module -> the test files that guard it; of each file, the tests that reach the changed line run.
+#: Not all that could notice: files whose tests take long are left to those that are quick.
 GUARDS: dict[str, list[str]] = {
     "landscape/train.py": ["train_reference", "train", "schedule"],
-    "landscape/kernels/choice.py": ["kernel_branches", "coverage_kernels", "subspace"],
-    "landscape/kernels/coordinates.py": ["kernel_branches", "coverage_kernels"],
+    "landscape/kernels/choice.py": ["kernel_branches"],
+    "landscape/kernels/coordinates.py": ["kernel_branches"],
     "landscape/kernels/native.py": ["native", "kernel_branches"],
-    "landscape/kernels/products.py": ["kernel_branches", "coverage_kernels", "native"],
-    "landscape/kernels/spops.py": ["coverage_kernels"],
-    "landscape/kernels/values.py": ["kernel_branches", "coverage_kernels", "native"],
+    "landscape/kernels/products.py": ["kernel_branches"],
+    "landscape/kernels/values.py": ["kernel_branches"],
     "landscape/scoring.py": ["scoring"],
     "landscape/masks.py": ["masks", "models"],
     "landscape/deltas.py": ["deltas"],
@@ -40,7 +40,7 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "landscape/train.py", '_generator(seed, "order", epoch)', '_generator(seed, "order", 0)'
     ),
     "the later of two equal checkpoints": (
-        "landscape/train.py", "(accuracy, -loss) > (state", "(accuracy, -loss) >= (state"
+        "landscape/train.py", "if not key > (best", "if not key >= (best"
     ),
     "gradients never clipped": (
         "landscape/train.py", "parameters.values(), max_norm)", "parameters.values(), math.inf)"
@@ -66,7 +66,7 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     ),
     "one standard deviation for 95 percent": ("landscape/advisor.py", "(1.96 *", "(1.0 *"),
     "relative is absolute": (
-        "landscape/distance.py", "l2 / origin if origin else 0.0", "l2 if origin else 0.0"
+        "landscape/distance.py", "l2 / origin**0.5 if origin", "l2 if origin"
     ),
     "deltas of different models add": (
         "landscape/deltas.py", "if a.mask.num_parameters != b.mask.num_parameters:", "if False:"
@@ -74,8 +74,8 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     "the upper bound of a norm is the lower": (
         "landscape/curvature/norm.py", "lower / (1 - 2 * root**2)", "lower"
     ),
-    "dev from the rows beside train": (
-        "landscape/tasks/glue.py", "order[-num_dev:]", "order[num_train : num_train + num_dev]"
+    "dev from the end of the permutation": (
+        "landscape/tasks/glue.py", "order[num_train : num_train + num_dev]", "order[-num_dev:]"
     ),
 }  # fmt: skip
 for _module, _files in (("landscape/advisor.py", "advisor"), ("landscape/tasks/glue.py", "tasks")):
@@ -83,5 +83,19 @@ for _module, _files in (("landscape/advisor.py", "advisor"), ("landscape/tasks/g
 #: these have mutants made by hand only
 HAND_ONLY = {"landscape/advisor.py", "landscape/tasks/glue.py"}
 
+#: functions that run once in a process, whose tests start processes of their own
+ELSEWHERE = {
+    "landscape/kernels/native.py": {"_library", "_folder", "_digest", "_compile"},
+}
+
 #: key of a mutant -> why no test can tell it from the code
-EQUIVALENT: dict[str, str] = {}
+EQUIVALENT: dict[str, str] = {
+    "landscape/kernels/coordinates.py Coordinates.csr: torch.sparse_csr_tensor( self.row_offsets, "
+    "self.cols, zeros, size=self.shape, check_invariants=False ) -> torch.sparse_csr_tensor("
+    "self.row_offsets, self.cols, zeros, size=self.shape)": "not to check is torch's default",
+    "landscape/masks.py bernoulli: expected + 6 * expected**0.5 -> "
+    "((expected) - (6 * expected ** 0.5))": "the same numbers are drawn, in other pieces",
+    "theory/bounds.py chernoff_lower: 1e-15 -> 2e-15": (
+        "the end of the bracket is nearer to 1 than the tolerance of the root"
+    ),
+}

@@ -30,7 +30,7 @@ MEMORY = 6 << 30
 #: Events of Python's audit that start a process.
 STARTS = {"subprocess.Popen", "os.posix_spawn", "os.fork"}
 #: Most cases of one test function that a mutant is given.
-CASES = 12
+CASES = 100
 Reached = dict[str, tuple[float, dict[str, set[int]]]]
 
 

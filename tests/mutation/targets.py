@@ -95,6 +95,9 @@ EQUIVALENT: dict[str, str] = {
     "self.row_offsets, self.cols, zeros, size=self.shape)": "not to check is torch's default",
     "landscape/masks.py bernoulli: expected + 6 * expected**0.5 -> "
     "((expected) - (6 * expected ** 0.5))": "the same numbers are drawn, in other pieces",
+    'landscape/scoring.py _label_logits: ("input_ids", "attention_mask") -> '
+    "('attention_mask', 'input_ids')": "the keys of a dict, in another order",
+    "landscape/scoring.py _candidate_log_probs: -1 -> (1)": "the last of two dimensions",
     "theory/bounds.py chernoff_lower: 1e-15 -> 2e-15": (
         "the end of the bracket is nearer to 1 than the tolerance of the root"
     ),

@@ -8,14 +8,15 @@ from fnmatch import fnmatchcase
 #: Not all that could notice: files whose tests take long are left to those that are quick.
 GUARDS: dict[str, list[str]] = {
     "landscape/train.py": ["train_reference", "train", "schedule"],
-    "landscape/kernels/choice.py": ["kernel_branches"],
-    "landscape/kernels/coordinates.py": ["kernel_branches"],
+    "landscape/kernels/choice.py": ["kernel_branches", "coverage_kernels"],
+    "landscape/kernels/coordinates.py": ["kernel_branches", "coverage_kernels"],
     "landscape/kernels/native.py": ["native", "kernel_branches"],
-    "landscape/kernels/products.py": ["kernel_branches"],
-    "landscape/kernels/values.py": ["kernel_branches"],
+    "landscape/kernels/products.py": ["kernel_branches", "coverage_kernels"],
+    "landscape/kernels/spops.py": ["coverage_kernels"],
+    "landscape/kernels/values.py": ["kernel_branches", "coverage_kernels"],
     "landscape/scoring.py": ["scoring"],
     "landscape/masks.py": ["masks", "models"],
-    "landscape/deltas.py": ["deltas"],
+    "landscape/deltas.py": ["deltas", "delta_files"],
     "landscape/adapters.py": ["adapters"],
     "landscape/distance.py": ["distance"],
     "landscape/curvature/eigen.py": ["curvature_eigen", "curvature_mutations"],
@@ -94,6 +95,16 @@ ELSEWHERE = {
 EQUIVALENT: dict[str, str] = {
     "landscape/kernels/coordinates.py Coordinates.csr: * => * zeros, size=self.shape)": (
         "not to check is torch's default"
+    ),
+    "landscape/deltas.py _agreed: * => holders = [d for d in (b, a) if name in d.origins]": (
+        "two holders in another order, which must agree"
+    ),
+    "landscape/kernels/native.py *threads=_threads((m + n + k) * tokens)*": (
+        "how many threads share the work, not what it gives"
+    ),
+    "landscape/kernels/values.py _slices: if 8 * *": "the same product, turned or not",
+    "landscape/kernels/values.py gather: * => *zip(a.split(tokens), b.split(tokens)):": (
+        "both are split alike"
     ),
     "landscape/masks.py bernoulli: gaps = * => gaps = rng.geometric(probability, size=*": (
         "the same numbers are drawn, in pieces of another size"

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -150,7 +151,7 @@ def table(
         f"{options.seed}) of the {sum(possible.values()):,} that the syntax trees give, the others "
         f"were made by hand. {len(excused)} more cannot be told from the code, as said below. "
         f"{sum(unreached.values())} of those possible are on lines that no guarding test reaches. "
-        "Made by `python -m tests.mutation`.",
+        f"Made by `python -m tests.mutation` at commit {_commit()}.",
         "",
         "| module | possible | not reached | run | killed |",
         "|---|---:|---:|---:|---:|",
@@ -170,6 +171,14 @@ def table(
         lines += ["", "## Made by hand for a text that is no longer there", ""]
         lines += [f"- {name}" for name in stale]
     return "\n".join(lines) + "\n"
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    return done.stdout.strip() or "unknown"
 
 
 def _code(row: dict[str, Any]) -> str:

@@ -115,6 +115,9 @@ EQUIVALENT: dict[str, str] = {
     "landscape/scoring.py _candidate_log_probs: * => *.log_softmax((1))": (
         "the last of two dimensions"
     ),
+    "landscape/train.py _reload: (folder * => *.unlink(missing_ok=False)": (
+        "a file that is missing is an OSError, which is let pass there"
+    ),
     "theory/bounds.py chernoff_lower: * => return 1 - _invert(rate, level, *": (
         "a bracket that is a little wider or narrower, beyond where the root may lie"
     ),

@@ -245,6 +245,17 @@ def test_a_layer_without_gradients_still_has_tangents() -> None:
     close(moved, x @ matrix(step, at).t())
 
 
+@pytest.mark.parametrize("kernel", ["gather", "dense", "slices"])
+@pytest.mark.parametrize("count", [0, 7])
+def test_results_lie_on_the_device_of_the_operands(kernel, count) -> None:
+    """Tensors of the device meta have places and shapes alone: any of another device shows."""
+    at = Coordinates(torch.empty(count, dtype=torch.int64, device="meta"), (ROWS, COLS))
+    at.__dict__["slices"] = None  # what a grid is cannot be told without values
+    a, b = (torch.empty(9, width, device="meta") for width in (ROWS, COLS))
+    found = sampled_values(a, b, at, kernel)
+    assert (found.device.type, found.shape, found.dtype) == ("meta", (count,), torch.float32)
+
+
 # --- structure ----------------------------------------------------------------------------------
 
 

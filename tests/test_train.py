@@ -154,7 +154,8 @@ def test_dropout_is_a_function_of_the_seed_and_step_and_leaves_the_global_genera
 @pytest.mark.parametrize(
     ("change", "words"),
     [({"lr": 0.0}, "lr"), ({"lr": math.nan}, "lr"), ({"epochs": 0}, "epochs"),
-     ({"batch_size": 0}, "batch_size")],
+     ({"batch_size": 0}, "batch_size"), ({"checkpoint_every": 0}, "checkpoint_every"),
+     ({"evaluations_per_epoch": 0}, "evaluations_per_epoch")],
 )  # fmt: skip
 def test_arguments_out_of_range_are_refused(setup, change, words) -> None:
     model, tokenizer, task = setup

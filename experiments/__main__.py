@@ -11,8 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from experiments import edge, figure4, figure5, linear, rates, selections, spectra, surfaces
-from experiments.harness import RESULTS, Artefact, Row, read_rows, stored_config
-from landscape.cli import guarded
+from experiments.harness import (
+    RESULTS,
+    Artefact,
+    Row,
+    read_rows,
+    stored_config,
+    unknown_settings,
+)
+from experiments.settings import origin, sentences
+from experiments.verdict import exit_code
+from landscape.carriers import OPTIONAL, missing
+from landscape.cli.arguments import Parser, output_folder, seed
+from landscape.cli.guard import guarded, resuming
 from landscape.errors import UserError
 
 ARTEFACTS: dict[str, Artefact] = {
@@ -21,14 +32,24 @@ ARTEFACTS: dict[str, Artefact] = {
 }
 
 
+EXIT_CODES = (
+    "exit code: 0 all statements hold, 1 a statement fails, 2 a mistake in the call, "
+    "3 no statement fails but the rows leave one undecided (too few seeds, too wide an interval)"
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, 1 where a statement of the paper does not hold, 2 on a mistake."""
+    """Run a command and return its exit code, one of `landscape.cli.guard`."""
+    return guarded(_command, arguments)
+
+
+def _command(arguments: list[str]) -> int:
     chosen = _parser().parse_args(arguments)
-    return guarded(lambda: int(chosen.command(chosen)))
+    return int(chosen.command(chosen))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m experiments", description=__doc__, epilog=EXIT_CODES)
     commands = parser.add_subparsers(required=True, metavar="command")
     listing = commands.add_parser("list", help="list the artefacts and their presets")
     listing.set_defaults(command=_list)
@@ -37,24 +58,30 @@ def _parser() -> argparse.ArgumentParser:
         ("render", _render, "draw figure, table and page from the rows"),
         ("check", _check, "compare the rows with the paper's statements"),
     ):
-        sub = commands.add_parser(name, help=text)
+        sub = commands.add_parser(name, help=text, epilog=EXIT_CODES if name == "check" else None)
         sub.set_defaults(command=command)
         names = sub.add_subparsers(required=True, metavar="artefact")
         for artefact in ARTEFACTS.values():
-            one = names.add_parser(artefact.name, help=artefact.title)
+            one = names.add_parser(artefact.name, help=artefact.title, epilog=sub.epilog)
             one.set_defaults(artefact=artefact)
             one.add_argument("--preset", default="smoke", help=", ".join(artefact.presets))
-            one.add_argument("--output", type=Path, help="folder of the results")
+            kind = output_folder if name == "run" else Path
+            one.add_argument("--output", type=kind, help="folder of the results")
             if name == "run":
                 one.add_argument(
-                    "--seed", type=int, nargs="+", help="seeds, instead of the preset's"
+                    "--seed", type=seed, nargs="+", help="seeds, instead of the preset's"
+                )
+                one.description = (
+                    "Options replace values of the preset; in brackets: the default, which the "
+                    "preset paper has, and whether it is a paper's or ours."
                 )
                 _config_arguments(one, artefact.config)
     return parser
 
 
 def _config_arguments(parser: argparse.ArgumentParser, config: type) -> None:
-    """Turn every field of the configuration into an option."""
+    """Turn every field of the configuration into an option that says whose its default is."""
+    said = sentences(config)
     for field in dataclasses.fields(config):
         if field.name == "seeds":
             continue
@@ -63,8 +90,15 @@ def _config_arguments(parser: argparse.ArgumentParser, config: type) -> None:
         kind = type(sample[0]) if many else type(sample)
         parser.add_argument(
             f"--{field.name.replace('_', '-')}", dest=f"set_{field.name}", type=kind,
-            nargs="+" if many else None, help=f"paper: {sample}",
+            metavar=kind.__name__.upper(),
+            nargs="+" if many else None,
+            help=f"{said[field.name]} ({origin(field)}: {_plain(sample)})".replace("%", "%%"),
         )  # fmt: skip
+
+
+def _plain(value: Any) -> str:
+    """Write a default as it is typed."""
+    return " ".join(map(_plain, value)) if isinstance(value, tuple) else str(value) or "none"
 
 
 def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -78,29 +112,44 @@ def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:
 
 def _folder(chosen: argparse.Namespace) -> Path:
     default = RESULTS / chosen.artefact.name / chosen.preset
-    return chosen.output or default
+    return Path(chosen.output or default)
 
 
 def _rows(chosen: argparse.Namespace) -> list[Row]:
     folder = _folder(chosen)
-    stored_config(chosen.artefact, folder)
+    config = stored_config(chosen.artefact, folder)
     rows = read_rows(folder)
     if not rows:
-        raise UserError(f"{folder} holds no rows; run {chosen.artefact.name} first")
+        raise UserError(
+            f"expected rows of {chosen.artefact.name} in {folder}, got none; run it first"
+        )
+    if unknown := unknown_settings(config):
+        print(f"{folder} was run before there was {', '.join(unknown)}: unknown", file=sys.stderr)
+    elif len(rows) < (wanted := len(chosen.artefact.expected(config))):
+        print(f"{folder} is not finished: {len(rows)} of {wanted} rows", file=sys.stderr)
     return rows
 
 
 def _list(chosen: argparse.Namespace) -> int:
     for artefact in ARTEFACTS.values():
         print(f"{artefact.name:10} {artefact.title}  [{artefact.source}]")
-        print(f"{'':10} presets: {', '.join(artefact.presets)}")
+        print(f"{'':10} presets: {', '.join(artefact.presets)}{_needs(artefact)}")
     return 0
+
+
+def _needs(artefact: Artefact) -> str:
+    """Say which optional packages an artefact needs, and how to get those that are missing."""
+    if not artefact.needs:
+        return ""
+    state = missing(*artefact.needs) or "installed"
+    return f"; needs {', '.join(OPTIONAL[m] for m in artefact.needs)} ({state})"
 
 
 def _run(chosen: argparse.Namespace) -> int:
     config = chosen.artefact.configure(chosen.preset, _overrides(chosen))
     folder = _folder(chosen)
-    rows = chosen.artefact.run(config, folder)
+    with resuming(folder, "rows.jsonl"):
+        rows = chosen.artefact.run(config, folder)
     print(f"{len(rows)} rows in {folder / 'rows.jsonl'}")
     return 0
 
@@ -115,10 +164,10 @@ def _render(chosen: argparse.Namespace) -> int:
 def _check(chosen: argparse.Namespace) -> int:
     findings = chosen.artefact.check(_rows(chosen))
     for finding in findings:
-        print(f"{'holds' if finding.holds else 'DOES NOT HOLD'}: {finding.statement}")
+        print(f"{finding.marked}: {finding.statement}")
         print(f"    {finding.evidence}")
     print(json.dumps([dataclasses.asdict(f) for f in findings]))
-    return 0 if all(f.holds for f in findings) else 1
+    return exit_code(findings)
 
 
 if __name__ == "__main__":

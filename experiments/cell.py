@@ -11,7 +11,9 @@ from typing import Any
 from scipy import stats
 
 import landscape as ls
-from experiments.harness import Finding, Row
+from experiments.harness import Row
+from experiments.verdict import Finding, Verdict, above
+from landscape.report import slope
 from landscape.runs import read_json
 
 
@@ -57,7 +59,7 @@ def train_cell(
         "dev_accuracy": dev.get(task.metric, -1.0), "dev_loss": dev.get("loss", 1e9),
         "test_accuracy": test[task.metric], "test_loss": test["loss"],
         "distance": run.distance.get("l2"), "relative_distance": run.distance.get("relative"),
-        "diverged": run.diverged,
+        "diverged": run.diverged, "select_by": run.config["select_by"],
         "steps": run.metrics["steps"], "train_loss": [h["loss"] for h in run.history], **updated,
     }  # fmt: skip
 
@@ -115,6 +117,25 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
+def gains(differences: Sequence[float]) -> Verdict:
+    """Judge whether a mean difference is above zero, by its interval.
+
+    >>> gains([0.1, 0.2, 0.15]), gains([0.1, -0.2, 0.15]), gains([0.1])
+    ('holds', 'undecided', 'undecided')
+    """
+    _, low, high = interval(differences) if differences else (math.nan,) * 3
+    return above(low, high)
+
+
+def exponent(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float] | None:
+    """Fit y ~ x^s; return s and its 95 % interval, or None with fewer than three points."""
+    if len(x) < 3 or len(set(x)) < 2:
+        return None
+    s, error = slope(x, y)
+    half = float(stats.t.ppf(0.975, len(x) - 2)) * error
+    return s, s - half, s + half
+
+
 def describe_margin(values: Sequence[float]) -> str:
     """Write a mean difference with its interval and what it decides."""
     mean, low, high = interval(values)
@@ -138,6 +159,5 @@ def differences(folder: Path, paper: Sequence[tuple[str, str]]) -> list[dict[str
 def verdicts(findings: Sequence[Finding]) -> list[dict[str, str]]:
     """Return the lines of a table of statements."""
     return [
-        {"statement": f.statement, "verdict": "holds" if f.holds else "does not hold",
-         "evidence": f.evidence} for f in findings
-    ]  # fmt: skip
+        {"statement": f.statement, "verdict": f.marked, "evidence": f.evidence} for f in findings
+    ]

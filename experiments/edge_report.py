@@ -16,8 +16,9 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from experiments.harness import Finding, Row
+from experiments.harness import Row
 from experiments.publish import publish
+from experiments.verdict import Finding, Verdict, above, every, settle
 
 #: a sharpness is at the edge within these factors, which cover its oscillation
 AT_EDGE = (0.8, 1.25)
@@ -92,7 +93,7 @@ def _reaches(rows: Sequence[Row], chosen: Sequence[Row], loss: str) -> Finding:
         f"at most {value:.2f} (step {step})"
         for r, (step, value) in zip(chosen, peaks, strict=True)
     )
-    return Finding(text, all(value >= AT_EDGE[0] for _, value in peaks), evidence)
+    return Finding(text, every(settle(value >= AT_EDGE[0]) for _, value in peaks), evidence)
 
 
 def _stays(rows: Sequence[Row], chosen: Sequence[Row], loss: str) -> Finding:
@@ -104,9 +105,14 @@ def _stays(rows: Sequence[Row], chosen: Sequence[Row], loss: str) -> Finding:
         f"{value:.2f} at ratio {r['ratio']:g}, {_scale(r)}"
         for r, value in zip(chosen, values, strict=True)
     )
-    low, high = AT_EDGE
-    holds = all(low <= v <= high and not r["diverged"] for r, v in zip(chosen, values, strict=True))
-    return Finding(text, holds, evidence)
+    return Finding(text, every(map(_at_edge, chosen, values)), evidence)
+
+
+def _at_edge(row: Row, value: float) -> Verdict:
+    """Judge the second half of a descent; one that was not measured there decides nothing."""
+    if math.isnan(value) and not row["diverged"]:
+        return "undecided"
+    return settle(AT_EDGE[0] <= value <= AT_EDGE[1] and not row["diverged"])
 
 
 def _flattens(rows: Sequence[Row], chosen: Sequence[Row], loss: str) -> Finding:
@@ -116,8 +122,14 @@ def _flattens(rows: Sequence[Row], chosen: Sequence[Row], loss: str) -> Finding:
         f"loss {r['losses'][0]:.3g} to {r['losses'][-1]:.3g}{', diverged' * r['diverged']}"
         for r in chosen
     )
-    good = [not r["diverged"] and settled(rows, r) <= AT_EDGE[1] for r in chosen]
-    return Finding(text, all(good), evidence)
+    ends = [(r, settled(rows, r)) for r in chosen]
+    return Finding(text, every(_below_edge(r, value) for r, value in ends), evidence)
+
+
+def _below_edge(row: Row, value: float) -> Verdict:
+    if math.isnan(value) and not row["diverged"]:
+        return "undecided"
+    return settle(value <= AT_EDGE[1] and not row["diverged"])
 
 
 def _start(rows: Sequence[Row], loss: str) -> Finding:
@@ -130,9 +142,11 @@ def _start(rows: Sequence[Row], loss: str) -> Finding:
         f"2 / sharpness {2 / r['sharpness']:.3g}"
         for r in starts
     )
-    return Finding(
-        text, bool(pairs) and all(a["sharpness"] > b["sharpness"] for a, b in pairs), evidence
-    )
+    falls = []
+    for a, b in pairs:
+        fall, error = a["sharpness"] - b["sharpness"], a["residual"] + b["residual"]
+        falls.append(above(fall - error, fall + error))
+    return Finding(text, every(falls), evidence)
 
 
 def _certified(rows: Sequence[Row]) -> Finding:
@@ -145,7 +159,7 @@ def _certified(rows: Sequence[Row]) -> Finding:
             ]  # fmt: skip
     text = f"every sharpness has a relative residual of at most {RESIDUAL:g}"
     evidence = f"largest {max(relative):.2g}, median {median(relative):.2g}, n={len(relative)}"
-    return Finding(text, max(relative) <= RESIDUAL, evidence)
+    return Finding(text, settle(max(relative) <= RESIDUAL), evidence)
 
 
 def table(rows: Sequence[Row]) -> list[dict[str, str]]:

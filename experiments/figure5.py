@@ -20,6 +20,7 @@ from experiments.cell import (
 )
 from experiments.figure5_report import check, render
 from experiments.harness import PACKAGED, Artefact, Setting, Store
+from experiments.settings import paper
 
 KINDS = ("random", "structured")
 
@@ -31,15 +32,15 @@ class Config(Setting):
     #: the learning rates tried are each of these over the ratio, at most max_rate
     rate_times_ratio: tuple[float, ...] = (1e-7, 1e-6, 1e-5)
     #: largest learning rate tried
-    max_rate: float = 1e-1
+    max_rate: float = paper(1e-1)
     #: passes over the training examples
-    epochs: int = 5
+    epochs: int = paper(5)
     #: examples a step
-    batch_size: int = 8
+    batch_size: int = paper(8)
     #: training, development and test examples
-    num_train: int = 1000
-    num_dev: int = 500
-    num_test: int = 1000
+    num_train: int = paper(1000)
+    num_dev: int = paper(500)
+    num_test: int = paper(1000)
     #: training examples that the Hessian averages over
     hessian_examples: int = 64
     #: relative residual at which Lanczos stops

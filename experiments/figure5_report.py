@@ -14,9 +14,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import seaborn as sns
 
-from experiments.cell import describe_margin, differences, interval, verdicts
-from experiments.harness import Finding, Row
-from landscape.report import format_table, mean_std, slope, write_page
+from experiments.cell import describe_margin, differences, exponent, gains, interval, verdicts
+from experiments.harness import Row
+from experiments.verdict import Finding, above, equal, settle
+from landscape.report import format_table, mean_std, write_page
 from landscape.runs import write_whole
 
 KINDS = ("random", "structured")
@@ -73,9 +74,9 @@ def check(rows: Sequence[Row]) -> list[Finding]:
     """Compare the rows with what the paper says of figure 5 and table 9."""
     joined = pairs(rows)
     margins = [random["test_accuracy"] - other["test_accuracy"] for random, other in joined]
-    _, low, _ = interval(margins)
     text = "random masks are more accurate than structured ones, over all ratios"
-    findings = [Finding(text, low > 0, f"random - structured: {describe_margin(margins)}")]
+    evidence = f"random - structured: {describe_margin(margins)}"
+    findings = [Finding(text, gains(margins), evidence)]
     findings += [_decay(joined, margins), _rates(rows)]
     factors = [other["after"] / random["after"] for random, other in joined if random["after"]]
     logs = [math.log(f) for f in factors if f > 0]
@@ -87,12 +88,11 @@ def check(rows: Sequence[Row]) -> list[Finding]:
     text = "random and structured masks of one ratio are equally sharp (the linear theory's mean)"
     if high - low > 2 * math.log(2):
         evidence += ": undecided, wider than a factor of 2 either way"
-    equal = low <= 0 <= high and max(-low, high) <= math.log(2)
-    findings.append(Finding(text, equal, evidence))
+    findings.append(Finding(text, equal(low, high, within=math.log(2)), evidence))
     certified = sum(row["certified"] for row in final_rows(rows))
     text = "every sharpness met its residual tolerance"
     total = len(final_rows(rows))
-    return [*findings, Finding(text, certified == total, f"{certified} of {total} pairs")]
+    return [*findings, Finding(text, settle(certified == total), f"{certified} of {total} pairs")]
 
 
 def _decay(joined: Sequence[tuple[Row, Row]], margins: Sequence[float]) -> Finding:
@@ -100,7 +100,7 @@ def _decay(joined: Sequence[tuple[Row, Row]], margins: Sequence[float]) -> Findi
     ratios = sorted({random["ratio"] for random, _ in joined})
     text = "structured masks lose accuracy faster as the ratio falls"
     if len(ratios) < 2:
-        return Finding(text, False, f"{len(ratios)} ratios are too few")
+        return Finding(text, "undecided", f"{len(ratios)} ratios are too few")
     ends = {
         ratio: {r["seed"]: m for (r, _), m in zip(joined, margins, strict=True)
                 if r["ratio"] == ratio}
@@ -109,19 +109,23 @@ def _decay(joined: Sequence[tuple[Row, Row]], margins: Sequence[float]) -> Findi
     grown = [m - ends[ratios[-1]][seed] for seed, m in ends[ratios[0]].items()
              if seed in ends[ratios[-1]]]  # fmt: skip
     evidence = f"margin at {ratios[0]:g} minus at {ratios[-1]:g}: {describe_margin(grown)}"
-    return Finding(text, interval(grown)[1] > 0, evidence)
+    return Finding(text, gains(grown), evidence)
 
 
 def _rates(rows: Sequence[Row]) -> Finding:
     """Say whether the chosen rate of structured masks falls with the ratio (table 9)."""
     chosen = {r["ratio"]: r["rate"] for r in final_rows(rows) if r["mask"] == "structured"}
     text = "the best rate of structured masks grows as the ratio falls"
-    if len(chosen) < 2:
-        return Finding(text, False, f"{len(chosen)} ratios are too few")
-    s, _ = slope(list(chosen), list(chosen.values()))
+    fit = exponent(list(chosen), list(chosen.values()))
     listed = ", ".join(f"{rate:g} at {ratio:g}" for ratio, rate in sorted(chosen.items()))
-    evidence = f"{listed}: exponent {s:.2f}; the rates tried were scaled with 1/ratio"
-    return Finding(text, s < 0, evidence)
+    if fit is None:
+        return Finding(text, "undecided", f"{listed}: {len(chosen)} ratios are too few")
+    s, low, high = fit
+    evidence = (
+        f"{listed}: exponent {s:.2f}, 95 % interval [{low:.2f}, {high:.2f}]; the rates tried were "
+        "scaled with 1/ratio"
+    )
+    return Finding(text, above(-high, -low), evidence)
 
 
 def table(rows: Sequence[Row]) -> list[dict[str, str]]:

@@ -23,6 +23,7 @@ import torch
 import landscape as ls
 from experiments.harness import PACKAGED, Artefact, Setting, Store
 from experiments.linear_report import check, render
+from experiments.settings import paper
 
 KINDS = ("random", "columns", "magnitude", "magnitude_smallest", "gradient")
 MATRICES: dict[str, Any] = {"hessian": ls.HessianOperator, "gauss-newton": ls.GGNOperator}
@@ -45,7 +46,7 @@ class Config(Setting):
     #: training examples of the descents
     num_train: int = 64
     #: examples a step
-    batch_size: int = 8
+    batch_size: int = paper(8)
     #: steps after which a descent stops
     max_steps: int = 160
     #: mean loss of a pass over the examples at which a descent stops

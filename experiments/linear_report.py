@@ -13,14 +13,17 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import seaborn as sns
-from scipy import stats
 
-from experiments.harness import Finding, Row
-from landscape.report import format_table, slope, write_page
+from experiments.cell import exponent, verdicts
+from experiments.harness import Row
+from experiments.verdict import Finding, Verdict, equal, settle
+from landscape.report import format_table, write_page
 from landscape.runs import write_whole
 
 MATRICES = ("gauss-newton", "hessian")
 KINDS = ("random", "columns", "magnitude", "magnitude_smallest", "gradient")
+#: exponents of this distance are different laws: the theory's are 0, -1/2 and -1
+RESOLUTION = 0.5
 RUNS = (("sgd", "true"), ("adamw", "true"), ("sgd", "shuffled"), ("adamw", "shuffled"))
 
 
@@ -56,23 +59,14 @@ def _best(rows: Sequence[Row], optimizer: str, labels: str, by: str) -> list[Row
     return sorted(best, key=lambda row: row["ratio"])
 
 
-def exponent(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float] | None:
-    """Fit y ~ x^s; return s and its 95 % interval, or None with fewer than three points."""
-    if len(x) < 3 or len(set(x)) < 2:
-        return None
-    s, error = slope(x, y)
-    half = float(stats.t.ppf(0.975, len(x) - 2)) * error
-    return s, s - half, s + half
-
-
 def _law(statement: str, x: Sequence[float], y: Sequence[float], theory: float) -> Finding:
-    """Say whether a fitted exponent's 95 % interval contains the theory's."""
+    """Say whether a fitted exponent's 95 % interval contains the theory's and no other law's."""
     fit = exponent(x, y)
     if fit is None:
-        return Finding(statement, False, f"{len(x)} points are too few to fit an exponent")
+        return Finding(statement, "undecided", f"{len(x)} points are too few to fit an exponent")
     s, low, high = fit
     text = f"exponent {s:.2f}, 95 % interval [{low:.2f}, {high:.2f}], theory {theory:g}, n={len(x)}"
-    return Finding(statement, low - 1e-9 <= theory <= high + 1e-9, text)
+    return Finding(statement, equal(low - theory, high - theory, within=RESOLUTION), text)
 
 
 def check(rows: Sequence[Row]) -> list[Finding]:
@@ -91,7 +85,7 @@ def check(rows: Sequence[Row]) -> list[Finding]:
             for ratio, values in sorted(relative_eigenvalues(rows, matrix, "random").items())
         )
         evidence = f"masked / predicted: {spread}; {law.evidence}"
-        findings.append(Finding(text, law.holds, evidence))
+        findings.append(Finding(text, law.verdict, evidence))
     for optimizer in ("sgd", "adamw"):
         best = fastest(rows, optimizer, "true")
         text = f"{optimizer}: the rate that is fastest to the loss grows like 1/ratio"
@@ -115,7 +109,8 @@ def _arithmetic(rows: Sequence[Row]) -> Finding:
             shares[row["ratio"]].append(row["distance"] / bound)
     means = {ratio: fmean(values) for ratio, values in sorted(shares.items()) if values}
     spread = ", ".join(f"{share:.2f} at {ratio:g}" for ratio, share in means.items())
-    flat = bool(means) and max(means.values()) <= 1.5 * min(means.values())
+    low, high = min(means.values(), default=0.0), max(means.values(), default=0.0)
+    flat: Verdict = settle(high <= 1.5 * low) if len(means) > 1 else "undecided"
     text = "adamw: distance is the same share of rate sqrt(k) steps at every ratio (within 1.5)"
     return Finding(text, flat, f"share {spread}")
 
@@ -155,12 +150,9 @@ def render(rows: Sequence[Row], folder: Path) -> list[Path]:
     findings, parts = check(rows), tables(rows)
     figure = folder / "figure.png"
     write_whole(figure, lambda path: _draw(rows, path))
-    verdicts = [
-        {"statement": f.statement, "verdict": "holds" if f.holds else "does not hold",
-         "evidence": f.evidence} for f in findings
-    ]  # fmt: skip
+    judged = verdicts(findings)
     text = "\n\n".join(f"{name}\n\n{format_table(lines)}" for name, lines in parts.items())
-    lines = "\n".join(f"- {v['verdict']}: {v['statement']} ({v['evidence']})" for v in verdicts)
+    lines = "\n".join(f"- {v['verdict']}: {v['statement']} ({v['evidence']})" for v in judged)
     write_whole(folder / "table.md", lambda path: path.write_text(f"{text}\n\n{lines}\n"))
     page = write_page(
         folder / "index.html",
@@ -172,7 +164,7 @@ def render(rows: Sequence[Row], folder: Path) -> list[Path]:
             "and along descents that all end at the same loss."
         ),
         figures={"Predicted by the linear model (dashed) and measured": figure},
-        tables={"Predictions": verdicts, **parts},
+        tables={"Predictions": judged, **parts},
         details={"Provenance": "\n".join(f"{k}: {v}" for k, v in rows[0]["provenance"].items())},
     )
     print(text, lines, sep="\n\n")

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from experiments.cell import verdicts
-from experiments.harness import Finding, Row
+from experiments.harness import Row
+from experiments.verdict import Finding
 from landscape.report import Table, format_table, write_page
 from landscape.runs import write_whole
 

@@ -16,8 +16,8 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from experiments.cell import verdicts
-from experiments.harness import Finding, Row
+from experiments.cell import describe_margin, gains, verdicts
+from experiments.harness import Row
 from experiments.rates_rules import (
     EDGE,
     FIXED,
@@ -34,6 +34,7 @@ from experiments.rates_rules import (
     predicted_errors,
     summary,
 )
+from experiments.verdict import Finding, above, settle
 from landscape.advisor import CALIBRATION
 from landscape.report import format_table, write_page
 from landscape.runs import write_whole
@@ -48,7 +49,7 @@ def check(rows: Sequence[Row]) -> list[Finding]:
         if not chosen:
             text = f"{optimizer}: some rate learns"
             said = "no cell has a rate that is better than none by more than its error"
-            findings.append(Finding(text, False, said))
+            findings.append(Finding(text, "undecided", said))
             continue
         findings += _accuracy(optimizer, chosen) + _comparison(optimizer, chosen)
         findings += _uncertainty(optimizer, chosen)
@@ -64,12 +65,12 @@ def _accuracy(optimizer: str, chosen: Sequence[Cell]) -> list[Finding]:
     return [
         Finding(
             f"{optimizer}: the suggested rate is within one decade of the grid's best everywhere",
-            ours["largest"] <= 1 + EDGE,
+            settle(ours["largest"] <= 1 + EDGE),
             f"largest error {ours['largest']:.2f} decades ({worst[1]}), n={ours['n']}",
         ),
         Finding(
             f"{optimizer}: it is within half a decade of the grid's best on most",
-            ours["half"] > ours["n"] / 2,
+            settle(ours["half"] > ours["n"] / 2),
             f"{ours['half']} of {ours['n']}, mean error {ours['mean']:.2f} decades",
         ),
     ]
@@ -90,12 +91,15 @@ def _comparison(optimizer: str, chosen: Sequence[Cell]) -> list[Finding]:
 
 def _beats(text: str, ours: Sequence[float], rule: Sequence[float]) -> Finding:
     a, b = summary(ours), summary(rule)
-    holds = a["mean"] < b["mean"] and a["half"] >= b["half"]
+    saved = [abs(y) - abs(x) for x, y in zip(ours, rule, strict=True)]
     evidence = (
         f"mean error {a['mean']:.2f} against {b['mean']:.2f} decades, within half a decade "
         f"{a['half']} against {b['half']} of {a['n']}"
     )
-    return Finding(text, holds, evidence)
+    if not all(map(math.isfinite, saved)):  # one of them predicts nothing somewhere
+        saved_by_all = b["mean"] - a["mean"]
+        return Finding(text, above(saved_by_all, saved_by_all), evidence)
+    return Finding(text, gains(saved), f"{evidence}; saved {describe_margin(saved)}")
 
 
 def _uncertainty(optimizer: str, chosen: Sequence[Cell]) -> list[Finding]:
@@ -106,11 +110,11 @@ def _uncertainty(optimizer: str, chosen: Sequence[Cell]) -> list[Finding]:
     ]  # fmt: skip
     return [
         Finding(f"{optimizer}: the 95 % interval contains the grid's best in at least 9 of 10",
-                sum(inside) >= 0.9 * len(inside), f"{sum(inside)} of {len(inside)}"),
+                settle(sum(inside) >= 0.9 * len(inside)), f"{sum(inside)} of {len(inside)}"),
         Finding(
             f"{optimizer}: the largest stable rate is within half a decade of where runs begin to "
             "end worse than they began, on most",
-            sum(stable) > len(stable) / 2, f"{sum(stable)} of {len(stable)}",
+            settle(sum(stable) > len(stable) / 2), f"{sum(stable)} of {len(stable)}",
         ),
     ]  # fmt: skip
 

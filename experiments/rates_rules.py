@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from experiments.harness import Row
 from landscape.advisor import Optimizer, RateEvidence, RateSuggestion, matching_step, recommend
 from landscape.curvature import GGNOperator, HessianOperator
-from landscape.curvature.objective import Split
+from landscape.losses import Split
 
 HALF, EDGE = 0.5, 1e-6
 FIXED = (1e-6, 1e-5)

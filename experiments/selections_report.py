@@ -13,8 +13,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import seaborn as sns
 
-from experiments.cell import best_on_dev, describe_margin, differences, interval, verdicts
-from experiments.harness import Finding, Row
+from experiments.cell import best_on_dev, describe_margin, differences, gains, verdicts
+from experiments.harness import Row
+from experiments.verdict import Finding, every, settle
 from landscape.report import format_table, mean_std, write_page
 from landscape.runs import write_whole
 
@@ -108,21 +109,22 @@ def check(rows: Sequence[Row]) -> list[Finding]:
     masks = {counts[method] for method in MASKS if method in counts}
     text = "every mask has the same number of scalars"
     sizes = ", ".join(f"{method} {count:,}" for method, count in counts.items())
-    findings.append(Finding(text, len(masks) == 1, sizes))
+    findings.append(Finding(text, settle(len(masks) == 1), sizes))
     zero = {r["seed"]: r["test_accuracy"] for r in rows if r["kind"] == "zero-shot"}
-    gains = {(r["method"], r["seed"]): r["test_accuracy"] - zero[r["seed"]] for r in final}
-    least = min(gains, key=lambda place: gains[place])
-    evidence = f"smallest gain {gains[least]:+.3f}: {least[0]}, seed {least[1]}"
+    gained = {(r["method"], r["seed"]): r["test_accuracy"] - zero[r["seed"]] for r in final}
+    least = min(gained, key=lambda place: gained[place])
+    evidence = f"smallest gain {gained[least]:+.3f}: {least[0]}, seed {least[1]}"
     text = "every method is more accurate on test after training than before"
-    return [*findings, Finding(text, gains[least] > 0, evidence)]
+    by_method = [[g for (name, _), g in gained.items() if name == m] for m in counts]
+    return [*findings, Finding(text, every(map(gains, by_method)), evidence)]
 
 
 def _order(rows: Sequence[Row], better: str, worse: str) -> Finding:
     text = f"{better} is more accurate than {worse}"
     found = margins(rows, better, worse)
     if not found:
-        return Finding(text, False, "not both were run")
-    return Finding(text, interval(found)[1] > 0, describe_margin(found))
+        return Finding(text, "undecided", "not both were run")
+    return Finding(text, gains(found), describe_margin(found))
 
 
 def table(rows: Sequence[Row]) -> list[dict[str, str]]:

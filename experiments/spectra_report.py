@@ -17,9 +17,10 @@ import seaborn as sns
 import torch
 from scipy import stats
 
-from experiments.harness import Finding, Row
+from experiments.harness import Row
 from experiments.publish import publish
 from experiments.trained import ENDS
+from experiments.verdict import Finding, Verdict, above, equal, every, settle
 from landscape import curvature
 from landscape.curvature import NegativeShare, SpectralDensity
 from landscape.report import slope
@@ -99,29 +100,35 @@ def _flatter(rows: Sequence[Row], when: str) -> Finding:
         f"{r['top']:.3g} ± {r['top_residual']:.1g} at {r['ratio']:g}" for r in chosen
     )
     if len({r["ratio"] for r in chosen}) < 2:
-        return Finding(text, False, f"{listed}: one ratio decides nothing")
+        return Finding(text, "undecided", f"{listed}: one ratio decides nothing")
     s, error = slope([r["ratio"] for r in chosen], [r["top"] for r in chosen])
-    falls = all(a["top"] > b["top"] for a, b in pairwise(chosen) if a["ratio"] > b["ratio"])
+    falls = every(_greater(a, b) for a, b in pairwise(chosen) if a["ratio"] > b["ratio"])
     return Finding(text, falls, f"{listed}; exponent {s:.2f} ± {error:.2f}, linear theory 1")
+
+
+def _greater(a: Row, b: Row) -> Verdict:
+    """Judge whether the first top eigenvalue is above the second, by both residuals."""
+    gap, error = a["top"] - b["top"], a["top_residual"] + b["top_residual"]
+    return above(gap - error, gap + error)
 
 
 def _sharper(rows: Sequence[Row]) -> Finding:
     text = "training raises the top eigenvalue at every ratio, by more than both residuals"
     joined = pairs(rows)
     factors = (f"{a['top'] / b['top']:.2f} at {b['ratio']:g}" for b, a in joined)
-    raised = [a["top"] - a["top_residual"] > b["top"] + b["top_residual"] for b, a in joined]
-    return Finding(text, all(raised), f"after / before: {', '.join(factors)}")
+    raised = every(_greater(a, b) for b, a in joined)
+    return Finding(text, raised, f"after / before: {', '.join(factors)}")
 
 
 def _less_negative(rows: Sequence[Row]) -> Finding:
     text = "training makes the spectrum less negative at every ratio"
-    parts, holds = [], []
+    parts, less = [], []
     for b, a in pairs(rows):
         before, after = negative_share(b), negative_share(a)
         parts.append(f"{_between(before)} to {_between(after)} at {b['ratio']:g}")
-        holds.append(before.low > after.high)
+        less.append(above(before.low - after.high, before.high - after.low))
     evidence = "negative share of sum |lambda|, 95 % intervals: " + "; ".join(parts)
-    return Finding(text, all(holds), evidence)
+    return Finding(text, every(less), evidence)
 
 
 def _between(share: NegativeShare) -> str:
@@ -133,11 +140,14 @@ def _mean_kept(rows: Sequence[Row]) -> Finding:
     chosen = spectra(rows, "before")
     means = [(r["ratio"], *density(r).moment(1)) for r in chosen]
     allowed = quantile(chosen[0])
-    agree = all(
-        abs(a - b) <= allowed * math.hypot(e, f) for (_, a, e), (_, b, f) in pairwise(means)
-    )
+    agree = []
+    for (_, a, e), (_, b, f) in pairwise(means):
+        error, size = allowed * math.hypot(e, f), max(abs(a), abs(b))
+        # in units of the larger mean, where a difference of 1 is one mean twice the other or more
+        low, high = ((a - b + sign * error) / size if size else math.nan for sign in (-1, 1))
+        agree.append(equal(low, high, within=1.0))
     evidence = "; ".join(f"{m:.3g} ± {e:.1g} at {ratio:g}" for ratio, m, e in means)
-    return Finding(text, agree and len(means) > 1, evidence)
+    return Finding(text, every(agree), evidence)
 
 
 def _exact(row: Row) -> Finding:
@@ -161,7 +171,7 @@ def _exact(row: Row) -> Finding:
     holds = share.low <= exact_share <= share.high and all(
         abs(x - v) <= quantile(row) * e + rounding for x, v, e in estimates.values()
     )
-    return Finding(text, holds, evidence)
+    return Finding(text, settle(holds), evidence)
 
 
 def _traces(rows: Sequence[Row]) -> Finding:
@@ -174,7 +184,7 @@ def _traces(rows: Sequence[Row]) -> Finding:
     evidence = (
         f"standard errors apart: {', '.join(f'{g:.1f}' for g in gaps)}; {allowed:.1f} allowed"
     )
-    return Finding(text, max(gaps) <= allowed, evidence)
+    return Finding(text, settle(max(gaps) <= allowed), evidence)
 
 
 def _certified(rows: Sequence[Row]) -> Finding:
@@ -182,7 +192,8 @@ def _certified(rows: Sequence[Row]) -> Finding:
             for r in spectra(rows) for end in ("top", "bottom")]  # fmt: skip
     met = sum(converged for converged, _ in ends)
     evidence = f"{met} of {len(ends)}; largest relative residual {max(e for _, e in ends):.2g}"
-    return Finding("every top and bottom eigenvalue met its tolerance", met == len(ends), evidence)
+    text = "every top and bottom eigenvalue met its tolerance"
+    return Finding(text, settle(met == len(ends)), evidence)
 
 
 def table(rows: Sequence[Row]) -> list[dict[str, str]]:

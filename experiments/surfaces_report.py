@@ -14,9 +14,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-from experiments.harness import Finding, Row
+from experiments.harness import Row
 from experiments.publish import publish
 from experiments.trained import ENDS
+from experiments.verdict import Finding, every, settle
 
 #: a quadratic prediction is good where it misses the rise by less than this share of it
 GOOD = 0.25
@@ -56,12 +57,12 @@ def _flatter(rows: Sequence[Row], when: str) -> Finding:
     text = f"{when} training, at one displacement a smaller ratio rises less along its eigenvector"
     lines = of_kind(rows, "line", when=when, line="eigenvector")
     rises = [rise(r) for r in lines]
-    pairs = [a > b for (r, a), (s, b) in pairwise(zip(lines, rises, strict=True))
+    pairs = [settle(a > b) for (r, a), (s, b) in pairwise(zip(lines, rises, strict=True))
              if r["seed"] == s["seed"]]  # fmt: skip
     evidence = f"rise at {lines[0]['axes'][0][-1]:.3g}: " + ", ".join(
         f"{value:.3g} at {r['ratio']:g}" for r, value in zip(lines, rises, strict=True)
     )
-    return Finding(text, bool(pairs) and all(pairs), evidence)
+    return Finding(text, every(pairs), evidence)
 
 
 def _steepest(rows: Sequence[Row]) -> Finding:
@@ -71,8 +72,8 @@ def _steepest(rows: Sequence[Row]) -> Finding:
         same = {"ratio": r["ratio"], "seed": r["seed"], "when": r["when"]}
         (other,) = of_kind(rows, "line", line="random", **same)
         parts.append(f"{rise(r):.2g} and {rise(other):.1g} {r['when']} at {r['ratio']:g}")
-        holds.append(rise(r) > abs(rise(other)))
-    return Finding(text, all(holds), "rises: " + "; ".join(parts))
+        holds.append(settle(rise(r) > abs(rise(other))))
+    return Finding(text, every(holds), "rises: " + "; ".join(parts))
 
 
 def _quadratic(rows: Sequence[Row]) -> Finding:
@@ -82,9 +83,10 @@ def _quadratic(rows: Sequence[Row]) -> Finding:
         half, edge = (f"{rise(r, s, predicted=True):.2g} / {rise(r, s):.2g}" for s in (0.5, 1.0))
         parts.append(f"{half} and {edge} {r['when']} at {r['ratio']:g}")
         measured = rise(r, 0.5)
-        holds.append(abs(rise(r, 0.5, predicted=True) - measured) <= GOOD * abs(measured))
+        missed = abs(rise(r, 0.5, predicted=True) - measured)
+        holds.append(settle(missed <= GOOD * abs(measured)))
     evidence = "predicted / measured rise at half the span and at its end: " + "; ".join(parts)
-    return Finding(text, all(holds), evidence)
+    return Finding(text, every(holds), evidence)
 
 
 def _plane(rows: Sequence[Row]) -> Finding:
@@ -94,7 +96,7 @@ def _plane(rows: Sequence[Row]) -> Finding:
     evidence = ", ".join(
         f"{share:.1%} at {r['ratio']:g}" for r, share in zip(trained, shares, strict=True)
     )
-    return Finding(text, all(share >= 0.9 for share in shares), evidence)
+    return Finding(text, every(settle(share >= 0.9) for share in shares), evidence)
 
 
 def _descends(rows: Sequence[Row]) -> Finding:
@@ -103,8 +105,8 @@ def _descends(rows: Sequence[Row]) -> Finding:
     for r in of_kind(rows, "top", when="before"):
         (after,) = of_kind(rows, "top", when="after", ratio=r["ratio"], seed=r["seed"])
         parts.append(f"{r['loss']:.3g} to {after['loss']:.3g} at {r['ratio']:g}")
-        holds.append(after["loss"] < r["loss"])
-    return Finding(text, all(holds), "; ".join(parts))
+        holds.append(settle(after["loss"] < r["loss"]))
+    return Finding(text, every(holds), "; ".join(parts))
 
 
 def _curvature(rows: Sequence[Row]) -> Finding:
@@ -114,7 +116,7 @@ def _curvature(rows: Sequence[Row]) -> Finding:
         (top,) = of_kind(rows, "top", when=r["when"], ratio=r["ratio"], seed=r["seed"])
         gaps.append(abs(r["curvature"][0][0] / top["eigenvalues"][0] - 1))
     evidence = f"largest relative difference {max(gaps):.1g}, n={len(gaps)}"
-    return Finding(text, max(gaps) <= 0.01, evidence)
+    return Finding(text, settle(max(gaps) <= 0.01), evidence)
 
 
 def _certified(rows: Sequence[Row]) -> Finding:
@@ -123,7 +125,8 @@ def _certified(rows: Sequence[Row]) -> Finding:
     worst = max(res / abs(v) for r in tops
                 for v, res in zip(r["eigenvalues"], r["residuals"], strict=True))  # fmt: skip
     evidence = f"{met} of {len(tops)}; largest relative residual {worst:.2g}"
-    return Finding("every pair of eigenvectors met its tolerance", met == len(tops), evidence)
+    text = "every pair of eigenvectors met its tolerance"
+    return Finding(text, settle(met == len(tops)), evidence)
 
 
 def table(rows: Sequence[Row]) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import landscape as ls
 from experiments.harness import Row, Setting, Store
+from experiments.settings import paper
 
 ENDS = ("before", "after")
 
@@ -25,13 +26,13 @@ class TrainedSetting(Setting):
     #: largest learning rate
     max_rate: float = 1.0
     #: passes over the training examples
-    epochs: int = 5
+    epochs: int = paper(5)
     #: examples a step
-    batch_size: int = 8
+    batch_size: int = paper(8)
     #: training examples
-    num_train: int = 1000
+    num_train: int = paper(1000)
     #: development examples, on which the checkpoint is chosen
-    num_dev: int = 500
+    num_dev: int = paper(500)
 
 
 def load_examples(config: Any, seed: int) -> ls.Task:

@@ -1,5 +1,12 @@
 """Masked fine-tuning of pretrained models, and the loss landscape inside the mask."""
 
+import os as _os
+
+# GNU OpenMP's threads wait for each other by spinning, 300,000 turns at every barrier: beside any
+# other busy process a step takes ten to twenty times as long. It reads this when torch is loaded,
+# so it is too late where torch was imported first; a value that the user has set stays.
+_os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+
 from landscape import analysis, baselines
 from landscape.adapters import load_delta, read_delta, save_delta, with_heads
 from landscape.advisor import RateSuggestion, suggest_lr

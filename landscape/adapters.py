@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from landscape.deltas import Delta, apply_delta
+from landscape import checks
+from landscape.delta_header import OLDER, DeltaHeader, parse_header, short_digests
+from landscape.deltas import Delta, check_values, delta, listing, switch
 from landscape.errors import UserError
-from landscape.masks import Mask, random_mask, target_shapes, tensors
-from landscape.runs import write_whole
+from landscape.identity import base_digests, fingerprint, mask_digest, precision
+from landscape.masks import Mask, num_parameters, random_mask, target_shapes, tensors
+from landscape.runs import finite
 from landscape.selection import structured_mask
-from landscape.subspace import (
-    Attachment,
-    attached_mask,
-    pretrained,
-    trainable,
-)
+from landscape.subspace import Attachment, pretrained
+from landscape.tensorfile import read_tensors, write_tensors
 
-_FORMAT = "landscape-delta-1"
 _WIDE = (torch.float32, torch.float64)
+_COMPUTED = (*_WIDE, torch.bfloat16, torch.float16)
 # masks that a rule makes again, and what of the rule their functions take
 _SEEDED: dict[str, tuple[Callable[..., Mask], tuple[str, ...]]] = {
     "random": (random_mask, ("density", "targets", "seed", "sampling")),
@@ -49,6 +44,8 @@ def with_heads(mask: Mask, model: nn.Module, heads: str | Sequence[str]) -> Mask
     Raises:
         UserError: a pattern matches nothing, or a quantised weight.
     """
+    checks.model(model)
+    checks.has("mask", mask, "a Mask", "indices", "shapes", do="make one, as random_mask")
     shapes = target_shapes(model, heads)
     packed = [t.name for t in tensors(model) if t.name in shapes and t.quantised]
     if packed:
@@ -67,7 +64,8 @@ def save_delta(model: nn.Module, path: str | Path) -> Path:
 
     A random or structured mask is stored as the rule that makes it again; any other as sorted
     indices of at most 4 bytes each where the tensor allows it. Heads (`with_heads`) have their
-    initial values in the place of indices.
+    initial values in the place of indices. The file knows the whole base model but for its heads,
+    by hashes, and holds a digest of itself.
 
     Args:
         model: a model with a mask attached.
@@ -77,175 +75,205 @@ def save_delta(model: nn.Module, path: str | Path) -> Path:
         The path.
 
     Raises:
-        UserError: no mask is attached.
+        UserError: no mask is attached, or a value is not finite.
 
-    Cost: 4 k bytes, plus 4 k for a mask without a seed. On a sharded base every process has to
-    call it: each masked tensor is gathered in turn.
+    Cost: 4 k bytes, plus 4 k for a mask without a seed, and 8 a tensor of the model; time as
+    `base_digests`. On a sharded base every process has to call it: each tensor is gathered in turn.
     """
-    mask = attached_mask(model)
-    stored = {name: p.detach().cpu().contiguous() for name, p in trainable(model).items()}
-    origins = pretrained(model, mask.indices)
-    heads = mask.rule.get("heads", [])
-    stored |= {f"{name}.origin": origins[name] for name in heads}
-    if mask.rule.get("kind") not in _SEEDED:
-        for name, indices in mask.indices.items():
-            if name in heads:
-                continue
+    checks.model(model)
+    path = checks.new_file("path", path)
+    change = delta(model)
+    check_values(change)
+    mask, base = change.mask, change.base or {}
+    heads = list(mask.rule.get("heads", []))
+    drawn, rule = _drawn(model, mask.rule, heads), finite(mask.rule)
+    again = drawn is not None and mask_digest(drawn.indices) == mask_digest(mask.indices)
+    if drawn is not None and not again:  # somebody has changed the indices under the rule
+        rule["kind"] = "given"
+    stored = dict(change.values)
+    stored |= {f"{name}.origin": _finite_head(name, change.origins[name]) for name in heads}
+    for name, indices in mask.indices.items() if not again else ():
+        if name not in heads:
             narrow = _last(indices) < 2**31
             stored[f"{name}.indices"] = indices.cpu().to(torch.int32 if narrow else torch.int64)
-    header = {
-        "format": _FORMAT,
-        "rule": dict(mask.rule),
-        "shapes": {name: list(shape) for name, shape in mask.shapes.items()},
-        "num_parameters": mask.num_parameters,
-        "fingerprint": fingerprint({n: o for n, o in origins.items() if n not in heads}),
-    }
-    metadata = {"landscape": json.dumps(header)}
-    write_whole(path, lambda temporary: save_file(stored, temporary, metadata=metadata))
-    return Path(path)
+    header = DeltaHeader(
+        rule=rule, shapes=dict(mask.shapes),
+        num_parameters=mask.num_parameters, heads=heads, indices=mask_digest(mask.indices),
+        fingerprint=fingerprint(base, without=heads), base=short_digests(base),
+        dtype=precision(model),
+    )  # fmt: skip
+    return write_tensors(path, stored, header.as_dict())
 
 
-def load_delta(model: nn.Module, path: str | Path) -> Attachment:
+def load_delta(model: nn.Module, path: str | Path, *, force: bool = False) -> Attachment:
     """Attach the mask and theta of a delta file; nothing changes when anything is wrong.
 
     Args:
         model: the base model that the delta was made on; a mask that it has is replaced.
         path: a file of `save_delta`.
+        force: load it onto another base of the same shapes, such as one in another precision.
 
     Returns:
         The attachment, which prints as one line.
 
     Raises:
-        UserError: the file is missing, truncated or no delta, or belongs to another base model.
+        UserError: the file is missing, damaged or no delta, or belongs to another base model.
 
-    Cost: O(k).
+    Cost: O(k), a look at each tensor of the base, and once per model as `base_digests`.
     """
-    return apply_delta(model, read_delta(model, path))
+    checks.model(model)
+    path = checks.path("path", path)
+    return switch(model, read_delta(model, path, force=force))
 
 
-def read_delta(model: nn.Module, path: str | Path) -> Delta:
+def read_delta(model: nn.Module, path: str | Path, *, force: bool = False) -> Delta:
     """Read a delta file without attaching it.
 
     Args:
         model: the base model that the delta was made on, with or without a mask.
         path: a file of `save_delta`.
+        force: take this model for the base, whatever the file says. A file of the older format,
+            which knows the weights on its mask alone, is read in no other way.
 
     Raises:
         UserError: as `load_delta`.
 
-    Cost: O(k).
+    Cost: as `load_delta`.
     """
-    header, stored = _read(model, Path(path))
-    mask = _mask(model, header, stored, Path(path))
-    values = {}
-    for name, indices in mask.indices.items():
-        value = stored.get(name)
-        if value is None or tuple(value.shape) != (indices.numel(),) or value.dtype not in _WIDE:
-            found = "nothing" if value is None else f"shape {tuple(value.shape)}, {value.dtype}"
-            raise UserError(
-                f"{path} should hold {indices.numel()} values in float32 or float64 for {name}, "
-                f"it has {found}; "
-                "the file is damaged, save it again"
-            )
-        values[name] = value
+    checks.model(model)
+    path = checks.path("path", path)
+    options = {kind: taken for kind, (_, taken) in _SEEDED.items()}
+
+    def accept(header: dict[str, Any], names: Collection[str]) -> None:
+        _check_names(model, parse_header(header, Path(path), options), names, path)
+
+    file = read_tensors(path, "a delta file", accept=accept)
+    header, stored = parse_header(file.header, file.path, options), file.tensors
+    mask = _mask(model, header, stored, file.path)
+    values = {n: _values(stored.get(n), n, i.numel(), path) for n, i in mask.indices.items()}
     origins = pretrained(model, mask.indices)
-    heads = mask.rule.get("heads", [])
-    for name in heads:
+    for name in header.heads:
         values[name] = _moved(values[name], stored.get(f"{name}.origin"), origins[name], path)
-    known = {n: origin for n, origin in origins.items() if n not in heads}
-    if fingerprint(known) != header["fingerprint"]:
+    if not header.older:  # after what names the damage
+        file.check()
+    digests = base_digests(model)
+    if not force:
+        _check_base(model, header, digests, path)
+    change = Delta(mask, values, origins, digests)
+    check_values(change)
+    return change
+
+
+def _check_base(
+    model: nn.Module, header: DeltaHeader, digests: Mapping[str, str], path: str | Path
+) -> None:
+    """Refuse a base model that is not the file's."""
+    if header.older:
         raise UserError(
-            f"{path} was made on another base model: the pretrained values on its mask differ; "
-            "load the model it was made on, in the same precision"
+            f"{path} is of the format {OLDER}, which knows its base model on the mask alone; load "
+            "it onto the model it was made on with force=True (--force) and save it again"
         )
-    return Delta(mask, values, origins)
+    differing = header.differing(digests)
+    if not differing:
+        return
+    here = precision(model)
+    if header.dtype != here:
+        what = f"it was in {header.dtype}, this one is in {here}"
+    else:
+        what = f"{listing(differing)} differ"
+    raise UserError(
+        f"{path} was made on another base model: {what}; load the model it was made on (a head "
+        "that was fitted can be kept in the file: `with_heads`), or use force=True (--force)"
+    )
+
+
+def _values(value: Tensor | None, name: str, count: int, path: str | Path) -> Tensor:
+    if value is None or tuple(value.shape) != (count,) or value.dtype not in _WIDE:
+        found = "nothing" if value is None else f"shape {tuple(value.shape)}, {value.dtype}"
+        raise UserError(
+            f"{path} should hold {count} values in float32 or float64 for {name}, it has {found}; "
+            "the file is damaged, save it again"
+        )
+    return value
 
 
 def _moved(value: Tensor, stored: Tensor | None, here: Tensor, path: str | Path) -> Tensor:
     """Return the change that gives a head its stored values, from this model's initial ones."""
-    if stored is None or stored.shape != here.shape:
+    if stored is None or stored.shape != here.shape or stored.dtype not in _COMPUTED:
         raise UserError(f"{path} lacks the initial values of a head; save it again")
-    if torch.equal(stored, here):
+    if stored.dtype == here.dtype and torch.equal(_finite_head(str(path), stored), here):
         return value
-    return (stored.to(value.dtype) + value) - here.to(value.dtype)
+    return (_finite_head(str(path), stored).to(value.dtype) + value) - here.to(value.dtype)
 
 
-def fingerprint(origins: dict[str, Tensor]) -> str:
-    """Return a hash of the pretrained values on a mask, which any other base would change."""
-    digest = hashlib.sha256()
-    for name in sorted(origins):
-        values = origins[name].detach().cpu().float().contiguous()
-        digest.update(f"{name}:{tuple(values.shape)}".encode())
-        digest.update(values.numpy().tobytes())
-    return digest.hexdigest()
+def _finite_head(name: str, origin: Tensor) -> Tensor:
+    if not bool(torch.isfinite(origin).all()):
+        raise UserError(f"expected finite initial values of a head, got NaN or infinity in {name}")
+    return origin
 
 
-def _read(model: nn.Module, path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
-        raise UserError(f"expected a delta file, found none at {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("landscape", "{}"))
-            _check_header(model, header, file.keys(), path)
-            stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"{path} is not a whole safetensors file ({error}); save it again"
-        ) from error
-    return header, stored
-
-
-def _check_header(
-    model: nn.Module, header: dict[str, Any], keys: Collection[str], path: Path
+def _check_names(
+    model: nn.Module, header: DeltaHeader, names: Collection[str], path: str | Path
 ) -> None:
-    """Check what a file says it holds, before any of it is read."""
-    if header.get("format") != _FORMAT:
-        raise UserError(f"{path} is no delta of this toolkit (format {header.get('format')!r})")
-    missing = [k for k in ("rule", "shapes", "num_parameters", "fingerprint") if k not in header]
-    if missing:
-        raise UserError(f"{path} says nothing of its {missing[0]}; the file is damaged")
-    shapes = {n: tuple(s) for n, s in header["shapes"].items()}
+    """Check the names that a file holds against its header, and its shapes against the model."""
     present = {tensor.name: tensor.shape for tensor in tensors(model)}
-    for name, shape in shapes.items():
+    for name, shape in header.shapes.items():
         if present.get(name) != shape:
             raise UserError(
                 f"{path} expects {name} of shape {shape}, this model has "
                 f"{present.get(name, 'no such tensor')}; load the model it was made on"
             )
-    own = {f"{name}{end}" for name in shapes for end in ("", ".indices", ".origin")}
-    strange = set(keys) - own
+    own = {f"{name}{end}" for name in header.shapes for end in ("", ".indices", ".origin")}
+    strange = set(names) - own
     if strange:
         raise UserError(
-            f"{path} holds {len(keys):,} tensors, {len(strange):,} of them no part of a delta, "
+            f"{path} holds {len(names):,} tensors, {len(strange):,} of them no part of a delta, "
             f"such as {min(strange)}; save it again"
         )
 
 
-def _mask(model: nn.Module, header: dict[str, Any], stored: dict[str, Tensor], path: Path) -> Mask:
-    rule, shapes = header["rule"], {n: tuple(s) for n, s in header["shapes"].items()}
-    heads = list(rule.get("heads", []))
-    if not set(heads) <= set(shapes):
-        raise UserError(f"{path}: its rule names other tensors than it holds; save it again")
-    if rule.get("kind") in _SEEDED:
-        make, options = _SEEDED[rule["kind"]]
-        drawn = make(model, **{key: rule[key] for key in options if key in rule})
-        drawn = with_heads(drawn, model, heads) if heads else drawn
-        if dict(drawn.shapes) != shapes:
+def _drawn(model: nn.Module, rule: Mapping[str, Any], heads: list[str]) -> Mask | None:
+    """Make a mask again by its rule, None where the rule is no such one."""
+    kind = rule.get("kind")
+    if not isinstance(kind, str) or kind not in _SEEDED:
+        return None
+    make, options = _SEEDED[kind]
+    drawn = make(model, **{key: rule[key] for key in options if rule.get(key) is not None})
+    return with_heads(drawn, model, heads) if heads else drawn
+
+
+def _mask(model: nn.Module, header: DeltaHeader, stored: dict[str, Tensor], path: Path) -> Mask:
+    drawn = _drawn(model, header.rule, header.heads)
+    if drawn is not None:
+        if dict(drawn.shapes) != header.shapes:
             raise UserError(f"{path}: its rule names other tensors than it holds; save it again")
-        return drawn
-    indices = {}
-    for name, shape in shapes.items():
-        if name in heads:
-            indices[name] = torch.arange(torch.Size(shape).numel())
-            continue
-        index = stored.get(f"{name}.indices", torch.empty(0, dtype=torch.int64))
-        whole = index.dim() == 1 and index.dtype in (torch.int32, torch.int64)
-        index, size = index.long(), int(torch.Size(shape).numel())
-        ordered = whole and bool(torch.all(index[1:] > index[:-1]))
-        if not ordered or (index.numel() and not 0 <= int(index[0]) <= _last(index) < size):
-            raise UserError(f"{path}: indices of {name} must be sorted, distinct and below {size}")
-        indices[name] = index
-    return Mask(indices, shapes, header["num_parameters"], rule)
+        mask = dataclasses.replace(drawn, rule=header.rule)
+    else:
+        indices = {
+            name: torch.arange(torch.Size(shape).numel())
+            if name in header.heads
+            else _indices(stored.get(f"{name}.indices"), name, shape, path)
+            for name, shape in header.shapes.items()
+        }
+        mask = Mask(indices, header.shapes, num_parameters(model), header.rule)
+    counts = {n: stored[n].numel() for n in mask.indices if n in stored}
+    same = all(counts.get(n) == i.numel() for n, i in mask.indices.items())
+    if same and header.indices is not None and mask_digest(mask.indices) != header.indices:
+        raise UserError(
+            f"{path}: its rule draws other weights here than where it was saved; save it again "
+            "there from a mask of given indices"
+        )
+    return mask
+
+
+def _indices(index: Tensor | None, name: str, shape: tuple[int, ...], path: Path) -> Tensor:
+    index = torch.empty(0, dtype=torch.int64) if index is None else index
+    whole = index.dim() == 1 and index.dtype in (torch.int32, torch.int64)
+    index, size = index.long() if whole else index, int(torch.Size(shape).numel())
+    ordered = whole and bool(torch.all(index[1:] > index[:-1]))
+    if not ordered or (index.numel() and not 0 <= int(index[0]) <= _last(index) < size):
+        raise UserError(f"{path}: indices of {name} must be sorted, distinct and below {size}")
+    return index
 
 
 def _last(indices: Tensor) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import fmean, stdev
@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from landscape import checks
 from landscape.batches import length_limit, make_batches
 from landscape.curvature import GGNOperator, HessianOperator, lanczos
-from landscape.curvature.objective import Loss, Split, Terms, default_split
 from landscape.errors import UserError
+from landscape.losses import Loss, Split, Terms, as_loss, as_split
 from landscape.tasks import Task
 
 Optimizer: TypeAlias = Literal["adamw", "sgd"]
@@ -156,11 +157,22 @@ def suggest_lr(
     numbers for each batch. Source: AdamW: the artefact `rates`, in the spirit of features that
     change by their own size, Yang & Hu (2021); SGD: Cohen et al. (2021), section 2.
     """
+    checks.model(model)
+    checks.tokenizer(tokenizer)
+    checks.has("task", task, "a Task", "train", "split", do="load or make one")
+    examples = checks.whole("examples", examples, least=1)
+    batch_size = checks.whole("batch_size", batch_size, least=1)
     least = 2 if optimizer == "adamw" else 1
     if batch_size < least:
         raise UserError(
             f"expected a batch size of at least {least}, got {batch_size}; for adamw examples are "
             "compared with others of their batch"
+        )
+    if not hasattr(model, "config"):
+        raise UserError(
+            f"expected a model of transformers for a task's text, got {type(model).__name__}; for "
+            "a module and batches of your own use landscape.advisor: "
+            "recommend(measure_rates(model, [[batch], [batch], ...], loss=))"
         )
     chosen = task.train[:examples]
     if len(chosen) < 3 * batch_size:
@@ -185,6 +197,7 @@ def measure_rates(
     *,
     optimizer: Optimizer = "adamw",
     split: Split | None = None,
+    loss: nn.Module | Callable[..., Tensor] | None = None,
 ) -> RateEvidence:
     """Measure what `recommend` turns into a rate.
 
@@ -194,6 +207,8 @@ def measure_rates(
             forwarded one at a time, and of more than one example.
         optimizer: ``"adamw"`` or ``"sgd"``.
         split: (model, part) -> (outputs z, loss of z); see `GGNOperator`.
+        loss: a criterion such as ``torch.nn.CrossEntropyLoss()`` instead, for parts
+            (inputs, targets).
 
     Raises:
         UserError: as `suggest_lr`.
@@ -204,14 +219,15 @@ def measure_rates(
         raise UserError(
             f"expected at least three batches, got {len(batches)}; their spread is the uncertainty"
         )
-    loss = None if split is None else _loss_of(split)
+    given, cut = split is not None or loss is not None, as_split(split, loss)
+    summed = as_loss(split=cut) if given else None
     if optimizer == "sgd":
-        return _measure_threshold(model, batches, loss)
-    apart = partial(_apart, default_split if split is None else split)
+        return _measure_threshold(model, batches, summed)
+    apart = partial(_apart, cut)
     apart.in_batch = False  # type: ignore[attr-defined]  # couples the examples of a part, as meant
     spreads, changes, terms = [], [], 0
     for batch in batches:
-        H = HessianOperator(model, batch, loss=loss, keep_graph=False)
+        H = HessianOperator(model, batch, loss=summed, keep_graph=False)
         gradient, terms = H.gradient(), terms + _terms(H)
         A = GGNOperator(model, batch, split=apart)
         d = _checked(gradient).sign()
@@ -343,12 +359,3 @@ def _sgd(evidence: RateEvidence) -> tuple[float, float, list[str]]:
 
 def _terms(part: HessianOperator) -> int:
     return round(part.description["loss_terms"])
-
-
-def _loss_of(split: Split) -> Loss:
-    def loss(model: Any, batch: Any) -> tuple[Tensor, float]:
-        outputs, rest = split(model, batch)
-        terms, count = rest(outputs)
-        return terms.sum(), count
-
-    return loss

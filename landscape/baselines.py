@@ -7,12 +7,13 @@ Each takes a plain model and returns one whose `trainable` numbers are the metho
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from landscape.carriers import optional
 from landscape.errors import UserError
 from landscape.masks import QUERY_VALUE, target_shapes
 
@@ -54,20 +55,36 @@ def bitfit(model: nn.Module, *, norms: bool = True) -> nn.Module:
     return model
 
 
-class Adapter(nn.Module):
-    """Add a bottleneck to its input: h + up(gelu(down(h))), the identity at first but for 1e-3."""
+AdapterStart = Literal["identity", "near identity"]
 
-    def __init__(self, size: int, width: int) -> None:
+
+class Adapter(nn.Module):
+    """Add a bottleneck to its input: h + up(f(down(h))).
+
+    Args:
+        size: of the input.
+        width: of the bottleneck.
+        start: "identity": up is zero and f the ReLU, as in the code of paper 1; "near identity":
+            both matrices are normal with deviation 1e-2 and f is GELU, after Houlsby et al.
+    """
+
+    def __init__(self, size: int, width: int, start: AdapterStart = "identity") -> None:
         super().__init__()
         self.down, self.up = nn.Linear(size, width), nn.Linear(width, size)
+        self.activation: nn.Module = nn.ReLU()
+        if start == "identity":
+            nn.init.zeros_(self.up.weight)
+            nn.init.zeros_(self.up.bias)
+            return
+        self.activation = nn.GELU()
         for layer in (self.down, self.up):
             nn.init.normal_(layer.weight, std=1e-2)
             nn.init.zeros_(layer.bias)
 
     def forward(self, h: Tensor) -> Tensor:
-        """Return h + up(gelu(down(h))), in the shape and dtype of h."""
+        """Return h + up(f(down(h))), in the shape and dtype of h."""
         wide = h.to(self.down.weight.dtype)
-        out: Tensor = h + self.up(nn.functional.gelu(self.down(wide))).to(h.dtype)
+        out: Tensor = h + self.up(self.activation(self.down(wide))).to(h.dtype)
         return out
 
 
@@ -76,6 +93,7 @@ def adapter(
     *,
     width: int = 8,
     after: str | Sequence[str] = AFTER_BLOCKS,
+    start: AdapterStart = "identity",
     seed: int = 0,
 ) -> nn.Module:
     """Insert adapters behind attention and behind the feed-forward block of every layer.
@@ -87,15 +105,23 @@ def adapter(
             0.265 %, and at all three sizes 18 d an adapter: the two matrices and 2 d more, which
             fits the weight and bias of a layer norm that is trained too, without adapter biases.
         after: shell patterns of the linear layers that adapters follow.
+        start: "identity" leaves the model's outputs as they are; its up-projections are zero, so
+            scores that are a weight times its gradient are zero in every adapter: for masks on
+            adapters by such a score take "near identity", as Houlsby et al. do. See `Adapter`.
         seed: of the initialisation.
 
     Raises:
-        UserError: a width below 1, or a model without such layers.
+        UserError: a width below 1, another start, or a model without such layers.
 
     Source: Houlsby et al. 2019 (layer norms stay frozen here).
     """
     if width < 1:
         raise UserError(f"width must be at least 1, got {width}")
+    if start not in get_args(AdapterStart):
+        raise UserError(
+            f"expected a start among {', '.join(get_args(AdapterStart))}, got {start!r}; name how "
+            "adapters begin"
+        )
     patterns = [after] if isinstance(after, str) else list(after)
     names = _matching(model, patterns)
     modules = dict(model.named_modules())
@@ -107,7 +133,7 @@ def adapter(
             size = layer.nf if isinstance(layer, Conv1D) else layer.out_features
             weight = layer.weight
             dtype = torch.promote_types(weight.dtype, torch.float32)
-            layer.adapter = Adapter(int(size), width).to(weight.device, dtype)
+            layer.adapter = Adapter(int(size), width, start).to(weight.device, dtype)
             layer.register_forward_hook(_adapt)
     return model
 
@@ -317,14 +343,7 @@ def _wrap(model: nn.Module, config: Any, seed: int) -> nn.Module:
 
 
 def _peft() -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise UserError(
-            "this baseline needs the package peft, which is not installed; "
-            "pip install 'landscape-toolkit[peers]'"
-        ) from error
-    return peft
+    return optional("peft")
 
 
 def _device(model: nn.Module) -> torch.device:

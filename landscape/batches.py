@@ -7,11 +7,13 @@ token the row is the prompt alone, and one forward serves all candidates.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.tasks.task import Example, Loss
 
@@ -33,11 +35,12 @@ MAX_LENGTH = 2048
 
 @dataclass(frozen=True)
 class Encoded:
-    """Hold an example as tokens: the prompt's, and those of each candidate."""
+    """Hold an example as tokens: the prompt's, and those of each candidate; which are right."""
 
     prompt: tuple[int, ...]
     candidates: tuple[tuple[int, ...], ...]
     label: int
+    also_right: tuple[int, ...] = ()
 
     @property
     def length(self) -> int:
@@ -90,7 +93,7 @@ def encode(
             for candidate in example.candidates
         )
         kept = _truncate((*start, *prompt), limit - max(map(len, candidates)), example)
-        encoded.append(Encoded(kept, candidates, example.label))
+        encoded.append(Encoded(kept, candidates, example.label, example.also_right))
     return encoded
 
 
@@ -155,6 +158,10 @@ def make_batches(
     Raises:
         UserError: no examples, a batch size below 1, or text that ``encode`` refuses.
     """
+    checks.several("examples", examples, "examples")
+    checks.tokenizer(tokenizer)
+    batch_size = checks.whole("batch_size", batch_size, least=1)
+    max_length = checks.whole("max_length", max_length, least=2)
     if not examples:
         raise UserError("expected at least one example to make batches of, got none")
     if batch_size < 1:
@@ -186,9 +193,23 @@ def pad_id(tokenizer: Any) -> int:
     return 0 if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
 
 
-def length_limit(model: Any) -> int:
-    """Return the most tokens of a row for a model: its positions, at most ``MAX_LENGTH``."""
-    return min(MAX_LENGTH, getattr(model.config, "max_position_embeddings", MAX_LENGTH))
+def length_limit(model: Any, max_length: int | None = None) -> int:
+    """Return the most tokens of a row: ``max_length`` or 2048, and never more than a model takes.
+
+    Raises:
+        UserError: a length below 2, which leaves no room for a prompt and a candidate, or a model
+            without a configuration, such as a wrapper of one.
+    """
+    wrapped = isinstance(getattr(model, "module", None), torch.nn.Module)
+    do = "give its .module" if wrapped else "load or build one of transformers"
+    checks.has("model", model, "a language model or classifier", "config", do=do)
+    wanted = MAX_LENGTH if max_length is None else max_length
+    if wanted < 2:
+        raise UserError(
+            f"expected a max_length of at least 2 tokens, got {wanted}; a row holds a prompt and "
+            "a candidate"
+        )
+    return min(wanted, getattr(model.config, "max_position_embeddings", wanted))
 
 
 def _tokens(tokenizer: Any, texts: list[str]) -> list[list[int]]:
@@ -199,8 +220,13 @@ def _tokens(tokenizer: Any, texts: list[str]) -> list[list[int]]:
 def _start(tokenizer: Any, bos: Bos) -> tuple[int, ...]:
     if bos is None:
         return ()
-    if isinstance(bos, int):
-        return (bos,)
+    if bos != "tokenizer":
+        if isinstance(bos, bool) or not isinstance(bos, Integral) or not 0 <= bos < len(tokenizer):
+            raise UserError(
+                f'expected bos to be "tokenizer", a token id from 0 to {len(tokenizer) - 1} or '
+                f"None, got {bos!r}; say what rows start with"
+            )
+        return (int(bos),)
     (bare,) = _tokens(tokenizer, ["a"])
     special = tokenizer("a")["input_ids"]
     for i in range(len(special)):

@@ -1,13 +1,26 @@
-"""Data packages: installed Python packages that are read as files and never imported."""
+"""Packages beside the default install: data that is read and never imported, optional libraries."""
 
 import hashlib
+import importlib
 import importlib.metadata
 import importlib.util
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 
 from landscape.errors import UserError
+
+OPTIONAL = {
+    "accelerate": "accelerate",
+    "curvlinops": "curvlinops-for-pytorch",
+    "datasets": "datasets",
+    "hessian_eigenthings": "hessian-eigenthings",
+    "peft": "peft",
+    "pyhessian": "PyHessian",
+    "triton": "triton",
+}
+"""Packages that some functions need, by the module that is imported."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,63 @@ class Carrier:
             return importlib.metadata.version(self.distribution)
         except importlib.metadata.PackageNotFoundError:
             return "unknown"
+
+
+def how_to_install(*modules: str) -> str:
+    """Say how to install optional packages, by the modules that are imported.
+
+    >>> how_to_install("peft")
+    'install it with: pip install peft'
+    """
+    them = "it" if len(modules) == 1 else "them"
+    return f"install {them} with: pip install {' '.join(OPTIONAL[m] for m in modules)}"
+
+
+def optional(module: str) -> ModuleType:
+    """Import an optional package.
+
+    Raises:
+        UserError: it cannot be imported; the message holds the command to install it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(
+            f"expected the optional package {OPTIONAL[module]}, got {error}; "
+            f"{how_to_install(module)}"
+        ) from error
+
+
+def missing(*modules: str) -> str:
+    """Say which of some optional packages are not installed, and the command that installs them.
+
+    Args:
+        modules: keys of ``OPTIONAL``.
+
+    Returns:
+        One sentence, or "" where all are installed; nothing is imported.
+    """
+    absent = [module for module in modules if importlib.util.find_spec(module) is None]
+    if not absent:
+        return ""
+    be = "is" if len(absent) == 1 else "are"
+    names = ", ".join(OPTIONAL[module] for module in absent)
+    return f"{names} {be} not installed; {how_to_install(*absent)}"
+
+
+def require(purpose: str, *modules: str) -> None:
+    """Refuse to begin where an optional package is missing.
+
+    Args:
+        purpose: what needs the packages.
+        modules: keys of ``OPTIONAL``.
+
+    Raises:
+        UserError: some are not installed; the message holds the command to install them.
+    """
+    if absent := missing(*modules):
+        needed = ", ".join(OPTIONAL[m] for m in modules)
+        raise UserError(f"expected {needed} for {purpose}, but {absent}")
 
 
 def sha256(path: Path) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
+from landscape.identity import base_digests, keep_digests, other_tensors
 from landscape.masks import Mask, tensors
 from landscape.subspace import (
     Attachment,
@@ -34,11 +37,14 @@ class Delta:
         mask: the changed weights.
         values: tensor name -> change of the weights, shape (k_tensor,), float32 or float64.
         origins: tensor name -> what `pretrained` says of them, shape (k_tensor,).
+        base: tensor name -> hash of what the whole base model holds, as `base_digests`; None where
+            that is not known, and only `origins` can tell two bases apart.
     """
 
     mask: Mask
     values: Mapping[str, Tensor]
     origins: Mapping[str, Tensor]
+    base: Mapping[str, str] | None = None
 
     def __add__(self, other: Delta) -> Delta:
         return _combine(self, other, torch.add)
@@ -47,8 +53,10 @@ class Delta:
         return _combine(self, other, torch.sub)
 
     def __mul__(self, factor: float) -> Delta:
+        if not math.isfinite(factor):
+            raise UserError(f"expected a finite factor of a delta, got {factor}; give a number")
         values = {name: value * factor for name, value in self.values.items()}
-        return Delta(self.mask, values, self.origins)
+        return replace(self, values=values)
 
     __rmul__ = __mul__
 
@@ -79,29 +87,25 @@ def delta(model: nn.Module) -> Delta:
     Raises:
         UserError: no mask is attached.
 
-    Cost: O(k log k).
+    Cost: O(k log k), and as `base_digests`.
     """
-    mask = attached_mask(model)
-    values = {name: p.detach().clone() for name, p in trainable(model).items()}
-    return Delta(mask, values, pretrained(model, mask.indices))
+    checks.model(model)
+    mask, values = _attached(model)
+    return Delta(mask, values, pretrained(model, mask.indices), base_digests(model))
 
 
 def apply_delta(model: nn.Module, change: Delta) -> Attachment:
     """Attach a delta's mask and values, in the place of a mask that the model may have.
 
-    Nothing changes when the delta does not fit. Switching costs O(k) of both deltas.
+    Nothing changes when the delta does not fit. Switching costs O(k) of both deltas, and a look
+    at each tensor of the base.
 
     Raises:
-        UserError: names or shapes do not fit, or the delta was made on another base model.
+        UserError: names or shapes do not fit, a value is not finite, or the delta was made on
+            another base model.
     """
-    if is_attached(model):
-        before = delta(model)
-        detach(model)
-        try:
-            return apply_delta(model, change)
-        except UserError:
-            apply_delta(model, before)
-            raise
+    checks.model(model)
+    checks.has("change", change, "a Delta", "mask", "values", do="read one with read_delta")
     present = {tensor.name: tensor.shape for tensor in tensors(model)}
     for name, shape in change.mask.shapes.items():
         if present.get(name) != tuple(shape):
@@ -110,18 +114,75 @@ def apply_delta(model: nn.Module, change: Delta) -> Attachment:
                 f"the delta changes {name} of shape {tuple(shape)}, this model has "
                 f"{found}; load the model it was made on"
             )
-    for name, here in pretrained(model, change.mask.indices).items():
-        if not torch.equal(here, change.origins[name].cpu()):
-            raise UserError(
-                f"the delta was made on another base model: pretrained values of {name} differ; "
-                "load the model it was made on, in the same precision"
-            )
-    attachment = attach(model, change.mask)
+    check_values(change)
+    if change.base is None:
+        here = pretrained(model, change.mask.indices)
+        differing = [n for n, w in here.items() if not torch.equal(w, change.origins[n].cpu())]
+    else:
+        differing = other_tensors(change.base, base_digests(model))
+    if differing:
+        raise UserError(
+            f"the delta was made on another base model: pretrained values of {listing(differing)} "
+            "differ; load the model it was made on, in the same precision"
+        )
+    return switch(model, change)
+
+
+def switch(model: nn.Module, change: Delta) -> Attachment:
+    """Attach a delta that is known to be one of this base model, in the place of another mask."""
+    before = _attached(model) if is_attached(model) else None
+    if before is not None:
+        detach(model)
+    try:
+        attachment = _attach(model, change.mask, change.values)
+    except UserError:
+        if before is not None:
+            _attach(model, *before)
+        raise
+    if change.base is not None:
+        keep_digests(model, change.base)
+    return attachment
+
+
+def _attached(model: nn.Module) -> tuple[Mask, dict[str, Tensor]]:
+    values = {name: p.detach().clone() for name, p in trainable(model).items()}
+    return attached_mask(model), values
+
+
+def _attach(model: nn.Module, mask: Mask, values: Mapping[str, Tensor]) -> Attachment:
+    attachment = attach(model, mask)
     with torch.no_grad():
         for name, theta in trainable(model).items():
-            theta.copy_(change.values[name])
+            theta.copy_(values[name])
     synchronise(model)
     return attachment
+
+
+def check_values(change: Delta) -> None:
+    """Check that a delta holds one finite number for each weight of its mask.
+
+    Raises:
+        UserError: it does not; the sentence names the tensor.
+    """
+    for name, indices in change.mask.indices.items():
+        value = change.values.get(name)
+        if value is None or value.shape != indices.shape:
+            found = "none" if value is None else f"shape {tuple(value.shape)}"
+            raise UserError(
+                f"expected {indices.numel()} values for {name} in a delta, got {found}; "
+                "make it again from its model"
+            )
+        if not bool(torch.isfinite(value).all()):
+            raise UserError(
+                f"expected finite values in a delta, got NaN or infinity for {name}; "
+                "the training that made them diverged, or a factor was too large"
+            )
+
+
+def listing(names: Sequence[str]) -> str:
+    """Return the first three of some names, and how many more there are."""
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def compose(*deltas: Delta) -> Delta:
@@ -148,8 +209,14 @@ def compose(*deltas: Delta) -> Delta:
 def overlap(first: Delta, second: Delta) -> Overlap:
     """Count the weights that two deltas both change, and in how many they agree on the sign.
 
+    Raises:
+        UserError: a tensor has another shape in the other.
+
     Cost: O(k log k).
     """
+    checks.has("first", first, "a Delta", "mask", "values", do="read one with read_delta")
+    checks.has("second", second, "a Delta", "mask", "values", do="read one with read_delta")
+    _check_shapes(first, second)
     per_tensor: dict[str, int] = {}
     agreeing = 0
     for name, indices in first.mask.indices.items():
@@ -172,7 +239,24 @@ def overlap(first: Delta, second: Delta) -> Overlap:
     )
 
 
+def _check_shapes(a: Delta, b: Delta) -> None:
+    for name, shape in a.mask.shapes.items():
+        other = b.mask.shapes.get(name, shape)
+        if tuple(other) != tuple(shape):
+            raise UserError(
+                f"expected deltas of one base model, got {name} of shape {tuple(shape)} and of "
+                f"shape {tuple(other)}; make both on the same model"
+            )
+
+
 def _combine(a: Delta, b: Delta, operation: Callable[[Tensor, Tensor], Tensor]) -> Delta:
+    _check_shapes(a, b)
+    differing = other_tensors(a.base, b.base) if a.base and b.base else []
+    if differing:
+        raise UserError(
+            f"expected deltas of one base model, got two bases: {listing(differing)} differ; make "
+            "both on the same model"
+        )
     if a.mask.num_parameters != b.mask.num_parameters:
         raise UserError(
             f"expected deltas of one base model, got models of {a.mask.num_parameters:,} and "
@@ -192,7 +276,8 @@ def _combine(a: Delta, b: Delta, operation: Callable[[Tensor, Tensor], Tensor]) 
         for name, union in indices.items()
     )
     rule = dict(a.mask.rule) if same else {"kind": "combined"}
-    return Delta(Mask(indices, shapes, a.mask.num_parameters, rule), values, origins)
+    mask = Mask(indices, shapes, a.mask.num_parameters, rule)
+    return Delta(mask, values, origins, a.base or b.base)
 
 
 def _spread(change: Delta, name: str, union: Tensor, dtype: torch.dtype) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.masks import Mask
 from landscape.subspace import attached_mask, is_attached, masked_origins, positions, trainable
@@ -24,6 +25,10 @@ class Distance:
         per_tensor: tensor name -> Euclidean norm of its change.
         on_mask, off_mask: Euclidean norms of the change inside and outside a mask, if one was
             asked about; l2^2 is the sum of their squares.
+        effective: Frobenius norm of the change of the weights that trained low-rank factors stand
+            for (LoRA: alpha / rank times the change of B A), where a model has such factors; None
+            elsewhere: masks, biases and full fine-tuning train the weights themselves, adapters
+            and prefixes change none.
     """
 
     l2: float
@@ -32,6 +37,7 @@ class Distance:
     per_tensor: dict[str, float]
     on_mask: float | None = None
     off_mask: float | None = None
+    effective: float | None = None
 
 
 @torch.no_grad()
@@ -54,53 +60,90 @@ def distance(
         UserError: there is no mask and no `initial`, `initial` lacks a tensor, or `mask` was made
             for tensors of other shapes.
 
-    Cost: O(k). Source: Xu & Zhang 2024, figure 4c.
+    Cost: O(k) time, memory of one tensor's change in float64. Source: Xu & Zhang 2024, figure 4c.
     """
-    change = changes(model, initial)
-    start = masked_origins(model) if is_attached(model) else dict(initial or {})
-    squares = {name: float(d.square().sum()) for name, d in change.items()}
-    l2 = sum(squares.values()) ** 0.5
-    origin = sum(float(start[name].double().square().sum()) for name in change) ** 0.5
-    linf = max((float(d.abs().max()) for d in change.values() if d.numel()), default=0.0)
-    per_tensor = {name: square**0.5 for name, square in squares.items()}
-    on = off = None
+    checks.model(model)
     if mask is not None:
-        on, off = (square**0.5 for square in _split(model, change, mask))
-    return Distance(l2, l2 / origin if origin else 0.0, linf, per_tensor, on, off)
+        checks.has("mask", mask, "a Mask", "indices", "shapes", do="make one, as random_mask")
+    start = masked_origins(model) if is_attached(model) else dict(initial or {})
+    squares, origin, linf = {}, 0.0, 0.0
+    inside = outside = 0.0
+    for name, d in _stream(model, initial):
+        squares[name] = float(d.square().sum())
+        origin += float(start[name].double().square().sum())
+        linf = max(linf, float(d.abs().max()) if d.numel() else 0.0)
+        if mask is not None:
+            on, off = _split(model, name, d, mask)
+            inside, outside = inside + on, outside + off
+    l2 = sum(squares.values()) ** 0.5
+    return Distance(
+        l2,
+        l2 / origin**0.5 if origin else 0.0,
+        linf,
+        {name: square**0.5 for name, square in squares.items()},
+        on_mask=None if mask is None else inside**0.5,
+        off_mask=None if mask is None else outside**0.5,
+        effective=None if is_attached(model) else _effective(model, start),
+    )
 
 
-def _split(model: nn.Module, change: Mapping[str, Tensor], mask: Mask) -> tuple[float, float]:
-    """Return the squared norms of a change inside and outside a mask."""
+def _split(model: nn.Module, name: str, d: Tensor, mask: Mask) -> tuple[float, float]:
+    """Return the squared norms of a tensor's change inside and outside a mask."""
     own = attached_mask(model) if is_attached(model) else None
-    on = off = 0.0
-    for name, d in change.items():
-        shape = tuple(d.shape if own is None else own.shapes[name])
-        if name not in mask.indices:
-            off += float(d.square().sum())
-            continue
-        if tuple(mask.shapes[name]) != shape:
-            raise UserError(
-                f"the mask expects {name} of shape {tuple(mask.shapes[name])}, the model has "
-                f"{shape}; make a mask for this model"
-            )
-        at = mask.indices[name].to(d.device)
-        chosen = torch.zeros(d.numel(), dtype=torch.bool, device=d.device)
-        if own is None:
-            chosen[at] = True
-        else:
-            chosen, _ = positions(at, own.indices[name].to(d.device))
-        flat = d.reshape(-1)
-        on += float(flat[chosen].square().sum())
-        off += float(flat[~chosen].square().sum())
-    return on, off
+    shape = tuple(d.shape if own is None else own.shapes[name])
+    if name not in mask.indices:
+        return 0.0, float(d.square().sum())
+    if tuple(mask.shapes[name]) != shape:
+        raise UserError(
+            f"the mask expects {name} of shape {tuple(mask.shapes[name])}, the model has "
+            f"{shape}; make a mask for this model"
+        )
+    at = mask.indices[name].to(d.device)
+    chosen = torch.zeros(d.numel(), dtype=torch.bool, device=d.device)
+    if own is None:
+        chosen[at] = True
+    else:
+        chosen, _ = positions(at, own.indices[name].to(d.device))
+    flat = d.reshape(-1)
+    return float(flat[chosen].square().sum()), float(flat[~chosen].square().sum())
+
+
+def _effective(model: nn.Module, start: Mapping[str, Tensor]) -> float | None:
+    """Return the norm of what trained low-rank layers add to their weights, less what they added.
+
+    One layer at a time, by peft's own ``get_delta_weight`` at both ends; None without such layers.
+    """
+    values = trainable(model)
+    layers = {n: m for n, m in model.named_modules() if hasattr(m, "get_delta_weight")}
+    total = 0.0
+    for place, layer in layers.items():
+        own = {n: p for n, p in values.items() if n.startswith(f"{place}.")}
+        for adapter in layer.active_adapters if own else ():
+            change = layer.get_delta_weight(adapter).double()
+            ends = {name: p.detach().clone() for name, p in own.items()}
+            try:
+                for name, p in own.items():
+                    p.copy_(start[name])
+                change -= layer.get_delta_weight(adapter).double()
+            finally:
+                for name, p in own.items():
+                    p.copy_(ends[name])
+            total += float(change.square().sum())
+    return total**0.5 if layers else None
 
 
 @torch.no_grad()
 def changes(model: nn.Module, initial: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
     """Return theta - theta_0 by tensor name, in float64; arguments and errors as `distance`."""
+    return dict(_stream(model, initial))
+
+
+def _stream(model: nn.Module, initial: Mapping[str, Tensor] | None) -> Iterator[tuple[str, Tensor]]:
+    """Yield theta - theta_0 tensor by tensor."""
     values = trainable(model)
     if is_attached(model):
-        return {name: p.detach().double() for name, p in values.items()}
+        yield from ((name, p.detach().double()) for name, p in values.items())
+        return
     if initial is None:
         raise UserError(
             "expected a model with a mask, or initial=: the values to measure from; got neither"
@@ -108,7 +151,8 @@ def changes(model: nn.Module, initial: Mapping[str, Tensor] | None = None) -> di
     missing = sorted(set(values) - set(initial))
     if missing:
         raise UserError(f"initial lacks {missing[0]} and {len(missing) - 1} more; add them")
-    return {name: p.detach().double() - initial[name].double() for name, p in values.items()}
+    for name, p in values.items():
+        yield name, p.detach().double() - initial[name].double()
 
 
 @torch.no_grad()
@@ -134,6 +178,7 @@ def cosines(
 
     Cost: O(k m).
     """
+    checks.model(model)
     update = torch.cat([change.reshape(-1) for change in changes(model, initial).values()]).cpu()
     if vectors.ndim != 2 or vectors.shape[0] != update.numel():
         raise UserError(

@@ -1,13 +1,15 @@
 """Accuracy and loss of a model on a split of a task."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from landscape.batches import Bos, collate, encode, length_limit, length_order, pad_id
+from landscape import checks
+from landscape.batches import Bos, Encoded, collate, encode, length_limit, length_order, pad_id
 from landscape.errors import UserError
 from landscape.scoring import candidate_log_probs
 from landscape.tasks.task import Task
@@ -31,39 +33,53 @@ def evaluate(
     on the order in which the split lists them. The model is in eval mode meanwhile.
 
     Args:
-        model: causal language model.
+        model: causal language model, or a sequence classifier (candidates of one token each).
         tokenizer: of the model.
         task: what to judge it on.
         split: "train", "dev" or "test".
         batch_size: examples a forward, >= 1; it changes the speed, and the numbers by rounding.
-        max_length: most tokens of a row; what the model takes, at most 2048, if absent.
+        max_length: most tokens of a row, at least 2; 2048 if absent, and never more than the
+            model takes.
         bos: what rows start with; see ``landscape.batches.encode``.
-        progress: show a progress bar on standard error.
+        progress: show a progress bar on standard error, if that is a terminal.
 
     Returns:
-        ``accuracy``, share of examples whose right candidate scores highest (ties go to the first
-        candidate); ``loss``, the mean of the task's loss per term; ``n``, number of examples. A
-        diverged model, whose scores are NaN, has those examples wrong and a loss of NaN.
+        The task's metric, ``accuracy``: share of examples for which a right candidate scores
+        highest (ties go to the first candidate); ``loss``, the mean of the task's loss per term;
+        ``n``, number of examples. A diverged model, whose scores are NaN, has those examples wrong
+        and a loss of NaN.
 
     Raises:
-        UserError: an unknown split, or a batch size below 1.
+        UserError: an unknown split, or a batch size or length that is too small.
     """
+    checks.model(model)
+    checks.tokenizer(tokenizer)
+    checks.has("task", task, "a Task", "train", "split", do="load or make one")
+    batch_size = checks.whole("batch_size", batch_size, least=1)
+    if max_length is not None:
+        max_length = checks.whole("max_length", max_length, least=2)
     if batch_size < 1:
         raise UserError(f"expected a batch size of at least 1, got {batch_size}")
     examples = task.split(split)
-    encoded = encode(examples, tokenizer, max_length=max_length or length_limit(model), bos=bos)
+    limit = length_limit(model, max_length)
+    encoded = encode(examples, tokenizer, max_length=limit, bos=bos)
     order = length_order(encoded)
     pad = pad_id(tokenizer)
+    torch.clear_autocast_cache()  # of weights written in place before, inside a user's autocast
     correct, terms = 0, 0
     losses: list[float] = []
     training = model.training
     model.eval()
     try:
         starts = range(0, len(order), batch_size)
-        for i in tqdm(starts, desc=f"evaluate {split}", disable=not progress, leave=False):
-            batch = collate([encoded[j] for j in order[i : i + batch_size]], pad)
+        bar = tqdm(
+            starts, desc=f"evaluate {split}", disable=None if progress else True, leave=False
+        )
+        for i in bar:
+            chosen = [encoded[j] for j in order[i : i + batch_size]]
+            batch = collate(chosen, pad)
             totals, counts = (x.cpu() for x in candidate_log_probs(model, batch))
-            correct += _count_right(totals / counts.clamp(min=1), batch["labels"])
+            correct += _count_right(totals / counts.clamp(min=1), chosen)
             loss, weight = _loss_terms(totals, counts, batch["labels"], task.loss)
             losses += loss
             terms += weight
@@ -72,9 +88,13 @@ def evaluate(
     return {"accuracy": correct / len(order), "loss": math.fsum(losses) / terms, "n": len(order)}
 
 
-def _count_right(scores: Tensor, labels: Tensor) -> int:
-    known = ~scores.isnan().any(1)
-    return int((known & (scores.argmax(1) == labels)).sum())
+def _count_right(scores: Tensor, examples: Sequence[Encoded]) -> int:
+    known = (~scores.isnan().any(1)).tolist()
+    best = scores.argmax(1).tolist()
+    return sum(
+        k and answer in (e.label, *e.also_right)
+        for k, answer, e in zip(known, best, examples, strict=True)
+    )
 
 
 def _loss_terms(

@@ -7,16 +7,23 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
 
 Sampling = Literal["bernoulli", "exact"]
 QUERY_VALUE = "*.[qv]_proj"
+#: how architectures name their query and value projections, or all three in one
+_QUERY_VALUE = (
+    (QUERY_VALUE,), ("*.query", "*.value"), ("*.q_lin", "*.v_lin"), ("*.to_q", "*.to_v"),
+    ("*.q", "*.v"), ("*.wq", "*.wv"), ("*.c_attn",), ("*.query_key_value",), ("*.qkv_proj",),
+    ("*.Wqkv",), ("*.qkv",),
+)  # fmt: skip
 _COMPUTED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -98,7 +105,8 @@ def random_mask(
         The mask.
 
     Raises:
-        UserError: no or several budgets, a budget out of range, or targets that match nothing.
+        UserError: no or several budgets, a budget out of range or so small that no weight is
+            drawn, a seed out of range, or targets that match nothing.
 
     Cost: O(k) time and memory, whatever the density.
     Source: Xu & Zhang 2024, section 3 (m_j i.i.d. Bernoulli(p)).
@@ -107,12 +115,12 @@ def random_mask(
     >>> mask.count
     5
     """
+    seed = checks.seed(seed)
+    checks.choice("sampling", sampling, get_args(Sampling))
     shapes = target_shapes(model, targets)
     total = num_parameters(model)
     size = sum(int(np.prod(s)) for s in shapes.values())
     probability = budget_density(ratio, density, count, size, total)
-    if sampling not in ("bernoulli", "exact"):
-        raise UserError(f"sampling is 'bernoulli' or 'exact', got {sampling!r}")
     quota = share(shapes, round(probability * size)) if sampling == "exact" else {}
     indices = {}
     for name, shape in shapes.items():
@@ -120,12 +128,17 @@ def random_mask(
         n = int(np.prod(shape))
         drawn = subset(rng, n, quota[name]) if quota else bernoulli(rng, n, probability)
         indices[name] = torch.from_numpy(drawn)
+    if not any(drawn.numel() for drawn in indices.values()):
+        raise UserError(
+            f"expected a mask of at least one weight, got none: {probability * size:.3g} were to "
+            f"be expected of the {size:,} in the targets; raise the budget, or choose another seed"
+        )
     rule = {
         "kind": "random",
         "sampling": sampling,
         "seed": seed,
         "density": probability,
-        "targets": [targets] if isinstance(targets, str) else list(targets),
+        "targets": checks.patterns("targets", targets),
     }
     return Mask(indices, shapes, total, rule)
 
@@ -261,27 +274,61 @@ def target_shapes(model: nn.Module, targets: str | Sequence[str]) -> dict[str, t
     Raises:
         UserError: a pattern matches nothing; the sentence lists names that would.
     """
-    patterns = [targets] if isinstance(targets, str) else list(targets)
+    checks.instance("model", model, nn.Module, "load or build one")
+    patterns = checks.patterns("targets", targets)
     first: dict[int, str] = {}
     found: dict[str, tuple[int, ...]] = {}
     unmatched = set(patterns)
     for tensor in tensors(model):
         canonical = first.setdefault(tensor.identity, tensor.name)
-        module = tensor.name.rpartition(".")[0]
-        weight = tensor.leaf == "weight"
         for pattern in patterns:
-            if fnmatchcase(tensor.name, pattern) or (weight and fnmatchcase(module, pattern)):
+            if _matches(tensor, pattern):
                 unmatched.discard(pattern)
                 found[canonical] = tensor.shape
-    if unmatched or not found:
-        wanted = ", ".join(sorted(unmatched)) or "(none given)"
-        owners = (t.name.split(".")[-2] for t in tensors(model) if "." in t.name)
-        leaves = sorted(set(owners)) or ["weight"]
+    if unmatched:
+        weights = [t for t in tensors(model) if t.leaf == "weight"] or list(tensors(model))
+        ends = sorted({_end(tensor) for tensor in weights}) or ["(no weights)"]
         raise UserError(
-            f"targets must name tensors of this model, and {wanted} matches none; its modules with "
-            f"weights end in: {', '.join(leaves[:20])}. Give a pattern such as '*.{leaves[0]}'"
+            f"expected targets that name tensors of this model, got {', '.join(sorted(unmatched))},"
+            f" which matches none; its modules with weights are: {', '.join(ends[:20])}; "
+            f"give {_suggestion(model, ends)}"
         )
     return found
+
+
+def query_value(model: nn.Module) -> list[str]:
+    """Return patterns of a model's query and value projections, as its architecture names them.
+
+    Where none of the names in use fits, the pattern is `QUERY_VALUE`, which then matches nothing.
+
+    >>> query_value(nn.ModuleDict({"a": nn.ModuleDict({"query": nn.Linear(2, 2),
+    ...                                                "value": nn.Linear(2, 2)})}))
+    ['*.query', '*.value']
+    """
+    held = list(tensors(model))
+    for patterns in _QUERY_VALUE:
+        if all(any(_matches(tensor, pattern) for tensor in held) for pattern in patterns):
+            return list(patterns)
+    return [QUERY_VALUE]
+
+
+def _matches(tensor: NamedTensor, pattern: str) -> bool:
+    module = tensor.name.rpartition(".")[0]
+    own = tensor.leaf == "weight" and fnmatchcase(module, pattern)
+    return own or fnmatchcase(tensor.name, pattern)
+
+
+def _end(tensor: NamedTensor) -> str:
+    """Return a pattern that matches a tensor by the end of its module's name."""
+    module = tensor.name.rpartition(".")[0]
+    short = f"*.{module.rpartition('.')[2]}" if "." in module else module
+    return short if _matches(tensor, short) else tensor.name
+
+
+def _suggestion(model: nn.Module, ends: Sequence[str]) -> str:
+    likely = query_value(model)
+    known = likely if any(_matches(t, likely[0]) for t in tensors(model)) else ends[:1]
+    return "targets=" + (repr(known[0]) if len(known) == 1 else repr(known))
 
 
 def generator(seed: int, name: str, shape: Sequence[int]) -> np.random.Generator:
@@ -342,14 +389,16 @@ def budget_density(
     chosen = {key: value for key, value in given.items() if value is not None}
     if len(chosen) != 1:
         raise UserError(
-            f"give exactly one of ratio, density and count, got {', '.join(chosen) or 'none'}"
+            "expected exactly one of ratio, density and count, got "
+            f"{' and '.join(chosen) or 'none'}; give one"
         )
     kind, value = next(iter(chosen.items()))
+    value = checks.whole(kind, value, least=1) if kind == "count" else checks.number(kind, value)
     largest = {"ratio": size / total, "density": 1.0, "count": size}[kind]
     if not 0 < value <= largest:
         share = f"{size:,} of the model's {total:,} parameters"
         raise UserError(
-            f"{kind} must be above 0 and at most {largest:.6g} here (the targets hold {share}), "
+            f"expected a {kind} above 0 and at most {largest:.6g} (the targets hold {share}), "
             f"got {value}; lower it or widen targets"
         )
     return float(value / largest)

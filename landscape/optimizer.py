@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
 
 
@@ -49,15 +50,17 @@ class AdamW(torch.optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        if not (math.isfinite(lr) and lr > 0):
-            raise UserError(f"lr must be a finite number above 0, got {lr}")
-        if not all(0 <= beta < 1 for beta in betas) or eps < 0 or weight_decay < 0:
-            raise UserError(
-                "betas must be from 0 to below 1, eps and weight_decay at least 0, "
-                f"got {betas}, {eps} and {weight_decay}"
-            )
-        settings = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(list(parameters), settings)
+        settings = {
+            "lr": checks.number("lr", lr, above=0),
+            "betas": check_betas("betas", betas),
+            "eps": checks.number("eps", eps, least=0),
+            "weight_decay": checks.number("weight_decay", weight_decay, least=0),
+        }
+        checks.several("parameters", parameters, "parameters")
+        held = list(parameters)
+        if not held or not all(isinstance(one, Tensor) for one in held):
+            checks.refuse("parameters", "tensors", held, "give trainable(model).values()")
+        super().__init__(held, settings)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -122,6 +125,18 @@ class AdamW(torch.optim.Optimizer):
             for key in ("exp_avg", "exp_avg_sq", "step"):
                 state[key] = torch.zeros_like(parameter)
         return state
+
+
+def check_betas(name: str, value: Any) -> tuple[float, float]:
+    """Return AdamW's two decay rates as plain numbers.
+
+    Raises:
+        UserError: not two numbers from 0 to below 1.
+    """
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        checks.refuse(name, "two numbers", value, "give (0.9, 0.999)")
+    first, second = (checks.number(f"each of {name}", v, least=0, below=1) for v in value)
+    return first, second
 
 
 def _update(parameter: nn.Parameter, state: dict[str, Tensor], group: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ with math attention, as the libraries differentiate twice and leave both to the 
 from __future__ import annotations
 
 import copy
-import importlib
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -18,17 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from landscape.curvature.objective import Loss
+from landscape.carriers import optional
 from landscape.curvature.point import twice_differentiable
 from landscape.errors import UserError
-from landscape.scoring import task_loss
+from landscape.losses import Loss, as_batches, as_loss, sum_and_count
 from landscape.subspace import attached_mask, is_attached, merge, trainable
-
-_INSTALL = {
-    "pyhessian": "pip install -e '.[peers]'",
-    "curvlinops": "pip install curvlinops-for-pytorch",
-    "hessian_eigenthings": "pip install hessian-eigenthings",
-}
 
 
 def pyhessian(model: nn.Module, batches: Iterable[Any], *, loss: Loss | None = None) -> Any:
@@ -47,7 +40,7 @@ def pyhessian(model: nn.Module, batches: Iterable[Any], *, loss: Loss | None = N
     Cost: one gradient and its graph with one batch; a forward a batch with several.
     Source: Yao et al. (2020), PyHessian.
     """
-    library = _library("pyhessian")
+    library = optional("pyhessian")
     mean = _MeanLoss(model, batches, loss)
     data = [(which, which) for which in mean.data]
     one = {"data": data[0]} if len(data) == 1 else {"dataloader": data}
@@ -74,7 +67,7 @@ def curvlinops(model: nn.Module, batches: Iterable[Any], *, loss: Loss | None = 
 
     Cost: with a mask a copy of the model. Source: Dangel, Mucsanyi et al. (2025), curvlinops.
     """
-    library = _library("curvlinops")
+    library = optional("curvlinops")
     mean = _MeanLoss(model, batches, loss)
     function = _Scattered(mean) if is_attached(model) else mean
     data = [(which, which) for which in mean.data]
@@ -96,7 +89,7 @@ def eigenthings(model: nn.Module, batches: Iterable[Any], *, loss: Loss | None =
 
     Cost: a forward a batch. Source: Golmant et al. (2018), hessian-eigenthings.
     """
-    library = _library("hessian_eigenthings")
+    library = optional("hessian_eigenthings")
     mean = _MeanLoss(model, batches, loss)
     share = len(mean.data) / sum(len(which) for which in mean.data)
 
@@ -104,11 +97,6 @@ def eigenthings(model: nn.Module, batches: Iterable[Any], *, loss: Loss | None =
         return share * len(which) * module(which) + mean.nothing()
 
     return library.HessianOperator(mean, mean.data, weighted)
-
-
-def how_to_install(library: str) -> str:
-    """Say how to install a library: "pyhessian", "curvlinops" or "hessian_eigenthings"."""
-    return f"install {library} with: {_INSTALL[library]}"
 
 
 class _MeanLoss(nn.Module):
@@ -121,8 +109,8 @@ class _MeanLoss(nn.Module):
     def __init__(self, model: nn.Module, batches: Iterable[Any], loss: Loss | None) -> None:
         super().__init__()
         self.model = model
-        self.batches = [batches] if isinstance(batches, dict) else list(batches)
-        self.loss: Loss = task_loss if loss is None else loss
+        self.batches = as_batches(batches)
+        self.loss: Loss = as_loss(loss)
         self.parameters_used = list(trainable(model).values())
         """The trainable numbers, in the order of `trainable`."""
         if not self.parameters_used or not self.batches:
@@ -142,7 +130,7 @@ class _MeanLoss(nn.Module):
     def forward(self, which: Tensor) -> Tensor:
         enabled = torch.is_grad_enabled()
         with twice_differentiable(self.model), torch.set_grad_enabled(enabled):
-            value, count = self.loss(self.model, self.batches[int(which[0])])
+            value, count = sum_and_count(self.loss(self.model, self.batches[int(which[0])]))
             return value / count
 
     def nothing(self) -> Tensor:
@@ -151,7 +139,7 @@ class _MeanLoss(nn.Module):
 
     def _count(self, batch: Any) -> int:
         with torch.no_grad(), twice_differentiable(self.model), torch.no_grad():
-            return round(self.loss(self.model, batch)[1])
+            return round(float(sum_and_count(self.loss(self.model, batch))[1]))
 
 
 class _Scattered(nn.Module):
@@ -203,12 +191,3 @@ def _eig(matrix: Tensor, eigenvectors: bool) -> tuple[Tensor, Tensor]:
     """Return the eigenvalues of a symmetric matrix as (real, imaginary) rows, and the vectors."""
     values, vectors = torch.linalg.eigh(matrix)
     return torch.stack([values, torch.zeros_like(values)], dim=1), vectors
-
-
-def _library(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(
-            f"expected a library that can be imported, got {error}; {how_to_install(name)}"
-        ) from error

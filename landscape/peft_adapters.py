@@ -14,19 +14,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from landscape.deltas import Delta, apply_delta, delta
+from landscape import checks
+from landscape.deltas import Delta, apply_delta, check_values, delta
 from landscape.errors import UserError
 from landscape.masks import Mask, num_parameters, tensors
 from landscape.runs import read_json, write_whole
 from landscape.subspace import Attachment, pretrained
+from landscape.tensorfile import read_tensors
 
 Kind = Literal["shira", "supertuning"]
 _PREFIX = "base_model.model."
 _VALUES = {"shira": "shira_weight", "supertuning": "supertuning_values"}
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.uint8)
 _INDICES = {"shira": "shira_indices", "supertuning": "supertuning_indices"}
 
 
@@ -51,9 +54,11 @@ def save_peft(model: nn.Module, folder: str | Path, *, kind: Kind) -> Path:
     Cost: of SHiRA 12 bytes a scalar, of Super-Tuning 8, times the largest density over the mean.
     Source: Bhardwaj et al. 2024 (SHiRA); both formats as in peft 0.21.
     """
-    if kind not in _VALUES:
-        raise UserError(f"kind is one of {', '.join(_VALUES)}, got {kind!r}")
+    checks.model(model)
+    folder = checks.path("folder", folder)
+    checks.choice("kind", kind, _VALUES)
     change = delta(model)
+    check_values(change)
     held = {n: i for n, i in change.mask.indices.items() if i.numel()}
     shapes = {name: _linear_shape(model, change.mask, name) for name in held}
     if not held:
@@ -73,7 +78,7 @@ def save_peft(model: nn.Module, folder: str | Path, *, kind: Kind) -> Path:
         "base_model_name_or_path": getattr(getattr(model, "config", None), "_name_or_path", None),
         **setting,
     }  # fmt: skip
-    target = Path(folder)
+    target = Path(folder).expanduser()
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     write_whole(target / "adapter_config.json", lambda path: path.write_text(text))
     write_whole(
@@ -91,6 +96,8 @@ def load_peft(model: nn.Module, folder: str | Path) -> Attachment:
 
     Cost: O(k).
     """
+    checks.model(model)
+    folder = checks.path("folder", folder)
     return apply_delta(model, read_peft(model, folder))
 
 
@@ -109,7 +116,9 @@ def read_peft(model: nn.Module, folder: str | Path) -> Delta:
 
     Cost: O(k log k).
     """
-    place = Path(folder)
+    checks.model(model)
+    folder = checks.path("folder", folder)
+    place = Path(folder).expanduser()
     kind = _kind(place)
     present = {tensor.name: tensor.shape for tensor in tensors(model)}
     stored = _stored(place, kind, present)
@@ -122,7 +131,9 @@ def read_peft(model: nn.Module, folder: str | Path) -> Delta:
         indices[name], shapes[name] = union, shape
         values[name] = torch.zeros(union.numel(), dtype=value.dtype).index_add_(0, where, value)
     mask = Mask(indices, shapes, num_parameters(model), {"kind": "peft", "peft_type": kind})
-    return Delta(mask, values, pretrained(model, indices))
+    change = Delta(mask, values, pretrained(model, indices))
+    check_values(change)  # a sum of repeated indices may overflow
+    return change
 
 
 def _kind(folder: Path) -> str:
@@ -130,10 +141,11 @@ def _kind(folder: Path) -> str:
     if not path.is_file():
         raise UserError(f"expected a folder of a peft adapter, found no {path}")
     config = read_json(path)
-    kind = str(config.get("peft_type", "")).lower()
+    named = str(config.get("peft_type"))
+    kind = named.lower()
     if kind not in _VALUES:
         raise UserError(
-            f"expected a SHiRA or Super-Tuning adapter, got {config.get('peft_type')} in {folder}; "
+            f"expected a SHiRA or Super-Tuning adapter, got {named[:60]} in {folder}; "
             "load it with peft"
         )
     if config.get("modules_to_save") or (kind == "supertuning" and config.get("r")):
@@ -149,17 +161,19 @@ def _stored(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Return (values, indices) by module path; names are checked before anything is read."""
     path = folder / "adapter_model.safetensors"
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {
-                module.removeprefix(_PREFIX): (
-                    file.get_tensor(f"{module}.{_VALUES[kind]}"),
-                    file.get_tensor(f"{module}.{_INDICES[kind]}"),
-                )
-                for module in _modules(path, kind, file.keys(), present)
-            }
-    except (SafetensorError, FileNotFoundError) as error:
-        raise UserError(f"{path} is no whole safetensors file ({error}); save it again") from error
+    modules: list[str] = []
+
+    def accept(header: dict[str, Any], names: Collection[str]) -> None:
+        modules.extend(_modules(path, kind, names, present))
+
+    tensors = read_tensors(path, "a peft adapter", accept=accept).tensors
+    return {
+        module.removeprefix(_PREFIX): (
+            tensors[f"{module}.{_VALUES[kind]}"],
+            tensors[f"{module}.{_INDICES[kind]}"],
+        )
+        for module in modules
+    }
 
 
 def _modules(
@@ -192,14 +206,19 @@ def _modules(
 
 def _flat(folder: Path, path: str, index: Tensor, value: Tensor, shape: tuple[int, int]) -> Tensor:
     """Check the indices of a layer and return them flat, shape (k,), int64."""
-    pairs = index.long()
+    if value.dim() != 1 or value.dtype not in _FLOATS or not bool(torch.isfinite(value).all()):
+        raise UserError(
+            f"{folder}: {path} should have a row of finite floating-point values, got shape "
+            f"{tuple(value.shape)}, {value.dtype}; save it again"
+        )
+    whole = index.dtype in _WHOLE
+    pairs = index.long() if whole else index
     limits = torch.tensor(shape)[:, None] if pairs.dim() == 2 else torch.tensor(shape).prod()
-    fits = pairs.shape[-1:] == value.shape and (pairs.dim() == 1 or pairs.shape[0] == 2)
+    fits = whole and pairs.shape in (value.shape, (2, *value.shape))
     if not fits or bool(((pairs < 0) | (pairs >= limits)).any()):
         raise UserError(
             f"{folder}: {path} should have {value.numel()} indices inside {shape}, got shape "
-            f"{tuple(index.shape)} up to {int(index.max()) if index.numel() else 0}; "
-            "load the model it was made on"
+            f"{tuple(index.shape)}, {index.dtype}; load the model it was made on"
         )
     return pairs if pairs.dim() == 1 else pairs[0] * shape[1] + pairs[1]
 

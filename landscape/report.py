@@ -15,6 +15,9 @@ Table = Sequence[Mapping[str, str]]
 #: characters from which a column of a page is text that wraps, not a number
 WORDY = 32
 
+#: a cell that begins with one of these signs and a space is coloured
+SIGNS = {"✓": "good", "✗": "bad", "?": "open"}
+
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --quiet: #777; }
 body { font: 16px/1.55 system-ui, sans-serif; max-width: 58rem; margin: 2.5rem auto;
@@ -29,6 +32,11 @@ th { font-weight: 600; } th:first-child, td:first-child { text-align: left; padd
 pre { font-size: .82rem; overflow-x: auto; padding: .8rem; border: 1px solid var(--line);
   border-radius: 4px; }
 td.words, th.words { text-align: left; white-space: normal; min-width: 14rem; }
+.good { color: #0a7d33; } .bad { color: #c4201d; } .open { color: #8a6100; }
+td.good, td.bad, td.open { text-align: left; font-weight: 600; }
+@media (prefers-color-scheme: dark) {
+  .good { color: #56d07f; } .bad { color: #ff8a80; } .open { color: #e8b64c; }
+}
 p.quiet { color: var(--quiet); font-size: .9rem; }
 """
 
@@ -133,10 +141,16 @@ def _html(rows: Table) -> str:
 
     def cells(tag: str, texts: Sequence[str]) -> str:
         return "".join(
-            f"<{tag}{' class=words' if c in wordy else ''}>{html.escape(text)}</{tag}>"
+            f"<{tag}{_class(text, c in wordy)}>{html.escape(text)}</{tag}>"
             for c, text in zip(columns, texts, strict=True)
         )
 
     body = "".join(f"<tr>{cells('td', [row[c] for c in columns])}</tr>" for row in rows)
     head = f"<thead><tr>{cells('th', columns)}</tr></thead>"
     return f"<table>{head}<tbody>{body}</tbody></table>"
+
+
+def _class(text: str, wordy: bool) -> str:
+    sign, space, _ = text.partition(" ")
+    name = SIGNS.get(sign, "") if space else ""
+    return f" class={name or 'words'}" if name or wordy else ""

@@ -12,8 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from landscape import checks
 from landscape.batches import Batch
 from landscape.errors import UserError
+from landscape.models.load import sees_all_tokens
+
+#: models whose forward takes no positions and needs none: padding on the left changes nothing
+_WITHOUT_POSITIONS = ("bloom", "falcon_mamba", "mamba", "mamba2", "mpt", "roformer")
 
 
 def candidate_scores(model: Any, batch: Batch) -> Tensor:
@@ -158,7 +163,9 @@ def _labels(model: Any) -> int:
 def _label_logits(model: Any, batch: Batch) -> Tensor:
     """Return a classifier's logits (b, c); its label j stands for candidate j.
 
-    Rows are moved to the left, padding on the right, where classifiers look for a first token.
+    Rows are moved to the left, padding on the right, where encoders look for a first token.
+    Decoders read the last token that is not the model's padding token, whatever the tokenizer's
+    is: so padding becomes the model's.
     """
     width = batch["candidate_ids"].shape[1]
     if width != _labels(model):
@@ -169,7 +176,29 @@ def _label_logits(model: Any, batch: Batch) -> Tensor:
     mask = batch["attention_mask"]
     order = (1 - mask).argsort(dim=1, stable=True)
     rows = {name: batch[name].gather(1, order) for name in ("input_ids", "attention_mask")}
+    if hasattr(_base(model), "score"):  # transformers' name of a decoder classifier's head
+        rows["input_ids"] = _as_the_model_pads(_base(model), **rows)
     return _wide(model(**rows).logits)
+
+
+def _as_the_model_pads(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    pad = model.config.get_text_config().pad_token_id
+    if pad is None:
+        if len(input_ids) == 1 and bool(attention_mask.all()):
+            return input_ids
+        raise UserError(
+            f"expected a padding token of {type(model).__name__}, whose head reads the last token "
+            "that is none, got pad_token_id None; set model.config.pad_token_id to a token that "
+            "ends no text, such as the tokenizer's end of text"
+        )
+    last = input_ids.gather(1, attention_mask.sum(1, keepdim=True) - 1)
+    if bool((last == pad).any()):
+        raise UserError(
+            f"expected texts that do not end with the padding token {pad} of "
+            f"{type(model).__name__}, whose head reads the last token that is none, got one; set "
+            "model.config.pad_token_id to a token that ends no text"
+        )
+    return input_ids.masked_fill(attention_mask == 0, pad)
 
 
 def _row_log_probs(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -190,9 +219,22 @@ def _logits(model: Any, batch: Batch, last: int) -> Tensor:
             "or a sequence classifier and candidates of one token each, got "
             f"{type(model).__name__}; load it as a causal language model"
         )
+    config = getattr(_base(model), "config", None)
+    if sees_all_tokens(config):
+        raise UserError(
+            "expected a causal language model or a sequence classifier, got "
+            f"{type(_base(model)).__name__}, which sees the tokens that it should predict; load "
+            "it with labels= as a sequence classifier"
+        )
     options: dict[str, Any] = {"logits_to_keep": last}
     if "position_ids" in accepted:
         options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+    elif getattr(config, "model_type", "") not in _WITHOUT_POSITIONS and not bool(mask.all()):
+        raise UserError(
+            f"expected rows of one length for {type(_base(model)).__name__}, which takes no "
+            "positions and counts padding as text, got padded ones; score one row at a time "
+            "(batches of one example), or use another model"
+        )
     if "use_cache" in accepted:
         options["use_cache"] = False
     logits: Tensor = model(input_ids=batch["input_ids"], attention_mask=mask, **options).logits
@@ -210,6 +252,8 @@ def _base(model: Any) -> Any:
 
 
 def _on_device(batch: Batch, model: Any) -> Batch:
+    checks.model(model)
+    checks.has("batch", batch, "a batch", "items", do="make some with make_batches")
     device = next(model.parameters()).device
     return {name: tensor.to(device) for name, tensor in batch.items()}
 

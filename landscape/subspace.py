@@ -1,7 +1,8 @@
 """The trainable subspace: attach a mask to a model, and the model has k trainable numbers.
 
-A masked tensor holds W_0 + S(theta) in place, so a forward costs what the frozen model costs.
-theta, float32 of size k, is the only parameter; O(k) numbers are kept beside the model.
+Whoever looks at a masked tensor finds W_0 + S(theta): a forward, another module, a state dict, a
+copy. It is held in place, so a forward costs what the frozen model costs. theta, float32 of size
+k, is the only parameter; O(k) numbers are kept beside the model.
 """
 
 from __future__ import annotations
@@ -16,24 +17,19 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from landscape import checks
+from landscape.attachable import (
+    places,
+    refuse_model,
+    refuse_other_holders,
+    refuse_outside_holders,
+    unwrapped,
+)
 from landscape.errors import UserError
+from landscape.masked import install, refuse_mixture, uninstall
 from landscape.masks import Mask, is_sharded, tensors
 from landscape.models import plain_model
-from landscape.sites import (
-    PREFIX,
-    Site,
-    alias_of,
-    flat_weight,
-    indices_of,
-    install,
-    origin_of,
-    own,
-    owns,
-    replace_mask,
-    synchronise_site,
-    theta_of,
-    uninstall,
-)
+from landscape.sites import PREFIX, Site, alias_of, is_beside
 
 
 @dataclass(frozen=True)
@@ -73,37 +69,52 @@ def attach(model: nn.Module, mask: Mask) -> Attachment:
 
     Cost: O(k) memory. Source: Xu & Zhang 2024, section 3.
     """
+    checks.model(model)
+    checks.has("mask", mask, "a Mask", "indices", "shapes", do="make one, as random_mask")
     if is_attached(model):
         raise UserError("expected a model without a mask, got one that has one; detach or merge it")
-    owners = _owners(model, mask)
+    refuse_model(model)
+    owners = places(model, mask)
+    refuse_other_holders(model, owners)
+    refuse_outside_holders(model, owners)
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
-    readers = _readers(model)
     model.requires_grad_(False)
-    for name, sites in owners.items():
-        module, leaf = sites[0]
-        weight = flat_weight(module, leaf)
-        shown: Any = module._parameters.get(leaf)
-        if shown is None or not shown.is_floating_point():
-            device, dtype = _device(module), torch.float32
-        else:
-            device, dtype = shown.device, torch.promote_types(shown.dtype, torch.float32)
-        indices = mask.indices[name].to(device)
-        theta = nn.Parameter(torch.zeros(indices.numel(), dtype=dtype, device=device))
-        origin = torch.zeros_like(theta.data) if weight is None else weight[indices].clone()
-        if is_sharded(shown):
-            theta.register_post_accumulate_grad_hook(partial(_average, shown.device_mesh))
-        own(sites[0], theta, indices, origin)
-        for site in sites:
-            install(site, sites[0], readers.get(site[0], site[0]))
-    guard = model.register_load_state_dict_pre_hook(_refuse_other_masks)
+    with torch.inference_mode(False), torch.no_grad():
+        for name, held_by in owners.items():
+            _give_theta(*held_by[0], mask.indices[name])
+            site = Site(*held_by[0], beside=is_beside(*held_by[0]))
+            for module, leaf in held_by:
+                install(module, leaf, site)
+    for module in model.modules():
+        module.__dict__["_in_masked_model"] = True
+    guard = model.register_load_state_dict_pre_hook(_refuse_other_states)
     attachment = Attachment(mask, flags, guard)
     model.__dict__["_attachment"] = attachment
     return attachment
 
 
+def _give_theta(module: nn.Module, leaf: str, indices: Tensor) -> None:
+    """Give a module theta = 0 for one of its tensors, the indices and the pretrained values."""
+    shown: Any = module._parameters.get(leaf)
+    beside = is_beside(module, leaf)
+    if shown is None or not shown.is_floating_point():
+        device, dtype = _device(module), torch.float32
+    else:
+        device, dtype = shown.device, torch.promote_types(shown.dtype, torch.float32)
+    indices = indices.to(device)
+    theta = nn.Parameter(torch.zeros(indices.numel(), dtype=dtype, device=device))
+    flat = None if beside else shown.detach().view(-1)
+    origin = torch.zeros_like(theta.data) if flat is None else flat[indices].clone()
+    if is_sharded(shown):
+        theta.register_post_accumulate_grad_hook(partial(_average, shown.device_mesh))
+    module.register_parameter(PREFIX + leaf, theta)
+    module.register_buffer(f"{PREFIX}{leaf}_indices", indices)
+    module.register_buffer(f"{PREFIX}{leaf}_origin", origin)
+
+
 def is_attached(model: nn.Module) -> bool:
-    """Tell whether a mask is attached to this model."""
-    return "_attachment" in model.__dict__
+    """Tell whether a mask is attached to this model, or to the one that torch has wrapped in it."""
+    return "_attachment" in unwrapped(model).__dict__
 
 
 def attached_mask(model: nn.Module) -> Mask:
@@ -112,8 +123,7 @@ def attached_mask(model: nn.Module) -> Mask:
     Raises:
         UserError: no mask is attached.
     """
-    _require(model)
-    attachment: Attachment = model.__dict__["_attachment"]
+    attachment: Attachment = _attached(model).__dict__["_attachment"]
     return attachment.mask
 
 
@@ -126,19 +136,24 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     Raises:
         UserError: the mask was attached before the model was sharded.
     """
-    if is_attached(model):
-        thetas = {
-            f"{name}.{leaf}" if name else leaf: theta_of(module, leaf)
-            for name, module, leaf in _masked_sites(model)
-        }
-        cut = [name for name, theta in thetas.items() if is_sharded(theta)]
-        if cut:
-            raise UserError(
-                f"theta of {cut[0]} was sharded with the weights, which then change without it; "
-                "shard the model first, then attach the mask"
-            )
-        return thetas
-    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+    checks.model(model)
+    if not is_attached(model):
+        return {name: p for name, p in model.named_parameters() if p.requires_grad}
+    sites = _sites(_attached(model))
+    thetas: dict[str, Any] = {name: site.theta for name, site in sites.items()}
+    cut = [name for name, theta in thetas.items() if is_sharded(theta)]
+    if cut:
+        raise UserError(
+            f"theta of {cut[0]} was sharded with the weights, which then change without it; "
+            "shard the model first, then attach the mask"
+        )
+    frozen = [name for name, theta in thetas.items() if not theta.requires_grad]
+    if 0 < len(frozen) < len(thetas):
+        raise UserError(
+            f"expected theta of all masked tensors to be trainable, got a frozen one for "
+            f"{frozen[0]}: something has set requires_grad since; set it back, or detach the mask"
+        )
+    return thetas
 
 
 def masked_origins(model: nn.Module) -> dict[str, Tensor]:
@@ -147,9 +162,25 @@ def masked_origins(model: nn.Module) -> dict[str, Tensor]:
     Raises:
         UserError: no mask is attached.
     """
-    _require(model)
-    sites = _masked_sites(model)
-    return {f"{n}.{leaf}" if n else leaf: origin_of(m, leaf) for n, m, leaf in sites}
+    return {name: site.origin for name, site in _sites(_attached(model)).items()}
+
+
+def theta_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return the part of an attached model's state dict that is theta and its indices.
+
+    It loads, not strictly, onto any model with the same mask attached, and is refused elsewhere.
+
+    Raises:
+        UserError: no mask is attached.
+    """
+    state = {}
+    for path, module in _attached(model).named_modules():
+        for leaf, site in module.__dict__.get("_masked", {}).items():
+            if site.owner is module and site.leaf == leaf:
+                name = f"{path}.{PREFIX}{leaf}" if path else PREFIX + leaf
+                state[name] = site.theta.detach().clone()
+                state[f"{name}_indices"] = site.indices.clone()
+    return state
 
 
 @torch.no_grad()
@@ -184,11 +215,11 @@ def detach(model: nn.Module) -> nn.Module:
     Raises:
         UserError: no mask is attached.
     """
-    _require(model)
-    for _, module, leaf in _masked_sites(model):
-        weight = flat_weight(module, leaf)
-        if weight is not None:
-            weight[indices_of(module, leaf)] = origin_of(module, leaf)
+    checks.model(model)
+    model = _attached(model)
+    for site in _every_site(model):
+        if site.flat is not None:
+            site.flat[site.indices] = site.origin
     return _uninstall(model)
 
 
@@ -201,8 +232,10 @@ def merge(model: nn.Module) -> nn.Module:
     Raises:
         UserError: no mask is attached, or a masked weight is quantised or sharded.
     """
-    for name, module, leaf in _masked_sites(model):
-        if flat_weight(module, leaf) is None:
+    checks.model(model)
+    model = _attached(model)
+    for name, site in _sites(model).items():
+        if site.beside:
             raise UserError(
                 f"expected whole floating-point weights to merge into, got {name}, which is "
                 "quantised or sharded; keep the mask attached and save the delta, or merge into "
@@ -210,6 +243,7 @@ def merge(model: nn.Module) -> nn.Module:
             )
     synchronise(model)
     _uninstall(model)
+    torch.clear_autocast_cache()  # of the pretrained weights, inside a user's autocast
     if getattr(getattr(model, "config", None), "quantization_config", None) is None:
         return model
     rebuilt: nn.Module = plain_model(model)
@@ -218,13 +252,12 @@ def merge(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def synchronise(model: nn.Module) -> None:
-    """Write W_0 + S(theta) into every masked tensor, as each forward does for its own.
+    """Write W_0 + S(theta) into every masked tensor, as every look at one does for its own.
 
-    Call it after changing theta by hand and before reading a module's weight directly.
+    Only a tensor's memory, read past its module (``data_ptr``, another process), needs it.
     """
-    _require(model)
-    for _, module, leaf in _masked_sites(model):
-        synchronise_site(module, leaf)
+    for site in _every_site(_attached(model)):
+        site.synchronise()
 
 
 @torch.no_grad()
@@ -240,28 +273,27 @@ def move(model: nn.Module, mask: Mask) -> None:
 
     Cost: O(k log k).
     """
-    attached = attached_mask(model)
-    owners = _owners(model, mask)
-    if owners.keys() != attached.indices.keys():
+    model = _attached(model)
+    if places(model, mask).keys() != attached_mask(model).indices.keys():
         raise UserError("expected a mask of the same tensors as the attached one; detach it first")
-    for name, sites in owners.items():
-        module, leaf = sites[0]
-        weight, before = flat_weight(module, leaf), indices_of(module, leaf)
-        theta = theta_of(module, leaf)
+    for name, site in _sites(model).items():
+        before, theta, weight = site.indices, site.theta, site.flat
         after = mask.indices[name].to(before.device)
         stays, place = positions(before, after)
         if weight is None:
             fresh = theta.new_zeros(after.numel())
         else:
-            weight[before] = origin_of(module, leaf)
+            weight[before] = site.origin
             fresh = weight[after].clone()
         grad = theta.grad
         theta.grad = None
         theta.data = _carry(theta.data, stays, place)
         if grad is not None:
             theta.grad = _carry(grad, stays, place)
-        replace_mask(module, leaf, after, fresh)
-        synchronise_site(module, leaf)
+        site.owner._buffers[f"{PREFIX}{site.leaf}_indices"] = after
+        site.owner._buffers[f"{PREFIX}{site.leaf}_origin"] = fresh
+        site.forget()
+        site.synchronise()
     model.__dict__["_attachment"] = replace(model.__dict__["_attachment"], mask=mask)
 
 
@@ -283,6 +315,51 @@ def _carry(values: Tensor, stays: Tensor, place: Tensor) -> Tensor:
     return fresh
 
 
+def refuse_unseen_readers(model: nn.Module, loss: Callable[[], Tensor]) -> Tensor:
+    """Compute a loss, and refuse one that reads a masked weight past its mask.
+
+    There theta misses its gradient: in a penalty on ``model.parameters()``, which are the stored
+    tensors, or in a function that kept one of them before the mask was attached.
+
+    Args:
+        model: the model; one without a mask passes.
+        loss: computes the loss, with its graph.
+
+    Returns:
+        The loss.
+
+    Raises:
+        UserError: with the tensor's name.
+
+    Cost: a walk over the loss's graph.
+    """
+    if not is_attached(model):
+        return loss()
+    stored = {s.weight: n for n, s in _sites(_attached(model)).items() if not s.beside}
+    try:
+        for weight in stored:
+            weight.requires_grad_(True)
+        value = loss()
+    finally:
+        for weight in stored:
+            weight.requires_grad_(False)
+    waiting, visited = [value.grad_fn], set()
+    while waiting:
+        node: Any = waiting.pop()
+        if node is None or node in visited:
+            continue
+        visited.add(node)
+        name = stored.get(getattr(node, "variable", None))
+        if name is not None:
+            raise UserError(
+                f"expected the loss to read {name} as its module's attribute, got one that reads "
+                "the stored tensor, which gives theta no gradient; use trainable(model), or the "
+                "attribute"
+            )
+        waiting += [following for following, _ in node.next_functions]
+    return value
+
+
 @contextmanager
 def dense_gradients(model: nn.Module, receive: Callable[[str, Tensor], None]) -> Iterator[None]:
     """Hand the whole gradient of every masked tensor to a function, one tensor at a time.
@@ -300,44 +377,39 @@ def dense_gradients(model: nn.Module, receive: Callable[[str, Tensor], None]) ->
 
     Cost: the gradient products of full fine-tuning of these tensors, and the memory of one.
     """
-    _require(model)
-    for name, module, leaf in _masked_sites(model):
-        if is_sharded(module._parameters.get(leaf)):
+    sites = _sites(_attached(model))
+    for name, site in sites.items():
+        if is_sharded(site.weight):
             raise UserError(
                 f"{name} is sharded over processes, none of which has its whole gradient; make the "
                 "mask on one process, and attach it to the sharded model"
             )
-    aliases: dict[int, Tensor] = {}
-    watched = []
-    for name, module, leaf in _masked_sites(model, tied=True):
-        theta = theta_of(module, leaf)
-        if id(theta) not in aliases:
-            path = f"{name}.{leaf}" if name else leaf
-            hand_over = partial(_hand_over, receive, path, module, leaf)
-            aliases[id(theta)] = alias_of(module, leaf, hand_over)
-        module.__dict__.setdefault("_watched", {})[leaf] = aliases[id(theta)]
-        watched.append(module)
+    for name, site in sites.items():
+        site.watched = alias_of(site, partial(_hand_over, receive, name, site))
     try:
         yield
     finally:
-        for module in watched:
-            module.__dict__.pop("_watched", None)
+        for site in sites.values():
+            site.watched = None
 
 
 @torch.no_grad()
 def _hand_over(
-    receive: Callable[[str, Tensor], None], name: str, module: nn.Module, leaf: str, alias: Tensor
+    receive: Callable[[str, Tensor], None], name: str, site: Site, alias: Tensor
 ) -> None:
     gradient, alias.grad = alias.grad, None
     assert gradient is not None
-    theta, indices = theta_of(module, leaf), indices_of(module, leaf)
-    part = gradient.reshape(-1).index_select(0, indices).to(theta.dtype)
+    if gradient.is_sparse:
+        gradient = gradient.to_dense()
+    theta = site.theta
+    part = gradient.reshape(-1).index_select(0, site.indices).to(theta.dtype)
     theta.grad = part if theta.grad is None else theta.grad + part
     receive(name, gradient)
 
 
 def _uninstall(model: nn.Module) -> nn.Module:
     for module in model.modules():
+        module.__dict__.pop("_in_masked_model", None)
         if "_masked" in module.__dict__:
             uninstall(module)
     attachment: Attachment = model.__dict__.pop("_attachment")
@@ -348,80 +420,45 @@ def _uninstall(model: nn.Module) -> nn.Module:
     return model
 
 
-def _refuse_other_masks(model: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+def _refuse_other_states(model: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
     """Refuse, before anything is loaded, a state whose theta belongs to other weights."""
-    for name, module, leaf in _masked_sites(model):
-        path = ".".join(filter(None, (prefix + name, f"{PREFIX}{leaf}_indices")))
-        stored, held = state.get(path), indices_of(module, leaf)
-        if stored is not None and not torch.equal(stored.to(held.device), held):
-            raise UserError(
-                f"expected the state of a model with this mask, got one with another mask of "
-                f"{name or 'the model'}; attach the mask that it was saved with"
-            )
+    for name, module in model.named_modules():
+        if "_masked" in module.__dict__:
+            refuse_mixture(module, state, f"{prefix}{name}." if name else prefix)
 
 
-def _masked_sites(model: nn.Module, tied: bool = False) -> list[tuple[str, nn.Module, str]]:
-    """List (module name, module, tensor leaf) of masked tensors; tied ones once unless asked."""
-    return [
-        (name, module, leaf)
-        for name, module in model.named_modules()
-        for leaf in module.__dict__.get("_masked", {})
-        if tied or owns(module, leaf)
-    ]
+def _sites(model: nn.Module) -> dict[str, Site]:
+    """Return the masked tensors of a model by name, tied ones once, under their first.
 
-
-def _owners(model: nn.Module, mask: Mask) -> dict[str, list[Site]]:
-    """Map each masked tensor to every (module, leaf) that holds it, checking that the mask fits."""
-    present = {t.name: t for t in tensors(model)}
-    holders: dict[int, list[Site]] = {}
-    for tensor in present.values():
-        holders.setdefault(tensor.identity, []).append((tensor.module, tensor.leaf))
-    owners: dict[str, list[Site]] = {}
-    for name, indices in mask.indices.items():
-        if name not in present:
-            raise UserError(f"the mask names {name}, which this model lacks; make a mask for it")
-        tensor = present[name]
-        if tensor.shape != tuple(mask.shapes[name]):
-            raise UserError(
-                f"the mask expects {name} of shape {tuple(mask.shapes[name])}, "
-                f"the model has {tensor.shape}; make a mask for this model"
-            )
-        if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < tensor.size:
-            raise UserError(f"the mask's indices for {name} leave 0..{tensor.size - 1}")
-        weight: Any = tensor.module._parameters.get(tensor.leaf)
-        if is_sharded(weight) and weight.device_mesh.ndim != 1:
-            raise UserError(
-                f"{name} is sharded over a mesh of {weight.device_mesh.ndim} dimensions; masks "
-                "need one dimension, of data-parallel processes"
-            )
-        if weight is not None and not tensor.quantised:
-            _refuse_storage(name, weight)
-        owners[name] = holders[tensor.identity]
-    return owners
-
-
-def _refuse_storage(name: str, weight: Tensor) -> None:
-    if is_sharded(weight):
+    Raises:
+        UserError: they are not those of the mask any more.
+    """
+    mask = attached_mask(model)
+    found = {}
+    for path, module in model.named_modules():
+        for leaf, site in module.__dict__.get("_masked", {}).items():
+            if site.owner is module and site.leaf == leaf:
+                found[f"{path}.{leaf}" if path else leaf] = site
+    if found.keys() != mask.indices.keys():
+        lost = next((n for n in mask.indices if n not in found), None)
+        now = next((n for n in found if n not in mask.indices), "no masked module")
         raise UserError(
-            f"{name} is sharded over processes, where only weights of linear layers can be masked; "
-            "leave it out of targets"
+            f"expected {lost} where the mask was attached, got {now}: modules were wrapped or "
+            "replaced since (by an adapter, a resize); detach the mask first, and attach it after"
         )
-    if weight.is_meta:
-        raise UserError(
-            f"{name} is on the meta device and holds no values (not loaded, or offloaded); load "
-            "the weights onto a device before a mask is attached"
-        )
-    if not weight.is_contiguous() or not weight.is_floating_point():
-        raise UserError(
-            f"{name} must be a contiguous floating-point tensor to be masked, "
-            f"got {weight.dtype} with strides {weight.stride()}; load it in full precision"
-        )
+    return found
 
 
-def _readers(model: nn.Module) -> dict[nn.Module, nn.Module]:
-    """Find the modules whose weights another module's forward reads."""
-    attentions = [m for m in model.modules() if isinstance(m, nn.MultiheadAttention)]
-    return {attention.out_proj: attention for attention in attentions}
+def _every_site(model: nn.Module) -> set[Site]:
+    """Return the masked tensors of a model, wherever its modules are now."""
+    return {s for m in model.modules() for s in m.__dict__.get("_masked", {}).values()}
+
+
+def _attached(model: nn.Module) -> nn.Module:
+    """Return the model that a mask is attached to: this one, or the one that torch has wrapped."""
+    if not is_attached(model):
+        raise UserError("expected a model with a mask attached, got one without; call attach first")
+    return unwrapped(model)
 
 
 def _device(module: nn.Module) -> torch.device:
@@ -436,8 +473,3 @@ def _average(mesh: Any, theta: nn.Parameter) -> None:
     assert theta.grad is not None
     torch.distributed.all_reduce(theta.grad, group=mesh.get_group())
     theta.grad.div_(mesh.size())
-
-
-def _require(model: nn.Module) -> None:
-    if not is_attached(model):
-        raise UserError("expected a model with a mask attached, got one without; call attach first")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback
 
+from landscape import checks
 from landscape.callbacks import ProbeCallback
 from landscape.curvature import (
     HessianOperator,
@@ -20,9 +21,9 @@ from landscape.curvature import (
     preconditioned,
     stability_threshold,
 )
-from landscape.curvature.objective import Loss
-from landscape.curvature.precondition import reference_rate
+from landscape.curvature.stability import family, reference_rate
 from landscape.errors import UserError
+from landscape.losses import Loss, as_batches
 
 Row: TypeAlias = dict[str, float]
 
@@ -44,12 +45,16 @@ class SharpnessProbe:
 
     A measured step gets these entries in its record and in `rows`:
 
-    - ``sharpness``, lambda_1(H), and ``sharpness_threshold``, 2 / rate: where plain gradient
-      descent turns unstable on a quadratic;
-    - with Adam or AdamW ``preconditioned_sharpness``, lambda_1(P^-1 H), and
-      ``preconditioned_threshold``, (2 + 2 beta1) / ((1 - beta1) rate): the same for Adam with P
-      held fixed (see `preconditioned`);
+    - ``sharpness``, lambda_1(H), and ``sharpness_threshold``: where SGD, with its momentum,
+      dampening, Nesterov's look-ahead and weight decay, turns unstable on a quadratic
+      (`stability_threshold`); with Adam's family 2 / rate, that of plain gradient descent;
+    - with Adam, AdamW, NAdam, RAdam or Adamax ``preconditioned_sharpness``, lambda_1(P^-1 H), and
+      ``preconditioned_threshold``, (2 + 2 beta1) / ((1 - beta1) rate) without weight decay: the
+      same for these with P held fixed (see `preconditioned`);
     - for both, ``.._residual`` and ``.._products``. A model that is not finite gets NaN.
+
+    The model is measured in evaluation mode, as `HessianOperator` does: without dropout, and with
+    the running statistics of batch normalisation unless `batch_statistics` says otherwise.
 
     Args:
         batches: what the loss is averaged over, the same at every measurement; one full batch is
@@ -57,13 +62,15 @@ class SharpnessProbe:
         every: measure steps 1, 1 + every, ... only; at least 1. Given alone, each of them is
             measured, whatever that takes.
         loss: see `HessianOperator`.
+        batch_statistics: let batch normalisation use the statistics of the batch, as the loss that
+            is trained does; for a single batch.
         tol: relative residual; the error of the eigenvalue is about its square.
         max_matvecs: budget of products for one eigenvalue; where it runs out, a warning says so.
         time_share: measure as soon as, at the price of the last measurement, the probe will have
             taken at most this share of the time spent training; 0.08 where neither this nor
             `every` is given. The first price is 15 gradients on the batches, one of which is timed
-            once 2 len(batches) / time_share steps are done. Which steps are measured then depends
-            on the machine, and a run of few steps has none: give `every` for those.
+            once (2 len(batches) + 2) / time_share steps are done. Which steps are measured then
+            depends on the machine, and a run of few steps has none: give `every` for those.
         seed: of the random part of the start vectors.
 
     Raises:
@@ -78,21 +85,28 @@ class SharpnessProbe:
         batches: Iterable[Any],
         *,
         every: int | None = None,
-        loss: Loss | None = None,
+        loss: Loss | nn.Module | None = None,
+        batch_statistics: bool = False,
         tol: float = 0.05,
         max_matvecs: int = 40,
         time_share: float | None = None,
         seed: int = 0,
     ) -> None:
-        if every is not None and every < 1:
-            raise UserError(f"expected every to be at least 1 step, got {every}")
+        checks.several("batches", batches, "batches")
+        if every is not None:
+            every = checks.whole("every", every, least=1)
+        if time_share is not None:
+            time_share = checks.number("time_share", time_share, above=0)
+        tol = checks.number("tol", tol, above=0)
+        max_matvecs = checks.whole("max_matvecs", max_matvecs, least=1)
+        seed = checks.seed(seed)
         if every is None and time_share is None:
             time_share = _TIME_SHARE
         if time_share is not None and not 0 < time_share <= 1:
             raise UserError(f"expected time_share above 0 and at most 1, got {time_share}")
         self.rows: list[Row] = []
         """One dict a measurement: step, the entries above, and seconds."""
-        self._batches = [batches] if isinstance(batches, dict) else list(batches)
+        self._batches, self._batch_statistics = as_batches(batches), batch_statistics
         self._every, self._loss, self._time_share = every or 1, loss, time_share
         self._tol, self._max_matvecs, self._seed = tol, max_matvecs, seed
         self._optimizer: Optimizer | None = None
@@ -103,7 +117,12 @@ class SharpnessProbe:
         self._calls, self._spent, self._started = 0, 0.0, time.perf_counter()
 
     def start(self, optimizer: Optimizer) -> None:
-        """Begin a run: remember the optimiser, whose rate and state the thresholds need."""
+        """Begin a run: remember the optimiser, whose rate and state the thresholds need.
+
+        Raises:
+            UserError: its threshold is not known (`stability_threshold`).
+        """
+        family(optimizer)
         self._optimizer, self._model, self._hessian = optimizer, None, None
         self._last.clear()
         self._price = None
@@ -132,10 +151,14 @@ class SharpnessProbe:
     def measure(self, model: nn.Module) -> Row:
         """Return the entries of one measurement now; see the class for what they are."""
         optimizer = self._known_optimizer()
-        has_state = "betas" in optimizer.param_groups[0]
-        row = {"sharpness_threshold": 2 / reference_rate(optimizer)}
+        threshold, rate = stability_threshold(optimizer), reference_rate(optimizer)
+        has_state = family(optimizer) != "sgd"
+        row = {"sharpness_threshold": threshold}
         if has_state:
-            row["preconditioned_threshold"] = stability_threshold(optimizer)
+            row = {
+                "sharpness_threshold": 2 / rate if rate else math.inf,
+                "preconditioned_threshold": threshold,
+            }
         hessian = self._operator(model)
         if hessian is None:
             missing = ("sharpness", "preconditioned_sharpness")[: 1 + has_state]
@@ -166,7 +189,9 @@ class SharpnessProbe:
             return None
         if self._hessian is None or self._model is not model:
             self._model = model
-            self._hessian = HessianOperator(model, self._batches, loss=self._loss)
+            self._hessian = HessianOperator(
+                model, self._batches, loss=self._loss, batch_statistics=self._batch_statistics
+            )
         return self._hessian
 
     def _top(self, name: str, operator: LinearOperator) -> Row:
@@ -189,13 +214,15 @@ class SharpnessProbe:
         if self._time_share is None:
             return True
         if self._price is None:
-            if self._calls * self._time_share < 2 * len(self._batches):
+            if self._calls * self._time_share < 2 * len(self._batches) + 2:
                 return False
             begun = time.perf_counter()
+            self._take_gradient(model)  # the first one also checks the loss
+            between = time.perf_counter()
             self._take_gradient(model)
-            seconds = time.perf_counter() - begun
-            self._spent += seconds
-            self._price = _FIRST_PRICE * seconds
+            ended = time.perf_counter()
+            self._spent += ended - begun
+            self._price = _FIRST_PRICE * (ended - between)
         trained = time.perf_counter() - self._started - self._spent
         return self._spent + self._price <= self._time_share * trained
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from slow import pytest_terminal_summary  # noqa: F401  a hook
 from torch import Tensor, nn
 
 from landscape.models import tiny_model

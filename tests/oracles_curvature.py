@@ -185,3 +185,29 @@ def jacobian_of_net(model: nn.Module, x: Tensor) -> Tensor:
     inner = w2 * (1 - t.square())
     first = (inner[:, :, None] * x[:, None, :]).flatten(1)
     return torch.cat([first, inner, t, torch.ones(len(x), 1, dtype=x.dtype)], dim=1)
+
+
+def difference_hessian(parameters: Sequence[Tensor], mean: Callable[[], Tensor]) -> Tensor:
+    """The dense Hessian of a mean loss by central differences of its first gradient, in float64.
+
+    Only first derivatives take part, so that a wrong double backward cannot agree with it.
+    """
+    parameters, step = list(parameters), 1e-5
+
+    def gradient() -> Tensor:
+        pieces = torch.autograd.grad(mean(), parameters, allow_unused=True)
+        both = zip(pieces, parameters, strict=True)
+        return torch.cat([(torch.zeros_like(p) if g is None else g).reshape(-1) for g, p in both])
+
+    columns = []
+    for p in parameters:
+        for i in range(p.numel()):
+            sides = []
+            for h in (step, -2 * step):
+                with torch.no_grad():
+                    p.view(-1)[i] += h
+                sides.append(gradient())
+            with torch.no_grad():
+                p.view(-1)[i] += step
+            columns.append((sides[0] - sides[1]) / (2 * step))
+    return torch.stack(columns, dim=1)

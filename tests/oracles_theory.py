@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import mpmath
@@ -88,3 +89,44 @@ def log_moment(t: float, p: float, a: Array) -> float:
 def spectral_radius(update: Array) -> float:
     """Return the largest modulus among the eigenvalues of a general matrix."""
     return float(np.abs(np.linalg.eigvals(update)).max())
+
+
+def exact_distance(columns: Array, signal: Array, sigma: float) -> tuple[float, float]:
+    """Return sigma^2 tr(G^-1) and s^T G^-1 s for G = sum_j z_j z_j^T of full rank, at 60 digits.
+
+    Args:
+        columns: z_j as rows, (k, n).
+        signal: s = X w*, (n,).
+    """
+    with mpmath.workdps(60):
+        a = mpmath.matrix(columns.tolist())
+        inverse = (a.T * a) ** -1
+        s = mpmath.matrix(signal.tolist())
+        noise = mpmath.mpf(sigma) ** 2 * mpmath.fsum(inverse[i, i] for i in range(inverse.rows))
+        return float(noise), float((s.T * inverse * s)[0])
+
+
+def exact_rank(x: Array) -> int:
+    """Return the rank of the float64 numbers in X as they are, by elimination in fractions."""
+    rows = [[Fraction(v) for v in row] for row in x.tolist()]
+    found = 0
+    for column in range(x.shape[1]):
+        pivot = next((i for i in range(found, len(rows)) if rows[i][column]), None)
+        if pivot is None:
+            continue
+        rows[found], rows[pivot] = rows[pivot], rows[found]
+        for i in range(found + 1, len(rows)):
+            factor = rows[i][column] / rows[found][column]
+            rows[i] = [v - factor * w for v, w in zip(rows[i], rows[found], strict=True)]
+        found += 1
+    return found
+
+
+def exact_step(columns: Array, y: Array, eta: float, steps: int) -> Array:
+    """Run gradient descent from 0 at 60 digits on A = columns (k, n); return w_t (k,)."""
+    with mpmath.workdps(60):
+        a, target = mpmath.matrix(columns.tolist()), mpmath.matrix(y.tolist())
+        w = mpmath.matrix(len(columns), 1)
+        for _ in range(steps):
+            w = w - mpmath.mpf(eta) / len(y) * (a * (a.T * w - target))
+        return np.array([float(v) for v in w])

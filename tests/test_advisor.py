@@ -12,10 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import glue_folder, model_folder
+from scipy import stats
 from torch import Tensor, nn
 
 import landscape as ls
-from landscape.advisor import RateEvidence, matching_step, measure_rates, recommend
+from landscape.advisor import CALIBRATION, RateEvidence, matching_step, measure_rates, recommend
 from landscape.cli import main
 from landscape.errors import UserError
 
@@ -270,6 +271,24 @@ def test_more_change_means_a_smaller_rate_and_more_spread_a_wider_interval() -> 
     assert noisy.interval[1] / noisy.interval[0] > certain.interval[1] / certain.interval[0]
 
 
+@pytest.mark.parametrize("changes", [[4.0] * 3, [1.0, 4.0, 7.0]])
+def test_the_intervals_hold_95_percent_of_a_normal_logarithm(changes) -> None:
+    found = recommend(changed(changes=changes))
+    spread = CALIBRATION["adamw"].spread
+    # the root of a mean of three has half its relative error; a decade is ln 10
+    error = 0.5 * stdev(changes) / math.sqrt(3) / fmean(changes) / math.log(10)
+    assert found.sampling_error == pytest.approx(error, abs=1e-12)
+    decades = stats.norm.ppf(0.975) * math.sqrt(error**2 + spread**2)
+    for middle, (low, high) in (
+        (found.good, found.interval),
+        (found.largest_stable, found.stable_interval),
+    ):
+        assert math.log10(high / middle) == pytest.approx(decades, rel=1e-4)
+        assert math.log10(middle / low) == pytest.approx(decades, rel=1e-4)
+    assert found.good == pytest.approx(1.5 * CALIBRATION["adamw"].good)
+    assert found.largest_stable == pytest.approx(1.5 * CALIBRATION["adamw"].stable)
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory):
     folder = tmp_path_factory.mktemp("advisor")
@@ -336,10 +355,10 @@ def test_the_command_prints_lines_and_json_without_infinity(tiny, capsys) -> Non
         "--density", "0.1", "--num-train", "24", "--num-dev", "4", "--num-test", "4",
         "--examples", "24", "--json",
     ])  # fmt: skip
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr()
     assert code == 0
-    result = json.loads(printed.strip().split("\n")[-1])
+    result = json.loads(printed.out)
     assert result["optimizer"] == "adamw"
     assert result["good"] > 0
-    assert "Infinity" not in printed
-    assert "largest stable rate" in printed
+    assert "Infinity" not in printed.out
+    assert "largest stable rate" in printed.err

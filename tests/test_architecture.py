@@ -10,27 +10,33 @@ import pytest
 ROOT = Path(__file__).parent.parent
 #: from left to right; a module imports only from its own layer's left
 FLOW = [
-    {"errors"},
+    {"errors", "checks"},
     {"carriers", "hub", "runs"},
+    {"tensorfile"},
     {"tasks"},
     {"models"},
     {"masks"},
     {"kernels"},
-    {"sites"},
+    {"sites", "attachable"},
+    {"masked"},
     {"subspace"},
+    {"identity"},
+    {"delta_header"},
     {"batches"},
     {"scoring"},
+    {"losses"},
     {"selection"},
     {"optimizer", "deltas"},
     {"schedule"},
     {"evaluate", "heads", "distance", "adapters", "baselines", "curvature", "callbacks"},
     {"peft_adapters", "peers"},
+    {"checkpoint"},
     {"train", "tracking", "surface", "advisor"},
     {"pictures"},
     {"analysis"},
     {"report"},
     {"bench"},
-    {"cli"},
+    {"cli", "__main__"},
 ]
 RANK = {name: rank for rank, names in enumerate(FLOW) for name in names}
 MODULES = sorted(
@@ -57,7 +63,11 @@ def test_a_module_imports_only_from_its_left(path: Path) -> None:
             assert package not in ("theory", "experiments"), f"landscape imports {name}"
         if parts[0] == "theory":
             assert package != "experiments", f"theory imports {name}"
-        if parts[0] != "landscape" or package != "landscape" or parts[1] in ("__init__", "cli"):
+        if (
+            parts[0] != "landscape"
+            or package != "landscape"
+            or parts[1] in ("__init__", "__main__", "cli")
+        ):
             continue
         if not rest or rest[0] == parts[1]:
             continue
@@ -77,3 +87,14 @@ def test_every_module_and_public_function_has_a_docstring(path: Path) -> None:
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
             assert ast.get_docstring(node), f"{node.name} has none"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_progress_bar_vanishes_where_output_is_no_terminal(path: Path) -> None:
+    """tqdm asks whether it writes to a terminal only where ``disable`` is None."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("tqdm", "trange", "tqdm.tqdm"):
+            (given,) = [k.value for k in node.keywords if k.arg == "disable"]
+            shown = given.body if isinstance(given, ast.IfExp) else given
+            assert isinstance(shown, ast.Constant)
+            assert shown.value is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import CASES
+from conftest import CASES, Case
 from test_train import tiny_task
 
 import landscape as ls
@@ -14,6 +14,16 @@ from landscape.errors import UserError
 
 def language(architecture: str = "opt") -> torch.nn.Module:
     return ls.tiny_model(architecture, vocab_size=len(ls.tiny_tokenizer()))
+
+
+def outputs(case: Case, model: torch.nn.Module) -> torch.Tensor:
+    """The logits behind a case's loss."""
+    found = []
+    hook = model.register_forward_hook(lambda *given: found.append(given[2].logits.detach()))
+    with torch.no_grad():
+        case.loss(model)
+    hook.remove()
+    return found[0]
 
 
 def count(model: torch.nn.Module) -> int:
@@ -72,7 +82,8 @@ def test_every_baseline_trains_with_finetune(method, architecture) -> None:
         model = baselines.BASELINES[method](plain, targets="*.c_attn", **options)
     else:
         model = made(method, plain)
-    run = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=4, batch_size=16, test=False, seed=1)
+    rate = 1e-3 if method == "adapter" else 1e-2
+    run = ls.finetune(model, tokenizer, task, lr=rate, epochs=4, batch_size=16, test=False, seed=1)
     # one batch holds all examples, so its loss is the same function at every step
     assert run.history[-1]["loss"] < run.history[0]["loss"]
     assert not run.diverged
@@ -102,12 +113,27 @@ def test_a_prefix_starts_as_the_words_it_is_made_from(architecture) -> None:
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_adapters_sit_behind_both_blocks_of_every_layer_and_start_as_almost_nothing(case) -> None:
+def test_adapters_sit_behind_both_blocks_of_every_layer_and_start_as_the_identity(case) -> None:
     model = case.model()
-    before = case.loss(model).detach()
+    before = outputs(case, model)
     model = baselines.adapter(model, width=4)
     adapters = [m for m in model.modules() if isinstance(m, baselines.Adapter)]
     assert len(adapters) == 2 * 2
+    torch.testing.assert_close(outputs(case, model), before, rtol=0, atol=0)
+    assert all(a.down.weight.abs().max() > 0.01 for a in adapters)
+    case.loss(model).backward()
+    # the up-projections learn at the first step, the down-projections behind zeros after it
+    for a in adapters:
+        assert a.up.weight.grad.abs().sum() > 0
+        assert a.down.weight.grad.abs().sum() == 0
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_near_identity_adapters_start_as_almost_nothing_with_gradients_everywhere(case) -> None:
+    model = case.model()
+    before = case.loss(model).detach()
+    model = baselines.adapter(model, width=4, start="near identity")
+    adapters = [m for m in model.modules() if isinstance(m, baselines.Adapter)]
     after = case.loss(model)
     assert 0 < abs((after - before).item()) < 1e-2
     after.backward()
@@ -180,6 +206,8 @@ def test_initialisation_is_a_function_of_the_seed_alone() -> None:
 def test_mistakes_are_refused_with_a_sentence(monkeypatch) -> None:
     with pytest.raises(UserError, match="width"):
         baselines.adapter(language(), width=0)
+    with pytest.raises(UserError, match="identity, near identity, got 'zero'"):
+        baselines.adapter(language(), start="zero")
     with pytest.raises(UserError, match="give after="):
         baselines.adapter(torch.nn.Sequential(torch.nn.Linear(3, 3)))
     with pytest.raises(UserError, match="matches none"):
@@ -187,7 +215,7 @@ def test_mistakes_are_refused_with_a_sentence(monkeypatch) -> None:
     with pytest.raises(UserError, match="row of ids"):
         baselines.prefix(language(), tokens=torch.ones(2, 2, dtype=torch.long))
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
-    with pytest.raises(UserError, match="needs the package peft"):
+    with pytest.raises(UserError, match=r"the optional package peft.*pip install peft"):
         baselines.lora(language())
 
 
@@ -298,3 +326,85 @@ def test_the_papers_table_counts_two_matrices_and_two_vectors_an_adapter() -> No
     # ours has both biases and leaves layer norms alone
     assert count(baselines.adapter(model, width=8)) == 2 * 12 * (17 * 768 + 8)
     assert ratios(lambda d: 17 * d + 8)[0] == 0.250
+
+
+@pytest.mark.parametrize("method", ["full", "bitfit", "adapter", "prefix"])
+def test_the_distance_of_a_run_is_the_norm_of_what_its_numbers_moved_by(tmp_path, method) -> None:
+    tokenizer, task = ls.tiny_tokenizer(), tiny_task(16)
+    model = made(method, language())
+    before = {n: p.detach().double() for n, p in model.named_parameters() if p.requires_grad}
+    settings = {"lr": 1e-2, "epochs": 3, "batch_size": 8, "test": False, "directory": tmp_path}
+    run = ls.finetune(model, tokenizer, task, **settings)
+    flat = torch.cat([
+        (p.detach().double() - before[n]).flatten() for n, p in model.named_parameters()
+        if n in before
+    ])  # fmt: skip
+    origin = torch.cat([p.flatten() for p in before.values()]).norm()
+    # the float64 sums are over the same float32 numbers
+    assert run.distance["l2"] == pytest.approx(float(flat.norm()), rel=1e-12)
+    # tiny models' biases start at zero, and nothing is measured in units of nothing
+    relative = float(flat.norm() / origin) if origin else 0.0
+    assert run.distance["relative"] == pytest.approx(relative, rel=1e-12)
+    assert run.distance["linf"] == float(flat.abs().max()) > 0
+    assert sum(d**2 for d in run.distance["per_tensor"].values()) == pytest.approx(
+        float(flat.square().sum()), rel=1e-12
+    )
+    assert run.distance["effective"] is None
+    again = ls.finetune(made(method, language()), tokenizer, task, **settings)
+    assert again.distance == run.distance
+
+
+@pytest.mark.parametrize(("method", "options"), [("lora", {}), ("adalora", {"steps": 6})])
+def test_the_distance_of_low_rank_updates_is_also_that_of_the_weights_they_stand_for(
+    method, options
+) -> None:
+    tokenizer, task = ls.tiny_tokenizer(), tiny_task(16)
+    plain = language()
+    weights = {n: p.detach().double().clone() for n, p in plain.named_parameters()}
+    model = baselines.BASELINES[method](plain, **options)
+    run = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=3, batch_size=8, test=False)
+    assert run.distance["l2"] > 0
+    merged = model.merge_and_unload()  # peft adds the products into the weights
+    squares = [
+        (p.detach().double() - weights[n]).square().sum()
+        for n, p in merged.named_parameters() if n in weights
+    ]  # fmt: skip
+    # float32 rounding of the merged weights
+    expected = float(torch.stack(squares).sum().sqrt())
+    assert run.distance["effective"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_resumed_run_measures_its_distance_from_where_it_first_started(tmp_path) -> None:
+    tokenizer, task = ls.tiny_tokenizer(), tiny_task(16)
+    settings = {"lr": 1e-2, "epochs": 3, "batch_size": 8, "test": False, "checkpoint_every": 1}
+    whole = ls.finetune(made("full", language()), tokenizer, task, **settings)
+
+    def kill(_: torch.nn.Module, record: dict[str, float]) -> None:
+        if record["step"] == 4:
+            raise KeyboardInterrupt
+
+    cut = {**settings, "directory": tmp_path}
+    with pytest.raises(KeyboardInterrupt):
+        ls.finetune(made("full", language()), tokenizer, task, probes=[kill], **cut)
+    assert ls.finetune(made("full", language()), tokenizer, task, **cut).distance == whole.distance
+
+
+def test_the_effective_distance_is_between_the_products_at_both_ends_not_of_the_last_one() -> None:
+    model = baselines.lora(language(), rank=3, alpha=6).double()
+    numbers = ls.trainable(model)
+    ends = []
+    for seed in (1, 2):
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for p in numbers.values():
+                p.copy_(torch.randn(p.shape, generator=generator, dtype=p.dtype))
+        ends.append({n: p.detach().clone() for n, p in numbers.items()})
+    first, last = ends
+    squares = []
+    for name in (n for n in first if "lora_A" in n):
+        other = name.replace("lora_A", "lora_B")
+        # alpha / rank is 2
+        squares.append((2 * (last[other] @ last[name] - first[other] @ first[name])).square().sum())
+    found = ls.distance(model, first)
+    assert found.effective == pytest.approx(float(torch.stack(squares).sum().sqrt()), rel=1e-12)
+    assert all(torch.equal(p, last[n]) for n, p in numbers.items())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import time
 from functools import partial
@@ -135,7 +136,7 @@ def test_the_step_bench_reports_every_ratio_the_scripts_read(monkeypatch, capsys
     monkeypatch.setattr(step, "_Apart", Here)
     monkeypatch.setattr(step, "bench_step", lambda rounds: honest(rounds=rounds, shape=SMALL))
     assert main(["bench", "step", "--rounds", "2", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+    result = json.loads(capsys.readouterr().out)
     for key in (
         "masked_over_floor", "masked_over_lora", "masked_over_lora_same_head",
         "masked_over_shira", "masked_over_full", "masked_all_over_floor",
@@ -193,7 +194,7 @@ def test_the_scoring_bench_selects_and_steps_on_the_same_data(monkeypatch, capsy
     peaks = {"floor": 5, "select": 7}
     monkeypatch.setattr(scoring, "_peak_of", lambda layers, score, what, seed: peaks[what])
     assert main(["bench", "scoring", "--rounds", "1", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+    result = json.loads(capsys.readouterr().out)
     assert [(c["layers"], c["score"]) for c in result["cells"]] == [
         (layers, score) for layers in ("q_v", "all") for score in ("gradient", "id3", "fisher")
     ]
@@ -225,7 +226,7 @@ CURVATURE_KEYS = {
 @pytest.mark.usefixtures("small_curvature")
 def test_the_curvature_bench_reports_every_figure_and_reaches_its_accuracy(capsys) -> None:
     assert main(["bench", "curvature", "--rounds", "1", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+    result = json.loads(capsys.readouterr().out)
     assert set(result) >= CURVATURE_KEYS
     assert result["peak_memory_over_gradient_step"] == 1.5
     assert result["hvp_over_gradient"] > 0
@@ -252,13 +253,20 @@ def test_the_curvature_bench_reports_every_figure_and_reaches_its_accuracy(capsy
 
 @pytest.mark.usefixtures("small_curvature")
 def test_a_library_that_is_missing_has_no_figure_but_a_sentence(monkeypatch, capsys) -> None:
-    monkeypatch.setattr(curvature, "find_spec", lambda name: None)
+    found, absent = importlib.util.find_spec, ("pyhessian", "curvlinops", "hessian_eigenthings")
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in absent else found(name)
+    )
     assert main(["bench", "curvature", "--rounds", "1", "--json"]) == 0
-    *text, last = capsys.readouterr().out.strip().split("\n")
-    result = json.loads(last)
-    for name in ("pyhessian", "curvlinops", "hessian_eigenthings"):
+    told = capsys.readouterr()
+    result = json.loads(told.out.strip().split("\n")[-1])
+    for name in absent:
         assert result[f"speedup_vs_{name}"] is None
-        assert any(name in line and "pip install" in line for line in text)
+        assert "is not installed" in result["missing"][name]
+    # one command, before anything is computed
+    assert told.err.split("\n")[0].endswith(
+        "pip install PyHessian curvlinops-for-pytorch hessian-eigenthings"
+    )
     assert result["speedup_vs_hessian_eigenthings_own_rule"] is None
     assert [*result["cases"][0]["libraries"]] == ["ours"]
 

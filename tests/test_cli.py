@@ -17,8 +17,6 @@ from landscape.hub import HubAnswer
 from landscape.models import load
 from landscape.tasks import glue
 
-GLUE = Path(__file__).parent.parent.parent / "shared" / "data" / "glue" / "SST-2"
-
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -40,7 +38,8 @@ def common(files: dict[str, Path]) -> list[str]:
 
 
 def last_object(text: str) -> dict:
-    return json.loads(text.strip().split("\n")[-1])
+    """Read what --json printed: one object, and nothing beside it."""
+    return json.loads(text)
 
 
 def test_finetune_writes_a_run_and_a_delta_that_the_library_reads(
@@ -77,8 +76,26 @@ def test_finetune_again_in_the_same_folder_reuses_the_run(common, tmp_path, caps
     ]
     assert main([*command, "--json"]) == 0
     first = last_object(capsys.readouterr().out)
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in (tmp_path / "r").iterdir()}
     assert main([*command, "--json"]) == 0
     assert last_object(capsys.readouterr().out) == first
+    after = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in (tmp_path / "r").iterdir()}
+    assert after == before
+
+
+def test_a_folder_with_other_rows_is_refused_by_name_and_begun_anew_by_force(
+    common, tmp_path, capsys
+) -> None:
+    command = ["finetune", *common, "--lr", "0.01", "--epochs", "1", "--output", str(tmp_path)]
+    assert main(command) == 0
+    capsys.readouterr()
+    other = [*command, "--num-train", "12"]
+    assert main(other) == 2
+    assert "the train rows differ: 16 there, 12 asked for" in capsys.readouterr().err
+    delta = (tmp_path / "delta.safetensors").read_bytes()
+    assert main([*other, "--force"]) == 0
+    assert (tmp_path / "delta.safetensors").read_bytes() != delta
+    assert main(other) == 0
 
 
 def test_sharpness_at_a_delta_equals_the_dense_eigenvalue(common, files, tmp_path, capsys) -> None:
@@ -99,11 +116,16 @@ def test_sharpness_at_a_delta_equals_the_dense_eigenvalue(common, files, tmp_pat
     assert result["eigenvalues"][0] == pytest.approx(top, rel=1e-2)
 
 
-@pytest.mark.skipif(not GLUE.is_dir(), reason="the folder with GLUE's own SST-2 files is absent")
-def test_an_opt_folder_trains_on_glues_own_sst2_files(common, capsys) -> None:
-    arguments = [str(GLUE) if a == common[5] else a for a in common]
-    assert main(["finetune", *arguments, "--lr", "0.01", "--epochs", "1", "--json"]) == 0
-    assert last_object(capsys.readouterr().out)["metrics"]["test"]["n"] == 8
+def test_the_protocols_options_reach_the_run(common, capsys) -> None:
+    options = ["--bos", "0", "--max-length", "12", "--select-by", "loss"]
+    run = ["finetune", *common, "--lr", "0.01", "--epochs", "1", "--json", *options]
+    assert main(run) == 0
+    config = last_object(capsys.readouterr().out)["config"]
+    assert (config["bos"], config["max_length"], config["select_by"]) == (0, 12, "loss")
+    assert main([*run, "--bos", "none"]) == 0
+    assert last_object(capsys.readouterr().out)["config"]["bos"] is None
+    assert main([*run, "--bos", "first"]) == 2
+    assert "expected tokenizer, none or a token id, got 'first'" in capsys.readouterr().err
 
 
 MISTAKES = {
@@ -111,10 +133,10 @@ MISTAKES = {
     "unknown task": (["--task", "imdb"], "rotten_tomatoes"),
     "ratio above the targets' share": (["--ratio", "0.9"], "ratio"),
     "targets that match nothing": (["--targets", "*.query"], "targets"),
-    "empty split": (["--num-train", "0"], "num_train"),
+    "empty split": (["--num-train", "0"], "--num-train: expected a whole number of at least 1"),
     "missing source": (["--source", "nowhere"], "train.tsv"),
-    "rate of zero": (["--lr", "0"], "lr"),
-    "no epochs": (["--epochs", "0"], "epochs"),
+    "rate of zero": (["--lr", "0"], "--lr: expected a finite number above 0, got 0"),
+    "no epochs": (["--epochs", "0"], "--epochs: expected a whole number of at least 1"),
 }
 
 
@@ -167,8 +189,9 @@ def test_a_loss_of_nan_ends_the_run_cleanly_with_exit_code_1(
     monkeypatch.setattr(train, "task_loss", lambda *a: (honest(*a)[0] * float("nan"), 1))
     out = tmp_path / "run"
     assert main(["finetune", *common, "--lr", "0.01", "--output", str(out), "--json"]) == 1
-    said = capsys.readouterr().out
-    assert "diverged at step 1" in said
+    said = capsys.readouterr()
+    assert "diverged at step 1" in said.err
+    assert json.loads(said.out)["metrics"]["diverged"] is True
     assert json.loads((out / "result.json").read_text())["metrics"]["diverged"] is True
 
 
@@ -191,4 +214,4 @@ def test_a_truncated_delta_is_refused(common, tmp_path, capsys) -> None:
     load_file(path)
     path.write_bytes(path.read_bytes()[:-10])
     assert main(["sharpness", *common, "--delta", str(path)]) == 2
-    assert "not a whole safetensors file" in capsys.readouterr().err
+    assert "whole safetensors file" in capsys.readouterr().err

@@ -45,7 +45,8 @@ def measured(files: dict[str, Path], delta: str | None = "delta1") -> tuple[torc
 
 
 def last_object(text: str) -> dict:
-    return json.loads(text.strip().split("\n")[-1])
+    """Read what --json printed: one object, and nothing beside it."""
+    return json.loads(text)
 
 
 def run(files, command: str, *arguments: object) -> int:
@@ -87,7 +88,7 @@ def test_an_interrupted_surface_is_taken_up_in_its_folder(files, tmp_path, monke
         if done == 6:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("landscape.scoring.task_loss", counting)
+    monkeypatch.setattr("landscape.losses.default.task_loss", counting)
     with monkeypatch.context() as patch:
         patch.setattr(surface, "_progress", stop)
         assert run(files, "surface", *arguments) == 130
@@ -149,10 +150,10 @@ def test_density_adds_up_and_its_mean_is_that_of_the_exact_spectrum(
     code = run(files, "density", "--delta", files["delta1"], "--vectors", 6, "--steps", 8,
                "--bins", 5, "--picture", picture, "--json")  # fmt: skip
     assert code == 0
-    printed = capsys.readouterr().out
-    result = last_object(printed)
+    printed = capsys.readouterr()
+    result = last_object(printed.out)
     assert sum(row["share"] for row in result["bins"]) == pytest.approx(1)
-    assert printed.count("±") >= 6
+    assert printed.err.count("±") >= 6
     model, batches = measured(files)
     exact = ls.exact_spectrum(ls.HessianOperator(model, batches)).eigenvalues
     # six vectors: the chance to be off by 6 standard errors is below 1 %
@@ -204,14 +205,39 @@ def test_deltas_are_added_scaled_subtracted_and_merged(files, tmp_path, capsys) 
     assert main(["delta", "merge", a, "--output", str(tmp_path / "merged"), *base]) == 2
 
 
+def test_a_delta_onto_another_base_is_refused_and_taken_by_force(files, tmp_path, capsys) -> None:
+    model, tokenizer = ls.load_model(files["model"])
+    with torch.no_grad():
+        model.model.decoder.final_layer_norm.weight.add_(1.0)
+    other = tmp_path / "other"
+    model.save_pretrained(other)
+    tokenizer.save_pretrained(other)
+    command = ["delta", "info", str(files["delta1"]), "--model", str(other)]
+    assert main(command) == 2
+    assert "final_layer_norm.weight differ" in capsys.readouterr().err
+    assert main([*command, "--force"]) == 0
+
+
+@pytest.mark.parametrize("factor", ["nan", "inf", "1e39"])
+def test_a_delta_is_not_scaled_to_nan_or_infinity(files, tmp_path, capsys, factor) -> None:
+    out = tmp_path / "out.safetensors"
+    command = ["delta", "scale", str(files["delta1"]), "--model", str(files["model"])]
+    assert main([*command, "--factor", factor, "--output", str(out)]) == 2
+    assert "finite" in capsys.readouterr().err
+    assert not out.exists()
+
+
 MISTAKES = {
-    "even points": (["--points", "4"], "odd number of points"),
+    "even points": (["--points", "4"], "odd number of --points"),
     "no trajectory": (["--directions", "trajectory"], "--trajectory FILE"),
     "displacement of a fresh mask": (["--directions", "displacement"], "--delta FILE"),
-    "three spans": (["--span", "1", "1", "1"], "one span or one for each axis, got 3"),
-    "a line with a span": (["--to", "x", "--span", "1"], "leave the other options out"),
-    "no such trajectory": (["--trajectory", "nowhere"], "expected a trajectory"),
-    "no such delta": (["--to", "nowhere"], "expected a delta file"),
+    "three spans": (["--span", "1", "1", "1"], "one --span, or 2 for 2 axes, got 3"),
+    "a line with a span": (["--to", __file__, "--span", "1"], "expected --to alone"),
+    "no such trajectory": (
+        ["--trajectory", "nowhere"],
+        "--trajectory: expected a file at nowhere, got none",
+    ),
+    "no such delta": (["--to", "nowhere"], "--to: expected a file at nowhere, got none"),
 }
 
 
@@ -225,3 +251,35 @@ def test_a_mistake_is_one_sentence_and_leaves_no_folder(mistake, files, tmp_path
     assert said.count("\n") == 1
     assert words in said
     assert not out.exists()
+
+
+@pytest.mark.parametrize("operator", ["hessian", "gauss-newton", "fisher"])
+@pytest.mark.parametrize("full", [["--full"], ["--ratio", "1.0"], []])
+def test_sharpness_of_any_operator_with_and_without_a_mask_is_the_librarys(
+    operator, full, files, capsys
+) -> None:
+    if full == ["--ratio", "1.0"] and operator != "hessian":
+        pytest.skip("the same as --full")
+    arguments = [a for a in settings(files) if a not in ("--density", "0.1")]
+    point = full or ["--delta", str(files["delta1"])]
+    assert main([
+        "sharpness", *arguments, *point, "--examples", "4", "--operator", operator, "--json",
+        "--tol", "1e-3", "--which", "LM",
+    ]) == 0  # fmt: skip
+    printed, said = capsys.readouterr()
+    result = json.loads(printed)
+    model, batches = measured(files, None if full else "delta1")
+    kind = {"hessian": ls.HessianOperator, "gauss-newton": ls.GGNOperator,
+            "fisher": ls.FisherOperator}[operator]  # fmt: skip
+    if full:
+        model.requires_grad_(True)
+        assert "without a mask" in said
+    A = kind(model, batches)
+    assert result["size"] == A.size
+    top = ls.power_iteration(A, tol=1e-3, max_matvecs=2000)
+    assert abs(result["eigenvalues"][0]) == pytest.approx(abs(float(top.eigenvalues[0])), rel=2e-2)
+
+
+def test_a_full_model_has_no_budget(files, capsys) -> None:
+    assert run(files, "sharpness", "--full") == 2
+    assert "--full or --density" in capsys.readouterr().err

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
+import sys
 import types
 from typing import get_args
 
@@ -307,9 +310,27 @@ def test_only_the_columns_that_the_mask_reads_are_kept_for_backward(granularity)
 # --- Triton -------------------------------------------------------------------------------------
 
 
-def test_triton_is_for_gpus_only() -> None:
+@pytest.mark.parametrize("installed", [True, False])
+def test_triton_is_for_gpus_only(installed, monkeypatch) -> None:
+    monkeypatch.setattr(choice, "_has_triton", lambda: installed)
     at = Coordinates(PATTERNS["random"], (ROWS, COLS))
     assert "triton" not in usable_kernels(at, torch.float32, HERE)
+    assert ("triton" in usable_kernels(at, torch.float32, torch.device("cuda"))) is installed
+
+
+@pytest.mark.slow
+def test_the_triton_kernel_passes_these_tests_in_its_interpreter() -> None:
+    """In a process of its own: the interpreter is chosen when Triton is imported."""
+    pytest.importorskip("triton", reason="Triton is optional: pip install triton")
+    chosen = ["-o", "addopts=", "-p", "no:cacheprovider", "-k", "triton and not interpreter"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *chosen, __file__],
+        env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    (passed,) = re.findall(r"(\d+) passed", done.stdout)
+    # every pattern with three sizes and three types, and its derivatives
+    assert int(passed) >= len(PATTERNS) * (3 * 3 + 1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

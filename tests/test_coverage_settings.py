@@ -164,11 +164,19 @@ def test_casting_a_bfloat16_base_to_float32_lets_theta_in_whole() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_casting_an_attached_model_to_a_half_type_is_refused_with_a_sentence(family, dtype) -> None:
-    model, _ = attached(family, torch.float32, targets="*")
-    spread(model)
-    with pytest.raises(UserError, match=r"float32.*before"):
-        family.loss(model.to(dtype))
+def test_casting_an_attached_model_to_a_half_type_rounds_the_base_and_not_theta(
+    family, dtype
+) -> None:
+    model, mask = attached(family, torch.float32, targets="*")
+    values = spread(model)
+    model.to(dtype)
+    plain = add_dense(family.model(torch.float32).to(dtype), mask, values)
+    assert all(torch.equal(t, values[n]) for n, t in ls.trainable(model).items())
+    assert torch.equal(family.loss(model).detach(), family.loss(plain).detach())
+    model.float()
+    assert all(torch.equal(t, values[n]) for n, t in ls.trainable(model).items())
+    plain = family.model(torch.float32).to(dtype).float().state_dict()
+    assert all(torch.equal(v, plain[k]) for k, v in ls.detach(model).state_dict().items())
 
 
 @pytest.mark.parametrize("name", ["opt", "gpt2", "vit"])

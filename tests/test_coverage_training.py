@@ -13,6 +13,7 @@ from coverage_models import add_dense, attached, case_of, spread, tokens
 from torch import nn
 
 import landscape as ls
+from landscape.callbacks import DeltaCallback
 from landscape.errors import UserError
 from landscape.schedule import MovingMask
 
@@ -82,6 +83,48 @@ def test_the_trainer_takes_the_steps_of_a_plain_loop_and_holds_k_numbers_of_stat
         # the same arithmetic, fused differently: a step's rounding, amplified at tiny gradients
         torch.testing.assert_close(theta, ls.trainable(twin)[name], rtol=0, atol=1e-3)
     assert sum(s["exp_avg"].numel() for s in loop.optimizer.state.values()) == mask.count
+
+
+def test_a_trainers_checkpoint_is_the_trained_model(tmp_path) -> None:
+    case = case_of("opt")
+    model, mask = attached(case)
+    trainer(model, tmp_path).train()
+    values = {n: t.detach().clone() for n, t in ls.trainable(model).items()}
+    plain = add_dense(case.model(torch.float32), mask, values)
+    saved = type(model).from_pretrained(tmp_path / "checkpoint-4")
+    wanted = plain(input_ids=tokens()).logits
+    assert torch.equal(saved(input_ids=tokens()).logits, wanted)
+    torch.testing.assert_close(model(input_ids=tokens()).logits, wanted)
+
+
+@pytest.mark.parametrize("targets", ["*.[qv]_proj", ["*embed_tokens", "*.fc1"]])
+def test_a_small_checkpoint_holds_theta_alone_and_the_trainer_resumes_from_it_bit_for_bit(
+    tmp_path, targets
+) -> None:
+    case = case_of("opt")
+    model, mask = attached(case, targets=targets)
+    whole = trainer(model, tmp_path / "whole")
+    whole.add_callback(DeltaCallback())
+    whole.train()
+    folder = tmp_path / "whole" / "checkpoint-2"
+    held = {p.name: p.stat().st_size for p in folder.iterdir()}
+    # theta three times (delta, model, twice its size in moments) and indices of 8 bytes twice
+    assert held["model.safetensors"] < 12 * mask.count + 4000
+    assert held["delta.safetensors"] < 8 * mask.count + 4000
+    assert "config.json" not in held
+    again, _ = attached(case, targets=targets)
+    loop = trainer(again, tmp_path / "again")
+    loop.add_callback(DeltaCallback())
+    loop.train(resume_from_checkpoint=str(folder))
+    for n, theta in ls.trainable(again).items():
+        assert torch.equal(theta, ls.trainable(model)[n]), n
+    fresh = case.model(torch.float32)
+    ls.load_delta(fresh, tmp_path / "whole" / "checkpoint-4" / "delta.safetensors")
+    assert torch.equal(case.loss(fresh), case.loss(model))
+    other = case.model(torch.float32)
+    ls.attach(other, ls.random_mask(other, density=0.05, targets=targets, seed=9))
+    with pytest.raises(UserError, match="another mask"):
+        trainer(other, tmp_path / "other").train(resume_from_checkpoint=str(folder))
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])

@@ -100,8 +100,10 @@ def test_runs_that_end_early_put_no_weight_on_what_they_did_not_see() -> None:
     torch.testing.assert_close(result.weights.sum(1), torch.ones(6, dtype=torch.float64))
     share, error = result.cumulative(torch.tensor([1.0]))
     # v'Pv for a uniform v: variance 2 p (1 - p) / (n + 2) a vector
-    assert float(error) == pytest.approx((2 * 0.8 * 0.2 / (N + 2) / 6) ** 0.5, rel=1.0)
-    assert abs(float(share) - 0.8) < 4 * (2 * 0.8 * 0.2 / (N + 2) / 6) ** 0.5
+    exact = (2 * 0.8 * 0.2 / (N + 2) / 6) ** 0.5
+    # the spread of six is known to a third: a factor of two either way is within three errors
+    assert 0.3 < float(error) / exact < 2
+    assert abs(float(share) - 0.8) < 4 * exact
 
 
 def assert_calibrated(spectrum: torch.Tensor, estimate, exact: float, count: int = 60) -> None:

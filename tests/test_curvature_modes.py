@@ -117,7 +117,7 @@ def test_a_wrong_second_derivative_that_is_symmetric_and_repeats_is_caught() -> 
         ls.health_check(H)
 
 
-def test_where_there_is_no_forward_mode_the_check_says_that_it_used_none() -> None:
+def test_where_there_is_no_forward_mode_the_check_takes_differences_of_gradients() -> None:
     class Square(torch.autograd.Function):
         @staticmethod
         def forward(ctx, x):
@@ -133,8 +133,20 @@ def test_where_there_is_no_forward_mode_the_check_says_that_it_used_none() -> No
     def loss(model, batch):
         return Square.apply(model(batch[0])[:, 0] - batch[1]).sum(), len(batch[1])
 
+    def kinked(model, batch):
+        return Square.apply(model(batch[0])[:, 0].relu() - batch[1]).sum(), len(batch[1])
+
     health = ls.health_check(ls.HessianOperator(net(), [(x, y)], loss=loss))
-    assert health.second_mode == "reverse-over-reverse"
+    assert health.second_mode == "finite-difference"
+    assert 0 < health.fresh_error < 1e-8
+    for operator in (ls.GGNOperator, ls.FisherOperator):
+        A = operator(
+            net(), [(x, y)],
+            split=lambda m, b: (m(b[0])[:, 0], lambda z: (Square.apply(z - b[1]), len(b[1]))),
+        )  # fmt: skip
+        assert ls.health_check(A).healthy
+    health = ls.health_check(ls.HessianOperator(net(), [(x, y)], loss=kinked))
+    assert health.second_mode == "reverse-over-reverse"  # steps over kinks are no curvature
     H = ls.HessianOperator(net(), [(x, y)], loss=loss, mode="forward-over-reverse")
     with pytest.raises(UserError, match="cannot: You must implement the jvp"):
         H @ torch.ones(H.size)

@@ -174,6 +174,8 @@ def intervals_hold_an_eigenvalue() -> bool:
 
 def tracking_measures_the_present_weights() -> bool:
     model, optimizer, _ = adam_after(2)
+    for group in optimizer.param_groups:
+        group["betas"] = (0.9, 0.95)  # one threshold needs one momentum
     x, y, _ = regression_data()
     probe = ls.SharpnessProbe([(x, y)], loss=squares, every=1, tol=1e-6, max_matvecs=100)
     probe.start(optimizer)
@@ -268,7 +270,7 @@ def not_rooted(patch) -> None:
 
 def preconditioner(formula: Callable[..., Tensor]) -> Callable:
     def patched(patch) -> None:
-        def inverse_root(state, group, reference):
+        def inverse_root(optimizer, state, group, reference):
             beta1, beta2 = group["betas"]
             t, v = float(state["step"]), state["exp_avg_sq"].double()
             ratio = reference / group["lr"]

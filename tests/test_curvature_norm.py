@@ -7,7 +7,7 @@ import torch
 from oracles_curvature import with_spectrum
 
 import landscape as ls
-from landscape.curvature import MatrixOperator
+from landscape.curvature import MatrixOperator, norm
 from landscape.errors import UserError
 
 N = 120
@@ -36,6 +36,34 @@ def test_the_bound_is_not_the_ritz_value_where_that_is_too_low() -> None:
     bound = ls.norm_bound(operator, steps=10, failure=0.1)
     assert bound.lower < 0.999
     assert 1.0 <= bound.upper < 2.0
+
+
+@pytest.mark.parametrize(
+    ("steps", "failure", "eps"),
+    # (ln(1.648 sqrt(120) / failure) / (2 steps - 1))^2, by hand
+    [(10, 0.1, 0.07478479), (20, 1e-3, 0.06315638), (60, 0.5, 0.00090832)],
+)
+def test_the_upper_bound_is_the_theorems_and_never_less(steps, failure, eps) -> None:
+    operator = MatrixOperator(with_spectrum(SPECTRA["cosine"]))
+    bound = ls.norm_bound(operator, steps=steps, failure=failure)
+    assert bound.upper == pytest.approx(bound.lower / (1 - 2 * eps), rel=1e-7)
+    assert (bound.failure, bound.num_matvecs) == (failure, steps)
+
+
+def test_the_upper_bound_holds_where_the_start_hardly_touches_the_largest_eigenvalue(
+    monkeypatch,
+) -> None:
+    """A start as unlucky as the failure probability allows, and the matrix that is worst for it."""
+    n, steps, failure = 400, 12, 0.05
+    values = torch.cos(torch.linspace(0, torch.pi, n, dtype=torch.float64))
+    values[0] = 1.0
+    unlucky = torch.ones(n, dtype=torch.float64)
+    # |<start, y_1>| is below failure / sqrt(n) with about this probability
+    unlucky[0] = failure
+    unlucky /= unlucky.norm()
+    monkeypatch.setattr(norm, "random_unit", lambda operator, generator: unlucky)
+    bound = ls.norm_bound(MatrixOperator(torch.diag(values)), steps=steps, failure=failure)
+    assert bound.lower < 1.0 <= bound.upper
 
 
 def test_more_steps_tighten_the_bound_and_all_rows_close_it() -> None:

@@ -12,6 +12,7 @@ import landscape as ls
 from experiments import edge, edge_report
 from experiments.__main__ import ARTEFACTS, main
 from experiments.harness import read_rows, stored_config
+from experiments.verdict import SIGNS
 
 RATIOS = (1e-2, 1e-3)
 STEPS = 40
@@ -44,16 +45,17 @@ def fabricated(end: float, *, flatter: bool = True, diverged: bool = False) -> l
     return rows
 
 
-def holds(rows: list[dict]) -> list[bool]:
-    return [finding.holds for finding in edge_report.check(rows)]
+def judged(rows: list[dict]) -> str:
+    """Return the signs of all verdicts in order."""
+    return "".join(SIGNS[finding.verdict] for finding in edge_report.check(rows))
 
 
 def test_each_statement_holds_in_its_world_and_fails_in_the_opposite() -> None:
     # reaches, stays (gd), flattens, stays (adamw), flatter start, certified
-    assert holds(fabricated(1.0)) == [True] * 6
-    assert holds(fabricated(0.1)) == [False, False, True, False, True, True]
-    assert holds(fabricated(3.0, flatter=False)) == [True, False, False, False, False, True]
-    assert holds(fabricated(1.0, diverged=True)) == [True, False, False, False, True, True]
+    assert judged(fabricated(1.0)) == "✓✓✓✓✓✓"
+    assert judged(fabricated(0.1)) == "✗✗✓✗✓✓"
+    assert judged(fabricated(3.0, flatter=False)) == "✓✗✗✗✗✓"
+    assert judged(fabricated(1.0, diverged=True)) == "✓✗✗✗✓✓"
 
 
 def test_a_touch_of_the_edge_is_told_from_staying_there() -> None:
@@ -61,14 +63,14 @@ def test_a_touch_of_the_edge_is_told_from_staying_there() -> None:
     for row in rows:
         if row["kind"] == "descent":
             row["measured"][1]["sharpness"] = 1.6 * row["measured"][1]["sharpness_threshold"]
-    assert holds(rows)[:2] == [True, False]
+    assert judged(rows)[:2] == "✓✗"
     assert "1.60 (step 6)" in edge_report.check(rows)[0].evidence
 
 
 def test_a_loose_residual_is_named() -> None:
     rows = fabricated(1.0)
     rows[0]["residual"] = 0.5
-    assert not holds(rows)[-1]
+    assert judged(rows)[-1] == "✗"
     assert "0.5" in edge_report.check(rows)[-1].evidence
 
 
@@ -139,9 +141,10 @@ def test_a_descent_is_the_textbook_iteration_with_its_dense_sharpness(finished, 
 
 def test_the_rates_are_multiples_of_two_over_the_first_sharpness(finished) -> None:
     rows = read_rows(finished)
-    for row in rows:
-        if row["kind"] == "descent" and row["optimizer"] == "gd":
-            assert edge_report.over_edge(rows, row)[0] == (0, pytest.approx(row["scale"]))
+    descents = [r for r in rows if r["kind"] == "descent" and r["optimizer"] == "gd"]
+    assert descents
+    for row in descents:
+        assert edge_report.over_edge(rows, row)[0] == (0, pytest.approx(row["scale"]))
 
 
 def test_render_draws_and_prints(finished, capsys) -> None:

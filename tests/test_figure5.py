@@ -13,6 +13,7 @@ from experiments import figure5, figure5_report
 from experiments.__main__ import ARTEFACTS, main
 from experiments.cell import best_on_dev, describe_margin, interval
 from experiments.harness import read_rows, stored_config
+from experiments.verdict import SIGNS
 
 RATIOS = (1e-4, 1e-3, 1e-2)
 
@@ -44,23 +45,24 @@ def fabricated(margin: float, decay: float, factor: float, rate: float = -1.0) -
     return rows
 
 
-def holds(rows: list[dict]) -> list[bool]:
-    return [finding.holds for finding in figure5_report.check(rows)]
+def judged(rows: list[dict]) -> str:
+    """Return the signs of all verdicts in order."""
+    return "".join(SIGNS[finding.verdict] for finding in figure5_report.check(rows))
 
 
 def test_each_statement_holds_in_its_world_and_fails_in_the_opposite() -> None:
-    assert holds(fabricated(0.02, 0.03, 1.0)) == [True] * 5
-    assert holds(fabricated(-0.02, -0.03, 4.0, rate=1.0)) == [False, False, False, False, True]
+    assert judged(fabricated(0.02, 0.03, 1.0)) == "✓✓✓✓✓"
+    assert judged(fabricated(-0.02, -0.03, 4.0, rate=1.0)) == "✗✗✗✗✓"
     evidence = figure5_report.check(fabricated(0.02, 0.0, 4.0))
     assert "+0.020" in evidence[0].evidence
-    assert not evidence[1].holds
+    assert evidence[1].verdict == "undecided"
     assert "4.00" in evidence[3].evidence
 
 
 def test_a_sharpness_that_did_not_converge_is_named() -> None:
     rows = fabricated(0.02, 0.03, 1.0)
     rows[-1]["converged_after"] = False
-    assert not figure5_report.check(rows)[-1].holds
+    assert judged(rows)[-1] == "✗"
     assert "17 of 18" in figure5_report.check(rows)[-1].evidence
 
 
@@ -70,13 +72,13 @@ def test_only_the_run_at_the_chosen_rate_counts() -> None:
         if row["kind"] == "train" and row["rate"] > 6e-5 / row["ratio"]:
             row["test_accuracy"] = 0.0
     assert len(figure5_report.final_rows(rows)) == 18
-    assert holds(rows) == [True] * 5
+    assert judged(rows) == "✓✓✓✓✓"
 
 
 def test_a_single_seed_and_ratio_decide_nothing() -> None:
     rows = [r for r in fabricated(0.02, 0.03, 1.0) if r["seed"] == 0]
     rows = [r for r in rows if r.get("ratio") in (None, 1e-2)]
-    assert holds(rows) == [False, False, False, False, True]
+    assert judged(rows) == "????✓"
     assert "no interval" in figure5_report.check(rows)[0].evidence
 
 

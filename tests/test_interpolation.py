@@ -48,7 +48,7 @@ def test_the_curve_of_a_linear_regression_is_its_closed_form(first, second, valu
     s[sorted(first)], e[sorted(second)] = (d.values["0.weight"].double() for d in (a, b))
     length = float((e - s).norm())
     if length == 0:
-        with pytest.raises(UserError, match="two deltas at a finite distance"):
+        with pytest.raises(UserError, match="two ends at a finite distance"):
             ls.interpolate(model, [DATA], a, b, loss=squares)
         return
     curve = ls.interpolate(model, [DATA], a, b, points=7, loss=squares)
@@ -154,6 +154,8 @@ def test_an_interrupted_line_goes_on_where_it_stopped(tmp_path) -> None:
         calls.append(1)
         return squares(m, batch)
 
+    counting.in_batch = False  # two forwards that check the sum
+
     def stop(done: int, total: int) -> None:
         assert total == 6
         if done == 3:
@@ -183,3 +185,66 @@ def test_deltas_of_another_base_and_arguments_out_of_range_are_refused() -> None
         ls.interpolate(model, [DATA], a, b, loss=squares)
     assert ls.trainable(model).keys() == {"0.weight"}
     assert len(list(net().parameters())) == 4
+
+
+def normed() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Tanh(), nn.Linear(3, 1)).double()
+
+
+def test_the_line_between_two_state_dicts_is_the_loss_of_the_mixed_weights() -> None:
+    """Buffers too; the oracle loads each mixture into a model of its own."""
+    first, second, model = normed(), normed(), normed()
+    second(DATA[0] + 1)  # statistics, and how many batches they are of
+    with torch.no_grad():
+        for number, p in enumerate(second.parameters()):
+            p.add_(0.1 * (number + 1))
+    ends = (first.state_dict(), second.state_dict())
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    model.train()
+    curve = ls.interpolate(model, [DATA], *ends, points=5, loss=squares)
+    oracle = normed().eval()
+    for t, value in zip((0, 0.25, 0.5, 0.75, 1), curve.losses, strict=True):
+        mixed = {n: (1 - t) * a + t * ends[1][n] if a.is_floating_point() else a
+                 for n, a in ends[0].items()}  # fmt: skip
+        oracle.load_state_dict(mixed)
+        assert float(value) == pytest.approx(
+            float(squares(oracle, DATA)[0].detach()) / 11, rel=1e-12
+        )
+    a, b = (torch.nn.utils.parameters_to_vector(m.parameters()) for m in (first, second))
+    assert float(curve.axes[0][-1]) == pytest.approx(float((b - a).norm().detach()))
+    assert model.training
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+
+
+def test_a_line_between_states_resumes_and_refuses_others(tmp_path) -> None:
+    first, second = normed(), normed()
+    with torch.no_grad():
+        second[0].weight.add_(1)
+    ends = [m.state_dict() for m in (first, second)]
+    options = {"points": 3, "loss": squares, "directory": tmp_path / "line"}
+
+    def stop(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ls.interpolate(first, [DATA], *ends, **options, progress=stop)
+    curve = ls.interpolate(first, [DATA], *ends, **options)
+    whole = ls.interpolate(first, [DATA], *ends, points=3, loss=squares)
+    assert torch.equal(curve.losses, whole.losses)
+    third = ends[1] | {"0.bias": ends[1]["0.bias"] + 1e-6}
+    with pytest.raises(UserError, match="another configuration"):
+        ls.interpolate(first, [DATA], ends[0], third, **options)
+    for bad, words in (
+        ({n: t for n, t in ends[1].items() if n != "0.bias"}, r"differs in 0\.bias"),
+        (ends[1] | {"0.bias": torch.ones(2)}, r"differs in 0\.bias"),
+        (ends[0], "finite distance"),
+        (made(linear(), [0], [1.0]), "one of each"),
+    ):
+        with pytest.raises(UserError, match=words):
+            ls.interpolate(first, [DATA], ends[0], bad, points=3, loss=squares)
+    masked = linear()
+    ls.attach(masked, ls.random_mask(masked, density=0.5, targets="*weight"))
+    with pytest.raises(UserError, match="without a mask"):
+        ls.interpolate(masked, [DATA], masked.state_dict(), masked.state_dict(), loss=squares)

@@ -43,9 +43,9 @@ def fabricated(curvature: float, rate: float, distance: float) -> list[dict]:
 
 def test_rows_after_the_linear_model_hold_and_others_do_not() -> None:
     laws = linear_report.check(fabricated(1.0, -1.0, -0.5))[:-1]
-    assert all(finding.holds for finding in laws)
+    assert all(finding.verdict == "holds" for finding in laws)
     others = linear_report.check(fabricated(0.7, -0.6, -0.2))[:-1]
-    assert not any(finding.holds for finding in others)
+    assert all(finding.verdict == "fails" for finding in others)
     assert "exponent -0.60" in others[2].evidence
     assert "exponent -0.20" in others[4].evidence
 
@@ -65,7 +65,7 @@ def test_two_points_are_not_a_law() -> None:
     assert linear_report.exponent([1.0, 2.0], [1.0, 2.0]) is None
     two = [row for row in fabricated(1.0, -1.0, -0.5) if row["ratio"] in (0.0, 1e-2, 1e-3)]
     rates = linear_report.check(two)[2]
-    assert not rates.holds
+    assert rates.verdict == "undecided"
     assert "too few" in rates.evidence
 
 

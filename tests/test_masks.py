@@ -15,7 +15,17 @@ from scipy import stats
 from torch import nn
 
 from landscape.errors import UserError
-from landscape.masks import bernoulli, generator, num_parameters, random_mask, subset
+from landscape.masks import (
+    bernoulli,
+    generator,
+    is_quantised,
+    num_parameters,
+    query_value,
+    random_mask,
+    share,
+    subset,
+    target_shapes,
+)
 
 
 def layers(*shapes: tuple[int, int]) -> nn.Module:
@@ -100,6 +110,66 @@ def test_one_tensors_mask_does_not_depend_on_the_other_tensors() -> None:
     assert torch.equal(alone.indices[name], beside.indices[name])
 
 
+@pytest.mark.parametrize(
+    ("sizes", "count", "expected"),
+    [
+        ((10, 7, 3), 9, (5, 3, 1)),  # 4.5, 3.15, 1.35: one left, for the .5
+        ((10, 7, 3), 11, (5, 4, 2)),  # 5.5, 3.85, 1.65: two left, for .85 and .65
+        ((3, 7, 10), 11, (2, 4, 5)),
+        ((3, 3, 4), 5, (2, 1, 2)),  # 1.5, 1.5, 2: a tie, for the first by name
+        ((6, 6, 6), 2, (1, 1, 0)),
+        ((5, 5), 0, (0, 0)),
+        ((5, 5), 10, (5, 5)),
+        ((1000, 1), 1000, (999, 1)),  # 999.0, 0.999
+    ],
+)
+def test_a_count_is_shared_by_largest_remainder(sizes, count, expected) -> None:
+    shapes = {name: (1, size) for name, size in zip("abc", sizes)}
+    assert tuple(share(shapes, count).values()) == expected
+    backwards = {name: shapes[name] for name in reversed(shapes)}  # the order of names, not theirs
+    assert share(backwards, count) == share(shapes, count)
+
+
+def test_the_masks_of_a_seed_are_those_of_every_version() -> None:
+    """Deltas are stored as their seed: these were drawn in November 2026, and must stay."""
+    assert generator(0, "w", (5, 8)).integers(0, 2**32, 3).tolist() == [
+        4_096_296_315,
+        1_675_873_825,
+        2_123_838_021,
+    ]
+    assert bernoulli(generator(0, "w", (5, 8)), 40, 0.15).tolist() == [5, 7, 12, 26, 27, 39]
+    assert bernoulli(generator(3, "w", (40,)), 40, 0.6).tolist() == [
+        0,
+        8,
+        10,
+        11,
+        12,
+        14,
+        18,
+        21,
+        22,
+        23,
+        26,
+        28,
+        29,
+        30,
+        31,
+        32,
+        34,
+        35,
+        36,
+        37,
+        38,
+    ]
+    assert subset(generator(0, "w", (5, 8)), 40, 6).tolist() == [11, 15, 19, 27, 31, 35]
+    most = subset(generator(0, "w", (5, 8)), 40, 33).tolist()
+    assert sorted({*range(40)} - {*most}) == [11, 15, 16, 19, 27, 31, 35]
+    assert subset(generator(0, "w", (5, 8)), 40, 20).tolist() == sorted(
+        {*range(40)} - {4, 8, 9, 10, 15, 17, 20, 21, 22, 23, 24, 25, 27, 28, 29, 30, 32, 33, 34, 39}
+    )
+    assert subset(generator(1, "v", (300,)), 300, 5).tolist() == [126, 147, 165, 277, 296]
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 50, 4999])
 def test_exact_sampling_meets_the_count_over_all_tensors(count: int) -> None:
     model = layers((50, 40), (30, 100))
@@ -124,6 +194,59 @@ def test_a_pattern_that_names_a_tied_tensor_by_its_second_name_finds_it() -> Non
     assert list(mask.indices) == ["q_proj_0.weight"]
 
 
+def test_a_module_that_is_there_twice_is_found_by_either_name_and_counted_once() -> None:
+    model = layers((50, 40))
+    model["again"] = model["q_proj_0"]
+    assert num_parameters(model) == 50 * 40 + 50
+    mask = random_mask(model, density=0.5, targets="again")
+    assert list(mask.indices) == ["q_proj_0.weight"]
+
+
+class Packed(nn.Module):
+    """Two weights of four bits in every byte, as quantised layers hold them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_features, self.out_features = 8, 4
+        self.weight = nn.Parameter(torch.zeros(16, dtype=torch.uint8), requires_grad=False)
+
+
+def test_a_layer_that_holds_its_weights_packed_counts_those_it_computes_with() -> None:
+    model = nn.ModuleDict({"q_proj": Packed(), "v_proj": nn.Linear(8, 4, bias=False)})
+    assert is_quantised(model["q_proj"])
+    assert not is_quantised(model["v_proj"])
+    assert num_parameters(model) == 32 + 32
+    assert target_shapes(model, "*_proj") == {"q_proj.weight": (4, 8), "v_proj.weight": (4, 8)}
+
+
+def test_targets_that_match_nothing_are_answered_with_those_that_would() -> None:
+    def said(model: nn.Module) -> str:
+        with pytest.raises(UserError) as caught:
+            random_mask(model, density=0.5, targets=["nothing_*", "*"])
+        return str(caught.value)
+
+    inner = nn.ModuleDict({"b": nn.Linear(2, 2), "a": nn.Linear(2, 2)})
+    nested = nn.ModuleDict({"x": inner, "top": nn.Linear(2, 2)})
+    assert "got nothing_*, which matches none" in said(nested)
+    assert "with weights are: *.a, *.b, top; give targets='*.a'" in said(nested)
+    heads = nn.ModuleDict({"q_proj": nn.Linear(2, 2), "v_proj": nn.Linear(2, 2)})
+    known = nn.ModuleDict({"x": heads})
+    assert "are: *.q_proj, *.v_proj; give targets='*.[qv]_proj'" in said(known)
+    bare = nn.Module()
+    bare.register_parameter("scale", nn.Parameter(torch.ones(3)))
+    assert "are: scale; give targets='scale'" in said(bare)
+
+
+def test_query_and_value_are_named_as_the_architecture_names_both() -> None:
+    def model(*names: str) -> nn.Module:
+        return nn.ModuleDict({"x": nn.ModuleDict({n: nn.Linear(2, 2) for n in names})})
+
+    assert query_value(model("query", "value")) == ["*.query", "*.value"]
+    assert query_value(model("query", "key")) == ["*.[qv]_proj"]  # half of a pair is none
+    assert query_value(model("q_proj")) == ["*.[qv]_proj"]
+    assert query_value(model("c_attn", "query")) == ["*.c_attn"]
+
+
 def test_a_mask_of_two_thousand_million_weights_needs_no_weights() -> None:
     with torch.device("meta"):
         model = nn.ModuleDict({f"l{i}": nn.Linear(40_000, 50_000, bias=False) for i in range(2)})
@@ -139,8 +262,8 @@ def test_a_mask_of_two_thousand_million_weights_needs_no_weights() -> None:
         ({"ratio": 0.1, "count": 3}, "exactly one"),
         ({"ratio": 0.999, "targets": "*.weight"}, "at most"),
         ({"density": 1.5}, "at most"),
-        ({"count": 0}, "above 0"),
-        ({"density": float("nan")}, "above 0"),
+        ({"count": 0}, "at least 1"),
+        ({"density": float("nan")}, "finite number, got nan"),
         ({"density": 0.1, "targets": "nothing_*"}, "matches none"),
         ({"density": 0.1, "sampling": "quantum"}, "bernoulli"),
     ],

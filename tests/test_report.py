@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -72,3 +73,14 @@ def test_long_texts_wrap_and_numbers_do_not(tmp_path) -> None:
         tmp_path / "p.html", title="t", lead="l", figures={}, tables={"T": rows}, details={}
     ).read_text()
     assert "<td>1</td><td class=words>a sentence" in page
+
+
+def test_a_verdict_has_a_sign_and_a_colour_and_other_cells_have_none(tmp_path) -> None:
+    rows = [{"statement": "s", "verdict": v} for v in ("✓ holds", "✗ fails", "? undecided", "?")]
+    page = write_page(
+        tmp_path / "p.html", title="t", lead="l", figures={}, tables={"T": rows}, details={}
+    ).read_text()
+    for name, text in (("good", "✓ holds"), ("bad", "✗ fails"), ("open", "? undecided")):
+        assert f"<td class={name}>{text}</td>" in page
+        assert re.search(rf"\.{name} {{ color: #", page)
+    assert "<td>?</td>" in page

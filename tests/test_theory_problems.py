@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from landscape.errors import UserError
 from theory import DISTRIBUTIONS, MaskedRegression, claims, from_array, load_features, make_problem
-from theory.claims.distance import steps_needed
 from theory.claims.id3 import count_updates
-from theory.problems import Restricted
+from theory.claims.progress import steps_needed
+from theory.restricted import Restricted
 from theory.stability import averaged_map, descent_map, grows, largest_stable_step
 from theory.suite import claim
 
@@ -183,7 +183,8 @@ BAD_X: list[tuple[Any, str]] = [
     (np.zeros((0, 3)), "got shape"),
     ([["a", "b"]], "real numbers, got dtype"),
     (np.zeros((2, 2), dtype=complex), "real numbers, got dtype complex128"),
-    ([[1e60]], "rescale X"),
+    ([[1e120]], "finite features of at most 1e.110, got 1e.120 in row 0.*rescale X"),
+    ([[1e-120]], "largest entry is 0 or between 1e-110 and 1e.110, got 1e-120"),
 ]
 
 
@@ -201,8 +202,8 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"delta": 1.0}, r"delta in \(0, 1\)"),
     ({"sigma": -1.0}, "sigma >= 0"),
     ({"sigma": float("inf")}, "sigma >= 0 and finite"),
-    ({"r": 0.5}, r"entries of X in \[0, r=0.5\]"),
-    ({"features": "gaussian", "r": 100.0}, r"entries of X in \[0, r=100.0\]"),
+    ({"r": 0.5}, r"all \|x\| <= r=0.5, got an entry of size 0.99"),
+    ({"features": "gaussian", "r": 1.0}, r"all \|x\| <= r=1, got an entry of size"),
     ({"features": "normal"}, "features among uniform, .*; got 'normal'"),
     ({"n": 0}, "n >= 1 and d >= 1"),
     ({"d": -3}, "n >= 1 and d >= 1"),

@@ -154,7 +154,8 @@ def test_dropout_is_a_function_of_the_seed_and_step_and_leaves_the_global_genera
 @pytest.mark.parametrize(
     ("change", "words"),
     [({"lr": 0.0}, "lr"), ({"lr": math.nan}, "lr"), ({"epochs": 0}, "epochs"),
-     ({"batch_size": 0}, "batch_size")],
+     ({"batch_size": 0}, "batch_size"), ({"checkpoint_every": 0}, "checkpoint_every"),
+     ({"evaluations_per_epoch": 0}, "evaluations_per_epoch")],
 )  # fmt: skip
 def test_arguments_out_of_range_are_refused(setup, change, words) -> None:
     model, tokenizer, task = setup
@@ -184,3 +185,67 @@ def test_a_model_is_in_its_own_mode_after_an_interrupted_step(setup, monkeypatch
         ls.finetune(model, tokenizer, task, lr=1e-2)
     assert modes == [True]
     assert not model.training
+
+
+@pytest.mark.parametrize(("select_by", "best"), [("accuracy", 4), ("loss", 3)])
+def test_the_checkpoint_is_chosen_by_accuracy_then_loss_or_by_loss_then_accuracy(
+    setup, monkeypatch, select_by, best
+) -> None:
+    model, tokenizer, task = setup
+    attached(model)
+    dev = iter([(0.8, 0.5), (0.9, 0.6), (0.7, 0.2), (0.9, 0.4), (0.9, 0.4), (0.6, 0.2)])
+
+    def scripted(*_, **__):
+        accuracy, loss = next(dev)
+        return {"accuracy": accuracy, "loss": loss, "n": 1}
+
+    monkeypatch.setattr(train, "evaluate", scripted)
+    points = {}
+    run = ls.finetune(
+        model, tokenizer, task, lr=1e-2, epochs=6, batch_size=24, test=False, select_by=select_by,
+        probes=[lambda model, record: points.update({record["step"]: thetas(model)})],
+    )  # fmt: skip
+    assert run.metrics["best_step"] == best
+    assert run.config["select_by"] == select_by
+    assert all(torch.equal(value, points[best][name]) for name, value in thetas(model).items())
+
+
+def test_rows_start_and_end_as_asked_in_training_and_in_evaluation(setup, monkeypatch) -> None:
+    model, tokenizer, task = setup
+    attached(model)
+    honest, rows = train.task_loss, []
+
+    def watched(model, batch):
+        rows.extend(
+            ids[mask.bool()].tolist()
+            for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+        )
+        return honest(model, batch)
+
+    monkeypatch.setattr(train, "task_loss", watched)
+    options = {"bos": 7, "max_length": 9}
+    run = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, **options)
+    assert len(rows) == 2 * 24  # a row for each candidate
+    # the longest has four tokens, of which the last is not in the row
+    assert {row[0] for row in rows} == {7}
+    assert max(map(len, rows)) == 8
+    assert {key: run.config[key] for key in options} == options
+    for split in ("dev", "test"):
+        found = ls.evaluate(model, tokenizer, task, split=split, **options)
+        assert found["loss"] == run.metrics[split]["loss"]
+        assert ls.evaluate(model, tokenizer, task, split=split)["loss"] != found["loss"]
+
+
+def test_an_unknown_way_to_select_is_refused(setup) -> None:
+    model, tokenizer, task = setup
+    attached(model)
+    with pytest.raises(UserError, match=r"accuracy, loss, got .*'f1'"):
+        ls.finetune(model, tokenizer, task, lr=0.1, select_by="f1")
+
+
+def test_progress_bars_leave_nothing_where_output_is_no_terminal(setup, capsys) -> None:
+    model, tokenizer, task = setup
+    attached(model)
+    ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, progress=True)
+    ls.evaluate(model, tokenizer, task, progress=True)
+    assert capsys.readouterr() == ("", "")

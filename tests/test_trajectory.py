@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import landscape as ls
 from landscape.errors import UserError
+from landscape.tensorfile import read_tensors, write_tensors
 
 DATA = regression_data()[:2]
 
@@ -205,10 +206,53 @@ def test_other_files_are_no_trajectories(tmp_path) -> None:
         ls.Trajectory.load(ls.save_delta(model, file))
 
 
+def renamed(header: dict, tensors: dict) -> None:
+    tensors["x/y"] = tensors.pop(min(tensors))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda h, t: h.pop("steps"), lambda h, t: h.update(steps=5), lambda h, t: h.update(steps=[]),
+     lambda h, t: h.update(steps=[0, 2, 2]), lambda h, t: h.update(steps=[0, 1.5, 2]),
+     lambda h, t: h.update(steps=["0", "1", "2"]), lambda h, t: h.update(length=None),
+     lambda h, t: h.update(length="long"), lambda h, t: h.update(masked="yes"),
+     lambda h, t: t.pop(min(t)), lambda h, t: t.update({"0/w.indices": torch.ones(2)}),
+     lambda h, t: t.update({max(t): torch.ones(1, 2)}),
+     lambda h, t: t.update({k: v[:1] for k, v in t.items() if k.endswith("indices")}),
+     lambda h, t: t.update({k: v.flip(0) for k, v in t.items() if k.endswith("indices")}),
+     lambda h, t: t.update({k: v.bool() for k, v in t.items()}), renamed],
+)  # fmt: skip
+def test_points_of_another_shape_are_refused_in_a_sentence(tmp_path, change) -> None:
+    model, path = ls.tiny_model("opt"), ls.Trajectory()
+    ls.attach(model, ls.random_mask(model, count=9, targets="*.0.*.q_proj", sampling="exact"))
+    optimizer = torch.optim.SGD(list(ls.trainable(model).values()), lr=1.0)
+    path.start(optimizer)
+    for _ in range(2):
+        for theta in ls.trainable(model).values():
+            theta.data.add_(1.0)
+        path(model, {})
+    file = read_tensors(path.save(tmp_path / "t.safetensors"), "a trajectory")
+    assert len(ls.Trajectory.load(file.path).steps) == 3
+    change(file.header, file.tensors)
+    write_tensors(file.path, file.tensors, file.header)
+    with pytest.raises(UserError, match="expected the points of a trajectory"):
+        ls.Trajectory.load(file.path)
+
+
+def test_a_trajectory_with_another_number_is_refused(tmp_path) -> None:
+    file = tmp_path / "t.safetensors"
+    walk(random_walk(4, 3, 0))[1].save(file)
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(UserError, match="its digest differs"):
+        ls.Trajectory.load(file)
+
+
 @pytest.mark.parametrize(
     ("do", "words"),
     [
-        (lambda: ls.Trajectory(every=0), "every to be at least 1"),
+        (lambda: ls.Trajectory(every=0), "every to be a whole number of at least 1"),
         (lambda: ls.Trajectory().pca(net()), "expected a recorded trajectory"),
         (lambda: walk(random_walk(4, 3, 0))[1].pca(net()), "other trainable tensors"),
         (lambda: walk(torch.zeros(3, 2).double())[1].pca(nn.Linear(2, 1, bias=False).double(), 2),

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from landscape.errors import UserError
-from theory.features import DISTRIBUTIONS, Features, load_features
-from theory.hidden import NAME as HIDDEN
-from theory.hidden import hidden_states
+from theory.distributions import DISTRIBUTIONS, HIDDEN
+from theory.errors import refuse
+from theory.features import Features, load_features
 from theory.problems import MaskedRegression, make_problem
 from theory.report import print_table, to_json
 from theory.suite import default_problems, real_problems, summarise, verify_all
@@ -24,8 +23,10 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m theory",
         description="Verify every claim about masked linear regression over a default suite, or on "
         "one instance when any of --n --d --p --features --x --r --sigma is given.",
-        epilog="Exit code: 0 as expected; 1 a true claim is violated or a false one is not; "
-        "2 bad input.",
+        epilog="Verdicts: holds; violated; vacuous, it says nothing about the instance; "
+        "unsettled, it does but the sample or float64 is too small to decide. Exit code: 0 as "
+        "expected, vacuous included; 1 a true claim is violated or a false one is not; 2 bad "
+        "input; 3 as expected, but some claim is unsettled on some instance.",
     )
     p.add_argument("--json", action="store_true", help="print a JSON list instead of the table")
     p.add_argument("--claim", action="append", metavar="ID", help="only this claim; repeatable")
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--p", type=float, help="share of trainable features, in [0, 1] (default 0.1)")
     p.add_argument("--delta", type=float, default=0.05, help="failure probability (default 0.05)")
     p.add_argument("--sigma", type=float, help="noise in y (default 1)")
-    p.add_argument("--r", type=float, help="declare that all entries of X are in [0, r]")
+    p.add_argument("--r", type=float, help="declare that |x| <= r for all entries of X")
     p.add_argument("--seed", type=int, default=0, help="seed of features, masks and noise")
     p.add_argument(
         "--features",
@@ -57,7 +58,7 @@ def problems_of(options: argparse.Namespace) -> tuple[MaskedRegression, ...]:
         UserError: options that contradict each other, or a value out of range.
     """
     if options.seed < 0:
-        raise UserError(f"expected --seed >= 0, got {options.seed}; give a non-negative integer")
+        raise refuse(f"expected --seed >= 0, got {options.seed}; give a non-negative integer")
     given = {
         name: getattr(options, name)
         for name in ("n", "d", "p", "sigma", "r")
@@ -68,13 +69,15 @@ def problems_of(options: argparse.Namespace) -> tuple[MaskedRegression, ...]:
             f"--{name}" for name in ("n", "d", "features") if getattr(options, name) is not None
         ]
         if clash:
-            raise UserError(
+            raise refuse(
                 f"expected --x without {', '.join(clash)}: the file decides them; leave them out"
             )
         features: Features | str = load_features(options.x)
     elif options.features == HIDDEN:
         if options.d is not None:
-            raise UserError(f"expected --features {HIDDEN} without --d: the model decides it")
+            raise refuse(f"expected --features {HIDDEN} without --d: the model decides it")
+        from theory.hidden import hidden_states  # torch and transformers take seconds to import
+
         features = hidden_states(given.pop("n", 16), seed=options.seed)
     elif options.features is not None or given:
         features = options.features or "uniform"
@@ -86,24 +89,34 @@ def problems_of(options: argparse.Namespace) -> tuple[MaskedRegression, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return its exit code."""
-    options = parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        problems = problems_of(options)
-        results = verify_all(options.seed, problems=problems, only=options.claim)
-        if options.figures is not None:
-            from theory.figures import draw_figures  # matplotlib takes seconds to import
+        code = _verify([one for one in given if one != "--debug"])
+        sys.stdout.flush()
+        return code
+    except (Exception, KeyboardInterrupt) as error:
+        from landscape.cli.guard import tell  # landscape imports torch, which takes seconds
 
-            draw_figures(problems[0], options.figures, options.seed)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return tell(error, debug="--debug" in given)
+
+
+def _verify(arguments: list[str]) -> int:
+    options = parser().parse_args(arguments)
+    problems = problems_of(options)
+    results = verify_all(options.seed, problems=problems, only=options.claim)
+    if options.figures is not None:
+        from theory.figures import draw_figures  # matplotlib takes seconds to import
+
+        draw_figures(problems[0], options.figures, options.seed)
     summaries = summarise(results)
     if options.json:
         print(json.dumps(to_json(summaries), indent=1, allow_nan=False))
     else:
         single = len(problems) > 1 and options.claim is not None
         print_table(summaries, Console(), instances=single)
-    return int(any(summary.surprising for summary in summaries))
+    if any(summary.surprising for summary in summaries):
+        return 1
+    return 3 if any(summary.unsettled for summary in summaries) else 0
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from theory.features import Array, Features, Indices, draw
+from theory.distributions import draw
+from theory.features import Array, Features, Indices
 from theory.spectra import descending, draw_mask, masked_eigenvalues, masked_grams
 
 RATIOS = (0.1, 0.01, 0.001)

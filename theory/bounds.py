@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import brentq
 
 from theory.spectra import Moments
 
@@ -69,12 +69,12 @@ def chernoff_upper(mean: float, largest: float, delta: float, dimension: int) ->
         return 1.0
 
     def rate(e: float) -> float:
-        return (1 + e) * math.log1p(e) - e - level
+        return (1 + e) * math.log1p(e) - e
 
     high = 1.0
-    while rate(high) < 0:
+    while rate(high) < level:
         high *= 2
-    return 1 + float(brentq(rate, 0, high, xtol=1e-14))
+    return 1 + _invert(rate, level, high)
 
 
 def chernoff_lower(mean: float, largest: float, delta: float, dimension: int) -> float:
@@ -92,6 +92,14 @@ def chernoff_lower(mean: float, largest: float, delta: float, dimension: int) ->
         return 1.0
 
     def rate(e: float) -> float:
-        return e + (1 - e) * math.log1p(-e) - level
+        return e + (1 - e) * math.log1p(-e)
 
-    return 1 - float(brentq(rate, 0, 1 - 1e-15, xtol=1e-14))
+    return 1 - _invert(rate, level, 1 - 1e-15)
+
+
+def _invert(rate: Callable[[float], float], level: float, high: float) -> float:
+    """Bisect rate(e) = level for a rate that grows from 0 on [0, high]."""
+    low = 0.0
+    while (middle := (low + high) / 2) not in (low, high):
+        low, high = (middle, high) if rate(middle) < level else (low, middle)
+    return high

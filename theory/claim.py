@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from scipy import stats
+import numpy as np
+from scipy import special
 
 from theory.problems import MaskedRegression
 
-Verdict = Literal["holds", "violated", "vacuous"]
+Verdict = Literal["holds", "violated", "vacuous", "unsettled"]
 CONFIDENCE = 0.99  # of the two-sided Clopper-Pearson intervals
+FEWEST, MOST = 128, 4000  # masks of a probability claim
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,14 @@ class Finding:
     """Hold what one examination found.
 
     Args:
-        verdict: holds | violated | vacuous (the statement says nothing about this instance).
+        verdict: holds | violated | vacuous (the statement says nothing about this instance) |
+            unsettled (it does, but the sample or float64 is too small to decide).
         quantity: what prediction and measurement are numbers of.
         prediction: what the claim says.
         measurement: what was found; the worst case where there are many.
         tightness: prediction over measurement, nearer 1 is tighter; None where it has no meaning.
-        method: "exact" (closed form, exact arithmetic or float64 to rounding) or "Monte Carlo".
+        method: "exact" (closed form, exact arithmetic or float64 to rounding), "Monte Carlo", or
+            "certificate" (exact, on an instance of its own: the given one does not matter).
         assumptions: assumption -> whether this instance satisfies it.
         samples: masks or draws of a Monte Carlo measurement.
         standard_error: of a Monte Carlo mean.
@@ -76,7 +80,8 @@ class Claim:
 
     Args:
         id: its name in the reference.
-        statement: what is claimed, in formulas.
+        brief: what is claimed, in one line of at most 92 characters.
+        statement: the same in full, in formulas.
         source: where it comes from.
         predict: the formula on its own, so that a wrong formula can take its place.
         examine: (predict, problem, seed) -> finding.
@@ -84,6 +89,7 @@ class Claim:
     """
 
     id: str
+    brief: str
     statement: str
     source: str
     predict: Callable[..., Any]
@@ -93,9 +99,19 @@ class Claim:
     def verify(self, problem: MaskedRegression, seed: int = 0) -> Result:
         """Examine the claim on one instance; deterministic in (problem, seed).
 
-        An assumption that the instance does not satisfy makes the verdict vacuous.
+        An assumption that the instance does not satisfy makes the verdict vacuous. A number that
+        leaves float64 on the way makes it unsettled.
+
+        Raises:
+            UserError: the instance does not fit into memory.
         """
-        finding = self.examine(self.predict, problem, seed)
+        problem.require_memory()
+        try:
+            with np.errstate(over="raise", divide="raise", invalid="raise"):
+                finding = self.examine(self.predict, problem, seed)
+        except ArithmeticError as error:
+            note = f"numbers beyond float64 on this instance ({error})"
+            finding = Finding("unsettled", "-", 0.0, 0.0, note=note)
         failed = [name for name, met in finding.assumptions.items() if not met]
         if failed and self.expected == "holds":
             finding = replace(
@@ -112,34 +128,51 @@ def sample_size(delta: float) -> int:
     """Return how many masks certify a failure probability below delta when none fails.
 
     The Clopper-Pearson interval at 0 failures ends at 1 - ((1 - CONFIDENCE)/2)^(1/N); N makes it
-    at most delta, within [128, 4000].
+    at most delta, within [128, 4000]. Below delta = 0.0014 that is not enough.
 
     >>> sample_size(0.05), sample_size(0.01)
     (128, 528)
     """
-    return min(4000, max(128, math.ceil(math.log((1 - CONFIDENCE) / 2) / math.log1p(-delta))))
+    settling = math.log((1 - CONFIDENCE) / 2) / math.log1p(-delta)
+    return min(MOST, max(FEWEST, math.ceil(min(settling, MOST))))
 
 
-def clopper_pearson(violations: int, samples: int) -> tuple[float, float]:
+def looks(delta: float) -> tuple[int, ...]:
+    """Return the sample sizes to try in turn: what settles delta, and four times as many masks.
+
+    A bound that fails nearly as often as it may needs the second look. Two looks at 99 % confidence
+    are wrong in at most 2 % of cases where the probability is exactly delta, and far less below.
+    """
+    first = sample_size(delta)
+    return first, max(first, min(MOST, 4 * first))
+
+
+def clopper_pearson(
+    violations: int, samples: int, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
     """Return the exact two-sided interval of a probability after so many violations.
 
     >>> low, high = clopper_pearson(0, 100)
     >>> low, round(high, 4) == round(1 - 0.005 ** 0.01, 4)
     (0.0, True)
     """
-    tail = (1 - CONFIDENCE) / 2
-    low = stats.beta.ppf(tail, violations, samples - violations + 1) if violations else 0.0
-    high = stats.beta.isf(tail, violations + 1, samples - violations) if violations < samples else 1
+    tail, rest = (1 - confidence) / 2, samples - violations
+    low = special.betaincinv(violations, rest + 1, tail) if violations else 0.0
+    high = special.betainccinv(violations + 1, rest, tail) if rest else 1.0
     return float(low), float(high)
 
 
 def judge_probability(violations: int, samples: int, delta: float) -> tuple[Verdict, str]:
-    """Return violated when the whole interval lies above delta; say when it does not settle it."""
+    """Compare the interval of a failure probability with delta: violated where all of it is above.
+
+    It holds where all of it is at or below delta, and is unsettled where delta lies inside.
+    """
     low, high = clopper_pearson(violations, samples)
     if low > delta:
         return "violated", f"{violations} of {samples} masks break it, more than delta allows"
-    settled = "" if high <= delta else f"{samples} masks do not settle delta={delta:g}"
-    return "holds", settled
+    if high > delta:
+        return "unsettled", f"{violations} of {samples} masks fail: does not settle delta={delta:g}"
+    return "holds", ""
 
 
 def ratio(prediction: float, measurement: float) -> float | None:

@@ -9,16 +9,17 @@ from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
-from numpy.random import Generator
 
-from landscape.errors import UserError
+from theory.errors import refuse
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
-Draw = Callable[[Generator, int, int, int, int], Array]
 
 BLOCK = 1 << 15  # columns in a block
-LARGEST = 1e30  # entries up to this size have eighth powers, which bounds need, in float64
+PLAIN = (
+    60  # largest entries within 2^-60 and 2^60 have eighth powers, which bounds need, in float64
+)
+EXTREME = 1e110  # largest entries beyond 1e-110 and 1e110 are refused
 STORED_BYTES = 1 << 28  # a matrix up to this size is kept; a larger one is read again in blocks
 
 
@@ -32,12 +33,14 @@ class Features:
         d: number of features, at least 1.
         read: (start, stop) -> columns z_start .. z_{stop-1} as rows, float64 (stop - start, n).
             Must be pure; calls start at multiples of ``BLOCK``.
+        exponent: X was divided by 2^exponent, exactly, to keep its powers inside float64.
     """
 
     name: str
     n: int
     d: int
     read: Callable[[int, int], Array]
+    exponent: int = 0
     _stored: list[Array] = field(default_factory=list, repr=False)
 
     @property
@@ -63,6 +66,10 @@ class Features:
         for start in range(0, self.d, BLOCK):
             yield start, whole[start : start + BLOCK]
 
+    def prefix(self, d: int) -> Features:
+        """Return the first d columns."""
+        return Features(self.name, self.n, d, self.read)
+
     def take(self, indices: Indices) -> Array:
         """Return the columns at sorted indices, as rows (k, n)."""
         if self.stored:
@@ -86,32 +93,53 @@ def inside(indices: Indices, start: int, length: int) -> Indices:
 def from_array(x: npt.ArrayLike, name: str = "array") -> Features:
     """Take X (n, d) as given; a memory map stays on disk.
 
+    Where the largest entry is outside 2^-60 .. 2^60, X is divided by a power of two, which changes
+    no digit; the name says so, and sigma and y are divided with it (``MaskedRegression``).
+
     Raises:
-        UserError: X is not two-dimensional, not real numbers, empty, not finite, or huge.
+        UserError: X is not two-dimensional, not real numbers, empty, not finite, or its largest
+            entry is below 1e-110 or above 1e110.
     """
     array = np.asarray(x) if not isinstance(x, np.ndarray) else x
     if array.ndim != 2 or 0 in array.shape:
-        raise UserError(
+        raise refuse(
             f"expected X with shape (n samples, d features), got shape {array.shape}; "
             "reshape it so that each row is a sample"
         )
     if array.dtype.kind not in "fiub":
-        raise UserError(f"expected X of real numbers, got dtype {array.dtype}; convert it first")
+        raise refuse(f"expected X of real numbers, got dtype {array.dtype}; convert it first")
     n, d = array.shape
+    largest = max(_largest(array, start) for start in range(0, d, BLOCK))
+    if 0 < largest < 1 / EXTREME:
+        raise refuse(
+            f"expected X whose largest entry is 0 or between {1 / EXTREME:g} and {EXTREME:g}, got "
+            f"{largest:g}; rescale X"
+        )
+    exponent = int(np.frexp(largest)[1]) if largest > 0 else 0
+    if abs(exponent) <= PLAIN:
+        exponent = 0
+    else:
+        name = f"{name}/2^{exponent}"
 
     def read(start: int, stop: int) -> Array:
-        return np.ascontiguousarray(array[:, start:stop].T, dtype=np.float64)
+        block = np.ascontiguousarray(array[:, start:stop].T, dtype=np.float64)
+        return np.asarray(np.ldexp(block, -exponent)) if exponent else block
 
-    for start in range(0, d, BLOCK):
-        wrong = ~(np.abs(array[:, start : start + BLOCK]) <= LARGEST)  # nan compares false
-        if wrong.any():
-            row, column = np.argwhere(wrong)[0]
-            raise UserError(
-                f"expected finite features of at most {LARGEST:g}, got "
-                f"{array[row, start + column]} in row {row}, column {start + column}; "
-                "remove or impute it, or rescale X"
-            )
-    return Features(name, n, d, read)
+    return Features(name, n, d, read, exponent)
+
+
+def _largest(array: npt.NDArray[np.generic], start: int) -> float:
+    """Return max |x| of a block of columns; refuse what is not finite or too large."""
+    block = np.abs(array[:, start : start + BLOCK].astype(np.float64))
+    wrong = ~(block <= EXTREME)  # nan compares false
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise refuse(
+            f"expected finite features of at most {EXTREME:g}, got "
+            f"{array[row, start + column]} in row {row}, column {start + column}; "
+            "remove or impute it, or rescale X"
+        )
+    return float(block.max())
 
 
 def load_features(path: str | Path) -> Features:
@@ -122,123 +150,20 @@ def load_features(path: str | Path) -> Features:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"expected a .npy or .npz file with X, but {path} is missing; check --x")
+        raise refuse(f"expected a .npy or .npz file with X, but {path} is missing; check --x")
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return from_array(loaded, path.name)
-        with loaded:
-            names = list(loaded.files)
-            key = "X" if "X" in names else names[0] if len(names) == 1 else None
-            array = None if key is None else loaded[key]
-    except UserError:
-        raise
+        names, array = [], loaded
+        if not isinstance(loaded, np.ndarray):
+            with loaded:
+                names = list(loaded.files)
+                key = "X" if "X" in names else names[0] if len(names) == 1 else None
+                array = None if key is None else loaded[key]
     except (ValueError, OSError, EOFError, BadZipFile) as error:
-        raise UserError(
+        raise refuse(
             f"expected a .npy or .npz file, but {path} cannot be read ({error}); "
             "write it with numpy.save"
         ) from None
     if array is None:
-        raise UserError(f"expected an array named X in {path}, got {names}; save it as X=...")
+        raise refuse(f"expected an array named X in {path}, got {names}; save it as X=...")
     return from_array(array, path.name)
-
-
-def draw(name: str, n: int, d: int, *, seed: int = 0) -> Features:
-    """Draw X (n, d) with columns from a named distribution; a pure function of its arguments.
-
-    Args:
-        name: one of ``DISTRIBUTIONS``.
-        n: samples, at least 1.
-        d: features, at least 1.
-        seed: any non-negative integer; each block of columns has its own stream.
-
-    Raises:
-        UserError: unknown name, or a size below 1.
-    """
-    if name not in DISTRIBUTIONS:
-        known = ", ".join(DISTRIBUTIONS)
-        raise UserError(f"expected features among {known}; got {name!r}; choose one of them")
-    if n < 1 or d < 1:
-        raise UserError(f"expected n >= 1 and d >= 1, got n={n}, d={d}; give positive sizes")
-    rule = DISTRIBUTIONS[name]
-
-    def read(start: int, stop: int) -> Array:
-        stream = np.random.default_rng([seed, start, *name.encode()])
-        return rule(stream, n, start, stop, seed)
-
-    return Features(name, n, d, read)
-
-
-def prescribed(spectrum: npt.ArrayLike, d: int, *, seed: int = 0) -> Features:
-    """Draw X (n, d) whose X X^T has exactly the given eigenvalues, with random singular vectors.
-
-    Args:
-        spectrum: n non-negative eigenvalues, n <= d.
-        d: features.
-    """
-    values = np.asarray(spectrum, dtype=np.float64)
-    if values.ndim != 1 or not 1 <= values.size <= d or not (values >= 0).all():
-        raise UserError(
-            f"expected between 1 and d={d} non-negative eigenvalues, got shape {values.shape}; "
-            "give a flat list"
-        )
-    rng = np.random.default_rng(seed)
-    left = _rotation(rng, values.size)
-    right = np.linalg.qr(rng.standard_normal((d, values.size)))[0]
-    return from_array((left * np.sqrt(values)) @ right.T, "prescribed")
-
-
-def _rotation(rng: Generator, n: int) -> Array:
-    return np.asarray(np.linalg.qr(rng.standard_normal((n, n)))[0], dtype=np.float64)
-
-
-def _uniform(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:
-    return rng.random((stop - start, n))
-
-
-def _gaussian(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:
-    return rng.standard_normal((stop - start, n))
-
-
-def _rademacher(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:
-    signs = rng.integers(0, 2, (stop - start, n)) * 2 - 1
-    return signs.astype(np.float64)
-
-
-def _student(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:
-    return np.clip(rng.standard_t(2.5, (stop - start, n)), -30.0, 30.0)
-
-
-def _sparse(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:
-    return rng.standard_normal((stop - start, n)) * (rng.random((stop - start, n)) < 0.05)
-
-
-def _power_law(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:
-    scale = np.arange(1.0, n + 1.0) ** -0.75  # eigenvalues of E z z^T fall like i^-1.5
-    rotation = _rotation(np.random.default_rng(seed), n)
-    return (rng.standard_normal((stop - start, n)) * scale) @ rotation.T
-
-
-def _rank_deficient(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:
-    rank = max(1, n // 2)
-    basis = np.random.default_rng(seed).standard_normal((n, rank))
-    return rng.standard_normal((stop - start, rank)) @ basis.T
-
-
-def _dominant(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:
-    block = rng.standard_normal((stop - start, n))
-    if start == 0:
-        block[0] *= 200.0  # one column weighs as much as 40,000 others
-    return block
-
-
-DISTRIBUTIONS: dict[str, Draw] = {
-    "uniform": _uniform,
-    "gaussian": _gaussian,
-    "rademacher": _rademacher,
-    "student": _student,
-    "sparse": _sparse,
-    "power-law": _power_law,
-    "rank-deficient": _rank_deficient,
-    "dominant": _dominant,
-}

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 
 from landscape import load_model, load_task
-from landscape.errors import UserError
+from theory.distributions import HIDDEN
+from theory.errors import refuse
 from theory.features import Array, Features, from_array
-
-NAME = "hidden-states"
 
 
 def hidden_states(
@@ -36,8 +35,8 @@ def hidden_states(
     Cost: n forwards.
     """
     if n < 1:
-        raise UserError(f"expected n >= 1 prompts, got {n}")
-    return from_array(_states(n, seed, model, task), NAME)
+        raise refuse(f"expected n >= 1 prompts, got {n}")
+    return from_array(_states(n, seed, model, task), HIDDEN)
 
 
 @lru_cache(maxsize=4)

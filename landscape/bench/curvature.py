@@ -22,7 +22,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -33,7 +32,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import OPTConfig, OPTForCausalLM
 
-from landscape import peers
+from landscape import carriers, peers
 from landscape.bench.algebra import algebra
 from landscape.curvature import HessianOperator, lanczos
 from landscape.errors import NotConvergedWarning, UserError
@@ -129,10 +128,10 @@ def bench_curvature(
     unknown = [shape for shape in shapes if shape not in SHAPES]
     if unknown or not shapes:
         raise UserError(f"expected shapes among {', '.join(SHAPES)}, got {shapes}")
-    missing = {library: peers.how_to_install(library) for library in _PEERS if not _has(library)}
+    missing = {library: said for library in PEERS if (said := carriers.missing(library))}
     cells = [
-        _bench_case(*cell, rounds, seed, [p for p in _PEERS if p not in missing])
-        for cell in tqdm(_cells(shapes), desc="cases", leave=False)
+        _bench_case(*cell, rounds, seed, [p for p in PEERS if p not in missing])
+        for cell in tqdm(_cells(shapes), desc="cases", leave=False, disable=None)
     ]
     result: dict[str, Any] = {
         "cases": cells,
@@ -142,7 +141,7 @@ def bench_curvature(
             f"speedup_vs_{name}": None
             if name in missing
             else median(cell["libraries"][name]["over_ours"] for cell in cells)
-            for name in _PEERS
+            for name in PEERS
         },
         "speedup_vs_hessian_eigenthings_own_rule": None
         if "hessian_eigenthings" in missing
@@ -176,7 +175,7 @@ def _bench_case(
 ) -> dict[str, Any]:
     """Time every library on a case, in turn."""
     case = _case(shape, mask, loss, seed)
-    ways = {"ours": _ours, **{name: _PEERS[name] for name in others}}
+    ways = {"ours": _ours, **{name: PEERS[name] for name in others}}
     timings: dict[str, list[Timing]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
@@ -371,7 +370,7 @@ def _doubled(case: Case) -> Timing:
 
 def _steps_of_eigenthings(H: HessianOperator, reference: float, seed: int) -> int:
     """Return after how many steps its Lanczos is close, from products of ours; 0 without it."""
-    if not _has("hessian_eigenthings"):
+    if carriers.missing("hessian_eigenthings"):
         return 0
     import hessian_eigenthings as library
 
@@ -387,7 +386,7 @@ def _steps_of_eigenthings(H: HessianOperator, reference: float, seed: int) -> in
     return min(most, H.size)
 
 
-_PEERS: dict[str, Callable[[Case], Timing]] = {
+PEERS: dict[str, Callable[[Case], Timing]] = {
     "pyhessian": _pyhessian,
     "curvlinops": _curvlinops,
     "hessian_eigenthings": _eigenthings,
@@ -396,10 +395,6 @@ _PEERS: dict[str, Callable[[Case], Timing]] = {
 
 def _error(case: Case, value: float) -> float:
     return value / case.reference - 1
-
-
-def _has(library: str) -> bool:
-    return find_spec(library) is not None
 
 
 def _product_over_gradient(shape: str, rounds: int, seed: int) -> float:
@@ -461,10 +456,10 @@ def _tracking(rounds: int, seed: int) -> dict[str, float]:
 def _task(count: int) -> Task:
     examples = tuple(
         Example(f"film {i} was seen by nobody so", (" terrible", " great"), i % 2)
-        for i in range(count)
+        for i in range(count + 8)
     )
     return Task(
-        name="made up", train=examples, dev=examples[:4], test=examples[:4],
+        name="made up", train=examples[:count], dev=examples[count:-4], test=examples[-4:],
         metric="accuracy", loss="classification", source={"kind": "benchmark"},
     )  # fmt: skip
 

@@ -52,7 +52,7 @@ def bench_kernels(*, rounds: int = 7, seed: int = 0) -> dict[str, Any]:
     if rounds < 1:
         raise UserError(f"rounds must be at least 1, got {rounds}")
     grid = [(p, density, tokens) for p in PATTERNS for density in DENSITIES for tokens in TOKENS]
-    cells = [_cell(*at, rounds, seed) for at in tqdm(grid, leave=False)]
+    cells = [_cell(*at, rounds, seed) for at in tqdm(grid, leave=False, disable=None)]
     fitted = fit(cells)
     over = [cell["choice_over_best"] for cell in cells]
     over_fitted = [choice_over_best(cell, dict(SECONDS) | fitted)[1] for cell in cells]

@@ -53,7 +53,7 @@ def bench_scoring(*, rounds: int = 5, seed: int = 0, memory: bool = True) -> dic
     if rounds < 1:
         raise UserError(f"rounds must be at least 1, got {rounds}")
     cells = []
-    for layers in tqdm(TARGETS, leave=False):
+    for layers in tqdm(TARGETS, leave=False, disable=None):
         for score in SCORES:
             cell = _cell(layers, score, rounds, seed)
             if memory:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import OPTConfig, OPTForCausalLM
 
+from landscape.carriers import require
 from landscape.errors import UserError
 from landscape.masks import num_parameters, random_mask
 from landscape.runs import provenance
@@ -124,12 +124,11 @@ def bench_step(*, rounds: int = 9, seed: int = 0, shape: Shape = Shape()) -> dic
     """
     if rounds < 1:
         raise UserError(f"rounds must be at least 1, got {rounds}")
-    if importlib.util.find_spec("peft") is None:
-        raise UserError("this benchmark compares with peft; pip install peft")
+    require("this benchmark", "peft")
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     with contextlib.ExitStack() as stack:
         steps = {n: stack.enter_context(_Apart(v, seed, shape)) for n, v in VARIANTS.items()}
-        for turn in tqdm(range(rounds + 1), desc="rounds", leave=False):
+        for turn in tqdm(range(rounds + 1), desc="rounds", leave=False, disable=None):
             for name, step in steps.items():
                 taken = step()
                 if turn:

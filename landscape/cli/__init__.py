@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from landscape.cli import bench, delta, density, finetune, sharpness, suggest_lr, surface
-from landscape.errors import NotConvergedWarning, UserError
+from landscape.cli.arguments import Parser
+from landscape.cli.guard import EXIT_CODES, guarded
+from landscape.cli.shared import run
 
 #: each has ``add(commands)``, which declares its arguments and the function that runs it
 COMMANDS = (finetune, sharpness, density, surface, suggest_lr, delta, bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, 1 where a run diverged, or 2 after a user's mistake."""
-    parser = _parser()
-    chosen = parser.parse_args(arguments)
-    return guarded(lambda: int(chosen.command(chosen)))
+    """Run a command and return its exit code, one of `landscape.cli.guard`."""
+    return guarded(_run, arguments)
 
 
-def guarded(command: Callable[[], int]) -> int:
-    """Run a command and print a user's mistake as one sentence, without a traceback."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("always", NotConvergedWarning)
-            return command()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; call again with the same folder to go on", file=sys.stderr)
-        return 130
+def _run(arguments: list[str]) -> int:
+    chosen = _parser().parse_args(arguments)
+    return run(chosen.command, chosen)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="landscape",
         description="Masked fine-tuning, and the loss landscape inside the mask.",
+        epilog=EXIT_CODES,
     )
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in COMMANDS:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any, get_args
 
-from landscape.cli.shared import json_argument
+from landscape.cli.arguments import whole
+from landscape.cli.shared import Outcome, json_argument
 
 
 def add(commands: Any) -> None:
@@ -14,28 +14,30 @@ def add(commands: Any) -> None:
     bench = commands.add_parser("bench", help="measure speed and memory against other libraries")
     kinds = bench.add_subparsers(required=True, metavar="what")
     step = kinds.add_parser("step", help="one training step against peft and the frozen floor")
-    step.add_argument("--rounds", type=int, default=9, help="timed rounds (9)")
+    step.add_argument("--rounds", type=whole(least=1), default=9, help="timed rounds (9)")
     json_argument(step)
     step.set_defaults(command=_step)
     scoring = kinds.add_parser("scoring", help="selecting a mask against one gradient step")
-    scoring.add_argument("--rounds", type=int, default=5, help="timed rounds (5)")
+    scoring.add_argument("--rounds", type=whole(least=1), default=5, help="timed rounds (5)")
     json_argument(scoring)
     scoring.set_defaults(command=_scoring)
     kernels = kinds.add_parser("kernels", help="gradient kernels over a grid, and the cost model")
-    kernels.add_argument("--rounds", type=int, default=7, help="timed rounds (7)")
+    kernels.add_argument("--rounds", type=whole(least=1), default=7, help="timed rounds (7)")
     json_argument(kernels)
     kernels.set_defaults(command=_kernels)
     masks = kinds.add_parser("masks", help="making a mask of OPT-13b, attaching many deltas")
-    masks.add_argument("--deltas", type=int, default=1000, help="deltas attached in turn (1000)")
+    masks.add_argument(
+        "--deltas", type=whole(least=1), default=1000, help="deltas attached in turn (1000)"
+    )
     json_argument(masks)
     masks.set_defaults(command=_masks)
     curvature = kinds.add_parser("curvature", help="the top eigenvalue against other libraries")
-    curvature.add_argument("--rounds", type=int, default=1, help="timed rounds (1)")
+    curvature.add_argument("--rounds", type=whole(least=1), default=1, help="timed rounds (1)")
     json_argument(curvature)
     curvature.set_defaults(command=_curvature)
 
 
-def _step(chosen: argparse.Namespace) -> int:
+def _step(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.step import bench_step
     from landscape.report import format_table
 
@@ -51,12 +53,10 @@ def _step(chosen: argparse.Namespace) -> int:
     for layers, peaks in result["peak_memory_over_floor"].items():
         found = ", ".join(f"{over:.3f} at ratio {ratio}" for ratio, over in peaks.items())
         print(f"peak memory over the floor's, {layers}: {found}")
-    if chosen.json:
-        print(json.dumps(result))
-    return 0
+    return Outcome(result)
 
 
-def _scoring(chosen: argparse.Namespace) -> int:
+def _scoring(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.scoring import bench_scoring
     from landscape.report import format_table
 
@@ -70,12 +70,10 @@ def _scoring(chosen: argparse.Namespace) -> int:
          "targets (MB)": f"{4 * cell['weights'] / 1e6:,.0f}"}
         for cell in result["cells"]
     ]))  # fmt: skip
-    if chosen.json:
-        print(json.dumps(result))
-    return 0
+    return Outcome(result)
 
 
-def _kernels(chosen: argparse.Namespace) -> int:
+def _kernels(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.kernels import bench_kernels
     from landscape.kernels import Kernel
     from landscape.report import format_table
@@ -97,12 +95,10 @@ def _kernels(chosen: argparse.Namespace) -> int:
     for constants, kind in (("in use", "choice"), ("fitted", "fitted_choice")):
         worst, middle = result[f"worst_{kind}"], result[f"median_{kind}"]
         print(f"choice over best, constants {constants}: worst {worst:.2f}, median {middle:.2f}")
-    if chosen.json:
-        print(json.dumps(result))
-    return 0
+    return Outcome(result)
 
 
-def _masks(chosen: argparse.Namespace) -> int:
+def _masks(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.masks import bench_masks
 
     result = bench_masks(deltas=chosen.deltas)
@@ -113,14 +109,16 @@ def _masks(chosen: argparse.Namespace) -> int:
         print(f"{result['deltas']} deltas of {cell['count']:,} in {cell['weights']:,} weights: "
               f"{1e3 * cell['seconds']:.3f} ms each")  # fmt: skip
     print(f"16 times the weights: {result['weights_ratio']:.2f} times the time")
-    if chosen.json:
-        print(json.dumps(result))
-    return 0
+    return Outcome(result)
 
 
-def _curvature(chosen: argparse.Namespace) -> int:
-    from landscape.bench.curvature import bench_curvature
+def _curvature(chosen: argparse.Namespace) -> Outcome:
+    from landscape.bench.curvature import PEERS, bench_curvature
+    from landscape.carriers import missing
     from landscape.report import format_table
+
+    if absent := missing(*PEERS):
+        print(f"compared with fewer libraries: {absent}")
 
     result = bench_curvature(rounds=chosen.rounds)
     print(format_table([
@@ -137,8 +135,4 @@ def _curvature(chosen: argparse.Namespace) -> int:
     for name, value in result.items():
         if isinstance(value, float):
             print(f"{name}: {value:.3g}")
-    for sentence in result["missing"].values():
-        print(sentence)
-    if chosen.json:
-        print(json.dumps(result))
-    return 0
+    return Outcome(result)

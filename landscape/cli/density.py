@@ -6,29 +6,30 @@ import argparse
 import dataclasses
 from typing import Any
 
-from landscape.cli.shared import describe_search, load_point, point_arguments, print_json
+from landscape.cli.arguments import output_file, whole
+from landscape.cli.guard import DONE, NOT_CONVERGED
+from landscape.cli.shared import Outcome, describe_search, load_point, point_arguments
 
 
 def add(commands: Any) -> None:
     """Declare the command."""
     dense = commands.add_parser("density", help="spectral density of the Hessian inside the mask")
     point_arguments(dense)
-    dense.add_argument("--vectors", type=int, default=8, help="random vectors averaged (8)")
-    dense.add_argument("--steps", type=int, default=32, help="products a vector (32)")
-    dense.add_argument("--bins", type=int, default=12, help="rows of the table (12)")
-    dense.add_argument("--picture", help="file for a picture: .png, .pdf or .svg")
+    least = whole(least=1)
+    dense.add_argument("--vectors", type=least, default=8, help="random vectors averaged (8)")
+    dense.add_argument("--steps", type=least, default=32, help="products a vector (32)")
+    dense.add_argument("--bins", type=least, default=12, help="rows of the table (12)")
+    dense.add_argument("--picture", type=output_file, help="file for a picture: .png, .pdf or .svg")
     dense.set_defaults(command=_density)
 
 
-def _density(chosen: argparse.Namespace) -> int:
+def _density(chosen: argparse.Namespace) -> Outcome:
     import torch
 
     import landscape as ls
     from landscape.curvature import negative_share
     from landscape.pictures.canvas import check_format
 
-    if chosen.bins < 1:
-        raise ls.UserError(f"expected --bins of at least 1, got {chosen.bins}")
     if chosen.picture:
         check_format(chosen.picture)
     model, batches = load_point(chosen)
@@ -59,11 +60,9 @@ def _density(chosen: argparse.Namespace) -> int:
     print(f"negative share of the sum of |eigenvalue|: {negative}\n{found}")
     if chosen.picture:
         print(f"picture: {ls.plot_density(found, chosen.picture)}")
-    if chosen.json:
-        mean, mean_error = found.moment(1)
-        result = found.to_dict() | {
-            "mean": mean, "mean_error": mean_error, "negative_share": dataclasses.asdict(negative),
-            "bins": rows, "loss": float(H.loss()), "ends": [end.to_dict() for end in ends],
-        }  # fmt: skip
-        print_json(result)
-    return 0
+    mean, mean_error = found.moment(1)
+    result = found.to_dict() | {
+        "mean": mean, "mean_error": mean_error, "negative_share": dataclasses.asdict(negative),
+        "bins": rows, "loss": float(H.loss()), "ends": [end.to_dict() for end in ends],
+    }  # fmt: skip
+    return Outcome(result, DONE if all(end.converged for end in ends) else NOT_CONVERGED)

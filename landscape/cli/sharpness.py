@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
-from landscape.cli.shared import describe_search, load_point, point_arguments
+from landscape.cli.arguments import number, whole
+from landscape.cli.guard import DONE, NOT_CONVERGED
+from landscape.cli.shared import Outcome, describe_search, load_point, point_arguments
 
 
 def add(commands: Any) -> None:
     """Declare the command."""
-    sharp = commands.add_parser("sharpness", help="top Hessian eigenvalue inside the mask")
+    sharp = commands.add_parser("sharpness", help="top eigenvalue of the curvature inside the mask")
     point_arguments(sharp)
-    sharp.add_argument("--k", type=int, default=1, help="number of eigenvalues (1)")
+    sharp.add_argument(
+        "--operator", choices=("hessian", "gauss-newton", "fisher"), default="hessian",
+        help="the matrix: Hessian, generalised Gauss-Newton or empirical Fisher (hessian)",
+    )  # fmt: skip
+    sharp.add_argument("--k", type=whole(least=1), default=1, help="number of eigenvalues (1)")
     sharp.add_argument(
         "--which", choices=("LA", "SA", "LM"), default="LA",
         help="largest, smallest or largest in magnitude (LA)",
     )  # fmt: skip
-    sharp.add_argument("--tol", type=float, default=1e-2, help="relative residual (0.01)")
+    sharp.add_argument("--tol", type=number(above=0), default=1e-2, help="relative residual (0.01)")
     sharp.add_argument(
         "--confirm", action="store_true",
         help="search on from a fresh random vector, for a copy or a larger one that was missed",
     )  # fmt: skip
-    sharp.add_argument("--max-products", type=int, default=100, help="products at most (100)")
+    sharp.add_argument(
+        "--max-products", type=whole(least=1), default=100, help="products at most (100)"
+    )
     sharp.set_defaults(command=_sharpness)
 
 
-def _sharpness(chosen: argparse.Namespace) -> int:
+def _sharpness(chosen: argparse.Namespace) -> Outcome:
     import landscape as ls
 
     model, batches = load_point(chosen)
-    H = ls.HessianOperator(model, batches)
+    kinds = {
+        "hessian": ls.HessianOperator, "gauss-newton": ls.GGNOperator, "fisher": ls.FisherOperator,
+    }  # fmt: skip
+    H = kinds[chosen.operator](model, batches)
     ls.health_check(H)
     top = ls.lanczos(
         H, k=chosen.k, which=chosen.which, tol=chosen.tol, max_matvecs=chosen.max_products, seed=0,
@@ -42,14 +52,14 @@ def _sharpness(chosen: argparse.Namespace) -> int:
     print(describe_search(top))
     state = "converged" if top.converged else "not converged"
     print(f"{state} after {top.num_matvecs} products; loss {float(H.loss()):.4f}")
-    if chosen.json:
-        result = {
-            "eigenvalues": [float(v) for v in top.eigenvalues],
-            "residuals": [float(r) for r in top.residuals],
-            "num_matvecs": top.num_matvecs,
-            "converged": bool(top.converged),
-            "ceiling": top.ceiling,
-            "loss": float(H.loss()),
-        }
-        print(json.dumps(result))
-    return 0
+    result = {
+        "operator": H.kind,
+        "size": H.size,
+        "eigenvalues": [float(v) for v in top.eigenvalues],
+        "residuals": [float(r) for r in top.residuals],
+        "num_matvecs": top.num_matvecs,
+        "converged": bool(top.converged),
+        "ceiling": top.ceiling,
+        "loss": float(H.loss()),
+    }
+    return Outcome(result, DONE if top.converged else NOT_CONVERGED)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from typing import Any
 
-from landscape.cli.shared import attach_mask, load, model_arguments
+from landscape.cli.arguments import whole
+from landscape.cli.shared import Outcome, attach_mask, load, model_arguments
 
 
 def add(commands: Any) -> None:
@@ -17,14 +17,14 @@ def add(commands: Any) -> None:
     suggest.add_argument(
         "--optimizer", choices=("adamw", "sgd"), default="adamw", help="what trains (adamw)"
     )
-    suggest.add_argument("--examples", type=int, default=64, help="training examples used (64)")
-    suggest.add_argument("--batch-size", type=int, default=8, help="examples a step (8)")
+    size = whole(least=1)
+    suggest.add_argument("--examples", type=size, default=64, help="training examples used (64)")
+    suggest.add_argument("--batch-size", type=size, default=8, help="examples a step (8)")
     suggest.set_defaults(command=_suggest_lr)
 
 
-def _suggest_lr(chosen: argparse.Namespace) -> int:
+def _suggest_lr(chosen: argparse.Namespace) -> Outcome:
     import landscape as ls
-    from landscape.runs import finite
 
     model, tokenizer, task = load(chosen)
     attach_mask(model, chosen)
@@ -33,6 +33,4 @@ def _suggest_lr(chosen: argparse.Namespace) -> int:
         batch_size=chosen.batch_size,
     )  # fmt: skip
     print(found)
-    if chosen.json:
-        print(json.dumps(finite(dataclasses.asdict(found))))
-    return 0
+    return Outcome(dataclasses.asdict(found))

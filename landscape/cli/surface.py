@@ -7,7 +7,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from landscape.cli.shared import load_point, point_arguments, print_json
+from landscape.cli.arguments import file, number, output_folder, seed, whole
+from landscape.cli.guard import resuming
+from landscape.cli.shared import Outcome, load_point, point_arguments
 
 _KINDS = ("random", "eigenvectors", "displacement", "trajectory")
 
@@ -22,25 +24,37 @@ def add(commands: Any) -> None:
         help="random: normalised filter by filter; displacement: from the pretrained weights, with "
         "a random one; trajectory: principal, of the file --trajectory (random)",
     )  # fmt: skip
-    where.add_argument("--to", help="another delta file: the line from --delta, or the base, to it")
-    scan.add_argument("--trajectory", help="file of `landscape finetune --trajectory`, drawn too")
-    scan.add_argument("--dimensions", type=int, choices=(1, 2), default=2, help="1 or 2 (2)")
-    scan.add_argument("--points", type=int, default=21, help="points an axis (21)")
+    where.add_argument(
+        "--to", type=file, help="another delta file: the line from --delta, or the base, to it"
+    )
     scan.add_argument(
-        "--span", type=float, nargs="+",
+        "--trajectory", type=file, help="file of `landscape finetune --trajectory`, drawn too"
+    )
+    scan.add_argument("--dimensions", type=int, choices=(1, 2), default=2, help="1 or 2 (2)")
+    scan.add_argument("--points", type=whole(least=3), default=21, help="an odd number (21)")
+    scan.add_argument(
+        "--span", type=number(above=0), nargs="+",
         help="l2 displacement at the end of an axis, one or one each; default by the directions",
     )  # fmt: skip
-    scan.add_argument("--direction-seed", type=int, default=0, help="of random directions (0)")
+    scan.add_argument("--direction-seed", type=seed, default=0, help="of random directions (0)")
     scan.add_argument("--predict", action="store_true", help="overlay the quadratic prediction")
-    scan.add_argument("--output", required=True, help="folder: resumes; gets numbers and pictures")
+    scan.add_argument(
+        "--output", type=output_folder, required=True,
+        help="folder: resumes; gets numbers and pictures",
+    )  # fmt: skip
     scan.set_defaults(command=_surface)
 
 
-def _surface(chosen: argparse.Namespace) -> int:
+def _surface(chosen: argparse.Namespace) -> Outcome:
+    _check(chosen)
+    with resuming(chosen.output, "cells.json"):
+        return Outcome(_scan(chosen))
+
+
+def _scan(chosen: argparse.Namespace) -> dict[str, Any]:
     import landscape as ls
     from landscape.runs import write_json
 
-    _check(chosen)
     folder = Path(chosen.output)
     model, batches = load_point(chosen)
     options: dict[str, Any] = {
@@ -48,7 +62,7 @@ def _surface(chosen: argparse.Namespace) -> int:
     }  # fmt: skip
     way = None
     if chosen.to:
-        end = ls.read_delta(model, chosen.to)
+        end = ls.read_delta(model, chosen.to, force=chosen.force)
         start = ls.delta(model) if chosen.delta else 0.0 * end
         surface = ls.interpolate(model, batches, start, end, **options)
         labels = ("distance to the start", "")
@@ -67,22 +81,32 @@ def _surface(chosen: argparse.Namespace) -> int:
         files.append(ls.plot_surface(surface, folder / "relief.png", view="3d", labels=labels))
     print(surface)
     print("files: " + ", ".join(str(f) for f in [folder / "surface.json", *files]))
-    if chosen.json:
-        print_json(result)
-    return 0
+    return result
 
 
 def _check(chosen: argparse.Namespace) -> None:
     from landscape.errors import UserError
 
+    if chosen.points % 2 == 0:
+        raise UserError(
+            f"expected an odd number of --points, got {chosen.points}; the middle one is the model"
+        )
     if chosen.directions == "trajectory" and not chosen.trajectory:
-        raise UserError("expected --trajectory FILE with --directions trajectory, got none")
+        raise UserError(
+            "expected --trajectory FILE with --directions trajectory, got none; give one"
+        )
     if chosen.directions == "displacement" and not chosen.delta:
-        raise UserError("expected --delta FILE with --directions displacement, got none")
+        raise UserError("expected --delta FILE with --directions displacement, got none; give one")
     if chosen.to and (chosen.span or chosen.predict or chosen.trajectory):
-        raise UserError("--to takes its line from the two deltas; leave the other options out")
+        raise UserError(
+            "expected --to alone, for the two deltas say where the line is, got --span, --predict "
+            "or --trajectory too; leave it out"
+        )
     if chosen.span and len(chosen.span) not in (1, chosen.dimensions):
-        raise UserError(f"expected one span or one for each axis, got {len(chosen.span)}")
+        raise UserError(
+            f"expected one --span, or {chosen.dimensions} for {chosen.dimensions} axes, got "
+            f"{len(chosen.span)}; give one"
+        )
 
 
 def _plane(

@@ -10,7 +10,6 @@ from landscape.curvature.hessian import HessianOperator
 from landscape.curvature.lanczos import lanczos
 from landscape.curvature.negative import NegativeShare, negative_share
 from landscape.curvature.norm import NormBound, norm_bound
-from landscape.curvature.objective import micro_batches
 from landscape.curvature.operators import LinearOperator, MatrixOperator
 from landscape.curvature.power import power_iteration
 from landscape.curvature.precondition import (
@@ -19,6 +18,7 @@ from landscape.curvature.precondition import (
     stability_threshold,
 )
 from landscape.curvature.restrict import RestrictedOperator, module_blocks
+from landscape.curvature.rows import micro_batches
 from landscape.curvature.trace import Trace, trace
 
 __all__ = [

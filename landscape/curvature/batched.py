@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any, Generic, Literal, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 
+from landscape.curvature.layers import refuse_renormed_embeddings
 from landscape.curvature.memory import GraphRoom
 from landscape.curvature.modes import (
     Mode,
     NoForwardModeError,
     difference_step,
-    displaced,
     pushed,
     smooth_precision,
 )
-from landscape.curvature.objective import refuse_coupled_rows
+from landscape.curvature.objective import refuse_other_sums
 from landscape.curvature.operators import LinearOperator
 from landscape.curvature.point import Point, refuse_batch_statistics, twice_differentiable
+from landscape.curvature.space import Pieces, Space
 from landscape.errors import UserError
-from landscape.subspace import trainable
-
-Pieces = Sequence[Tensor | None]
-"""A vector of the trainable numbers as one tensor a parameter, None where it is zero."""
+from landscape.losses import as_batches
+from landscape.subspace import refuse_unseen_readers
 
 Graph = TypeVar("Graph")
 
@@ -59,23 +61,29 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
 
     Args:
         model: any module with trainable numbers: masked, LoRA, or full.
-        batches: what `loss` or `split` takes, one a time; kept as a list, used in order. One dict
-            is one batch. By default batches of `make_batches`, or dicts of a transformers model's
-            arguments with ``labels``. To need less memory pass smaller ones (`micro_batches`).
+        batches: what `loss` or `split` takes, one a time; kept as a list, used in order. One dict,
+            one tensor or one pair ``(x, y)`` is one batch. By default batches of `make_batches`, or
+            dicts of a transformers model's arguments with ``labels``. To need less memory pass
+            smaller ones (`micro_batches`).
         parameters: tensors of any shape with ``requires_grad``; default `trainable(model)`.
         keep_graph: keep the graphs of the gradients between products: a kept batch costs 2
             gradients a product instead of 3.3. ``"auto"`` keeps as many batches as fit into
             `memory_budget` (a single batch always); True all, False none.
         memory_budget: bytes for kept graphs under ``"auto"``; default 40 % of what is available.
+        batch_statistics: what batch normalisation uses: False running statistics, as an evaluated
+            model does; True the mean and variance of the batch, as a model that is trained does,
+            for a single batch; None refuses a model in which the two differ (in train mode).
 
     Raises:
         UserError: nothing trainable, no batch, no loss terms, a loss that is not finite, not a
             scalar or ignores the trainable numbers, no second derivative, batch normalisation
-            over the batch, or several batches of a loss that couples the rows of a batch.
+            over the batch, a mean beside a number of terms, or several batches of a loss that
+            couples the rows of a batch; and at a product, parameters that were frozen or replaced.
 
-    Cost: one gradient at construction; with several batches of a loss of one's own two forwards
-    more, to see that it is a sum over rows (`refuse_coupled_rows`). Memory 3 to 3.5 times a
-    gradient's activations per kept batch, and no vector larger than the trainable numbers.
+    Cost: one gradient at construction; with a mask a forward more, to see that nothing reads a
+    masked weight past it (`refuse_unseen_readers`); with a loss of one's own three more, to see
+    that it is a sum over rows (`refuse_other_sums`). Memory 3 to 3.5 times a gradient's activations
+    per kept batch, and no vector larger than the trainable numbers.
     """
 
     def __init__(
@@ -88,29 +96,30 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         parameters: Sequence[Tensor] | None,
         keep_graph: bool | Literal["auto"],
         memory_budget: int | None,
+        batch_statistics: bool | None,
     ) -> None:
-        refuse_batch_statistics(model)
         self._model, self._objective, self._mode = model, objective, mode
-        self.parameters = tuple(trainable(model).values() if parameters is None else parameters)
-        """The tensors whose numbers the vectors are."""
-        self._batches = [batches] if isinstance(batches, Mapping) else list(batches)
-        self._check()
-        dtype = torch.float32
-        for parameter in self.parameters:
-            dtype = torch.promote_types(dtype, parameter.dtype)
-        self._dtype = dtype
+        self._batches = as_batches(batches)
+        self._space = Space(model, parameters)
+        if not self._batches:
+            raise UserError("expected at least one batch, got none; pass a list of batches")
+        refuse_batch_statistics(model, batch_statistics, len(self._batches))
+        refuse_renormed_embeddings(model, set(self.names))
+        self._batch_statistics = batch_statistics
+        self._dtype = self._space.dtype
         self._keep = keep_graph
         self._budget = memory_budget
         self._graphs: dict[int, Graph] = {}
         self._point: Point | None = None
-        self._eps = torch.finfo(dtype).eps
+        self._eps: float | None = None
         self._takes_rows = mode == "reverse-over-reverse"
         self._second_mode: Mode = (
             "forward-over-reverse" if mode == "reverse-over-reverse" else "reverse-over-reverse"
         )
         self._build()
-        with twice_differentiable(model):
-            refuse_coupled_rows(objective, self._evaluate, model, self._batches)
+        with self._measuring():
+            refuse_other_sums(objective, self._evaluate, self._batches, eps=self._space.rounding)
+            refuse_unseen_readers(model, lambda: self._evaluate(self._batches[0])[0])
 
     @property
     @abstractmethod
@@ -137,15 +146,22 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
     def _multiply_forward(self, batch: Any, duals: Sequence[Tensor]) -> tuple[Pieces, float]:
         """Return A_b v, v being what the dual numbers carry, and the number of terms."""
 
-    @property
-    @final
-    def size(self) -> int:
-        return sum(self._sizes)
+    @abstractmethod
+    def _multiply_difference(
+        self, batch: Any, pieces: list[Tensor], step: float
+    ) -> tuple[Pieces, float]:
+        """Return A_b v from central differences of first derivatives, and the number of terms."""
 
     @property
     @final
-    def _sizes(self) -> list[int]:
-        return [parameter.numel() for parameter in self.parameters]
+    def parameters(self) -> tuple[Tensor, ...]:
+        """The tensors whose numbers the vectors are."""
+        return self._space.parameters
+
+    @property
+    @final
+    def size(self) -> int:
+        return sum(self._space.sizes)
 
     @property
     @final
@@ -155,23 +171,23 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
     @property
     @final
     def device(self) -> torch.device:
-        return self.parameters[0].device
+        return self._space.device
 
     @property
     @final
     def names(self) -> tuple[str, ...]:
         """The tensor names of `parameters`, in order; a position where the model has no name."""
-        known = [*self._model.named_parameters(), *trainable(self._model).items()]
-        named = {id(p): name for name, p in known}
-        return tuple(named.get(id(p), str(n)) for n, p in enumerate(self.parameters))
+        return self._space.names
 
     @property
     @final
     def description(self) -> dict[str, Any]:
-        return {
+        statistics = self._batch_statistics
+        return ({} if statistics is None else {"batch_statistics": statistics}) | {
             "operator": self.kind,
             "size": self.size,
             "dtype": str(self.dtype).removeprefix("torch."),
+            "rounding": self._space.rounding,
             "mode": self._mode,
             "second_mode": self._second_mode,
             "several_vectors": "vmap" if self._takes_rows else "one by one",
@@ -216,29 +232,53 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
 
     @final
     def _apply_afresh(self, v: Tensor) -> Tensor:
-        try:
-            return self._product(v, self._second_mode, {})
-        except NoForwardModeError:  # then the same mode anew, which the description says
+        self._space.refuse_frozen()
+        self._space.refuse_other_parameters()
+        if self._second_mode == "forward-over-reverse":
+            try:
+                return self._product(v, self._second_mode, {})
+            except NoForwardModeError:
+                self._second_mode = "finite-difference"
+        product = self._by_differences(v) if self._second_mode == "finite-difference" else None
+        if product is None:  # then the same mode anew, which the description says
             self._second_mode = "reverse-over-reverse"
-            return self._product(v, self._second_mode, {})
+            product = self._product(v, self._second_mode, {})
+        return product
 
-    def _product(self, v: Tensor, mode: Mode, graphs: dict[int, Graph]) -> Tensor:
-        """Return A v for v of shape (size,), or for each row of (b, size)."""
-        pieces = [
-            piece.reshape(*v.shape[:-1], *p.shape).to(dtype=p.dtype, device=p.device)
-            for piece, p in zip(v.split(self._sizes, dim=-1), self.parameters, strict=True)
-        ]
-        step = (
-            difference_step(self.parameters, v, self._eps) if mode == "finite-difference" else 0.0
+    def _by_differences(self, v: Tensor) -> Tensor | None:
+        """Return A v from differences of first derivatives; None where they mean nothing.
+
+        That is where the loss has kinks or is computed below float32, or where no two steps agree
+        to a half of what `health_check` allows: rounding and truncation leave no room.
+        """
+        try:
+            self._eps = self._smooth_precision()
+        except UserError:
+            return None
+        found = [self._product(v, "finite-difference", {}, shrink=4.0**-n) for n in range(3)]
+        error, best = min(
+            ((float((b - a).double().norm()), b) for a, b in pairwise(found)), key=itemgetter(0)
         )
+        allowed = 0.5 * self._space.rounding ** (1 / 3) * float(best.double().norm())
+        return best if error <= allowed else None
+
+    def _product(
+        self, v: Tensor, mode: Mode, graphs: dict[int, Graph], *, shrink: float = 1.0
+    ) -> Tensor:
+        """Return A v for v of shape (size,), or for each row of (b, size)."""
+        pieces = self._space.pieces(v)
+        step = 0.0
+        if mode == "finite-difference":
+            assert self._eps is not None
+            step = shrink * difference_step(self.parameters, v, self._eps)
         total, terms = torch.zeros_like(v), 0.0
-        with twice_differentiable(self._model):
+        with self._measuring():
             for number, batch in enumerate(self._batches):
                 if mode == "forward-over-reverse":
                     with pushed(self._model, self.parameters, pieces) as duals:
                         product, count = self._multiply_forward(batch, duals)
                 elif mode == "finite-difference":
-                    product, count = self._difference(batch, pieces, step)
+                    product, count = self._multiply_difference(batch, pieces, step)
                 else:
                     graph, count = graphs.get(number), self._counts[number]
                     retain = graph is not None
@@ -248,24 +288,20 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
                         assert graph is not None
                     product = self._multiply(graph, pieces, retain=retain, batched=v.ndim == 2)
                 terms += count
-                self._add_flat(total, product)
+                self._space.add(total, product)
         if mode == "finite-difference":  # the weights are back, with a new version
             self._point = Point(self._model, self.parameters)
         return total.div_(terms)
 
-    def _difference(self, batch: Any, pieces: list[Tensor], step: float) -> tuple[Pieces, float]:
-        """Return (g(theta + h v) - g(theta - h v)) / 2h, g a gradient sum, and the count."""
-        sides = []
-        for h in (step, -step):
-            with displaced(self._model, self.parameters, pieces, h) as moved:
-                sides.append(self._linearise(batch, moved, curved=False))
-        after, before = sides
-        zeros = [torch.zeros_like(p) for p in pieces]
-        product = [
-            ((z if a is None else a) - (z if b is None else b)) / (2 * step)
-            for a, b, z in zip(after.gradient, before.gradient, zeros, strict=True)
-        ]
-        return product, after.count
+    def _measuring(self) -> AbstractContextManager[None]:
+        return twice_differentiable(self._model, batch_statistics=bool(self._batch_statistics))
+
+    def _smooth_precision(self) -> float:
+        with self._measuring():
+            return max(
+                smooth_precision(lambda b=b: self._evaluate(b)[0])  # type: ignore[misc]
+                for b in self._batches
+            )
 
     def _build(self) -> None:
         """Compute loss and gradient at the present weights, and keep the graphs that fit."""
@@ -276,12 +312,8 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         keeps = self._keep if self._mode == "reverse-over-reverse" else False
         room = GraphRoom(self._batches, keeps, self._budget, self.device)
         if self._mode == "finite-difference":
-            with twice_differentiable(self._model):
-                self._eps = max(
-                    smooth_precision(lambda b=b: self._evaluate(b)[0])  # type: ignore[misc]
-                    for b in self._batches
-                )
-        with twice_differentiable(self._model):
+            self._eps = self._smooth_precision()
+        with self._measuring():
             for number in room.order:
                 keep = room.has_place_for(number)
                 with room.measuring(self._model, number):
@@ -289,7 +321,7 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
                 self._counts[number] = batch.count
                 total += batch.value
                 uses = uses or any(piece is not None for piece in batch.gradient)
-                self._add_flat(gradient, batch.gradient)
+                self._space.add(gradient, batch.gradient)
                 if batch.graph is not None:
                     self._graphs[number] = batch.graph
         self._terms = sum(self._counts)
@@ -306,26 +338,8 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         self._value, self._gradient = total / self._terms, gradient.div_(self._terms)
         self._point = Point(self._model, self.parameters)
 
-    def _add_flat(self, total: Tensor, pieces: Pieces) -> None:
-        for part, piece in zip(total.split(self._sizes, dim=-1), pieces, strict=True):
-            if piece is not None:
-                part.add_(piece.detach().reshape(part.shape).to(self.device, self.dtype))
-
     def _refresh(self) -> None:
+        self._space.refuse_frozen()
         if self._point is None or self._point.has_moved(self._model, self.parameters):
+            self._space.refuse_other_parameters()
             self._build()
-
-    def _check(self) -> None:
-        if not sum(parameter.numel() for parameter in self.parameters):
-            raise UserError(
-                "expected a model with trainable numbers, got none; attach a mask, "
-                "or set requires_grad on what is to be measured"
-            )
-        frozen = [n for n, p in enumerate(self.parameters) if not p.requires_grad]
-        if frozen:
-            raise UserError(
-                f"expected parameters with requires_grad, got frozen ones at positions "
-                f"{frozen[:5]}; leave them out"
-            )
-        if not self._batches:
-            raise UserError("expected at least one batch, got none; pass a list of batches")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.curvature.algebra import inner, norm, remove, subtract
 from landscape.curvature.eigen import EigenResult, checked_product, random_unit
 from landscape.curvature.operators import LinearOperator
@@ -156,6 +157,10 @@ def spectral_density(
     >>> spectral_density(MatrixOperator([[2.0, 1.0], [1.0, 2.0]]), steps=2).moment(0)[0]
     1.0
     """
+    checks.operator(operator)
+    num_vectors = checks.whole("num_vectors", num_vectors, least=None)
+    steps = checks.whole("steps", steps, least=None)
+    seed = checks.seed(seed)
     for name, value in (("num_vectors", num_vectors), ("steps", steps)):
         if value < 1:
             raise UserError(f"expected {name} of at least 1, got {value}")
@@ -184,7 +189,9 @@ def _known(operator: LinearOperator, known: Sequence[EigenResult]) -> tuple[Tens
     """Return eigenvalues (m,) and orthonormal rows (m, size) that span their eigenvectors."""
     basis = torch.empty(0, operator.size, dtype=operator.dtype, device=operator.device)
     values = torch.empty(0, dtype=torch.float64, device="cpu")
+    checks.several("known", known, "results of lanczos")
     for found in known:
+        checks.instance("each of known", found, EigenResult, "give results of lanczos")
         if len(found.eigenvectors) != operator.size:
             raise UserError(
                 f"expected eigenpairs of this operator, of size {operator.size}, got vectors of "

@@ -10,24 +10,18 @@ from torch import Tensor
 from landscape.errors import UserError
 
 
-def checked_sum(value: object) -> Tensor:
-    """Return a loss sum as a scalar tensor, refusing what has no Hessian.
+def checked_sum(value: Tensor) -> Tensor:
+    """Return a loss sum, refusing what has no Hessian.
 
     Raises:
-        UserError: it is not a tensor of one number, or not finite.
+        UserError: it is not finite.
     """
-    if not isinstance(value, Tensor) or value.numel() != 1:
-        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise UserError(
-            f"expected a loss sum of one number, got {got}; "
-            "return (sum over the terms, number of terms)"
-        )
-    if not bool(torch.isfinite(value.detach()).all()):
+    if not bool(torch.isfinite(value.detach())):
         raise UserError(
             f"expected a finite loss, got {float(value.detach())}; "
             "curvature is not defined at diverged weights"
         )
-    return value.reshape(())
+    return value
 
 
 def derivative(
@@ -49,19 +43,23 @@ def derivative(
     if not any(output.requires_grad for output in outputs):
         return [None] * len(inputs)
     try:
-        return list(
-            torch.autograd.grad(
-                outputs,
-                inputs,
-                grad_outputs=given,
-                create_graph=create_graph,
-                retain_graph=retain,
-                allow_unused=True,
-                is_grads_batched=batched,
-            )
+        found = torch.autograd.grad(
+            outputs,
+            inputs,
+            grad_outputs=given,
+            create_graph=create_graph,
+            retain_graph=retain,
+            allow_unused=True,
+            is_grads_batched=batched,
         )
     except RuntimeError as error:
         raise _explained(error) from error
+    if any(piece is not None and piece.layout != torch.strided for piece in found):
+        raise UserError(
+            "expected dense gradients, which can be differentiated, got sparse ones; call "
+            "embeddings with sparse=False"
+        )
+    return list(found)
 
 
 def refuse_cut_graph(outputs: Sequence[Tensor]) -> None:

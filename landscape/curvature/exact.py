@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.curvature.eigen import EigenResult, checked_product, random_unit
 from landscape.curvature.operators import LinearOperator
 from landscape.errors import UserError
@@ -31,6 +32,8 @@ def exact_matrix(operator: LinearOperator, *, block: int = 1) -> Tensor:
 
     Cost: size + 1 products.
     """
+    checks.operator(operator)
+    block = checks.whole("block", block, least=1)
     if operator.size > _LARGEST:
         raise UserError(
             f"expected an operator of at most {_LARGEST:,} rows, got {operator.size:,}; "
@@ -69,6 +72,8 @@ def exact_spectrum(operator: LinearOperator, *, block: int = 1) -> EigenResult:
     >>> exact_spectrum(MatrixOperator([[2.0, 1.0], [1.0, 2.0]])).eigenvalues.tolist()
     [3.0, 1.0]
     """
+    checks.operator(operator)
+    block = checks.whole("block", block, least=1)
     matrix = exact_matrix(operator, block=block)
     values, vectors = torch.linalg.eigh((matrix + matrix.t()) / 2)
     values, vectors = values.flip(0), vectors.flip(1)
@@ -92,13 +97,15 @@ def _check(operator: LinearOperator, matrix: Tensor) -> None:
     """Compare the matrix with one product that was made alone.
 
     Products of several vectors go through other code (batching rules), which has been wrong
-    before; sqrt(eps) of float32 is far above rounding, also that of norms which work in float32
-    whatever the weights' type, and far below such mistakes.
+    before; sqrt(eps) of float32, or of a coarser type that the model is made of, is far above
+    rounding, also that of norms which work in float32 whatever the weights' type, and far below
+    such mistakes.
     """
     v = random_unit(operator, torch.Generator().manual_seed(0))
     alone = checked_product(operator, v).double().cpu()
     error = float((matrix @ v.double().cpu() - alone).norm())
-    allowed = torch.finfo(torch.float32).eps ** 0.5 * float(matrix.norm())
+    eps = max(torch.finfo(torch.float32).eps, float(operator.description.get("rounding", 0.0)))
+    allowed = eps**0.5 * float(matrix.norm())
     if not error <= allowed:
         raise UserError(
             f"expected products of several vectors to equal products of one, got a difference of "

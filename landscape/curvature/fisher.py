@@ -8,6 +8,7 @@ import torch
 
 from landscape.curvature.differentiate import checked_sum
 from landscape.curvature.jacobian import Cut, JacobianOperator
+from landscape.errors import UserError
 
 
 @final
@@ -19,7 +20,8 @@ class FisherOperator(JacobianOperator):
     The labels are the data's, not drawn from the model: for the latter see `GGNOperator`.
 
     Args, errors and cost: see `JacobianOperator`; only the terms of `split` matter, so that
-    returning z = terms skips the split.
+    returning z = terms skips the split. A criterion with class weights is refused: it weighs a
+    term once, a squared gradient would twice.
 
     Source: Kunstner, Balles & Hennig (2019), Limitations of the empirical Fisher approximation,
     equation 3.
@@ -36,5 +38,16 @@ class FisherOperator(JacobianOperator):
         return "empirical fisher"
 
     def _cut(self, batch: Any) -> Cut:
+        if getattr(self._objective, "weighted", False):
+            raise UserError(
+                "expected loss terms of equal weight, got a criterion with class weights; pass "
+                "split= with the terms that you mean"
+            )
         _, terms, count = self._terms_of(batch)
+        if terms.numel() < float(count) * (1 - 1e-6):
+            raise UserError(
+                f"expected a tensor with every loss term, got {terms.numel()} for {float(count):g} "
+                "terms, so that the gradients of single terms are lost in their sum; return the "
+                "terms of split unreduced"
+            )
         return Cut(terms, checked_sum(terms.sum()), count, torch.ones_like(terms), lambda w, _: w)

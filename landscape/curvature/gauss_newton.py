@@ -9,7 +9,8 @@ from torch import Tensor
 
 from landscape.curvature.differentiate import checked_sum, derivative
 from landscape.curvature.jacobian import Cut, JacobianOperator
-from landscape.curvature.objective import Terms
+from landscape.losses import Terms, terms_and_count
+from landscape.losses.given import halves
 
 
 @final
@@ -38,9 +39,9 @@ class GGNOperator(JacobianOperator):
         return "gauss-newton"
 
     def _cut(self, batch: Any) -> Cut:
-        outputs, loss = self._objective(self._model, batch)
+        outputs, loss = halves(self._objective(self._model, batch))
         z = outputs.detach().requires_grad_()
-        terms, count = loss(z)
+        terms, count = terms_and_count(loss(z))
         value = checked_sum(terms.sum())
         (slope,) = derivative([value], [z])
         slope = torch.zeros_like(z) if slope is None else slope

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias, final, get_args
 
+import torch
 from torch import Tensor, nn
 
-from landscape.curvature.batched import BatchedOperator, Linearised, Pieces
+from landscape.curvature.batched import BatchedOperator, Linearised
 from landscape.curvature.differentiate import checked_sum, derivative, refuse_cut_graph
-from landscape.curvature.modes import Mode, tangent
-from landscape.curvature.objective import Loss, default_loss
+from landscape.curvature.layers import refuse_wrong_functions
+from landscape.curvature.modes import Mode, displaced, tangent
+from landscape.curvature.space import Pieces
 from landscape.errors import UserError
+from landscape.losses import Loss, Split, as_loss, sum_and_count
 
 _Graph: TypeAlias = dict[int, Tensor]
 """The gradient of one batch's loss sum: parameter number -> a piece that can be differentiated."""
@@ -26,12 +29,15 @@ class HessianOperator(BatchedOperator[_Graph]):
     curvature of the kinks is not in it.
 
     Args:
-        model, batches, parameters, keep_graph, memory_budget: see `BatchedOperator`.
-        loss: (model, batch) -> (sum, number of terms); default `task_loss`, or for a dict batch
-            with ``labels`` the model's own cross-entropy. It must be a sum over rows: a loss that
-            couples the rows of a batch (contrastive) is right for a single batch only. Over
-            several one that says ``loss.in_batch = True``, or whose halves differ from the whole,
-            is refused.
+        model, batches, parameters, keep_graph, memory_budget, batch_statistics: see
+            `BatchedOperator`.
+        loss: (model, batch) -> (sum, number of terms), or a criterion such as
+            ``torch.nn.CrossEntropyLoss()`` for batches (inputs, targets); default `task_loss`, or
+            for a dict batch with ``labels`` the model's own cross-entropy. It must be a sum over
+            rows: a loss that couples the rows of a batch (contrastive) is right for a single batch
+            only. Over several one that says ``loss.in_batch = True``, or whose halves differ from
+            the whole, is refused; so is a mean beside the number of terms of a sum.
+        split: the loss in two halves instead, as `GGNOperator` takes it.
         mode: how products are made. ``"reverse-over-reverse"``, with the graph of the gradient
             kept. ``"forward-over-reverse"`` keeps nothing and costs about twice as much. Central
             ``"finite-difference"`` of gradients: smooth models in float32 or wider only; relative
@@ -58,11 +64,13 @@ class HessianOperator(BatchedOperator[_Graph]):
         model: nn.Module,
         batches: Iterable[Any],
         *,
-        loss: Loss | None = None,
+        loss: Loss | nn.Module | None = None,
+        split: Split | None = None,
         mode: Mode = "reverse-over-reverse",
         parameters: Sequence[Tensor] | None = None,
         keep_graph: bool | Literal["auto"] = "auto",
         memory_budget: int | None = None,
+        batch_statistics: bool | None = None,
     ) -> None:
         if mode not in get_args(Mode):
             raise UserError(
@@ -70,8 +78,8 @@ class HessianOperator(BatchedOperator[_Graph]):
                 "forward is wrong through layer normalisation and not offered"
             )
         super().__init__(
-            model, batches, default_loss if loss is None else loss, mode=mode,
-            parameters=parameters, keep_graph=keep_graph, memory_budget=memory_budget,
+            model, batches, as_loss(loss, split), mode=mode, parameters=parameters,
+            keep_graph=keep_graph, memory_budget=memory_budget, batch_statistics=batch_statistics,
         )  # fmt: skip
 
     @property
@@ -79,7 +87,7 @@ class HessianOperator(BatchedOperator[_Graph]):
         return "hessian"
 
     def _evaluate(self, batch: Any) -> tuple[Tensor, float]:
-        value, count = self._objective(self._model, batch)
+        value, count = sum_and_count(self._objective(self._model, batch))
         return checked_sum(value), count
 
     def _linearise(
@@ -91,6 +99,7 @@ class HessianOperator(BatchedOperator[_Graph]):
         if curved:
             graph = {n: g for n, g in enumerate(pieces) if g is not None and g.requires_grad}
             refuse_cut_graph(list(graph.values()))
+            refuse_wrong_functions(value)
         return Linearised(float(value.detach()), float(count), pieces, graph)
 
     def _multiply(
@@ -106,3 +115,18 @@ class HessianOperator(BatchedOperator[_Graph]):
         # with a graph: torch's backward of SiLU without one has no forward mode
         slopes = derivative([value], duals, create_graph=True)
         return [tangent(slope) for slope in slopes], float(count)
+
+    def _multiply_difference(
+        self, batch: Any, pieces: list[Tensor], step: float
+    ) -> tuple[Pieces, float]:
+        sides = []
+        for h in (step, -step):
+            with displaced(self._model, self.parameters, pieces, h) as moved:
+                sides.append(self._linearise(batch, moved, curved=False))
+        after, before = sides
+        zeros = [torch.zeros_like(p) for p in pieces]
+        product = [
+            ((z if a is None else a) - (z if b is None else b)) / (2 * step)
+            for a, b, z in zip(after.gradient, before.gradient, zeros, strict=True)
+        ]
+        return product, after.count

@@ -10,10 +10,13 @@ from typing import Any, Literal, TypeAlias, final
 import torch
 from torch import Tensor, nn
 
-from landscape.curvature.batched import BatchedOperator, Linearised, Pieces
+from landscape.curvature.batched import BatchedOperator, Linearised
 from landscape.curvature.differentiate import checked_sum, derivative, refuse_cut_graph
-from landscape.curvature.modes import tangent
-from landscape.curvature.objective import Split, default_split
+from landscape.curvature.layers import refuse_wrong_functions
+from landscape.curvature.modes import displaced, tangent
+from landscape.curvature.space import Pieces
+from landscape.losses import Split, as_split, terms_and_count
+from landscape.losses.given import halves
 
 Curve: TypeAlias = Callable[[Tensor, bool], Tensor]
 """(w, whether w has one more dimension in front) -> C w, symmetric."""
@@ -83,6 +86,7 @@ def jacobian(outputs: Tensor, parameters: Sequence[Tensor]) -> Jacobian:
     pieces = derivative([outputs], parameters, given=[probe], create_graph=True)
     pulled = {n: g for n, g in enumerate(pieces) if g is not None and g.requires_grad}
     refuse_cut_graph(list(pulled.values()))
+    refuse_wrong_functions(outputs)
     return Jacobian(outputs, parameters, probe, pulled)
 
 
@@ -90,10 +94,13 @@ class JacobianOperator(BatchedOperator[tuple[Jacobian, Curve]]):
     """A matrix (1/n) sum over batches of J'CJ; a subclass says where to cut, and what C is.
 
     Args:
-        model, batches, parameters, keep_graph, memory_budget: see `BatchedOperator`.
+        model, batches, parameters, keep_graph, memory_budget, batch_statistics: see
+            `BatchedOperator`.
         split: (model, batch) -> (z, loss of z), and loss of z: z -> (terms, number of terms);
             default `task_split`, or for a dict batch with ``labels`` the logits and the model's
             own cross-entropy. It may say ``in_batch``, as the loss of a `HessianOperator`.
+        loss: a criterion such as ``torch.nn.CrossEntropyLoss()`` instead, which is cut at the
+            model's outputs; batches are then (inputs, targets).
 
     Raises:
         UserError: as `BatchedOperator`.
@@ -106,14 +113,16 @@ class JacobianOperator(BatchedOperator[tuple[Jacobian, Curve]]):
         model: nn.Module,
         batches: Iterable[Any],
         *,
-        split: Split | None = None,
+        split: Split | nn.Module | None = None,
+        loss: nn.Module | Callable[..., Tensor] | None = None,
         parameters: Sequence[Tensor] | None = None,
         keep_graph: bool | Literal["auto"] = "auto",
         memory_budget: int | None = None,
+        batch_statistics: bool | None = None,
     ) -> None:
         super().__init__(
-            model, batches, default_split if split is None else split,
-            parameters=parameters, keep_graph=keep_graph, memory_budget=memory_budget,
+            model, batches, as_split(split, loss), parameters=parameters, keep_graph=keep_graph,
+            memory_budget=memory_budget, batch_statistics=batch_statistics,
         )  # fmt: skip
 
     @abstractmethod
@@ -123,8 +132,8 @@ class JacobianOperator(BatchedOperator[tuple[Jacobian, Curve]]):
     @final
     def _terms_of(self, batch: Any) -> tuple[Tensor, Tensor, float]:
         """Return the outputs, the loss terms and their number."""
-        outputs, loss = self._objective(self._model, batch)
-        terms, count = loss(outputs)
+        outputs, loss = halves(self._objective(self._model, batch))
+        terms, count = terms_and_count(loss(outputs))
         return outputs, terms, count
 
     @final
@@ -163,3 +172,15 @@ class JacobianOperator(BatchedOperator[tuple[Jacobian, Curve]]):
         given = cut.curve(w.detach(), False)
         # with a graph: torch's backward of SiLU without one has no forward mode
         return derivative([cut.outputs], duals, given=[given], create_graph=True), float(cut.count)
+
+    @final
+    def _multiply_difference(
+        self, batch: Any, pieces: list[Tensor], step: float
+    ) -> tuple[Pieces, float]:
+        sides = []
+        for h in (step, -step):
+            with displaced(self._model, self.parameters, pieces, h):
+                sides.append(self._cut(batch).outputs.detach())
+        cut = self._cut(batch)
+        w = cut.curve((sides[0] - sides[1]) / (2 * step), False)
+        return derivative([cut.outputs], self.parameters, given=[w]), float(cut.count)

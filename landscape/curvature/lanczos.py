@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.curvature.algebra import residual
 from landscape.curvature.eigen import (
     EigenResult,
@@ -21,7 +22,7 @@ from landscape.curvature.eigen import (
 )
 from landscape.curvature.krylov import Krylov
 from landscape.curvature.memory import available_bytes
-from landscape.curvature.operators import LinearOperator
+from landscape.curvature.operators import LinearOperator, as_tensor
 from landscape.errors import UserError
 
 _BASIS_SHARE = 0.25
@@ -102,6 +103,14 @@ def lanczos(
     >>> lanczos(A, which="LA", tol=1e-8).eigenvalues.round(decimals=6).tolist()
     [99.0]
     """
+    checks.operator(operator)
+    k = checks.whole("k", k, least=None)
+    tol = checks.number("tol", tol, infinite=True)
+    max_matvecs = checks.whole("max_matvecs", max_matvecs, least=None)
+    seed = checks.seed(seed)
+    block = checks.whole("block", block, least=None)
+    if max_basis is not None:
+        max_basis = checks.whole("max_basis", max_basis, least=None)
     if not 1 <= block <= operator.size:
         raise UserError(f"expected a block of 1 to {operator.size} vectors, got {block}")
     check_arguments(operator, k, which, tol, max_matvecs, least=k + block * -(-k // block))
@@ -178,7 +187,10 @@ def _start(
     operator: LinearOperator, v0: Any | None, tol: float, block: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor | None]:
     """Return the rows to start from, warm ones, then random ones; and what is mixed into a warm."""
-    given = [] if v0 is None else list(torch.as_tensor(v0).reshape(len(v0), -1).unbind(1))
+    start = torch.empty(operator.size, 0) if v0 is None else as_tensor(v0)
+    if start.ndim not in (1, 2) or not len(start):
+        checks.refuse("v0", "a vector, or several as columns", v0, "give one entry a parameter")
+    given = list(start.reshape(len(start), -1).unbind(1))
     if len(given) > block:
         raise UserError(
             f"expected at most {block} start vectors, as many as the block, got {len(given)}; "

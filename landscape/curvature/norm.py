@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from landscape import checks
 from landscape.curvature.density import tridiagonal
 from landscape.curvature.eigen import random_unit
 from landscape.curvature.operators import LinearOperator
@@ -62,6 +63,10 @@ def norm_bound(
     >>> round(norm_bound(MatrixOperator([[2.0, 1.0], [1.0, 2.0]])).upper, 6)
     3.0
     """
+    checks.operator(operator)
+    steps = checks.whole("steps", steps, least=1)
+    failure = checks.number("failure", failure, above=0, below=1)
+    seed = checks.seed(seed)
     if not 0 < failure < 1:
         raise UserError(f"expected a failure probability between 0 and 1, got {failure}")
     needed = min(least_steps(operator.size, failure / 2, 0.5**0.5), operator.size)

@@ -1,214 +1,143 @@
-"""What is averaged: a loss that is a sum of terms over the rows of some batches."""
+"""What is averaged: see that a loss is a sum of terms over the rows of some batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from landscape.curvature.rows import micro_batches, num_rows, twice
 from landscape.errors import UserError
-from landscape.scoring import task_loss, task_split
 
-Loss: TypeAlias = Callable[[Any, Any], tuple[Tensor, float]]
-"""A loss: (model, batch) -> (sum over the loss terms of the batch, number of terms)."""
+Evaluate: TypeAlias = Callable[[Any], tuple[Tensor, float]]
+"""batch -> (sum of the loss terms, their number)."""
 
-Terms: TypeAlias = Callable[[Tensor], tuple[Tensor, float]]
-"""A loss of outputs z: z -> (loss terms of any shape, their number, absent ones being zero)."""
-
-Split: TypeAlias = Callable[[Any, Any], tuple[Tensor, Terms]]
-"""A loss in two halves: (model, batch) -> (outputs z of any shape, the loss of z)."""
-
-_IGNORED = -100
-"""The label of what is not scored, in transformers and torch."""
-
-_COUPLED = 1e-3
-"""Relative difference above which a loss of halves is another loss than that of the whole."""
+_DIFFERENT = 1e-3
+"""Relative difference above which two losses are not the same."""
 
 
-def default_split(model: Any, batch: Any) -> tuple[Tensor, Terms]:
-    """Cut the loss of a batch at the model's outputs, whatever kind of batch it is.
+def without_graph(evaluate: Evaluate) -> Evaluate:
+    """Return a function that evaluates a loss without its graph, where the loss allows it.
 
-    A batch of `landscape.make_batches` has the loss of `task_split`; a dict batch with ``labels``
-    that of `labelled_split`.
-
-    Raises:
-        UserError: it is neither.
+    A loss that differentiates inside (a physics-informed one, a gradient penalty) needs its graph;
+    it is noticed at the first call.
     """
-    if isinstance(batch, Mapping) and {"candidate_ids", "rows", "targets"} & batch.keys():
-        return task_split(model, dict(batch))
-    if isinstance(batch, Mapping) and "labels" in batch:
-        return labelled_split(model, batch)
-    keys = sorted(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
-    raise UserError(
-        f"expected a batch of make_batches, or a dict of a model's arguments with labels, got "
-        f"{keys}; pass loss= (or split=) for other batches"
-    )
+    graph = [False]
+
+    def value(batch: Any) -> tuple[Tensor, float]:
+        if not graph[0]:
+            try:
+                with torch.no_grad():
+                    return evaluate(batch)
+            except RuntimeError as error:
+                if "does not require grad" not in str(error):
+                    raise
+                graph[0] = True
+        with torch.enable_grad():
+            total, count = evaluate(batch)
+        return total.detach(), count
+
+    return value
 
 
-def default_loss(model: Any, batch: Any) -> tuple[Tensor, float]:
-    """Return the sum of the loss terms of a batch and their number, as `default_split` does."""
-    if isinstance(batch, Mapping) and {"candidate_ids", "rows", "targets"} & batch.keys():
-        return task_loss(model, dict(batch))
-    outputs, loss = default_split(model, batch)
-    terms, count = loss(outputs)
-    return terms.sum(), count
-
-
-# their terms belong to rows: nothing to check
-default_loss.in_batch = default_split.in_batch = False  # type: ignore[attr-defined]
-
-
-def labelled_split(model: Any, batch: Mapping[str, Any]) -> tuple[Tensor, Terms]:
-    """Cut the cross-entropy that a transformers model computes from ``labels`` at its logits.
-
-    A term is a label that is not -100: an example of a classifier, a token of a language model
-    (causal ones predict the next token). Their mean is checked against the model's own loss.
-
-    Args:
-        model: a transformers model, masked or not.
-        batch: its keyword arguments, with integer ``labels``.
-
-    Returns:
-        The logits z, and a function z -> (terms, their number).
-
-    Raises:
-        UserError: the model's own loss is not the mean cross-entropy of the labels.
-    """
-    device = next(model.parameters()).device
-    inputs = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
-    output = model(**inputs)
-    logits, labels = output.logits, inputs["labels"]
-    if logits.ndim == 3 and _predicts_the_next(model):
-        logits, labels = logits[:, :-1], labels[:, 1:]
-    wanted, count = labels.reshape(-1), int((labels != _IGNORED).sum())
-
-    def terms(z: Tensor) -> tuple[Tensor, float]:
-        rows = z.reshape(-1, z.shape[-1])
-        return F.cross_entropy(rows, wanted, ignore_index=_IGNORED, reduction="none"), count
-
-    z = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if count and (wanted.is_floating_point() or not _agree(terms(z)[0].sum() / count, output.loss)):
-        raise UserError(
-            f"expected {type(model).__name__} to have the mean cross-entropy of its labels as its "
-            "loss, got another one; pass loss= (or split=), returning a sum and a number of terms"
-        )
-    return z, terms
-
-
-def micro_batches(batch: Any, rows: int) -> list[Any]:
-    """Cut a batch into batches of at most so many rows, to need less memory.
-
-    The mean loss over the pieces is that of the batch, and so are its Hessian, Gauss-Newton and
-    Fisher matrices, unless the loss couples rows (contrastive), which the operators refuse.
-
-    Args:
-        batch: a tensor, or a dict, tuple or list of tensors whose first dimension is the rows;
-            anything in it that is no tensor goes into every piece.
-        rows: at least 1.
-
-    Raises:
-        UserError: rows is below 1, or the tensors differ in their first dimension.
-
-    >>> [piece.tolist() for piece in micro_batches(torch.arange(5), 2)]
-    [[0, 1], [2, 3], [4]]
-    """
-    if rows < 1:
-        raise UserError(f"expected at least 1 row a batch, got {rows}")
-    total = _num_rows(batch)
-    if total is None:
-        raise UserError(
-            "expected tensors with the same first dimension to cut a batch, got others; "
-            "make smaller batches from the examples (make_batches)"
-        )
-    return [_rows_of(batch, slice(start, start + rows)) for start in range(0, total, rows)]
-
-
-def refuse_coupled_rows(
-    objective: Any,
-    evaluate: Callable[[Any], tuple[Tensor, float]],
-    model: nn.Module,
-    batches: Sequence[Any],
+def refuse_other_sums(
+    objective: Any, evaluate: Evaluate, batches: Sequence[Any], *, eps: float
 ) -> None:
-    """Refuse a loss over several batches whose value for a row depends on the rest of its batch.
+    """Refuse a loss that is not what is averaged: a sum over rows beside the number of its terms.
 
-    Compares the mean loss of the first batch that can be cut in two with that of its halves. A
-    loss that says ``loss.in_batch = False`` is believed, one that says True is refused; one whose
-    batches cannot be cut (see `micro_batches`) is not checked.
+    With every row taken twice, a sum and a number of terms both double; with the rows in two
+    halves, they add up. A loss that says ``loss.in_batch = False`` is believed, one that says True
+    may have one batch; one whose batches cannot be cut (see `micro_batches`), or that does not
+    take more or fewer rows, is not checked.
 
     Args:
         objective: the loss or split, for what it says of itself.
-        evaluate: batch -> (sum of the terms, their number), in evaluation mode.
-        model: for the precision of its weights.
+        evaluate: the loss of a batch, in evaluation mode.
         batches: all batches.
+        eps: rounding error of the coarsest numbers that the loss is computed in.
 
     Raises:
-        UserError: the loss couples the rows of a batch, or is random.
+        UserError: the loss is a mean whose number of terms is that of a sum; or, over several
+            batches, a mean over batches of different sizes, or one that couples the rows of a
+            batch, or is random.
 
-    Cost: none for a single batch; else two forwards of one batch.
+    Cost: two forwards for a single batch; one of half of it more for several.
     """
     says = getattr(objective, "in_batch", None)
-    if len(batches) < 2 or says is False:
+    if says is False or (says and len(batches) == 1):
         return
-    whole = parts = 0.0
-    if not says:
-        batch = next((b for b in batches if (_num_rows(b) or 0) > 1), None)
-        if batch is None:
-            return
-        half = ((_num_rows(batch) or 0) + 1) // 2
-        with torch.no_grad():
-            (value, count), *pairs = map(evaluate, [batch, *micro_batches(batch, half)])
-        total, number = sum(float(v) for v, _ in pairs), sum(float(n) for _, n in pairs)
-        if not count or not number:
-            return
-        whole, parts = float(value) / float(count), total / number
-        eps = max(torch.finfo(p.dtype).eps for p in model.parameters() if p.is_floating_point())
-        allowed = max(_COUPLED, eps**0.5) * max(abs(whole), abs(parts))
-        if not abs(whole - parts) > allowed:
-            return
-    raise UserError(
+    if says:
+        raise _coupled("")
+    batch = next((b for b in batches if (num_rows(b) or 0) > (len(batches) > 1)), None)
+    if batch is None:
+        return
+    tolerance = max(_DIFFERENT, eps**0.5)
+    evaluate = without_graph(evaluate)
+    whole = _numbers(evaluate(batch))
+    if not whole[0] or not whole[1]:
+        return
+    doubled = _try(evaluate, [twice(batch)])
+    if doubled:
+        _refuse_means(whole, doubled[0], batches, tolerance)
+    if len(batches) > 1:
+        halves = _try(evaluate, micro_batches(batch, ((num_rows(batch) or 0) + 1) // 2))
+        if halves:
+            _refuse_coupled_rows(whole, halves, tolerance)
+
+
+def _refuse_means(
+    whole: tuple[float, float],
+    doubled: tuple[float, float],
+    batches: Sequence[Any],
+    tolerance: float,
+) -> None:
+    value, count = (after / before for before, after in zip(whole, doubled, strict=True))
+    if abs(value - 1) > tolerance:
+        return
+    if abs(count - 2) < 1e-6:
+        raise UserError(
+            "expected a loss that returns (sum over the terms, number of terms), got a mean beside "
+            f"{whole[1]:g} terms: with every row twice it stays {whole[0]:.4g}; return "
+            "(mean * number of terms, number of terms), or use reduction='sum'"
+        )
+    sizes = {num_rows(batch) for batch in batches}
+    if len(sizes) > 1 and abs(count - 1) < 1e-6:
+        raise UserError(
+            "expected a loss that returns (sum over the terms, number of terms), got one that "
+            f"averages them and says {whole[1]:g} for every batch, so that batches of "
+            f"{sorted(s or 0 for s in sizes)} rows would weigh the same; return "
+            "(mean * rows, rows), or set loss.in_batch = False if they should"
+        )
+
+
+def _refuse_coupled_rows(
+    whole: tuple[float, float], halves: Sequence[tuple[float, float]], tolerance: float
+) -> None:
+    total, number = (sum(numbers) for numbers in zip(*halves, strict=True))
+    if not number:
+        return
+    together, apart = whole[0] / whole[1], total / number
+    if abs(together - apart) > tolerance * max(abs(together), abs(apart)):
+        raise _coupled(f": {together:.4g} for a batch, {apart:.4g} for its halves")
+
+
+def _coupled(shown: str) -> UserError:
+    return UserError(
         "expected a loss that is a sum over the rows of a batch, got one that couples them "
-        f"(in-batch negatives), averages them, or is random: {whole:.4g} for a batch, {parts:.4g} "
-        "for its halves; pass a single batch, return (sum, number of terms), or set "
-        "loss.in_batch = False"
+        f"(in-batch negatives), averages them, or is random{shown}; pass a single batch, return "
+        "(sum, number of terms), or set loss.in_batch = False"
     )
 
 
-def _predicts_the_next(model: Any) -> bool:
-    kind = getattr(model, "loss_type", None)
-    encodes = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
-    return kind == "ForCausalLM" or (kind is None and not encodes)
+def _try(evaluate: Evaluate, batches: Sequence[Any]) -> list[tuple[float, float]]:
+    """Return what a loss says of batches of other sizes, nothing where it does not take them."""
+    try:
+        return [_numbers(evaluate(batch)) for batch in batches]
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError):
+        return []
 
 
-def _agree(mean: Tensor, theirs: Any) -> bool:
-    if not isinstance(theirs, Tensor):
-        return False
-    # theirs may be rounded to the logits' type
-    tolerance = max(_COUPLED, torch.finfo(theirs.dtype).eps ** 0.5)
-    ours, other = float(mean.detach()), float(theirs.detach())
-    return not abs(ours - other) > tolerance * max(abs(ours), abs(other))
-
-
-def _tensors(batch: Any) -> list[Tensor]:
-    if isinstance(batch, Tensor):
-        return [batch]
-    parts = batch.values() if isinstance(batch, Mapping) else batch
-    return [part for part in parts if isinstance(part, Tensor)]
-
-
-def _num_rows(batch: Any) -> int | None:
-    """Return the first dimension that all tensors of a batch share, None where there is none."""
-    if not isinstance(batch, Tensor | Mapping | tuple | list):
-        return None
-    sizes = {t.shape[0] if t.ndim else 0 for t in _tensors(batch)}
-    return sizes.pop() if len(sizes) == 1 and 0 not in sizes else None
-
-
-def _rows_of(batch: Any, part: slice) -> Any:
-    if isinstance(batch, Tensor):
-        return batch[part]
-    if isinstance(batch, Mapping):
-        return {k: v[part] if isinstance(v, Tensor) else v for k, v in batch.items()}
-    return tuple(v[part] if isinstance(v, Tensor) else v for v in batch)
+def _numbers(pair: tuple[Tensor, float]) -> tuple[float, float]:
+    return float(pair[0]), float(pair[1])

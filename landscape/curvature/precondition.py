@@ -1,4 +1,4 @@
-"""The curvature that AdamW feels: P^-1/2 H P^-1/2, with P read from the optimiser's live state."""
+"""The curvature that Adam feels: P^-1/2 H P^-1/2, with P read from the optimiser's live state."""
 
 from __future__ import annotations
 
@@ -9,26 +9,43 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from landscape.curvature.batched import BatchedOperator
-from landscape.curvature.operators import CongruentOperator
+from landscape.curvature.operators import LinearOperator
+from landscape.curvature.stability import (
+    coupled_decay,
+    reference_rate,
+    stability_threshold,
+    step_divisor,
+    unwrapped,
+)
 from landscape.errors import UserError
+
+__all__ = ["PreconditionedOperator", "preconditioned", "reference_rate", "stability_threshold"]
 
 
 @final
-class PreconditionedOperator(CongruentOperator):
-    """The symmetric matrix S H S for a diagonal S >= 0 that is read anew at every product.
+class PreconditionedOperator(LinearOperator):
+    """The symmetric matrix S (H + W) S for a diagonal S >= 0 that is read anew at every product.
 
-    Made by `preconditioned`; similar to S^2 H, hence with the same eigenvalues. The eigenvectors
-    y are in scaled coordinates: ``S y`` is the direction in the weights.
+    Made by `preconditioned`; similar to S^2 (H + W), hence with the same eigenvalues. W is the
+    weight decay where it is a part of the gradient (Adam, not AdamW). The eigenvectors y are in
+    scaled coordinates: ``S y`` is the direction in the weights.
     """
 
     def __init__(self, operator: BatchedOperator[Any], optimizer: Optimizer) -> None:
-        super().__init__(operator)
-        self._source, self._optimizer = operator, optimizer
+        self._operator, self._optimizer = operator, unwrapped(optimizer)
         self.scale()
 
     @property
     def size(self) -> int:
         return self._operator.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._operator.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self._operator.device
 
     @property
     def description(self) -> dict[str, Any]:
@@ -41,27 +58,41 @@ class PreconditionedOperator(CongruentOperator):
         It is 0 where the optimiser has not moved a number: one that a schedule froze, one that it
         has just selected, one without a gradient so far.
         """
+        groups = self._groups()
+        if not any(_has_second(state) for state in self._optimizer.state.values()):
+            raise UserError(
+                "expected an optimizer of Adam's family that has taken a step, got one without "
+                "such a state; take a step first, or use the plain Hessian with another optimizer"
+            )
+        reference = reference_rate(self._optimizer)
+        pieces = []
+        for p in self._operator.parameters:
+            state = self._optimizer.state.get(p, {})
+            whole = torch.zeros(p.numel(), dtype=torch.float64, device=p.device)
+            if state:
+                moved = state.get("active", slice(None))
+                root = _inverse_root(self._optimizer, state, groups[id(p)], reference)
+                whole[moved] = root.reshape(-1)
+            pieces.append(whole)
+        return torch.cat(pieces).to(dtype=self.dtype, device=self.device)
+
+    def _groups(self) -> dict[int, Any]:
         groups = {id(p): group for group in self._optimizer.param_groups for p in group["params"]}
-        for name, p in zip(self._source.names, self._source.parameters, strict=True):
+        for name, p in zip(self._operator.names, self._operator.parameters, strict=True):
             if id(p) not in groups:
                 raise UserError(
                     f"expected an optimizer of the operator's parameters, got one without {name}; "
                     "pass the optimizer that trains this model"
                 )
-        if not any("exp_avg_sq" in state for state in self._optimizer.state.values()):
-            raise UserError(
-                "expected an Adam or AdamW that has taken a step, got an optimizer without such a "
-                "state; take a step first, or use the plain Hessian with another optimizer"
-            )
-        reference = reference_rate(self._optimizer)
-        pieces = []
-        for p in self._source.parameters:
-            state = self._optimizer.state.get(p, {})
-            whole = torch.zeros(p.numel(), dtype=torch.float64, device=p.device)
-            if state:
-                moved = state.get("active", slice(None))
-                whole[moved] = _inverse_root(state, groups[id(p)], reference).reshape(-1)
-            pieces.append(whole)
+        return groups
+
+    def _decay(self) -> Tensor:
+        """Return the diagonal of W, shape (size,)."""
+        groups = self._groups()
+        pieces = [
+            p.new_full((p.numel(),), coupled_decay(self._optimizer, groups[id(p)]))
+            for p in self._operator.parameters
+        ]
         return torch.cat(pieces).to(dtype=self.dtype, device=self.device)
 
     def _push(self, v: Tensor) -> Tensor:
@@ -70,23 +101,38 @@ class PreconditionedOperator(CongruentOperator):
     def _pull(self, w: Tensor) -> Tensor:
         return self.scale() * w
 
+    def _apply(self, v: Tensor) -> Tensor:
+        scaled = self._push(v)
+        return self._pull(self._operator._apply(scaled) + self._decay() * scaled)
+
+    def _apply_rows(self, rows: Tensor) -> Tensor:
+        scaled = self._push(rows)
+        return self._pull(self._operator._apply_rows(scaled) + self._decay() * scaled)
+
+    def _apply_afresh(self, v: Tensor) -> Tensor:
+        scaled = self._push(v)
+        return self._pull(self._operator._apply_afresh(scaled) + self._decay() * scaled)
+
 
 def preconditioned(operator: BatchedOperator[Any], optimizer: Optimizer) -> PreconditionedOperator:
-    """Precondition an operator by the state of the AdamW (or Adam) that trains its parameters.
+    """Precondition an operator by the state of the Adam (or kin) that trains its parameters.
 
         P = (1 - beta1^t) (sqrt(v_t / (1 - beta2^t)) + eps) * (reference rate / group's rate)
 
     so that a step of Adam is -rate * P^-1 m_t, with m_t the moving average of the gradients. On
     a quadratic with P held fixed it is stable while the largest eigenvalue of P^-1 H is below
-    (2 + 2 beta1) / ((1 - beta1) rate). The reference rate is `reference_rate`: the first group's.
+    `stability_threshold`, (2 + 2 beta1) / ((1 - beta1) rate). RAdam and Adamax have their own
+    second factor, NAdam the first factor that gives it the same threshold; weight decay that is
+    not decoupled is added to H. The reference rate is `reference_rate`: the first group's.
     P^-1 H itself is not symmetric; P^-1/2 H P^-1/2 has its eigenvalues.
 
     Args:
         operator: a Hessian, Gauss-Newton or Fisher operator of a model.
-        optimizer: ``torch.optim.Adam`` or ``AdamW`` after at least one step; any optimiser whose
-            state has ``step`` (a number, or one for each entry), ``exp_avg_sq`` and, with amsgrad,
-            ``max_exp_avg_sq``; with `landscape.AdamW` also ``active``, the positions of the numbers
-            that a schedule lets move. Decoupled weight decay is no part of P.
+        optimizer: ``torch.optim.Adam``, ``AdamW``, ``NAdam``, ``RAdam`` or ``Adamax`` after at
+            least one step; any optimiser that steps as Adam does and whose state has ``step`` (a
+            number, or one for each entry), ``exp_avg_sq`` and, with amsgrad, ``max_exp_avg_sq``;
+            with `landscape.AdamW` also ``active``, the positions of the numbers that a schedule
+            lets move. Decoupled weight decay is no part of P.
 
     Returns:
         An operator of the same size; P is read at every product.
@@ -100,29 +146,13 @@ def preconditioned(operator: BatchedOperator[Any], optimizer: Optimizer) -> Prec
     return PreconditionedOperator(operator, optimizer)
 
 
-def reference_rate(optimizer: Optimizer) -> float:
-    """Return the learning rate of an optimiser's first group, which P is relative to."""
-    return float(optimizer.param_groups[0]["lr"])
+def _has_second(state: Any) -> bool:
+    return "exp_avg_sq" in state or "exp_inf" in state
 
 
-def stability_threshold(optimizer: Optimizer) -> float:
-    """Return the largest eigenvalue of P^-1 H at which Adam is stable on a quadratic.
-
-        (2 + 2 beta1) / ((1 - beta1) rate)
-
-    >>> p = torch.nn.Parameter(torch.zeros(1))
-    >>> round(stability_threshold(torch.optim.AdamW([p], lr=0.01, betas=(0.9, 0.99))))
-    3800
-    """
-    beta1 = float(optimizer.param_groups[0]["betas"][0])
-    return (2 + 2 * beta1) / ((1 - beta1) * reference_rate(optimizer))
-
-
-def _inverse_root(state: Any, group: Any, reference: float) -> Tensor:
+def _inverse_root(optimizer: Optimizer, state: Any, group: Any, reference: float) -> Tensor:
     """Return P^-1/2 of the numbers that have a state, in its shape, in float64."""
-    second = state.get("max_exp_avg_sq", state["exp_avg_sq"])
-    beta1, beta2 = group["betas"]
-    step = torch.as_tensor(state["step"]).double().to(second.device)
-    root = (second.double() / (1 - beta2**step)).sqrt() + group["eps"]
-    P = (1 - beta1**step) * root * (reference / float(group["lr"]))
-    return torch.where(step > 0, P.rsqrt(), 0.0)
+    P = step_divisor(optimizer, group, state)
+    share = float(group["lr"]) / reference if reference else 1.0
+    moved = torch.as_tensor(state["step"]).to(P.device) > 0
+    return torch.where(moved, share**0.5 * P.rsqrt(), 0.0)

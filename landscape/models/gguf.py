@@ -81,8 +81,14 @@ def load_gguf(gguf: Path, *, cache: Path | None, dtype: Any) -> tuple["PreTraine
     wanted = {"format": FORMAT, "gguf": gguf.name, "sha256": digest}
     if _manifest(folder) == wanted:
         logger.info("reusing the converted model in %s", folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-        return model.eval(), AutoTokenizer.from_pretrained(folder)
+        try:
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+            return model.eval(), AutoTokenizer.from_pretrained(folder)
+        except MemoryError:
+            raise
+        except Exception as error:  # a file was damaged after it was stored
+            logger.warning("%s cannot be read (%s) and is made anew", folder, error)
+            shutil.rmtree(folder, ignore_errors=True)
     logger.info("converting %s, once (about half a minute)", gguf.name)
     # The progress bar of the conversion cannot be switched off, only sent elsewhere.
     with contextlib.redirect_stderr(io.StringIO()):

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
+from landscape import checks
 from landscape.carriers import Carrier
 from landscape.errors import UserError
 from landscape.hub import ask_hub
@@ -40,6 +40,8 @@ OFFLINE = (
     "written by save_pretrained"
 )
 
+WRITTEN = "give a folder written by save_pretrained of the model and of the tokenizer"
+
 
 def load_model(
     name: str | Path,
@@ -61,7 +63,8 @@ def load_model(
         cache: folder that keeps the converted smollm2-135m; the user's cache folder if absent.
         labels: load a sequence classifier with this many labels, at least 2, instead of a causal
             language model; label j stands for an example's candidate j. Needed to fine-tune an
-            encoder.
+            encoder. The classifier's padding token becomes the tokenizer's, or the tokenizer's end
+            of text where it has none.
         seed: of the classifier's head, where the files hold none.
 
     Returns:
@@ -69,16 +72,25 @@ def load_model(
 
     Raises:
         UserError: a missing package, an unknown name, no hub and no earlier download, files that
-            ``transformers`` cannot read as such a model, or fewer than two labels.
+            ``transformers`` cannot read as such a model, an encoder without labels, or fewer than
+            two labels.
     """
-    name = str(name)
+    name = checks.path("name", name)
+    checks.instance("dtype", dtype, torch.dtype, "give torch.float32 or another floating type")
+    if not dtype.is_floating_point:
+        checks.refuse("dtype", "a floating type", str(dtype), "give torch.float32")
+    seed = checks.seed(seed)
+    if labels is not None:
+        labels = checks.whole("labels", labels, least=2)
+    if revision is not None:
+        checks.text("revision", revision)
+    if cache is not None:
+        cache = checks.path("cache", cache)
     if revision is not None and (name in PACKAGED or Path(name).is_dir()):
         raise UserError(
             f"expected no revision for {name}, which is not on the hub, got {revision!r}; leave "
             "it out"
         )
-    if labels is not None and labels < 2:
-        raise UserError(f"expected at least 2 labels, got {labels}; count the task's candidates")
     if name == "smollm2-135m":
         if labels is not None:
             raise UserError(
@@ -91,8 +103,8 @@ def load_model(
     if name == "minilm-l6":
         return _load_encoder(PACKAGED[name].file(ENCODER), dtype, labels, seed)
     kind = _Kind(labels, seed)
-    if Path(name).expanduser().is_dir():
-        return _load(kind, str(Path(name).expanduser()), dtype=dtype, local_files_only=True)
+    if Path(name).is_dir():
+        return _load(kind, name, dtype=dtype, local_files_only=True)
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name:
         raise UserError(f"expected a folder at {name}, found none; check the path")
     return _load_from_hub(kind, name, dtype=dtype, revision=revision)
@@ -118,6 +130,18 @@ class _Kind:
             torch.manual_seed(self.seed)
             return AutoModelForSequenceClassification.from_pretrained(
                 name, num_labels=self.labels, **options
+            )
+
+    def refuse_missing(self, name: str, missing: list[str]) -> None:
+        """Refuse a language model that the files hold a part of; the rest would be random.
+
+        A classifier's head may be missing, for it has a seed.
+        """
+        if missing and self.labels is None:
+            raise UserError(
+                f"expected all weights of a {self} in {name}, got none for {missing[0]}"
+                f"{f' and {len(missing) - 1} others' if len(missing) > 1 else ''}; fetch the files "
+                "again or, for an encoder, give labels= (--labels) for a classifier"
             )
 
 
@@ -163,24 +187,71 @@ def _load(kind: _Kind, name: str, *, dtype: torch.dtype, **where: Any) -> tuple[
     """
     from transformers import AutoTokenizer
 
-    options = {"dtype": dtype, "trust_remote_code": False, **where}
+    options = {"dtype": dtype, "trust_remote_code": False, "output_loading_info": True, **where}
     try:
         with _quiet():
             try:
-                model = kind.read(name, use_safetensors=True, **options)
+                model, report = kind.read(name, use_safetensors=True, **options)
             except OSError as no_safetensors:
                 try:
-                    model = kind.read(name, use_safetensors=False, **options)
+                    model, report = kind.read(name, use_safetensors=False, **options)
                 except OSError:
                     raise no_safetensors from None
             tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
-    except (OSError, ValueError, KeyError, RuntimeError, UnpicklingError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files make each of their readers fail in its own way
         raise UserError(
-            f"expected a {kind} with its tokenizer in {name}, but it cannot be "
-            f"read: {str(error).strip().splitlines()[0]}; give a folder written by save_pretrained "
-            "of the model and of the tokenizer"
+            f"expected a {kind} with its tokenizer in {name}, got what cannot be "
+            f"read: {_first_line(error)}; {WRITTEN}"
         ) from error
+    if kind.labels is None and sees_all_tokens(model.config):
+        raise UserError(
+            f"expected a causal language model in {name}, got {model.config.model_type}, an "
+            "encoder, which sees the tokens that it should predict; load it with labels= "
+            "(--labels) as a sequence classifier"
+        )
+    kind.refuse_missing(name, sorted(report["missing_keys"]))
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise UserError(
+            f"expected a tokenizer in {name}, got none: what is there knows no token of text; "
+            f"{WRITTEN}"
+        )
+    if kind.labels is not None:
+        _pad_as(model, tokenizer)
     return model.eval(), tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+_ALSO_SEE_ALL = ("bert-generation", "cpmant", "xlnet")
+"""Beside masked language models: kinds that ``transformers`` lists as causal and are not."""
+
+
+def sees_all_tokens(config: Any) -> bool:
+    """Tell whether a configuration is an encoder's: a masked language model, not set to decode.
+
+    ``transformers`` loads such a model as a causal one, without the causal mask.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    kind = getattr(config, "model_type", None)
+    masked = kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES or kind in _ALSO_SEE_ALL
+    decodes = any(
+        getattr(config, name, False) for name in ("is_decoder", "is_encoder_decoder", "causal")
+    )
+    return masked and not decodes
+
+
+def _pad_as(model: Any, tokenizer: Any) -> None:
+    """Give a classifier the tokenizer's padding token: decoders read the last other token."""
+    token = tokenizer.pad_token_id
+    token = tokenizer.eos_token_id if token is None else token
+    if token is not None:
+        model.config.get_text_config().pad_token_id = int(token)
 
 
 @contextmanager

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
+from landscape.losses import as_batches, as_loss
 from landscape.masks import (
     QUERY_VALUE,
     Mask,
@@ -19,7 +21,6 @@ from landscape.masks import (
     target_shapes,
     tensors,
 )
-from landscape.scoring import task_loss
 from landscape.selection.best import Best, require_finite
 from landscape.selection.scores import Score, make_score
 from landscape.selection.stream import Batch, Deliver, Loss, stream_gradients, stream_norms
@@ -34,7 +35,7 @@ def select_mask(
     *,
     score: str,
     batches: Iterable[Batch] | None = None,
-    loss: Loss = task_loss,
+    loss: Loss | nn.Module | None = None,
     ratio: float | None = None,
     density: float | None = None,
     count: int | None = None,
@@ -55,7 +56,8 @@ def select_mask(
         score: "magnitude" |w|, "magnitude_smallest" -|w| (PaFi), "gradient" |g|, "snip" |g w|,
             "id3" |g| / (|w| + eps)^exp, "fisher" sum_i g_i^2 (FISH), "wanda" |w| ||x||.
         batches: the data of scores that need any; g is the gradient of the mean loss over all.
-        loss: (model, batch) -> (sum over examples, count), `task_loss` for the toolkit's batches.
+        loss: (model, batch) -> (sum over examples, count), or a criterion; the default is that of
+            a `HessianOperator`.
         ratio, density, count: the budget, exactly one; none for a pattern.
         targets: shell patterns, as for `random_mask`.
         scope: "tensor" shares the budget over tensors in proportion to their size, "global"
@@ -80,10 +82,16 @@ def select_mask(
     one an example (and label). Memory: the scores of one tensor, max_live sums unless one
     backward gives everything, 2 k kept candidates.
     """
+    checks.model(model)
+    checks.text("score", score)
+    checks.text("granularity", granularity)
+    max_live = checks.whole("max_live", max_live, least=1)
+    if batches is not None:
+        checks.several("batches", batches, "batches")
     made = make_score(score, options)
     if scope not in ("tensor", "global"):
         raise UserError(f"scope is 'tensor' or 'global', got {scope!r}")
-    held = [] if batches is None else list(batches)
+    held = [] if batches is None else as_batches(batches)
     if made.source != "weights" and not held:
         raise UserError(f"score {score} needs data, got no batches; give batches=")
     shapes = target_shapes(model, targets)
@@ -110,7 +118,7 @@ def select_mask(
             chooser = _Weights(budget, shapes)
         else:
             chooser = _Tiles(budget, tilings(model, shapes, granularity, block))
-    _stream(model, shapes, held, loss, made, chooser.add, max_live)
+    _stream(model, shapes, held, as_loss(loss), made, chooser.add, max_live)
     return Mask(chooser.indices(), shapes, total, rule)
 
 

@@ -11,8 +11,10 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from landscape.curvature.objective import Loss
+from landscape.curvature.objective import refuse_other_sums, without_graph
+from landscape.curvature.point import evaluating
 from landscape.errors import UserError
+from landscape.losses import Loss, as_batches, as_loss, sum_and_count
 from landscape.subspace import is_attached, synchronise
 from landscape.surface.cells import Cells
 
@@ -102,50 +104,64 @@ def fill(
 def moving(model: nn.Module, parameters: Sequence[Tensor]) -> Iterator[Callable[[Tensor], None]]:
     """Yield a function that gives the trainable numbers flat values; restore all at the end.
 
-    The model is in evaluation mode inside.
+    The model is in evaluation mode inside, without autocast.
     """
     start = [p.detach().clone() for p in parameters]
-    training = {module: module.training for module in model.modules()}
 
     @torch.no_grad()
     def move(values: Tensor) -> None:
         for p, piece in zip(parameters, values.split([p.numel() for p in start]), strict=True):
             p.copy_(piece.view_as(p))
 
-    try:
-        model.eval()
-        yield move
-    finally:
-        with torch.no_grad():
-            for p, origin in zip(parameters, start, strict=True):
-                p.copy_(origin)
-        if is_attached(model):
-            synchronise(model)
-        for module, was_training in training.items():
-            module.training = was_training
+    with evaluating(model):
+        try:
+            yield move
+        finally:
+            with torch.no_grad():
+                for p, origin in zip(parameters, start, strict=True):
+                    p.copy_(origin)
+            if is_attached(model):
+                synchronise(model)
 
 
-def mean_loss(model: nn.Module, batches: Iterable[Any], loss: Loss | None) -> Callable[[], float]:
-    """Return a function that computes the mean loss over all terms of the batches, as it is now.
+class MeanLoss:
+    """The mean loss over all terms of some batches, at a model's present weights.
+
+    Args:
+        model: the model, in evaluation mode when this is called.
+        batches: what `loss` takes.
+        loss: as `HessianOperator`.
 
     Raises:
-        UserError: there is no batch; and when called, no loss term.
+        UserError: there is no batch; and when called, no loss term, or a loss that is not a sum
+            over rows beside the number of its terms.
     """
-    from landscape.scoring import task_loss
 
-    function: Loss = task_loss if loss is None else loss
-    given = [batches] if isinstance(batches, dict) else list(batches)
-    if not given:
-        raise UserError("expected at least one batch, got none; pass a list of batches")
+    def __init__(
+        self, model: nn.Module, batches: Iterable[Any], loss: Loss | nn.Module | None
+    ) -> None:
+        self.batches = as_batches(batches)
+        if not self.batches:
+            raise UserError("expected at least one batch, got none; pass a list of batches")
+        numbers = [p.dtype for p in model.parameters() if p.is_floating_point()]
+        self.eps = max((torch.finfo(dtype).eps for dtype in numbers), default=2.0**-23)
+        """Rounding error of the coarsest of the model's numbers."""
+        self._model, self._loss = model, as_loss(loss)
+        self._evaluate = without_graph(self._one)
+        self._checked = False
 
-    @torch.no_grad()
-    def evaluate() -> float:
+    def __call__(self) -> float:
+        """Return the loss now."""
+        if not self._checked:
+            refuse_other_sums(self._loss, self._one, self.batches, eps=self.eps)
+            self._checked = True
         total, terms = 0.0, 0.0
-        for batch in given:
-            value, count = function(model, batch)
+        for batch in self.batches:
+            value, count = self._evaluate(batch)
             total, terms = total + float(value), terms + float(count)
         if not terms > 0:
             raise UserError("expected at least one loss term, got none; check the labels")
         return total / terms
 
-    return evaluate
+    def _one(self, batch: Any) -> tuple[Tensor, float]:
+        return sum_and_count(self._loss(self._model, batch))

@@ -9,13 +9,14 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.curvature import HessianOperator
-from landscape.curvature.objective import Loss
 from landscape.errors import UserError
+from landscape.losses import Loss
 from landscape.subspace import trainable
-from landscape.surface.cells import Cells
+from landscape.surface.cells import Cells, tensors_of
 from landscape.surface.directions import Directions, columns, flat, orthonormal
-from landscape.surface.grid import Progress, Surface, fill, mean_loss, moving
+from landscape.surface.grid import MeanLoss, Progress, Surface, fill, moving
 
 Span: TypeAlias = float | Sequence[float]
 """How far an axis goes to both sides, in the Euclidean norm; one for all axes or one for each."""
@@ -43,7 +44,7 @@ def surface_2d(
     *,
     span: Span,
     points: int = 21,
-    loss: Loss | None = None,
+    loss: Loss | nn.Module | None = None,
     predict: bool = False,
     directory: str | Path | None = None,
     progress: Progress | None = None,
@@ -52,8 +53,8 @@ def surface_2d(
 
     The second direction is made orthogonal to the first and both are made unit vectors, so that
     the axes are true displacements. The middle cell is the model itself. Losses are kept as they
-    come. The model is in evaluation mode meanwhile; mode and weights are restored bit for bit,
-    also after an exception.
+    come. The model is in evaluation mode meanwhile, without autocast; mode and weights are
+    restored bit for bit, also after an exception.
 
     Args:
         model: any module with trainable numbers: masked, LoRA, or full.
@@ -63,10 +64,12 @@ def surface_2d(
         span: an axis goes from -span to span, in the Euclidean norm of the displacement; one
             number, or one for each axis.
         points: points an axis, odd, at least 3.
-        loss: (model, batch) -> (sum, number of terms); default `landscape.task_loss`.
+        loss: (model, batch) -> (sum, number of terms), or a criterion; default and checks as
+            `HessianOperator`. One that differentiates inside is evaluated with its graph.
         predict: also compute the quadratic prediction: a gradient and a product a direction.
         directory: a folder for the cells; each is stored when it is computed, and the same call
-            with the same folder goes on where it was stopped.
+            with the same folder goes on where it was stopped, also with another number of threads:
+            directions that differ by less than 1 % are the same, and the folder's are used.
         progress: called as progress(cells done, cells in all).
 
     Returns:
@@ -92,11 +95,17 @@ def _scan(
     span: Span,
     *,
     points: int = 21,
-    loss: Loss | None = None,
+    loss: Loss | nn.Module | None = None,
     predict: bool = False,
     directory: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Surface:
+    checks.model(model)
+    points = checks.whole("points", points, least=None)
+    if progress is not None:
+        checks.has("progress", progress, "a function", "__call__", do="give progress(done, total)")
+    if directory is not None:
+        directory = checks.path("directory", directory)
     if points < 3 or points % 2 == 0:
         raise UserError(
             f"expected an odd number of points, at least 3, got {points}; "
@@ -107,25 +116,29 @@ def _scan(
     units = orthonormal(directions, len(start))
     half = torch.arange(-(points // 2), points // 2 + 1, dtype=torch.float64) / (points // 2)
     axes = tuple(half * s for s in _spans(span, len(units)))
-    evaluate = mean_loss(model, batches, loss)
+    evaluate = MeanLoss(model, batches, loss)
     with moving(model, parameters) as move:
         centre = evaluate()
-        cells = Cells(directory, parameters, units, axes, centre)
+        cells = Cells(
+            directory, tensors_of(model), evaluate.batches, torch.stack(units), axes, centre,
+            eps=evaluate.eps,
+        )  # fmt: skip
 
         def loss_at(offset: tuple[float, ...]) -> float:
-            move(sum((a * u for a, u in zip(offset, units)), start))
+            move(sum((a * u for a, u in zip(offset, cells.units)), start))
             return evaluate()
 
-        losses = fill(axes, loss_at, centre, cells, progress)
+        losses = fill(cells.axes, loss_at, cells.centre, cells, progress)
     prediction = curvature = None
     if predict:
-        H = HessianOperator(model, batches, loss=loss)
-        prediction, curvature = _quadratic(H, units, axes)
-    return Surface(axes, losses, centre, prediction, curvature)
+        H = HessianOperator(model, evaluate.batches, loss=loss, batch_statistics=False)
+        prediction, curvature = _quadratic(H, list(cells.units), cells.axes)
+    return Surface(cells.axes, losses, cells.centre, prediction, curvature)
 
 
 def _spans(span: Span, dimensions: int) -> list[float]:
-    spans = [*span] if isinstance(span, Sequence) else [span] * dimensions
+    given = [*span] if isinstance(span, Sequence) else [span] * dimensions
+    spans = [checks.number("each span", one, infinite=True) for one in given]
     if len(spans) != dimensions or not all(0 < s < float("inf") for s in spans):
         raise UserError(
             f"expected a positive span, or {dimensions} of them, got {span}; "

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback
 
+from landscape import checks
 from landscape.callbacks import ProbeCallback
 from landscape.errors import UserError
 from landscape.optimizer import AdamW
-from landscape.runs import write_whole
 from landscape.subspace import attached_mask, is_attached, positions, trainable
 from landscape.surface.directions import Directions, PrincipalDirections, columns, orthonormal
+from landscape.tensorfile import read_tensors, write_tensors
 
-_FORMAT = "landscape-trajectory-1"
+_FORMAT = "landscape-trajectory-2"
+_OLDER = "landscape-trajectory-1"
+"""Without a digest."""
 _CHUNK = 1 << 16
 """Coordinates of all points that are widened to float64 at a time."""
 
@@ -59,8 +59,8 @@ class Trajectory:
     """
 
     def __init__(self, *, every: int | None = 1) -> None:
-        if every is not None and every < 1:
-            raise UserError(f"expected every to be at least 1 step, or None, got {every}")
+        if every is not None:
+            every = checks.whole("every", every, least=1)
         self.length = 0.0
         """Sum of the Euclidean lengths of all steps so far, those without a point included."""
         self._every = every
@@ -172,9 +172,7 @@ class Trajectory:
             before = point.indices
         header = {"format": _FORMAT, "steps": self.steps, "length": self.length.hex(),
                   "masked": before is not None}  # fmt: skip
-        metadata = {"landscape": json.dumps(header)}
-        write_whole(path, lambda temporary: save_file(tensors, temporary, metadata=metadata))
-        return Path(path)
+        return write_tensors(path, tensors, header)
 
     @classmethod
     def load(cls, path: str | Path) -> Trajectory:
@@ -183,28 +181,44 @@ class Trajectory:
         Raises:
             UserError: there is no file, or it is no trajectory.
         """
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {}).get("landscape", "{}"))
-                stored = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, json.JSONDecodeError) as error:
-            raise UserError(
-                f"expected a trajectory in {path}, could not read one: {error}"
-            ) from error
-        if header.get("format") != _FORMAT:
+        file = read_tensors(path, "a trajectory")
+        header, stored = file.header, file.tensors
+        if header.get("format") not in (_FORMAT, _OLDER):
             raise UserError(
                 f"expected a trajectory in {path}, got another file; `Trajectory.save` and "
                 "`landscape finetune --trajectory` write them"
             )
-        path_taken, indices = cls(), None
-        for number, step in enumerate(header["steps"]):
-            own = {k.partition("/")[2]: v for k, v in stored.items() if k.startswith(f"{number}/")}
+        try:
+            found = cls()._filled(header, stored)
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise UserError(
+                f"expected the points of a trajectory in {path}, got others ({error!r}); the file "
+                "is damaged, record it again"
+            ) from error
+        if header["format"] == _FORMAT:
+            file.check()
+        return found
+
+    def _filled(self, header: Mapping[str, Any], stored: Mapping[str, Tensor]) -> Trajectory:
+        """Take the points of a file; raises what the first strange field happens to raise."""
+        steps, masked, indices = header["steps"], header["masked"], None
+        whole = all(type(step) is int and step >= 0 for step in steps)
+        if type(masked) is not bool or not whole or sorted(set(steps)) != steps:
+            raise ValueError("steps or masked")
+        points: list[dict[str, Tensor]] = [{} for _ in steps]
+        for key, tensor in stored.items():
+            number, _, name = key.partition("/")
+            points[range(len(points)).index(int(number))][name] = tensor
+        for step, own in zip(steps, points, strict=True):
             values = {n: v for n, v in own.items() if not n.endswith(".indices")}
-            if header["masked"] and (number == 0 or len(own) > len(values)):
-                indices = {n: own[f"{n}.indices"] for n in values}
-            path_taken._points.append(_Point(step, values, indices))
-        path_taken.length = float.fromhex(header["length"])
-        return path_taken
+            if masked and (indices is None or len(own) > len(values)):
+                indices = {n: own.pop(f"{n}.indices") for n in values}
+            if own.keys() != values.keys():
+                raise ValueError(f"tensors of step {step}")
+            _check_point(values, indices, self._points[0].values if self._points else values)
+            self._points.append(_Point(step, values, indices))
+        self.length = float.fromhex(header["length"])
+        return self
 
     def _first(self, model: nn.Module, now: _Point) -> _Point:
         """Return the point before the first step, or that step where nothing else is known."""
@@ -240,6 +254,18 @@ class Trajectory:
                 )
             rows.append(torch.cat([(spread[n] - _copy(p)).reshape(-1) for n, p in here.items()]))
         return torch.stack(rows)
+
+
+def _check_point(
+    values: Mapping[str, Tensor], indices: Mapping[str, Tensor] | None, first: Mapping[str, Tensor]
+) -> None:
+    if values.keys() != first.keys() or not all(v.is_floating_point() for v in values.values()):
+        raise ValueError("values")
+    for name, value in values.items() if indices is not None else ():
+        flat = (indices or {})[name]
+        ordered = flat.dtype == torch.int64 and bool((flat[1:] > flat[:-1]).all())
+        if not ordered or flat.shape != value.shape or (flat.numel() and int(flat[0]) < 0):
+            raise ValueError(f"indices of {name}")
 
 
 def _indices(model: nn.Module) -> Mapping[str, Tensor] | None:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from landscape.errors import UserError
+from landscape import checks
 from landscape.tasks.glue import TEMPLATES, load_glue
 from landscape.tasks.reviews import NAME, load_reviews
 from landscape.tasks.task import Example, Task
@@ -39,9 +39,12 @@ def load_task(
     Raises:
         UserError: an unknown name, absent data, malformed rows, or sizes that do not fit.
     """
-    sizes = {"num_train": num_train, "num_dev": num_dev, "num_test": num_test, "seed": seed}
+    checks.choice("name", name, TASKS)
+    sizes = {"num_train": num_train, "num_dev": num_dev, "num_test": num_test}
+    sizes = {key: checks.whole(key, size, least=1) for key, size in sizes.items()}
+    sizes["seed"] = checks.seed(seed)
+    if source is not None:
+        source = checks.path("source", source)
     if name == NAME:
         return load_reviews(source=source, **sizes)
-    if name in TEMPLATES:
-        return load_glue(name, source=source, **sizes)
-    raise UserError(f"expected a task among {', '.join(TASKS)}, got {name!r}; check the spelling")
+    return load_glue(name, source=source, **sizes)

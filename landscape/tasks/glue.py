@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from landscape.carriers import sha256
+from landscape.carriers import optional, sha256
 from landscape.errors import UserError
 from landscape.hub import ask_hub
-from landscape.tasks.task import Example, Task, check_sizes, label_shares
+from landscape.tasks.table import read_tsv, records
+from landscape.tasks.task import Example, Task, label_shares
 
 HUB = "nyu-mll/glue"
 OFFLINE = (
@@ -28,12 +29,15 @@ class Template:
         prompt: format string over the row's columns.
         candidates: the verbaliser, one text a class.
         labels: what the label column holds, for each class.
+        strip: columns that lose white space at both ends, as in the papers' code; the others are
+            kept as they are.
     """
 
     config: str
     prompt: str
     candidates: tuple[str, ...]
     labels: Mapping[str, int]
+    strip: tuple[str, ...] = ()
 
     def example(self, row: Mapping[str, Any], where: str) -> Example:
         """Return the example of one row.
@@ -47,7 +51,8 @@ class Template:
         """
         try:
             label = str(row["label"])
-            prompt = self.prompt.format_map({k: str(v).strip() for k, v in row.items()})
+            texts = {k: str(v).strip() if k in self.strip else str(v) for k, v in row.items()}
+            prompt = self.prompt.format_map(texts).strip(" ")
         except KeyError as error:
             raise UserError(
                 f"expected a column {error} in {where}, got the columns {', '.join(row)}; "
@@ -67,6 +72,7 @@ TEMPLATES = {
         prompt="{sentence} It was",
         candidates=(" terrible", " great"),
         labels={"0": 0, "1": 1},
+        strip=("sentence",),
     ),
 }
 
@@ -83,9 +89,9 @@ def load_glue(
     """Load a GLUE task with the papers' protocol of splits.
 
     One permutation of the training split with ``seed`` gives train (its first ``num_train``) and
-    dev (its last ``num_dev``); test is the first ``num_test`` of a permutation of the validation
-    split with the same seed, or all of it where it is smaller. The permutation is numpy's legacy
-    one, as in the papers' code; the global random state is left alone.
+    dev (the ``num_dev`` after them); test is the first ``num_test`` of a permutation of the
+    validation split with the same seed, or all of it where it is smaller. The permutation is
+    numpy's legacy one, as in the papers' code; the global random state is left alone.
 
     Args:
         name: a key of ``TEMPLATES``.
@@ -102,7 +108,6 @@ def load_glue(
         UserError: no hub, a missing file or column, an unknown label, an empty split, or more
             training and dev examples than there are rows.
     """
-    check_sizes(num_train=num_train, num_dev=num_dev, num_test=num_test)
     template = TEMPLATES[name]
     if source is None:
         train_rows, test_rows, provenance = _from_hub(template)
@@ -117,7 +122,7 @@ def load_glue(
     order = np.random.RandomState(seed).permutation(len(train_rows))
     splits = {
         "train": tuple(train_rows[i] for i in order[:num_train]),
-        "dev": tuple(train_rows[i] for i in order[-num_dev:]),
+        "dev": tuple(train_rows[i] for i in order[num_train : num_train + num_dev]),
         "test": tuple(
             test_rows[i] for i in np.random.RandomState(seed).permutation(len(test_rows))[:num_test]
         ),
@@ -156,33 +161,17 @@ def _from_folder(template: Template, folder: Path) -> Loaded:
 
 def _read_tsv(template: Template, path: Path) -> list[Example]:
     """Read tab-separated rows; GLUE's files quote nothing, and a quote is part of the sentence."""
-    lines = path.read_text(encoding="utf-8-sig").split("\n")
-    header = lines[0].rstrip("\r").split("\t")
-    examples = []
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        values = line.rstrip("\r").split("\t")
-        where = f"{path.name}, line {number}"
-        if len(values) != len(header):
-            raise UserError(
-                f"expected {len(header)} tab-separated values ({', '.join(header)}) in {where}, "
-                f"got {len(values)}; check the file"
-            )
-        examples.append(template.example(dict(zip(header, values)), where))
+    examples = [
+        template.example(row, f"{path.name}, line {line}")
+        for line, row in records(read_tsv(path), path)
+    ]
     if not examples:
         raise UserError(f"expected rows in {path.name}, got none; check the file")
     return examples
 
 
 def _from_hub(template: Template) -> Loaded:
-    try:
-        import datasets
-    except ImportError:
-        raise UserError(
-            "GLUE from the hub needs the package datasets, which is not installed; install it "
-            f"with: pip install datasets; or {OFFLINE}"
-        ) from None
+    datasets: Any = optional("datasets")
     answer = ask_hub(HUB, "dataset")
     cache = Path(datasets.config.HF_DATASETS_CACHE) / HUB.replace("/", "___") / template.config
     if not answer.reachable and not cache.exists():

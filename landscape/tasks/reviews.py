@@ -5,17 +5,15 @@ Reviews of one film share names, plot words and verdict: a split that ignores fi
 model recognise the film instead of reading the review.
 """
 
-import bz2
-import csv
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from landscape.carriers import Carrier, sha256
 from landscape.errors import UserError
-from landscape.tasks.task import Example, Task, check_sizes, label_shares
+from landscape.tasks.table import read_csv, records
+from landscape.tasks.task import Example, Task, label_shares
 
 NAME = "rotten_tomatoes"
 CARRIER = Carrier(
@@ -56,7 +54,6 @@ def load_reviews(
     Raises:
         UserError: the data package or file is absent, a row is malformed, or reviews are too few.
     """
-    check_sizes(num_train=num_train, num_dev=num_dev, num_test=num_test)
     path = CARRIER.file(FILE) if source is None else Path(source)
     reviews = _read(path)
     pools = _split_by_film(reviews, num_dev=num_dev, num_test=num_test, seed=seed)
@@ -109,39 +106,25 @@ def _read(path: Path) -> list[Example]:
             f"the columns {', '.join(COLUMNS)}, or no source for the packaged reviews"
         )
     reviews: dict[str, Example] = {}
-    with _open(path) as stream:
-        for line, row in _rows(stream, path):
-            category, text, film = (str(row[column] or "").strip() for column in COLUMNS)
-            if category == NO_REVIEW or not text:
-                continue
-            if category not in LABELS:
-                raise UserError(
-                    f"expected category {', '.join(LABELS)} or {NO_REVIEW} in {path.name}, line "
-                    f"{line}, got {category!r}; correct the row or remove it"
-                )
-            # A snippet given twice is kept once, lest the same text be trained on and tested.
-            reviews.setdefault(text, Example(f"{text} It was", CANDIDATES, LABELS[category], film))
+    for line, row in records(read_csv(path), path):
+        if missing := [column for column in COLUMNS if column not in row]:
+            raise UserError(
+                f"expected the columns {', '.join(COLUMNS)} in {path.name}, line 1, but "
+                f"{', '.join(missing)} is missing; check the file's header"
+            )
+        category, text, film = (row[column].strip() for column in COLUMNS)
+        if category == NO_REVIEW or not text:
+            continue
+        if category not in LABELS:
+            raise UserError(
+                f"expected category {', '.join(LABELS)} or {NO_REVIEW} in {path.name}, line "
+                f"{line}, got {category!r}; correct the row or remove it"
+            )
+        # A snippet given twice is kept once, lest the same text be trained on and tested.
+        reviews.setdefault(text, Example(f"{text} It was", CANDIDATES, LABELS[category], film))
     if not reviews:
         raise UserError(f"expected reviews in {path.name}, got none; check the file")
     return list(reviews.values())
-
-
-def _open(path: Path) -> IO[str]:
-    if path.suffix == ".bz2":
-        return bz2.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def _rows(stream: IO[str], path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = csv.DictReader(stream)
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
-    if missing:
-        raise UserError(
-            f"expected the columns {', '.join(COLUMNS)} in {path.name}, line 1, but "
-            f"{', '.join(missing)} is missing; check the file's header"
-        )
-    for row in reader:
-        yield reader.line_num, row
 
 
 def _split_by_film(

@@ -1,11 +1,22 @@
 """All claims, one file a family, in the order of the reference."""
 
 from theory.claim import Claim
-from theory.claims import distance, dynamics, id3, law, proof, spectral, theorem51
+from theory.claims import (
+    distance,
+    dynamics,
+    id3,
+    law,
+    lemma,
+    net,
+    progress,
+    spectral,
+    theorem51,
+    traces,
+)
 
 _FOUND = {
     claim.id: claim
-    for family in (theorem51, spectral, proof, dynamics, distance, law, id3)
+    for family in (theorem51, spectral, traces, lemma, net, dynamics, distance, law, progress, id3)
     for claim in family.CLAIMS
 }
 

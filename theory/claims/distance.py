@@ -1,20 +1,27 @@
-"""How far the solution is from initialisation, and how loss and distance evolve."""
+"""How far the solution is from initialisation, given the mask and over masks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import numpy as np
+import scipy.linalg
 
-from theory.claim import Claim, Finding, ratio
+from theory import tiled
+from theory.claim import Claim, Finding, Verdict, clopper_pearson, ratio
+from theory.factors import factor_of, positive, rank_note, resolved
 from theory.features import Array
-from theory.problems import MaskedRegression, Restricted
-from theory.spectra import ENUMERATED, RANK, every_mask
+from theory.problems import MaskedRegression
+from theory.restricted import Restricted
+from theory.spectra import ENUMERATED, every_mask
 
 EPS = float(np.finfo(np.float64).eps)
 DRAWS = 4000
 MASKS = 256
+FEWEST = 30  # non-empty masks below which a mean over masks decides nothing
 SIGMAS = 5.0  # standard errors that a Monte Carlo mean may be off
+CERTAINTY = 1e-6  # chance that the bound on the mean rank is above it
 
 
 def noise_term(eigenvalues: Array, sigma: float) -> float:
@@ -34,42 +41,66 @@ def expected_distance(mask: Restricted, signal: Array, sigma: float) -> tuple[fl
     return bound + float(shift @ shift), bound
 
 
+def pseudo_inverse(columns: Array) -> Array:
+    """Return T^-1 Q^T (rank, n), equal to (XM)^+ up to a rotation on the left, without an SVD.
+
+    Pivoted QR of A, cut at the rounding of its largest pivot, then QR of what is left: the complete
+    orthogonal decomposition. Squared lengths of its products are those of (XM)^+.
+
+    Args:
+        columns: A = the kept columns as rows, (k, n).
+    """
+    r, order = scipy.linalg.qr(factor_of(columns), mode="r", pivoting=True)
+    pivots = np.abs(np.diagonal(r))
+    kept = int(positive(pivots).sum())
+    q, t = np.linalg.qr(r[:kept].T)  # A P = Q_1 R, R^T = q t, so A^T = P q t Q_1^T
+    inverse = np.empty((kept, columns.shape[1]))
+    inverse[:, order] = np.asarray(scipy.linalg.solve_triangular(t, q.T))
+    return inverse
+
+
 def _proposition_53(
     predict: Callable[..., tuple[float, float]], problem: MaskedRegression, seed: int
 ) -> Finding:
-    """Check the identity with a pseudo-inverse from numpy, then by noise draws, then the bound."""
-    mask = problem.draw(seed)
+    """Check the identity by pivoted QR in place of the SVD, then by noise draws, then the bound."""
+    mask, quantity = problem.draw(seed), "E ||w_hat||^2 given M"
     if mask.top == 0 or problem.sigma == 0:
         note = "lambda_1 = 0" if mask.top == 0 else "no noise: the bound is 0"
-        return Finding("vacuous", "E ||w_hat||^2", 0.0, 0.0, note=note)
+        return Finding("vacuous", quantity, 0.0, 0.0, note=note)
     predicted, bound = predict(mask, problem.signal, problem.sigma)
-    inverse = np.linalg.pinv(mask.columns.T, rcond=np.sqrt(RANK))  # (k, n), another route
+    inverse = pseudo_inverse(mask.columns)
     shift = inverse @ problem.signal
-    exact = problem.sigma**2 * float((inverse**2).sum()) + float(shift @ shift)
-    condition = float(mask.eigenvalues[0] / mask.eigenvalues[-1])
+    noise_part = problem.sigma**2 * float((inverse**2).sum())
+    exact = noise_part + float(shift @ shift)
+    s = mask.whole_svd[1]
+    condition = float(mask.svd[1][0] / mask.svd[1][-1])
     tolerance = 1e-9 + 100 * EPS * condition
     noise = np.random.default_rng([seed, 6]).standard_normal((DRAWS, problem.n))
-    square = inverse.T @ inverse
-    targets = problem.signal + problem.sigma * noise
-    distances = np.einsum("ti,ij,tj->t", targets, square, targets, optimize=True)
-    error = float(distances.std(ddof=1)) / np.sqrt(DRAWS)
-    identity = abs(predicted / exact - 1) <= tolerance
-    sampled = abs(float(distances.mean()) - predicted) <= SIGMAS * error + tolerance * exact
-    below = bound <= exact * (1 + tolerance)
+    solutions = (problem.signal + problem.sigma * noise) @ (inverse.T / exact**0.5)
+    distances = np.square(solutions).sum(axis=1)  # over the expected one
+    error = float(distances.std(ddof=1)) / DRAWS**0.5
+    identity = abs(predicted / exact - 1)
+    sampled = abs(float(distances.mean()) - predicted / exact) <= SIGMAS * error + tolerance
+    holds = identity <= tolerance and sampled and bound <= exact * (1 + tolerance)
+    verdict: Verdict = "holds" if holds else "violated"
+    if not resolved(s):
+        verdict = "unsettled"
+    share = f"bound / identity = {bound / exact:.3g}: the bound leaves ||(XM)^+ X w*||^2 out"
     return Finding(
-        "holds" if identity and sampled and below else "violated",
-        "E ||w_hat||^2 given M",
+        verdict,
+        quantity,
         predicted,
         exact,
         ratio(bound, exact),
         samples=DRAWS,
-        standard_error=error,
-        note=f"bound / identity = {bound / exact:.3g}: the bound drops ||(XM)^+ X w*||^2",
+        standard_error=error * exact,
+        note=rank_note(s) or share,
         details={
             "bound of proposition 5.3": bound,
-            "signal term": exact - bound,
-            "mean over noise draws": float(distances.mean()),
-            "identity error": abs(predicted / exact - 1),
+            "signal term": exact - noise_part,
+            "mean over noise draws": float(distances.mean()) * exact,
+            "identity error": identity,
+            "condition number of XM": condition,
         },
     )
 
@@ -80,151 +111,141 @@ def distance_floor(sigma: float, mean_rank: float, p: float, norm2: float) -> fl
     Proof. Given M, E ||w_hat||^2 >= sigma^2 sum_{lambda_i>0} 1/lambda_i >= sigma^2 R^2 / T with
     R = rank(XM) and T = sum_i lambda_i, by Cauchy-Schwarz over the R positive eigenvalues. Over
     masks, (E R)^2 = (E (R / sqrt(T)) sqrt(T))^2 <= E(R^2 / T) E T, again by Cauchy-Schwarz, and
-    E T = p ||X||_F^2. (R = 0 where T = 0: read 0/0 as 0.) Where rank(XM) = n almost surely this
-    is sigma^2 n^2 / (p ||X||_F^2), so the distance grows at least like 1 / sqrt(p).
+    E T = p ||X||_F^2. (R = 0 where T = 0: read 0/0 as 0.) It is at least
+    sigma^2 n^2 P(rank(XM) = n)^2 / (p ||X||_F^2): while masks keep the rank, the distance grows at
+    least like 1 / sqrt(p).
     """
     return sigma**2 * mean_rank**2 / (p * norm2)
 
 
-def distance_terms(grams: Array, signal: Array, sigma: float) -> tuple[Array, Array, Array]:
+def distance_terms(factors: Array, signal: Array, sigma: float) -> tuple[Array, Array, Array]:
     """Return sigma^2 sum 1/lambda_i, ||(XM)^+ X w*||^2 and rank(XM) of many masks, each (N,).
 
     The sum of the first two is E ||w_hat||^2 over the noise.
 
     Args:
-        grams: X M X^T of each mask, (N, n, n).
+        factors: any R (N, q, n) with R^T R = X M X^T for each mask.
         signal: X w*, (n,).
         sigma: standard deviation of the noise.
     """
-    values, vectors = np.linalg.eigh(grams)
-    kept = values > RANK * values.max(axis=1, keepdims=True).clip(min=1e-300)
-    inverse = np.where(kept, 1 / np.where(kept, values, 1.0), 0.0)
-    seen = np.einsum("tij,i->tj", vectors, signal)
-    return sigma**2 * inverse.sum(1), (seen**2 * inverse).sum(1), kept.sum(1)
+    _, s, vectors = np.linalg.svd(factors, full_matrices=False)
+    kept = positive(s)
+    inverse = np.where(kept, 1 / np.where(kept, s, 1.0), 0.0)
+    return (
+        np.square(sigma * inverse).sum(1),
+        np.square(vectors @ signal * inverse).sum(1),
+        kept.sum(1),
+    )
+
+
+def sampled_terms(problem: MaskedRegression, count: int, seed: int) -> tuple[Array, Array, Array]:
+    """Return ``distance_terms`` of masks drawn from the seed, a few factors at a time."""
+    parts = [
+        distance_terms(factors, problem.signal, problem.sigma)
+        for factors in problem.factors(count, seed)
+    ]
+    noise, shift, ranks = (np.concatenate(part) for part in zip(*parts))
+    return noise, shift, ranks
+
+
+def mean_rank_at_least(ranks: Array, n: int) -> float:
+    """Return a number below E rank(XM) with probability 1 - ``CERTAINTY``, from a sample.
+
+    E rank = sum_{r=1}^n P(rank >= r); each probability by its Clopper-Pearson lower end.
+    """
+    confidence = 1 - 2 * CERTAINTY / n
+    counts = [int((ranks >= r).sum()) for r in range(1, n + 1)]
+    return sum(clopper_pearson(c, len(ranks), confidence)[0] for c in counts)
+
+
+@cache
+def floor_excess(predict: Callable[..., float]) -> tiled.Excess:
+    """Compare the floor with the exact E ||w_hat||^2 = n E[1/K; K > 0] on tiled identities."""
+    return tiled.worst(_floor_cases(predict))
+
+
+def _floor_cases(predict: Callable[..., float]) -> Iterator[tuple[float, float, str]]:
+    for x in dict.fromkeys(x for x, _ in tiled.instances()):
+        k, weights = x.weights()
+        exact = x.n * float((weights[1:] / k[1:]).sum())
+        mean_rank = x.n * (1 - float(weights[0]))
+        yield predict(1.0, mean_rank, x.p, float(x.n * x.copies)), exact, f"{x.name}, floor"
 
 
 def _corollary(predict: Callable[..., float], problem: MaskedRegression, seed: int) -> Finding:
     """Compare exactly over all masks of a few columns, then over random masks of all columns.
 
     The few columns decide where 1 / lambda has so heavy a tail that a mean over masks does not.
+    The mean rank of the random masks is itself a sample: the floor takes what it is at least.
     """
+    quantity = "E ||w_hat||^2 over noise and masks"
     if problem.p == 0 or problem.sigma == 0 or problem.moments.top == 0:
-        return Finding("vacuous", "E ||w_hat||^2", 0.0, 0.0, note="no mask, noise or features")
-    p, sigma = problem.p, problem.sigma
+        return Finding("vacuous", quantity, 0.0, 0.0, note="no mask, noise or features")
+    p, sigma, size = problem.p, problem.sigma, float(np.trace(problem.moments.gram))
     few = problem.features.take(np.arange(min(ENUMERATED, problem.d)))
-    weights, grams = every_mask(few, p)
-    noise, shift, ranks = distance_terms(grams, problem.signal, sigma)
-    exact, size = float(weights @ (noise + shift)), float((few**2).sum())
-    exact_floor = predict(sigma, float(weights @ ranks), p, size) if size > 0 else 0.0
+    weights, kept = every_mask(few, p)
+    noise, shift, ranks = distance_terms(kept, problem.signal, sigma)
+    exact, few_size = float(weights @ (noise + shift)), float((few**2).sum())
+    exact_floor = predict(sigma, float(weights @ ranks), p, few_size) if few_size > 0 else 0.0
 
-    noise, shift, ranks = distance_terms(problem.grams(MASKS, seed), problem.signal, sigma)
-    values = noise + shift
-    floor = predict(sigma, float(ranks.mean()), p, float(np.trace(problem.moments.gram)))
-    mean, error = float(values.mean()), float(values.std(ddof=1)) / MASKS**0.5
-    holds = exact_floor <= exact * (1 + 1e-9) and floor <= mean + SIGMAS * error
+    noise, shift, ranks = sampled_terms(problem, MASKS, seed)
+    values, mean_rank = noise + shift, float(ranks.mean())
+    least = mean_rank_at_least(ranks, problem.n) if p < 1 else mean_rank
+    scale = float(values.max()) or 1.0  # squares of distances may leave float64
+    error = scale * float((values / scale).std(ddof=1)) / MASKS**0.5
+    mean, seen = float(values.mean()), int((ranks > 0).sum())
+    excess = floor_excess(predict)
+    below = predict(sigma, least, p, size) <= (mean + SIGMAS * error) * (1 + 1e-9)
+    verdict: Verdict = "holds"
+    if excess.refutes or exact_floor > exact * (1 + 1e-9) or (seen >= FEWEST and not below):
+        verdict = "violated"
+    elif seen < FEWEST:
+        verdict = "unsettled"
+    few_note = f"all {len(weights)} masks of {len(few)} columns, exactly: "
+    few_note += f"{exact_floor:.3g} <= {exact:.3g}"
+    notes = {
+        "holds": f"mean rank {mean_rank:.4g} of {problem.n}; {few_note}",
+        "violated": excess.where if excess.refutes else few_note.replace("<=", "against"),
+        "unsettled": f"only {seen} of {MASKS} masks keep anything; {few_note}",
+    }
+    floor = predict(sigma, mean_rank, p, size)
     return Finding(
-        "holds" if holds else "violated",
-        "E ||w_hat||^2 over noise and masks",
+        verdict,
+        quantity,
         floor,
         mean,
         ratio(floor, mean),
         "Monte Carlo",
         samples=MASKS,
         standard_error=error,
-        note=f"mean rank {ranks.mean():.4g} of {problem.n}; over all {len(weights)} masks of "
-        f"{len(few)} columns, exactly: {exact_floor:.3g} <= {exact:.3g}",
-        details={"mean rank": float(ranks.mean()), "few columns": exact, "floor": exact_floor},
+        note=notes[verdict],
+        details={
+            "mean rank": mean_rank,
+            "mean rank at least": least,
+            "few columns": exact,
+            "floor of the few columns": exact_floor,
+            "floor / exact on tiled identities": excess.factor,
+        },
     )
-
-
-def _filtered(mask: Restricted, eta: float, steps: int) -> tuple[float, float]:
-    return mask.filtered(eta, steps)
-
-
-def steps_needed(mask: Restricted, eta: float, share: float) -> int:
-    """Return the first t with L_t - L_inf <= share (L_0 - L_inf) from w_0 = 0, by bisection.
-
-    The excess sum_i (1 - eta lambda_i/n)^(2t) (u_i^T y)^2 falls with t when eta < 2n/lambda_1.
-    """
-    _, s, u = mask.svd
-    seen2 = (u.T @ mask.y) ** 2
-    rate = np.abs(1 - eta / mask.n * s**2)
-
-    def excess(t: int) -> float:
-        return float((rate ** (2 * t) * seen2).sum())
-
-    low, high = 0, 1
-    while excess(high) > share * excess(0):
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if excess(middle) > share * excess(0) else (low, middle)
-    return high
-
-
-def _finite_time(
-    predict: Callable[..., tuple[float, float]], problem: MaskedRegression, seed: int
-) -> Finding:
-    """Run gradient descent from 0 and compare; then count steps at a fixed rate as p falls."""
-    mask = problem.draw(seed)
-    if mask.top == 0 or not problem.y.any():
-        return Finding("vacuous", "loss and distance", 0.0, 0.0, note="lambda_1 = 0 or y = 0")
-    eta = 0.5 * problem.n / mask.top
-    worst, w, limit = 0.0, np.zeros(mask.k), np.linalg.norm(mask.minimum_norm())
-    distance = predicted = 0.0
-    for before, steps in ((0, 1), (1, 3), (3, 10), (10, 100)):
-        w = mask.descend(w, eta, steps - before)
-        loss, predicted = predict(mask, eta, steps)
-        distance = float(np.linalg.norm(w))
-        gap = abs(loss - mask.loss(w)) / mask.loss(np.zeros(mask.k))
-        worst = max(worst, gap, abs(predicted - distance) / float(limit))
-    counts = _counts_as_p_falls(problem, seed)
-    return Finding(
-        "holds" if worst <= 1e-9 else "violated",
-        "||w_100|| from 0",
-        predicted,
-        distance,
-        ratio(predicted, distance),
-        details={"worst relative error of loss and distance": worst, **counts},
-        note="steps to halve the excess loss at one rate: "
-        + ", ".join(f"{name[6:]}: {count:g}" for name, count in counts.items()),
-    )
-
-
-def _counts_as_p_falls(problem: MaskedRegression, seed: int) -> dict[str, float]:
-    """Return the steps to halve the excess loss at eta = n / lambda_1(X^T X), for p, p/2, p/4."""
-    counts = {}
-    eta = problem.n / problem.moments.top
-    for p in (problem.p, problem.p / 2, problem.p / 4):
-        smaller = problem.draw(seed, p=p)
-        if smaller.top > 0:
-            counts[f"steps p={p:.3g}"] = float(steps_needed(smaller, eta, 0.5))
-    return counts
 
 
 CLAIMS = (
     Claim(
         "prop-5.3",
+        "E[||w_hat||^2 | M] = noise term sigma^2 sum 1/lambda_i + signal term >= noise term",
         "E[||w_hat||^2 | M] = sigma^2 sum_{lambda_i>0} 1/lambda_i + ||(XM)^+ X w*||^2 "
         ">= sigma^2 sum_{lambda_i>0} 1/lambda_i",
-        "paper 1, proposition 5.3 and the term that its proof drops",
+        "paper 1, proposition 5.3; the identity is in its proof, appendix A.2",
         expected_distance,
         _proposition_53,
     ),
     Claim(
         "cor-distance",
+        "E ||w_hat||^2 >= sigma^2 (E rank(XM))^2 / (p ||X||_F^2)",
         "E ||w_hat||^2 >= sigma^2 (E rank(XM))^2 / (p ||X||_F^2), "
-        "= sigma^2 n^2 / (p ||X||_F^2) at full rank",
+        "at least sigma^2 n^2 P(rank(XM) = n)^2 / (p ||X||_F^2)",
         "this project, from proposition 5.3 by Cauchy-Schwarz twice",
         distance_floor,
         _corollary,
-    ),
-    Claim(
-        "finite-time",
-        "from w_0 = 0, L_t = (1/2n) sum_i (1-eta lambda_i/n)^(2t) (u_i^T y)^2 + const and "
-        "||w_t||^2 = sum_i (1-(1-eta lambda_i/n)^t)^2 (u_i^T y)^2 / lambda_i",
-        "this project, from equation 3",
-        _filtered,
-        _finite_time,
     ),
 )

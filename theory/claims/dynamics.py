@@ -8,7 +8,8 @@ import numpy as np
 
 from theory.claim import Claim, Finding, Verdict, ratio
 from theory.features import Array
-from theory.problems import MaskedRegression, Restricted
+from theory.problems import MaskedRegression
+from theory.restricted import Restricted
 from theory.stability import StepMap, averaged_map, descent_map, largest_stable_step
 
 EPS = float(np.finfo(np.float64).eps)
@@ -16,11 +17,15 @@ STEP_TOLERANCE = 1e-6  # relative, on the bisected threshold
 BETA = 0.9
 
 
+def reach(mask: Restricted) -> float:
+    """Return ||y|| / s_1, the length that one singular vector moves for; 1 / s_1 where y = 0."""
+    return (float(np.linalg.norm(mask.y)) or 1.0) / mask.top**0.5
+
+
 def start_point(mask: Restricted, seed: int) -> Array:
-    """Return a random w_0 (k,) of the size of the solution."""
-    size = max(1.0, float(np.linalg.norm(mask.minimum_norm())))
+    """Return a random w_0 (k,) of length ``reach``: as far as gradient descent gets soon."""
     direction = np.random.default_rng([seed, 5]).standard_normal(mask.k)
-    return size * direction / max(1.0, float(np.linalg.norm(direction)))
+    return reach(mask) * direction / float(np.linalg.norm(direction))
 
 
 def _closed_form(mask: Restricted, w0: Array, eta: float, steps: int) -> Array:
@@ -28,17 +33,22 @@ def _closed_form(mask: Restricted, w0: Array, eta: float, steps: int) -> Array:
 
 
 def _equation_3(predict: Callable[..., Array], problem: MaskedRegression, seed: int) -> Finding:
-    """Compare iterates with the closed form; tolerance 100 eps per step of the largest iterate."""
+    """Compare iterates with the closed form; tolerance 100 eps a step of how far they can get.
+
+    That is max(||w_0||, ||w_t||, ||y|| / s_1): rounding of a gradient step is eps of it. The
+    solution may be further away, by the condition number, and no iterate is near it then.
+    """
     mask = problem.draw(seed)
     if mask.top == 0:
         return _empty("||w_t - closed form|| / scale")
     w0 = start_point(mask, seed)
-    scale = max(np.linalg.norm(w0), np.linalg.norm(mask.minimum_norm()))
     worst, allowed = 0.0, 1.0
     for fraction in (0.3, 1.0, 1.9):
         eta = fraction * problem.n / mask.top
         for steps in (1, 2, 7, 60):
-            error = np.linalg.norm(mask.descend(w0, eta, steps) - predict(mask, w0, eta, steps))
+            w = mask.descend(w0, eta, steps)
+            error = np.linalg.norm(w - predict(mask, w0, eta, steps))
+            scale = max(reach(mask), float(np.linalg.norm(w)))
             worst = max(worst, float(error / scale) / (100 * EPS * (steps + mask.n)))
     return Finding(
         "holds" if worst <= allowed else "violated",
@@ -87,7 +97,7 @@ def _proposition_52(predict: Callable[..., float], problem: MaskedRegression, se
     finding = _compare_step(
         descent_map(curvature), threshold, curvature, {"period-2 error": period}
     )
-    at = f"at 2n/lambda_1 the iterates alternate between two points (error {period:.1e})"
+    at = f"at 2n/lambda_1 they alternate between two points along v_1 (error {period:.1e})"
     holds = finding.verdict == "holds" and period <= 1e-8
     return Finding(
         "holds" if holds else "violated",
@@ -101,14 +111,19 @@ def _proposition_52(predict: Callable[..., float], problem: MaskedRegression, se
 
 
 def _period_two(mask: Restricted) -> float:
-    """Return how far GD at 2n/lambda_1 from w^+ + v_1 is from w^+ + (-1)^t v_1 over ten steps."""
-    limit, top = mask.minimum_norm(), mask.svd[0][:, 0]
+    """Return how far GD at 2n/lambda_1 from w^+ + v_1 is from w^+ + (-1)^t v_1 over ten steps.
+
+    v_1 is as long as w^+, so that the error, in units of it, says something about both.
+    """
+    limit = mask.minimum_norm()
+    size = max(reach(mask), float(np.linalg.norm(limit)))
+    top = size * mask.svd[0][:, 0]
     eta = 2 * mask.n / mask.top
     w, error = limit + top, 0.0
     for step in range(1, 11):
         w = w - eta * mask.gradient(w)
         error = max(error, float(np.linalg.norm(w - limit - (-1) ** step * top)))
-    return error / max(1.0, float(np.linalg.norm(limit)))
+    return error / size
 
 
 def heavy_ball_threshold(n: int, top: float, beta: float) -> float:
@@ -161,6 +176,7 @@ def _adam(predict: Callable[..., float], problem: MaskedRegression, seed: int) -
 CLAIMS = (
     Claim(
         "eq-3",
+        "w_t = (I - eta/n M X'X M)^t (w_0 - (XM)^+ y) + (XM)^+ y",
         "w_t = (I - eta/n M X^T X M)^t (w_0 - (XM)^+ y) + (XM)^+ y",
         "paper 1, equation 3",
         _closed_form,
@@ -168,13 +184,15 @@ CLAIMS = (
     ),
     Claim(
         "prop-5.2",
-        "gradient descent converges from every w_0 iff eta < 2n / lambda_1",
+        "gradient descent converges from every w_0 iff 0 < eta < 2n / lambda_1",
+        "gradient descent converges from every w_0 iff 0 < eta < 2n / lambda_1 (lambda_1 > 0)",
         "paper 1, proposition 5.2",
         gd_threshold,
         _proposition_52,
     ),
     Claim(
         "momentum",
+        "heavy ball is stable iff eta < 2 (1 + beta) n / lambda_1",
         "heavy ball is stable iff eta < 2 (1 + beta) n / lambda_1, beta = 0.9",
         "Polyak 1964; Cohen et al. 2022 (arXiv 2207.14484)",
         heavy_ball_threshold,
@@ -182,6 +200,7 @@ CLAIMS = (
     ),
     Claim(
         "adam",
+        "Adam with a settled preconditioner P is stable iff lambda_1(P^-1/2 H P^-1/2) < 38/eta",
         "averaged momentum with a frozen preconditioner P is stable iff "
         "lambda_1(P^-1/2 H P^-1/2) < (2 + 2 beta_1) / ((1 - beta_1) eta), = 38/eta at beta_1 = 0.9",
         "Cohen et al. 2022 (arXiv 2207.14484)",

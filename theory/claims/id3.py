@@ -123,6 +123,7 @@ def _updates(
 CLAIMS = (
     Claim(
         "id3-thm-1",
+        "sqrt(I(theta)) >= E H(theta), H = |g| / (|theta| + eps)^exp, for eps >= 1 and every exp",
         "sqrt(I(theta)) >= E H(theta), H = |g| / (|theta| + eps)^exp, for all eps >= 1 and all exp",
         "paper 2, theorem 1 as printed",
         heuristic_factor,
@@ -132,12 +133,14 @@ CLAIMS = (
     Claim(
         "id3-thm-1-corrected",
         "sqrt(I(theta)) >= E H(theta) for eps >= 1 and exp >= 0",
+        "sqrt(I(theta)) >= E H(theta) for eps >= 1 and exp >= 0",
         "paper 2, theorem 1 with the condition that its last step needs",
         heuristic_factor,
         _restricted,
     ),
     Claim(
         "id3-updates",
+        "scalar updates over T steps: static T B, uniform increments B (T+1)/2",
         "scalar updates over T steps with budget B: static T B, uniform increments B (T+1)/2",
         "paper 2, section 3.2",
         update_counts,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import numpy as np
 
-from theory import bounds
+from theory import bounds, tiled
 from theory.certificate import binomial_violation, certify
 from theory.claim import (
     Claim,
@@ -15,8 +16,8 @@ from theory.claim import (
     Verdict,
     clopper_pearson,
     judge_probability,
+    looks,
     ratio,
-    sample_size,
 )
 from theory.features import Array
 from theory.problems import MaskedRegression
@@ -25,11 +26,12 @@ from theory.spectra import descending
 Bound = Callable[[int, int, float, float], float]
 DELTAS = (1e-2, 1e-4, 1e-6, 1e-8, 1e-10)
 SCALES = (0.1, 1.0, 2.0, 10.0, 1000.0)
+DEEP = ((10_000, 1e-60), (10_000, 1e-100))  # d, delta: where wrong constants show
 
 
 def deviations(problem: MaskedRegression, count: int, seed: int) -> Array:
     """Return max_i |lambda_i - p lambda_i(X^T X)| for each of count masks, (count,)."""
-    masked = descending(problem.grams(count, seed))
+    masked = np.concatenate([descending(grams) for grams in problem.grams(count, seed)])
     return np.asarray(np.abs(masked - problem.p * problem.moments.eigenvalues).max(axis=1))
 
 
@@ -38,73 +40,94 @@ def certain(problem: MaskedRegression) -> float:
     return max(problem.p, 1 - problem.p) * problem.moments.top
 
 
-def worst_excess(bound: Bound) -> tuple[float, float]:
-    """Return the largest violation probability over delta at n = 1, exact, and the r it is at.
+def random_mask(problem: MaskedRegression) -> bool:
+    """Whether a mask of the problem is random and changes X at all."""
+    return 0 < problem.p < 1 and problem.moments.top > 0
 
-    The grid is 1 <= r <= 1000, 1e-10 <= delta <= 0.01, d in {33, 100, 1000}, p in {1/2, 0.1}.
+
+@cache
+def worst_excess(bound: Bound) -> tiled.Excess:
+    """Compare the exact probability of a violation with delta at n = 1 and on tiled identities.
+
+    At n = 1, X = (r, .., r): 0.1 <= r <= 1000, 1e-10 <= delta <= 0.01, d in {33, 100, 1000}, p in
+    {1/2, 0.1}; and at r = 1 down to delta = 1e-100.
     """
-    worst, at = 0.0, 1.0
+    return tiled.worst(_cases(bound))
+
+
+def _cases(bound: Bound) -> Iterator[tuple[float, float, str]]:
     for d in (33, 100, 1000):
         for p in (0.5, 0.1):
             for r in SCALES:
                 allowed = np.array([bound(1, d, r, delta) / r**2 for delta in DELTAS])
-                excess = (binomial_violation(d, p, allowed) / np.array(DELTAS)).max()
-                if excess > worst:
-                    worst, at = float(excess), r
-    return worst, at
+                for delta, seen in zip(DELTAS, binomial_violation(d, p, allowed).tolist()):
+                    yield seen, delta, f"n=1, X=(r, .., r), r={r:g}, d={d}, p={p:g}"
+    for d, delta in DEEP:
+        x = tiled.Tiled(1, d, 0.5)
+        yield x.norm_reaches(bound(1, d, 1.0, delta)), delta, x.name
+    for x, delta in tiled.instances():
+        yield x.norm_reaches(bound(x.n, x.n * x.copies, 1.0, delta)), delta, x.name
 
 
 def _printed(bound: Bound, problem: MaskedRegression, seed: int) -> Finding:
-    """Refute by the hand-checkable certificate; the instance is measured for comparison."""
-    certificate = certify(bound(1, 33, 2.0, 1e-10))
-    excess, at = worst_excess(bound)
-    count = sample_size(problem.delta)
-    here = bound(problem.n, problem.d, problem.bound, problem.delta)
-    seen = deviations(problem, count, seed)
-    broken = int((seen > here).sum())
-    refuted = certificate.refutes or excess > 1 + 1e-9
-    verdict, note = judge_probability(broken, count, problem.delta)
-    if refuted:
-        verdict, note = "violated", f"n=1, r={at:g}: the exact tail is {excess:.3g} delta"
+    """Refute by the hand-checkable certificate, whatever the instance."""
+    certificate, excess = certify(bound(1, 33, 2.0, 1e-10)), worst_excess(bound)
+    verdict: Verdict
     if certificate.refutes:
-        note = (
-            f"n=1, X=(2,..,2), d=33, p=1/2: the deviation exceeds the bound {certificate.bound:.2f}"
-            f" with probability {float(certificate.probability):.3g} > delta"
-            f" = {certificate.delta:g}"
+        verdict, note = (
+            "violated",
+            (
+                f"whatever the instance: n=1, X=(2,..,2), d=33, p=1/2 deviates by more than "
+                f"the bound {certificate.bound:.2f} with probability "
+                f"{float(certificate.probability):.3g} > delta = {certificate.delta:g}, exactly"
+            ),
         )
+    elif excess.refutes:
+        verdict, note = "violated", f"whatever the instance: {excess.where}"
+    else:
+        here = bound(problem.n, problem.d, problem.bound, problem.delta)
+        for count in looks(problem.delta):
+            broken = int((deviations(problem, count, seed) > here).sum())
+            verdict, note = judge_probability(broken, count, problem.delta)
+            if verdict != "unsettled":
+                break
     return Finding(
         verdict,
         "P(deviation > bound) against delta, n = 1",
         certificate.delta,
         float(certificate.probability),
         ratio(certificate.delta, float(certificate.probability)),
+        "certificate",
         assumptions={"entries in [0, r]": problem.moments.low >= 0},
         note=note,
         details={
-            "worst probability / delta on the grid": excess,
-            "worst at r": at,
-            "bound on the instance": here,
-            "worst deviation on the instance": float(seen.max()),
-            "violations on the instance": broken,
+            "worst probability / delta, exact": excess.factor,
+            "bound on the instance": bound(problem.n, problem.d, problem.bound, problem.delta),
         },
     )
 
 
 def _corrected(bound: Bound, problem: MaskedRegression, seed: int) -> Finding:
-    count = sample_size(problem.delta)
+    quantity, excess = "max_i |lambda_i - p lambda_i(X^T X)|", worst_excess(bound)
+    if excess.refutes:
+        return Finding(
+            "violated", quantity, 1.0, excess.factor, 1 / excess.factor, note=excess.where
+        )
+    if not random_mask(problem):
+        return Finding("vacuous", quantity, 0.0, 0.0, note="Q = 0: p is 0 or 1, or X = 0")
     allowed = bound(problem.n, problem.d, problem.bound, problem.delta)
-    seen = deviations(problem, count, seed)
-    broken = int((seen > allowed).sum())
-    verdict, note = judge_probability(broken, count, problem.delta)
-    excess, at = worst_excess(bound)
-    if excess > 1 + 1e-9:
-        verdict, note = "violated", f"exact binomial tail at n=1, r={at:g} exceeds delta"
-    elif verdict == "holds" and allowed >= certain(problem):
+    for count in looks(problem.delta):
+        seen = deviations(problem, count, seed)
+        broken = int((seen > allowed).sum())
+        verdict, note = judge_probability(broken, count, problem.delta)
+        if verdict != "unsettled":
+            break
+    if broken == 0 and allowed >= certain(problem):
         verdict, note = "vacuous", "the bound exceeds what any mask can deviate"
     worst = float(seen.max())
     return Finding(
         verdict,
-        "max_i |lambda_i - p lambda_i(X^T X)|",
+        quantity,
         allowed,
         worst,
         ratio(allowed, worst),
@@ -116,54 +139,64 @@ def _corrected(bound: Bound, problem: MaskedRegression, seed: int) -> Finding:
         note=note,
         details={
             "p lambda_1(X^T X)": problem.p * problem.moments.top,
-            "exact worst probability / delta at n = 1": excess,
+            "worst probability / delta, exact": excess.factor,
         },
     )
 
 
-def _usefulness(bound: Callable[..., float], problem: MaskedRegression, seed: int) -> Finding:
-    """Compare the bound, the same at every p, with the eigenvalue p lambda_1 that it is about."""
-    sizes = problem.n, problem.d, problem.bound, problem.delta
-    top = problem.moments.top
-    allowed = bound(problem.p, *sizes)
-    critical = bound(1.0, *sizes) / top if top > 0 else math.inf
-    constant = all(
-        math.isclose(bound(p, *sizes), allowed) for p in (1.0, 0.1, 1e-3, 1e-6) if allowed > 0
-    )
-    crossed = all(
-        bound(p, *sizes) > p * top
-        for p in (problem.p, critical / 2, critical / 1e3)
-        if p <= critical
-    )
+def critical_ratio(n: int, d: int) -> float:
+    """Return 2 sqrt(2 n / d), below the p at which the corrected bound exceeds p lambda_1 itself.
+
+    >>> round(critical_ratio(32, 100_000), 4)
+    0.0506
+    """
+    return 2 * math.sqrt(2 * n / d)
+
+
+def _usefulness(
+    predict: Callable[[int, int], float], problem: MaskedRegression, seed: int
+) -> Finding:
+    """Compare p_c = bound / lambda_1 of X with what n and d alone promise, also where it is tight.
+
+    Tight: constant features, lambda_1 = n d r^2, as delta goes to 1.
+    """
+    n, d, top = problem.n, problem.d, problem.moments.top
+    quantity = "p_c = bound / lambda_1(X^T X)"
+    if top == 0 or problem.p == 0:
+        return Finding("vacuous", quantity, 0.0, 0.0, note="X = 0" if top == 0 else "p = 0")
+    allowed = bounds.theorem_51_corrected(n, d, problem.bound, problem.delta)
+    promised, critical = predict(n, d), allowed / top
+    tight = min(
+        bounds.theorem_51_corrected(rows, columns, 1.0, 1 - 1e-9) / (rows * columns)
+        / predict(rows, columns)
+        for rows in (1, 10, 1000)
+        for columns in (10, 10_000, 10**8)
+    )  # fmt: skip
     worst = float(deviations(problem, 50, seed).max())
-    verdict: Verdict = "holds" if constant and crossed else "violated"
-    note = f"below p = {min(critical, 1):.3g} the bound exceeds p lambda_1 itself"
-    if top == 0:
-        verdict, note = "vacuous", "X = 0"
+    holds = promised <= critical * (1 + 1e-12) and tight >= 1
+    useless = "exceeds" if allowed > problem.p * top else "is below"
     return Finding(
-        verdict,
-        "bound against p lambda_1(X^T X)",
-        allowed,
-        problem.p * top,
-        ratio(allowed, problem.p * top),
-        "Monte Carlo",
-        samples=50,
-        note=note,
+        "holds" if holds else "violated",
+        quantity,
+        promised,
+        critical,
+        ratio(promised, critical),
+        note=f"at p={problem.p:g} the bound {allowed:.3g} {useless} p lambda_1 = "
+        f"{problem.p * top:.3g}; worst deviation of 50 masks {worst:.3g}",
         details={
+            "bound": allowed,
+            "p lambda_1(X^T X)": problem.p * top,
             "worst deviation of 50 masks": worst,
             "bound / worst deviation": allowed / worst if worst else math.inf,
-            "critical p": critical,
+            "smallest p_c / promise on constant features": tight,
         },
     )
-
-
-def _at_any_p(p: float, n: int, d: int, r: float, delta: float) -> float:
-    return bounds.theorem_51_corrected(n, d, r, delta)
 
 
 CLAIMS = (
     Claim(
         "thm-5.1-printed",
+        "|lambda_i - p lambda_i(X'X)| <= 2 sqrt(2dn^3r^4) + sqrt(2 log(1/delta) / (dn^2r^4))",
         "|lambda_i - p lambda_i(X^T X)| <= 2 sqrt(2 d n^3 r^4) + sqrt(2 log(1/delta)/(d n^2 r^4)) "
         "for all i, with probability >= 1 - delta, entries in [0, r]",
         "paper 1, theorem 5.1 as printed",
@@ -173,6 +206,7 @@ CLAIMS = (
     ),
     Claim(
         "thm-5.1-corrected",
+        "|lambda_i - p lambda_i(X'X)| <= 2 sqrt(2dn^3r^4) + sqrt(2dn^2r^4 log(1/delta))",
         "|lambda_i - p lambda_i(X^T X)| <= 2 sqrt(2 d n^3 r^4) + sqrt(2 d n^2 r^4 log(1/delta)) "
         "for all i, with probability >= 1 - delta, |x| <= r",
         "paper 1, last tail bound of appendix A.3, inverted correctly",
@@ -181,9 +215,11 @@ CLAIMS = (
     ),
     Claim(
         "thm-5.1-usefulness",
-        "the corrected bound does not depend on p, so below a critical p it exceeds p lambda_1",
+        "the corrected bound exceeds p lambda_1 itself at every p below some p_c >= 2 sqrt(2n/d)",
+        "the corrected bound does not depend on p, so it exceeds p lambda_1(X^T X) at every p "
+        "below p_c = bound / lambda_1(X^T X), and p_c >= 2 sqrt(2 n / d)",
         "this project",
-        _at_any_p,
+        critical_ratio,
         _usefulness,
     ),
 )

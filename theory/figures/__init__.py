@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from landscape.errors import UserError
+from theory.errors import refuse
 from theory.figures.canvas import FEWEST
 from theory.figures.concentration import concentration
 from theory.figures.distances import distances
@@ -37,9 +37,9 @@ def draw_figure(name: str, problem: MaskedRegression, seed: int = 0) -> Figure:
         UserError: an unknown name, too few features to scan p, or X = 0.
     """
     if name not in FIGURES:
-        raise UserError(f"expected a figure among {', '.join(FIGURES)}; got {name!r}")
+        raise refuse(f"expected a figure among {', '.join(FIGURES)}; got {name!r}")
     if problem.d < 5 * FEWEST or problem.moments.top == 0:
-        raise UserError(
+        raise refuse(
             f"expected at least {5 * FEWEST} features, not all zero, to draw figures; got "
             f"{problem.name}; raise --d"
         )
@@ -68,7 +68,7 @@ def draw_figures(problem: MaskedRegression, directory: str | Path, seed: int = 0
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"expected a directory for figures, got {directory}: {error}") from None
+        raise refuse(f"expected a directory for figures, got {directory}: {error}") from None
     paths = [directory / f"{name}.png" for name in FIGURES]
     for path in paths:
         draw_figure(path.stem, problem, seed).savefig(path, dpi=160)

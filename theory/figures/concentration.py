@@ -9,7 +9,7 @@ from matplotlib.ticker import NullFormatter
 
 from theory import bounds
 from theory.claims.spectral import chernoff_interval
-from theory.features import Array, Features, from_array
+from theory.features import Array, Features
 from theory.figures.canvas import (
     BLUE,
     FEWEST,
@@ -38,7 +38,7 @@ def concentration(problem: MaskedRegression, seed: int = 0) -> Figure:
 
     p = float(np.clip(10 * FEWEST / problem.d, 0.01, 0.5))
     sizes = np.unique(np.geomspace(FEWEST / p, problem.d, 7).astype(int))
-    prefixes = [from_array(problem.features.take(np.arange(d)).T) for d in sizes]
+    prefixes = [problem.features.prefix(int(d)) for d in sizes]
     rows = [_deviation(part, problem, moments(part), p, seed) for part in prefixes]
     _plot_bounds(right, sizes, rows)
     right.set(xlabel="number of features d", title=f"p = {p:g}")

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from theory.claims.distance import distance_floor, distance_terms
-from theory.figures.canvas import BLUE, GREEN, MASKS, ORANGE, SKY, canvas, grams_at
+from theory.figures.canvas import BLUE, GREEN, MASKS, ORANGE, SKY, canvas, factors_at
 from theory.problems import MaskedRegression
 
 
@@ -19,14 +19,14 @@ def distances(problem: MaskedRegression, seed: int = 0) -> Figure:
     rng = np.random.default_rng([seed, 11])
     identity, bound, floor = [], [], []
     for p in ratios:
-        grams = grams_at(problem.features, p, MASKS if p < 1 else 1, seed)
-        noise, shift, ranks = distance_terms(grams, problem.signal, problem.sigma)
+        factors = factors_at(problem.features, p, MASKS if p < 1 else 1, seed)
+        noise, shift, ranks = distance_terms(factors, problem.signal, problem.sigma)
         identity.append(np.median(noise + shift) ** 0.5)
         bound.append(np.median(noise) ** 0.5)
         floor.append(distance_floor(problem.sigma, float(ranks.mean()), p, norm2) ** 0.5)
-        for gram in grams[:5]:
+        for factor in factors[:5]:
             y = problem.signal + problem.sigma * rng.standard_normal(n)
-            size = float(y @ np.linalg.pinv(gram, rcond=1e-12, hermitian=True) @ y) ** 0.5
+            size = float(distance_terms(factor[None], y, 0.0)[1][0]) ** 0.5
             axes.plot(p, size, ".", color=SKY, label="measured: a mask and its noise")
     axes.plot(ratios, identity, color=BLUE, label="identity, median of masks")
     axes.plot(ratios, bound, "--", color=ORANGE, label="bound of proposition 5.3")

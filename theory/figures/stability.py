@@ -49,7 +49,7 @@ def stability(problem: MaskedRegression, seed: int = 0) -> Figure:
 
 
 def _largest_steps(axes: Axes, problem: MaskedRegression, seed: int) -> None:
-    """Plot the bisected step of three masks at each p, the 1/p law and the Chernoff interval."""
+    """Plot the bisected step of three masks at each p, 2n/(p lambda_1), the Chernoff interval."""
     n, top, ratios = problem.n, problem.moments.top, scan_ratios(problem, 7)
     measured = []
     for p, gram in _few(problem, ratios, seed):
@@ -64,7 +64,12 @@ def _largest_steps(axes: Axes, problem: MaskedRegression, seed: int) -> None:
     longest = [2 * n / end.top_low if end.top_low > 0 else highest for end in ends]
     band = f"Chernoff, probability {1 - problem.delta:g}"
     axes.fill_between(fine, shortest, longest, color=PURPLE, alpha=0.15, label=band, lw=0)
-    axes.plot(fine, 2 * n / fine / top, color=GREY, label="$2n / (p\\,\\lambda_1(X^TX))$")
+    axes.plot(
+        fine,
+        2 * n / fine / top,
+        color=GREY,
+        label="$2n / (p\\,\\lambda_1(X^TX)) \\geq 2n / \\mathrm{E}\\lambda_1$",
+    )
     axes.plot(*np.transpose(measured), "o", color=BLUE, markersize=4, label="measured, a mask")
     axes.set(xscale="log", yscale="log", xlabel="probability p to keep a feature")
     axes.set(ylabel="largest stable step", title="Gradient descent")

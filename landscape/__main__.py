@@ -1,4 +1,4 @@
-"""Run the command line as ``python -m landscape.cli``."""
+"""Run the command line as ``python -m landscape``."""
 
 import sys
 

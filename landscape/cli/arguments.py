@@ -1,0 +1,94 @@
+"""Arguments of the command line, checked while they are read: before anything is loaded."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from landscape import checks
+from landscape.errors import UserError
+
+_Read = TypeVar("_Read")
+
+
+class Parser(argparse.ArgumentParser):
+    """Say a mistake in one sentence, as a `UserError`, instead of printing the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the sentence, with the command that explains the arguments."""
+        raise UserError(message if "; " in message else f"{message}; see {self.prog} --help")
+
+
+def whole(*, least: int = 0) -> Callable[[str], int]:
+    """Return a reader of whole numbers."""
+    return _reader(lambda text: checks.whole("", _parsed(int, text), least=least))
+
+
+def number(**limits: Any) -> Callable[[str], float]:
+    """Return a reader of numbers; limits as for `checks.number`."""
+    return _reader(lambda text: checks.number("", _parsed(float, text), **limits))
+
+
+def file(text: str) -> str:
+    """Read the path of a file that is there."""
+    path = Path(text).expanduser()
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "none"
+        raise argparse.ArgumentTypeError(f"expected a file at {text}, got {found}; check the path")
+    return str(path)
+
+
+def output_file(text: str) -> str:
+    """Read the path of a file that can be written."""
+    return _output(text, Path.is_dir, "a file", "the folder")
+
+
+def output_folder(text: str) -> str:
+    """Read the path of a folder that can be written, or made."""
+    return _output(text, Path.is_file, "a folder", "the file")
+
+
+def _output(text: str, wrong: Callable[[Path], bool], wanted: str, found: str) -> str:
+    """Try the path with a nameless file in the nearest folder that is there, gone at once."""
+    path = Path(text).expanduser()
+    if wrong(path) or not text:
+        raise argparse.ArgumentTypeError(
+            f"expected {wanted} to write, got {found} {text}; name another"
+        )
+    place = path if path.is_dir() else path.parent
+    while not os.path.lexists(place) and place != place.parent:
+        place = place.parent
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return str(path)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f"expected {wanted} that can be written, got {text} ({place}: {error.strerror}); "
+            "name another"
+        ) from None
+
+
+def _reader(read: Callable[[str], _Read]) -> Callable[[str], _Read]:
+    def reader(text: str) -> _Read:
+        try:
+            return read(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return reader
+
+
+def _parsed(kind: type, text: str) -> Any:
+    """Return the number that a text is, or the text, which no check takes for one."""
+    try:
+        return kind(text)
+    except ValueError:
+        return text
+
+
+seed = _reader(lambda text: checks.seed(_parsed(int, text), ""))
+"""Read a seed."""

@@ -101,13 +101,13 @@ def lanczos(
     [99.0]
     """
     checks.operator(operator)
-    k = checks.whole("k", k, least=1)
-    tol = checks.number("tol", tol, above=0)
-    max_matvecs = checks.whole("max_matvecs", max_matvecs, least=1)
+    k = checks.whole("k", k, least=None)
+    tol = checks.number("tol", tol, infinite=True)
+    max_matvecs = checks.whole("max_matvecs", max_matvecs, least=None)
     seed = checks.seed(seed)
-    block = checks.whole("block", block, least=1)
+    block = checks.whole("block", block, least=None)
     if max_basis is not None:
-        max_basis = checks.whole("max_basis", max_basis, least=1)
+        max_basis = checks.whole("max_basis", max_basis, least=None)
     if not 1 <= block <= operator.size:
         raise UserError(f"expected a block of 1 to {operator.size} vectors, got {block}")
     check_arguments(operator, k, which, tol, max_matvecs, least=k + block * -(-k // block))

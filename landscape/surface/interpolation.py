@@ -73,11 +73,7 @@ def interpolate(
     Source: Frankle et al. (2020), linear mode connectivity and the lottery ticket hypothesis.
     """
     checks.model(model)
-<<<<<<< HEAD
     points = checks.whole("points", points, least=2)  # both ends are among them
-=======
-    points = checks.whole("points", points, least=None)
->>>>>>> main
     if directory is not None:
         directory = checks.path("directory", directory)
     evaluate = MeanLoss(model, batches, loss)

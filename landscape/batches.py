@@ -197,8 +197,12 @@ def length_limit(model: Any, max_length: int | None = None) -> int:
     """Return the most tokens of a row: ``max_length`` or 2048, and never more than a model takes.
 
     Raises:
-        UserError: a length below 2, which leaves no room for a prompt and a candidate.
+        UserError: a length below 2, which leaves no room for a prompt and a candidate, or a model
+            without a configuration, such as a wrapper of one.
     """
+    wrapped = isinstance(getattr(model, "module", None), torch.nn.Module)
+    do = "give its .module" if wrapped else "load or build one of transformers"
+    checks.has("model", model, "a language model or classifier", "config", do=do)
     wanted = MAX_LENGTH if max_length is None else max_length
     if wanted < 2:
         raise UserError(

@@ -18,13 +18,13 @@ SEEDS = 2**32
 """Seeds are from 0 to below this, the range that every generator in use takes."""
 
 
-def whole(name: str, value: Any, *, least: int = 0, most: int | None = None) -> int:
+def whole(name: str, value: Any, *, least: int | None = 0, most: int | None = None) -> int:
     """Return a whole number.
 
     Args:
         name: what the sentence calls it; "" where its surroundings say it.
         value: an int, or an integer of numpy.
-        least, most: the range, ends included.
+        least, most: the range, ends included; None where the caller judges it.
 
     Raises:
         UserError: another type, or out of range.
@@ -32,13 +32,13 @@ def whole(name: str, value: Any, *, least: int = 0, most: int | None = None) -> 
     >>> whole("epochs", 3, least=1)
     3
     """
-    kind = f"a whole number of at least {least:,}"
+    kind = "a whole number" if least is None else f"a whole number of at least {least:,}"
     if most is not None:
         kind = f"a whole number from {least:,} to {most:,}"
     if isinstance(value, bool) or not isinstance(value, Integral):
         refuse(name, kind, value, "give such a number")
     found = int(value)
-    if found < least or (most is not None and found > most):
+    if (least is not None and found < least) or (most is not None and found > most):
         refuse(name, kind, value, "choose one in this range")
     return found
 

@@ -92,7 +92,6 @@ class SharpnessProbe:
         time_share: float | None = None,
         seed: int = 0,
     ) -> None:
-        checks.several("batches", batches, "batches")
         if every is not None:
             every = checks.whole("every", every, least=1)
         if time_share is not None:

@@ -266,14 +266,14 @@ def test_sharpness_of_any_operator_with_and_without_a_mask_is_the_librarys(
         "sharpness", *arguments, *point, "--examples", "4", "--operator", operator, "--json",
         "--tol", "1e-3", "--which", "LM",
     ]) == 0  # fmt: skip
-    text = capsys.readouterr().out
-    result = last_object(text)
+    printed, said = capsys.readouterr()
+    result = json.loads(printed)
     model, batches = measured(files, None if full else "delta1")
     kind = {"hessian": ls.HessianOperator, "gauss-newton": ls.GGNOperator,
             "fisher": ls.FisherOperator}[operator]  # fmt: skip
     if full:
         model.requires_grad_(True)
-        assert "without a mask" in text
+        assert "without a mask" in said
     A = kind(model, batches)
     assert result["size"] == A.size
     top = ls.power_iteration(A, tol=1e-3, max_matvecs=2000)

@@ -11,17 +11,17 @@ from oracles_curvature import with_spectrum
 import landscape as ls
 from landscape.curvature import LinearOperator
 
+CPU = torch.device("cpu")
 VALUES = [10.0, 4.0, 3.9, 3.0, -3.0, -2.0, 2.0, 1.5, *torch.linspace(-0.5, 1, 112).tolist()]
 
 
 class Given(LinearOperator):
     """A matrix that multiplies in its own type whatever surrounds it."""
 
-    dtype, device, description = torch.float32, torch.device("cpu"), {}  # type: ignore
+    size, dtype, device, description = len(VALUES), torch.float32, CPU, {}  # type: ignore
 
     def __init__(self) -> None:
         self.matrix = with_spectrum(VALUES, seed=1).float()
-        self.size = len(self.matrix)  # type: ignore
 
     def _apply(self, v):
         with torch.autocast("cpu", enabled=False):

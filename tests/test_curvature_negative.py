@@ -9,12 +9,12 @@ from oracles_curvature import small_model, with_spectrum
 import landscape as ls
 from landscape.curvature import MatrixOperator, SpectralDensity, exact_spectrum, negative_share
 
-N = 300
+N = 120
 draw = torch.Generator().manual_seed(0)
 SPECTRA = {
     "ten outliers and a narrow bulk": torch.cat(
-        [torch.linspace(5, 15, 10).double(), 0.01 * torch.rand(N - 10, generator=draw).double() - 0.005]
-    ),
+        [torch.linspace(5, 15, 10), 0.01 * torch.rand(N - 10, generator=draw) - 0.005]
+    ).double(),
     "a cluster at zero": torch.cat(
         [torch.tensor([3.0, 2.0, -1.0, -0.5]).double(), 1e-17 * torch.randn(N - 4, generator=draw)]
     ),
@@ -52,7 +52,7 @@ def test_known_eigenvalues_count_exactly() -> None:
     operator = MatrixOperator(torch.diag(torch.tensor([3.0, -1.0])).double())
     density = ls.spectral_density(operator, num_vectors=2, known=[ls.lanczos(operator, k=2)])
     found = negative_share(density)
-    assert (found.value, found.low, found.high) == (0.25, 0.25, 0.25)
+    assert [found.value, found.low, found.high] == pytest.approx([0.25] * 3)
 
 
 def test_one_vector_tells_no_interval_and_a_zero_matrix_no_share() -> None:
@@ -60,11 +60,11 @@ def test_one_vector_tells_no_interval_and_a_zero_matrix_no_share() -> None:
     alone = negative_share(ls.spectral_density(operator, num_vectors=1, steps=4))
     assert (alone.low, alone.high) == (0.0, 1.0)
     zero = negative_share(ls.spectral_density(MatrixOperator(torch.zeros(5, 5))))
-    assert not zero.value == zero.value
+    assert zero.value != zero.value
 
 
 def test_a_quadrature_bounds_its_own_vector_s_measure() -> None:
-    """Two steps on 300 eigenvalues: far off, and the bounds say how far."""
+    """Three steps on 120 eigenvalues: far off, and the bounds say how far."""
     values = SPECTRA["symmetric"]
     for seed in range(20):
         v = torch.randn(N, generator=torch.Generator().manual_seed(seed)).double()
@@ -85,7 +85,7 @@ def test_a_quadrature_bounds_its_own_vector_s_measure() -> None:
 
 def test_the_share_of_a_tiny_llama_lies_in_its_interval() -> None:
     model = small_model("llama")
-    ls.attach(model, ls.random_mask(model, count=150, seed=0, targets="*.weight"))
+    ls.attach(model, ls.random_mask(model, count=60, seed=0, targets="*.weight"))
     ids = torch.randint(4, 60, (2, 6), generator=torch.Generator().manual_seed(0))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids}
     H = ls.HessianOperator(model, [batch])

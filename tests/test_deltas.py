@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import landscape as ls
+from landscape.deltas import listing
 from landscape.errors import UserError
 
 SHAPES = {"a.weight": (5, 6), "b.weight": (4, 3)}
@@ -163,15 +165,54 @@ def test_a_delta_of_another_base_leaves_the_attached_one_in_place() -> None:
         own + stranger
 
 
-def test_deltas_of_models_of_other_sizes_do_not_add_compose_or_subtract() -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_deltas_of_models_of_other_sizes_do_not_add_compose_or_subtract(known) -> None:
     """The masked tensors agree to the bit; the models differ elsewhere."""
     model, larger = layers(), layers()
     larger["c"] = torch.nn.Linear(2, 2)
     own, other = made(model, {"a.weight": [1, 2]}, 1), made(larger, {"a.weight": [4, 5]}, 1)
     assert torch.equal(model["a"].weight, larger["a"].weight)
+    if not known:  # as in a file of before there were hashes of the base
+        own, other = replace(own, base=None), replace(other, base=None)
     for combine in (lambda: own + other, lambda: other - own, lambda: ls.compose(own, other)):
         with pytest.raises(UserError, match="one base model"):
             combine()
+
+
+def test_deltas_of_bases_that_differ_where_no_mask_is_do_not_add() -> None:
+    model, other = layers(), layers()
+    with torch.no_grad():
+        other["b"].weight += 1
+    own, foreign = made(model, {"a.weight": [1, 2]}, 1), made(other, {"a.weight": [4, 5]}, 1)
+    with pytest.raises(UserError, match=r"two bases: b\.weight differ"):
+        own + foreign
+
+
+def test_a_base_that_one_of_two_deltas_knows_is_the_sums() -> None:
+    model = layers()
+    own, second = made(model, {"a.weight": [1, 2]}, 1), made(model, {"a.weight": [4, 5]}, 1)
+    assert own.base
+    for total in (own + replace(second, base=None), replace(own, base=None) + second):
+        assert total.base == own.base
+        assert total.mask.count == 4
+    assert (replace(own, base=None) + replace(second, base=None)).base is None
+
+
+def test_values_that_are_not_finite_are_not_applied() -> None:
+    model = layers()
+    change = made(model, {"a.weight": [1, 2]}, 1)
+    before = {n: p.tolist() for n, p in model.named_parameters()}
+    for wrong in (torch.tensor([1.0, float("nan")]), torch.ones(3)):
+        with pytest.raises(UserError, match=r"a\.weight"):
+            ls.apply_delta(model, replace(change, values={"a.weight": wrong}))
+        assert {n: p.tolist() for n, p in model.named_parameters()} == before
+
+
+def test_three_names_are_listed_and_the_others_counted() -> None:
+    assert listing(["a"]) == "a"
+    assert listing(["a", "b", "c"]) == "a, b, c"
+    assert listing(["a", "b", "c", "d"]) == "a, b, c and 1 more"
+    assert listing([str(i) for i in range(1_234)]) == "0, 1, 2 and 1,231 more"
 
 
 def rewritten(path, change: Callable[[dict, dict], None]):

@@ -113,12 +113,11 @@ def test_a_gather_in_pieces_gives_the_entries_of_the_dense_product(at) -> None:
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("transpose", [True, False], ids=["Linear", "Conv1D"])
-@pytest.mark.parametrize("pieces", [False, True])
+@pytest.mark.parametrize("tokens", [50, 30, 3])  # of a piece: one, two or seventeen of them
 def test_a_sparse_product_is_the_dense_one_in_both_layouts(
-    at, transpose, pieces, monkeypatch
+    at, transpose, tokens, monkeypatch
 ) -> None:
-    if pieces:
-        monkeypatch.setattr(values, "GATHER_CHUNK", 3 * at.count)
+    monkeypatch.setattr(values, "GATHER_CHUNK", tokens * at.count)
     v, x = numbers(at.count), numbers(50, COLS if transpose else ROWS, seed=1)
     S = matrix(v, at)
     close(spmm_values(v, x, at, transpose), x @ (S.t() if transpose else S))
@@ -244,6 +243,17 @@ def test_a_layer_without_gradients_still_has_tangents() -> None:
         out = masked_matmul(x, dual, weight, None, at, transpose=True)
         moved = forward_ad.unpack_dual(out).tangent
     close(moved, x @ matrix(step, at).t())
+
+
+@pytest.mark.parametrize("kernel", ["gather", "dense", "slices"])
+@pytest.mark.parametrize("count", [0, 7])
+def test_results_lie_on_the_device_of_the_operands(kernel, count) -> None:
+    """Tensors of the device meta have places and shapes alone: any of another device shows."""
+    at = Coordinates(torch.empty(count, dtype=torch.int64, device="meta"), (ROWS, COLS))
+    at.__dict__["slices"] = None  # what a grid is cannot be told without values
+    a, b = (torch.empty(9, width, device="meta") for width in (ROWS, COLS))
+    found = sampled_values(a, b, at, kernel)
+    assert (found.device.type, found.shape, found.dtype) == ("meta", (count,), torch.float32)
 
 
 # --- structure ----------------------------------------------------------------------------------

@@ -195,6 +195,7 @@ def test_every_function_has_the_same_default_loss() -> None:
         ls.surface_1d(model, batch, torch.ones(k), span=0.1, points=3).centre,
         ls.interpolate(model, batch, start, moved, points=2).centre,
         float(peers._MeanLoss(model, batch, None)(torch.zeros(1, dtype=torch.long)).detach()),
+        ls.SharpnessProbe(batch)._operator(model).loss(),
     ]
     assert found == pytest.approx([expected] * len(found), rel=1e-6)
     ls.detach(model)

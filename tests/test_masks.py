@@ -18,11 +18,13 @@ from landscape.errors import UserError
 from landscape.masks import (
     bernoulli,
     generator,
+    is_quantised,
     num_parameters,
     query_value,
     random_mask,
     share,
     subset,
+    target_shapes,
 )
 
 
@@ -198,6 +200,23 @@ def test_a_module_that_is_there_twice_is_found_by_either_name_and_counted_once()
     assert num_parameters(model) == 50 * 40 + 50
     mask = random_mask(model, density=0.5, targets="again")
     assert list(mask.indices) == ["q_proj_0.weight"]
+
+
+class Packed(nn.Module):
+    """Two weights of four bits in every byte, as quantised layers hold them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_features, self.out_features = 8, 4
+        self.weight = nn.Parameter(torch.zeros(16, dtype=torch.uint8), requires_grad=False)
+
+
+def test_a_layer_that_holds_its_weights_packed_counts_those_it_computes_with() -> None:
+    model = nn.ModuleDict({"q_proj": Packed(), "v_proj": nn.Linear(8, 4, bias=False)})
+    assert is_quantised(model["q_proj"])
+    assert not is_quantised(model["v_proj"])
+    assert num_parameters(model) == 32 + 32
+    assert target_shapes(model, "*_proj") == {"q_proj.weight": (4, 8), "v_proj.weight": (4, 8)}
 
 
 def test_targets_that_match_nothing_are_answered_with_those_that_would() -> None:

@@ -67,6 +67,21 @@ def test_a_certificate_out_of_range_is_refused_with_a_sentence(bad: dict[str, fl
         certify(1.0, **bad)
 
 
+@pytest.mark.parametrize(
+    ("n", "d", "r", "delta", "head", "printed", "corrected"),
+    # in whole numbers and roots: 2 sqrt(2 d n^3 r^4), then the two second terms, by hand
+    [
+        (2, 9, 1.0, math.exp(-2), 24.0, math.sqrt(4 / 36), math.sqrt(144)),
+        (3, 50, 2.0, math.exp(-4.5), 240 * math.sqrt(3), math.sqrt(9 / 7200), math.sqrt(64_800)),
+    ],
+)
+def test_both_forms_of_the_theorem_are_their_formulas(
+    n, d, r, delta, head, printed, corrected
+) -> None:
+    found = bounds.theorem_51_printed(n, d, r, delta), bounds.theorem_51_corrected(n, d, r, delta)
+    assert found == pytest.approx((head + printed, head + corrected), rel=1e-12)
+
+
 @pytest.mark.parametrize("scale", [0.5, 3.0, 20.0])
 def test_only_the_corrected_bound_scales_like_the_eigenvalues(scale: float) -> None:
     n, d, delta = 3, 50, 0.01

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from dataclasses import replace
 
 import oracles_selection
@@ -79,6 +80,28 @@ def test_a_run_equals_dense_masked_training_step_by_step(name) -> None:
         assert max(norms) > settings["max_gradient_norm"]  # or nothing was clipped
     if name == "clipped in part":
         assert min(norms) < settings["max_gradient_norm"]
+
+
+def test_a_run_of_whole_tensors_equals_dense_training_of_them() -> None:
+    """Without a mask what is trained are the weights themselves, and so what decays."""
+    model, twin, _, tokenizer, task = made()
+    mask = ls.random_mask(model, density=1.0, targets="*.q_proj")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in mask.indices)
+    settings = BASIC | {"max_gradient_norm": 0.05}
+    watch, before = Watch(), time.perf_counter()
+    found = ls.finetune(model, tokenizer, task, probes=[watch], test=False, **settings)
+    assert 0 < found.metrics["seconds"] <= time.perf_counter() - before
+    assert found.config["mask"] == {}
+    slow = Slow(twin, mask, lr=BASIC["lr"], max_gradient_norm=0.05)
+    expected = list(run(
+        slow, task.train, lambda m, batch, step: mean_loss(m, tokenizer, batch, "classification"),
+        **{n: BASIC[n] for n in ("epochs", "batch_size", "seed")},
+    ))  # fmt: skip
+    for thetas in watch.thetas:
+        for name, start in slow.start.items():
+            thetas[name] = thetas[name].flatten() - torch.from_numpy(start)
+    assert_equal(found, watch, expected)
 
 
 def test_dropout_of_a_step_is_that_of_its_seed_in_the_dense_model_too() -> None:

@@ -158,8 +158,8 @@ def spectral_density(
     1.0
     """
     checks.operator(operator)
-    num_vectors = checks.whole("num_vectors", num_vectors, least=1)
-    steps = checks.whole("steps", steps, least=1)
+    num_vectors = checks.whole("num_vectors", num_vectors, least=None)
+    steps = checks.whole("steps", steps, least=None)
     seed = checks.seed(seed)
     for name, value in (("num_vectors", num_vectors), ("steps", steps)):
         if value < 1:

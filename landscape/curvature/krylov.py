@@ -21,9 +21,6 @@ from landscape.curvature.reach import least_steps, overshoot
 _DOUBT = 0.005
 """Probability that an end of the spectrum reaches farther than it is bounded: 0.01 for both."""
 
-_NEXT = 1e-2
-"""Relative residual at which the next pair, which nobody asked for, counts as found."""
-
 _FEW = 20
 """An eigenvalue that stands for at most so many is one or a small cluster: P(chi^2 > 20) < 1e-5."""
 
@@ -43,9 +40,9 @@ class Krylov:
         self, operator: LinearOperator, which: Which, capacity: int, block: int = 1
     ) -> None:
         self._operator, self._which, self.capacity = operator, which, capacity
-        like = {"dtype": operator.dtype, "device": operator.device}
-        self._rows = torch.empty(capacity + block, operator.size, **like)
-        self._work = torch.empty(block, operator.size, **like)
+        size, like = operator.size, (operator.dtype, operator.device)
+        self._rows = torch.empty(capacity + block, size, dtype=like[0], device=like[1])
+        self._work = torch.empty(block, size, dtype=like[0], device=like[1])
         self._place = 0  # of the following directions in the rows
         self._projected = _zeros(capacity, capacity)
         self.count, self.norm = 0, 0.0
@@ -241,13 +238,10 @@ class Krylov:
         """Tell whether the rest is bounded by the k pairs, or its most wanted value is found."""
         allowed = self._allowed(self.values[:k], tol)
         lowest = float((score(self.values[:k], self._which) + allowed)[k - 1])
-        return self._ceiling_score() <= lowest or self._has_found_the_next(k, tol, lowest)
+        return self._ceiling_score() <= lowest or self._has_found_the_next(k, tol)
 
-    def _has_found_the_next(self, k: int, tol: float, lowest: float) -> bool:
-        """Tell whether the most wanted pair of this sweep, the next after the k, has converged.
-
-        One that is certainly less wanted than they need not be known as well as they.
-        """
+    def _has_found_the_next(self, k: int, tol: float) -> bool:
+        """Tell whether the most wanted pair of this sweep, the next after the k, has converged."""
         if not self._is_random:  # after a restart the sweep has no matrix of its own
             if self.count <= k:
                 return False
@@ -258,9 +252,7 @@ class Krylov:
             best = int(torch.argmax(score(values, self._which)))
             value, weights, part = float(values[best]), vectors[:, best], float(vectors[0, best])
         estimate = self._outside * float(weights[-self._width :].norm())
-        scored = float(score(torch.tensor(value, device="cpu"), self._which))
-        enough = max(tol, _NEXT) if scored + estimate <= lowest else tol
-        return estimate <= enough * abs(value) and self._stands_for_few(part)
+        return estimate <= tol * abs(value) and self._stands_for_few(part)
 
     def _stands_for_few(self, part: float) -> bool:
         """Tell whether a Ritz vector with that part of the random direction can hide no other."""

@@ -38,7 +38,7 @@ _CHEAP = 1 << 26
 """Bytes of a basis that needs no restart, however many its vectors are."""
 
 _PROGRESS = 1.0
-"""The basis grows by a quarter at a restart since which residuals have not become so much smaller."""
+"""The basis grows by a quarter at a restart before which residuals fell by no such factor."""
 
 
 def lanczos(
@@ -76,24 +76,27 @@ def lanczos(
             eigenvalue without a confirmation, and its b products cost less than b where the
             operator multiplies several vectors at once; it needs more products than b = 1.
         max_basis: vectors held at most, at least k + 2 block; when full, the basis is compressed
-            to the best Ritz vectors (thick restart). Default: what fits into a quarter of the
-            memory.
+            to the best Ritz vectors (thick restart). Default: 24 + k or 64 MB, and more where
+            restarts do not get on, up to a quarter of the memory.
         confirm: after convergence, search the orthogonal complement of what was found from a
             fresh random vector, since the Krylov space of b vectors contains b copies of each
-            eigenvalue only. Default: for k > block.
+            eigenvalue only. Default: for k > block. In any case where rounding alone allows the
+            residual, or where a value stands for so many eigenvalues that one may be hidden.
 
     Returns:
-        k eigenpairs, the most wanted first.
+        k eigenpairs, the most wanted first; `ceiling` bounds the others with probability 0.99,
+        as far as the products allow.
 
     Raises:
         UserError: an argument out of its range, or a product that is not finite.
 
     Warns:
-        NotConvergedWarning: the budget ran out.
+        NotConvergedWarning: the budget ran out, or the search that was due did not end.
 
-    Cost: `num_matvecs` products (with k = 1 on networks 8 to 25), a basis of as many vectors.
+    Cost: `num_matvecs` products (with k = 1 on networks 8 to 25); at most max_basis + 2 block
+    vectors, and k at the end. A step reads the basis from memory twice.
     Source: Lanczos (1950); reorthogonalisation: Daniel, Gragg, Kaufman & Stewart (1976); block:
-    Golub & Underwood (1977); restart: Wu & Simon (2000).
+    Golub & Underwood (1977); restart: Wu & Simon (2000); ceiling: Kuczynski & Wozniakowski (1992).
 
     >>> from landscape.curvature.operators import MatrixOperator
     >>> A = MatrixOperator(torch.diag(torch.arange(100.0, dtype=torch.float64)))
@@ -101,13 +104,13 @@ def lanczos(
     [99.0]
     """
     checks.operator(operator)
-    k = checks.whole("k", k, least=1)
-    tol = checks.number("tol", tol, above=0)
-    max_matvecs = checks.whole("max_matvecs", max_matvecs, least=1)
+    k = checks.whole("k", k, least=None)
+    tol = checks.number("tol", tol, infinite=True)
+    max_matvecs = checks.whole("max_matvecs", max_matvecs, least=None)
     seed = checks.seed(seed)
-    block = checks.whole("block", block, least=1)
+    block = checks.whole("block", block, least=None)
     if max_basis is not None:
-        max_basis = checks.whole("max_basis", max_basis, least=1)
+        max_basis = checks.whole("max_basis", max_basis, least=None)
     if not 1 <= block <= operator.size:
         raise UserError(f"expected a block of 1 to {operator.size} vectors, got {block}")
     check_arguments(operator, k, which, tol, max_matvecs, least=k + block * -(-k // block))

@@ -51,10 +51,13 @@ def negative_share(density: SpectralDensity) -> NegativeShare:
     known = density.known
     exact = float(known.clamp(max=0).abs().sum()) / density.size
     mean = (density.weights * density.nodes).sum(1)
-    sums = [exact + _below_zero(*density.drawn(), shift) for shift in (0, -1, 1)]
+    nodes, weights = density.drawn()
+    # a run that ended early, or has seen every dimension, is its measure
+    whole = (weights == 0).any(1) | (nodes.shape[1] >= density.size - len(known))
+    sums = [exact + _below_zero(nodes, weights, shift, whole) for shift in (0, -1, 1)]
     value, _ = _quotient(sums[0], mean)
     count = len(mean)
-    if count < 2 or not value == value:
+    if count < 2 or value != value:
         return NegativeShare(value, 0.0, 1.0)
     quantile = float(stats.t.ppf(0.975, count - 1))
     ends = []
@@ -64,18 +67,20 @@ def negative_share(density: SpectralDensity) -> NegativeShare:
     return NegativeShare(value, min(ends), max(ends))
 
 
-def _below_zero(nodes: Tensor, weights: Tensor, shift: int) -> Tensor:
+def _below_zero(nodes: Tensor, weights: Tensor, shift: int, whole: Tensor) -> Tensor:
     """Integrate the cumulated weights from the first node to zero, per vector.
 
-    `shift` nodes more (1) or fewer (-1) are counted than lie below: an upper and a lower bound.
+    `shift` nodes more (1) or fewer (-1) are counted than lie below, an upper and a lower bound,
+    except where the quadrature is the `whole` measure.
     """
+    if not nodes.shape[1]:
+        return torch.zeros(len(nodes), dtype=torch.float64, device="cpu")
     total = weights.cumsum(1)
     before = torch.cat([torch.zeros_like(total[:, :1]), total], dim=1)  # weight of nodes 0..i-1
     widths = (nodes[:, 1:].clamp(max=0) - nodes[:, :-1].clamp(max=0)).clamp(min=0)
     last = -nodes[:, -1:].clamp(max=0)  # beyond the last node everything is below
     steps = torch.arange(nodes.shape[1] - 1, device="cpu") + 1 + shift
-    ended = (weights == 0).any(1, keepdim=True)  # such a run was exhausted: it is its measure
-    counted = torch.where(ended, before[:, 1:-1], before[:, steps])
+    counted = torch.where(whole[:, None], before[:, 1:-1], before[:, steps])
     return (widths * counted).sum(1) + (last * total[:, -1:]).sum(1)
 
 

@@ -40,8 +40,8 @@ def norm_bound(
         eps = (ln(1.648 sqrt(n) / (failure / 2)) / (2m - 1))^2
 
     whatever the gaps; where the Krylov space is nearly invariant its residual says more (see
-    `overshoot` in reach.py). A residual, in contrast, certifies that an eigenvalue is near, not that it
-    is the largest.
+    `overshoot` in reach.py). The residual of an eigenpair, in contrast, tells that an eigenvalue
+    is near, not that it is the largest.
 
     Args:
         operator: any symmetric operator of size n.

@@ -86,8 +86,6 @@ def select_mask(
     checks.text("score", score)
     checks.text("granularity", granularity)
     max_live = checks.whole("max_live", max_live, least=1)
-    if batches is not None:
-        checks.several("batches", batches, "batches")
     made = make_score(score, options)
     if scope not in ("tensor", "global"):
         raise UserError(f"scope is 'tensor' or 'global', got {scope!r}")

@@ -73,11 +73,9 @@ def interpolate(
     Source: Frankle et al. (2020), linear mode connectivity and the lottery ticket hypothesis.
     """
     checks.model(model)
-    points = checks.whole("points", points, least=3)
+    points = checks.whole("points", points, least=2)  # both ends are among them
     if directory is not None:
         directory = checks.path("directory", directory)
-    if points < 2:
-        raise UserError(f"expected at least 2 points, got {points}; both ends are among them")
     evaluate = MeanLoss(model, batches, loss)
     kinds = [isinstance(d, Mapping) for d in (start, end)]
     if any(kinds) and not all(kinds):

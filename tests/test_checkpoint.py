@@ -198,6 +198,20 @@ def test_other_methods_start_again_where_they_began_too(tmp_path, make, step) ->
     assert base_digests(again) == base_digests(expected)
 
 
+def test_what_a_method_remembers_starts_again_where_it_began(tmp_path) -> None:
+    pytest.importorskip("peft")
+
+    def start() -> torch.nn.Module:
+        return baselines.adalora(ls.tiny_model("llama"), steps=8, rank=1, first_rank=3)
+
+    model = start()
+    whole = finetune(start(), tmp_path / "whole")
+    with pytest.raises(Killed):
+        finetune(model, tmp_path / "run", probes=[stop_at(1)])
+    assert baselines.memory(model) == baselines.memory(start()) == {}
+    assert lasting(finetune(model, tmp_path / "run")) == lasting(whole)
+
+
 def test_a_scheduled_run_that_was_stopped_or_finished_is_called_again_as_it_stands(
     tmp_path,
 ) -> None:

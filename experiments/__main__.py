@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from experiments import edge, figure4, figure5, linear, rates, selections, spectra, surfaces
 from experiments.harness import (
@@ -117,8 +117,6 @@ def _folder(chosen: argparse.Namespace) -> Path:
 
 def _rows(chosen: argparse.Namespace) -> list[Row]:
     folder = _folder(chosen)
-    if chosen.output is None and not (folder / "rows.jsonl").exists():
-        _refuse_empty(chosen, folder)
     config = stored_config(chosen.artefact, folder)
     rows = read_rows(folder)
     if not rows:
@@ -130,18 +128,6 @@ def _rows(chosen: argparse.Namespace) -> list[Row]:
     elif len(rows) < (wanted := len(chosen.artefact.expected(config))):
         print(f"{folder} is not finished: {len(rows)} of {wanted} rows", file=sys.stderr)
     return rows
-
-
-def _refuse_empty(chosen: argparse.Namespace, folder: Path) -> NoReturn:
-    """Say that a preset has no rows, and which have."""
-    name = chosen.artefact.name
-    chosen.artefact.configure(chosen.preset, {})  # refuses an unknown preset
-    there = [p for p in chosen.artefact.presets if (RESULTS / name / p / "rows.jsonl").exists()]
-    do = f"give --preset {' or '.join(there)}, or " if there else ""
-    raise UserError(
-        f"expected rows of {name}'s preset {chosen.preset} in {folder}, got none; "
-        f"{do}run it first: python -m experiments run {name} --preset {chosen.preset}"
-    )
 
 
 def _list(chosen: argparse.Namespace) -> int:

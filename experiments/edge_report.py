@@ -43,12 +43,14 @@ def losses(rows: Sequence[Row]) -> list[str]:
 def over_edge(rows: Sequence[Row], row: Row) -> list[tuple[int, float]]:
     """Return (step, sharpness over the edge of the descent's rate); AdamW's is preconditioned.
 
-    Gradient descent has a step 0, the pretrained weights; AdamW has no preconditioner there.
+    Gradient descent has a step 0, the pretrained weights; AdamW has no preconditioner there. Nor is
+    its step 1 counted: P is then |g| + eps of a single gradient, and where g nearly vanishes its
+    rounding decides the largest eigenvalue of P^-1 H.
     """
     measured, edge = MEASURED[row["optimizer"]], EDGE[row["optimizer"]]
     points = [(int(m["step"]), m[measured] / m[edge]) for m in row["measured"]]
     if row["optimizer"] == "adamw":
-        return points
+        return [point for point in points if point[0] > 1]
     same = ("loss", "ratio", "seed")
     start = next(r for r in rows if r["kind"] == "start" and all(r[k] == row[k] for k in same))
     return [(0, start["sharpness"] * row["rate"] / 2), *points]
@@ -194,7 +196,8 @@ def render(rows: Sequence[Row], folder: Path) -> list[Path]:
             "/ ((1 - beta1) eta). Whole networks train at that edge. Here a random mask of a "
             "pretrained model descends, every example in every step, under cross-entropy, whose "
             "curvature fades when the examples are fitted, and under a squared loss, whose does "
-            "not."
+            "not. AdamW's first step is left out: its preconditioner is then one gradient, whose "
+            "rounding decides the value."
         ),
         caption="Sharpness over its edge (1: unstable on a quadratic), and the training loss",
     )  # fmt: skip

@@ -15,7 +15,7 @@ from experiments.settings import paper
 from experiments.verdict import Finding
 from landscape.carriers import require
 from landscape.errors import UserError
-from landscape.runs import open_folder, peak_memory, provenance, read_json
+from landscape.runs import json_object, open_folder, peak_memory, provenance, read_json
 
 Row = dict[str, Any]
 RESULTS = Path(__file__).parent / "results"
@@ -157,11 +157,15 @@ def read_rows(folder: Path) -> list[Row]:
     if not path.exists():
         return []
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+    text = path.read_text(encoding="utf-8", errors="replace")  # in a text it spoils one row
+    for number, line in enumerate(text.split("\n")[:-1], start=1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            row = json_object(line, f"line {number}")
+        except UserError as error:
             raise UserError(f"{path}, line {number} is damaged: {error}; remove it") from error
+        if "\ufffd" in line or not isinstance(row.get("key"), str):
+            raise UserError(f"{path}, line {number} is damaged: no row with a key; remove it")
+        rows.append(row)
     return rows
 
 
@@ -184,7 +188,7 @@ def stored_config(artefact: Artefact, folder: Path) -> Any:
     stored = read_json(path) if path.exists() else {}
     if stored.pop("artefact", None) != artefact.name:
         others = sorted(p.parent.name for p in folder.parent.glob("*/config.json"))
-        hint = f", or render a preset that was: {', '.join(others)}" if others else ""
+        hint = f", or give --preset one that was: {', '.join(others)}" if others else ""
         raise UserError(
             f"expected a run of {artefact.name} in {folder}, got none; run it first{hint}"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 XU_ZHANG = "Xu & Zhang 2024"
@@ -13,7 +13,7 @@ ID3 = "Agarwal et al. 2024"
 
 def paper(value: Value, source: str = XU_ZHANG) -> Value:
     """Declare a field whose default is a paper's; every other default is ours."""
-    return cast(Value, dataclasses.field(default=value, metadata={"source": source}))
+    return dataclasses.field(default=value, metadata={"source": source})
 
 
 def origin(field: dataclasses.Field[Any]) -> str:

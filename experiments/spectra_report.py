@@ -21,7 +21,8 @@ from experiments.harness import Row
 from experiments.publish import publish
 from experiments.trained import ENDS
 from experiments.verdict import Finding, Verdict, above, equal, every, settle
-from landscape.curvature.density import SpectralDensity
+from landscape import curvature
+from landscape.curvature import NegativeShare, SpectralDensity
 from landscape.report import slope
 
 
@@ -37,24 +38,24 @@ def quantile(row: Row) -> float:
 def density(row: Row) -> SpectralDensity:
     """Return the quadrature of a row."""
     nodes, weights = torch.tensor(row["nodes"]).double(), torch.tensor(row["weights"]).double()
-    return SpectralDensity(nodes, weights, row["size"], row["num_matvecs"])
+    known = row.get("known", _shared(row))
+    return SpectralDensity(
+        nodes, weights, row["size"], row["num_matvecs"], torch.tensor(known).double()
+    )
 
 
-def negative_share(row: Row) -> tuple[float, float]:
-    """Return the negative share of the eigenvalues' total magnitude, with its standard error.
+def _shared(row: Row) -> list[float]:
+    """Return the nodes with the weight of one eigenvalue in every vector: those put in as known."""
+    alone = [
+        {v for v, w in zip(nodes, weights, strict=True) if w == 1 / row["size"]}
+        for nodes, weights in zip(row["nodes"], row["weights"], strict=True)
+    ]
+    return sorted(set.intersection(*alone)) if len(alone) > 1 else []
 
-        sum of |lambda| over lambda < 0 / sum of |lambda|
 
-    The error of the quotient is that of its linearisation (delta method) over the vectors.
-    """
-    measured = density(row)
-    total = (measured.weights * measured.nodes.abs()).sum(-1)
-    negative = (measured.weights * measured.nodes.clamp(max=0).abs()).sum(-1)
-    share = float(negative.mean() / total.mean())
-    if len(total) < 2:
-        return share, math.inf
-    spread = (negative - share * total).std() / total.mean()
-    return share, float(spread) / len(total) ** 0.5
+def negative_share(row: Row) -> NegativeShare:
+    """Return the negative share of the eigenvalues' total magnitude, with a 95 % interval."""
+    return curvature.negative_share(density(row))
 
 
 def quadrature_trace(row: Row) -> tuple[float, float]:
@@ -123,11 +124,15 @@ def _less_negative(rows: Sequence[Row]) -> Finding:
     text = "training makes the spectrum less negative at every ratio"
     parts, less = [], []
     for b, a in pairs(rows):
-        (before, e), (after, f) = negative_share(b), negative_share(a)
-        parts.append(f"{before:.2f} ± {e:.2f} to {after:.2f} ± {f:.2f} at {b['ratio']:g}")
-        error = quantile(b) * math.hypot(e, f)
-        less.append(above(before - after - error, before - after + error))
-    return Finding(text, every(less), "negative share of sum |lambda|: " + "; ".join(parts))
+        before, after = negative_share(b), negative_share(a)
+        parts.append(f"{_between(before)} to {_between(after)} at {b['ratio']:g}")
+        less.append(above(before.low - after.high, before.high - after.low))
+    evidence = "negative share of sum |lambda|, 95 % intervals: " + "; ".join(parts)
+    return Finding(text, every(less), evidence)
+
+
+def _between(share: NegativeShare) -> str:
+    return f"{share.value:.2f} [{share.low:.2f}, {share.high:.2f}]"
 
 
 def _mean_kept(rows: Sequence[Row]) -> Finding:
@@ -147,23 +152,25 @@ def _mean_kept(rows: Sequence[Row]) -> Finding:
 
 def _exact(row: Row) -> Finding:
     text = (
-        f"the exact spectrum of {row['size']} weights lies in the 99 % intervals of its estimates"
+        f"the exact spectrum of {row['size']} weights lies in the 99 % intervals of its estimates, "
+        "its negative share in the 95 % one"
     )
     values = torch.tensor(row["eigenvalues"]).double()
     estimates = {
         "trace by Hutch++": (float(values.sum()), row["trace"], row["trace_error"]),
         "trace by quadrature": (float(values.sum()), *quadrature_trace(row)),
         "mean square": (float(values.square().mean()), *density(row).moment(2)),
-        "negative share": (
-            float(values.clamp(max=0).abs().sum() / values.abs().sum()), *negative_share(row)
-        ),
     }  # fmt: skip
     evidence = "; ".join(
         f"{name} {exact:.3g}, estimated {value:.3g} ± {error:.2g}"
         for name, (exact, value, error) in estimates.items()
     )
+    share, exact_share = negative_share(row), float(values.clamp(max=0).sum() / -values.abs().sum())
+    evidence += f"; negative share {exact_share:.3g}, estimated {_between(share)}"
     rounding = 1e-5 * float(values.abs().sum())
-    holds = all(abs(x - v) <= quantile(row) * e + rounding for x, v, e in estimates.values())
+    holds = share.low <= exact_share <= share.high and all(
+        abs(x - v) <= quantile(row) * e + rounding for x, v, e in estimates.values()
+    )
     return Finding(text, settle(holds), evidence)
 
 
@@ -193,13 +200,12 @@ def table(rows: Sequence[Row]) -> list[dict[str, str]]:
     """Summarise one line a spectrum."""
     lines = []
     for r in spectra(rows):
-        share, error = negative_share(r)
         lines.append({
             "ratio": f"{r['ratio']:g}", "training": r["when"], "trainable": f"{r['size']:,}",
             "loss": f"{r['loss']:.3g}", "top": f"{r['top']:.3g} ± {r['top_residual']:.1g}",
             "bottom": f"{r['bottom']:.3g} ± {r['bottom_residual']:.1g}",
             "trace (Hutch++)": f"{r['trace']:.3g} ± {r['trace_error']:.1g}",
-            "negative share": f"{share:.2f} ± {error:.2f}", "stable rank": f"{stable_rank(r):.3g}",
+            "negative share": _between(negative_share(r)), "stable rank": f"{stable_rank(r):.3g}",
             "products": str(r["top_products"] + r["bottom_products"] + r["num_matvecs"]
                             + r["trace_products"]),
         })  # fmt: skip
@@ -227,9 +233,9 @@ def render(rows: Sequence[Row], folder: Path) -> list[Path]:
         title="The spectrum inside a mask, before and after training",
         lead=(
             "The Hessian on the trainable weights is a principal submatrix of the model's. Its "
-            "two ends come from Lanczos with residuals that certify them, the density between them "
-            "from a few products with random vectors, its trace from Hutch++; on a mask of a few "
-            "hundred weights the exact spectrum judges the estimate."
+            "two ends come from Lanczos with residuals (some eigenvalue lies within), the density "
+            "between them from a few products with random vectors, its trace from Hutch++; on a "
+            "mask of a few hundred weights the exact spectrum judges the estimate."
         ),
         caption="Spectral densities (bands: one standard error), their ends, their negative share",
     )  # fmt: skip
@@ -280,7 +286,11 @@ def _draw_densities(axis: Any, chosen: Sequence[Row]) -> None:
                           alpha=0.2, lw=0)  # fmt: skip
         axis.plot([r["bottom"], r["top"]], [floor] * 2, "^", color=color, ms=8, clip_on=False)
     axis.axvline(0, color="0.7", lw=0.8, zorder=0)
-    axis.set(yscale="log", ylim=(floor, 3 * most), xlabel="eigenvalue (triangles: certified ends)")
+    axis.set(
+        yscale="log",
+        ylim=(floor, 3 * most),
+        xlabel="eigenvalue (triangles: ends with their residuals)",
+    )
 
 
 def _draw_ends(axis: Any, rows: Sequence[Row]) -> None:
@@ -304,9 +314,9 @@ def _draw_shares(axis: Any, rows: Sequence[Row]) -> None:
         chosen = spectra(rows, when)
         shares = [negative_share(r) for r in chosen]
         axis.errorbar(
-            [r["ratio"] for r in chosen], [s for s, _ in shares],
-            [e if math.isfinite(e) else 0 for _, e in shares], fmt="o-", ms=5, capsize=2,
-            color=COLORS[when], label=f"{when} training",
+            [r["ratio"] for r in chosen], [s.value for s in shares],
+            [[s.value - s.low for s in shares], [s.high - s.value for s in shares]],
+            fmt="o-", ms=5, capsize=2, color=COLORS[when], label=f"{when} training",
         )  # fmt: skip
     axis.axhline(0.5, color="0.6", lw=1, ls="--", label="as much negative as positive")
     axis.set(xscale="log", xlabel="ratio (trainable / all parameters)", ylim=(0, None),

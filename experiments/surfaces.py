@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 import landscape as ls
 from experiments.cell import load_pretrained
 from experiments.harness import PACKAGED, Artefact, Store
 from experiments.surfaces_report import check, render
 from experiments.trained import ENDS, TrainedSetting, at_end, load_examples, train, train_key
-from landscape.runs import write_whole
+from landscape.tensorfile import read_tensors, write_tensors
 
 LINES = ("eigenvector", "random")
 PLANES = ("eigenvectors", "path")
@@ -210,13 +209,14 @@ def _vectors(store: Store, ratio: float, seed: int, name: str) -> Path:
 
 
 def _save(path: Path, columns: torch.Tensor) -> None:
-    vectors = {"columns": columns.float().contiguous()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda temporary: save_file(vectors, temporary))
+    write_tensors(path, {"columns": columns.float()}, {})
 
 
 def _load(path: Path) -> torch.Tensor:
-    return load_file(path)["columns"]
+    file = read_tensors(path, "eigenvectors", cure="start the run anew in another folder")
+    if file.digest is not None:  # older runs have none
+        file.check()
+    return file.tensors["columns"]
 
 
 def _name(ratio: float, seed: int) -> str:

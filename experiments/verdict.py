@@ -11,11 +11,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from landscape.cli.guard import DONE, FAILED, UNDECIDED
+
 Verdict = Literal["holds", "fails", "undecided"]
 #: what stands before a verdict, for readers who do not see its colour
 SIGNS: dict[Verdict, str] = {"holds": "✓", "fails": "✗", "undecided": "?"}
-#: exit codes of a check; 2 is a user's mistake
-CODES: dict[Verdict, int] = {"holds": 0, "fails": 1, "undecided": 3}
+#: exit codes of a check
+CODES: dict[Verdict, int] = {"holds": DONE, "fails": FAILED, "undecided": UNDECIDED}
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.delta_header import OLDER, DeltaHeader, parse_header, short_digests
-from landscape.deltas import Delta, apply_delta, check_values, delta, listing
+from landscape.deltas import Delta, check_values, delta, listing, switch
 from landscape.errors import UserError
 from landscape.identity import base_digests, fingerprint, mask_digest, precision
 from landscape.masks import Mask, num_parameters, random_mask, target_shapes, tensors
@@ -43,6 +44,8 @@ def with_heads(mask: Mask, model: nn.Module, heads: str | Sequence[str]) -> Mask
     Raises:
         UserError: a pattern matches nothing, or a quantised weight.
     """
+    checks.model(model)
+    checks.has("mask", mask, "a Mask", "indices", "shapes", do="make one, as random_mask")
     shapes = target_shapes(model, heads)
     packed = [t.name for t in tensors(model) if t.name in shapes and t.quantised]
     if packed:
@@ -77,6 +80,8 @@ def save_delta(model: nn.Module, path: str | Path) -> Path:
     Cost: 4 k bytes, plus 4 k for a mask without a seed, and 8 a tensor of the model; time as
     `base_digests`. On a sharded base every process has to call it: each tensor is gathered in turn.
     """
+    checks.model(model)
+    path = checks.new_file("path", path)
     change = delta(model)
     check_values(change)
     mask, base = change.mask, change.base or {}
@@ -116,7 +121,9 @@ def load_delta(model: nn.Module, path: str | Path, *, force: bool = False) -> At
 
     Cost: O(k), a look at each tensor of the base, and once per model as `base_digests`.
     """
-    return apply_delta(model, read_delta(model, path, force=force))
+    checks.model(model)
+    path = checks.path("path", path)
+    return switch(model, read_delta(model, path, force=force))
 
 
 def read_delta(model: nn.Module, path: str | Path, *, force: bool = False) -> Delta:
@@ -133,6 +140,8 @@ def read_delta(model: nn.Module, path: str | Path, *, force: bool = False) -> De
 
     Cost: as `load_delta`.
     """
+    checks.model(model)
+    path = checks.path("path", path)
     options = {kind: taken for kind, (_, taken) in _SEEDED.items()}
 
     def accept(header: dict[str, Any], names: Collection[str]) -> None:

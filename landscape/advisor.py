@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from landscape import checks
 from landscape.batches import length_limit, make_batches
 from landscape.curvature import GGNOperator, HessianOperator, lanczos
 from landscape.errors import UserError
@@ -156,17 +157,22 @@ def suggest_lr(
     numbers for each batch. Source: AdamW: the artefact `rates`, in the spirit of features that
     change by their own size, Yang & Hu (2021); SGD: Cohen et al. (2021), section 2.
     """
-    least = 2 if optimizer == "adamw" else 1
-    if batch_size < least:
-        raise UserError(
-            f"expected a batch size of at least {least}, got {batch_size}; for adamw examples are "
-            "compared with others of their batch"
-        )
+    checks.model(model)
     if not hasattr(model, "config"):
         raise UserError(
             f"expected a model of transformers for a task's text, got {type(model).__name__}; for "
             "a module and batches of your own use landscape.advisor: "
             "recommend(measure_rates(model, [[batch], [batch], ...], loss=))"
+        )
+    checks.tokenizer(tokenizer)
+    checks.has("task", task, "a Task", "train", "split", do="load or make one")
+    examples = checks.whole("examples", examples, least=1)
+    batch_size = checks.whole("batch_size", batch_size, least=1)
+    least = 2 if optimizer == "adamw" else 1
+    if batch_size < least:
+        raise UserError(
+            f"expected a batch size of at least {least}, got {batch_size}; for adamw examples are "
+            "compared with others of their batch"
         )
     chosen = task.train[:examples]
     if len(chosen) < 3 * batch_size:

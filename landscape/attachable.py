@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -50,6 +52,19 @@ def unwrapped(model: Any) -> nn.Module:
         else:
             inner: nn.Module = model
             return inner
+
+
+def refuse_wrapped(model: nn.Module, what: str) -> None:
+    """Refuse a model that torch has wrapped where the model itself is called.
+
+    Raises:
+        UserError: with the wrapper's name.
+    """
+    if unwrapped(model) is not model:
+        raise UserError(
+            f"expected the model itself for {what}, which computes in one process and eagerly, got "
+            f"it wrapped in {type(model).__name__}; pass the model inside"
+        )
 
 
 def places(model: nn.Module, mask: Mask) -> dict[str, list[Place]]:
@@ -131,6 +146,41 @@ def refuse_other_holders(model: nn.Module, owners: dict[str, list[Place]]) -> No
                     f"expected {name} to be read as its module's parameter only, got its memory "
                     f"in {where or 'another parameter'} too, where theta would have no gradient; "
                     "leave it out of targets"
+                )
+
+
+def refuse_outside_holders(model: nn.Module, owners: dict[str, list[Place]]) -> None:
+    """Refuse a masked tensor that is also the parameter of a module outside the model.
+
+    A head that is tied to an embedding, where the mask is attached to the part without the head:
+    it would compute with W_0 + S(theta) and give theta no gradient.
+
+    Raises:
+        UserError: with the name.
+
+    Cost: none, unless Python says that somebody holds a tensor besides its modules; then a look at
+    everything that Python's garbage collector knows, some ten milliseconds.
+    """
+    held = {}
+    for name, sites in owners.items():
+        weight = sites[0][0]._parameters.get(sites[0][1])
+        # this variable and the call's argument are two
+        if weight is not None and sys.getrefcount(weight) > len(sites) + 2:
+            held[id(weight)] = name
+    if not held:
+        return
+    inside = {id(module._parameters) for module in model.modules()}
+    weights = [owners[name][0][0]._parameters[owners[name][0][1]] for name in held.values()]
+    for found in gc.get_referrers(*weights):
+        if not isinstance(found, dict) or id(found) in inside:
+            continue
+        names = [held[id(value)] for value in list(found.values()) if id(value) in held]
+        for holder in gc.get_referrers(found) if names else ():
+            if isinstance(holder, dict) and holder.get("_parameters") is found:
+                raise UserError(
+                    f"expected {names[0]} to belong to this model only, got a module outside of it "
+                    "that shares it, where theta would have no gradient; attach the mask to the "
+                    "whole model, or leave it out of targets"
                 )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.tasks.task import Example, Loss
 
@@ -157,6 +158,10 @@ def make_batches(
     Raises:
         UserError: no examples, a batch size below 1, or text that ``encode`` refuses.
     """
+    checks.several("examples", examples, "examples")
+    checks.tokenizer(tokenizer)
+    batch_size = checks.whole("batch_size", batch_size, least=1)
+    max_length = checks.whole("max_length", max_length, least=2)
     if not examples:
         raise UserError("expected at least one example to make batches of, got none")
     if batch_size < 1:
@@ -192,8 +197,12 @@ def length_limit(model: Any, max_length: int | None = None) -> int:
     """Return the most tokens of a row: ``max_length`` or 2048, and never more than a model takes.
 
     Raises:
-        UserError: a length below 2, which leaves no room for a prompt and a candidate.
+        UserError: a length below 2, which leaves no room for a prompt and a candidate, or a model
+            without a configuration, such as a wrapper of one.
     """
+    wrapped = isinstance(getattr(model, "module", None), torch.nn.Module)
+    do = "give its .module" if wrapped else "load or build one of transformers"
+    checks.has("model", model, "a language model or classifier", "config", do=do)
     wanted = MAX_LENGTH if max_length is None else max_length
     if wanted < 2:
         raise UserError(

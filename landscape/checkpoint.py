@@ -33,8 +33,9 @@ def from_one_start(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **settings: P.kwargs) -> R:
-        model: Any = args[0] if args else settings["model"]
-        if settings.get("directory") is None or settings.get("schedule") is not None:
+        model: Any = args[0] if args else settings.get("model")
+        passing = settings.get("directory") is None or settings.get("schedule") is not None
+        if passing or not isinstance(model, nn.Module):
             return function(*args, **settings)
         start, remembered = point(trainable(model), None), memory(model)
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
@@ -18,13 +18,13 @@ SEEDS = 2**32
 """Seeds are from 0 to below this, the range that every generator in use takes."""
 
 
-def whole(name: str, value: Any, *, least: int = 0, most: int | None = None) -> int:
+def whole(name: str, value: Any, *, least: int | None = 0, most: int | None = None) -> int:
     """Return a whole number.
 
     Args:
         name: what the sentence calls it; "" where its surroundings say it.
         value: an int, or an integer of numpy.
-        least, most: the range, ends included.
+        least, most: the range, ends included; None where the caller judges it.
 
     Raises:
         UserError: another type, or out of range.
@@ -32,13 +32,13 @@ def whole(name: str, value: Any, *, least: int = 0, most: int | None = None) -> 
     >>> whole("epochs", 3, least=1)
     3
     """
-    kind = f"a whole number of at least {least:,}"
+    kind = "a whole number" if least is None else f"a whole number of at least {least:,}"
     if most is not None:
         kind = f"a whole number from {least:,} to {most:,}"
     if isinstance(value, bool) or not isinstance(value, Integral):
         refuse(name, kind, value, "give such a number")
     found = int(value)
-    if found < least or (most is not None and found > most):
+    if (least is not None and found < least) or (most is not None and found > most):
         refuse(name, kind, value, "choose one in this range")
     return found
 
@@ -167,6 +167,18 @@ def path(name: str, value: Any) -> str:
     return os.path.expanduser(os.fspath(value))
 
 
+def new_file(name: str, value: Any) -> str:
+    """Return the path of a file to write as a text, ``~`` written out.
+
+    Raises:
+        UserError: as `path`, or a folder is there.
+    """
+    found = path(name, value)
+    if os.path.isdir(found):
+        refuse(name, "a file to write", f"the folder {found}", "name a file in it")
+    return found
+
+
 def instance(name: str, value: Any, kind: type | tuple[type, ...], do: str) -> None:
     """Refuse a value of another type.
 
@@ -176,6 +188,53 @@ def instance(name: str, value: Any, kind: type | tuple[type, ...], do: str) -> N
     if not isinstance(value, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
         refuse(name, " or ".join(f"a {one.__name__}" for one in kinds), value, do)
+
+
+def model(value: Any) -> None:
+    """Refuse what is no model.
+
+    Raises:
+        UserError: it is none.
+    """
+    has("model", value, "a torch.nn.Module", "named_modules", do="load or build one")
+
+
+def operator(value: Any) -> None:
+    """Refuse what is no linear operator.
+
+    Raises:
+        UserError: it is none.
+    """
+    has("operator", value, "a LinearOperator", "matvec", "size", do="make one, as HessianOperator")
+
+
+def tokenizer(value: Any) -> None:
+    """Refuse what is no tokenizer.
+
+    Raises:
+        UserError: it is none.
+    """
+    has("tokenizer", value, "a tokenizer", "pad_token_id", do="take the one that load_model gives")
+
+
+def has(name: str, value: Any, kind: str, *attributes: str, do: str) -> None:
+    """Refuse a value that lacks what its kind has, without importing the kind.
+
+    Raises:
+        UserError: an attribute is missing; `do` says what to give.
+    """
+    if isinstance(value, type) or not all(hasattr(value, attribute) for attribute in attributes):
+        refuse(name, kind, value, do)
+
+
+def several(name: str, value: Any, of: str) -> None:
+    """Refuse what cannot be gone through, and texts and mappings, which are not meant.
+
+    Raises:
+        UserError: it is one of these; `of` says what its items should be.
+    """
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        refuse(name, f"a sequence of {of}", value, "give a list")
 
 
 def refuse(name: str, kind: str, value: Any, do: str) -> NoReturn:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.identity import base_digests, keep_digests, other_tensors
 from landscape.masks import Mask, tensors
@@ -88,13 +89,9 @@ def delta(model: nn.Module) -> Delta:
 
     Cost: O(k log k), and as `base_digests`.
     """
-    return replace(_change(model), base=base_digests(model))
-
-
-def _change(model: nn.Module) -> Delta:
-    mask = attached_mask(model)
-    values = {name: p.detach().clone() for name, p in trainable(model).items()}
-    return Delta(mask, values, pretrained(model, mask.indices))
+    checks.model(model)
+    mask, values = _attached(model)
+    return Delta(mask, values, pretrained(model, mask.indices), base_digests(model))
 
 
 def apply_delta(model: nn.Module, change: Delta) -> Attachment:
@@ -107,29 +104,8 @@ def apply_delta(model: nn.Module, change: Delta) -> Attachment:
         UserError: names or shapes do not fit, a value is not finite, or the delta was made on
             another base model.
     """
-    _check_fit(model, change)
-    digests = base_digests(model) if change.base is not None else None
-    differing = other_tensors(change.base or {}, digests or {})
-    if differing:
-        raise UserError(
-            f"the delta was made on another base model: {listing(differing)} differ; load the "
-            "model it was made on, in the same precision"
-        )
-    before = _change(model) if is_attached(model) else None
-    if before is not None:
-        detach(model)
-    try:
-        attachment = _attach_values(model, change)
-    except UserError:
-        if before is not None:
-            _attach_values(model, before)
-        raise
-    if digests is not None:
-        keep_digests(model, digests)
-    return attachment
-
-
-def _check_fit(model: nn.Module, change: Delta) -> None:
+    checks.model(model)
+    checks.has("change", change, "a Delta", "mask", "values", do="read one with read_delta")
     present = {tensor.name: tensor.shape for tensor in tensors(model)}
     for name, shape in change.mask.shapes.items():
         if present.get(name) != tuple(shape):
@@ -139,21 +115,45 @@ def _check_fit(model: nn.Module, change: Delta) -> None:
                 f"{found}; load the model it was made on"
             )
     check_values(change)
+    if change.base is None:
+        here = pretrained(model, change.mask.indices)
+        differing = [n for n, w in here.items() if not torch.equal(w, change.origins[n].cpu())]
+    else:
+        differing = other_tensors(change.base, base_digests(model))
+    if differing:
+        raise UserError(
+            f"the delta was made on another base model: pretrained values of {listing(differing)} "
+            "differ; load the model it was made on, in the same precision"
+        )
+    return switch(model, change)
+
+
+def switch(model: nn.Module, change: Delta) -> Attachment:
+    """Attach a delta that is known to be one of this base model, in the place of another mask."""
+    before = _attached(model) if is_attached(model) else None
+    if before is not None:
+        detach(model)
+    try:
+        attachment = _attach(model, change.mask, change.values)
+    except UserError:
+        if before is not None:
+            _attach(model, *before)
+        raise
     if change.base is not None:
-        return
-    for name, here in pretrained(model, change.mask.indices).items():
-        if not torch.equal(here, change.origins[name].cpu()):
-            raise UserError(
-                f"the delta was made on another base model: pretrained values of {name} differ; "
-                "load the model it was made on, in the same precision"
-            )
+        keep_digests(model, change.base)
+    return attachment
 
 
-def _attach_values(model: nn.Module, change: Delta) -> Attachment:
-    attachment = attach(model, change.mask)
+def _attached(model: nn.Module) -> tuple[Mask, dict[str, Tensor]]:
+    values = {name: p.detach().clone() for name, p in trainable(model).items()}
+    return attached_mask(model), values
+
+
+def _attach(model: nn.Module, mask: Mask, values: Mapping[str, Tensor]) -> Attachment:
+    attachment = attach(model, mask)
     with torch.no_grad():
         for name, theta in trainable(model).items():
-            theta.copy_(change.values[name])
+            theta.copy_(values[name])
     synchronise(model)
     return attachment
 
@@ -214,6 +214,8 @@ def overlap(first: Delta, second: Delta) -> Overlap:
 
     Cost: O(k log k).
     """
+    checks.has("first", first, "a Delta", "mask", "values", do="read one with read_delta")
+    checks.has("second", second, "a Delta", "mask", "values", do="read one with read_delta")
     _check_shapes(first, second)
     per_tensor: dict[str, int] = {}
     agreeing = 0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.masks import Mask
 from landscape.subspace import attached_mask, is_attached, masked_origins, positions, trainable
@@ -61,6 +62,9 @@ def distance(
 
     Cost: O(k) time, memory of one tensor's change in float64. Source: Xu & Zhang 2024, figure 4c.
     """
+    checks.model(model)
+    if mask is not None:
+        checks.has("mask", mask, "a Mask", "indices", "shapes", do="make one, as random_mask")
     start = masked_origins(model) if is_attached(model) else dict(initial or {})
     squares, origin, linf = {}, 0.0, 0.0
     inside = outside = 0.0
@@ -174,6 +178,7 @@ def cosines(
 
     Cost: O(k m).
     """
+    checks.model(model)
     update = torch.cat([change.reshape(-1) for change in changes(model, initial).values()]).cpu()
     if vectors.ndim != 2 or vectors.shape[0] != update.numel():
         raise UserError(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from landscape import checks
 from landscape.batches import Bos, Encoded, collate, encode, length_limit, length_order, pad_id
 from landscape.errors import UserError
 from landscape.scoring import candidate_log_probs
@@ -51,6 +52,12 @@ def evaluate(
     Raises:
         UserError: an unknown split, or a batch size or length that is too small.
     """
+    checks.model(model)
+    checks.tokenizer(tokenizer)
+    checks.has("task", task, "a Task", "train", "split", do="load or make one")
+    batch_size = checks.whole("batch_size", batch_size, least=1)
+    if max_length is not None:
+        max_length = checks.whole("max_length", max_length, least=2)
     if batch_size < 1:
         raise UserError(f"expected a batch size of at least 1, got {batch_size}")
     examples = task.split(split)
@@ -58,6 +65,7 @@ def evaluate(
     encoded = encode(examples, tokenizer, max_length=limit, bos=bos)
     order = length_order(encoded)
     pad = pad_id(tokenizer)
+    torch.clear_autocast_cache()  # of weights written in place before, inside a user's autocast
     correct, terms = 0, 0
     losses: list[float] = []
     training = model.training

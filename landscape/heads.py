@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from landscape import checks
 from landscape.batches import Batch
 from landscape.errors import UserError
 from landscape.scoring import task_loss
@@ -28,6 +29,10 @@ def fit_head(model: Any, batches: Sequence[Batch], *, penalty: float = 1e-2) -> 
 
     Cost: one forward of the batches. Source: Kumar et al. 2022 (linear probing, then fine-tuning).
     """
+    checks.several("batches", batches, "batches")
+    if not batches:
+        checks.refuse("batches", "at least one batch", "none", "make some with make_batches")
+    penalty = checks.number("penalty", penalty, least=0)
     if not isinstance(getattr(model, "classifier", None), torch.nn.Linear):
         raise UserError(
             "expected a classifier whose last layer is model.classifier, got "

@@ -117,7 +117,7 @@ def base_digests(model: nn.Module) -> Digests:
 
 
 @torch.no_grad()
-def keep_digests(model: nn.Module, digests: Digests) -> None:
+def keep_digests(model: nn.Module, digests: Mapping[str, str]) -> None:
     """Keep hashes that a mask, attached or removed just now, has left true.
 
     Args:
@@ -125,7 +125,8 @@ def keep_digests(model: nn.Module, digests: Digests) -> None:
         digests: what `base_digests` returned before; nothing but the mask was changed since.
     """
     states = {held.name: held.state() for held in _tensors(model)}
-    _known[model] = {name: (s, digests[name]) for name, s in states.items() if s is not None}
+    both = {name: state for name, state in states.items() if name in digests}
+    _known[model] = {name: (s, digests[name]) for name, s in both.items() if s is not None}
 
 
 def fingerprint(digests: Mapping[str, str], *, without: Collection[str] = ()) -> str:
@@ -286,9 +287,10 @@ def _rules(backend: Any) -> str:
 
 def _rows(examples: Collection[Example]) -> dict[str, Any]:
     """Hash examples in their order, texts and labels apart."""
-    fields = [f.name for f in dataclasses.fields(Example) if f.name not in ("group", "label")]
-    texts = [[getattr(example, name) for name in fields] for example in examples]
-    labels = [example.label for example in examples]
+    told = [f.name for f in dataclasses.fields(Example)]
+    answers = [name for name in told if name not in ("prompt", "candidates", "group")]
+    texts = [[example.prompt, example.candidates] for example in examples]
+    labels = [[getattr(example, name) for name in answers] for example in examples]
     return {"count": len(labels), "texts": _hash_json(texts), "labels": _hash_json(labels)}
 
 

@@ -213,7 +213,7 @@ def _product(module: Any, x: Tensor, base: Any) -> Tensor:
         out = base.forward(module, x)
         return out
     site.synchronise()
-    out = masked_matmul(flat, theta, weight, module.bias, at, transpose=base is nn.Linear)
+    out = masked_matmul(flat, theta, weight.detach(), module.bias, at, transpose=base is nn.Linear)
     return out.view(*x.shape[:-1], out.shape[-1])
 
 

@@ -56,7 +56,11 @@ class AdamW(torch.optim.Optimizer):
             "eps": checks.number("eps", eps, least=0),
             "weight_decay": checks.number("weight_decay", weight_decay, least=0),
         }
-        super().__init__(list(parameters), settings)
+        checks.several("parameters", parameters, "parameters")
+        held = list(parameters)
+        if not held or not all(isinstance(one, Tensor) for one in held):
+            checks.refuse("parameters", "tensors", held, "give trainable(model).values()")
+        super().__init__(held, settings)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]

@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.deltas import Delta, apply_delta, check_values, delta
 from landscape.errors import UserError
 from landscape.masks import Mask, num_parameters, tensors
@@ -53,8 +54,9 @@ def save_peft(model: nn.Module, folder: str | Path, *, kind: Kind) -> Path:
     Cost: of SHiRA 12 bytes a scalar, of Super-Tuning 8, times the largest density over the mean.
     Source: Bhardwaj et al. 2024 (SHiRA); both formats as in peft 0.21.
     """
-    if kind not in _VALUES:
-        raise UserError(f"kind is one of {', '.join(_VALUES)}, got {kind!r}")
+    checks.model(model)
+    folder = checks.path("folder", folder)
+    checks.choice("kind", kind, _VALUES)
     change = delta(model)
     check_values(change)
     held = {n: i for n, i in change.mask.indices.items() if i.numel()}
@@ -94,6 +96,8 @@ def load_peft(model: nn.Module, folder: str | Path) -> Attachment:
 
     Cost: O(k).
     """
+    checks.model(model)
+    folder = checks.path("folder", folder)
     return apply_delta(model, read_peft(model, folder))
 
 
@@ -112,6 +116,8 @@ def read_peft(model: nn.Module, folder: str | Path) -> Delta:
 
     Cost: O(k log k).
     """
+    checks.model(model)
+    folder = checks.path("folder", folder)
     place = Path(folder).expanduser()
     kind = _kind(place)
     present = {tensor.name: tensor.shape for tensor in tensors(model)}

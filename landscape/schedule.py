@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.masks import (
     QUERY_VALUE,
@@ -84,8 +85,8 @@ class Schedule:
 
     def __post_init__(self) -> None:
         kinds = ("static", "increment", "repeat", "drop_regrow")
-        if self.kind not in kinds:
-            raise UserError(f"kind is one of {', '.join(kinds)}, got {self.kind!r}")
+        checks.choice("kind", self.kind, kinds)
+        checks.text("score", self.score)
         if make_score(self.score, self.options).source not in ("weights", "gradient"):
             raise UserError(
                 f"a schedule scores by weights and the batch's gradient, got {self.score}; "
@@ -93,11 +94,14 @@ class Schedule:
             )
         if self.scope not in ("tensor", "global"):
             raise UserError(f"scope is 'tensor' or 'global', got {self.scope!r}")
-        if self.every < 1 or (self.steps is not None and self.steps < 1) or not 0 < self.drop < 1:
-            raise UserError(
-                "every and steps must be at least 1 and drop between 0 and 1, "
-                f"got {self.every}, {self.steps} and {self.drop}"
-            )
+        plain: dict[str, Any] = {"every": checks.whole("every", self.every, least=1)}
+        if self.steps is not None:
+            plain["steps"] = checks.whole("steps", self.steps, least=1)
+        if self.count is not None:
+            plain["count"] = checks.whole("count", self.count, least=1)
+        plain["drop"] = checks.number("drop", self.drop, above=0, below=1)
+        for name, value in plain.items():  # numpy's numbers become plain ones, as JSON has them
+            object.__setattr__(self, name, value)
         if self.increments is not None:
             budgets = (self.ratio, self.density, self.count, self.steps)
             if self.kind != "increment" or any(b is not None for b in budgets):

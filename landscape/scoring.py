@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from landscape import checks
 from landscape.batches import Batch
 from landscape.errors import UserError
 from landscape.models.load import sees_all_tokens
@@ -251,6 +252,8 @@ def _base(model: Any) -> Any:
 
 
 def _on_device(batch: Batch, model: Any) -> Batch:
+    checks.model(model)
+    checks.has("batch", batch, "a batch", "items", do="make some with make_batches")
     device = next(model.parameters()).device
     return {name: tensor.to(device) for name, tensor in batch.items()}
 

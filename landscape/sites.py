@@ -113,7 +113,7 @@ class Site:
             return
         key = (theta._version, theta.data_ptr(), weight._version, weight.data_ptr())
         if key == self._key and self._written is not None:
-            if weight.device.type != "cpu":
+            if not _is_near(weight):
                 with torch.no_grad():  # through .data: the same numbers, and no new version
                     weight.data.view(-1).index_copy_(0, self.indices, self._values())
                 return
@@ -130,11 +130,15 @@ class Site:
         theta, weight = self.held, self.weight
         self._check_shape(weight)
         flat, values, indices = weight.detach().view(-1), self._values(), self.indices
+        at = (theta._version, theta.data_ptr())
+        renewed = self._key is None or self._key[:2] != at
         # Writing bumps the weight's version, which invalidates graphs of another point; so only
-        # when something changed, or two uses of one tensor in a forward would invalidate each other
-        if not _same(flat.index_select(0, indices), values):
-            at = (theta._version, theta.data_ptr())
-            if self._key is not None and self._key[:2] == at and _same(theta, self._written):
+        # when something changed, or two uses of one tensor in a forward would invalidate each
+        # other. On another device than the processor to compare is to wait: theta's version tells.
+        if renewed and not _is_near(weight):
+            flat.index_copy_(0, indices, values)
+        elif not _same(flat.index_select(0, indices), values):
+            if not renewed and _same(theta, self._written):
                 raise self._overwritten()
             flat.index_copy_(0, indices, values)
         self._written = theta.detach().clone()
@@ -251,7 +255,7 @@ def read(module: nn.Module, leaf: str) -> Tensor:
     site.synchronise()
     if not is_differentiated(theta):
         return weight
-    out: Any = _Effective.apply(theta, weight, site.indices)
+    out: Any = _Effective.apply(theta, weight.detach(), site.indices)
     out._is_param = True  # to those who ask, as Module.get_parameter does, it is a parameter
     weight = out
     return weight
@@ -340,10 +344,17 @@ def autocast(x: Tensor) -> Tensor:
     return x.to(torch.get_autocast_dtype(kind))
 
 
+def _is_near(tensor: Tensor) -> bool:
+    """Tell whether numbers can be compared without waiting for a device."""
+    return tensor.device.type == "cpu"
+
+
 def _same(left: Tensor, right: Tensor | None) -> bool:
-    """Compare bits, so that NaN is what it was."""
+    """Tell whether numbers are the same, NaN being what it was."""
     if right is None or left.dtype != right.dtype:
         return False
+    if torch.equal(left, right):
+        return True
     bits = _BITS[left.element_size()]
     return torch.equal(left.detach().view(bits), right.view(bits))
 
@@ -355,7 +366,7 @@ class _Effective(torch.autograd.Function):
     def forward(ctx: Any, theta: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
         ctx.indices, ctx.dtype = indices, theta.dtype
         ctx.shape, ctx.kept = weight.shape, weight.dtype
-        return weight.detach().view_as(weight)
+        return weight.view_as(weight)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

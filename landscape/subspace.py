@@ -17,7 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from landscape.attachable import places, refuse_model, refuse_other_holders, unwrapped
+from landscape import checks
+from landscape.attachable import (
+    places,
+    refuse_model,
+    refuse_other_holders,
+    refuse_outside_holders,
+    unwrapped,
+)
 from landscape.errors import UserError
 from landscape.masked import install, refuse_mixture, uninstall
 from landscape.masks import Mask, is_sharded, tensors
@@ -62,11 +69,14 @@ def attach(model: nn.Module, mask: Mask) -> Attachment:
 
     Cost: O(k) memory. Source: Xu & Zhang 2024, section 3.
     """
+    checks.model(model)
+    checks.has("mask", mask, "a Mask", "indices", "shapes", do="make one, as random_mask")
     if is_attached(model):
         raise UserError("expected a model without a mask, got one that has one; detach or merge it")
     refuse_model(model)
     owners = places(model, mask)
     refuse_other_holders(model, owners)
+    refuse_outside_holders(model, owners)
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
     model.requires_grad_(False)
     with torch.inference_mode(False), torch.no_grad():
@@ -126,6 +136,7 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     Raises:
         UserError: the mask was attached before the model was sharded.
     """
+    checks.model(model)
     if not is_attached(model):
         return {name: p for name, p in model.named_parameters() if p.requires_grad}
     sites = _sites(_attached(model))
@@ -204,6 +215,7 @@ def detach(model: nn.Module) -> nn.Module:
     Raises:
         UserError: no mask is attached.
     """
+    checks.model(model)
     model = _attached(model)
     for site in _every_site(model):
         if site.flat is not None:
@@ -220,6 +232,7 @@ def merge(model: nn.Module) -> nn.Module:
     Raises:
         UserError: no mask is attached, or a masked weight is quantised or sharded.
     """
+    checks.model(model)
     model = _attached(model)
     for name, site in _sites(model).items():
         if site.beside:
@@ -230,6 +243,7 @@ def merge(model: nn.Module) -> nn.Module:
             )
     synchronise(model)
     _uninstall(model)
+    torch.clear_autocast_cache()  # of the pretrained weights, inside a user's autocast
     if getattr(getattr(model, "config", None), "quantization_config", None) is None:
         return model
     rebuilt: nn.Module = plain_model(model)
@@ -299,6 +313,51 @@ def _carry(values: Tensor, stays: Tensor, place: Tensor) -> Tensor:
     fresh = values.new_zeros(stays.numel())
     fresh[stays] = values[place[stays]]
     return fresh
+
+
+def refuse_unseen_readers(model: nn.Module, loss: Callable[[], Tensor]) -> Tensor:
+    """Compute a loss, and refuse one that reads a masked weight past its mask.
+
+    There theta misses its gradient: in a penalty on ``model.parameters()``, which are the stored
+    tensors, or in a function that kept one of them before the mask was attached.
+
+    Args:
+        model: the model; one without a mask passes.
+        loss: computes the loss, with its graph.
+
+    Returns:
+        The loss.
+
+    Raises:
+        UserError: with the tensor's name.
+
+    Cost: a walk over the loss's graph.
+    """
+    if not is_attached(model):
+        return loss()
+    stored = {s.weight: n for n, s in _sites(_attached(model)).items() if not s.beside}
+    try:
+        for weight in stored:
+            weight.requires_grad_(True)
+        value = loss()
+    finally:
+        for weight in stored:
+            weight.requires_grad_(False)
+    waiting, visited = [value.grad_fn], set()
+    while waiting:
+        node: Any = waiting.pop()
+        if node is None or node in visited:
+            continue
+        visited.add(node)
+        name = stored.get(getattr(node, "variable", None))
+        if name is not None:
+            raise UserError(
+                f"expected the loss to read {name} as its module's attribute, got one that reads "
+                "the stored tensor, which gives theta no gradient; use trainable(model), or the "
+                "attribute"
+            )
+        waiting += [following for following, _ in node.next_functions]
+    return value
 
 
 @contextmanager

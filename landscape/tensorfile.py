@@ -105,7 +105,7 @@ def read_tensors(
     except (SafetensorError, OSError, ValueError, TypeError, LookupError, AttributeError,
             RuntimeError, MemoryError) as error:  # fmt: skip
         raise UserError(
-            f"expected {what} in {place}, which is no whole safetensors file ({error}); {cure}"
+            f"expected {what} in {place}, which is not a whole safetensors file ({error}); {cure}"
         ) from error
     return TensorFile(place, header, tensors, metadata.get("sha256"), text, cure)
 

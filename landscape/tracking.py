@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback
 
+from landscape import checks
 from landscape.callbacks import ProbeCallback
 from landscape.curvature import (
     HessianOperator,
@@ -91,8 +92,13 @@ class SharpnessProbe:
         time_share: float | None = None,
         seed: int = 0,
     ) -> None:
-        if every is not None and every < 1:
-            raise UserError(f"expected every to be at least 1 step, got {every}")
+        if every is not None:
+            every = checks.whole("every", every, least=1)
+        if time_share is not None:
+            time_share = checks.number("time_share", time_share, above=0)
+        tol = checks.number("tol", tol, above=0)
+        max_matvecs = checks.whole("max_matvecs", max_matvecs, least=1)
+        seed = checks.seed(seed)
         if every is None and time_share is None:
             time_share = _TIME_SHARE
         if time_share is not None and not 0 < time_share <= 1:

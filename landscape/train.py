@@ -19,6 +19,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from landscape import checks
+from landscape.attachable import refuse_wrapped
 from landscape.baselines import advance, penalty
 from landscape.batches import Bos, collate, encode, length_limit, pad_id
 from landscape.checkpoint import (
@@ -39,7 +40,13 @@ from landscape.optimizer import AdamW, check_betas
 from landscape.runs import open_folder, peak_memory, read_json, write_json
 from landscape.schedule import MovingMask, Schedule, watch
 from landscape.scoring import task_loss
-from landscape.subspace import attached_mask, detach, is_attached, trainable
+from landscape.subspace import (
+    attached_mask,
+    detach,
+    is_attached,
+    refuse_unseen_readers,
+    trainable,
+)
 from landscape.tasks import Task
 from landscape.tensorfile import write_tensors
 
@@ -155,8 +162,9 @@ def finetune(
         UserError: nothing to train, an argument out of range, or a folder of another
             configuration or of other inputs.
 
-    Cost: one forward and one activation-gradient a step; optimiser state 2 k. With a folder, once
-    a model, a hash of all weights: 0.3 to 1 s for 135 million.
+    Cost: one forward and one activation-gradient a step; optimiser state 2 k, and 2 k for the best
+        and the first point. With a folder, once a model, a hash of all weights: 0.3 to 1 s for 135
+        million.
     Source: Xu & Zhang 2024, appendix B (protocol).
     """
     settings = _check(
@@ -165,7 +173,11 @@ def finetune(
         evaluations_per_epoch=evaluations_per_epoch, select_by=select_by,
     )  # fmt: skip
     checkpoint_every = checks.whole("checkpoint_every", checkpoint_every, least=1)
-    _check_kinds(model, task, schedule)
+    _check_kinds(model, tokenizer, task, schedule, probes)
+    if max_length is not None:
+        max_length = checks.whole("max_length", max_length, least=2)
+    if directory is not None:
+        directory = checks.path("directory", directory)
     per_epoch = -(-len(task.train) // batch_size)
     moving = None if schedule is None else MovingMask(schedule, model, epochs * per_epoch)
     count = moving.budget if moving else sum(p.numel() for p in trainable(model).values())
@@ -214,7 +226,7 @@ def finetune(
         batch = collate(rows, pad_id(tokenizer), loss=task.loss)
         dropout_seed = _seed(seed, "dropout", state.step)
         with watch(moving, state.step, optimizer):
-            loss = _backward(model, batch, optimizer, dropout_seed)
+            loss = _backward(model, batch, optimizer, dropout_seed, first=not state.step)
         record = _update(parameters, optimizer, max_gradient_norm, loss)
         advance(model, state.step)
         if isinstance(optimizer, AdamW):
@@ -254,19 +266,28 @@ def finetune(
 
 
 def _backward(
-    model: nn.Module, batch: dict[str, Any], optimizer: torch.optim.Optimizer, dropout_seed: int
+    model: nn.Module,
+    batch: dict[str, Any],
+    optimizer: torch.optim.Optimizer,
+    dropout_seed: int,
+    *,
+    first: bool,
 ) -> float:
     """Put the gradient of a batch's mean loss into the parameters and return the loss.
 
     The model is in training mode meanwhile and in its own mode afterwards, also when interrupted.
     """
+
+    def mean() -> Tensor:
+        total, count = task_loss(model, batch)
+        return total / count
+
     training = model.training
     model.train()
     try:
         with torch.random.fork_rng():
             torch.manual_seed(dropout_seed)
-            total, count = task_loss(model, batch)
-        loss = total / count
+            loss = refuse_unseen_readers(model, mean) if first else mean()
         optimizer.zero_grad(set_to_none=True)
         (loss + penalty(model)).backward()
     finally:
@@ -284,6 +305,7 @@ def _update(
     norm = float(torch.nn.utils.clip_grad_norm_(parameters.values(), max_norm))
     if math.isfinite(loss) and math.isfinite(norm):
         optimizer.step()
+        torch.clear_autocast_cache()  # of weights as they were, inside a user's autocast
     return {"loss": loss, "gradient_norm": norm}
 
 
@@ -350,9 +372,14 @@ def _check(**given: Any) -> dict[str, Any]:
     return {name: kinds[name](name, value) for name, value in given.items()}
 
 
-def _check_kinds(model: Any, task: Any, schedule: Any) -> None:
-    checks.instance("model", model, nn.Module, "load or build one")
+def _check_kinds(model: Any, tokenizer: Any, task: Any, schedule: Any, probes: Any) -> None:
+    checks.model(model)
+    refuse_wrapped(model, "finetune")
+    checks.tokenizer(tokenizer)
     checks.instance("task", task, Task, "load or make one")
+    checks.several("probes", probes, "functions")
+    for probe in probes:
+        checks.has("each probe", probe, "a function", "__call__", do="give probe(model, record)")
     if schedule is not None:
         checks.instance("schedule", schedule, Schedule, "make one, or leave it out")
 

@@ -355,10 +355,10 @@ def test_the_command_prints_lines_and_json_without_infinity(tiny, capsys) -> Non
         "--density", "0.1", "--num-train", "24", "--num-dev", "4", "--num-test", "4",
         "--examples", "24", "--json",
     ])  # fmt: skip
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr()
     assert code == 0
-    result = json.loads(printed.strip().split("\n")[-1])
+    result = json.loads(printed.out)
     assert result["optimizer"] == "adamw"
     assert result["good"] > 0
-    assert "Infinity" not in printed
-    assert "largest stable rate" in printed
+    assert "Infinity" not in printed.out
+    assert "largest stable rate" in printed.err

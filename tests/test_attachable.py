@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from coverage_models import attached, case_of, spread, tokens
+from test_train import tiny_task
 from torch import Tensor, nn
 
 import landscape as ls
@@ -176,6 +177,59 @@ def test_a_weight_that_is_kept_a_second_time_is_refused_with_both_names(how) -> 
     masked(model, "inner.bias")
 
 
+@pytest.mark.parametrize("name", ["opt", "gpt2"])
+def test_a_weight_that_a_module_outside_the_model_is_tied_to_is_refused(name) -> None:
+    model = case_of(name).model(torch.float32)
+    part = model.base_model
+    with pytest.raises(UserError, match="a module outside of it that shares it"):
+        masked(part, ["*embed_tokens"] if name == "opt" else ["wte"])
+    kept = list(model.parameters())  # a user's list is no module
+    masked(part, "*.bias")
+    assert len(kept) == len(list(model.parameters())) - len(ls.trainable(part))
+
+
+def test_a_loss_that_reads_a_stored_tensor_past_its_mask_is_refused_with_the_name() -> None:
+    model = plain()
+    kept = model[2].weight
+    masked(model)
+    x = torch.ones(2, 6)
+    good = lambda: model(x).sum() + model[2].weight.square().sum()  # noqa: E731
+    ls.subspace.refuse_unseen_readers(model, good)
+    past = [
+        lambda: model(x).sum() + kept.square().sum(),
+        lambda: model(x).sum() + sum(p.square().sum() for p in model.parameters()),
+    ]
+    for loss, name in zip(past, ["2.weight", "(0|2)."], strict=True):
+        with pytest.raises(UserError, match=f"to read {name}"):
+            ls.subspace.refuse_unseen_readers(model, loss)
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == {
+        "0.theta_weight", "0.theta_bias", "2.theta_weight", "2.theta_bias"
+    }  # fmt: skip
+
+
+def language_loss(model: nn.Module, ids: Tensor) -> tuple[Tensor, int]:
+    return model(input_ids=ids, labels=ids).loss * len(ids), len(ids)
+
+
+def past_its_mask(model: nn.Module, ids: Tensor) -> tuple[Tensor, int]:
+    """A loss and a penalty on what is stored."""
+    value, count = language_loss(model, ids)
+    return value + sum(p.square().sum() for p in model.parameters()), count
+
+
+def test_curvature_and_selection_refuse_a_loss_that_reads_past_the_mask() -> None:
+    model, _ = attached(case_of("opt"))
+    ls.HessianOperator(model, [tokens()], loss=language_loss)
+    with pytest.raises(UserError, match=r"to read model\.decoder.* as its module's attribute"):
+        ls.HessianOperator(model, [tokens()], loss=past_its_mask)
+    ls.detach(model)
+    budget = {"score": "gradient", "count": 5, "batches": [tokens()]}
+    assert ls.select_mask(model, loss=language_loss, **budget).count == 5
+    with pytest.raises(UserError, match="as its module's attribute"):
+        ls.select_mask(model, loss=past_its_mask, **budget)
+    assert not ls.subspace.is_attached(model)
+
+
 def test_an_embedding_that_renormalises_itself_is_refused() -> None:
     model = nn.ModuleDict({"e": nn.Embedding(8, 4, max_norm=1.0)})
     with pytest.raises(UserError, match="max_norm"):
@@ -208,6 +262,13 @@ def test_a_mask_is_attached_before_a_model_is_wrapped_and_reached_through_the_wr
         assert ls.trainable(wrapper).keys() == ls.trainable(model).keys()
     ls.detach(wrapper)
     assert not ls.subspace.is_attached(model)
+
+
+@pytest.mark.parametrize("wrap", [nn.DataParallel, lambda m: torch.compile(m, backend="eager")])
+def test_finetune_refuses_a_wrapped_model_in_one_sentence(wrap) -> None:
+    model, _ = attached(case_of("llama"))
+    with pytest.raises(UserError, match="expected the model itself for finetune"):
+        ls.finetune(wrap(model), ls.tiny_tokenizer(), tiny_task(), lr=0.1)
 
 
 def test_a_scripted_model_is_refused() -> None:

@@ -129,6 +129,8 @@ ARGUMENTS = [
     row("test as a number", finetune(test=1), "test", "True or False", "got 1"),
     row("schedule as a text", finetune(schedule="static"), "schedule", "the text 'static'"),
     row("no model", lambda: ls.finetune(None, TOKENIZER, task(), lr=1), "model", "got None"),
+    row("a wrapped model", lambda: ls.evaluate(nn.DataParallel(plain()), TOKENIZER, task()),
+        "a DataParallel", "give its .module"),
     row("no task", lambda: ls.finetune(plain(), TOKENIZER, None, lr=1), "task", "got None"),
     row("ratio as a text", mask(ratio="0.1"), "ratio", "the text '0.1'"),
     row("ratio of nan", mask(ratio=math.nan), "ratio", "got nan"),
@@ -385,7 +387,7 @@ COMMANDS = [
     command("run figure4 --output /proc/x", "--output", "/proc", main=experiments),
     command("run figure4 --preset huge", "smoke, local", "'huge'", main=experiments),
     command("check figure4 --output nowhere", "run of figure4 in nowhere", main=experiments),
-    command("check figure4", "preset smoke in", "give --preset local", main=experiments),
+    command("check figure4", "figure4/smoke, got none", "give --preset one", main=experiments),
 ]  # fmt: skip
 
 
@@ -530,7 +532,7 @@ def test_exit_codes_tell_diverged_from_not_converged(small, capsys, monkeypatch)
     assert cli.main(["sharpness", *small, "--examples", "4", "--tol", "1e-9", "--max-products", "2",
                      "--json"]) == NOT_CONVERGED  # fmt: skip
     assert json.loads(capsys.readouterr().out)["converged"] is False
-    monkeypatch.setattr("landscape.train._backward", lambda *_: math.inf)
+    monkeypatch.setattr("landscape.train._backward", lambda *_, **__: math.inf)
     assert cli.main(["finetune", *small, "--lr", "1", "--epochs", "1", "--json"]) == FAILED
     assert json.loads(capsys.readouterr().out)["metrics"]["diverged"] is True
 

@@ -387,3 +387,24 @@ def test_a_resumed_run_measures_its_distance_from_where_it_first_started(tmp_pat
     with pytest.raises(KeyboardInterrupt):
         ls.finetune(made("full", language()), tokenizer, task, probes=[kill], **cut)
     assert ls.finetune(made("full", language()), tokenizer, task, **cut).distance == whole.distance
+
+
+def test_the_effective_distance_is_between_the_products_at_both_ends_not_of_the_last_one() -> None:
+    model = baselines.lora(language(), rank=3, alpha=6).double()
+    numbers = ls.trainable(model)
+    ends = []
+    for seed in (1, 2):
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for p in numbers.values():
+                p.copy_(torch.randn(p.shape, generator=generator, dtype=p.dtype))
+        ends.append({n: p.detach().clone() for n, p in numbers.items()})
+    first, last = ends
+    squares = []
+    for name in (n for n in first if "lora_A" in n):
+        other = name.replace("lora_A", "lora_B")
+        # alpha / rank is 2
+        squares.append((2 * (last[other] @ last[name] - first[other] @ first[name])).square().sum())
+    found = ls.distance(model, first)
+    assert found.effective == pytest.approx(float(torch.stack(squares).sum().sqrt()), rel=1e-12)
+    assert all(torch.equal(p, last[n]) for n, p in numbers.items())

@@ -76,8 +76,26 @@ def test_finetune_again_in_the_same_folder_reuses_the_run(common, tmp_path, caps
     ]
     assert main([*command, "--json"]) == 0
     first = last_object(capsys.readouterr().out)
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in (tmp_path / "r").iterdir()}
     assert main([*command, "--json"]) == 0
     assert last_object(capsys.readouterr().out) == first
+    after = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in (tmp_path / "r").iterdir()}
+    assert after == before
+
+
+def test_a_folder_with_other_rows_is_refused_by_name_and_begun_anew_by_force(
+    common, tmp_path, capsys
+) -> None:
+    command = ["finetune", *common, "--lr", "0.01", "--epochs", "1", "--output", str(tmp_path)]
+    assert main(command) == 0
+    capsys.readouterr()
+    other = [*command, "--num-train", "12"]
+    assert main(other) == 2
+    assert "the train rows differ: 16 there, 12 asked for" in capsys.readouterr().err
+    delta = (tmp_path / "delta.safetensors").read_bytes()
+    assert main([*other, "--force"]) == 0
+    assert (tmp_path / "delta.safetensors").read_bytes() != delta
+    assert main(other) == 0
 
 
 def test_sharpness_at_a_delta_equals_the_dense_eigenvalue(common, files, tmp_path, capsys) -> None:
@@ -196,4 +214,4 @@ def test_a_truncated_delta_is_refused(common, tmp_path, capsys) -> None:
     load_file(path)
     path.write_bytes(path.read_bytes()[:-10])
     assert main(["sharpness", *common, "--delta", str(path)]) == 2
-    assert "not a whole safetensors file" in capsys.readouterr().err
+    assert "whole safetensors file" in capsys.readouterr().err

@@ -205,6 +205,28 @@ def test_deltas_are_added_scaled_subtracted_and_merged(files, tmp_path, capsys) 
     assert main(["delta", "merge", a, "--output", str(tmp_path / "merged"), *base]) == 2
 
 
+def test_a_delta_onto_another_base_is_refused_and_taken_by_force(files, tmp_path, capsys) -> None:
+    model, tokenizer = ls.load_model(files["model"])
+    with torch.no_grad():
+        model.model.decoder.final_layer_norm.weight.add_(1.0)
+    other = tmp_path / "other"
+    model.save_pretrained(other)
+    tokenizer.save_pretrained(other)
+    command = ["delta", "info", str(files["delta1"]), "--model", str(other)]
+    assert main(command) == 2
+    assert "final_layer_norm.weight differ" in capsys.readouterr().err
+    assert main([*command, "--force"]) == 0
+
+
+@pytest.mark.parametrize("factor", ["nan", "inf", "1e39"])
+def test_a_delta_is_not_scaled_to_nan_or_infinity(files, tmp_path, capsys, factor) -> None:
+    out = tmp_path / "out.safetensors"
+    command = ["delta", "scale", str(files["delta1"]), "--model", str(files["model"])]
+    assert main([*command, "--factor", factor, "--output", str(out)]) == 2
+    assert "finite" in capsys.readouterr().err
+    assert not out.exists()
+
+
 MISTAKES = {
     "even points": (["--points", "4"], "odd number of --points"),
     "no trajectory": (["--directions", "trajectory"], "--trajectory FILE"),
@@ -244,14 +266,14 @@ def test_sharpness_of_any_operator_with_and_without_a_mask_is_the_librarys(
         "sharpness", *arguments, *point, "--examples", "4", "--operator", operator, "--json",
         "--tol", "1e-3", "--which", "LM",
     ]) == 0  # fmt: skip
-    text = capsys.readouterr().out
-    result = last_object(text)
+    printed, said = capsys.readouterr()
+    result = json.loads(printed)
     model, batches = measured(files, None if full else "delta1")
     kind = {"hessian": ls.HessianOperator, "gauss-newton": ls.GGNOperator,
             "fisher": ls.FisherOperator}[operator]  # fmt: skip
     if full:
         model.requires_grad_(True)
-        assert "without a mask" in text
+        assert "without a mask" in said
     A = kind(model, batches)
     assert result["size"] == A.size
     top = ls.power_iteration(A, tol=1e-3, max_matvecs=2000)

@@ -368,7 +368,7 @@ def test_a_product_that_is_not_finite_is_refused_not_returned(method) -> None:
         ({"k": 0}, "k between 1 and the operator's size 60, got 0"),
         ({"k": 61}, "k between 1 and the operator's size 60, got 61"),
         ({"tol": 0.0}, "positive relative residual"),
-        ({"tol": float("nan")}, "positive relative residual"),
+        ({"tol": float("nan")}, "expected tol to be a number, got nan"),
         ({"k": 3, "max_matvecs": 5}, "max_matvecs of at least 6, got 5"),
         ({"v0": torch.zeros(60)}, "finite positive norm, got 0"),
         ({"v0": torch.full((60,), float("inf"))}, "finite positive norm, got inf"),

@@ -254,9 +254,9 @@ def test_a_library_that_is_not_there_and_what_no_library_takes_are_refused(monke
     with pytest.raises(UserError, match="a batch, got") as refused:
         peers._MeanLoss(model, [], None)
     assert "0 batches" in str(refused.value)
-    monkeypatch.setattr(peers.importlib, "import_module", absent)
+    monkeypatch.setattr("landscape.carriers.importlib.import_module", absent)
     for call, words in (
-        (peers.pyhessian, r"No module named 'pyhessian'.*\[peers\]"),
+        (peers.pyhessian, r"No module named 'pyhessian'.*pip install PyHessian"),
         (peers.curvlinops, "pip install curvlinops-for-pytorch"),
         (peers.eigenthings, "pip install hessian-eigenthings"),
     ):

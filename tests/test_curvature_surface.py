@@ -210,6 +210,26 @@ def test_an_interrupted_surface_goes_on_where_it_stopped(tmp_path) -> None:
         ls.surface_2d(model, [DATA], directions, **settings, directory=tmp_path / "s")
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("cells.json", b"["), ("cells.json", b"[]"), ("cells.json", b'{"0 0": 1.0}'),
+     ("cells.json", b'{"0 0": "one"}'), ("cells.json", b'{"0 0": []}'), ("cells.json", None),
+     ("frame.safetensors", b""), ("frame.safetensors", b"nothing"), ("frame.safetensors", None),
+     ("config.json", b"{}"), ("config.json", None)],
+)  # fmt: skip
+def test_a_damaged_file_of_a_surface_is_refused_in_a_sentence(tmp_path, name, content) -> None:
+    model = net()
+    arguments = model, [DATA], ls.random_directions(model, seed=1)
+    settings = {"span": 1.0, "points": 3, "loss": squares, "directory": tmp_path}
+    ls.surface_2d(*arguments, **settings)
+    whole = (tmp_path / name).read_bytes()
+    flipped = bytearray(whole[:-1] if whole.endswith(b"\n") else whole)
+    flipped[-2] ^= 64
+    (tmp_path / name).write_bytes(flipped if content is None else content)
+    with pytest.raises(UserError, match=r"cells\.json|frame\.safetensors|config\.json|another"):
+        ls.surface_2d(*arguments, **settings)
+
+
 def test_a_surface_goes_on_where_sums_come_out_in_other_last_bits(tmp_path) -> None:
     """As with another number of threads: the folder's own directions, axes and centre are used."""
     model, calls = net(), []

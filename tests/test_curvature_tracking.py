@@ -289,7 +289,7 @@ def test_memory_of_the_graph_is_given_back_between_measurements() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"every": 0}, "at least 1 step, got 0"), ({"time_share": 0.0}, "time_share above 0"),
+    [({"every": 0}, "at least 1, got 0"), ({"time_share": 0.0}, "time_share to be a finite"),
      ({"time_share": 1.5}, "at most 1, got 1.5")],
 )  # fmt: skip
 def test_arguments_out_of_range_are_refused(arguments, words) -> None:

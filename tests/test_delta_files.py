@@ -41,7 +41,7 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
 
 def shift_others(model: torch.nn.Module) -> None:
     """Add 1 to every tensor without a mask."""
-    masked = ls.random_mask(model, count=1, targets="*.[qv]_proj").shapes
+    masked = ls.random_mask(model, count=2, sampling="exact").shapes
     with torch.no_grad():
         for name, p in model.named_parameters():
             if name not in masked:
@@ -239,6 +239,16 @@ def test_a_file_of_the_older_format_is_read_by_force_alone(tmp_path) -> None:
         ls.load_delta(fresh, path)
     ls.load_delta(fresh, path, force=True)
     assert torch.equal(logits(fresh), logits(model))
+
+
+def test_a_tensor_without_an_index_is_saved_and_loaded(tmp_path) -> None:
+    model = ls.tiny_model("llama")
+    mask = ls.random_mask(model, count=1, sampling="exact")
+    none = torch.zeros(1, dtype=torch.int64).expand(3)[:0]  # strides of 0, as unions may have
+    indices = {n: i if i.numel() else none for n, i in mask.indices.items()}
+    ls.attach(model, dataclasses.replace(mask, indices=indices, rule={"kind": "given"}))
+    path = ls.save_delta(model, tmp_path / "delta.safetensors")
+    assert ls.load_delta(ls.tiny_model("llama"), path).mask.count == 1
 
 
 def state(model: torch.nn.Module) -> dict[str, list]:

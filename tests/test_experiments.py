@@ -197,8 +197,12 @@ def test_check_exits_with_0_1_or_3_when_all_hold_one_fails_or_the_rest_is_undeci
     assert "3 no statement fails but" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_damaged_row_in_the_middle_is_refused_by_line(tmp_path) -> None:
-    (tmp_path / "rows.jsonl").write_text('{"key": "a"}\n{"key":\n{"key": "b"}\n')
+@pytest.mark.parametrize(
+    "line", [b'{"key":', b"[1]", b"5", b"null", b"{}", b'{"key": 5}', b'{"key": "a\xff"}', b"",
+             b"[" * 100_000, b'{"key": "a", "n": ' + b"9" * 5000 + b"}"],
+)  # fmt: skip
+def test_a_damaged_row_in_the_middle_is_refused_by_line(tmp_path, line) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'{"key": "a"}\n' + line + b'\n{"key": "b"}\n')
     with pytest.raises(ls.UserError, match="line 2 is damaged"):
         read_rows(tmp_path)
 

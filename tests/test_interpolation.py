@@ -175,7 +175,7 @@ def test_an_interrupted_line_goes_on_where_it_stopped(tmp_path) -> None:
 def test_deltas_of_another_base_and_arguments_out_of_range_are_refused() -> None:
     model = linear()
     a, b = made(model, [0], [1.0]), made(model, [1], [1.0])
-    with pytest.raises(UserError, match="at least 2 points, got 1"):
+    with pytest.raises(UserError, match="at least 2, got 1"):
         ls.interpolate(model, [DATA], a, b, points=1, loss=squares)
     with pytest.raises(UserError, match="at least one batch"):
         ls.interpolate(model, [], a, b, loss=squares)

@@ -99,6 +99,17 @@ def test_a_criterion_of_ones_own_is_a_mean_over_rows() -> None:
         torch.testing.assert_close(dense(ls.HessianOperator(model, batches, loss=Own())), expected)
 
 
+def test_a_module_that_takes_the_model_is_a_loss_and_no_criterion() -> None:
+    class Own(nn.Module):
+        def forward(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
+            return squares(model, batch)
+
+    for loss in (Own(), squares):
+        assert ls.HessianOperator(net(), (X, Y), loss=loss).loss() == pytest.approx(
+            float(squares(net(), (X, Y))[0].detach()) / 11
+        )
+
+
 def test_a_split_is_a_loss_too() -> None:
     def split(model, batch):
         return model(batch[0])[:, 0], lambda z: (0.5 * (z - batch[1]).square(), len(batch[1]))
@@ -184,6 +195,7 @@ def test_every_function_has_the_same_default_loss() -> None:
         ls.surface_1d(model, batch, torch.ones(k), span=0.1, points=3).centre,
         ls.interpolate(model, batch, start, moved, points=2).centre,
         float(peers._MeanLoss(model, batch, None)(torch.zeros(1, dtype=torch.long)).detach()),
+        ls.SharpnessProbe(batch)._operator(model).loss(),
     ]
     assert found == pytest.approx([expected] * len(found), rel=1e-6)
     ls.detach(model)

@@ -73,7 +73,9 @@ LOOKS = {
 
 @pytest.mark.parametrize("change", ["in place", "through .data", "another storage", "an optimizer"])
 @pytest.mark.parametrize("look", LOOKS)
-def test_every_look_at_a_weight_shows_theta_as_it_is_now(look, change) -> None:
+@pytest.mark.parametrize("near", [True, False], ids=["processor", "device"])
+def test_every_look_at_a_weight_shows_theta_as_it_is_now(look, change, near, monkeypatch) -> None:
+    monkeypatch.setattr("landscape.sites._is_near", lambda _: near)
     model, plain, mask = small()
     before = {n: t.detach().clone() for n, t in ls.trainable(model).items()}
     for name in ("table.weight", "norm.weight", "inner.weight", "head.weight"):
@@ -113,6 +115,34 @@ def test_a_saved_model_computes_what_the_attached_one_does_after_steps(tmp_path)
     assert torch.equal(again.model.decoder.layers[0].self_attn.q_proj.weight,
                        plain.model.decoder.layers[0].self_attn.q_proj.weight)  # fmt: skip
     torch.testing.assert_close(model(input_ids=tokens()).logits, wanted)
+
+
+@pytest.mark.parametrize("near", [True, False], ids=["processor", "device"])
+def test_a_graph_stays_whole_while_theta_stays_and_is_refused_once_it_moved(
+    near, monkeypatch
+) -> None:
+    monkeypatch.setattr("landscape.sites._is_near", lambda _: near)
+    model, _, _ = small()
+    first, second = model(tokens()).sum(), model(tokens()).sum()
+    model.state_dict()
+    (first + second).backward()
+    stale = model(tokens()).sum()
+    with torch.no_grad():
+        for theta in ls.trainable(model).values():
+            theta.mul_(2.0)
+    model(tokens())
+    with pytest.raises(RuntimeError, match=r"modified (by an )?inplace"):
+        stale.backward()
+
+
+def test_theta_that_is_not_a_number_is_computed_with_as_it_is() -> None:
+    model, _, _ = small()
+    with torch.no_grad():
+        ls.trainable(model)["inner.weight"][0] = torch.nan
+    for _ in range(2):  # NaN differs from itself, and is what was written all the same
+        first, second = model(tokens()).sum(), model(tokens()).sum()
+        (first + second).backward()
+        assert first.isnan()
 
 
 # --- other readers ------------------------------------------------------------------------------
@@ -242,22 +272,33 @@ def test_a_mask_of_a_tensor_that_another_module_reads_can_be_all_there_is() -> N
 
 
 def test_the_surface_of_a_model_with_a_fast_path_is_that_of_the_plain_model() -> None:
-    model, plain, mask = pair(seeded(Encoder).double(), 0.5)
+    model, plain, mask = pair(seeded(Encoder).double(), 0.5, "*.linear1")
 
     def loss(m: nn.Module, x: Tensor) -> tuple[Tensor, float]:
         return m(x).pow(4).sum(), x.shape[0]
 
     x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     direction = torch.ones(mask.count, dtype=torch.float64)
-    surface = ls.surface_1d(model, [x], direction, span=10.0, points=3, loss=loss)
-    step = 10.0 / mask.count**0.5
+    surface = ls.surface_1d(model, [x], direction, span=30.0, points=3, loss=loss)
+    step = 30.0 / mask.count**0.5
     wanted = []
     for shift in (-step, step, step):  # the plain model walks from one end to the other
         ones = {n: torch.full((i.numel(),), shift) for n, i in mask.indices.items()}
         add_dense(plain, mask, ones)
         wanted.append(float(loss(plain, x)[0].detach()) / 2)
-    assert max(wanted) > 1.1 * min(wanted)
+    assert max(wanted) > 1.01 * min(wanted)
     torch.testing.assert_close(surface.losses, torch.tensor(wanted, dtype=torch.float64))
+
+
+def test_a_fast_path_with_gradients_is_left_where_theta_wants_one() -> None:
+    model, plain, mask = pair(seeded(Encoder).double(), 0.5, "*.linear[12]")
+    for side in (model, plain):
+        activations(side).pow(4).sum().backward()
+    own = dict(plain.named_parameters())
+    for tensor, theta in ls.trainable(model).items():
+        wanted = own[tensor].grad.reshape(-1)[mask.indices[tensor]]
+        assert wanted.abs().max() > 0
+        torch.testing.assert_close(theta.grad, wanted)
 
 
 # --- torch's transforms -------------------------------------------------------------------------

@@ -316,5 +316,5 @@ def test_a_truncated_file_is_refused(tmp_path) -> None:
     ls.detach(model)
     path = tmp_path / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(UserError, match="no whole safetensors"):
+    with pytest.raises(UserError, match="not a whole safetensors file"):
         ls.load_peft(model, tmp_path)

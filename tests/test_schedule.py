@@ -399,14 +399,14 @@ def test_dense_gradients_are_handed_over_once_and_theta_gets_its_part(case) -> N
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"kind": "cosine"}, "kind is one of"),
+        ({"kind": "cosine"}, "kind to be one of"),
         ({"score": "fisher", "options": {}}, "use select_mask"),
         ({"score": "luck"}, "score is one of"),
         ({"options": {}}, "no default for eps and exp"),
         ({"scope": "layer"}, "scope is"),
         ({"every": 0}, "at least 1"),
         ({"steps": 0}, "at least 1"),
-        ({"drop": 1.0}, "between 0 and 1"),
+        ({"drop": 1.0}, "above 0 and below 1"),
         ({"increments": [1, 2]}, "say the budget"),
         ({"count": None, "increments": [1, -2]}, "at least 0"),
         ({"count": None, "kind": "static", "increments": [1, 2]}, "are for kind 'increment'"),
@@ -423,7 +423,7 @@ def test_settings_that_contradict_each_other_are_refused(change, sentence) -> No
         (ls.Schedule("static", count=10**9), "at most"),
         (ls.Schedule("static"), "exactly one"),
         (ls.Schedule("static", count=3, targets="*.nothing"), "matches none"),
-        (ls.Schedule("increment", increments=[0, 0]), "above 0"),
+        (ls.Schedule("increment", increments=[0, 0]), "at least 1"),
     ],
 )
 def test_a_schedule_that_does_not_fit_the_model_leaves_it_plain(setup, schedule, sentence) -> None:

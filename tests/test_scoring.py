@@ -274,7 +274,7 @@ def test_sorting_changes_the_order_of_batches_not_their_content(tokenizer: Any) 
     ("examples", "batch_size", "message"),
     [
         ((), 8, "at least one example"),
-        (SINGLE, 0, "batch size of at least 1, got 0"),
+        (SINGLE, 0, "batch_size to be a whole number of at least 1, got 0"),
         ((replace(SINGLE[0], candidates=("", " great")),), 8, "at least one token, got ''"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -70,22 +69,22 @@ def test_traces_that_disagree_and_values_that_did_not_converge_are_named() -> No
 
 def test_the_negative_share_of_a_symmetric_spectrum_is_a_half() -> None:
     row = spectrum_row(2.0, -2.0, 0.0)
-    share, error = spectra_report.negative_share(row)
-    assert share == pytest.approx(0.5, abs=1e-12)
-    assert error == pytest.approx(0.0, abs=1e-12)
+    share = spectra_report.negative_share(row)
+    assert share.value == pytest.approx(0.5, abs=1e-12)
+    assert share.low <= 0.5 <= share.high
     one = row | {"nodes": row["nodes"][:1], "weights": row["weights"][:1]}
-    assert math.isinf(spectra_report.negative_share(one)[1])
+    alone = spectra_report.negative_share(one)
+    assert (alone.low, alone.high) == (0.0, 1.0)
 
 
 def test_the_negative_share_is_that_of_the_eigenvalues_within_its_error() -> None:
     values = torch.linspace(-1, 3, 60, dtype=torch.float64)
     measured = spectral_density(ls.MatrixOperator(torch.diag(values)), num_vectors=12, steps=20)
     row = measured.to_dict() | {"trace_products": 60}
-    share, error = spectra_report.negative_share(row)
+    share = spectra_report.negative_share(row)
     exact = float(-values.clamp(max=0).sum() / values.abs().sum())
-    # Student's 99.9 % quantile with 11 degrees of freedom is 4.44
-    assert abs(share - exact) <= 4.44 * error
-    assert 0 < error < 0.1
+    assert share.low <= exact <= share.high
+    assert 0 < share.high - share.low < 0.2
 
 
 def test_an_exact_spectrum_judges_its_estimates() -> None:

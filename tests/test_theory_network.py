@@ -9,7 +9,7 @@ import torch
 import landscape as ls
 from theory import DISTRIBUTIONS, MaskedRegression, make_problem
 from theory.network import TARGET, LinearNetwork, batches, restrict, squared_loss
-from theory.problems import Restricted
+from theory.restricted import Restricted
 
 N, D = 6, 400
 EPS = np.finfo(np.float64).eps

@@ -15,7 +15,7 @@ from landscape.errors import UserError
 from theory import DISTRIBUTIONS, MaskedRegression, claims, from_array, load_features, make_problem
 from theory.claims.id3 import count_updates
 from theory.claims.progress import steps_needed
-from theory.problems import Restricted
+from theory.restricted import Restricted
 from theory.stability import averaged_map, descent_map, grows, largest_stable_step
 from theory.suite import claim
 

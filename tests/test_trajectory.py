@@ -252,7 +252,7 @@ def test_a_trajectory_with_another_number_is_refused(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("do", "words"),
     [
-        (lambda: ls.Trajectory(every=0), "every to be at least 1"),
+        (lambda: ls.Trajectory(every=0), "every to be a whole number of at least 1"),
         (lambda: ls.Trajectory().pca(net()), "expected a recorded trajectory"),
         (lambda: walk(random_walk(4, 3, 0))[1].pca(net()), "other trainable tensors"),
         (lambda: walk(torch.zeros(3, 2).double())[1].pca(nn.Linear(2, 1, bias=False).double(), 2),

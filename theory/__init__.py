@@ -7,7 +7,8 @@ from theory.certificate import Certificate, certify
 from theory.claim import Claim, Finding, Result
 from theory.distributions import DISTRIBUTIONS, draw, prescribed
 from theory.features import Features, from_array, load_features
-from theory.problems import MaskedRegression, Restricted, make_problem
+from theory.problems import MaskedRegression, make_problem
+from theory.restricted import Restricted
 from theory.suite import claims, default_problems, verify, verify_all
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from landscape.masks import Mask
 from theory.features import Indices
-from theory.problems import MaskedRegression, Restricted
+from theory.problems import MaskedRegression
+from theory.restricted import Restricted
 
 Batch = tuple[Tensor, Tensor]
 TARGET = "linear"  # name of the module whose weight is w, for the masks' ``targets``

@@ -33,6 +33,7 @@ from tqdm import tqdm
 from transformers import OPTConfig, OPTForCausalLM
 
 from landscape import carriers, peers
+from landscape.bench.algebra import algebra
 from landscape.curvature import HessianOperator, lanczos
 from landscape.errors import NotConvergedWarning, UserError
 from landscape.masks import random_mask
@@ -114,7 +115,7 @@ def bench_curvature(
         `cases`, one a shape, mask and loss, with each library's median seconds, products and
         error, PyHessian's result by its own rule, and hessian-eigenthings' where a user doubles
         its steps until it says that it has converged, to the tolerance that suffices for ours;
-        the speedups, medians over the cases;
+        the speedups, medians over the cases; `algebra`, where a large shape is asked for;
         `hvp_over_gradient` and `peak_memory_over_gradient_step` of the last shape, and
         `tracking_overhead` of `TRACKED`; what is not installed is None, with a sentence in
         `missing`; provenance.
@@ -152,6 +153,7 @@ def bench_curvature(
         peaks = {what: _peak_of(what, shapes[-1], seed) for what in ("lanczos", "gradient")}
         result["peak_memory"] = peaks
         result["peak_memory_over_gradient_step"] = peaks["lanczos"] / peaks["gradient"]
+    result["algebra"] = algebra(rounds, seed) if shapes[-1] != "tiny" else None
     result["tracking"] = _tracking(rounds, seed)
     result["tracking_overhead"] = result["tracking"]["overhead"]
     result["missing"] = missing

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from landscape.cli.arguments import file, number, output_file, output_folder
-from landscape.cli.shared import OTHER_BASE, Outcome, force_argument, json_argument
+from landscape.cli.shared import Outcome, json_argument
 
 
 def add(commands: Any) -> None:
@@ -34,7 +34,9 @@ def _declare(
     if output:
         kind = output_folder if output == "folder" else output_file
         parser.add_argument("--output", type=kind, required=True, help=output)
-    force_argument(parser, OTHER_BASE)
+    parser.add_argument(
+        "--force", action="store_true", help="take --model for the base, whatever the files say"
+    )
     json_argument(parser)
     parser.set_defaults(command=command)
     return parser

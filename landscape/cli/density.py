@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 from landscape.cli.arguments import output_file, whole
 from landscape.cli.guard import DONE, NOT_CONVERGED
-from landscape.cli.shared import Outcome, load_point, point_arguments
+from landscape.cli.shared import Outcome, describe_search, load_point, point_arguments
 
 
 def add(commands: Any) -> None:
@@ -26,6 +27,7 @@ def _density(chosen: argparse.Namespace) -> Outcome:
     import torch
 
     import landscape as ls
+    from landscape.curvature import negative_share
     from landscape.pictures.canvas import check_format
 
     if chosen.picture:
@@ -36,7 +38,8 @@ def _density(chosen: argparse.Namespace) -> Outcome:
     ends = [ls.lanczos(H, which="LA", seed=0)]
     if H.size > 1:
         ends.append(ls.lanczos(H, which="SA", seed=0))
-    print(*ends, sep="\n")
+    for end in ends:
+        print(end, describe_search(end), sep="\n  ")
     found = ls.spectral_density(
         H, num_vectors=chosen.vectors, steps=chosen.steps, seed=0,
         known=[end for end in ends if end.converged],
@@ -53,13 +56,13 @@ def _density(chosen: argparse.Namespace) -> Outcome:
         share, error = (float(t) for t in found.mean((places == row).double()))
         rows.append({"from": low, "to": high, "share": share, "error": error})
         print(f"{low:>10.4g} … {high:<10.4g} {share:>12.5f} ± {error:.5f}")
-    negative, error = (float(t) for t in found.mean((found.nodes < 0).double()))
-    print(f"below zero: {negative:.5f} ± {error:.5f}; {found}")
+    negative = negative_share(found)
+    print(f"negative share of the sum of |eigenvalue|: {negative}\n{found}")
     if chosen.picture:
         print(f"picture: {ls.plot_density(found, chosen.picture)}")
     mean, mean_error = found.moment(1)
     result = found.to_dict() | {
-        "mean": mean, "mean_error": mean_error, "negative": negative, "negative_error": error,
+        "mean": mean, "mean_error": mean_error, "negative_share": dataclasses.asdict(negative),
         "bins": rows, "loss": float(H.loss()), "ends": [end.to_dict() for end in ends],
     }  # fmt: skip
     return Outcome(result, DONE if all(end.converged for end in ends) else NOT_CONVERGED)

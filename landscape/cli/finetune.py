@@ -8,7 +8,7 @@ from typing import Any
 
 from landscape.cli.arguments import number, output_folder, whole
 from landscape.cli.guard import DONE, FAILED, resuming
-from landscape.cli.shared import Outcome, attach_mask, force_argument, load, model_arguments
+from landscape.cli.shared import Outcome, attach_mask, load, model_arguments
 
 
 def add(commands: Any) -> None:
@@ -36,11 +36,13 @@ def add(commands: Any) -> None:
         "--output", type=output_folder,
         help="folder of the run: resumes, and receives the delta file",
     )  # fmt: skip
-    force_argument(tune, "start the folder anew, whatever run it holds")
     tune.add_argument(
         "--trajectory", type=least, metavar="STEPS",
         help="record the weights every so many steps, for `landscape surface`; needs --output",
     )  # fmt: skip
+    tune.add_argument(
+        "--force", action="store_true", help="start --output anew, whatever run it holds"
+    )
     tune.set_defaults(command=_finetune)
 
 
@@ -79,7 +81,7 @@ def _train(chosen: argparse.Namespace) -> Outcome:
     )  # fmt: skip
     if chosen.output:
         delta = Path(chosen.output) / "delta.safetensors"
-        if not (run.stored and delta.exists()):  # a finished run's folder may be read-only by now
+        if not (run.stored and delta.is_file()):
             ls.save_delta(model, delta)
         print(f"delta: {delta} ({delta.stat().st_size:,} bytes)")
     if path and path.steps:  # a run that was finished before takes no step

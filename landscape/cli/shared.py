@@ -14,8 +14,6 @@ from landscape.cli.arguments import file, number, seed, whole
 from landscape.cli.guard import DONE
 from landscape.tasks import TASKS
 
-OTHER_BASE = "load deltas of another base, such as one in another precision"
-
 
 @dataclass(frozen=True)
 class Outcome:
@@ -98,11 +96,6 @@ def attach_mask(model: Any, chosen: argparse.Namespace) -> None:
     print(ls.attach(model, mask))
 
 
-def force_argument(parser: argparse.ArgumentParser, does: str) -> None:
-    """Declare ``--force``, and what it does."""
-    parser.add_argument("--force", action="store_true", help=does)
-
-
 def point_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say where, and on what data, the landscape is measured."""
     model_arguments(parser)
@@ -113,7 +106,9 @@ def point_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--full", action="store_true", help="all parameters, without a mask; also --ratio 1.0"
     )
-    force_argument(parser, OTHER_BASE)
+    parser.add_argument(
+        "--force", action="store_true", help="take --model for the base, whatever the delta says"
+    )
     parser.add_argument(
         "--examples", type=whole(least=1), default=32, help="training examples averaged (32)"
     )
@@ -137,3 +132,12 @@ def load_point(chosen: argparse.Namespace) -> tuple[Any, list[Any]]:
     return model, ls.make_batches(
         task.train[: chosen.examples], tokenizer, chosen.examples, sort=True, loss=task.loss
     )
+
+
+def describe_search(found: Any) -> str:
+    """Say what is known of eigenvalues beyond those that were found."""
+    inside = "each interval holds some eigenvalue"
+    if found.ceiling is None:
+        return f"{inside}; too few products to bound what lies beyond the outermost"
+    where = {"LA": "above", "SA": "below", "LM": "larger in magnitude than"}[found.which]
+    return f"{inside}; no other one lies {where} {found.ceiling:.6g} with probability 0.99"

@@ -7,7 +7,7 @@ from typing import Any
 
 from landscape.cli.arguments import number, whole
 from landscape.cli.guard import DONE, NOT_CONVERGED
-from landscape.cli.shared import Outcome, load_point, point_arguments
+from landscape.cli.shared import Outcome, describe_search, load_point, point_arguments
 
 
 def add(commands: Any) -> None:
@@ -25,6 +25,10 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     sharp.add_argument("--tol", type=number(above=0), default=1e-2, help="relative residual (0.01)")
     sharp.add_argument(
+        "--confirm", action="store_true",
+        help="search on from a fresh random vector, for a copy or a larger one that was missed",
+    )  # fmt: skip
+    sharp.add_argument(
         "--max-products", type=whole(least=1), default=100, help="products at most (100)"
     )
     sharp.set_defaults(command=_sharpness)
@@ -40,10 +44,12 @@ def _sharpness(chosen: argparse.Namespace) -> Outcome:
     H = kinds[chosen.operator](model, batches)
     ls.health_check(H)
     top = ls.lanczos(
-        H, k=chosen.k, which=chosen.which, tol=chosen.tol, max_matvecs=chosen.max_products, seed=0
-    )
+        H, k=chosen.k, which=chosen.which, tol=chosen.tol, max_matvecs=chosen.max_products, seed=0,
+        confirm=chosen.confirm or None,
+    )  # fmt: skip
     for value, residual in zip(top.eigenvalues, top.residuals, strict=True):
         print(f"eigenvalue {float(value):.6g} ± {float(residual):.2g}")
+    print(describe_search(top))
     state = "converged" if top.converged else "not converged"
     print(f"{state} after {top.num_matvecs} products; loss {float(H.loss()):.4f}")
     result = {
@@ -53,6 +59,7 @@ def _sharpness(chosen: argparse.Namespace) -> Outcome:
         "residuals": [float(r) for r in top.residuals],
         "num_matvecs": top.num_matvecs,
         "converged": bool(top.converged),
+        "ceiling": top.ceiling,
         "loss": float(H.loss()),
     }
     return Outcome(result, DONE if top.converged else NOT_CONVERGED)

@@ -8,6 +8,7 @@ from landscape.curvature.gauss_newton import GGNOperator
 from landscape.curvature.health import Health, UnhealthyOperatorError, health_check
 from landscape.curvature.hessian import HessianOperator
 from landscape.curvature.lanczos import lanczos
+from landscape.curvature.negative import NegativeShare, negative_share
 from landscape.curvature.norm import NormBound, norm_bound
 from landscape.curvature.operators import LinearOperator, MatrixOperator
 from landscape.curvature.power import power_iteration
@@ -28,6 +29,7 @@ __all__ = [
     "HessianOperator",
     "LinearOperator",
     "MatrixOperator",
+    "NegativeShare",
     "NormBound",
     "PreconditionedOperator",
     "RestrictedOperator",
@@ -40,6 +42,7 @@ __all__ = [
     "lanczos",
     "micro_batches",
     "module_blocks",
+    "negative_share",
     "norm_bound",
     "power_iteration",
     "preconditioned",

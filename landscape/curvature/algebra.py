@@ -15,7 +15,8 @@ from typing import ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
-_P, _R = ParamSpec("_P"), TypeVar("_R")
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 _PIECE = {"cpu": 1 << 14}
 """Entries that are summed in the vectors' own type; a graphic card sums as a tree, by itself."""

@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import itemgetter
 from typing import Any, Generic, Literal, TypeVar, final
 
 import torch
@@ -26,6 +28,7 @@ from landscape.curvature.point import Point, refuse_batch_statistics, twice_diff
 from landscape.curvature.space import Pieces, Space
 from landscape.errors import UserError
 from landscape.losses import as_batches
+from landscape.subspace import refuse_unseen_readers
 
 Graph = TypeVar("Graph")
 
@@ -77,8 +80,9 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
             over the batch, a mean beside a number of terms, or several batches of a loss that
             couples the rows of a batch; and at a product, parameters that were frozen or replaced.
 
-    Cost: one gradient at construction; with a loss of one's own three forwards more, to see that
-    it is a sum over rows (`refuse_other_sums`). Memory 3 to 3.5 times a gradient's activations
+    Cost: one gradient at construction; with a mask a forward more, to see that nothing reads a
+    masked weight past it (`refuse_unseen_readers`); with a loss of one's own three more, to see
+    that it is a sum over rows (`refuse_other_sums`). Memory 3 to 3.5 times a gradient's activations
     per kept batch, and no vector larger than the trainable numbers.
     """
 
@@ -115,6 +119,7 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         self._build()
         with self._measuring():
             refuse_other_sums(objective, self._evaluate, self._batches, eps=self._space.rounding)
+            refuse_unseen_readers(model, lambda: self._evaluate(self._batches[0])[0])
 
     @property
     @abstractmethod
@@ -227,31 +232,45 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
 
     @final
     def _apply_afresh(self, v: Tensor) -> Tensor:
+        self._space.refuse_frozen()
         self._space.refuse_other_parameters()
-        try:
-            return self._product(v, self._second_mode, {})
-        except NoForwardModeError:
-            self._second_mode = self._last_resort()
-            return self._product(v, self._second_mode, {})
+        if self._second_mode == "forward-over-reverse":
+            try:
+                return self._product(v, self._second_mode, {})
+            except NoForwardModeError:
+                self._second_mode = "finite-difference"
+        product = self._by_differences(v) if self._second_mode == "finite-difference" else None
+        if product is None:  # then the same mode anew, which the description says
+            self._second_mode = "reverse-over-reverse"
+            product = self._product(v, self._second_mode, {})
+        return product
 
-    def _last_resort(self) -> Mode:
-        """Return the second mode where there is no forward one, which the description says.
+    def _by_differences(self, v: Tensor) -> Tensor | None:
+        """Return A v from differences of first derivatives; None where they mean nothing.
 
-        Differences of first derivatives where they mean something, else the same mode anew.
+        That is where the loss has kinks or is computed below float32, or where no two steps agree
+        to a half of what `health_check` allows: rounding and truncation leave no room.
         """
         try:
             self._eps = self._smooth_precision()
         except UserError:
-            return "reverse-over-reverse"
-        return "finite-difference"
+            return None
+        found = [self._product(v, "finite-difference", {}, shrink=4.0**-n) for n in range(3)]
+        error, best = min(
+            ((float((b - a).double().norm()), b) for a, b in pairwise(found)), key=itemgetter(0)
+        )
+        allowed = 0.5 * self._space.rounding ** (1 / 3) * float(best.double().norm())
+        return best if error <= allowed else None
 
-    def _product(self, v: Tensor, mode: Mode, graphs: dict[int, Graph]) -> Tensor:
+    def _product(
+        self, v: Tensor, mode: Mode, graphs: dict[int, Graph], *, shrink: float = 1.0
+    ) -> Tensor:
         """Return A v for v of shape (size,), or for each row of (b, size)."""
         pieces = self._space.pieces(v)
         step = 0.0
         if mode == "finite-difference":
             assert self._eps is not None
-            step = difference_step(self.parameters, v, self._eps)
+            step = shrink * difference_step(self.parameters, v, self._eps)
         total, terms = torch.zeros_like(v), 0.0
         with self._measuring():
             for number, batch in enumerate(self._batches):
@@ -320,6 +339,7 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         self._point = Point(self._model, self.parameters)
 
     def _refresh(self) -> None:
-        self._space.refuse_other_parameters()
+        self._space.refuse_frozen()
         if self._point is None or self._point.has_moved(self._model, self.parameters):
+            self._space.refuse_other_parameters()
             self._build()

@@ -1,4 +1,4 @@
-"""Eigenvalues with what is known about them: residual, certified interval, cost, convergence."""
+"""Eigenvalues with what is known about them: residual, ceiling, cost, convergence."""
 
 from __future__ import annotations
 
@@ -36,7 +36,10 @@ class EigenResult:
     num_matvecs: int
     """Products spent, those for the residuals included."""
     converged: bool
-    """Whether every residual is at most tolerance * |eigenvalue| (or at rounding level)."""
+    """Whether every residual is at most tolerance * |eigenvalue|, or at rounding level, 100 eps
+    ||A||; and `lanczos` does not doubt that these are the pairs asked for: a search from random
+    vectors has ended where one was due (after rounding alone, or where `confirm` wanted it).
+    """
     method: str
     """Which algorithm found them."""
     which: Which
@@ -57,7 +60,8 @@ class EigenResult:
 
         Each contains an eigenvalue of A (Weinstein's bound: A symmetric, up to the rounding of
         one product). That this eigenvalue is the largest, or that two overlapping intervals hold
-        two eigenvalues, is likely and not certified. A Ritz value never lies above the largest
+        two eigenvalues, they do not say: a loose tolerance stops at a mixture of close ones. See
+        `ceiling` for what may lie beyond. A Ritz value never lies above the largest
         or below the smallest eigenvalue; and an eigenvalue of a masked Hessian never lies above
         the largest of the full one (interlacing).
         """

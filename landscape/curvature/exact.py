@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.curvature.eigen import EigenResult, checked_product, random_unit
 from landscape.curvature.operators import LinearOperator
 from landscape.errors import UserError
@@ -31,6 +32,8 @@ def exact_matrix(operator: LinearOperator, *, block: int = 1) -> Tensor:
 
     Cost: size + 1 products.
     """
+    checks.operator(operator)
+    block = checks.whole("block", block, least=1)
     if operator.size > _LARGEST:
         raise UserError(
             f"expected an operator of at most {_LARGEST:,} rows, got {operator.size:,}; "
@@ -69,6 +72,8 @@ def exact_spectrum(operator: LinearOperator, *, block: int = 1) -> EigenResult:
     >>> exact_spectrum(MatrixOperator([[2.0, 1.0], [1.0, 2.0]])).eigenvalues.tolist()
     [3.0, 1.0]
     """
+    checks.operator(operator)
+    block = checks.whole("block", block, least=1)
     matrix = exact_matrix(operator, block=block)
     values, vectors = torch.linalg.eigh((matrix + matrix.t()) / 2)
     values, vectors = values.flip(0), vectors.flip(1)

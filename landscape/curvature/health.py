@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.curvature.eigen import inner, random_unit
 from landscape.curvature.operators import LinearOperator
 from landscape.errors import UserError
@@ -83,11 +84,11 @@ def health_check(
     Draws u at random and compares A u with itself and with A u made by a second mode, without
     anything kept: for a Hessian forward over reverse at the present weights, for Gauss-Newton and
     Fisher the Jacobian in forward mode; where a function of the loss has no forward mode, central
-    differences of first derivatives; where the loss has kinks or is computed below float32 too, a
-    new graph, as `Health.second_mode` says. Then w'Av with v'Aw, for w along A u and
-    v made of the larger half of w's entries and a random part. In a space of n numbers random
-    vectors see only 1 / sqrt(n) of A; w lies where A acts, and the larger entries of D H u are
-    those where D is large, so that a one-sided D shows in full.
+    differences of first derivatives; where these mean nothing (kinks, a type below float32, or
+    two steps that disagree), a new graph, as `Health.second_mode` says. Then w'Av with v'Aw, for
+    w along A u and v made of the larger half of w's entries and a random part. In a space of n
+    numbers random vectors see only 1 / sqrt(n) of A; w lies where A acts, and the larger entries
+    of D H u are those where D is large, so that a one-sided D shows in full.
 
     Args:
         operator: any operator.
@@ -105,8 +106,8 @@ def health_check(
     Raises:
         UnhealthyOperatorError: an answer is bad and raise_on_failure holds.
 
-    Cost: five products, one of them by the second mode. Source: the symmetry probe is
-    Hutchinson-like; the determinism check follows curvlinops.
+    Cost: five products, one of them by the second mode (by differences: three for it). Source: the
+    symmetry probe is Hutchinson-like; the determinism check follows curvlinops.
 
     >>> from landscape.curvature.operators import MatrixOperator
     >>> health_check(MatrixOperator([[2.0, 1.0], [1.0, 2.0]])).healthy
@@ -114,6 +115,10 @@ def health_check(
     >>> health_check(MatrixOperator([[2.0, 1.0], [0.0, 2.0]]), raise_on_failure=False).healthy
     False
     """
+    checks.operator(operator)
+    seed = checks.seed(seed)
+    if tol is not None:
+        tol = checks.number("tol", tol, above=0)
     eps = float(operator.description.get("rounding", torch.finfo(operator.dtype).eps))
     if tol is None:
         tol = eps**0.5

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from landscape.curvature.algebra import inner, norm, remove, rotate, subtract, unit
+from landscape.curvature.algebra import inner, norm, remove, rotate, subtract
 from landscape.curvature.eigen import (
     Which,
     allowed_residual,
@@ -40,9 +40,9 @@ class Krylov:
         self, operator: LinearOperator, which: Which, capacity: int, block: int = 1
     ) -> None:
         self._operator, self._which, self.capacity = operator, which, capacity
-        like = {"dtype": operator.dtype, "device": operator.device}
-        self._rows = torch.empty(capacity + block, operator.size, **like)
-        self._work = torch.empty(block, operator.size, **like)
+        size, like = operator.size, (operator.dtype, operator.device)
+        self._rows = torch.empty(capacity + block, size, dtype=like[0], device=like[1])
+        self._work = torch.empty(block, size, dtype=like[0], device=like[1])
         self._place = 0  # of the following directions in the rows
         self._projected = _zeros(capacity, capacity)
         self.count, self.norm = 0, 0.0
@@ -117,17 +117,22 @@ class Krylov:
             return False
         return bool((self._estimates[:k] <= self._allowed(self.values[:k], tol)).all())
 
+    def lag(self, k: int, tol: float) -> float:
+        """Return the largest residual of the k most wanted pairs over what is allowed."""
+        allowed = self._allowed(self.values[:k], tol).clamp(min=1e-300)
+        return float((self._estimates[:k] / allowed).max())
+
     def is_doubtful(self, k: int, tol: float) -> bool:
         """Tell whether small residuals of the k most wanted pairs do not say that they are it.
 
         Rounding allows a residual that is large beside an eigenvalue near zero, and so does the
         tolerance for a value that stands for very many: a single eigenvector y has so small a
         part of a random vector that Lanczos may not have seen it. A Ritz vector stands for
-        about size * (its part of the random vector)^2 eigenvalues; more than 1 / tol^2 of them
-        can hide another one below the tolerance.
+        about size * (its part of the random vector)^2 eigenvalues; m of them can hide another one
+        at a relative distance below sqrt(m) tol.
         """
         parts = (self._coordinates @ self._weights[:, :k]).tolist()
-        if not all(self._stands_for_few(part, tol) for part in parts):
+        if not all(self._stands_for_few(part) for part in parts):
             return True
         return bool((self._estimates[:k] > tol * self.values[:k].abs()).any())
 
@@ -247,11 +252,11 @@ class Krylov:
             best = int(torch.argmax(score(values, self._which)))
             value, weights, part = float(values[best]), vectors[:, best], float(vectors[0, best])
         estimate = self._outside * float(weights[-self._width :].norm())
-        return estimate <= tol * abs(value) and self._stands_for_few(part, tol)
+        return estimate <= tol * abs(value) and self._stands_for_few(part)
 
-    def _stands_for_few(self, part: float, tol: float) -> bool:
+    def _stands_for_few(self, part: float) -> bool:
         """Tell whether a Ritz vector with that part of the random direction can hide no other."""
-        return self._operator.size * part**2 <= max(_FEW, 0.1 / tol**2)
+        return self._operator.size * part**2 <= _FEW
 
     def _agrees(self, k: int, tol: float) -> bool:
         """Tell whether the most wanted values are those that this sweep set out with."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.curvature.algebra import residual
 from landscape.curvature.eigen import (
     EigenResult,
@@ -20,17 +22,23 @@ from landscape.curvature.eigen import (
 )
 from landscape.curvature.krylov import Krylov
 from landscape.curvature.memory import available_bytes
-from landscape.curvature.operators import LinearOperator
+from landscape.curvature.operators import LinearOperator, as_tensor
 from landscape.errors import UserError
 
 _BASIS_SHARE = 0.25
 """Share of the available memory that the basis may take by default."""
 
 _SPARE = 24
-"""Vectors beside the k wanted ones: with more, a restart saves few products, and each costs more.
+"""Vectors beside the k wanted ones at first: more save few products, and each of them costs more.
 
 k = 10 of a network of 657,000 weights: 180, 172, 169 and 166 products with 14, 22, 30 and all.
 """
+
+_CHEAP = 1 << 26
+"""Bytes of a basis that needs no restart, however many its vectors are."""
+
+_PROGRESS = 1.0
+"""The basis grows by a quarter at a restart before which residuals fell by no such factor."""
 
 
 def lanczos(
@@ -68,39 +76,53 @@ def lanczos(
             eigenvalue without a confirmation, and its b products cost less than b where the
             operator multiplies several vectors at once; it needs more products than b = 1.
         max_basis: vectors held at most, at least k + 2 block; when full, the basis is compressed
-            to the best Ritz vectors (thick restart). Default: what fits into a quarter of the
-            memory.
+            to the best Ritz vectors (thick restart). Default: 24 + k or 64 MB, and more where
+            restarts do not get on, up to a quarter of the memory.
         confirm: after convergence, search the orthogonal complement of what was found from a
             fresh random vector, since the Krylov space of b vectors contains b copies of each
-            eigenvalue only. Default: for k > block.
+            eigenvalue only. Default: for k > block. In any case where rounding alone allows the
+            residual, or where a value stands for so many eigenvalues that one may be hidden.
 
     Returns:
-        k eigenpairs, the most wanted first.
+        k eigenpairs, the most wanted first; `ceiling` bounds the others with probability 0.99,
+        as far as the products allow.
 
     Raises:
         UserError: an argument out of its range, or a product that is not finite.
 
     Warns:
-        NotConvergedWarning: the budget ran out.
+        NotConvergedWarning: the budget ran out, or the search that was due did not end.
 
-    Cost: `num_matvecs` products (with k = 1 on networks 8 to 25), a basis of as many vectors.
+    Cost: `num_matvecs` products (with k = 1 on networks 8 to 25); at most max_basis + 2 block
+    vectors, and k at the end. A step reads the basis from memory twice.
     Source: Lanczos (1950); reorthogonalisation: Daniel, Gragg, Kaufman & Stewart (1976); block:
-    Golub & Underwood (1977); restart: Wu & Simon (2000).
+    Golub & Underwood (1977); restart: Wu & Simon (2000); ceiling: Kuczynski & Wozniakowski (1992).
 
     >>> from landscape.curvature.operators import MatrixOperator
     >>> A = MatrixOperator(torch.diag(torch.arange(100.0, dtype=torch.float64)))
     >>> lanczos(A, which="LA", tol=1e-8).eigenvalues.round(decimals=6).tolist()
     [99.0]
     """
+    checks.operator(operator)
+    k = checks.whole("k", k, least=None)
+    tol = checks.number("tol", tol, infinite=True)
+    max_matvecs = checks.whole("max_matvecs", max_matvecs, least=None)
+    seed = checks.seed(seed)
+    block = checks.whole("block", block, least=None)
+    if max_basis is not None:
+        max_basis = checks.whole("max_basis", max_basis, least=None)
     if not 1 <= block <= operator.size:
         raise UserError(f"expected a block of 1 to {operator.size} vectors, got {block}")
     check_arguments(operator, k, which, tol, max_matvecs, least=k + block * -(-k // block))
     generator = torch.Generator().manual_seed(seed)
-    capacity = _capacity(operator, k, block, max_matvecs, max_basis)
-    krylov = Krylov(operator, which, capacity, block)
+    most = _most_vectors(operator, k, block, max_matvecs, max_basis)
+    krylov = Krylov(operator, which, most, block)
+    if max_basis is None:
+        cheap = _CHEAP // (_bytes_each(operator))
+        krylov.capacity = min(most, max(k + _SPARE, 2 * k + 8 * block, cheap))
     krylov.start(*_start(operator, v0, tol, block, generator))
     confirm = k > block if confirm is None else confirm
-    spent, is_settled = 0, False
+    spent, is_settled, before_restart = 0, False, math.inf
     while True:
         spent += krylov.extend()
         is_last = spent + max(1, len(krylov.following)) + k > max_matvecs
@@ -121,7 +143,11 @@ def lanczos(
             krylov.follow(worst)
         room = krylov.capacity - len(krylov.following)
         if krylov.count >= min(krylov.capacity, room + 1):
-            krylov.restart(min(room, k + (krylov.capacity - k) // 2))
+            lag = krylov.lag(k, tol)
+            if lag > before_restart / _PROGRESS:
+                krylov.capacity = min(most, krylov.capacity * 5 // 4)
+            before_restart = lag
+            krylov.restart(min(room, k + (room - k) // 2))
         if not len(krylov.following):
             krylov.draw(generator)
     return conclude(
@@ -161,7 +187,10 @@ def _start(
     operator: LinearOperator, v0: Any | None, tol: float, block: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor | None]:
     """Return the rows to start from, warm ones, then random ones; and what is mixed into a warm."""
-    given = [] if v0 is None else list(torch.as_tensor(v0).reshape(len(v0), -1).unbind(1))
+    start = torch.empty(operator.size, 0) if v0 is None else as_tensor(v0)
+    if start.ndim not in (1, 2) or not len(start):
+        checks.refuse("v0", "a vector, or several as columns", v0, "give one entry a parameter")
+    given = list(start.reshape(len(start), -1).unbind(1))
     if len(given) > block:
         raise UserError(
             f"expected at most {block} start vectors, as many as the block, got {len(given)}; "
@@ -172,16 +201,19 @@ def _start(
     return torch.stack(warm + fresh[len(warm) :]), fresh[0] if warm else None
 
 
-def _capacity(
+def _most_vectors(
     operator: LinearOperator, k: int, block: int, max_matvecs: int, max_basis: int | None
 ) -> int:
     least = min(k + 2 * block, operator.size)
     if max_basis is None:
-        bytes_each = operator.size * torch.finfo(operator.dtype).bits // 8
-        room = int(_BASIS_SHARE * available_bytes(operator.device) / bytes_each)
-        max_basis = max(least, min(room, max(k + _SPARE, 2 * k + 8 * block)))
+        room = int(_BASIS_SHARE * available_bytes(operator.device) / _bytes_each(operator))
+        max_basis = max(least, room)
     elif max_basis < least:
         raise UserError(
             f"expected max_basis of at least k + 2 block = {k + 2 * block}, got {max_basis}"
         )
     return min(operator.size, max(max_matvecs, least), max_basis)
+
+
+def _bytes_each(operator: LinearOperator) -> int:
+    return operator.size * torch.finfo(operator.dtype).bits // 8

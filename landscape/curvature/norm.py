@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 
+from landscape import checks
 from landscape.curvature.density import tridiagonal
 from landscape.curvature.eigen import random_unit
 from landscape.curvature.operators import LinearOperator
+from landscape.curvature.reach import least_steps, overshoot
 from landscape.errors import UserError
 
 
@@ -33,12 +34,14 @@ def norm_bound(
     """Bound the spectral norm max |lambda_i| of a symmetric operator from both sides.
 
     After m steps of Lanczos from a uniformly random vector, each end of the spectrum is within
-    eps (lambda_max - lambda_min) <= 2 eps ||A|| of the nearest Ritz value, hence
+    eps (lambda_max - lambda_min) of the nearest Ritz value, hence
 
-        ||A|| <= max_j |theta_j| / (1 - 2 eps),    eps = (ln(1.648 sqrt(n) / failure) / (2m - 1))^2
+        ||A|| <= max_j |theta_j| + eps (theta_max - theta_min) / (1 - 2 eps),
+        eps = (ln(1.648 sqrt(n) / (failure / 2)) / (2m - 1))^2
 
-    whatever the gaps. A residual, in contrast, certifies that an eigenvalue is near, not that it
-    is the largest.
+    whatever the gaps; where the Krylov space is nearly invariant its residual says more (see
+    `overshoot` in reach.py). The residual of an eigenpair, in contrast, tells that an eigenvalue
+    is near, not that it is the largest.
 
     Args:
         operator: any symmetric operator of size n.
@@ -47,7 +50,7 @@ def norm_bound(
         seed: of the start vector.
 
     Returns:
-        Both bounds; they are equal where the Krylov space was exhausted.
+        Both bounds; they are equal where the Krylov space is the whole space.
 
     Raises:
         UserError: an argument out of its range, too few steps for any bound, or a product that
@@ -60,21 +63,23 @@ def norm_bound(
     >>> round(norm_bound(MatrixOperator([[2.0, 1.0], [1.0, 2.0]])).upper, 6)
     3.0
     """
+    checks.operator(operator)
+    steps = checks.whole("steps", steps, least=1)
+    failure = checks.number("failure", failure, above=0, below=1)
+    seed = checks.seed(seed)
     if not 0 < failure < 1:
         raise UserError(f"expected a failure probability between 0 and 1, got {failure}")
-    needed = math.ceil(
-        (math.sqrt(2) * math.log(1.648 * operator.size**0.5 / failure) + 1) / 2 + 1e-9
-    )
-    if steps < min(needed, operator.size):
+    needed = min(least_steps(operator.size, failure / 2, 0.5**0.5), operator.size)
+    if steps < needed:
         raise UserError(
-            f"expected at least {min(needed, operator.size)} steps for a bound with failure "
+            f"expected at least {needed} steps for a bound with failure "
             f"{failure:g}, got {steps}; raise steps"
         )
     start = random_unit(operator, torch.Generator().manual_seed(seed))
-    T = tridiagonal(operator, start, min(steps, operator.size))
-    lower = float(torch.linalg.eigvalsh(T).abs().max())
-    made = len(T)
-    if made < steps:  # the space is invariant, and holds a part of every eigenvector
+    T, left = tridiagonal(operator, start, min(steps, operator.size))
+    lower, made = float(torch.linalg.eigvalsh(T).abs().max()), len(T)
+    if made == operator.size:
         return NormBound(lower, lower, failure, made)
-    root = math.log(1.648 * operator.size**0.5 / failure) / (2 * steps - 1)
-    return NormBound(lower, lower / (1 - 2 * root**2), failure, made)
+    rounding = 2 * torch.finfo(operator.dtype).eps * lower
+    beyond = overshoot(T, left + rounding, operator.size, made, failure / 2)
+    return NormBound(lower, lower + beyond, failure, made)

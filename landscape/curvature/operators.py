@@ -93,7 +93,7 @@ class LinearOperator(ABC):
     @final
     def matmat(self, block: Tensor | NDArray[Any]) -> Tensor:
         """Return A V for the columns of V, shape (size, b). Cost: b products."""
-        columns = _as_tensor(block)
+        columns = as_tensor(block)
         if columns.ndim != 2 or columns.shape[0] != self.size:
             raise UserError(
                 f"expected a block of shape ({self.size}, b), got {tuple(columns.shape)}; "
@@ -134,7 +134,7 @@ class LinearOperator(ABC):
         return ScipyOperator(shape, matvec=product, rmatvec=product, dtype=dtype)
 
     def _vector(self, v: Tensor | NDArray[Any]) -> Tensor:
-        vector = _as_tensor(v)
+        vector = as_tensor(v)
         if vector.shape != (self.size,):
             raise UserError(
                 f"expected a vector of shape ({self.size},), got {tuple(vector.shape)}; "
@@ -160,7 +160,7 @@ class MatrixOperator(LinearOperator):
     """
 
     def __init__(self, matrix: Tensor | NDArray[Any] | list[list[float]]) -> None:
-        entries = _as_tensor(np.asarray(matrix) if isinstance(matrix, list) else matrix).detach()
+        entries = as_tensor(np.asarray(matrix) if isinstance(matrix, list) else matrix).detach()
         if entries.ndim != 2 or entries.shape[0] != entries.shape[1] or entries.numel() == 0:
             raise UserError(f"expected a square matrix, got shape {tuple(entries.shape)}")
         if not entries.is_floating_point():
@@ -230,8 +230,18 @@ class CongruentOperator(LinearOperator):
         return self._pull(self._operator._apply_afresh(self._push(v)))
 
 
-def _as_tensor(v: Tensor | NDArray[Any]) -> Tensor:
-    tensor = v if isinstance(v, Tensor) else torch.as_tensor(np.asarray(v))
+def as_tensor(v: Any) -> Tensor:
+    """Return real numbers, whatever holds them, as a tensor.
+
+    Raises:
+        UserError: they are complex, or none.
+    """
+    try:
+        tensor = v if isinstance(v, Tensor) else torch.as_tensor(np.asarray(v))
+    except TypeError as error:
+        raise UserError(
+            f"expected numbers, got what are none ({error}); give a tensor, an array or lists"
+        ) from error
     if tensor.is_complex():
         raise UserError(f"expected real numbers, got {tensor.dtype}; the operators here are real")
     return tensor

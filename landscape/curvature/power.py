@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from landscape import checks
 from landscape.curvature.algebra import norm, residual, unit
 from landscape.curvature.eigen import (
     EigenResult,
@@ -57,6 +58,10 @@ def power_iteration(
     >>> round(float(result.eigenvalues[0]), 6)
     3.0
     """
+    checks.operator(operator)
+    tol = checks.number("tol", tol, above=0)
+    max_matvecs = checks.whole("max_matvecs", max_matvecs, least=1)
+    seed = checks.seed(seed)
     check_arguments(operator, 1, "LM", tol, max_matvecs, least=1)
     generator = torch.Generator().manual_seed(seed)
     fresh = random_unit(operator, generator)

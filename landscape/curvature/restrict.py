@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.curvature.batched import BatchedOperator
 from landscape.curvature.operators import CongruentOperator, LinearOperator
 from landscape.errors import UserError
@@ -82,6 +83,8 @@ def module_blocks(
     Raises:
         UserError: the pattern matches no module with trainable numbers.
     """
+    checks.operator(operator)
+    checks.text("modules", modules)
     ends = np.cumsum([p.numel() for p in operator.parameters])
     members: dict[str, list[Tensor]] = {}
     for name, p, end in zip(operator.names, operator.parameters, ends, strict=True):

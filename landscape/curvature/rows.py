@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.errors import UserError
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
@@ -36,8 +37,7 @@ def micro_batches(batch: Any, rows: int) -> list[Any]:
     >>> [piece.tolist() for piece in micro_batches(torch.arange(5), 2)]
     [[0, 1], [2, 3], [4]]
     """
-    if rows < 1:
-        raise UserError(f"expected at least 1 row a batch, got {rows}")
+    rows = checks.whole("rows", rows, least=1)
     total = _shared_rows(batch)
     parts = [slice(start, start + rows) for start in range(0, total, rows)]
     return [_mapped(batch, itemgetter(part), total) for part in parts]

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.subspace import trainable
 
@@ -27,7 +28,12 @@ class Space:
     """
 
     def __init__(self, model: nn.Module, parameters: Sequence[Tensor] | None) -> None:
-        self.parameters = tuple(trainable(model).values() if parameters is None else parameters)
+        checks.model(model)
+        chosen = trainable(model).values() if parameters is None else parameters
+        checks.several("parameters", chosen, "tensors")
+        self.parameters = tuple(chosen)
+        for one in self.parameters:
+            checks.instance("each of parameters", one, Tensor, "give tensors of the model")
         self._model, self._chosen = model, parameters is not None
         self._held = _held(model) & {id(p) for p in self.parameters}
         if not sum(self.sizes):
@@ -35,7 +41,7 @@ class Space:
                 "expected a model with trainable numbers, got none; attach a mask, "
                 "or set requires_grad on what is to be measured"
             )
-        self._refuse_frozen("leave them out")
+        self.refuse_frozen("leave them out")
         odd = [n for n, p in zip(self.names, self.parameters, strict=True) if p.is_complex()]
         if odd:
             raise UserError(
@@ -91,9 +97,8 @@ class Space:
         """Refuse a model that has other trainable numbers than when the operator was built.
 
         Raises:
-            UserError: a parameter was frozen, replaced (a new layer in its place), or added.
+            UserError: a parameter was replaced (a new layer in its place) or added.
         """
-        self._refuse_frozen("build a new operator")
         now = _held(self._model)
         gone = [n for n, p in enumerate(self.parameters) if id(p) in self._held - now]
         if gone:
@@ -110,7 +115,12 @@ class Space:
                 f"{', '.join(new[:3])}; build a new operator"
             )
 
-    def _refuse_frozen(self, remedy: str) -> None:
+    def refuse_frozen(self, remedy: str = "build a new operator") -> None:
+        """Refuse parameters that have been frozen.
+
+        Raises:
+            UserError: there are some.
+        """
         frozen = [n for n, p in enumerate(self.parameters) if not p.requires_grad]
         if frozen:
             raise UserError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from landscape import checks
 from landscape.curvature.algebra import inner, norm, remove
 from landscape.curvature.eigen import checked_product
 from landscape.curvature.operators import LinearOperator
@@ -57,6 +58,9 @@ def trace(operator: LinearOperator, *, max_matvecs: int = 60, seed: int = 0) -> 
     >>> trace(MatrixOperator([[2.0, 1.0], [1.0, 5.0]])).value
     7.0
     """
+    checks.operator(operator)
+    max_matvecs = checks.whole("max_matvecs", max_matvecs, least=1)
+    seed = checks.seed(seed)
     if max_matvecs < 6:
         raise UserError(f"expected max_matvecs of at least 6, got {max_matvecs}; raise it")
     if operator.size <= max_matvecs:
@@ -72,7 +76,7 @@ def trace(operator: LinearOperator, *, max_matvecs: int = 60, seed: int = 0) -> 
         g = _signs(operator, generator)
         remove(basis, g)
         samples.append(_quadratic(operator, g))
-    rest = torch.tensor(samples, dtype=torch.float64)
+    rest = torch.tensor(samples, dtype=torch.float64, device="cpu")
     return Trace(
         captured + float(rest.mean()),
         float(rest.std() / len(rest) ** 0.5),

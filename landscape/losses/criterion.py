@@ -20,9 +20,12 @@ _SKIPPED = 'got reduction "sum", whose curvature grows with the number of rows'
 
 
 def is_criterion(loss: Any) -> bool:
-    """Tell whether something is called on (outputs, targets): a module, or has a `reduction`."""
+    """Tell whether something is called on (outputs, targets) rather than on (model, batch).
+
+    A module is, unless its first argument is called model; a function is if it has a `reduction`.
+    """
     if isinstance(loss, nn.Module):
-        return True
+        return next(iter(inspect.signature(loss.forward).parameters), "") != "model"
     try:
         return callable(loss) and "reduction" in inspect.signature(loss).parameters
     except (TypeError, ValueError):  # a builtin without a signature

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from landscape import checks
 from landscape.errors import UserError
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ def tiny_model(architecture: str, *, seed: int = 0, **overrides: Any) -> "PreTra
     Raises:
         UserError: an unknown architecture.
     """
+    checks.text("architecture", architecture)
+    seed = checks.seed(seed)
     import transformers
 
     if architecture not in _SHAPES:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.losses import as_batches, as_loss
 from landscape.masks import (
@@ -81,6 +82,10 @@ def select_mask(
     one an example (and label). Memory: the scores of one tensor, max_live sums unless one
     backward gives everything, 2 k kept candidates.
     """
+    checks.model(model)
+    checks.text("score", score)
+    checks.text("granularity", granularity)
+    max_live = checks.whole("max_live", max_live, least=1)
     made = make_score(score, options)
     if scope not in ("tensor", "global"):
         raise UserError(f"scope is 'tensor' or 'global', got {scope!r}")

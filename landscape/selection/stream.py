@@ -16,7 +16,7 @@ from landscape.selection.examples import labels, split
 from landscape.selection.rows import receive_examples
 from landscape.selection.scores import Score
 from landscape.selection.tiles import matrix_view
-from landscape.subspace import attach, dense_gradients, detach
+from landscape.subspace import attach, dense_gradients, detach, refuse_unseen_readers
 
 Batch = Any
 Loss = Callable[[Any, Any], tuple[Tensor, float]]
@@ -49,6 +49,8 @@ def stream_gradients(
         deliver: called as ``deliver(name, statistic)``, shape of the tensor, float32 or wider.
         max_live: most sums held at once, in numbers; one tensor's are always held.
     """
+    with _attached(model, shapes):
+        refuse_unseen_readers(model, lambda: loss(model, batches[0])[0])
     if len(batches) == 1 and _in_one_backward(model, shapes, batches[0], loss, score, deliver):
         return
     for names in _groups(shapes, max_live):

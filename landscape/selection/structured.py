@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.masks import (
     QUERY_VALUE,
@@ -61,6 +62,9 @@ def structured_mask(
     >>> structured_mask(layer, granularity="rows", count=10, targets="q").indices["q.weight"] // 5
     tensor([2, 2, 2, 2, 2, 3, 3, 3, 3, 3])
     """
+    checks.model(model)
+    checks.text("granularity", granularity)
+    seed = checks.seed(seed)
     shapes = target_shapes(model, targets)
     total = num_parameters(model)
     group = pattern(granularity)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from landscape import checks
 from landscape.errors import UserError
 
 GRANULARITIES = ("weights", "columns", "rows", "heads", "blocks")
@@ -104,8 +105,12 @@ def tilings(
             f"granularity is one of {', '.join(GRANULARITIES)} or a pattern such as '2:4', "
             f"got {granularity!r}"
         )
-    if min(block) < 1:
-        raise UserError(f"a block has at least one row and one column, got {block}")
+    if not isinstance(block, tuple | list) or len(block) != 2:
+        checks.refuse("block", "its height and width", block, "give (16, 16)")
+    block = (
+        checks.whole("the height of block", block[0], least=1),
+        checks.whole("the width of block", block[1], least=1),
+    )
     modules = dict(model.named_modules())
     cut = {}
     for name, shape in shapes.items():

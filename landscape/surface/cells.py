@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from landscape.errors import UserError
-from landscape.runs import open_folder, read_json, write_json, write_whole
+from landscape.runs import open_folder, read_json, write_json
+from landscape.tensorfile import read_tensors, write_tensors
 
 _SAME_DIRECTION, _SAME_SPAN, _SAME_LOSS = 1e-2, 1e-3, 1e-5
 """How far, relatively, what was computed anew may differ: eigenvectors, eigenvalues and losses
@@ -70,15 +70,20 @@ class Cells:
         else:
             held = {"units": units, **{f"axis {n}": axis for n, axis in enumerate(axes)}}
             held["centre"] = torch.tensor(centre, dtype=torch.float64)
-            whole = {name: t.detach().double().cpu().contiguous() for name, t in held.items()}
-            write_whole(frame, lambda temporary: save_file(whole, temporary))
+            write_tensors(frame, {name: t.detach().double() for name, t in held.items()}, {})
         if self._path.exists():
             self._known = read_json(self._path)
 
     def get(self, at: tuple[int, ...]) -> float | None:
         """Return the loss at a position, None where it is not known yet."""
         value = self._known.get(_key(at))
-        return None if value is None else float.fromhex(value)
+        try:
+            return None if value is None else float.fromhex(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise UserError(
+                f"expected the loss at {at} in {self._path}, got {str(value)[:60]!r}; remove the "
+                "file, and its cells are computed anew"
+            ) from error
 
     def put(self, at: tuple[int, ...], value: float) -> None:
         """Keep the loss at a position, NaN and infinity included."""
@@ -88,7 +93,18 @@ class Cells:
 
     def _take(self, frame: Path, eps: float) -> None:
         """Use the directions, axes and centre of the folder, if they are the same but for bits."""
-        held = load_file(frame)
+        cure = f"remove {frame.parent} and start anew"
+        file = read_tensors(frame, "the frame of a surface", cure=cure)
+        if file.digest is not None:  # older folders have none
+            file.check()
+        held, names = (
+            file.tensors,
+            ["units", "centre", *(f"axis {n}" for n in range(len(self.axes)))],
+        )
+        if held.keys() != set(names) or held["centre"].numel() != 1:
+            raise UserError(
+                f"expected the frame of a surface in {frame}, got {sorted(held)}; {cure}"
+            )
         axes = tuple(held[f"axis {n}"] for n in range(len(self.axes)))
         centre = float(held["centre"])
         differing = []

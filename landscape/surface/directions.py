@@ -9,6 +9,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.curvature import EigenResult
 from landscape.distance import changes
 from landscape.errors import UserError
@@ -55,6 +56,9 @@ def random_directions(model: nn.Module, count: int = 2, *, seed: int = 0) -> Ten
 
     Source: Li et al. (2018), Visualizing the loss landscape of neural nets, section 4.
     """
+    checks.model(model)
+    count = checks.whole("count", count, least=1)
+    seed = checks.seed(seed)
     weights, filters = _weights(model), _filters(model)
     size = weights.numel()
     if not 1 <= count <= size:
@@ -84,6 +88,7 @@ def displacement(model: nn.Module, initial: Mapping[str, Tensor] | None = None) 
     Raises:
         UserError: there is no mask and no `initial`, or `initial` lacks a tensor.
     """
+    checks.model(model)
     return flat(changes(model, initial).values())
 
 
@@ -106,7 +111,11 @@ def columns(directions: Directions, dimensions: int) -> Tensor:
     elif isinstance(directions, Tensor):
         found = directions if directions.ndim == 2 else directions.reshape(-1, 1)
     else:
-        found = torch.stack([*directions], dim=1)
+        checks.several("directions", directions, "vectors, or a result that has some,")
+        vectors = [*directions]
+        if not vectors or not all(isinstance(vector, Tensor) for vector in vectors):
+            checks.refuse("directions", "vectors", vectors, "give tensors, one a direction")
+        found = torch.stack(vectors, dim=1)
     if found.ndim != 2 or found.shape[1] != dimensions:
         raise UserError(
             f"expected {dimensions} directions, one column each, got shape {tuple(found.shape)}"

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.adapters import read_delta
 from landscape.curvature.point import evaluating
 from landscape.deltas import Delta, apply_delta, delta
@@ -71,8 +72,10 @@ def interpolate(
     Cost: `points` passes over the batches; O(k) memory, for states that of a copy of the model.
     Source: Frankle et al. (2020), linear mode connectivity and the lottery ticket hypothesis.
     """
-    if points < 2:
-        raise UserError(f"expected at least 2 points, got {points}; both ends are among them")
+    checks.model(model)
+    points = checks.whole("points", points, least=2)  # both ends are among them
+    if directory is not None:
+        directory = checks.path("directory", directory)
     evaluate = MeanLoss(model, batches, loss)
     kinds = [isinstance(d, Mapping) for d in (start, end)]
     if any(kinds) and not all(kinds):

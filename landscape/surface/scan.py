@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.curvature import HessianOperator
 from landscape.errors import UserError
 from landscape.losses import Loss
@@ -99,6 +100,12 @@ def _scan(
     directory: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Surface:
+    checks.model(model)
+    points = checks.whole("points", points, least=None)
+    if progress is not None:
+        checks.has("progress", progress, "a function", "__call__", do="give progress(done, total)")
+    if directory is not None:
+        directory = checks.path("directory", directory)
     if points < 3 or points % 2 == 0:
         raise UserError(
             f"expected an odd number of points, at least 3, got {points}; "
@@ -130,7 +137,8 @@ def _scan(
 
 
 def _spans(span: Span, dimensions: int) -> list[float]:
-    spans = [*span] if isinstance(span, Sequence) else [span] * dimensions
+    given = [*span] if isinstance(span, Sequence) else [span] * dimensions
+    spans = [checks.number("each span", one, infinite=True) for one in given]
     if len(spans) != dimensions or not all(0 < s < float("inf") for s in spans):
         raise UserError(
             f"expected a positive span, or {dimensions} of them, got {span}; "

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback
 
+from landscape import checks
 from landscape.callbacks import ProbeCallback
 from landscape.errors import UserError
 from landscape.optimizer import AdamW
@@ -58,8 +59,8 @@ class Trajectory:
     """
 
     def __init__(self, *, every: int | None = 1) -> None:
-        if every is not None and every < 1:
-            raise UserError(f"expected every to be at least 1 step, or None, got {every}")
+        if every is not None:
+            every = checks.whole("every", every, least=1)
         self.length = 0.0
         """Sum of the Euclidean lengths of all steps so far, those without a point included."""
         self._every = every

@@ -12,7 +12,8 @@ from theory import tiled
 from theory.claim import Claim, Finding, Verdict, clopper_pearson, ratio
 from theory.factors import factor_of, positive, rank_note, resolved
 from theory.features import Array
-from theory.problems import MaskedRegression, Restricted
+from theory.problems import MaskedRegression
+from theory.restricted import Restricted
 from theory.spectra import ENUMERATED, every_mask
 
 EPS = float(np.finfo(np.float64).eps)

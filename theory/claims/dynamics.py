@@ -8,7 +8,8 @@ import numpy as np
 
 from theory.claim import Claim, Finding, Verdict, ratio
 from theory.features import Array
-from theory.problems import MaskedRegression, Restricted
+from theory.problems import MaskedRegression
+from theory.restricted import Restricted
 from theory.stability import StepMap, averaged_map, descent_map, largest_stable_step
 
 EPS = float(np.finfo(np.float64).eps)

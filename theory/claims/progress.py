@@ -9,7 +9,8 @@ import numpy as np
 
 from theory.claim import Claim, Finding, ratio
 from theory.features import Array
-from theory.problems import MaskedRegression, Restricted
+from theory.problems import MaskedRegression
+from theory.restricted import Restricted
 
 CHAINS = 15  # chains of nested masks whose median number of steps is shown
 

@@ -76,7 +76,7 @@ class Run:
         for mutant in self._sample(reached):
             known = self.results.get(self._id(mutant))
             if known and (
-                known["verdict"] not in SURVIVED or known["tests"] == self._tests(mutant)
+                known["verdict"] not in SURVIVED or known.get("tests") == self._tests(mutant)
             ):
                 self.rows.append(known)
             else:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 #: module -> the test files that guard it; of each file, the tests that reach the changed line run.
 #: Not all that could notice: files whose tests take long are left to those that are quick.
 GUARDS: dict[str, list[str]] = {
-    "landscape/train.py": ["train_reference", "train", "schedule"],
+    "landscape/train.py": ["train_reference", "train", "checkpoint", "schedule"],
     "landscape/kernels/choice.py": ["kernel_branches", "coverage_kernels"],
     "landscape/kernels/coordinates.py": ["kernel_branches", "coverage_kernels"],
     "landscape/kernels/native.py": ["native", "kernel_branches"],

@@ -40,13 +40,24 @@ def test_the_bound_is_not_the_ritz_value_where_that_is_too_low() -> None:
 
 @pytest.mark.parametrize(
     ("steps", "failure", "eps"),
-    # (ln(1.648 sqrt(120) / failure) / (2 steps - 1))^2, by hand
-    [(10, 0.1, 0.07478479), (20, 1e-3, 0.06315638), (60, 0.5, 0.00090832)],
+    # (ln(1.648 sqrt(120) / (failure / 2)) / (2 steps - 1))^2, by hand
+    [(10, 0.1, 0.096068695), (12, 1e-3, 0.208182343), (12, 0.5, 0.034621926)],
 )
-def test_the_upper_bound_is_the_theorems_and_never_less(steps, failure, eps) -> None:
-    operator = MatrixOperator(with_spectrum(SPECTRA["cosine"]))
-    bound = ls.norm_bound(operator, steps=steps, failure=failure)
-    assert bound.upper == pytest.approx(bound.lower / (1 - 2 * eps), rel=1e-7)
+def test_the_upper_bound_is_the_theorems_over_the_ritz_values_of_a_dense_krylov_space(
+    steps, failure, eps, monkeypatch
+) -> None:
+    A = with_spectrum(SPECTRA["cosine"])
+    start = torch.randn(N, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    start /= start.norm()
+    monkeypatch.setattr(norm, "random_unit", lambda operator, generator: start)
+    basis = start[:, None]
+    for _ in range(steps - 1):
+        basis, _ = torch.linalg.qr(torch.cat([basis, A @ basis[:, -1:]], dim=1))
+    ritz = torch.linalg.eigvalsh(basis.t() @ A @ basis)
+    beyond = eps * float(ritz[-1] - ritz[0]) / (1 - 2 * eps)
+    bound = ls.norm_bound(MatrixOperator(A), steps=steps, failure=failure)
+    assert bound.lower == pytest.approx(float(ritz.abs().max()), rel=1e-9)
+    assert bound.upper == pytest.approx(bound.lower + beyond, rel=1e-6)
     assert (bound.failure, bound.num_matvecs) == (failure, steps)
 
 
@@ -79,7 +90,7 @@ def test_more_steps_tighten_the_bound_and_all_rows_close_it() -> None:
 def test_arguments_out_of_range_are_refused() -> None:
     operator = MatrixOperator(with_spectrum(SPECTRA["no gap"]))
     for failure in (0.0, 1.0):
-        with pytest.raises(UserError, match="between 0 and 1"):
+        with pytest.raises(UserError, match="above 0 and below 1"):
             ls.norm_bound(operator, failure=failure)
     with pytest.raises(UserError, match="at least 8 steps"):
         ls.norm_bound(operator, steps=7)

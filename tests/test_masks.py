@@ -25,6 +25,7 @@ from landscape.masks import (
     share,
     subset,
     target_shapes,
+    tensors,
 )
 
 
@@ -216,6 +217,9 @@ def test_a_layer_that_holds_its_weights_packed_counts_those_it_computes_with() -
     assert is_quantised(model["q_proj"])
     assert not is_quantised(model["v_proj"])
     assert num_parameters(model) == 32 + 32
+    assert [(t.name, t.quantised) for t in tensors(model)] == [
+        ("q_proj.weight", True), ("v_proj.weight", False)
+    ]  # fmt: skip
     assert target_shapes(model, "*_proj") == {"q_proj.weight": (4, 8), "v_proj.weight": (4, 8)}
 
 

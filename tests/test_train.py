@@ -113,8 +113,9 @@ def test_a_folder_of_another_configuration_is_refused_naming_what_differs(setup,
         ls.finetune(model, tokenizer, task, lr=1e-2, directory=tmp_path / "other")
 
 
+@pytest.mark.parametrize("step", [1, 5])  # before the first checkpoint, and after one
 def test_a_loss_that_is_not_finite_is_recorded_as_diverged_and_ends_the_run(
-    setup, tmp_path, monkeypatch
+    setup, tmp_path, monkeypatch, step
 ) -> None:
     model, tokenizer, task = setup
     attached(model)
@@ -123,12 +124,12 @@ def test_a_loss_that_is_not_finite_is_recorded_as_diverged_and_ends_the_run(
     def breaking(model, batch):
         calls.append(1)
         total, count = honest(model, batch)
-        return (total * math.nan if len(calls) == 5 else total), count
+        return (total * math.nan if len(calls) == step else total), count
 
     monkeypatch.setattr(train, "task_loss", breaking)
     run = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=5, directory=tmp_path)
     assert run.diverged
-    assert run.metrics["steps"] == 5
+    assert run.metrics["steps"] == step
     assert all(torch.isfinite(t).all() for t in thetas(model).values())
     stored = json.loads((tmp_path / "result.json").read_text())
     assert stored["metrics"]["diverged"] is True

@@ -75,6 +75,8 @@ def test_a_run_equals_dense_masked_training_step_by_step(name) -> None:
         lambda m, batch, step: mean_loss(m, tokenizer, batch, loss), **chosen,
     ))  # fmt: skip
     assert_equal(found, watch, expected)
+    told = {"rule": dict(mask.rule), "count": mask.count, "ratio": mask.ratio}
+    assert found.config["mask"] == told
     if "max_gradient_norm" in SETTINGS[name]:
         norms = [r["gradient_norm"] for r in expected]
         assert max(norms) > settings["max_gradient_norm"]  # or nothing was clipped
@@ -184,6 +186,8 @@ def test_a_scheduled_run_equals_dense_training_whose_mask_moves(kind) -> None:
             step += 1
             updates.append(dense.updates - before)
     assert [r["updated"] for r in found.history] == updates
+    assert found.config["mask"] == {}  # the schedule says it
+    assert found.config["schedule"]["kind"] == kind
     assert len(updates) == steps
 
 

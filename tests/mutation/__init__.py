@@ -1,7 +1,6 @@
 """Change one thing in the code at a time and see whether the tests notice: a score for the suite.
 
     python -m tests.mutation                   all that is not in the results yet, then the table
-    python -m tests.mutation --again           survivors once more, after a test was added
     python -m tests.mutation --only masks.py   one module
 
 A mutant is one change of one expression or statement inside a function, made from the syntax tree

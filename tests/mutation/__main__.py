@@ -29,7 +29,6 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=250, help="mutants made from the tree, in all")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--only", default="", help="modules whose path holds this text")
-    parser.add_argument("--again", action="store_true", help="run survivors once more")
     options = parser.parse_args(argv)
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # forks share no threads
     FOLDER.mkdir(exist_ok=True)
@@ -76,10 +75,12 @@ class Run:
         """Yield the mutants to run now."""
         for mutant in self._sample(reached):
             known = self.results.get(self._id(mutant))
-            if known is None or (self.options.again and known["verdict"] in SURVIVED):
-                yield mutant
-            else:
+            if known and (
+                known["verdict"] not in SURVIVED or known.get("tests") == self._tests(mutant)
+            ):
                 self.rows.append(known)
+            else:
+                yield mutant
 
     def _sample(self, reached: Reached) -> Iterable[Mutant]:
         chosen: list[Mutant] = []
@@ -110,12 +111,17 @@ class Run:
         told = (self.sources[mutant.module], mutant.key, mutant.span, mutant.name)
         return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
+    def _tests(self, mutant: Mutant) -> str:
+        """Return a hash of the tests that guard a mutant: a survivor is run again with others."""
+        told = [(ROOT / f"tests/test_{t}.py").read_bytes() for t in GUARDS[mutant.module]]
+        return hashlib.sha256(b"\0".join(told)).hexdigest()[:16]
+
     def record(self, mutant: Mutant, verdict: str, by: str, seconds: float) -> None:
         """Keep and print one result."""
         row = {
             "id": self._id(mutant), "module": mutant.module, "line": mutant.lines[0],
             "key": mutant.key, "name": mutant.name, "verdict": verdict, "by": by,
-            "seconds": round(seconds, 2),
+            "seconds": round(seconds, 2), "tests": self._tests(mutant),
         }  # fmt: skip
         self.rows.append(row)
         with self.file.open("a") as stream:

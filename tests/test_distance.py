@@ -97,6 +97,7 @@ def test_sums_of_squares_are_wider_than_the_weights() -> None:
             model["a"].weight.copy_(torch.tensor([[3.0, 4.0]]) * scale)
         found = distance(model, {"a.weight": torch.zeros(1, 2)})
         assert found.l2 == pytest.approx(5 * scale, rel=1e-6)
+        assert found.linf == pytest.approx(4 * scale, rel=1e-6)
 
 
 def test_cosines_with_an_orthonormal_basis_are_the_updates_direction() -> None:

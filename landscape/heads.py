@@ -29,15 +29,15 @@ def fit_head(model: Any, batches: Sequence[Batch], *, penalty: float = 1e-2) -> 
 
     Cost: one forward of the batches. Source: Kumar et al. 2022 (linear probing, then fine-tuning).
     """
-    checks.several("batches", batches, "batches")
-    if not batches:
-        checks.refuse("batches", "at least one batch", "none", "make some with make_batches")
-    penalty = checks.number("penalty", penalty, least=0)
     if not isinstance(getattr(model, "classifier", None), torch.nn.Linear):
         raise UserError(
             "expected a classifier whose last layer is model.classifier, got "
             f"{type(model).__name__}; load an encoder with labels="
         )
+    checks.several("batches", batches, "batches")
+    if not batches:
+        checks.refuse("batches", "at least one batch", "none", "make some with make_batches")
+    penalty = checks.number("penalty", penalty, least=0)
     head, inputs = model.classifier, []
     hook = head.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
     with torch.no_grad():

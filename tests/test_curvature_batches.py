@@ -94,7 +94,7 @@ def test_micro_batches_hold_every_row_once_in_order() -> None:
     ):
         assert torch.equal(again, x)
     assert all(p["deep"] for p in ls.micro_batches({"x": x, "deep": True}, 5))
-    with pytest.raises(UserError, match="at least 1 row"):
+    with pytest.raises(UserError, match="rows to be a whole number of at least 1"):
         ls.micro_batches(x, 0)
 
 
@@ -144,7 +144,7 @@ def test_what_may_hold_rows_in_a_way_that_is_not_known_is_refused_by_name() -> N
         ls.micro_batches((Graph(), y), 2)
     with pytest.raises(UserError, match=r"batch\['a'\]\['x'\]: 11, batch\['y'\]: 3"):
         ls.micro_batches({"a": {"x": x}, "y": y[:3]}, 2)
-    with pytest.raises(UserError, match="at least 1 row"):
+    with pytest.raises(UserError, match="rows to be a whole number of at least 1"):
         ls.micro_batches(x, 0)
     for other in ((x, y[:3]), {"x": x, "scale": torch.tensor(1.0)}, None):
         with pytest.raises(UserError, match="same first dimension"):

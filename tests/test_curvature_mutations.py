@@ -21,8 +21,8 @@ from oracles_curvature import (
 from torch import Tensor
 
 import landscape as ls
-from landscape.curvature import MatrixOperator, batched, density, precondition, trace
-from landscape.curvature.eigen import inner
+from landscape.curvature import MatrixOperator, batched, density, krylov, precondition, trace
+from landscape.curvature.algebra import norm
 from landscape.curvature.krylov import Krylov
 from landscape.errors import NotConvergedWarning, UserError
 
@@ -149,13 +149,16 @@ def standard_errors_of_the_trace() -> bool:
 
 
 def eigenvalues_are_prescribed() -> bool:
-    for settings in ({}, {"max_basis": 9, "max_matvecs": 3000}, {"block": 2}):
+    # the copy of 5 comes up by rounding at 1e-6, and by looking for it at 1e-3
+    restarted = {"max_basis": 9, "max_matvecs": 3000, "tol": 1e-6}
+    for settings in ({"tol": 1e-6}, restarted, {"block": 2, "tol": 1e-6}, {"tol": 1e-3}):
         A = MatrixOperator(with_spectrum(SPECTRUM, seed=2))
         try:
-            found = ls.lanczos(A, k=4, tol=1e-6, **settings)
+            found = ls.lanczos(A, k=4, **settings)
         except (NotConvergedWarning, UserError, RuntimeError, IndexError):
             return False
-        if not close(found.eigenvalues, torch.tensor([8.0, 7.9, 5, 5], dtype=torch.float64), 1e-6):
+        error = min(1e-4, settings["tol"])
+        if not close(found.eigenvalues, torch.tensor([8.0, 7.9, 5, 5], dtype=torch.float64), error):
             return False
         if found.num_matvecs != A.num_matvecs:
             return False
@@ -382,35 +385,27 @@ def signs_not_centred(patch) -> None:
 
 
 def no_reorthogonalisation(patch) -> None:
-    """Against the last two blocks only, as in the textbook's three-term recurrence."""
+    """What the recurrence knows alone is removed, as in the textbook's three terms."""
 
-    def remove(self, rows):
-        basis = self._rows[: self.count]
-        coefficients = torch.zeros(self.count, len(rows), dtype=torch.float64)
-        for number, w in enumerate(rows):
-            step = inner(basis, w)
-            step[: max(0, self.count - 2)] = 0
-            w -= step.to(w) @ basis
-            coefficients[:, number] += step
-        return rows, coefficients
+    def remove(rows, w):
+        return torch.zeros(len(rows), dtype=torch.float64), norm(w)
 
-    patch.setattr(Krylov, "_remove_basis", remove)
+    patch.setattr(krylov, "remove", remove)
 
 
 def restart_forgets_values(patch) -> None:
-    sound = Krylov.compress
+    sound = Krylov._compress
 
-    def compress(self, keep):
-        sound(self, keep)
+    def compress(self, chosen):
+        sound(self, chosen)
         self._projected.zero_()
 
-    patch.setattr(Krylov, "compress", compress)
+    patch.setattr(Krylov, "_compress", compress)
 
 
 def never_confirms(patch) -> None:
-    patch.setattr(Krylov, "is_complement_settled", lambda self, k, tol: True)
-    patch.setattr(Krylov, "agrees_with", lambda self, values, tol: True)
-    patch.setattr(Krylov, "is_whole_space", property(lambda self: True))
+    patch.setattr(Krylov, "is_doubtful", lambda self, k, tol: False)
+    patch.setattr(Krylov, "is_settled", lambda self, k, tol: True)
 
 
 def residual_of_half(patch) -> None:

@@ -356,7 +356,7 @@ def test_block_products_that_are_wrong_are_refused_and_too_large_a_matrix_too() 
     with pytest.raises(UserError, match="block=1"):
         ls.exact_matrix(wrong, block=3)
     ls.exact_matrix(wrong)  # one at a time is right
-    with pytest.raises(UserError, match="block of at least 1"):
+    with pytest.raises(UserError, match="block to be a whole number of at least 1"):
         ls.exact_matrix(operator, block=0)
     meta = MatrixOperator(torch.zeros(20_001, 20_001, device="meta"))
     with pytest.raises(UserError, match="at most 20,000 rows, got 20,001"):

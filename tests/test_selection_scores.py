@@ -439,7 +439,7 @@ def test_the_expectation_needs_labels_to_expect_over() -> None:
     batches = text(3, loss="language modelling")
     with pytest.raises(UserError, match="finite set of labels"):
         ls.select_mask(model, score="fisher", labels="expectation", batches=batches, count=5)
-    with pytest.raises(UserError, match="make_batches"):
+    with pytest.raises(UserError, match="'labels' to cut into examples"):
         ls.select_mask(model, score="fisher", batches=[{"input_ids": torch.ones(1, 2)}], count=5)
 
 

@@ -49,8 +49,7 @@ def stream_gradients(
         deliver: called as ``deliver(name, statistic)``, shape of the tensor, float32 or wider.
         max_live: most sums held at once, in numbers; one tensor's are always held.
     """
-    with _attached(model, shapes):
-        refuse_unseen_readers(model, lambda: loss(model, batches[0])[0])
+    loss = _checked_once(loss)
     if len(batches) == 1 and _in_one_backward(model, shapes, batches[0], loss, score, deliver):
         return
     for names in _groups(shapes, max_live):
@@ -67,6 +66,28 @@ def stream_gradients(
         for name in names:
             # a tensor that the loss does not use has no gradient
             deliver(name, sums.pop(name, torch.zeros(shapes[name])))
+
+
+def _checked_once(loss: Loss) -> Loss:
+    """Let a loss refuse, the first time, to read a masked weight past its mask."""
+    checked = False
+
+    def first(model: nn.Module, batch: Batch) -> tuple[Tensor, Any]:
+        nonlocal checked
+        if checked:
+            return loss(model, batch)
+        counts = []
+
+        def total() -> Tensor:
+            value, count = loss(model, batch)
+            counts.append(count)
+            return value
+
+        value = refuse_unseen_readers(model, total)
+        checked = True
+        return value, counts[0]
+
+    return first
 
 
 def _in_one_backward(

@@ -310,18 +310,18 @@ def _draw_ends(axis: Any, rows: Sequence[Row]) -> None:
 
 
 def _draw_shares(axis: Any, rows: Sequence[Row]) -> None:
-    for when in ENDS:
+    for when, aside in zip(ENDS, (1 / 1.06, 1.06), strict=True):  # intervals beside each other
         chosen = spectra(rows, when)
         shares = [negative_share(r) for r in chosen]
         axis.errorbar(
-            [r["ratio"] for r in chosen], [s.value for s in shares],
+            [aside * r["ratio"] for r in chosen], [s.value for s in shares],
             [[s.value - s.low for s in shares], [s.high - s.value for s in shares]],
             fmt="o-", ms=5, capsize=2, color=COLORS[when], label=f"{when} training",
         )  # fmt: skip
     axis.axhline(0.5, color="0.6", lw=1, ls="--", label="as much negative as positive")
-    axis.set(xscale="log", xlabel="ratio (trainable / all parameters)", ylim=(0, None),
+    axis.set(xscale="log", xlabel="ratio (trainable / all parameters)", ylim=(0, 0.72),
              ylabel=r"negative share of $\sum|\lambda|$")  # fmt: skip
-    axis.legend(frameon=False, fontsize=8)
+    axis.legend(frameon=False, fontsize=8, loc="upper right")
     _title(axis, "Negative curvature")
 
 

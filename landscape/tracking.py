@@ -50,7 +50,9 @@ class SharpnessProbe:
       (`stability_threshold`); with Adam's family 2 / rate, that of plain gradient descent;
     - with Adam, AdamW, NAdam, RAdam or Adamax ``preconditioned_sharpness``, lambda_1(P^-1 H), and
       ``preconditioned_threshold``, (2 + 2 beta1) / ((1 - beta1) rate) without weight decay: the
-      same for these with P held fixed (see `preconditioned`);
+      same for these with P held fixed (see `preconditioned`). After the very first step P is one
+      gradient's size, next to nothing wherever that gradient nearly vanishes, and its rounding
+      moves the value by percents; two steps mend it;
     - for both, ``.._residual`` and ``.._products``. A model that is not finite gets NaN.
 
     The model is measured in evaluation mode, as `HessianOperator` does: without dropout, and with

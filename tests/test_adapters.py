@@ -6,8 +6,10 @@ import dataclasses
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import landscape as ls
+from landscape import adapters
 from landscape.errors import UserError
 
 
@@ -48,6 +50,19 @@ def test_a_seeded_delta_stores_values_only(tmp_path) -> None:
     assert header < 4096
 
 
+@pytest.mark.parametrize(("last", "kind"), [(2**31 - 1, torch.int32), (2**31, torch.int64)])
+def test_indices_are_stored_in_the_narrowest_type_that_holds_the_last(
+    tmp_path, monkeypatch, last, kind
+) -> None:
+    """The tensor is small; only what is said of its last index is not."""
+    model, mask = trained()
+    ls.detach(model)
+    ls.attach(model, dataclasses.replace(mask, rule={"kind": "given"}))
+    monkeypatch.setattr(adapters, "_last", lambda _: last)
+    stored = load_file(ls.save_delta(model, tmp_path / "delta.safetensors"))
+    assert {t.dtype for n, t in stored.items() if n.endswith(".indices")} == {kind}
+
+
 def test_another_base_a_truncated_file_and_a_stranger_are_refused(tmp_path) -> None:
     model, _ = trained()
     path = ls.save_delta(model, tmp_path / "delta.safetensors")
@@ -63,6 +78,9 @@ def test_another_base_a_truncated_file_and_a_stranger_are_refused(tmp_path) -> N
         ls.load_delta(other, tmp_path / "absent")
     with pytest.raises(UserError, match="model"):
         ls.load_delta(ls.tiny_model("gpt2"), path)
+    for read in (ls.load_delta, ls.read_delta):
+        with pytest.raises(UserError, match=r"expected model to be a torch\.nn\.Module, got None"):
+            read(None, path)
     assert all(torch.equal(v, before[k]) for k, v in other.state_dict().items())
     assert not [n for n, _ in other.named_parameters() if "theta" in n]
 

@@ -360,6 +360,18 @@ def test_a_folder_refuses_other_inputs_by_name_and_is_left_as_it_was(
     assert call(**(first | second)).stored
 
 
+@pytest.mark.parametrize(
+    "setting",
+    [{"lr": 2e-2}, {"epochs": 3}, {"batch_size": 5}, {"seed": 6}, {"weight_decay": 0.1},
+     {"betas": (0.9, 0.99)}, {"eps": 1e-7}, {"test": False}, {"max_gradient_norm": 2.0},
+     {"evaluations_per_epoch": 2}, {"select_by": "loss"}, {"max_length": 7}, {"bos": 3}],
+    ids=lambda setting: next(iter(setting)),
+)  # fmt: skip
+def test_a_folder_refuses_every_other_setting_by_name(whole, setting) -> None:
+    with pytest.raises(UserError, match=rf"{next(iter(setting))} .* there, .* asked for"):
+        finetune(masked(), whole[0].path, **setting)
+
+
 def test_two_revisions_differ_where_both_are_known(tmp_path) -> None:
     def call(revision: str | None) -> ls.Run:
         model = masked()
@@ -425,7 +437,11 @@ DEEP, LONG = "[" * 100_000, '{"a": ' + "9" * 5000 + "}"
      if (name, damage) != ("checkpoint.safetensors", Path.unlink)]
     + [(name, text(content)) for name in ("config.json", "result.json")
        for content in ("", "{", "[]", "{}", "null", DEEP, LONG, '{"a":' * 40 + "1" + "}" * 40)]
-    + [("result.json", text('{"history": 1, "evaluations": [], "metrics": {}, "distance": {}}'))],
+    + [("result.json", text(content)) for content in (
+        '{"history": 1, "evaluations": [], "metrics": {"diverged": false}, "distance": {}}',
+        '{"history": [], "evaluations": [], "metrics": {}, "distance": {}}',
+        '{"history": [], "evaluations": [], "metrics": {"diverged": true}, "distance": {}, "a": 1}',
+    )],
 )  # fmt: skip
 def test_a_damaged_file_is_refused_in_one_sentence(
     tmp_path, whole, checkpoint, name, damage

@@ -148,6 +148,9 @@ def test_the_smoothed_density_is_that_of_the_prescribed_spectrum() -> None:
 def test_the_standard_error_of_a_single_vector_is_unknown_not_zero() -> None:
     result = ls.spectral_density(MatrixOperator(with_spectrum(DECAY)), num_vectors=1, steps=5)
     assert result.moment(1)[1] == float("inf")
+    for values in result.density(torch.zeros(4), 0.1), result.cumulative(torch.zeros(4)):
+        assert [v.shape for v in values] == [(4,), (4,)]
+        assert bool((values[1] == float("inf")).all())
 
 
 def test_hutch_plus_plus_is_unbiased_with_honest_standard_errors(spectrum) -> None:

@@ -13,6 +13,7 @@ from scipy.sparse.linalg import eigsh
 
 import landscape as ls
 from landscape.curvature import LinearOperator, MatrixOperator
+from landscape.curvature.eigen import conclude, start_vector
 from landscape.errors import NotConvergedWarning, UserError
 
 N = 60
@@ -246,7 +247,7 @@ def test_a_block_never_exceeds_its_budget(block, budget) -> None:
     assert len(result.eigenvalues) == 2
 
 
-@pytest.mark.parametrize("block", [0, 61])
+@pytest.mark.parametrize("block", [-1, 0, 61])
 def test_a_block_that_is_no_number_of_vectors_is_refused(block) -> None:
     with pytest.raises(UserError, match="block of 1 to 60 vectors"):
         ls.lanczos(MatrixOperator(with_spectrum(SPECTRA["outlier"])), block=block)
@@ -267,6 +268,8 @@ def test_the_zero_matrix_has_eigenvalue_zero_and_converges(k) -> None:
     result = ls.lanczos(MatrixOperator(torch.zeros(9, 9)), k=k)
     assert result.converged
     assert result.eigenvalues.tolist() == [0.0] * k
+    alone = ls.lanczos(MatrixOperator(torch.zeros(9, 9)), k=k, confirm=False)
+    assert alone.num_matvecs == 2 * k  # one, and one for its residual: nothing is in doubt
 
 
 def test_float32_operators_reach_float32_accuracy() -> None:
@@ -401,6 +404,32 @@ def test_the_result_prints_and_turns_into_plain_values() -> None:
             MatrixOperator(with_spectrum(SPECTRA["outlier"])), tol=1e-12, max_matvecs=4
         )
     assert "NOT converged" in repr(short)
+
+
+def test_an_estimated_error_is_the_residual_squared_over_the_gap_or_the_residual() -> None:
+    """4 and 1 among 4, 1, 3.5, 2, and 3.5 whose residual is wider than its gap."""
+    A = MatrixOperator(torch.diag(torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64)))
+    result = conclude(
+        A, torch.eye(3, dtype=torch.float64),
+        values=torch.tensor([1.0, 4.0, 3.5], dtype=torch.float64),
+        residuals=torch.tensor([0.2, 0.1, 0.75], dtype=torch.float64),
+        ritz_values=torch.tensor([1.0, 4.0, 3.5, 2.0], dtype=torch.float64),
+        num_matvecs=3, norm=4.0, method="lanczos", which="LA", tol=0.5,
+    )  # fmt: skip
+    assert result.eigenvalues.tolist() == [4.0, 3.5, 1.0]
+    assert result.eigenvectors.argmax(dim=0).tolist() == [1, 2, 0]
+    assert result.estimated_errors.tolist() == pytest.approx([0.01 / 0.5, 0.75, 0.04 / 1.0])
+    assert result.residuals.tolist() == [0.1, 0.75, 0.2]
+
+
+@pytest.mark.parametrize(("tol", "part"), [(1e-3, 0.03), (1e-2, 0.3), (0.1, 1.0)])
+def test_a_warm_start_has_a_random_part_of_three_tolerances_an_entry(tol, part) -> None:
+    """Of norm 3 tol sqrt(size) beside the vector given, at most 1."""
+    A, unit = MatrixOperator(torch.eye(100, dtype=torch.float64)), torch.eye(100).double()
+    found = start_vector(A, 7 * unit[0], tol, unit[1])
+    assert float(found.norm()) == pytest.approx(1.0)
+    assert float(found[1] / found[0]) == pytest.approx(part)
+    assert not bool(found[2:].any())
 
 
 def test_estimated_errors_lie_between_the_true_error_and_the_residual() -> None:

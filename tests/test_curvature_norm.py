@@ -85,6 +85,7 @@ def test_more_steps_tighten_the_bound_and_all_rows_close_it() -> None:
     bound = ls.norm_bound(small, steps=30)
     assert (bound.lower, bound.num_matvecs) == (bound.upper, 3)
     assert bound.upper == pytest.approx(4.0, rel=1e-12)
+    assert ls.norm_bound(MatrixOperator([[-3.0]]), steps=1).upper == 3.0
 
 
 def test_arguments_out_of_range_are_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,14 @@ from torch import Tensor, nn
 
 import landscape as ls
 from landscape.batches import make_batches
-from landscape.curvature import MatrixOperator, RestrictedOperator, UnhealthyOperatorError
+from landscape.curvature import (
+    LinearOperator,
+    MatrixOperator,
+    RestrictedOperator,
+    UnhealthyOperatorError,
+)
+from landscape.curvature.eigen import random_unit
+from landscape.curvature.trace import _signs
 from landscape.errors import UserError
 
 CLOSE = {"rtol": 1e-10, "atol": 1e-13}
@@ -67,6 +75,38 @@ def test_gauss_newton_is_the_hessian_where_the_residuals_vanish() -> None:
     G = ls.GGNOperator(model, [(x, y)], split=split_squares)
     H = ls.HessianOperator(model, [(x, y)], loss=squares)
     torch.testing.assert_close(dense(G), dense(H), **CLOSE)
+
+
+class Echo(LinearOperator):
+    """The identity, of a stated type on a stated device."""
+
+    size, description = 3, {}  # type: ignore
+
+    def __init__(self, dtype: torch.dtype, device: str) -> None:
+        self._told = dtype, torch.device(device)
+
+    dtype = property(lambda self: self._told[0])  # type: ignore
+    device = property(lambda self: self._told[1])  # type: ignore
+
+    def _apply(self, v: Tensor) -> Tensor:
+        return v
+
+    _apply_rows = _apply_afresh = _apply
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_vectors_of_any_type_reach_an_operator_in_its_own_type_on_its_own_device(
+    dtype, device
+) -> None:
+    operator = Echo(dtype, device)
+    drawn = torch.Generator().manual_seed(0)
+    for v in (np.arange(3), np.ones(3, np.float32), torch.ones(3), torch.ones(3).double()):
+        block = torch.as_tensor(v)[:, None].repeat(1, 2)
+        for found in (operator @ v, operator.matvec_afresh(v), operator @ block):
+            assert (found.dtype, found.device.type) == (dtype, device)
+    for v in (random_unit(operator, drawn), _signs(operator, drawn)):
+        assert (v.dtype, v.device.type) == (dtype, device)
 
 
 def test_the_empirical_fisher_of_a_network_is_the_second_moment_of_hand_derived_gradients() -> None:

@@ -150,6 +150,19 @@ def test_switching_between_deltas_gives_each_its_model_and_detach_the_original()
     assert all(torch.equal(p, start[n]) for n, p in model.named_parameters())
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_weight_held_from_before_holds_a_delta_once_it_is_applied(known) -> None:
+    """Its memory may be another process's, which looks at no module."""
+    model = layers()
+    held, start = model["a"].weight, model["a"].weight.tolist()
+    change = made(model, {"a.weight": [1, 2, 3], "b.weight": [0]}, 1)
+    ls.apply_delta(model, change if known else replace(change, base=None))
+    expected = torch.tensor(start) + dense(change)["a.weight"].view(5, 6)
+    assert torch.equal(torch.tensor(held.tolist()), expected)
+    ls.detach(model)
+    assert held.tolist() == start
+
+
 def test_a_delta_of_another_base_leaves_the_attached_one_in_place() -> None:
     model = layers()
     own = made(model, {"a.weight": [1, 2]}, 1)
@@ -188,6 +201,32 @@ def test_deltas_of_bases_that_differ_where_no_mask_is_do_not_add() -> None:
         own + foreign
 
 
+def test_deltas_of_a_tensor_and_its_transpose_do_not_add() -> None:
+    """As many parameters, and no hash of either base."""
+    turned = torch.nn.ModuleDict({"a": torch.nn.Linear(5, 6, bias=False)})
+    own = torch.nn.ModuleDict({"a": torch.nn.Linear(6, 5, bias=False)})
+    changes = []
+    for model, shape in ((own, (5, 6)), (turned, (6, 5))):
+        ls.attach(
+            model, ls.Mask({"a.weight": torch.tensor([len(changes)])}, {"a.weight": shape}, 30)
+        )
+        changes.append(replace(ls.delta(model), base=None))
+    first, second = changes
+    for combine in (lambda: first + second, lambda: first - second):
+        with pytest.raises(UserError, match=r"of shape \(5, 6\) and of shape \(6, 5\)"):
+            combine()
+
+
+def test_sums_of_wide_deltas_are_wide() -> None:
+    """1 + 2^-40 is no float32."""
+    change = made(layers(), {"a.weight": [1, 2]}, 1)
+    small = torch.tensor([1 + 2.0**-40, -(2.0**-40)], dtype=torch.float64)
+    wide = replace(change, values={"a.weight": small})
+    total = (wide + wide).values["a.weight"]
+    assert total.dtype == torch.float64
+    assert total.tolist() == [2 + 2.0**-39, -(2.0**-39)]
+
+
 def test_a_base_that_one_of_two_deltas_knows_is_the_sums() -> None:
     model = layers()
     own, second = made(model, {"a.weight": [1, 2]}, 1), made(model, {"a.weight": [4, 5]}, 1)
@@ -202,9 +241,13 @@ def test_values_that_are_not_finite_are_not_applied() -> None:
     model = layers()
     change = made(model, {"a.weight": [1, 2]}, 1)
     before = {n: p.tolist() for n, p in model.named_parameters()}
-    for wrong in (torch.tensor([1.0, float("nan")]), torch.ones(3)):
-        with pytest.raises(UserError, match=r"a\.weight"):
-            ls.apply_delta(model, replace(change, values={"a.weight": wrong}))
+    for values, words in (
+        ({"a.weight": torch.tensor([1.0, float("nan")])}, r"NaN or infinity for a\.weight"),
+        ({"a.weight": torch.ones(3)}, r"2 values for a\.weight in a delta, got shape \(3,\)"),
+        ({}, r"2 values for a\.weight in a delta, got none"),
+    ):
+        with pytest.raises(UserError, match=words):
+            ls.apply_delta(model, replace(change, values=values))
         assert {n: p.tolist() for n, p in model.named_parameters()} == before
 
 

@@ -100,6 +100,35 @@ def test_sums_of_squares_are_wider_than_the_weights() -> None:
         assert found.linf == pytest.approx(4 * scale, rel=1e-6)
 
 
+class Product(nn.Module):
+    """Adds up down' to a weight, as peft's layers do: 3 by 2 is 6."""
+
+    active_adapters = ("default",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = nn.Parameter(torch.tensor([[3.0]]))
+        self.down = nn.Parameter(torch.tensor([[2.0]]))
+
+    def get_delta_weight(self, adapter: str) -> torch.Tensor:
+        return self.up @ self.down
+
+
+def test_the_effective_distance_is_that_of_the_products() -> None:
+    """From 6 to 3, and from 6 to 10."""
+    model = nn.ModuleDict({"a": Product(), "b": Product(), "c": nn.Linear(1, 1, bias=False)})
+    initial = {n: p.detach().clone() for n, p in ls.trainable(model).items()}
+    assert distance(model, initial).effective == 0.0
+    with torch.no_grad():
+        model["a"].up.fill_(1.5)
+        model["b"].up.fill_(2.0)
+        model["b"].down.fill_(5.0)
+        model["c"].weight.add_(1.0)
+    assert distance(model, initial).effective == 5.0
+    assert model["a"].up.item() == 1.5
+    assert distance(layers(), dict(layers().named_parameters())).effective is None
+
+
 def test_cosines_with_an_orthonormal_basis_are_the_updates_direction() -> None:
     model = masked()  # the update is 3, -4, 12, of length 13
     found = cosines(model, torch.eye(3))

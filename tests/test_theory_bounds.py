@@ -121,6 +121,15 @@ def test_chernoff_inverts_both_tails(ratio: float, delta: float) -> None:
         assert 7 * math.exp(-ratio) > delta * (1 - 1e-9)
 
 
+def test_chernoff_depends_on_the_mean_over_the_largest_alone_and_says_nothing_beyond_one() -> None:
+    for bound in (bounds.chernoff_upper, bounds.chernoff_lower):
+        assert bound(0.25, 2.0**-6, 0.2, 7) == bound(16.0, 1.0, 0.2, 7)
+    assert bounds.chernoff_lower(16.0, 1.0, 0.2, 7) > 0
+    # not even an eigenvalue of 0 is as unlikely as e^-1.5 of a mean of 1
+    assert bounds.chernoff_lower(1.0, 1.0, math.exp(-1.5), 1) == 0.0
+    assert bounds.chernoff_lower(0.0, 1.0, 0.2, 7) == 0.0
+
+
 def test_the_largest_stable_step_lies_in_the_chernoff_interval_of_a_binomial() -> None:
     """n = 1, X = (1, .., 1): lambda_1 is Binomial(d, p), whose quantiles scipy knows exactly."""
     d, p, delta = 2000, 0.1, 0.01

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+_EIGENVALUES = [f"curvature_{name}" for name in ("eigen", "krylov", "hidden", "mutations")]
+
 #: module -> the test files that guard it; of each file, the tests that reach the changed line run.
 #: Not all that could notice: files whose tests take long are left to those that are quick.
 GUARDS: dict[str, list[str]] = {
@@ -19,14 +21,14 @@ GUARDS: dict[str, list[str]] = {
     "landscape/deltas.py": ["deltas", "delta_files"],
     "landscape/adapters.py": ["adapters"],
     "landscape/distance.py": ["distance"],
-    "landscape/curvature/eigen.py": ["curvature_eigen", "curvature_mutations"],
-    "landscape/curvature/krylov.py": ["curvature_eigen", "curvature_mutations"],
-    "landscape/curvature/lanczos.py": ["curvature_eigen", "curvature_mutations"],
+    "landscape/curvature/eigen.py": _EIGENVALUES,
+    "landscape/curvature/krylov.py": _EIGENVALUES,
+    "landscape/curvature/lanczos.py": _EIGENVALUES,
     "landscape/curvature/operators.py": ["curvature_operators", "curvature_eigen"],
     "landscape/curvature/hessian.py": ["curvature_hessian", "curvature_batches"],
     "landscape/curvature/objective.py": ["curvature_hessian", "curvature_batches"],
     "landscape/curvature/density.py": ["curvature_density", "curvature_norm"],
-    "landscape/curvature/norm.py": ["curvature_norm"],
+    "landscape/curvature/norm.py": ["curvature_norm", "curvature_hidden"],
     "landscape/curvature/trace.py": ["curvature_density", "curvature_mutations"],
     "theory/bounds.py": ["theory_bounds"],
 }
@@ -93,6 +95,18 @@ ELSEWHERE = {
 
 #: key of a mutant, * for anything -> why no test can tell it from the code
 EQUIVALENT: dict[str, str] = {
+    "landscape/curvature/density.py spectral_density: * => order = nodes.argsort()": (
+        "the last of two dimensions"
+    ),
+    "landscape/curvature/krylov.py Krylov.extend: * => *zip(rest, products.unbind(1)):": (
+        "a product has as many columns as what it is of"
+    ),
+    "landscape/curvature/krylov.py Krylov.is_settled: * => *_allowed(self.values[:], tol)": (
+        "the first alone is used"
+    ),
+    "landscape/curvature/lanczos.py _start: * => if start.ndim not in (2, 1) or *": (
+        "the same two numbers"
+    ),
     "landscape/kernels/coordinates.py Coordinates.csr: * => * zeros, size=self.shape)": (
         "not to check is torch's default"
     ),
@@ -117,6 +131,9 @@ EQUIVALENT: dict[str, str] = {
     ),
     "landscape/train.py _reload: (folder * => *.unlink(missing_ok=False)": (
         "a file that is missing is an OSError, which is let pass there"
+    ),
+    "theory/bounds.py _invert: * => while (middle := (low + high) / 2) not in (high, low):": (
+        "the same two numbers"
     ),
     "theory/bounds.py chernoff_lower: * => return 1 - _invert(rate, level, *": (
         "a bracket that is a little wider or narrower, beyond where the root may lie"

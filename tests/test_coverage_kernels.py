@@ -254,6 +254,16 @@ def test_the_namesake_on_pypi_is_refused_with_a_sentence(monkeypatch) -> None:
         sampled_values(numbers(3, ROWS).float(), numbers(3, COLS).float(), at, "spops")
 
 
+@pytest.mark.parametrize("wide", ["left", "right", "both"])
+def test_spops_refuses_a_single_operand_of_float64_too(monkeypatch, wide) -> None:
+    monkeypatch.setattr(spops, "_installed", stand_in)
+    at = Coordinates(PATTERNS["random"], (ROWS, COLS))
+    a, b = numbers(3, ROWS), numbers(3, COLS)
+    a, b = (a.float() if wide == "right" else a), (b.float() if wide == "left" else b)
+    with pytest.raises(UserError, match="got float64 operands"):
+        spops.values(a, b, at)
+
+
 def test_a_missing_spops_is_named_and_never_chosen(monkeypatch) -> None:
     monkeypatch.setattr(spops, "_installed", lambda: None)
     at = Coordinates(PATTERNS["random"], (ROWS, COLS))

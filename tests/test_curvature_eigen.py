@@ -13,7 +13,7 @@ from scipy.sparse.linalg import eigsh
 
 import landscape as ls
 from landscape.curvature import LinearOperator, MatrixOperator
-from landscape.curvature.eigen import conclude, start_vector
+from landscape.curvature.eigen import conclude, random_unit, start_vector
 from landscape.errors import NotConvergedWarning, UserError
 
 N = 60
@@ -420,6 +420,36 @@ def test_an_estimated_error_is_the_residual_squared_over_the_gap_or_the_residual
     assert result.eigenvectors.argmax(dim=0).tolist() == [1, 2, 0]
     assert result.estimated_errors.tolist() == pytest.approx([0.01 / 0.5, 0.75, 0.04 / 1.0])
     assert result.residuals.tolist() == [0.1, 0.75, 0.2]
+
+
+def test_a_random_direction_is_a_unit_vector_to_the_operators_own_rounding() -> None:
+    A = MatrixOperator(torch.eye(1000, dtype=torch.float64))
+    found = random_unit(A, torch.Generator().manual_seed(0))
+    assert float(found.norm()) == pytest.approx(1.0, rel=0, abs=1e-14)
+    narrow = random_unit(MatrixOperator(torch.eye(1000)), torch.Generator().manual_seed(0))
+    assert torch.equal(narrow, found.float())
+
+
+@pytest.mark.parametrize("method", [ls.lanczos, ls.power_iteration])
+def test_eigenvalues_are_found_whatever_torchs_default_device(method) -> None:
+    A = MatrixOperator(with_spectrum(SPECTRA["outlier"], seed=1))
+    expected = method(A, seed=3)
+    with torch.device("meta"):
+        found = method(A, seed=3)
+        drawn = random_unit(A, torch.Generator().manual_seed(0))
+    assert found.to_dict() == expected.to_dict()
+    assert drawn.device == A.device
+
+
+@pytest.mark.parametrize("value", [4.0, -4.0])
+def test_what_has_not_converged_says_its_residual_over_the_size_of_its_value(value) -> None:
+    A = MatrixOperator(torch.eye(2, dtype=torch.float64))
+    told = torch.tensor([value], dtype=torch.float64)
+    with pytest.warns(NotConvergedWarning, match=r"relative residual of 0\.1, tolerance 0\.001"):
+        conclude(
+            A, torch.eye(2, dtype=torch.float64)[:1], values=told, residuals=told.abs() / 10,
+            ritz_values=told, num_matvecs=3, norm=4.0, method="lanczos", which="LA", tol=1e-3,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(("tol", "part"), [(1e-3, 0.03), (1e-2, 0.3), (0.1, 1.0)])

@@ -101,10 +101,12 @@ def test_vectors_of_any_type_reach_an_operator_in_its_own_type_on_its_own_device
 ) -> None:
     operator = Echo(dtype, device)
     drawn = torch.Generator().manual_seed(0)
-    for v in (np.arange(3), np.ones(3, np.float32), torch.ones(3), torch.ones(3).double()):
+    vectors = (np.arange(3), np.ones(3, np.float32), torch.ones(3), torch.ones(3).double())
+    for number, v in enumerate(vectors, start=1):
         block = torch.as_tensor(v)[:, None].repeat(1, 2)
         for found in (operator @ v, operator.matvec_afresh(v), operator @ block):
             assert (found.dtype, found.device.type) == (dtype, device)
+        assert operator.num_matvecs == 4 * number  # the block counts as two
     for v in (random_unit(operator, drawn), _signs(operator, drawn)):
         assert (v.dtype, v.device.type) == (dtype, device)
 

@@ -251,6 +251,13 @@ def test_values_that_are_not_finite_are_not_applied() -> None:
         assert {n: p.tolist() for n, p in model.named_parameters()} == before
 
 
+def test_only_deltas_overlap() -> None:
+    own = made(layers(), {"a.weight": [1, 2]}, 1)
+    for which, pair in (("first", ({}, own)), ("second", (own, {}))):
+        with pytest.raises(UserError, match=f"expected {which} to be a Delta"):
+            ls.overlap(*pair)
+
+
 def test_three_names_are_listed_and_the_others_counted() -> None:
     assert listing(["a"]) == "a"
     assert listing(["a", "b", "c"]) == "a, b, c"

@@ -113,14 +113,27 @@ def test_a_gather_in_pieces_gives_the_entries_of_the_dense_product(at) -> None:
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("transpose", [True, False], ids=["Linear", "Conv1D"])
-@pytest.mark.parametrize("tokens", [50, 30, 3])  # of a piece: one, two or seventeen of them
+@pytest.mark.parametrize("tokens", [50, 30, 3, 0.5])  # of a piece: 1, 2, 17 or 50 of them
 def test_a_sparse_product_is_the_dense_one_in_both_layouts(
     at, transpose, tokens, monkeypatch
 ) -> None:
-    monkeypatch.setattr(values, "GATHER_CHUNK", tokens * at.count)
+    monkeypatch.setattr(values, "GATHER_CHUNK", int(tokens * at.count))
     v, x = numbers(at.count), numbers(50, COLS if transpose else ROWS, seed=1)
     S = matrix(v, at)
     close(spmm_values(v, x, at, transpose), x @ (S.t() if transpose else S))
+
+
+@pytest.mark.usefixtures("way")
+def test_products_are_made_where_their_operands_are_not_on_torchs_default_device(at) -> None:
+    v, x, y = numbers(at.count), numbers(5, COLS, seed=1), numbers(5, ROWS, seed=2)
+    S = matrix(v, at)
+    with torch.device("meta"):
+        found = [spmm_values(v, x, at, True), spmm_values(v, y, at, False)]
+        sampled = [sampled_values(y, x, at, kernel) for kernel in usable_kernels(at, WIDE)]
+    close(found[0], x @ S.t())
+    close(found[1], y @ S)
+    for kernel in sampled:
+        close(kernel, entries(y.t() @ x, at))
 
 
 def test_the_way_of_scattering_is_the_cheaper_one_by_the_model(monkeypatch) -> None:

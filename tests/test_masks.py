@@ -16,6 +16,7 @@ from torch import nn
 
 from landscape.errors import UserError
 from landscape.masks import (
+    Mask,
     bernoulli,
     generator,
     is_quantised,
@@ -47,6 +48,16 @@ def test_indices_are_sorted_distinct_and_in_range(n: int, q: float, seed: int) -
 def test_a_subset_has_exactly_the_asked_size(n: int, data: st.DataObject) -> None:
     k = data.draw(st.integers(0, n))
     assert subset(generator(0, "w", (n,)), n, k).size == k
+
+
+def test_a_bernoulli_mask_whose_first_gaps_are_all_small_goes_on_behind_them() -> None:
+    """Of 1,000 weights 500 are expected, and gaps for 650 are drawn at first."""
+
+    class Unlucky:
+        def geometric(self, probability: float, size: int) -> np.ndarray:
+            return np.ones(size, dtype=np.int64)
+
+    assert bernoulli(Unlucky(), 1000, 0.5).tolist() == list(range(1000))
 
 
 @pytest.mark.parametrize("q", [0.5, 0.03, 0.9])
@@ -176,6 +187,12 @@ def test_exact_sampling_meets_the_count_over_all_tensors(count: int) -> None:
     model = layers((50, 40), (30, 100))
     mask = random_mask(model, count=count, targets="*.weight", sampling="exact")
     assert mask.count == count
+
+
+def test_the_three_forms_of_a_budget_are_its_count_over_all_and_over_the_targets() -> None:
+    mask = Mask({"a": torch.tensor([0, 3])}, {"a": (2, 4)}, 40)
+    assert (mask.count, mask.size, mask.ratio, mask.density) == (2, 8, 0.05, 0.25)
+    assert str(mask) == "2 of 40 parameters trainable: ratio 0.05, density 0.25 in 1 tensors"
 
 
 def test_the_ratio_counts_all_parameters_with_tied_weights_once() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import landscape as ls
-from landscape import train
+from landscape import baselines, train
 from landscape.errors import UserError
 
 
@@ -88,6 +88,15 @@ def test_a_run_killed_and_resumed_equals_the_uninterrupted_one_bit_for_bit(
     assert all(torch.equal(a, expected[n]) for n, a in thetas(model).items())
 
 
+def test_adalora_ends_with_the_rank_that_was_asked_for(setup) -> None:
+    pytest.importorskip("peft")
+    model, tokenizer, task = setup
+    adapted = baselines.adalora(model, steps=12, rank=1, first_rank=3)
+    ls.finetune(adapted, tokenizer, task, lr=1e-2, epochs=2, batch_size=4, test=False)
+    kept = {n: int(r.sum()) for n, r in baselines.memory(adapted).items() if n.startswith("ranks/")}
+    assert len(kept) == sum(kept.values()) == 4
+
+
 def test_a_finished_run_is_read_back_not_trained_again(setup, tmp_path, monkeypatch) -> None:
     model, tokenizer, task = setup
     attached(model)
@@ -156,7 +165,8 @@ def test_dropout_is_a_function_of_the_seed_and_step_and_leaves_the_global_genera
     ("change", "words"),
     [({"lr": 0.0}, "lr"), ({"lr": math.nan}, "lr"), ({"epochs": 0}, "epochs"),
      ({"batch_size": 0}, "batch_size"), ({"checkpoint_every": 0}, "checkpoint_every"),
-     ({"evaluations_per_epoch": 0}, "evaluations_per_epoch")],
+     ({"evaluations_per_epoch": 0}, "evaluations_per_epoch"), ({"eps": -1e-8}, "eps"),
+     ({"weight_decay": -0.1}, "weight_decay")],
 )  # fmt: skip
 def test_arguments_out_of_range_are_refused(setup, change, words) -> None:
     model, tokenizer, task = setup

@@ -50,8 +50,9 @@ class Coordinates:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support")
             return torch.sparse_csr_tensor(
-                self.row_offsets, self.cols, zeros, size=self.shape, check_invariants=False
-            )
+                self.row_offsets, self.cols, zeros, self.shape, device=zeros.device,
+                check_invariants=False,
+            )  # fmt: skip
 
     @cached_property
     def slices(self) -> Slices | None:

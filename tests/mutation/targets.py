@@ -104,10 +104,13 @@ EQUIVALENT: dict[str, str] = {
     "landscape/curvature/krylov.py Krylov.is_settled: * => *_allowed(self.values[:], tol)": (
         "the first alone is used"
     ),
+    "landscape/curvature/krylov.py Krylov._orthonormal: self._place = self.count => pass": (
+        "the rows are then copied to where they are"
+    ),
     "landscape/curvature/lanczos.py _start: * => if start.ndim not in (2, 1) or *": (
         "the same two numbers"
     ),
-    "landscape/kernels/coordinates.py Coordinates.csr: * => * zeros, size=self.shape)": (
+    "landscape/kernels/coordinates.py Coordinates.csr: * => *, device=zeros.device)*": (
         "not to check is torch's default"
     ),
     "landscape/deltas.py _agreed: * => holders = [d for d in (b, a) if name in d.origins]": (
@@ -123,6 +126,10 @@ EQUIVALENT: dict[str, str] = {
     "landscape/masks.py bernoulli: gaps = * => gaps = rng.geometric(probability, size=*": (
         "the same numbers are drawn, in pieces of another size"
     ),
+    "landscape/masks.py bernoulli: * => *np.minimum(gaps, n + 2))": (
+        "a gap of n + 1 ends the tensor wherever it begins, and so does a wider one"
+    ),
+    "landscape/masks.py bernoulli: * => if ((probability) > (1.0)):": "every gap is 1 then",
     "landscape/scoring.py _label_logits: * for name in ('attention_mask', 'input_ids')}": (
         "a dict in another order"
     ),

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from landscape import checks
-from landscape.curvature.eigen import inner, random_unit
+from landscape.curvature.algebra import inner
+from landscape.curvature.eigen import random_unit
 from landscape.curvature.operators import LinearOperator
 from landscape.errors import UserError
 

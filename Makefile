@@ -41,7 +41,7 @@ mutation: $(VENV)/.installed-dev
 
 triton: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install -q --no-deps $(TRITON)
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/test_coverage_kernels.py -k triton
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/kernels/test_kernels.py -k triton
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .

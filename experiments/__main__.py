@@ -21,10 +21,10 @@ from experiments.harness import (
 )
 from experiments.settings import origin, sentences
 from experiments.verdict import exit_code
-from landscape.carriers import OPTIONAL, missing
 from landscape.cli.arguments import Parser, output_folder, seed
 from landscape.cli.guard import guarded, resuming
 from landscape.errors import UserError
+from landscape.sources.carriers import OPTIONAL, missing
 
 ARTEFACTS: dict[str, Artefact] = {
     file.ARTEFACT.name: file.ARTEFACT

@@ -13,9 +13,9 @@ from typing import Any
 
 from experiments.settings import paper
 from experiments.verdict import Finding
-from landscape.carriers import require
 from landscape.errors import UserError
 from landscape.runs import json_object, open_folder, peak_memory, provenance, read_json
+from landscape.sources.carriers import require
 
 Row = dict[str, Any]
 RESULTS = Path(__file__).parent / "results"

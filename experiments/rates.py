@@ -21,6 +21,7 @@ from experiments.cell import load_pretrained
 from experiments.harness import Artefact, Store
 from experiments.rates_report import check, render
 from experiments.rates_rules import measure_alternatives
+from landscape import seeds
 from landscape.advisor import measure_rates
 
 BERT_ATTENTION = ("*.attention.self.query", "*.attention.self.value")
@@ -267,7 +268,7 @@ def _sgd(
     config: Config, model: Any, tokenizer: Any, task: ls.Task, rate: float, seed: int
 ) -> dict[str, Any]:
     """Take plain steps without clipping, in the same number; stop where a loss is not finite."""
-    order = torch.randperm(len(task.train), generator=torch.Generator().manual_seed(seed)).tolist()
+    order = torch.randperm(len(task.train), generator=seeds.generator(seed)).tolist()
     batches = ls.make_batches(
         [task.train[i] for i in order], tokenizer, config.batch_size, loss=task.loss
     )

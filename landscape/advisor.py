@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from landscape import checks
-from landscape.batches import length_limit, make_batches
+from landscape import checks, seeds
 from landscape.curvature import GGNOperator, HessianOperator, lanczos
 from landscape.errors import UserError
 from landscape.losses import Loss, Split, Terms, as_loss, as_split
 from landscape.tasks import Task
+from landscape.tasks.batches import length_limit, make_batches
 
 Optimizer: TypeAlias = Literal["adamw", "sgd"]
 """Which optimiser a rate is for."""
@@ -273,7 +273,7 @@ def _apart(split: Split, model: Any, batch: Any) -> tuple[Tensor, Terms]:
         (product,) = torch.autograd.grad(slope, origin, w, retain_graph=True, create_graph=True)
         return product
 
-    generator = torch.Generator().manual_seed(0)
+    generator = seeds.generator(0)
     probe = torch.randn(outputs.shape, generator=generator).to(outputs)
     here = (curved(probe).detach() != 0).to(outputs.dtype)  # absent candidates have no curvature
     flat = (-1, outputs.shape[-1]) if outputs.dim() > 1 else (-1, 1)

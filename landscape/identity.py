@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from landscape.masks import is_sharded, tensors
+from landscape.models.tensors import is_sharded, tensors
 from landscape.subspace import attached_mask, is_attached, masked_origins, trainable
 from landscape.tasks import Example, Task
 from landscape.tensorfile import digest_of, hash_tensor

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from landscape import checks
+from landscape import checks, seeds
 from landscape.errors import UserError
+from landscape.models.targets import QUERY_VALUE, target_shapes
+from landscape.models.tensors import num_parameters
 
 Sampling = Literal["bernoulli", "exact"]
-QUERY_VALUE = "*.[qv]_proj"
-#: how architectures name their query and value projections, or all three in one
-_QUERY_VALUE = (
-    (QUERY_VALUE,), ("*.query", "*.value"), ("*.q_lin", "*.v_lin"), ("*.to_q", "*.to_v"),
-    ("*.q", "*.v"), ("*.wq", "*.wv"), ("*.c_attn",), ("*.query_key_value",), ("*.qkv_proj",),
-    ("*.Wqkv",), ("*.qkv",),
-)  # fmt: skip
-_COMPUTED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -124,7 +115,7 @@ def random_mask(
     quota = share(shapes, round(probability * size)) if sampling == "exact" else {}
     indices = {}
     for name, shape in shapes.items():
-        rng = generator(seed, name, shape)
+        rng = seeds.stream(seed, name, shape)
         n = int(np.prod(shape))
         drawn = subset(rng, n, quota[name]) if quota else bernoulli(rng, n, probability)
         indices[name] = torch.from_numpy(drawn)
@@ -141,200 +132,6 @@ def random_mask(
         "targets": checks.patterns("targets", targets),
     }
     return Mask(indices, shapes, total, rule)
-
-
-@dataclass(frozen=True)
-class NamedTensor:
-    """Name one weight tensor of a model: where it is, its shape, whether its values show.
-
-    Args:
-        name, module, leaf: ``name`` is the path of ``module`` and ``leaf``.
-        shape: of the matrix that the layer computes with, also where its values are packed.
-        quantised: whether the layer computes with the weight but shows no whole floating-point
-            matrix: a quantised layer, or one that is sharded over processes.
-        identity: equal for the names of a tied tensor.
-    """
-
-    name: str
-    module: nn.Module
-    leaf: str
-    shape: tuple[int, ...]
-    quantised: bool
-    identity: int
-
-    @property
-    def size(self) -> int:
-        """Return the number of weights."""
-        return math.prod(self.shape)
-
-    @torch.no_grad()
-    def values(self) -> Tensor:
-        """Return the weights that the module computes with, in its shape, without gradient.
-
-        A quantised layer is asked by its forward, with a bias b: W e_j = module(e_j) - module(0),
-        which is off by the rounding of W e_j + b.
-
-        Cost: none; of a quantised layer, a forward of as many tokens as it has inputs; of a
-        sharded one, the whole tensor, gathered: every process has to ask.
-        """
-        weight: Any = self.module._parameters.get(self.leaf)
-        if is_sharded(weight):
-            gathered: Tensor = weight.detach().full_tensor()
-            return gathered
-        if not self.quantised:
-            assert isinstance(weight, Tensor)
-            return weight.detach()
-        like = next((t for t in self._held() if t.dtype in _COMPUTED), torch.zeros(()))
-        units = torch.eye(self.shape[1], dtype=like.dtype, device=like.device)
-        columns: Tensor = self.module.forward(units) - self.module.forward(units[:1] * 0)
-        return columns.t()
-
-    @torch.no_grad()
-    def stored(self, indices: Tensor) -> Tensor:
-        """Return what the tensor stores at flat indices, on cpu: what tells two models apart.
-
-        Values, in the tensor's type. Of a quantised layer numbers of its packed storage, at the
-        indices modulo its size, as float64; zeros where the layer shows none.
-
-        Args:
-            indices: shape (k,).
-
-        Returns:
-            Shape (k,).
-        """
-        if not self.quantised or is_sharded(self.module._parameters.get(self.leaf)):
-            values = self.values().reshape(-1)
-            return values[indices.to(values.device)].cpu()
-        packed = max(self._held(), key=torch.numel, default=torch.zeros(1))
-        flat = packed.detach().reshape(-1)
-        return flat[indices.to(flat.device) % flat.numel()].cpu().double()
-
-    def _held(self) -> list[Tensor]:
-        named = [*self.module.named_parameters(), *self.module.named_buffers()]
-        return [t for name, t in named if not name.startswith("theta_") and t.numel()]
-
-
-def tensors(model: nn.Module) -> Iterator[NamedTensor]:
-    """List the weight tensors of a model in its order, every name of a tied one.
-
-    Parameters, and the weights of quantised linear layers; theta of an attached mask is left out.
-    """
-    for path, module in model.named_modules(remove_duplicate=False):
-        prefix = f"{path}." if path else ""
-        packed = is_quantised(module)
-        if packed:
-            sizes: Any = (module.out_features, module.in_features)
-            yield NamedTensor(f"{prefix}weight", module, "weight", sizes, True, id(module))
-        for leaf, value in module._parameters.items():
-            if value is None or leaf.startswith("theta_") or (packed and leaf == "weight"):
-                continue
-            shape = tuple(value.shape)
-            yield NamedTensor(f"{prefix}{leaf}", module, leaf, shape, False, id(value))
-
-
-def is_sharded(weight: Any) -> bool:
-    """Tell whether a weight lies in pieces on several processes (a DTensor, as FSDP makes it)."""
-    return hasattr(weight, "device_mesh")
-
-
-def is_quantised(module: nn.Module) -> bool:
-    """Tell whether a linear layer shows its sizes but no weight in a floating type to compute in.
-
-    That is what the layers of quantisation libraries have in common: ``in_features``,
-    ``out_features``, and a weight that is packed, named otherwise, or absent; or sharded.
-    """
-    shown = module._parameters.get("weight")
-    if is_sharded(shown):
-        return hasattr(module, "in_features")
-    if shown is not None and shown.dtype in _COMPUTED:
-        return False
-    sizes = (getattr(module, "in_features", None), getattr(module, "out_features", None))
-    if not all(isinstance(size, int) for size in sizes):
-        return False
-    if any(hasattr(inner, "in_features") for inner in module.modules() if inner is not module):
-        return False
-    weight = getattr(module, "weight", None)
-    return not (isinstance(weight, Tensor) and weight.dtype in _COMPUTED)
-
-
-def num_parameters(model: nn.Module) -> int:
-    """Count all parameters of a model, tied weights once, those of an attached mask left out.
-
-    A quantised layer counts the weights it computes with, not the numbers they are packed into.
-    """
-    return sum({t.identity: t.size for t in tensors(model)}.values())
-
-
-def target_shapes(model: nn.Module, targets: str | Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Find the tensors that shell patterns name, in the model's order.
-
-    A pattern is matched against parameter names and, for their weight, against module names. A
-    tied tensor appears once, under its first name, whichever of its names matched.
-
-    Raises:
-        UserError: a pattern matches nothing; the sentence lists names that would.
-    """
-    checks.instance("model", model, nn.Module, "load or build one")
-    patterns = checks.patterns("targets", targets)
-    first: dict[int, str] = {}
-    found: dict[str, tuple[int, ...]] = {}
-    unmatched = set(patterns)
-    for tensor in tensors(model):
-        canonical = first.setdefault(tensor.identity, tensor.name)
-        for pattern in patterns:
-            if _matches(tensor, pattern):
-                unmatched.discard(pattern)
-                found[canonical] = tensor.shape
-    if unmatched:
-        weights = [t for t in tensors(model) if t.leaf == "weight"] or list(tensors(model))
-        ends = sorted({_end(tensor) for tensor in weights}) or ["(no weights)"]
-        raise UserError(
-            f"expected targets that name tensors of this model, got {', '.join(sorted(unmatched))},"
-            f" which matches none; its modules with weights are: {', '.join(ends[:20])}; "
-            f"give {_suggestion(model, ends)}"
-        )
-    return found
-
-
-def query_value(model: nn.Module) -> list[str]:
-    """Return patterns of a model's query and value projections, as its architecture names them.
-
-    Where none of the names in use fits, the pattern is `QUERY_VALUE`, which then matches nothing.
-
-    >>> query_value(nn.ModuleDict({"a": nn.ModuleDict({"query": nn.Linear(2, 2),
-    ...                                                "value": nn.Linear(2, 2)})}))
-    ['*.query', '*.value']
-    """
-    held = list(tensors(model))
-    for patterns in _QUERY_VALUE:
-        if all(any(_matches(tensor, pattern) for tensor in held) for pattern in patterns):
-            return list(patterns)
-    return [QUERY_VALUE]
-
-
-def _matches(tensor: NamedTensor, pattern: str) -> bool:
-    module = tensor.name.rpartition(".")[0]
-    own = tensor.leaf == "weight" and fnmatchcase(module, pattern)
-    return own or fnmatchcase(tensor.name, pattern)
-
-
-def _end(tensor: NamedTensor) -> str:
-    """Return a pattern that matches a tensor by the end of its module's name."""
-    module = tensor.name.rpartition(".")[0]
-    short = f"*.{module.rpartition('.')[2]}" if "." in module else module
-    return short if _matches(tensor, short) else tensor.name
-
-
-def _suggestion(model: nn.Module, ends: Sequence[str]) -> str:
-    likely = query_value(model)
-    known = likely if any(_matches(t, likely[0]) for t in tensors(model)) else ends[:1]
-    return "targets=" + (repr(known[0]) if len(known) == 1 else repr(known))
-
-
-def generator(seed: int, name: str, shape: Sequence[int]) -> np.random.Generator:
-    """Return the generator of one tensor's mask, derived from (seed, name, shape)."""
-    digest = hashlib.sha256(f"{seed}\0{name}\0{tuple(shape)}".encode()).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
 def bernoulli(rng: np.random.Generator, n: int, probability: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Inputs on disk for the tests: data files in their official layout, a small model folder."""
+"""Inputs of the tests: data files in their official layout, a small model folder, tiny tasks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import bz2
 import csv
 from pathlib import Path
 
+import landscape as ls
 from landscape.models import tiny_model, tiny_tokenizer
 
 
@@ -40,3 +41,35 @@ def model_folder(folder: Path, architecture: str = "opt") -> Path:
     tiny_model(architecture).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder
+
+
+def tiny_task(count: int = 24) -> ls.Task:
+    """A task a tiny model can learn: the last word of the prompt decides the candidate."""
+    words = ("bad", "good")
+    examples = tuple(
+        ls.Example(
+            prompt=f"film {i % 5} is {words[i % 2]}" + " and" * (i % 3),
+            candidates=(" no", " yes"),
+            label=i % 2,
+        )
+        for i in range(count)
+    )
+    return ls.Task(
+        name="tiny", train=examples, dev=examples[:8], test=examples[8:16],
+        metric="accuracy", loss="classification", source={"kind": "made for the test"},
+    )  # fmt: skip
+
+
+def short_task() -> ls.Task:
+    """Sixteen examples of the same kind, four of them for dev and test."""
+    words = ("bad", "good")
+    examples = tuple(
+        ls.Example(
+            prompt=f"film {i % 5} is {words[i % 2]}", candidates=(" no", " yes"), label=i % 2
+        )
+        for i in range(16)
+    )
+    return ls.Task(
+        name="tiny", train=examples, dev=examples[:4], test=examples[:4],
+        metric="accuracy", loss="classification", source={"kind": "made for the test"},
+    )  # fmt: skip

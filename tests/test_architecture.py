@@ -3,81 +3,78 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
+import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-#: from left to right; a module imports only from its own layer's left
+TREE = (ROOT / "README.md").read_text(encoding="utf-8").split("## Tree")[1]
+#: the rooms of the library, in the order of the README's tree; a module imports only from above
 FLOW = [
-    {"errors", "checks"},
-    {"carriers", "hub", "runs"},
-    {"tensorfile"},
-    {"tasks"},
-    {"models"},
-    {"masks"},
-    {"kernels"},
-    {"sites", "attachable"},
-    {"masked"},
-    {"subspace"},
-    {"identity"},
-    {"delta_header"},
-    {"batches"},
-    {"scoring"},
-    {"losses"},
-    {"selection"},
-    {"optimizer", "deltas"},
-    {"schedule"},
-    {"evaluate", "heads", "distance", "adapters", "baselines", "curvature", "callbacks"},
-    {"peft_adapters", "peers"},
-    {"checkpoint"},
-    {"train", "tracking", "surface", "advisor"},
-    {"pictures"},
-    {"analysis"},
-    {"report"},
-    {"bench"},
-    {"cli", "__main__"},
+    name.rstrip("/").removesuffix(".py")
+    for name in re.findall(r"^ {6}(\S+)", TREE.split("    theory/")[0], flags=re.MULTILINE)
 ]
-RANK = {name: rank for rank, names in enumerate(FLOW) for name in names}
-MODULES = sorted(
-    p for folder in ("landscape", "theory", "experiments") for p in (ROOT / folder).rglob("*.py")
-)
+PACKAGES = ("landscape", "theory", "experiments")
+MODULES = sorted(p for folder in PACKAGES for p in (ROOT / folder).rglob("*.py"))
+
+
+def dotted(path: Path) -> str:
+    """Return the name by which a file is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {dotted(path) for path in MODULES}
 
 
 def imports(path: Path) -> set[str]:
+    """Return the project's modules that a file imports, at its top or in a function."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+            whole = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= whole & NAMES if whole <= NAMES else {node.module, *whole}
         elif isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
-    return found
+    return found & NAMES - {dotted(path)}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_module_imports_only_from_its_left(path: Path) -> None:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    for name in imports(path):
-        package, *rest = name.split(".")
-        if parts[0] == "landscape":
-            assert package not in ("theory", "experiments"), f"landscape imports {name}"
-        if parts[0] == "theory":
-            assert package != "experiments", f"theory imports {name}"
-        if (
-            parts[0] != "landscape"
-            or package != "landscape"
-            or parts[1] in ("__init__", "__main__", "cli")
-        ):
+IMPORTED = {dotted(path): imports(path) for path in MODULES}
+
+
+@pytest.mark.parametrize("module", sorted(IMPORTED))
+def test_a_module_imports_only_from_rooms_above_its_own(module: str) -> None:
+    package, *rest = module.split(".")
+    for name in IMPORTED[module]:
+        other, *inside = name.split(".")
+        assert PACKAGES.index(other) <= PACKAGES.index(package), f"{module} imports {name}"
+        if not (package == other == "landscape" and rest and inside) or rest[0] == "__main__":
             continue
-        if not rest or rest[0] == parts[1]:
-            continue
-        assert RANK[rest[0]] <= RANK[parts[1]], f"{parts[1]} imports {rest[0]}, which is its right"
+        assert FLOW.index(inside[0]) <= FLOW.index(rest[0]), f"{rest[0]} imports {inside[0]}"
 
 
-def test_every_landscape_module_has_its_place_in_the_flow() -> None:
-    present = {p.relative_to(ROOT / "landscape").parts[0].removesuffix(".py") for p in MODULES
-               if p.is_relative_to(ROOT / "landscape")}  # fmt: skip
-    assert present - {"__init__"} == set(RANK)
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    TopologicalSorter(IMPORTED).prepare()
+
+
+def test_the_tree_in_the_readme_lists_every_room_of_the_library_once() -> None:
+    here = {p.name.removesuffix(".py") for p in (ROOT / "landscape").iterdir()}
+    hidden = {"__init__", "__init__.pyi", "__main__", "__pycache__", "py.typed"}
+    assert sorted(FLOW) == sorted(here - hidden)
+
+
+def test_no_public_function_has_the_name_of_a_module_beside_it() -> None:
+    for path in MODULES:
+        if path.name == "__init__.py":
+            names = {p.name.removesuffix(".py") for p in path.parent.iterdir()} - {"__init__"}
+            module = importlib.import_module(dotted(path))
+            public = {n: getattr(module, n) for n in getattr(module, "__all__", ())}
+            shadows = [n for n, v in public.items() if n in names and not inspect.ismodule(v)]
+            assert not shadows, f"{module.__name__}: {shadows}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -511,7 +511,7 @@ def test_ctrl_c_promises_to_go_on_only_where_there_is_something_to_go_on_from(
             return honest(*given)
 
         steps = 0
-        monkeypatch.setattr("landscape.train._update", update)
+        monkeypatch.setattr("landscape.training.finetuning._update", update)
 
     honest = ls.train._update
     line = ["finetune", *small, "--lr", "0.01", "--batch-size", "4", "--epochs", "2"]
@@ -532,7 +532,7 @@ def test_exit_codes_tell_diverged_from_not_converged(small, capsys, monkeypatch)
     assert cli.main(["sharpness", *small, "--examples", "4", "--tol", "1e-9", "--max-products", "2",
                      "--json"]) == NOT_CONVERGED  # fmt: skip
     assert json.loads(capsys.readouterr().out)["converged"] is False
-    monkeypatch.setattr("landscape.train._backward", lambda *_, **__: math.inf)
+    monkeypatch.setattr("landscape.training.finetuning._backward", lambda *_, **__: math.inf)
     assert cli.main(["finetune", *small, "--lr", "1", "--epochs", "1", "--json"]) == FAILED
     assert json.loads(capsys.readouterr().out)["metrics"]["diverged"] is True
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import landscape as ls
-from landscape.distance import changes, cosines, distance
+from landscape.distances import changes, cosines, distance
 from landscape.errors import UserError
 
 

@@ -7,12 +7,12 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from oracles_curvature import dense, difference_hessian, net, regression_data, squares
+from oracles.curvature import dense, difference_hessian, net, regression_data, squares
 from torch import Tensor, nn
 
 import landscape as ls
-from landscape import peers
 from landscape.advisor import measure_rates, recommend
+from landscape.curvature import peers
 from landscape.errors import UserError
 from landscape.losses import as_batches, as_loss, as_split
 

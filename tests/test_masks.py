@@ -14,20 +14,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
+from landscape import seeds
 from landscape.errors import UserError
-from landscape.masks import (
-    Mask,
-    bernoulli,
-    generator,
-    is_quantised,
-    num_parameters,
-    query_value,
-    random_mask,
-    share,
-    subset,
-    target_shapes,
-    tensors,
-)
+from landscape.masks import Mask, bernoulli, random_mask, share, subset
+from landscape.models.targets import query_value, target_shapes
+from landscape.models.tensors import is_quantised, num_parameters, tensors
 
 
 def layers(*shapes: tuple[int, int]) -> nn.Module:
@@ -37,7 +28,7 @@ def layers(*shapes: tuple[int, int]) -> nn.Module:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 3000), st.floats(0, 1), st.integers(0, 10**6))
 def test_indices_are_sorted_distinct_and_in_range(n: int, q: float, seed: int) -> None:
-    rng = generator(seed, "w", (n,))
+    rng = seeds.stream(seed, "w", (n,))
     for drawn in (bernoulli(rng, n, q), subset(rng, n, round(q * n))):
         assert np.all(np.diff(drawn) > 0)
         assert drawn.size == 0 or (drawn[0] >= 0 and drawn[-1] < n)
@@ -47,7 +38,7 @@ def test_indices_are_sorted_distinct_and_in_range(n: int, q: float, seed: int) -
 @given(st.integers(1, 3000), st.data())
 def test_a_subset_has_exactly_the_asked_size(n: int, data: st.DataObject) -> None:
     k = data.draw(st.integers(0, n))
-    assert subset(generator(0, "w", (n,)), n, k).size == k
+    assert subset(seeds.stream(0, "w", (n,)), n, k).size == k
 
 
 def test_a_bernoulli_mask_whose_first_gaps_are_all_small_goes_on_behind_them() -> None:
@@ -65,12 +56,12 @@ def test_every_position_of_a_bernoulli_mask_has_the_same_binomial_count(q: float
     n, draws = 40, 4000
     counts = np.zeros(n)
     for seed in range(draws):
-        counts[bernoulli(generator(seed, "w", (n,)), n, q)] += 1
+        counts[bernoulli(seeds.stream(seed, "w", (n,)), n, q)] += 1
     # chi-square over positions, and the joint count of neighbours for independence
     statistic = np.sum((counts - draws * q) ** 2) / (draws * q * (1 - q))
     assert stats.chi2.sf(statistic, n) > 1e-6
     pairs = sum(
-        np.sum(np.diff(bernoulli(generator(s, "v", (n,)), n, q)) == 1) for s in range(draws)
+        np.sum(np.diff(bernoulli(seeds.stream(s, "v", (n,)), n, q)) == 1) for s in range(draws)
     )
     expected, deviation = draws * (n - 1) * q * q, np.sqrt(draws * (n - 1) * q * q)
     assert abs(pairs - expected) < 6 * deviation * (1 + 2 * q)
@@ -80,7 +71,7 @@ def test_every_position_of_an_exact_mask_is_equally_likely() -> None:
     n, k, draws = 30, 7, 4000
     counts = np.zeros(n)
     for seed in range(draws):
-        counts[subset(generator(seed, "w", (n,)), n, k)] += 1
+        counts[subset(seeds.stream(seed, "w", (n,)), n, k)] += 1
     q = k / n
     statistic = np.sum((counts - draws * q) ** 2) / (draws * q * (1 - q)) * (n - 1) / n
     assert stats.chi2.sf(statistic, n - 1) > 1e-6
@@ -144,13 +135,13 @@ def test_a_count_is_shared_by_largest_remainder(sizes, count, expected) -> None:
 
 def test_the_masks_of_a_seed_are_those_of_every_version() -> None:
     """Deltas are stored as their seed: these were drawn in November 2026, and must stay."""
-    assert generator(0, "w", (5, 8)).integers(0, 2**32, 3).tolist() == [
+    assert seeds.stream(0, "w", (5, 8)).integers(0, 2**32, 3).tolist() == [
         4_096_296_315,
         1_675_873_825,
         2_123_838_021,
     ]
-    assert bernoulli(generator(0, "w", (5, 8)), 40, 0.15).tolist() == [5, 7, 12, 26, 27, 39]
-    assert bernoulli(generator(3, "w", (40,)), 40, 0.6).tolist() == [
+    assert bernoulli(seeds.stream(0, "w", (5, 8)), 40, 0.15).tolist() == [5, 7, 12, 26, 27, 39]
+    assert bernoulli(seeds.stream(3, "w", (40,)), 40, 0.6).tolist() == [
         0,
         8,
         10,
@@ -173,13 +164,13 @@ def test_the_masks_of_a_seed_are_those_of_every_version() -> None:
         37,
         38,
     ]
-    assert subset(generator(0, "w", (5, 8)), 40, 6).tolist() == [11, 15, 19, 27, 31, 35]
-    most = subset(generator(0, "w", (5, 8)), 40, 33).tolist()
+    assert subset(seeds.stream(0, "w", (5, 8)), 40, 6).tolist() == [11, 15, 19, 27, 31, 35]
+    most = subset(seeds.stream(0, "w", (5, 8)), 40, 33).tolist()
     assert sorted({*range(40)} - {*most}) == [11, 15, 16, 19, 27, 31, 35]
-    assert subset(generator(0, "w", (5, 8)), 40, 20).tolist() == sorted(
+    assert subset(seeds.stream(0, "w", (5, 8)), 40, 20).tolist() == sorted(
         {*range(40)} - {4, 8, 9, 10, 15, 17, 20, 21, 22, 23, 24, 25, 27, 28, 29, 30, 32, 33, 34, 39}
     )
-    assert subset(generator(1, "v", (300,)), 300, 5).tolist() == [126, 147, 165, 277, 296]
+    assert subset(seeds.stream(1, "v", (300,)), 300, 5).tolist() == [126, 147, 165, 277, 296]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 50, 4999])

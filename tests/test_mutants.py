@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from mutation.mutants import all_mutants, by_hand, is_python
-from mutation.targets import BY_HAND, ELSEWHERE, GUARDS, HAND_ONLY, excuse
+from mutation.targets import BY_HAND, ELSEWHERE, GUARDS, HAND_ONLY, excuse, test_file
 
 ROOT = Path(__file__).parent.parent
 
@@ -76,7 +76,7 @@ def test_every_guarded_module_and_every_guard_is_there() -> None:
     assert {module for module, _, _ in BY_HAND.values()} <= set(GUARDS)
     for module, tests in GUARDS.items():
         assert (ROOT / module).is_file(), module
-        assert all((ROOT / "tests" / f"test_{name}.py").is_file() for name in tests), tests
+        assert all((ROOT / test_file(name)).is_file() for name in tests), tests
 
 
 def test_an_excuse_is_for_the_mutants_that_it_names() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
 
+from landscape import seeds
 from theory.errors import refuse
 from theory.features import Array, Features, from_array
 
@@ -35,7 +36,7 @@ def draw(name: str, n: int, d: int, *, seed: int = 0) -> Features:
     rule = DISTRIBUTIONS[name]
 
     def read(start: int, stop: int) -> Array:
-        stream = np.random.default_rng([seed, start, *name.encode()])
+        stream = seeds.numbered(seed, start, *name.encode())
         return rule(stream, n, start, stop, seed)
 
     return Features(name, n, d, read)

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
+from landscape import seeds
 from theory.distributions import draw
 from theory.errors import refuse
 from theory.factors import BATCH, factor_of, masked_factors
@@ -101,7 +102,7 @@ class MaskedRegression:
     @cached_property
     def truth(self) -> Array:
         """Return w* (d,), independent N(0, 1/d) entries."""
-        rng = np.random.default_rng([self.seed, 1])
+        rng = seeds.numbered(self.seed, 1)
         return rng.standard_normal(self.d) / np.sqrt(self.d)
 
     @cached_property
@@ -117,7 +118,7 @@ class MaskedRegression:
         """Return the targets (n,)."""
         if self.target is not None:
             return np.asarray(self.target, dtype=np.float64)
-        rng = np.random.default_rng([self.seed, 2])
+        rng = seeds.numbered(self.seed, 2)
         return self.signal + self.sigma * rng.standard_normal(self.n)
 
     @cached_property
@@ -130,7 +131,7 @@ class MaskedRegression:
 
     def masks(self, count: int, seed: int = 0) -> Iterator[list[Indices]]:
         """Draw masks from the seed, ``BATCH`` at a time; fewer masks are the first of more."""
-        rng = np.random.default_rng([seed, 3])
+        rng = seeds.numbered(seed, 3)
         for start in range(0, count, BATCH):
             yield [draw_mask(rng, self.d, self.p) for _ in range(min(BATCH, count - start))]
 
@@ -166,7 +167,7 @@ class MaskedRegression:
     def draw(self, seed: int = 0, *, p: float | None = None) -> Restricted:
         """Draw a mask, at another p if given, and restrict the problem to it."""
         share = self.p if p is None else p
-        return self.restrict(draw_mask(np.random.default_rng([seed, 4]), self.d, share))
+        return self.restrict(draw_mask(seeds.numbered(seed, 4), self.d, share))
 
     def restrict(self, indices: Indices) -> Restricted:
         """Restrict the problem to the features at sorted indices (k,)."""

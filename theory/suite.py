@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from theory.claim import Claim, Result, Verdict
-from theory.claims import ALL
 from theory.distributions import DISTRIBUTIONS
 from theory.errors import refuse
 from theory.problems import MaskedRegression, make_problem
+from theory.statements import ALL
 
 
 def claims() -> tuple[Claim, ...]:

@@ -9,12 +9,12 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from landscape.adapters import load_delta, save_delta
+from landscape.deltas.files import load_delta, save_delta
 from landscape.errors import UserError
-from landscape.evaluate import evaluate
 from landscape.subspace import attached_mask, detach, is_attached
 from landscape.tasks import Task
-from landscape.train import Run
+from landscape.tasks.evaluation import evaluate
+from landscape.training.finetuning import Run
 
 Row = dict[str, Any]
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from landscape import seeds
 from landscape.curvature import HessianOperator, lanczos, spectral_density, trace
 from landscape.curvature.operators import CongruentOperator
 
@@ -27,7 +28,7 @@ def algebra(rounds: int, seed: int) -> dict[str, Any]:
         per product, over eigsh with k = 1 or with the same k.
     """
     H = _wide(seed)
-    v0 = torch.randn(H.size, generator=torch.Generator().manual_seed(seed)).numpy()
+    v0 = torch.randn(H.size, generator=seeds.generator(seed)).numpy()
     solvers: dict[str, Callable[[Any], Any]] = {}
     for k in (1, 10):
         solvers[f"eigsh, k = {k}"] = partial(_scipy_top, k=k, v0=v0)
@@ -82,8 +83,7 @@ class _Clock(CongruentOperator):
 
 def _wide(seed: int) -> HessianOperator:
     """Build the Hessian of a network whose products are cheap beside its number of weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeds.drawing(seed):
         model = nn.Sequential(
             nn.Linear(256, 512), nn.Tanh(), nn.Linear(512, 1000), nn.Tanh(), nn.Linear(1000, 12)
         )

@@ -3,7 +3,7 @@
 Every library gets the same loss over the same two unequal batches, weighted alike, on the same
 trainable numbers: PyHessian and hessian-eigenthings the theta of the attached mask itself, with
 its sparse kernels; curvlinops, which differentiates by torch.func, the same theta scattered into
-the dense weights (see `landscape.peers`). Construction is timed with the rest.
+the dense weights (see `landscape.curvature.peers`). Construction is timed with the rest.
 
 Every library is timed to the moment at which it is within ACCURACY of the converged eigenvalue,
 which its user cannot know. Ours and curvlinops with eigsh stop by their own rule, at the loosest
@@ -32,18 +32,19 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import OPTConfig, OPTForCausalLM
 
-from landscape import carriers, peers
+from landscape import seeds
 from landscape.bench.algebra import algebra
-from landscape.curvature import HessianOperator, lanczos
+from landscape.curvature import HessianOperator, lanczos, peers
+from landscape.curvature.tracking import SharpnessProbe
 from landscape.errors import NotConvergedWarning, UserError
 from landscape.masks import random_mask
 from landscape.models import tiny_model, tiny_tokenizer
 from landscape.runs import provenance
-from landscape.scoring import task_loss
+from landscape.sources import carriers
 from landscape.subspace import attach, trainable
 from landscape.tasks import Example, Task
-from landscape.tracking import SharpnessProbe
-from landscape.train import finetune
+from landscape.tasks.scoring import task_loss
+from landscape.training.finetuning import finetune
 
 ACCURACY = 1e-3
 """Relative error of the eigenvalue, against one converged to a hundredth of it."""
@@ -221,17 +222,16 @@ def _case(shape: str, mask: str, loss: str, seed: int) -> Case:
 def _model(shape: str, seed: int) -> Any:
     if shape == "tiny":
         return tiny_model("opt", seed=seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeds.drawing(seed):
         return OPTForCausalLM(OPTConfig()).eval()
 
 
 def _batch(rows: int, tokens: int, seed: int, loss: str = "classification") -> Batch:
-    """Make a batch of random tokens that every shape has, as `landscape.batches.collate` does.
+    """Make a batch of random tokens that every shape has, as `collate` does.
 
     Classification between two candidates at the last position, or a next token at every one.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeds.generator(seed)
     ids, targets = torch.randint(4, 260, (2, rows, tokens), generator=generator)
     batch = {
         "input_ids": ids,
@@ -311,8 +311,7 @@ def _watched_quotients(watch: Callable[[float], None]) -> Iterator[None]:
 @contextlib.contextmanager
 def _seeded() -> Iterator[None]:
     """Seed torch's global generator for a library that draws from it, and put it back."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    with seeds.drawing(0):
         yield
 
 
@@ -335,7 +334,7 @@ def _eigsh(operator: Any, tolerance: float) -> tuple[float, int]:
         return operator.matvec(v)
 
     counted = LinearOperator(operator.shape, matvec=multiply, dtype=operator.dtype)
-    v0 = torch.randn(operator.shape[0], generator=torch.Generator().manual_seed(0)).numpy()
+    v0 = torch.randn(operator.shape[0], generator=seeds.generator(0)).numpy()
     found = eigsh(counted, k=1, which="LA", tol=tolerance, v0=v0)[0]
     return float(found[0]), products
 
@@ -375,7 +374,7 @@ def _steps_of_eigenthings(H: HessianOperator, reference: float, seed: int) -> in
     import hessian_eigenthings as library
 
     operator = library.LambdaOperator(H.matvec, H.size)
-    v0 = torch.randn(H.size, generator=torch.Generator().manual_seed(0))
+    v0 = torch.randn(H.size, generator=seeds.generator(0))
     for most in (10, 20, 40, 80):
         run = library.lanczos_tridiagonal(operator, v0, min(most, H.size))
         T = torch.diag(run.alphas) + torch.diag(run.betas, 1) + torch.diag(run.betas, -1)
@@ -401,7 +400,7 @@ def _product_over_gradient(shape: str, rounds: int, seed: int) -> float:
     """Return the time of a product with the graph kept over that of a gradient, 8 x 64 tokens."""
     model, batch = _big(shape, seed)
     H = HessianOperator(model, [batch])
-    v = torch.randn(H.size, generator=torch.Generator().manual_seed(seed))
+    v = torch.randn(H.size, generator=seeds.generator(seed))
     ratios = []
     for turn in range(rounds + 1):
         start = time.perf_counter()

@@ -13,6 +13,7 @@ from scipy.optimize import nnls
 from torch import Tensor
 from tqdm import tqdm
 
+from landscape import seeds
 from landscape.errors import UserError
 from landscape.kernels import Coordinates, Kernel, sampled_values
 from landscape.kernels.choice import SECONDS, Work, usable_kernels
@@ -131,7 +132,7 @@ def _positions(pattern: str, density: float, generator: torch.Generator) -> Tens
 def _operands(
     pattern: str, density: float, tokens: int, seed: int
 ) -> tuple[Tensor, Tensor, Coordinates]:
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeds.generator(seed)
     at = Coordinates(_positions(pattern, density, generator), SHAPE)
     a = torch.randn(tokens, SHAPE[0], generator=generator)
     return a, torch.randn(tokens, SHAPE[1], generator=generator), at

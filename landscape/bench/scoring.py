@@ -18,7 +18,7 @@ from transformers import OPTConfig, OPTForCausalLM
 
 from landscape.bench.step import BATCH, RATIO, TARGETS, TOKENS, peak_memory
 from landscape.errors import UserError
-from landscape.masks import target_shapes
+from landscape.models.targets import target_shapes
 from landscape.runs import provenance
 from landscape.selection import select_mask
 

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 from transformers import OPTConfig, OPTForCausalLM
 
-from landscape.carriers import require
 from landscape.errors import UserError
-from landscape.masks import num_parameters, random_mask
+from landscape.masks import random_mask
+from landscape.models.tensors import num_parameters
 from landscape.runs import provenance
+from landscape.sources.carriers import require
 from landscape.subspace import attach
 
 BATCH, TOKENS, RATIO = 8, 64, 1e-3

@@ -114,8 +114,8 @@ def _masks(chosen: argparse.Namespace) -> Outcome:
 
 def _curvature(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.curvature import PEERS, bench_curvature
-    from landscape.carriers import missing
     from landscape.report import format_table
+    from landscape.sources.carriers import missing
 
     if absent := missing(*PEERS):
         print(f"compared with fewer libraries: {absent}")

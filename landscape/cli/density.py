@@ -28,7 +28,7 @@ def _density(chosen: argparse.Namespace) -> Outcome:
 
     import landscape as ls
     from landscape.curvature import negative_share
-    from landscape.pictures.canvas import check_format
+    from landscape.figures.canvas import check_format
 
     if chosen.picture:
         check_format(chosen.picture)

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from landscape.carriers import OPTIONAL, how_to_install
 from landscape.errors import NotConvergedWarning, UserError
+from landscape.sources.carriers import OPTIONAL, how_to_install
 
 DONE = 0
 #: the training diverged, or a statement does not hold

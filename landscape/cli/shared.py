@@ -87,7 +87,7 @@ def load(chosen: argparse.Namespace) -> tuple[Any, Any, Any]:
 def attach_mask(model: Any, chosen: argparse.Namespace) -> None:
     """Attach a random mask of the budget that a command was given and print its summary."""
     import landscape as ls
-    from landscape.masks import query_value
+    from landscape.models.targets import query_value
 
     budget = {key: getattr(chosen, key) for key in ("ratio", "density", "count")}
     given = {key: value for key, value in budget.items() if value is not None} or {"ratio": 1e-3}

@@ -2,12 +2,13 @@
 
 from landscape.curvature.density import SpectralDensity, spectral_density
 from landscape.curvature.eigen import EigenResult
+from landscape.curvature.eigensolver import lanczos
 from landscape.curvature.exact import exact_matrix, exact_spectrum
 from landscape.curvature.fisher import FisherOperator
 from landscape.curvature.gauss_newton import GGNOperator
 from landscape.curvature.health import Health, UnhealthyOperatorError, health_check
 from landscape.curvature.hessian import HessianOperator
-from landscape.curvature.lanczos import lanczos
+from landscape.curvature.hutchinson import Trace, trace
 from landscape.curvature.negative import NegativeShare, negative_share
 from landscape.curvature.norm import NormBound, norm_bound
 from landscape.curvature.operators import LinearOperator, MatrixOperator
@@ -19,7 +20,6 @@ from landscape.curvature.precondition import (
 )
 from landscape.curvature.restrict import RestrictedOperator, module_blocks
 from landscape.curvature.rows import micro_batches
-from landscape.curvature.trace import Trace, trace
 
 __all__ = [
     "EigenResult",

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from landscape import checks
+from landscape import checks, seeds
 from landscape.curvature.algebra import inner, norm, remove, subtract
 from landscape.curvature.eigen import EigenResult, checked_product, random_unit
 from landscape.curvature.operators import LinearOperator
@@ -164,7 +164,7 @@ def spectral_density(
     for name, value in (("num_vectors", num_vectors), ("steps", steps)):
         if value < 1:
             raise UserError(f"expected {name} of at least 1, got {value}")
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeds.generator(seed)
     values, basis = _known(operator, known)
     rest = operator.size - len(values)
     steps = min(steps, rest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from landscape import checks
+from landscape import checks, seeds
 from landscape.curvature.eigen import EigenResult, checked_product, random_unit
 from landscape.curvature.operators import LinearOperator
 from landscape.errors import UserError
@@ -101,7 +101,7 @@ def _check(operator: LinearOperator, matrix: Tensor) -> None:
     rounding, also that of norms which work in float32 whatever the weights' type, and far below
     such mistakes.
     """
-    v = random_unit(operator, torch.Generator().manual_seed(0))
+    v = random_unit(operator, seeds.generator(0))
     alone = checked_product(operator, v).double().cpu()
     error = float((matrix @ v.double().cpu() - alone).norm())
     eps = max(torch.finfo(torch.float32).eps, float(operator.description.get("rounding", 0.0)))

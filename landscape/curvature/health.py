@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from landscape import checks
+from landscape import checks, seeds
 from landscape.curvature.algebra import inner
 from landscape.curvature.eigen import random_unit
 from landscape.curvature.operators import LinearOperator
@@ -123,7 +123,7 @@ def health_check(
     eps = float(operator.description.get("rounding", torch.finfo(operator.dtype).eps))
     if tol is None:
         tol = eps**0.5
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeds.generator(seed)
     u = random_unit(operator, generator)
     first, second = operator.matvec(u), operator.matvec(u)
     fresh = operator.matvec_afresh(u)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from landscape import checks
+from landscape import checks, seeds
 from landscape.curvature.density import tridiagonal
 from landscape.curvature.eigen import random_unit
 from landscape.curvature.operators import LinearOperator
@@ -75,7 +75,7 @@ def norm_bound(
             f"expected at least {needed} steps for a bound with failure "
             f"{failure:g}, got {steps}; raise steps"
         )
-    start = random_unit(operator, torch.Generator().manual_seed(seed))
+    start = random_unit(operator, seeds.generator(seed))
     T, left = tridiagonal(operator, start, min(steps, operator.size))
     lower, made = float(torch.linalg.eigvalsh(T).abs().max()), len(T)
     if made == operator.size:

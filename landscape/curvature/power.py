@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from landscape import checks
+from landscape import checks, seeds
 from landscape.curvature.algebra import norm, residual, unit
 from landscape.curvature.eigen import (
     EigenResult,
@@ -63,7 +63,7 @@ def power_iteration(
     max_matvecs = checks.whole("max_matvecs", max_matvecs, least=1)
     seed = checks.seed(seed)
     check_arguments(operator, 1, "LM", tol, max_matvecs, least=1)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeds.generator(seed)
     fresh = random_unit(operator, generator)
     v = fresh if v0 is None else start_vector(operator, v0, tol, fresh)
     largest = 0.0

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from landscape.errors import UserError
 from landscape.losses.kinds import Terms
-from landscape.scoring import task_loss, task_split
+from landscape.tasks.scoring import task_loss, task_split
 
 _IGNORED = -100
 """The label of what is not scored, in transformers and torch."""

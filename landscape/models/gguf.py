@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landscape.carriers import sha256
+from landscape.sources.carriers import sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from landscape import checks
-from landscape.carriers import Carrier
+from landscape import checks, seeds
 from landscape.errors import UserError
-from landscape.hub import ask_hub
 from landscape.models.gguf import load_gguf
+from landscape.sources.carriers import Carrier
+from landscape.sources.hub import ask_hub
 
 logger = logging.getLogger(__name__)
 
@@ -126,8 +126,7 @@ class _Kind:
 
         if self.labels is None:
             return AutoModelForCausalLM.from_pretrained(name, **options)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
+        with seeds.drawing(self.seed):
             return AutoModelForSequenceClassification.from_pretrained(
                 name, num_labels=self.labels, **options
             )

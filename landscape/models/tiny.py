@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from landscape import checks
+from landscape import checks, seeds
 from landscape.errors import UserError
 
 if TYPE_CHECKING:
@@ -109,8 +107,7 @@ def tiny_model(architecture: str, *, seed: int = 0, **overrides: Any) -> "PreTra
         )
     config_name, model_name, entries = _SHAPES[architecture]
     config = getattr(transformers, config_name)(**{**entries, **overrides})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeds.drawing(seed):
         model = getattr(transformers, model_name)(config)
     return model.eval()
 

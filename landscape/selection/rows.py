@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from landscape.masks import is_quantised, tensors
+from landscape.models.tensors import is_quantised, tensors
 from landscape.selection.tiles import matrix_view
 
 Batch = dict[str, Tensor]

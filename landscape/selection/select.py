@@ -12,15 +12,9 @@ from torch import Tensor, nn
 from landscape import checks
 from landscape.errors import UserError
 from landscape.losses import as_batches, as_loss
-from landscape.masks import (
-    QUERY_VALUE,
-    Mask,
-    budget_density,
-    num_parameters,
-    share,
-    target_shapes,
-    tensors,
-)
+from landscape.masks import Mask, budget_density, share
+from landscape.models.targets import QUERY_VALUE, target_shapes
+from landscape.models.tensors import num_parameters, tensors
 from landscape.selection.best import Best, require_finite
 from landscape.selection.scores import Score, make_score
 from landscape.selection.stream import Batch, Deliver, Loss, stream_gradients, stream_norms

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UserError
-from landscape.masks import Mask, num_parameters
+from landscape.masks import Mask
+from landscape.models.tensors import num_parameters
 from landscape.selection.examples import labels, split
 from landscape.selection.rows import receive_examples
 from landscape.selection.scores import Score

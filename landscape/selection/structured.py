@@ -8,17 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from landscape import checks
+from landscape import checks, seeds
 from landscape.errors import UserError
-from landscape.masks import (
-    QUERY_VALUE,
-    Mask,
-    budget_density,
-    generator,
-    num_parameters,
-    share,
-    target_shapes,
-)
+from landscape.masks import Mask, budget_density, share
+from landscape.models.targets import QUERY_VALUE, target_shapes
+from landscape.models.tensors import num_parameters
 from landscape.selection.tiles import Tiling, matrix_view, pattern, tilings
 
 
@@ -79,7 +73,7 @@ def structured_mask(
         modules = dict(model.named_modules())
         indices = {}
         for name, shape in shapes.items():
-            draws = generator(seed, name, shape).random(int(np.prod(shape)), dtype=np.float32)
+            draws = seeds.stream(seed, name, shape).random(int(np.prod(shape)), dtype=np.float32)
             view = matrix_view(modules, name, shape)
             indices[name] = best_of_every(torch.from_numpy(draws), group, view)
         return Mask(indices, shapes, total, rule)
@@ -88,7 +82,7 @@ def structured_mask(
     wanted = round(budget_density(ratio, density, count, size, total) * size)
     indices = {}
     for name, k in share(shapes, wanted).items():
-        order = generator(seed, name, shapes[name]).permutation(cut[name].count)
+        order = seeds.stream(seed, name, shapes[name]).permutation(cut[name].count)
         indices[name] = fill(cut[name], torch.from_numpy(order), k)
     return Mask(indices, shapes, total, rule | {"count": wanted, "block": list(block)})
 

@@ -9,9 +9,9 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from landscape import checks
+from landscape import checks, seeds
 from landscape.curvature import EigenResult
-from landscape.distance import changes
+from landscape.distances import changes
 from landscape.errors import UserError
 from landscape.subspace import attached_mask, is_attached, masked_origins, trainable
 
@@ -66,7 +66,7 @@ def random_directions(model: nn.Module, count: int = 2, *, seed: int = 0) -> Ten
             f"expected between 1 and {size} directions, got {count}; attach a mask first, "
             "or ask for fewer"
         )
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeds.generator(seed)
     directions: list[Tensor] = []
     for _ in range(count):
         d = torch.randn(size, generator=generator, dtype=torch.float64)

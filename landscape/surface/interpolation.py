@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from landscape import checks
-from landscape.adapters import read_delta
 from landscape.curvature.point import evaluating
-from landscape.deltas import Delta, apply_delta, delta
+from landscape.deltas.algebra import Delta, apply_delta, delta
+from landscape.deltas.files import read_delta
 from landscape.errors import UserError
 from landscape.losses import Loss
 from landscape.subspace import detach, is_attached, trainable

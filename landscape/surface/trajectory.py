@@ -13,12 +13,12 @@ from torch.optim import Optimizer
 from transformers import TrainerCallback
 
 from landscape import checks
-from landscape.callbacks import ProbeCallback
 from landscape.errors import UserError
-from landscape.optimizer import AdamW
 from landscape.subspace import attached_mask, is_attached, positions, trainable
 from landscape.surface.directions import Directions, PrincipalDirections, columns, orthonormal
 from landscape.tensorfile import read_tensors, write_tensors
+from landscape.training.callbacks import ProbeCallback
+from landscape.training.optimizer import AdamW
 
 _FORMAT = "landscape-trajectory-2"
 _OLDER = "landscape-trajectory-1"

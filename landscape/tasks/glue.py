@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from landscape.carriers import optional, sha256
 from landscape.errors import UserError
-from landscape.hub import ask_hub
+from landscape.sources.carriers import optional, sha256
+from landscape.sources.hub import ask_hub
 from landscape.tasks.table import read_tsv, records
 from landscape.tasks.task import Example, Task, label_shares
 

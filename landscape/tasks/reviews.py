@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from landscape.carriers import Carrier, sha256
 from landscape.errors import UserError
+from landscape.sources.carriers import Carrier, sha256
 from landscape.tasks.table import read_csv, records
 from landscape.tasks.task import Example, Task, label_shares
 

@@ -16,7 +16,7 @@ import pytest
 
 from .mutants import Mutant, all_mutants, by_hand, is_python
 from .run import ROOT, Loop, Reached
-from .targets import BY_HAND, ELSEWHERE, GUARDS, HAND_ONLY, excuse
+from .targets import BY_HAND, ELSEWHERE, GUARDS, HAND_ONLY, excuse, test_file
 
 FOLDER = ROOT / ".mutation"
 TABLE = Path(__file__).with_name("RESULTS.md")
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     run = Run(options)
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     if run.modules:
-        tests = sorted({f"tests/test_{t}.py" for m in run.modules for t in GUARDS[m]})
+        tests = sorted({test_file(t) for m in run.modules for t in GUARDS[m]})
         arguments = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:randomly", "-m", "not slow"]
         kept, stamps = FOLDER / "reached.json", {file: stamp(file) for file in tests}
         loop = Loop(list(GUARDS), run.choose, run.record, kept, stamps)
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 def stamp(test: str) -> str:
     """Return a hash of everything that the tests of a file may reach, and of the file."""
     paths = sorted(p for folder in ("landscape", "theory") for p in (ROOT / folder).rglob("*.py"))
-    helpers = sorted(p for p in (ROOT / "tests").glob("*.py") if not p.name.startswith("test_"))
+    helpers = sorted(p for p in (ROOT / "tests").rglob("*.py") if not p.name.startswith("test_"))
     told = [p.read_bytes() for p in [*paths, *helpers, ROOT / test]]
     return hashlib.sha256(b"\0".join([*told, repr(list(GUARDS)).encode()])).hexdigest()
 
@@ -113,7 +113,7 @@ class Run:
 
     def _tests(self, mutant: Mutant) -> str:
         """Return a hash of the tests that guard a mutant: a survivor is run again with others."""
-        told = [(ROOT / f"tests/test_{t}.py").read_bytes() for t in GUARDS[mutant.module]]
+        told = [(ROOT / test_file(t)).read_bytes() for t in GUARDS[mutant.module]]
         return hashlib.sha256(b"\0".join(told)).hexdigest()[:16]
 
     def record(self, mutant: Mutant, verdict: str, by: str, seconds: float) -> None:

@@ -4,51 +4,72 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-_EIGENVALUES = [f"curvature_{name}" for name in ("eigen", "krylov", "hidden", "mutations")]
+_EIGENVALUES = [f"curvature/{name}" for name in ("eigen", "krylov", "hidden", "mutations")]
 
 #: module -> the test files that guard it; of each file, the tests that reach the changed line run.
 #: Not all that could notice: files whose tests take long are left to those that are quick.
 GUARDS: dict[str, list[str]] = {
-    "landscape/train.py": ["train_reference", "train", "checkpoint", "schedule"],
-    "landscape/kernels/choice.py": ["kernel_branches", "coverage_kernels"],
-    "landscape/kernels/coordinates.py": ["kernel_branches", "coverage_kernels"],
-    "landscape/kernels/native.py": ["native", "kernel_branches"],
-    "landscape/kernels/products.py": ["kernel_branches", "coverage_kernels"],
-    "landscape/kernels/spops.py": ["coverage_kernels"],
-    "landscape/kernels/values.py": ["kernel_branches", "coverage_kernels"],
-    "landscape/scoring.py": ["scoring"],
-    "landscape/masks.py": ["masks", "models"],
-    "landscape/deltas.py": ["deltas", "delta_files"],
-    "landscape/adapters.py": ["adapters"],
-    "landscape/distance.py": ["distance"],
+    "landscape/training/finetuning.py": [
+        "training/reference",
+        "training/finetune",
+        "training/checkpoint",
+        "training/schedule",
+    ],
+    "landscape/kernels/choice.py": ["kernels/branches", "kernels/kernels"],
+    "landscape/kernels/coordinates.py": ["kernels/branches", "kernels/kernels"],
+    "landscape/kernels/native.py": ["kernels/native", "kernels/branches"],
+    "landscape/kernels/products.py": ["kernels/branches", "kernels/kernels"],
+    "landscape/kernels/spops.py": ["kernels/kernels"],
+    "landscape/kernels/values.py": ["kernels/branches", "kernels/kernels"],
+    "landscape/tasks/scoring.py": ["tasks/scoring"],
+    "landscape/masks.py": ["masks", "models/models"],
+    "landscape/deltas/algebra.py": ["deltas/algebra", "deltas/formats"],
+    "landscape/deltas/files.py": ["deltas/files"],
+    "landscape/distances.py": ["distance"],
     "landscape/curvature/eigen.py": _EIGENVALUES,
     "landscape/curvature/krylov.py": _EIGENVALUES,
-    "landscape/curvature/lanczos.py": _EIGENVALUES,
-    "landscape/curvature/operators.py": ["curvature_operators", "curvature_eigen"],
-    "landscape/curvature/hessian.py": ["curvature_hessian", "curvature_batches"],
-    "landscape/curvature/objective.py": ["curvature_hessian", "curvature_batches"],
-    "landscape/curvature/density.py": ["curvature_density", "curvature_norm"],
-    "landscape/curvature/norm.py": ["curvature_norm", "curvature_hidden"],
-    "landscape/curvature/trace.py": ["curvature_density", "curvature_mutations"],
-    "theory/bounds.py": ["theory_bounds"],
+    "landscape/curvature/eigensolver.py": _EIGENVALUES,
+    "landscape/curvature/operators.py": ["curvature/operators", "curvature/eigen"],
+    "landscape/curvature/hessian.py": ["curvature/hessian", "curvature/batches"],
+    "landscape/curvature/objective.py": ["curvature/hessian", "curvature/batches"],
+    "landscape/curvature/density.py": ["curvature/density", "curvature/norm"],
+    "landscape/curvature/norm.py": ["curvature/norm", "curvature/hidden"],
+    "landscape/curvature/hutchinson.py": ["curvature/density", "curvature/mutations"],
+    "theory/bounds.py": ["theory/bounds"],
 }
+
+
+def test_file(guard: str) -> str:
+    """Return the path of a guard's test file.
+
+    >>> test_file("kernels/native")
+    'tests/kernels/test_native.py'
+    """
+    folder, _, name = guard.rpartition("/")
+    return f"tests/{folder}/test_{name}.py" if folder else f"tests/test_{name}.py"
+
+
+test_file.__test__ = False  # type: ignore[attr-defined]  # it is none
 
 #: name -> (module, text, what stands there instead): mistakes that the suite once let through
 BY_HAND: dict[str, tuple[str, str, str]] = {
     "weight decay ignored": (
-        "landscape/train.py", "weight_decay=weight_decay)", "weight_decay=0.0)"
+        "landscape/training/finetuning.py", "weight_decay=weight_decay)", "weight_decay=0.0)"
     ),
     "one dropout seed for all steps": (
-        "landscape/train.py", '_seed(seed, "dropout", state.step)', '_seed(seed, "dropout", 0)'
+        "landscape/training/finetuning.py", 'seeds.derived(seed, "dropout", state.step)',
+        'seeds.derived(seed, "dropout", 0)'
     ),
     "the same order every epoch": (
-        "landscape/train.py", '_generator(seed, "order", epoch)', '_generator(seed, "order", 0)'
+        "landscape/training/finetuning.py", 'seeds.derived(seed, "order", epoch)',
+        'seeds.derived(seed, "order", 0)'
     ),
     "the later of two equal checkpoints": (
-        "landscape/train.py", "if not key > (best", "if not key >= (best"
+        "landscape/training/finetuning.py", "if not key > (best", "if not key >= (best"
     ),
     "gradients never clipped": (
-        "landscape/train.py", "parameters.values(), max_norm)", "parameters.values(), math.inf)"
+        "landscape/training/finetuning.py", "parameters.values(), max_norm)",
+        "parameters.values(), math.inf)"
     ),
     "few columns multiplied the wrong way round": (
         "landscape/kernels/values.py", "(right.t() @ left).t().reshape(-1)",
@@ -63,7 +84,7 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "return out",
     ),
     "absent candidates take part in the loss": (
-        "landscape/scoring.py", "_cross_entropy(logits, ~batch[\"candidate_mask\"], labels)",
+        "landscape/tasks/scoring.py", "_cross_entropy(logits, ~batch[\"candidate_mask\"], labels)",
         "_cross_entropy(logits, batch[\"candidate_mask\"] & False, labels)",
     ),
     "the smallest remainder first": (
@@ -71,10 +92,11 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     ),
     "one standard deviation for 95 percent": ("landscape/advisor.py", "(1.96 *", "(1.0 *"),
     "relative is absolute": (
-        "landscape/distance.py", "l2 / origin**0.5 if origin", "l2 if origin"
+        "landscape/distances.py", "l2 / origin**0.5 if origin", "l2 if origin"
     ),
     "deltas of different models add": (
-        "landscape/deltas.py", "if a.mask.num_parameters != b.mask.num_parameters:", "if False:"
+        "landscape/deltas/algebra.py",
+        "if a.mask.num_parameters != b.mask.num_parameters:", "if False:"
     ),
     "the upper bound of a norm is the lower": (
         "landscape/curvature/norm.py", "lower + beyond", "lower"
@@ -83,7 +105,10 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "landscape/tasks/glue.py", "order[num_train : num_train + num_dev]", "order[-num_dev:]"
     ),
 }  # fmt: skip
-for _module, _files in (("landscape/advisor.py", "advisor"), ("landscape/tasks/glue.py", "tasks")):
+for _module, _files in (
+    ("landscape/advisor.py", "advisor"),
+    ("landscape/tasks/glue.py", "tasks/tasks"),
+):
     GUARDS[_module] = [_files]
 #: these have mutants made by hand only
 HAND_ONLY = {"landscape/advisor.py", "landscape/tasks/glue.py"}
@@ -107,13 +132,13 @@ EQUIVALENT: dict[str, str] = {
     "landscape/curvature/krylov.py Krylov._orthonormal: self._place = self.count => pass": (
         "the rows are then copied to where they are"
     ),
-    "landscape/curvature/lanczos.py _start: * => if start.ndim not in (2, 1) or *": (
+    "landscape/curvature/eigensolver.py _start: * => if start.ndim not in (2, 1) or *": (
         "the same two numbers"
     ),
     "landscape/kernels/coordinates.py Coordinates.csr: * => *, device=zeros.device)*": (
         "not to check is torch's default"
     ),
-    "landscape/deltas.py _agreed: * => holders = [d for d in (b, a) if name in d.origins]": (
+    "landscape/deltas/algebra.py _agreed: * => holders = [d for d in (b, a) if *": (
         "two holders in another order, which must agree"
     ),
     "landscape/kernels/native.py *threads=_threads((m + n + k) * tokens)*": (
@@ -130,13 +155,13 @@ EQUIVALENT: dict[str, str] = {
         "a gap of n + 1 ends the tensor wherever it begins, and so does a wider one"
     ),
     "landscape/masks.py bernoulli: * => if ((probability) > (1.0)):": "every gap is 1 then",
-    "landscape/scoring.py _label_logits: * for name in ('attention_mask', 'input_ids')}": (
+    "landscape/tasks/scoring.py _label_logits: * for name in ('attention_mask', 'input_ids')}": (
         "a dict in another order"
     ),
-    "landscape/scoring.py _candidate_log_probs: * => *.log_softmax((1))": (
+    "landscape/tasks/scoring.py _candidate_log_probs: * => *.log_softmax((1))": (
         "the last of two dimensions"
     ),
-    "landscape/train.py _reload: (folder * => *.unlink(missing_ok=False)": (
+    "landscape/training/finetuning.py _reload: (folder * => *.unlink(missing_ok=False)": (
         "a file that is missing is an OSError, which is let pass there"
     ),
     "theory/bounds.py _invert: * => while (middle := (low + high) / 2) not in (high, low):": (

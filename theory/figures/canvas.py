@@ -7,6 +7,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from landscape import seeds
 from theory.factors import masked_factors
 from theory.features import Array, Features
 from theory.problems import MaskedRegression
@@ -30,11 +31,11 @@ def scan_ratios(problem: MaskedRegression, count: int = 9) -> Array:
 
 def grams_at(features: Features, p: float, count: int, seed: int) -> Array:
     """Return X M X^T (count, n, n) of random masks at one p."""
-    rng = np.random.default_rng([seed, 10])
+    rng = seeds.numbered(seed, 10)
     return masked_grams(features, [draw_mask(rng, features.d, p) for _ in range(count)])
 
 
 def factors_at(features: Features, p: float, count: int, seed: int) -> Array:
     """Return factors R (count, n, n), R^T R = X M X^T, of the masks of ``grams_at``."""
-    rng = np.random.default_rng([seed, 10])
+    rng = seeds.numbered(seed, 10)
     return masked_factors(features, [draw_mask(rng, features.d, p) for _ in range(count)])

@@ -8,7 +8,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from theory import bounds
-from theory.claims.spectral import chernoff_interval
 from theory.features import Array, Features
 from theory.figures.canvas import (
     BLUE,
@@ -25,6 +24,7 @@ from theory.figures.canvas import (
 )
 from theory.problems import MaskedRegression
 from theory.spectra import Moments, descending, moments
+from theory.statements.spectral import chernoff_interval
 
 
 def concentration(problem: MaskedRegression, seed: int = 0) -> Figure:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from theory.claims.distance import distance_floor, distance_terms
+from landscape import seeds
 from theory.figures.canvas import BLUE, GREEN, MASKS, ORANGE, SKY, canvas, factors_at
 from theory.problems import MaskedRegression
+from theory.statements.distance import distance_floor, distance_terms
 
 
 def distances(problem: MaskedRegression, seed: int = 0) -> Figure:
@@ -16,7 +17,7 @@ def distances(problem: MaskedRegression, seed: int = 0) -> Figure:
     n, d = problem.n, problem.d
     norm2 = float(np.trace(problem.moments.gram))
     ratios = np.geomspace(min(0.25, max(n / 4, 1) / d), 1, 17)
-    rng = np.random.default_rng([seed, 11])
+    rng = seeds.numbered(seed, 11)
     identity, bound, floor = [], [], []
     for p in ratios:
         factors = factors_at(problem.features, p, MASKS if p < 1 else 1, seed)

@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from theory.claims.dynamics import BETA, adam_threshold, gd_threshold, heavy_ball_threshold
-from theory.claims.spectral import chernoff_interval
 from theory.features import Array
 from theory.figures.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, canvas, grams_at, scan_ratios
 from theory.problems import MaskedRegression
 from theory.stability import StepMap, averaged_map, descent_map, largest_stable_step
+from theory.statements.dynamics import BETA, adam_threshold, gd_threshold, heavy_ball_threshold
+from theory.statements.spectral import chernoff_interval
 
 
 def stability(problem: MaskedRegression, seed: int = 0) -> Figure:

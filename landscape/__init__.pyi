@@ -1,0 +1,129 @@
+from . import analysis
+from .advisor import RateSuggestion, suggest_lr
+from .curvature import (
+    EigenResult,
+    FisherOperator,
+    GGNOperator,
+    HessianOperator,
+    LinearOperator,
+    MatrixOperator,
+    exact_matrix,
+    exact_spectrum,
+    health_check,
+    lanczos,
+    micro_batches,
+    module_blocks,
+    norm_bound,
+    power_iteration,
+    preconditioned,
+    spectral_density,
+    stability_threshold,
+    trace,
+)
+from .curvature.tracking import SharpnessProbe
+from .deltas.algebra import Delta, Overlap, apply_delta, compose, delta, overlap
+from .deltas.files import load_delta, read_delta, save_delta, with_heads
+from .deltas.peft import load_peft, read_peft, save_peft
+from .distances import Distance, cosines, distance
+from .errors import NotConvergedWarning, UserError
+from .figures import plot_density, plot_surface
+from .masks import Mask, random_mask
+from .models import load_model, tiny_model, tiny_tokenizer
+from .selection import select_mask, structured_mask
+from .subspace import attach, detach, merge, trainable
+from .surface import (
+    PrincipalDirections,
+    Surface,
+    Trajectory,
+    displacement,
+    interpolate,
+    random_directions,
+    surface_1d,
+    surface_2d,
+)
+from .tasks import Example, Task, load_task
+from .tasks.batches import make_batches
+from .tasks.evaluation import evaluate
+from .tasks.scoring import task_loss, task_split
+from .training import baselines
+from .training.finetuning import Run, finetune
+from .training.heads import fit_head
+from .training.optimizer import AdamW
+from .training.schedule import Schedule
+
+__all__ = [
+    "AdamW",
+    "Delta",
+    "Distance",
+    "EigenResult",
+    "Example",
+    "FisherOperator",
+    "GGNOperator",
+    "HessianOperator",
+    "LinearOperator",
+    "Mask",
+    "MatrixOperator",
+    "NotConvergedWarning",
+    "Overlap",
+    "PrincipalDirections",
+    "RateSuggestion",
+    "Run",
+    "Schedule",
+    "SharpnessProbe",
+    "Surface",
+    "Task",
+    "Trajectory",
+    "UserError",
+    "analysis",
+    "apply_delta",
+    "attach",
+    "baselines",
+    "compose",
+    "cosines",
+    "delta",
+    "detach",
+    "displacement",
+    "distance",
+    "evaluate",
+    "exact_matrix",
+    "exact_spectrum",
+    "finetune",
+    "fit_head",
+    "health_check",
+    "interpolate",
+    "lanczos",
+    "load_delta",
+    "load_model",
+    "load_peft",
+    "load_task",
+    "make_batches",
+    "merge",
+    "micro_batches",
+    "module_blocks",
+    "norm_bound",
+    "overlap",
+    "plot_density",
+    "plot_surface",
+    "power_iteration",
+    "preconditioned",
+    "random_directions",
+    "random_mask",
+    "read_delta",
+    "read_peft",
+    "save_delta",
+    "save_peft",
+    "select_mask",
+    "spectral_density",
+    "stability_threshold",
+    "structured_mask",
+    "suggest_lr",
+    "surface_1d",
+    "surface_2d",
+    "task_loss",
+    "task_split",
+    "tiny_model",
+    "tiny_tokenizer",
+    "trace",
+    "trainable",
+    "with_heads",
+]

@@ -1,0 +1,1 @@
+"""Deltas: what fine-tuning changed, as numbers to calculate with and as files."""

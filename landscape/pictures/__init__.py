@@ -1,6 +1,0 @@
-"""Pictures of the landscape: surfaces and spectra, on paper and on a page to turn and read."""
-
-from landscape.pictures.density import plot_density
-from landscape.pictures.surface import plot_surface
-
-__all__ = ["plot_density", "plot_surface"]

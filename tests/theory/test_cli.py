@@ -1,0 +1,164 @@
+"""The command line: exit codes, JSON, one's own features, and a table that fits its width."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import pkgutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import theory
+from theory import bounds, claims
+from theory.__main__ import main
+from theory.report import print_table, to_json
+from theory.statements import dynamics
+from theory.suite import claim, summarise, verify_all
+
+SMALL = ["--n", "3", "--d", "60", "--p", "0.3"]
+IDS = [c.id for c in claims()]
+
+
+def report(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, object]]:
+    assert main([*arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_json_lists_every_claim_with_its_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = report(capsys, *SMALL)
+    assert [row["id"] for row in rows] == IDS
+    assert {row["verdict"] for row in rows} <= {"holds", "violated", "vacuous", "unsettled"}
+    assert {row["id"] for row in rows if row["verdict"] == "violated"} == {
+        "thm-5.1-printed",
+        "id3-thm-1",
+    }
+
+
+def test_json_is_the_same_twice_and_differs_by_seed(capsys: pytest.CaptureFixture[str]) -> None:
+    some = [*SMALL, "--claim", "eq-3", "--claim", "trace-identity"]
+    first, again = report(capsys, *some), report(capsys, *some)
+    assert first == again
+    assert [row["id"] for row in first] == ["trace-identity", "eq-3"]  # the reference's order
+    assert report(capsys, *some, "--seed", "1") != first
+
+
+def test_numbers_that_json_lacks_become_null() -> None:
+    results = verify_all(problems=[theory.make_problem(np.zeros((2, 3)), p=0.5)])
+    text = json.dumps(to_json(summarise(results)), allow_nan=False)
+    assert "null" in text
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_ones_own_features_decide_the_sizes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, suffix: str
+) -> None:
+    path = tmp_path / f"x.{suffix}"
+    x = np.random.default_rng(0).random((2, 30))
+    np.save(path, x) if suffix == "npy" else np.savez(path, X=x)
+    rows = report(capsys, "--x", str(path), "--claim", "prop-5.2", "--p", "1", "--r", "1")
+    (instance,) = rows[0]["instances"]
+    assert instance["instance"] == f"{path.name} n=2 d=30 p=1"
+    top = np.linalg.svd(x, compute_uv=False)[0] ** 2
+    assert instance["prediction"] == pytest.approx(2 * 2 / top, rel=1e-12)
+
+
+def test_a_true_claim_found_violated_ends_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = claim("prop-5.2").twin(lambda n, top: n / top)
+    monkeypatch.setattr("theory.suite.ALL", (broken,))
+    assert main([*SMALL]) == 1
+    assert "Not as expected: 1 of 1 claims: prop-5.2" in capsys.readouterr().out
+
+
+def test_a_false_claim_found_to_hold_ends_with_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    repaired = claim("thm-5.1-printed").twin(bounds.theorem_51_corrected)
+    monkeypatch.setattr("theory.suite.ALL", (repaired,))
+    assert main([*SMALL, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)[0]["surprising"] is True
+
+
+BAD = {
+    "p above 1": (["--p", "1.5"], "expected p in [0, 1]"),
+    "p not a number": (["--p", "nan"], "expected p in [0, 1]"),
+    "delta of 0": (["--delta", "0"], "delta in (0, 1)"),
+    "negative noise": (["--sigma", "-1"], "sigma >= 0"),
+    "no samples": (["--n", "0"], "n >= 1"),
+    "negative seed": (["--seed", "-1"], "--seed >= 0"),
+    "unknown claim": (["--claim", "thm-9"], "got 'thm-9'"),
+    "unknown features": (["--features", "cauchy"], "got 'cauchy'"),
+    "entries above r": (["--r", "0.5"], "all |x| <= r=0.5"),
+    "missing file": (["--x", "nowhere.npy"], "nowhere.npy is missing"),
+    "file and size": (["--x", "nowhere.npy", "--n", "0"], "--x without --n"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_ends_with_2_and_one_sentence(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    arguments, sentence = BAD[name]
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: expected")
+    assert captured.err.count("\n") == 1
+    assert sentence in captured.err
+
+
+@pytest.mark.parametrize("name", ["nan", "flat"])
+def test_a_file_with_nan_or_of_the_wrong_shape_ends_with_2(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, name: str
+) -> None:
+    np.save(tmp_path / "x.npy", np.full((2, 2), np.nan) if name == "nan" else np.ones(4))
+    assert main(["--x", str(tmp_path / "x.npy")]) == 2
+    assert "error: expected" in capsys.readouterr().err
+
+
+def test_an_option_of_the_wrong_type_ends_with_2() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--n", "many"])
+    assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("width", [80, 100, 119, 120, 140, 200])
+def test_the_table_cuts_no_word_and_no_number_at_any_width(width: int) -> None:
+    problems = [theory.make_problem(name, n=3, d=60, p=0.3) for name in ("uniform", "sparse")]
+    summaries = summarise(verify_all(problems=problems))
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    print_table(summaries, console)
+    text = console.export_text()
+    assert "…" not in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    flat = " ".join(text.split())
+    for summary in summaries:
+        finding = summary.lead.finding
+        numbers = f"{finding.prediction:.4g} {finding.measurement:.4g}"
+        assert f"{summary.claim.id} {summary.verdict}" in flat
+        assert numbers in flat
+        assert finding.quantity in flat
+        assert finding.note in flat
+
+
+def test_bisected_thresholds_use_no_formula(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The measured step must not move when the predicted one does."""
+    problem = theory.make_problem("gaussian", n=3, d=60, p=0.5)
+    measured = [
+        claim("prop-5.2").twin(formula).verify(problem).finding.measurement
+        for formula in (dynamics.gd_threshold, lambda n, top: 7.0)
+    ]
+    assert measured[0] == measured[1]
+
+
+MODULES = ["theory", *(m.name for m in pkgutil.walk_packages(theory.__path__, "theory."))]
+
+
+@pytest.mark.parametrize("name", [m for m in MODULES if not m.endswith("__main__")])
+def test_examples_in_docstrings_are_true(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0

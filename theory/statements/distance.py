@@ -1,0 +1,252 @@
+"""How far the solution is from initialisation, given the mask and over masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import numpy as np
+import scipy.linalg
+
+from landscape import seeds
+from theory import tiled
+from theory.claim import Claim, Finding, Verdict, clopper_pearson, ratio
+from theory.factors import factor_of, positive, rank_note, resolved
+from theory.features import Array
+from theory.problems import MaskedRegression
+from theory.restricted import Restricted
+from theory.spectra import ENUMERATED, every_mask
+
+EPS = float(np.finfo(np.float64).eps)
+DRAWS = 4000
+MASKS = 256
+FEWEST = 30  # non-empty masks below which a mean over masks decides nothing
+SIGMAS = 5.0  # standard errors that a Monte Carlo mean may be off
+CERTAINTY = 1e-6  # chance that the bound on the mean rank is above it
+
+
+def noise_term(eigenvalues: Array, sigma: float) -> float:
+    """Return sigma^2 sum_{lambda_i > 0} 1 / lambda_i."""
+    return float(sigma**2 * (1 / eigenvalues).sum())
+
+
+def expected_distance(mask: Restricted, signal: Array, sigma: float) -> tuple[float, float]:
+    """Return E ||w_hat||^2 = sigma^2 sum 1/lambda_i + ||(XM)^+ X w*||^2, and its bound, the sum.
+
+    Args:
+        mask: the problem on one mask.
+        signal: X w*, (n,).
+        sigma: standard deviation of the noise.
+    """
+    shift, bound = mask.minimum_norm(signal), noise_term(mask.eigenvalues, sigma)
+    return bound + float(shift @ shift), bound
+
+
+def pseudo_inverse(columns: Array) -> Array:
+    """Return T^-1 Q^T (rank, n), equal to (XM)^+ up to a rotation on the left, without an SVD.
+
+    Pivoted QR of A, cut at the rounding of its largest pivot, then QR of what is left: the complete
+    orthogonal decomposition. Squared lengths of its products are those of (XM)^+.
+
+    Args:
+        columns: A = the kept columns as rows, (k, n).
+    """
+    r, order = scipy.linalg.qr(factor_of(columns), mode="r", pivoting=True)
+    pivots = np.abs(np.diagonal(r))
+    kept = int(positive(pivots).sum())
+    q, t = np.linalg.qr(r[:kept].T)  # A P = Q_1 R, R^T = q t, so A^T = P q t Q_1^T
+    inverse = np.empty((kept, columns.shape[1]))
+    inverse[:, order] = np.asarray(scipy.linalg.solve_triangular(t, q.T))
+    return inverse
+
+
+def _proposition_53(
+    predict: Callable[..., tuple[float, float]], problem: MaskedRegression, seed: int
+) -> Finding:
+    """Check the identity by pivoted QR in place of the SVD, then by noise draws, then the bound."""
+    mask, quantity = problem.draw(seed), "E ||w_hat||^2 given M"
+    if mask.top == 0 or problem.sigma == 0:
+        note = "lambda_1 = 0" if mask.top == 0 else "no noise: the bound is 0"
+        return Finding("vacuous", quantity, 0.0, 0.0, note=note)
+    predicted, bound = predict(mask, problem.signal, problem.sigma)
+    inverse = pseudo_inverse(mask.columns)
+    shift = inverse @ problem.signal
+    noise_part = problem.sigma**2 * float((inverse**2).sum())
+    exact = noise_part + float(shift @ shift)
+    s = mask.whole_svd[1]
+    condition = float(mask.svd[1][0] / mask.svd[1][-1])
+    tolerance = 1e-9 + 100 * EPS * condition
+    noise = seeds.numbered(seed, 6).standard_normal((DRAWS, problem.n))
+    solutions = (problem.signal + problem.sigma * noise) @ (inverse.T / exact**0.5)
+    distances = np.square(solutions).sum(axis=1)  # over the expected one
+    error = float(distances.std(ddof=1)) / DRAWS**0.5
+    identity = abs(predicted / exact - 1)
+    sampled = abs(float(distances.mean()) - predicted / exact) <= SIGMAS * error + tolerance
+    holds = identity <= tolerance and sampled and bound <= exact * (1 + tolerance)
+    verdict: Verdict = "holds" if holds else "violated"
+    if not resolved(s):
+        verdict = "unsettled"
+    share = f"bound / identity = {bound / exact:.3g}: the bound leaves ||(XM)^+ X w*||^2 out"
+    return Finding(
+        verdict,
+        quantity,
+        predicted,
+        exact,
+        ratio(bound, exact),
+        samples=DRAWS,
+        standard_error=error * exact,
+        note=rank_note(s) or share,
+        details={
+            "bound of proposition 5.3": bound,
+            "signal term": exact - noise_part,
+            "mean over noise draws": float(distances.mean()) * exact,
+            "identity error": identity,
+            "condition number of XM": condition,
+        },
+    )
+
+
+def distance_floor(sigma: float, mean_rank: float, p: float, norm2: float) -> float:
+    """Return sigma^2 (E rank(XM))^2 / (p ||X||_F^2), below E ||w_hat||^2 over noise and masks.
+
+    Proof. Given M, E ||w_hat||^2 >= sigma^2 sum_{lambda_i>0} 1/lambda_i >= sigma^2 R^2 / T with
+    R = rank(XM) and T = sum_i lambda_i, by Cauchy-Schwarz over the R positive eigenvalues. Over
+    masks, (E R)^2 = (E (R / sqrt(T)) sqrt(T))^2 <= E(R^2 / T) E T, again by Cauchy-Schwarz, and
+    E T = p ||X||_F^2. (R = 0 where T = 0: read 0/0 as 0.) It is at least
+    sigma^2 n^2 P(rank(XM) = n)^2 / (p ||X||_F^2): while masks keep the rank, the distance grows at
+    least like 1 / sqrt(p).
+    """
+    return sigma**2 * mean_rank**2 / (p * norm2)
+
+
+def distance_terms(factors: Array, signal: Array, sigma: float) -> tuple[Array, Array, Array]:
+    """Return sigma^2 sum 1/lambda_i, ||(XM)^+ X w*||^2 and rank(XM) of many masks, each (N,).
+
+    The sum of the first two is E ||w_hat||^2 over the noise.
+
+    Args:
+        factors: any R (N, q, n) with R^T R = X M X^T for each mask.
+        signal: X w*, (n,).
+        sigma: standard deviation of the noise.
+    """
+    _, s, vectors = np.linalg.svd(factors, full_matrices=False)
+    kept = positive(s)
+    inverse = np.where(kept, 1 / np.where(kept, s, 1.0), 0.0)
+    return (
+        np.square(sigma * inverse).sum(1),
+        np.square(vectors @ signal * inverse).sum(1),
+        kept.sum(1),
+    )
+
+
+def sampled_terms(problem: MaskedRegression, count: int, seed: int) -> tuple[Array, Array, Array]:
+    """Return ``distance_terms`` of masks drawn from the seed, a few factors at a time."""
+    parts = [
+        distance_terms(factors, problem.signal, problem.sigma)
+        for factors in problem.factors(count, seed)
+    ]
+    noise, shift, ranks = (np.concatenate(part) for part in zip(*parts))
+    return noise, shift, ranks
+
+
+def mean_rank_at_least(ranks: Array, n: int) -> float:
+    """Return a number below E rank(XM) with probability 1 - ``CERTAINTY``, from a sample.
+
+    E rank = sum_{r=1}^n P(rank >= r); each probability by its Clopper-Pearson lower end.
+    """
+    confidence = 1 - 2 * CERTAINTY / n
+    counts = [int((ranks >= r).sum()) for r in range(1, n + 1)]
+    return sum(clopper_pearson(c, len(ranks), confidence)[0] for c in counts)
+
+
+@cache
+def floor_excess(predict: Callable[..., float]) -> tiled.Excess:
+    """Compare the floor with the exact E ||w_hat||^2 = n E[1/K; K > 0] on tiled identities."""
+    return tiled.worst(_floor_cases(predict))
+
+
+def _floor_cases(predict: Callable[..., float]) -> Iterator[tuple[float, float, str]]:
+    for x in dict.fromkeys(x for x, _ in tiled.instances()):
+        k, weights = x.weights()
+        exact = x.n * float((weights[1:] / k[1:]).sum())
+        mean_rank = x.n * (1 - float(weights[0]))
+        yield predict(1.0, mean_rank, x.p, float(x.n * x.copies)), exact, f"{x.name}, floor"
+
+
+def _corollary(predict: Callable[..., float], problem: MaskedRegression, seed: int) -> Finding:
+    """Compare exactly over all masks of a few columns, then over random masks of all columns.
+
+    The few columns decide where 1 / lambda has so heavy a tail that a mean over masks does not.
+    The mean rank of the random masks is itself a sample: the floor takes what it is at least.
+    """
+    quantity = "E ||w_hat||^2 over noise and masks"
+    if problem.p == 0 or problem.sigma == 0 or problem.moments.top == 0:
+        return Finding("vacuous", quantity, 0.0, 0.0, note="no mask, noise or features")
+    p, sigma, size = problem.p, problem.sigma, float(np.trace(problem.moments.gram))
+    few = problem.features.take(np.arange(min(ENUMERATED, problem.d)))
+    weights, kept = every_mask(few, p)
+    noise, shift, ranks = distance_terms(kept, problem.signal, sigma)
+    exact, few_size = float(weights @ (noise + shift)), float((few**2).sum())
+    exact_floor = predict(sigma, float(weights @ ranks), p, few_size) if few_size > 0 else 0.0
+
+    noise, shift, ranks = sampled_terms(problem, MASKS, seed)
+    values, mean_rank = noise + shift, float(ranks.mean())
+    least = mean_rank_at_least(ranks, problem.n) if p < 1 else mean_rank
+    scale = float(values.max()) or 1.0  # squares of distances may leave float64
+    error = scale * float((values / scale).std(ddof=1)) / MASKS**0.5
+    mean, seen = float(values.mean()), int((ranks > 0).sum())
+    excess = floor_excess(predict)
+    below = predict(sigma, least, p, size) <= (mean + SIGMAS * error) * (1 + 1e-9)
+    verdict: Verdict = "holds"
+    if excess.refutes or exact_floor > exact * (1 + 1e-9) or (seen >= FEWEST and not below):
+        verdict = "violated"
+    elif seen < FEWEST:
+        verdict = "unsettled"
+    few_note = f"all {len(weights)} masks of {len(few)} columns, exactly: "
+    few_note += f"{exact_floor:.3g} <= {exact:.3g}"
+    notes = {
+        "holds": f"mean rank {mean_rank:.4g} of {problem.n}; {few_note}",
+        "violated": excess.where if excess.refutes else few_note.replace("<=", "against"),
+        "unsettled": f"only {seen} of {MASKS} masks keep anything; {few_note}",
+    }
+    floor = predict(sigma, mean_rank, p, size)
+    return Finding(
+        verdict,
+        quantity,
+        floor,
+        mean,
+        ratio(floor, mean),
+        "Monte Carlo",
+        samples=MASKS,
+        standard_error=error,
+        note=notes[verdict],
+        details={
+            "mean rank": mean_rank,
+            "mean rank at least": least,
+            "few columns": exact,
+            "floor of the few columns": exact_floor,
+            "floor / exact on tiled identities": excess.factor,
+        },
+    )
+
+
+CLAIMS = (
+    Claim(
+        "prop-5.3",
+        "E[||w_hat||^2 | M] = noise term sigma^2 sum 1/lambda_i + signal term >= noise term",
+        "E[||w_hat||^2 | M] = sigma^2 sum_{lambda_i>0} 1/lambda_i + ||(XM)^+ X w*||^2 "
+        ">= sigma^2 sum_{lambda_i>0} 1/lambda_i",
+        "paper 1, proposition 5.3; the identity is in its proof, appendix A.2",
+        expected_distance,
+        _proposition_53,
+    ),
+    Claim(
+        "cor-distance",
+        "E ||w_hat||^2 >= sigma^2 (E rank(XM))^2 / (p ||X||_F^2)",
+        "E ||w_hat||^2 >= sigma^2 (E rank(XM))^2 / (p ||X||_F^2), "
+        "at least sigma^2 n^2 P(rank(XM) = n)^2 / (p ||X||_F^2)",
+        "this project, from proposition 5.3 by Cauchy-Schwarz twice",
+        distance_floor,
+        _corollary,
+    ),
+)

@@ -1,0 +1,211 @@
+"""Gradient descent on one mask: its closed form and the steps at which it is stable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from landscape import seeds
+from theory.claim import Claim, Finding, Verdict, ratio
+from theory.features import Array
+from theory.problems import MaskedRegression
+from theory.restricted import Restricted
+from theory.stability import StepMap, averaged_map, descent_map, largest_stable_step
+
+EPS = float(np.finfo(np.float64).eps)
+STEP_TOLERANCE = 1e-6  # relative, on the bisected threshold
+BETA = 0.9
+
+
+def reach(mask: Restricted) -> float:
+    """Return ||y|| / s_1, the length that one singular vector moves for; 1 / s_1 where y = 0."""
+    return (float(np.linalg.norm(mask.y)) or 1.0) / mask.top**0.5
+
+
+def start_point(mask: Restricted, seed: int) -> Array:
+    """Return a random w_0 (k,) of length ``reach``: as far as gradient descent gets soon."""
+    direction = seeds.numbered(seed, 5).standard_normal(mask.k)
+    return reach(mask) * direction / float(np.linalg.norm(direction))
+
+
+def _closed_form(mask: Restricted, w0: Array, eta: float, steps: int) -> Array:
+    return mask.closed_form(w0, eta, steps)
+
+
+def _equation_3(predict: Callable[..., Array], problem: MaskedRegression, seed: int) -> Finding:
+    """Compare iterates with the closed form; tolerance 100 eps a step of how far they can get.
+
+    That is max(||w_0||, ||w_t||, ||y|| / s_1): rounding of a gradient step is eps of it. The
+    solution may be further away, by the condition number, and no iterate is near it then.
+    """
+    mask = problem.draw(seed)
+    if mask.top == 0:
+        return _empty("||w_t - closed form|| / scale")
+    w0 = start_point(mask, seed)
+    worst, allowed = 0.0, 1.0
+    for fraction in (0.3, 1.0, 1.9):
+        eta = fraction * problem.n / mask.top
+        for steps in (1, 2, 7, 60):
+            w = mask.descend(w0, eta, steps)
+            error = np.linalg.norm(w - predict(mask, w0, eta, steps))
+            scale = max(reach(mask), float(np.linalg.norm(w)))
+            worst = max(worst, float(error / scale) / (100 * EPS * (steps + mask.n)))
+    return Finding(
+        "holds" if worst <= allowed else "violated",
+        "worst error over rounding tolerance",
+        allowed,
+        worst,
+        details={"lambda_1": mask.top, "k": mask.k, "largest t": 60},
+        note="gradient descent equals the closed form to rounding" if worst <= 1 else "",
+    )
+
+
+def _empty(quantity: str) -> Finding:
+    return Finding("vacuous", quantity, 0.0, 0.0, note="lambda_1 = 0: nothing moves, any step")
+
+
+def _compare_step(
+    build: StepMap, predicted: float, curvature: Array, details: dict[str, float]
+) -> Finding:
+    """Bisect the stable step from a bracket by the trace, which uses no eigenvalue."""
+    trace = float(np.trace(curvature))
+    measured = largest_stable_step(build, 0.1 / trace, 4 * len(curvature) / trace)
+    error = abs(predicted / measured - 1)
+    verdict: Verdict = "holds" if error <= STEP_TOLERANCE else "violated"
+    return Finding(
+        verdict,
+        "largest stable step",
+        predicted,
+        measured,
+        ratio(predicted, measured),
+        details={"relative error": error, **details},
+    )
+
+
+def gd_threshold(n: int, top: float) -> float:
+    """Return 2 n / lambda_1, below which gradient descent converges from every start."""
+    return 2 * n / top
+
+
+def _proposition_52(predict: Callable[..., float], problem: MaskedRegression, seed: int) -> Finding:
+    mask = problem.draw(seed)
+    if mask.top == 0:
+        return _empty("largest stable step")
+    curvature = mask.gram / problem.n
+    threshold = predict(problem.n, mask.top)
+    period = _period_two(mask)
+    finding = _compare_step(
+        descent_map(curvature), threshold, curvature, {"period-2 error": period}
+    )
+    at = f"at 2n/lambda_1 they alternate between two points along v_1 (error {period:.1e})"
+    holds = finding.verdict == "holds" and period <= 1e-8
+    return Finding(
+        "holds" if holds else "violated",
+        finding.quantity,
+        finding.prediction,
+        finding.measurement,
+        finding.tightness,
+        note=at if holds else "",
+        details=finding.details,
+    )
+
+
+def _period_two(mask: Restricted) -> float:
+    """Return how far GD at 2n/lambda_1 from w^+ + v_1 is from w^+ + (-1)^t v_1 over ten steps.
+
+    v_1 is as long as w^+, so that the error, in units of it, says something about both.
+    """
+    limit = mask.minimum_norm()
+    size = max(reach(mask), float(np.linalg.norm(limit)))
+    top = size * mask.svd[0][:, 0]
+    eta = 2 * mask.n / mask.top
+    w, error = limit + top, 0.0
+    for step in range(1, 11):
+        w = w - eta * mask.gradient(w)
+        error = max(error, float(np.linalg.norm(w - limit - (-1) ** step * top)))
+    return error / size
+
+
+def heavy_ball_threshold(n: int, top: float, beta: float) -> float:
+    """Return 2 (1 + beta) n / lambda_1."""
+    return 2 * (1 + beta) * n / top
+
+
+def _momentum(predict: Callable[..., float], problem: MaskedRegression, seed: int) -> Finding:
+    mask = problem.draw(seed)
+    if mask.top == 0:
+        return _empty("largest stable step")
+    curvature = mask.gram / problem.n
+    build = descent_map(curvature, BETA)
+    return _compare_step(build, predict(problem.n, mask.top, BETA), curvature, {"beta": BETA})
+
+
+def adam_threshold(top: float, beta: float) -> float:
+    """Return the largest stable eta, (2 + 2 beta_1) / ((1 - beta_1) lambda_1(P^-1/2 H P^-1/2)).
+
+    >>> round(adam_threshold(1.0, 0.9), 9)
+    38.0
+    """
+    return (2 + 2 * beta) / ((1 - beta) * top)
+
+
+def equilibrium(mask: Restricted) -> Array:
+    """Return P (k,): the square root of each coordinate's mean squared gradient under unit noise.
+
+    With g_j = z_j^T eps / n this is ||z_j|| / n; a floor keeps it positive for empty columns.
+    """
+    norms = np.asarray(np.linalg.norm(mask.columns, axis=1)) / mask.n
+    return np.maximum(norms, 1e-8 * norms.max())
+
+
+def _adam(predict: Callable[..., float], problem: MaskedRegression, seed: int) -> Finding:
+    mask = problem.draw(seed)
+    if mask.top == 0:
+        return _empty("largest stable step")
+    scaled = mask.columns / np.sqrt(equilibrium(mask))[:, None]
+    curvature = scaled.T @ scaled / problem.n
+    sharpness = float(np.linalg.norm(scaled, 2)) ** 2 / problem.n
+    return _compare_step(
+        averaged_map(curvature, BETA),
+        predict(sharpness, BETA),
+        curvature,
+        {"beta_1": BETA, "preconditioned sharpness": sharpness},
+    )
+
+
+CLAIMS = (
+    Claim(
+        "eq-3",
+        "w_t = (I - eta/n M X'X M)^t (w_0 - (XM)^+ y) + (XM)^+ y",
+        "w_t = (I - eta/n M X^T X M)^t (w_0 - (XM)^+ y) + (XM)^+ y",
+        "paper 1, equation 3",
+        _closed_form,
+        _equation_3,
+    ),
+    Claim(
+        "prop-5.2",
+        "gradient descent converges from every w_0 iff 0 < eta < 2n / lambda_1",
+        "gradient descent converges from every w_0 iff 0 < eta < 2n / lambda_1 (lambda_1 > 0)",
+        "paper 1, proposition 5.2",
+        gd_threshold,
+        _proposition_52,
+    ),
+    Claim(
+        "momentum",
+        "heavy ball is stable iff eta < 2 (1 + beta) n / lambda_1",
+        "heavy ball is stable iff eta < 2 (1 + beta) n / lambda_1, beta = 0.9",
+        "Polyak 1964; Cohen et al. 2022 (arXiv 2207.14484)",
+        heavy_ball_threshold,
+        _momentum,
+    ),
+    Claim(
+        "adam",
+        "Adam with a settled preconditioner P is stable iff lambda_1(P^-1/2 H P^-1/2) < 38/eta",
+        "averaged momentum with a frozen preconditioner P is stable iff "
+        "lambda_1(P^-1/2 H P^-1/2) < (2 + 2 beta_1) / ((1 - beta_1) eta), = 38/eta at beta_1 = 0.9",
+        "Cohen et al. 2022 (arXiv 2207.14484)",
+        adam_threshold,
+        _adam,
+    ),
+)

@@ -41,6 +41,7 @@ from landscape.cli.guard import (
     tell,
 )
 from landscape.errors import UserError
+from landscape.training import finetuning
 
 #: what was expected, what came, what to do
 THREE_PARTS = re.compile(r"expected .+?, (got|but|found).+[;:] .+", re.DOTALL)
@@ -513,7 +514,7 @@ def test_ctrl_c_promises_to_go_on_only_where_there_is_something_to_go_on_from(
         steps = 0
         monkeypatch.setattr("landscape.training.finetuning._update", update)
 
-    honest = ls.train._update
+    honest = finetuning._update
     line = ["finetune", *small, "--lr", "0.01", "--batch-size", "4", "--epochs", "2"]
     for step, output, words in (
         (2, [], "nothing was kept"),
@@ -539,11 +540,8 @@ def test_exit_codes_tell_diverged_from_not_converged(small, capsys, monkeypatch)
 
 # ------------------------------------------------------------------ processes
 
-#: the command line without what `import landscape` loads, which takes seconds and is not tested
-LIGHT = f"""
-import sys, time, types
-package = sys.modules["landscape"] = types.ModuleType("landscape")
-package.__path__ = [{str(Path(ls.__file__).parent)!r}]
+LIGHT = """
+import sys, time
 from landscape.cli import guarded, main
 """
 

@@ -62,11 +62,9 @@ def run(code: str, **environment: str) -> str:
 
 WITHOUT_TORCH = """
 import os, sys
-sys.modules["torch"] = None  # the import fails where torch would be loaded
-try:
-    import landscape
-except ImportError:
-    print(os.environ.get("GOMP_SPINCOUNT"))
+import landscape
+assert "torch" not in sys.modules
+print(os.environ.get("GOMP_SPINCOUNT"))
 """
 
 

@@ -25,7 +25,7 @@ def given(chosen: dict[str, list[int]], shape: tuple[int, ...] = (2, 5)) -> ls.M
 def test_allocation_counts_each_tensor_and_adds_up_to_the_mask() -> None:
     model = language()
     mask = ls.random_mask(model, density=0.1, targets=["*.[qv]_proj", "*.fc1"], seed=1)
-    rows = analysis.allocations(mask)
+    rows = analysis.allocation(mask)
     assert sum(row["selected"] for row in rows) == mask.count
     assert sum(row["size"] for row in rows) == mask.size
     assert {(row["layer"], row["module"]) for row in rows} == {

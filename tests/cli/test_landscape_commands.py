@@ -78,7 +78,7 @@ def test_an_interrupted_surface_is_taken_up_in_its_folder(files, tmp_path, monke
 
     out, calls = tmp_path / "s", []
     arguments = ("--delta", files["delta1"], "--points", 3, "--span", 0.5, "--output", out)
-    honest = ls.scoring.task_loss
+    honest = ls.task_loss
 
     def counting(*given):
         calls.append(1)

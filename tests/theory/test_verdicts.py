@@ -259,7 +259,7 @@ try:
     main({arguments})
 except SystemExit:
     pass
-heavy = ("torch", "transformers", "landscape", "matplotlib", "scipy.stats")
+heavy = ("torch", "transformers", "matplotlib", "scipy.stats")
 print([name for name in heavy if name in sys.modules])
 """
 

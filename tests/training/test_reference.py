@@ -14,7 +14,7 @@ from oracles.training import Slow, mean_loss, order, run, seed_of
 from samples import tiny_task
 
 import landscape as ls
-from landscape.tasks.batches import make_batches
+from landscape.tasks.batches import encode, make_batches
 from landscape.training import finetuning as train
 
 BASIC = {"lr": 0.02, "epochs": 2, "batch_size": 4, "seed": 3, "max_gradient_norm": math.inf}
@@ -140,7 +140,7 @@ def test_every_epoch_passes_over_all_examples_once_in_an_order_of_its_own(monkey
     model, _, mask, tokenizer, task = made()
     examples = {e.prompt: i for i, e in enumerate(task.train)}
     assert len(examples) == 6
-    encoded = {e.prompt: ls.batches.encode([e], tokenizer)[0].prompt for e in task.train}
+    encoded = {e.prompt: encode([e], tokenizer)[0].prompt for e in task.train}
     number = {encoded[prompt]: i for prompt, i in examples.items()}
     seen: list[int] = []
     honest = train.collate

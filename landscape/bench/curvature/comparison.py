@@ -101,12 +101,8 @@ def bench_curvature(
 def _cells(shapes: Sequence[str]) -> list[tuple[str, str, str]]:
     """List (shape, mask, loss)."""
     cells = []
-    for shape in shapes:
-        pairs = (
-            product(cases.MASKS, cases.LOSSES)
-            if shape == "tiny"
-            else zip(cases.MASKS, cases.LOSSES, strict=True)
-        )
+    for shape in shapes:  # of a large shape only the two pairs on the diagonal
+        pair = product if shape == "tiny" else zip
         cells += [(shape, mask, loss) for mask, loss in pair(cases.MASKS, cases.LOSSES)]
     return cells
 

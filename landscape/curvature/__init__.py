@@ -1,4 +1,4 @@
-"""Curvature of a loss on a model's trainable numbers: operators, and algorithms on any of them."""
+"""Curvature of a loss on a model's trainable parameters: operators, and algorithms on any."""
 
 from landscape.curvature.health import Health, UnhealthyOperatorError, health_check
 from landscape.curvature.operators.fisher import FisherOperator

@@ -253,8 +253,8 @@ class Trajectory:
             if outside > 0:
                 raise UserError(
                     "expected a mask that holds the whole trajectory, got a part of norm "
-                    f"{outside**0.5:.3g} at step {point.step} outside the present mask; a mask that "
-                    "gives weights up has a path length but no plane"
+                    f"{outside**0.5:.3g} at step {point.step} outside the present mask; a mask "
+                    "that gives weights up has a path length but no plane"
                 )
             rows.append(torch.cat([(values[n] - cpu_copy(p)).reshape(-1) for n, p in here.items()]))
         return torch.stack(rows)

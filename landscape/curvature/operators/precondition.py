@@ -13,13 +13,10 @@ from landscape.curvature.operators.model import ModelOperator
 from landscape.curvature.stability import (
     coupled_decay,
     reference_rate,
-    stability_threshold,
     step_divisor,
     unwrapped,
 )
 from landscape.errors import UserError
-
-__all__ = ["PreconditionedOperator", "preconditioned", "reference_rate", "stability_threshold"]
 
 
 @final

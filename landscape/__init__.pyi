@@ -60,10 +60,12 @@ from .tasks.batches import make_batches
 from .tasks.evaluation import evaluate
 from .tasks.scoring import task_loss, task_split
 from .training import baselines
-from .training.finetuning import Run, finetune
+from .training.adamw import AdamW
+from .training.finetuning import finetune
 from .training.heads import fit_head
-from .training.optimizer import AdamW
+from .training.run import Run
 from .training.schedule import Schedule
+from .training.training import Training
 
 __all__ = [
     "AdamW",
@@ -86,6 +88,7 @@ __all__ = [
     "SharpnessProbe",
     "Surface",
     "Task",
+    "Training",
     "Trajectory",
     "UserError",
     "analysis",

@@ -14,7 +14,7 @@ from landscape.errors import UserError
 from landscape.subspace import attached_mask, detach, is_attached
 from landscape.tasks import Task
 from landscape.tasks.evaluation import evaluate
-from landscape.training.finetuning import Run
+from landscape.training.run import Run
 
 Row = dict[str, Any]
 

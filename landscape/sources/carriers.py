@@ -18,6 +18,7 @@ OPTIONAL = {
     "hessian_eigenthings": "hessian-eigenthings",
     "peft": "peft",
     "pyhessian": "PyHessian",
+    "schedulefree": "schedulefree",
     "triton": "triton",
 }
 """Packages that some functions need, by the module that is imported."""

@@ -18,7 +18,7 @@ from landscape.subspace import attached_mask, is_attached, positions, trainable
 from landscape.surface.directions import Directions, PrincipalDirections, columns, orthonormal
 from landscape.tensorfile import read_tensors, write_tensors
 from landscape.training.callbacks import ProbeCallback
-from landscape.training.optimizer import AdamW
+from landscape.training.adamw import AdamW
 
 _FORMAT = "landscape-trajectory-2"
 _OLDER = "landscape-trajectory-1"

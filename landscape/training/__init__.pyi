@@ -1,7 +1,23 @@
 from . import baselines
-from .finetuning import Run, finetune
+from .adamw import AdamW
+from .finetuning import finetune
 from .heads import fit_head
-from .optimizer import AdamW
+from .loop import Loop
+from .lr_schedule import make_lr_schedule
+from .optimizer import make_optimizer
+from .run import Run
 from .schedule import Schedule
+from .training import Training
 
-__all__ = ["AdamW", "Run", "Schedule", "baselines", "finetune", "fit_head"]
+__all__ = [
+    "AdamW",
+    "Loop",
+    "Run",
+    "Schedule",
+    "Training",
+    "baselines",
+    "finetune",
+    "fit_head",
+    "make_lr_schedule",
+    "make_optimizer",
+]

@@ -27,7 +27,7 @@ from landscape.subspace import (
     positions,
     trainable,
 )
-from landscape.training.optimizer import AdamW
+from landscape.training.adamw import AdamW
 
 Kind = Literal["static", "increment", "repeat", "drop_regrow"]
 

@@ -15,7 +15,7 @@ from landscape.cli import main
 from landscape.models import load
 from landscape.sources.hub import HubAnswer
 from landscape.tasks import glue
-from landscape.training import finetuning as train
+from landscape.training import training as train
 
 
 @pytest.fixture(scope="module")

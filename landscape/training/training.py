@@ -1,0 +1,305 @@
+"""Training as an object: fine-tuning on a task that can be stepped, probed, stopped and resumed."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from landscape import checks, seeds
+from landscape.distances import distance
+from landscape.errors import UserError
+from landscape.runs import peak_memory
+from landscape.subspace import detach, is_attached, trainable
+from landscape.subspace.attachable import unwrapped
+from landscape.tasks import Task
+from landscape.tasks.batches import length_limit
+from landscape.tasks.evaluation import evaluate
+from landscape.tasks.scoring import task_loss
+from landscape.tasks.task import SplitName
+from landscape.training.best import BestOnDev
+from landscape.training.epochs import Epochs
+from landscape.training.folder import RunFolder, identity_of
+from landscape.training.loop import Record
+from landscape.training.mode import training_mode
+from landscape.training.parts import (
+    Probe,
+    check_kinds,
+    checked_device,
+    make_loop,
+    moving_mask,
+    run_config,
+)
+from landscape.training.point import go_to, point
+from landscape.training.processes import Processes
+from landscape.training.run import Run
+from landscape.training.schedule import Schedule, watch
+from landscape.training.settings import Settings
+
+
+class Training:
+    """Train a model's trainable parameters on a task, a step at a time.
+
+        training = Training(model, tokenizer, task, lr=1e-2)
+        for record in training:          # or training.step(), as often as you like
+            ...                          # look at the model, training.evaluate(), state_dict()
+        training.run                     # what `finetune` returns
+
+    Going through it to the end finishes it, as `finish` does: the model gets the checkpoint that
+    was best on dev. `finetune` explains what is computed, and all arguments.
+
+    Args:
+        model, tokenizer, task, schedule, directory, overwrite, checkpoint_every, probes, device:
+            as for `finetune`. A run that its folder holds is continued, or read if finished.
+        settings: lr and the other keyword arguments of `finetune`.
+
+    Raises:
+        UserError: as `finetune`.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        task: Task,
+        *,
+        schedule: Schedule | None = None,
+        directory: str | Path | None = None,
+        overwrite: bool = False,
+        checkpoint_every: int = 50,
+        probes: Sequence[Probe] = (),
+        device: str | torch.device | None = None,
+        **settings: object,
+    ) -> None:
+        self.settings = Settings.of(settings)
+        self._checkpoint_every = checks.whole("checkpoint_every", checkpoint_every, least=1)
+        check_kinds(model, tokenizer, task, schedule, probes)
+        if device is not None:
+            model.to(checked_device(device))
+        self.model, self._inner = model, unwrapped(model)
+        self._tokenizer, self._task, self._probes = tokenizer, task, probes
+        self._processes = Processes.of(model)
+        self._limit = length_limit(self._inner, self.settings.max_length)
+        self._epochs = Epochs(task, tokenizer, self.settings, self._limit, self._processes)
+        self.total = self.settings.epochs * self._epochs.steps
+        """Steps that the settings ask for; a run that diverges or loses patience takes fewer."""
+        self._moving = moving_mask(schedule, model, self.settings, self.total)
+        self.config = run_config(
+            self._inner, task, self.settings, self._limit, self._moving, self._processes
+        )
+        if schedule is not None:
+            self.config["schedule"] = schedule.as_dict()
+        self._folder: RunFolder | None = None
+        if directory is not None:
+            identity = identity_of(
+                self._inner, tokenizer, task, checks.path("directory", directory),
+                test=self.settings.test, schedule=schedule, overwrite=overwrite,
+            )  # fmt: skip
+            self._folder = RunFolder(
+                directory, self.config, identity, overwrite=overwrite, processes=self._processes
+            )
+            self.config = self._folder.config
+        if self._moving is not None:
+            if is_attached(self._inner) and self._folder is not None:
+                detach(self._inner)  # the mask that a stopped run of it has left
+            self._moving.attach()
+        self._parameters = trainable(self._inner)
+        self._loop = make_loop(
+            model, lambda m, batch: task_loss(m, batch), self.settings, self.total,
+            moving=self._moving is not None,
+        )  # fmt: skip
+        self._start = point(self._parameters, self._moving)
+        self._best = BestOnDev(
+            task, self.settings.select_by, dict(self._start), self.settings.patience
+        )
+        self.history: list[Record] = []
+        self.evaluations: list[dict[str, Any]] = []
+        self._seconds = 0.0
+        self._run: Run | None = None
+        self._resume()
+
+    @property
+    def taken(self) -> int:
+        """Steps taken so far, those of the run that was resumed included."""
+        return self._loop.taken
+
+    @property
+    def optimizer(self) -> torch.optim.Optimizer:
+        """The optimizer of the trainable parameters."""
+        return self._loop.optimizer
+
+    @property
+    def diverged(self) -> bool:
+        """Tell whether a loss or a parameter was not finite, which ends the training."""
+        return self._loop.diverged
+
+    @property
+    def done(self) -> bool:
+        """Tell whether no step is left: all taken, diverged, out of patience, or finished."""
+        ended = self.taken >= self.total or self.diverged
+        return ended or self._run is not None or self._best.is_final(self.evaluations)
+
+    @property
+    def run(self) -> Run:
+        """Return the run.
+
+        Raises:
+            UserError: it is not finished.
+        """
+        if self._run is None:
+            raise UserError(
+                f"expected a finished training, got one after {self.taken} of {self.total} steps; "
+                "go through it, or call finish()"
+            )
+        return self._run
+
+    def __iter__(self) -> Iterator[Record]:
+        """Take the steps that are left, then finish."""
+        while not self.done:
+            yield self.step()
+        self.finish()
+
+    def step(self) -> Record:
+        """Take one step, and evaluate on dev and write a checkpoint where they are due.
+
+        Returns:
+            The step's record, as in `Run.history`.
+
+        Raises:
+            UserError: no step is left.
+        """
+        if self.done:
+            raise UserError(f"expected a step that is left, got {self.taken} taken; call finish()")
+        began, number = time.perf_counter(), self.taken
+        batches, counted = self._epochs.share(number)
+        with (
+            watch(self._moving, number, self.optimizer),
+            training_mode(self.model, self._dropout_seed(number)),
+        ):
+            loss = self._loop.gradient(batches, counted=counted)
+        record = self._loop.update(loss)
+        self.history.append(record)
+        for probe in self._probes:
+            probe(self._inner, record)
+        due = self._epochs.evaluated(self.taken)
+        if due and not self.diverged:
+            self._judge()
+        self._seconds += time.perf_counter() - began
+        if self._folder is not None and (due or self.taken % self._checkpoint_every == 0):
+            self._folder.save(self.state_dict())
+        return record
+
+    def evaluate(self, split: SplitName = "dev") -> dict[str, float]:
+        """Return what `landscape.evaluate` says of the model as it is now, changing nothing."""
+        with nullcontext() if self._run is not None else self._loop.judged():
+            return self._evaluate(split)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of where the training is: parameters, best point, optimizer, records.
+
+        Loading it into a training that was made alike goes on bit for bit as this one.
+        """
+        return {
+            "parameters": point(self._parameters, self._moving),
+            "best": self._best.state_dict(), "loop": self._loop.state_dict(),
+            "history": [dict(record) for record in self.history],
+            "evaluations": [dict(found) for found in self.evaluations],
+            "seconds": self._seconds,
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to a state, of this training or of one that was made alike.
+
+        Raises:
+            UserError: it is no state of such a training, or this one is finished.
+        """
+        wanted = self.state_dict()
+        if self._run is not None or state.keys() != wanted.keys() or (
+            state["parameters"].keys() != wanted["parameters"].keys()
+        ):  # fmt: skip
+            raise UserError(
+                f"expected the state of a training like this one, not finished, got "
+                f"{', '.join(map(str, state)) or 'none'}; take it from state_dict() of one made "
+                "alike"
+            )
+        go_to(self._parameters, dict(state["parameters"]), self._moving)
+        self._best.load_state_dict(state["best"])
+        self._loop.load_state_dict(state["loop"])
+        self.history = [dict(record) for record in state["history"]]
+        self.evaluations = [dict(found) for found in state["evaluations"]]
+        self._seconds = state["seconds"]
+
+    def finish(self) -> Run:
+        """End the training: go to the point that was best on dev, test it, write the folder.
+
+        Raises:
+            UserError: steps are left of a training with a folder, whose result would be taken for
+                that of all.
+        """
+        if self._run is not None:
+            return self._run
+        if self._folder is not None and not self.done:
+            raise UserError(
+                f"expected all {self.total} steps of a training with a folder, got {self.taken}; "
+                "take the others, or train without directory="
+            )
+        go_to(self._parameters, self._best.point, self._moving)
+        tested = self._evaluate("test") if self.settings.test else None
+        metrics: dict[str, Any] = {
+            "diverged": self.diverged,
+            "best_step": self._best.step,
+            "steps": self.taken,
+            "dev": next((e for e in self.evaluations if e["step"] == self._best.step), None),
+            "test": tested,
+            "seconds": self._seconds,
+            "peak_memory": peak_memory(),
+        }
+        moved = dataclasses.asdict(distance(self._inner, self._start))
+        path = None if self._folder is None else self._folder.path
+        self._run = Run(self.config, self.history, self.evaluations, metrics, moved, path)
+        if self._folder is not None:
+            self._folder.finish(self._run, self._best.point)
+        return self._run
+
+    def _resume(self) -> None:
+        """Read the run that the folder has finished, or go on from its checkpoint."""
+        if self._folder is not None and self._folder.finished:
+            self._run, best = self._folder.result()
+            go_to(self._parameters, best, self._moving)
+            self.history, self.evaluations = self._run.history, self._run.evaluations
+            return
+        if self._folder is not None and (saved := self._folder.saved()) is not None:
+            self.load_state_dict(saved)
+        for probe in self._probes:
+            if hasattr(probe, "start"):
+                probe.start(self.optimizer)
+
+    def _dropout_seed(self, step: int) -> int:
+        rank = self._processes.rank
+        purpose = ("dropout", step, rank) if rank else ("dropout", step)
+        return seeds.derived(self.settings.seed, *purpose)
+
+    def _judge(self) -> None:
+        """Evaluate on dev, and keep the point if it is the best so far."""
+        with self._loop.judged():
+            if not all(bool(torch.isfinite(p).all()) for p in self._parameters.values()):
+                self._loop.diverged = True
+                return
+            found = self._evaluate("dev")
+            scores = {self._task.metric: found[self._task.metric], "loss": found["loss"]}
+            self.evaluations.append({"step": self.taken, **scores})
+            if self._best.beaten_by(scores):
+                self._best.become(self.taken, scores, point(self._parameters, self._moving))
+
+    def _evaluate(self, split: SplitName) -> dict[str, float]:
+        return evaluate(
+            self._inner, self._tokenizer, self._task, split=split, max_length=self._limit,
+            bos=self.settings.bos,
+        )  # fmt: skip

@@ -13,6 +13,7 @@ from scipy import stats
 import landscape as ls
 from experiments.harness import Row
 from experiments.verdict import Finding, Verdict, above
+from landscape.models import num_labels_for
 from landscape.report import slope
 from landscape.runs import read_json
 
@@ -31,10 +32,11 @@ def load_pretrained(config: Any, task: ls.Task) -> tuple[Any, Any]:
     The head is fitted to the training examples on the pretrained features and frozen, so every
     way of fine-tuning starts from the same linear probe and differs in the body alone.
     """
-    if config.model != "minilm-l6":
-        return ls.load_model(config.model)
-    labels = max(len(example.candidates) for example in task.train)
-    model, tokenizer = ls.load_model(config.model, labels=labels)
+    candidates = max(len(example.candidates) for example in task.train)
+    num_labels = num_labels_for(config.model, candidates)
+    model, tokenizer = ls.load_model(config.model, num_labels=num_labels)
+    if num_labels is None:
+        return model, tokenizer
     ls.fit_head(model, ls.make_batches(task.train, tokenizer, 32, sort=True))
     return model, tokenizer
 

@@ -162,7 +162,7 @@ def _cell_keys(cell: str, multiples: tuple[float, ...]) -> list[str]:
 
 def _load(case: Case, task: ls.Task, seed: int) -> tuple[Any, Any]:
     if case.head == "random":
-        return ls.load_model(case.model, labels=2, seed=seed)
+        return ls.load_model(case.model, num_labels=2, seed=seed)
     return load_pretrained(case, task)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from landscape.errors import UserError
 from landscape.tasks import Task
+from landscape.tasks.metrics import METRICS
 from landscape.training.settings import SelectBy
 
 
@@ -65,5 +66,6 @@ class BestOnDev:
         self.point = {n: value.to(devices[n], copy=True) for n, value in state["point"].items()}
 
     def _key_of(self, found: Mapping[str, float]) -> tuple[float, float]:
-        metric, loss = found[self._metric], -found["loss"]
+        value, loss = found[self._metric], -found["loss"]
+        metric = value if METRICS[self._metric].larger_is_better else -value
         return (loss, metric) if self._by_loss else (metric, loss)

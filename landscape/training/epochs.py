@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from landscape import seeds
 from landscape.tasks import Task
-from landscape.tasks.batches import Batch, Encoded, collate, encode, pad_id
+from landscape.tasks.batches import Batch, collate, pad_id
+from landscape.tasks.encoding import Encoded, encode
 from landscape.training.processes import Processes
 from landscape.training.settings import Settings
 

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from landscape import checks
 from landscape.subspace.attachable import unwrapped
 from landscape.tasks import Task
-from landscape.tasks.batches import Bos
+from landscape.tasks.encoding import Bos
 from landscape.training.lr_schedule import LrSchedule
 from landscape.training.optimizer import MakeOptimizer, OptimizerName
 from landscape.training.parts import Probe

@@ -66,9 +66,21 @@ class RunFolder:
         if self._processes.first:
             write_checkpoint(self._checkpoint, state, self.config)
 
-    def saved(self) -> dict[str, Any] | None:
-        """Return the state of the last checkpoint, None where there is none."""
-        return read_checkpoint(self._checkpoint, self.config) if self._checkpoint.exists() else None
+    def saved(self, like: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the state of the last checkpoint, None where there is none.
+
+        Raises:
+            UserError: the file is damaged, another run's, or holds other entries than `like`.
+        """
+        if not self._checkpoint.exists():
+            return None
+        state = read_checkpoint(self._checkpoint, self.config)
+        if state.keys() != like.keys():
+            raise UserError(
+                f"expected the state of a run in {self._checkpoint}, got {', '.join(state)}, as in "
+                "older versions; remove it, and the run starts again from its beginning"
+            )
+        return state
 
     def finish(self, run: Run, best: Point) -> None:
         """Write the chosen point and the result, which ends the run; remove the checkpoint."""

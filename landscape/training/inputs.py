@@ -8,11 +8,12 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from landscape.identity import base_digests, fingerprint, mask_digest
-from landscape.subspace import attached_mask, is_attached, trainable
+from landscape.subspace import attached_mask, dense_starts, is_attached, thetas, trainable
 from landscape.tasks import Example, Task
 from landscape.tensorfile import digest_of
 
@@ -62,8 +63,12 @@ def run_identity(
     if not masked:
         found["starting values"] = fingerprint({name: digests[name] for name in own})
     elif not scheduled:
-        zero = not any(bool(theta.any()) for theta in parameters.values())
-        found["starting values"] = "zero" if zero else digest_of(parameters)
+        starts = dense_starts(model)
+        moved = any(bool(theta.any()) for theta in thetas(model).values())
+        moved = moved or any(not torch.equal(parameters[n], start) for n, start in starts.items())
+        found["starting values"] = digest_of(parameters) if moved else "zero"
+        if starts:
+            found["dense tensors"] = ", ".join(starts)
         found["mask indices"] = mask_digest(attached_mask(model).indices)
     if method:
         found["values of the method"] = digest_of(method)

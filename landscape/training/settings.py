@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.tasks.batches import Bos
+from landscape.tasks.encoding import Bos
 from landscape.training.adamw import check_betas
 from landscape.training.lr_schedule import LrSchedule
 from landscape.training.optimizer import TAKES, MakeOptimizer, OptimizerName, name_of

@@ -20,7 +20,7 @@ from landscape.runs import peak_memory
 from landscape.subspace import detach, is_attached, trainable
 from landscape.subspace.attachable import unwrapped
 from landscape.tasks import Task
-from landscape.tasks.batches import length_limit
+from landscape.tasks.encoding import length_limit
 from landscape.tasks.evaluation import evaluate
 from landscape.tasks.scoring import task_loss
 from landscape.tasks.task import SplitName
@@ -275,7 +275,8 @@ class Training:
             go_to(self._parameters, best, self._moving)
             self.history, self.evaluations = self._run.history, self._run.evaluations
             return
-        if self._folder is not None and (saved := self._folder.saved()) is not None:
+        saved = None if self._folder is None else self._folder.saved(like=self.state_dict())
+        if saved is not None:
             self.load_state_dict(saved)
         for probe in self._probes:
             if hasattr(probe, "start"):

@@ -12,8 +12,8 @@ from samples import tiny_task
 import landscape as ls
 from landscape.errors import UserError
 from landscape.training import baselines
-from landscape.training.loop import Loop
 from landscape.training import training as train
+from landscape.training.loop import Loop
 
 
 @pytest.fixture

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 import landscape as ls
-from experiments.cell import load_pretrained
-from experiments.harness import Artefact, Store
-from experiments.rates_report import check, render
-from experiments.rates_rules import measure_alternatives
-from landscape import seeds
-from landscape.advisor import measure_rates
+from experiments.kit.artefact import Artefact
+from experiments.kit.cells import Cell, key
+from experiments.kit.measure import attached, load_pretrained, load_task
+from experiments.kit.store import Store
+from experiments.ours.rates_report import PAGE, check, draw, tables
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
 
 BERT_ATTENTION = ("*.attention.self.query", "*.attention.self.value")
 
@@ -114,140 +114,117 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def compute(config: Config, store: Store) -> None:
-    """Measure and train every cell."""
+def cells(config: Config) -> Iterator[Cell]:
+    """List, for every case and seed, the start, then each grid after what predicts it."""
     for name in config.cases:
         case = CASES[name]
-        for seed in _seeds(config, case):
-            if all(key in store for key in _keys(name, case, seed)):
-                continue
-            task = ls.load_task(
-                config.task, source=config.source or None, num_train=config.num_train,
-                num_dev=config.num_dev, num_test=1, seed=seed,
-            )  # fmt: skip
-            _seed_rows(config, store, name, task, seed, *_load(case, task, seed))
+        for seed in [seed for seed in case.seeds if seed in config.seeds]:
+            yield {"kind": "before", "case": name, "seed": seed}
+            grids = [("adamw", ratio, case.rate_times_ratio) for ratio in case.ratios]
+            grids += [("sgd", ratio, case.sgd_multiples) for ratio in case.sgd_ratios]
+            for optimizer, ratio, multiples in grids:
+                grid = {"case": name, "optimizer": optimizer, "ratio": ratio, "seed": seed}
+                yield {"kind": "evidence", **grid}
+                for multiple in multiples:
+                    yield {"kind": "train", **grid, "scale": multiple}
 
 
-def expected(config: Config) -> list[str]:
-    """List the keys of all rows."""
-    return [
-        key for name in config.cases for seed in _seeds(config, CASES[name])
-        for key in _keys(name, CASES[name], seed)
-    ]  # fmt: skip
+@dataclass(frozen=True)
+class Setup:
+    """Hold what the measurements of a case and a seed share.
+
+    Args:
+        config: the artefact's configuration.
+        store: its rows so far.
+        case: what is trained.
+        model: the pretrained model; every measurement leaves it as it was.
+        tokenizer: the model's.
+        task: with the examples of the seed.
+        steps: the predictor's examples in batches of a step, each in parts of four rows.
+        masks: those that were drawn, by ratio.
+    """
+
+    config: Config
+    store: Store
+    case: Case
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    task: ls.Task
+    steps: list[Any]
+    masks: dict[float, ls.Mask]
+
+    def mask(self, ratio: float, seed: int) -> ls.Mask:
+        """Draw or choose the mask of a ratio, once."""
+        if ratio not in self.masks:
+            self.masks[ratio] = choose_mask(self.case, self.model, self.steps, ratio, seed)
+        return self.masks[ratio]
 
 
-def _seeds(config: Config, case: Case) -> list[int]:
-    return [seed for seed in case.seeds if seed in config.seeds]
-
-
-def _cells(case: Case) -> Iterator[tuple[str, float, tuple[float, ...]]]:
-    """List (optimiser, ratio, multiples of the unit of its rates)."""
-    yield from (("adamw", ratio, case.rate_times_ratio) for ratio in case.ratios)
-    yield from (("sgd", ratio, case.sgd_multiples) for ratio in case.sgd_ratios)
-
-
-def _keys(name: str, case: Case, seed: int) -> list[str]:
-    keys = [f"before/{name}/seed={seed}"]
-    for optimizer, ratio, multiples in _cells(case):
-        keys += _cell_keys(f"{name}/{optimizer}/ratio={ratio:g}/seed={seed}", multiples)
-    return keys
-
-
-def _cell_keys(cell: str, multiples: tuple[float, ...]) -> list[str]:
-    trained = [f"train/{cell}/scale={multiple:g}" for multiple in multiples]
-    return [f"evidence/{cell}", f"alternatives/{cell}", *trained]
-
-
-def _load(case: Case, task: ls.Task, seed: int) -> tuple[Any, Any]:
+def load(config: Config, store: Store, cell: Cell) -> Setup:
+    """Load the model and the examples of a case and a seed."""
+    case, seed, size = CASES[cell["case"]], cell["seed"], config.batch_size
+    task = load_task(config, seed, num_test=1)
     if case.head == "random":
-        return ls.load_model(case.model, labels=2, seed=seed)
-    return load_pretrained(case, task)
+        model, tokenizer = ls.load_model(case.model, labels=2, seed=seed)
+    else:
+        model, tokenizer = load_pretrained(case.model, task)
+    seen = task.train[: config.examples]
+    steps = [
+        ls.make_batches(seen[i : i + size], tokenizer, 4, sort=True, loss=task.loss)
+        for i in range(0, len(seen), size)
+    ]
+    return Setup(config, store, case, model, tokenizer, task, steps, {})
 
 
-def _seed_rows(
-    config: Config, store: Store, name: str, task: ls.Task, seed: int, model: Any, tokenizer: Any
-) -> None:
-    case, where = CASES[name], {"case": name, "seed": seed}
-    dev = ls.make_batches(task.dev, tokenizer, 32, sort=True, loss=task.loss)
-    groups = _groups(config, task, tokenizer)
-    store.compute(
-        f"before/{name}/seed={seed}",
-        lambda: {"kind": "before", **where, "dev_losses": dev_losses(model, dev)},
-    )
-
-    def trained(masked: _Masked, optimizer: str, rate: float) -> dict[str, Any]:
-        with masked:
-            run = _TRAINERS[optimizer](config, model, tokenizer, task, rate, seed)
-            return {**run, "dev_losses": dev_losses(model, dev)}
-
-    def measured(masked: _Masked, optimizer: str, measure: Any) -> dict[str, Any]:
-        with masked:
-            return {"measured": dataclasses.asdict(measure(model, groups, optimizer=optimizer))}
-
-    for optimizer, ratio, multiples in _cells(case):
-        row = where | {"optimizer": optimizer, "ratio": ratio}
-        cell = f"{name}/{optimizer}/ratio={ratio:g}/seed={seed}"
-        if all(key in store for key in _cell_keys(cell, multiples)):
-            continue
-        masked = _Masked(model, _mask(case, model, groups, ratio, seed))
-        for kind, measure in _MEASURES.items():
-            said = partial(measured, masked, optimizer, measure)
-            _row(store, f"{kind}/{cell}", row | {"kind": kind}, said)
-        unit = 1 / ratio
-        if optimizer == "sgd":
-            unit = 2 / store[f"evidence/{cell}"]["measured"]["eigenvalue"]
-        for multiple in multiples:
-            rate = float(f"{multiple * unit:.3g}")
-            kept = row | {"kind": "train", "rate": rate, "scale": multiple}
-            key = f"train/{cell}/scale={multiple:g}"
-            _row(store, key, kept, partial(trained, masked, optimizer, rate))
-
-
-def _row(store: Store, key: str, row: dict[str, Any], values: Callable[[], dict[str, Any]]) -> None:
-    if key not in store:
-        store.say(key)
-    store.compute(key, lambda: row | values())
-
-
-def _mask(case: Case, model: Any, groups: list[Any], ratio: float, seed: int) -> ls.Mask:
+def choose_mask(case: Case, model: nn.Module, steps: list[Any], ratio: float, seed: int) -> ls.Mask:
+    """Return the mask of a case: random, or by its score on all examples of the predictor."""
     if not case.score:
         return ls.random_mask(model, ratio=ratio, targets=case.targets, seed=seed)
-    batches = [part for group in groups for part in group]
+    batches = [part for step in steps for part in step]
     return ls.select_mask(
         model, score=case.score, batches=batches, ratio=ratio, targets=case.targets
     )
 
 
-class _Masked:
-    """Attach a cell's mask, and detach it whatever happens."""
-
-    def __init__(self, model: Any, mask: ls.Mask) -> None:
-        self._model, self._mask = model, mask
-
-    def __enter__(self) -> None:
-        ls.attach(self._model, self._mask)
-
-    def __exit__(self, *_: object) -> None:
-        ls.detach(self._model)
+def before(setup: Setup, cell: Cell) -> dict[str, Any]:
+    """Evaluate the pretrained model."""
+    return {"dev_losses": dev_losses(setup)}
 
 
-def _groups(config: Config, task: ls.Task, tokenizer: Any) -> list[Any]:
-    """Cut the predictor's examples into batches of a step, each in parts of four rows."""
-    size, chosen = config.batch_size, task.train[: config.examples]
-    return [
-        ls.make_batches(chosen[i : i + size], tokenizer, 4, sort=True, loss=task.loss)
-        for i in range(0, len(chosen), size)
-    ]
+def evidence(setup: Setup, cell: Cell) -> dict[str, Any]:
+    """Measure what the predictor looks at."""
+    from landscape.advisor import measure_rates
+
+    with attached(setup.model, setup.mask(cell["ratio"], cell["seed"])):
+        found = measure_rates(setup.model, setup.steps, optimizer=cell["optimizer"])
+    return {"measured": dataclasses.asdict(found)}
 
 
-@torch.no_grad()
-def dev_losses(model: Any, batches: Any) -> list[float | None]:
+def train(setup: Setup, cell: Cell) -> dict[str, Any]:
+    """Train for an epoch at one rate of the grid, in the optimizer's own unit."""
+    unit = 1 / cell["ratio"]
+    if cell["optimizer"] == "sgd":
+        start = {name: cell[name] for name in ("case", "optimizer", "ratio", "seed")}
+        unit = 2 / setup.store[key({"kind": "evidence", **start})]["measured"]["eigenvalue"]
+    rate = float(f"{cell['scale'] * unit:.3g}")
+    trainer = {"adamw": _adamw, "sgd": _sgd}[cell["optimizer"]]
+    with attached(setup.model, setup.mask(cell["ratio"], cell["seed"])):
+        run = trainer(setup.config, setup.model, setup.tokenizer, setup.task, rate, cell["seed"])
+        return {"rate": rate, **run, "dev_losses": dev_losses(setup)}
+
+
+def dev_losses(setup: Setup) -> list[float | None]:
     """Return the loss of every development example, None where it is not finite."""
+    import torch
+
+    model, task = setup.model, setup.task
     model.eval()
     losses: list[float | None] = []
-    for batch in batches:
-        outputs, loss = ls.task_split(model, batch)
-        losses += [round(t, 5) if math.isfinite(t) else None for t in loss(outputs)[0].tolist()]
+    with torch.no_grad():
+        for batch in ls.make_batches(task.dev, setup.tokenizer, 32, sort=True, loss=task.loss):
+            outputs, loss = ls.task_split(model, batch)
+            found = loss(outputs)[0].tolist()
+            losses += [round(t, 5) if math.isfinite(t) else None for t in found]
     return losses
 
 
@@ -268,6 +245,10 @@ def _sgd(
     config: Config, model: Any, tokenizer: Any, task: ls.Task, rate: float, seed: int
 ) -> dict[str, Any]:
     """Take plain steps without clipping, in the same number; stop where a loss is not finite."""
+    import torch
+
+    from landscape import seeds
+
     order = torch.randperm(len(task.train), generator=seeds.generator(seed)).tolist()
     batches = ls.make_batches(
         [task.train[i] for i in order], tokenizer, config.batch_size, loss=task.loss
@@ -291,19 +272,18 @@ def _sgd(
             "distance": ls.distance(model).l2}  # fmt: skip
 
 
-_TRAINERS = {"adamw": _adamw, "sgd": _sgd}
-_MEASURES: dict[str, Callable[..., Any]] = {
-    "evidence": measure_rates, "alternatives": measure_alternatives,
-}  # fmt: skip
-
 ARTEFACT = Artefact(
     name="rates",
     title="Learning rates predicted without training, against grids and a fixed rule",
     source="Xu & Zhang 2024, table 6: the best rate is about 1e-6 / ratio",
     config=Config,
     presets=PRESETS,
-    rows=compute,
-    render=render,
+    cells=cells,
+    setup=load,
+    shared=("case", "seed"),
+    measures={"before": before, "evidence": evidence, "train": train},
     check=check,
-    expected=expected,
+    tables=tables,
+    draw=draw,
+    page=PAGE,
 )

@@ -4,45 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import seaborn as sns
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-
-from experiments.cell import describe_margin, gains, verdicts
-from experiments.harness import Row
-from experiments.rates_rules import (
+from experiments.kit.draw import colors, despine, panels, title
+from experiments.kit.intervals import describe_margin, gains
+from experiments.kit.judge import Finding, above, settle
+from experiments.kit.publish import Page
+from experiments.kit.store import Row
+from experiments.ours.rates_grids import (
     EDGE,
     FIXED,
     HALF,
-    REFERENCES,
     RULES,
-    Cell,
-    Point,
-    cells,
+    Comparison,
+    Grid,
+    compared,
     errors,
     fitted,
+    grids,
     held_out_errors,
-    points,
     predicted_errors,
     summary,
 )
-from experiments.verdict import Finding, above, settle
-from landscape.advisor import CALIBRATION
-from landscape.report import format_table, write_page
-from landscape.runs import write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+NAMES = {"adamw": "AdamW", "sgd": "SGD"}
 
 
 def check(rows: Sequence[Row]) -> list[Finding]:
     """Compare the predictor with the grids and with the best fixed rule."""
-    gathered = cells(rows)
+    gathered = grids(rows)
     findings = []
     for optimizer in dict.fromkeys(c.optimizer for c in gathered):
         chosen = [c for c in gathered if c.optimizer == optimizer and c.learnt]
@@ -56,7 +52,7 @@ def check(rows: Sequence[Row]) -> list[Finding]:
     return findings
 
 
-def _accuracy(optimizer: str, chosen: Sequence[Cell]) -> list[Finding]:
+def _accuracy(optimizer: str, chosen: Sequence[Grid]) -> list[Finding]:
     ours = summary(predicted_errors(chosen))
     worst = max(
         ((abs(math.log10(s.good / c.best)), f"{c.case}, ratio {c.ratio:g}")
@@ -76,8 +72,8 @@ def _accuracy(optimizer: str, chosen: Sequence[Cell]) -> list[Finding]:
     ]
 
 
-def _comparison(optimizer: str, chosen: Sequence[Cell]) -> list[Finding]:
-    fixed = points(chosen, "c / ratio")
+def _comparison(optimizer: str, chosen: Sequence[Grid]) -> list[Finding]:
+    fixed = compared(chosen, "c / ratio")
     constant = fitted(fixed)
     rule = errors(fixed, constant)
     findings = [_beats(f"{optimizer}: it beats the best fixed rule, {constant:.1e} / ratio",
@@ -85,7 +81,9 @@ def _comparison(optimizer: str, chosen: Sequence[Cell]) -> list[Finding]:
     if len({c.case for c in chosen}) > 1:
         name = RULES[optimizer]
         text = f"{optimizer}: it beats it with both constants fitted to the other cases"
-        findings.append(_beats(text, held_out_errors(points(chosen, name)), held_out_errors(fixed)))
+        findings.append(
+            _beats(text, held_out_errors(compared(chosen, name)), held_out_errors(fixed))
+        )
     return findings
 
 
@@ -102,7 +100,7 @@ def _beats(text: str, ours: Sequence[float], rule: Sequence[float]) -> Finding:
     return Finding(text, gains(saved), f"{evidence}; saved {describe_margin(saved)}")
 
 
-def _uncertainty(optimizer: str, chosen: Sequence[Cell]) -> list[Finding]:
+def _uncertainty(optimizer: str, chosen: Sequence[Grid]) -> list[Finding]:
     inside = [s.interval[0] <= c.best <= s.interval[1] for c in chosen for s in c.suggestions()]
     stable = [
         low / 10 ** (HALF + EDGE) <= s.largest_stable <= high * 10 ** (HALF + EDGE)
@@ -119,12 +117,12 @@ def _uncertainty(optimizer: str, chosen: Sequence[Cell]) -> list[Finding]:
     ]  # fmt: skip
 
 
-def cell_table(gathered: Sequence[Cell]) -> list[dict[str, str]]:
+def cell_table(gathered: Sequence[Grid]) -> list[dict[str, str]]:
     """Return one line a cell."""
     lines = []
     for c in gathered:
         same = [x for x in gathered if x.optimizer == c.optimizer and x.learnt]
-        constant = fitted(points(same or [c], "c / ratio"))
+        constant = fitted(compared(same or [c], "c / ratio"))
         said = c.suggestions()
         good = 10 ** fmean(math.log10(s.good) for s in said)
         lines.append({
@@ -140,17 +138,17 @@ def cell_table(gathered: Sequence[Cell]) -> list[dict[str, str]]:
     return lines
 
 
-def rule_table(gathered: Sequence[Cell]) -> list[dict[str, str]]:
+def rule_table(gathered: Sequence[Grid]) -> list[dict[str, str]]:
     """Return one line an optimiser and rule: constant and errors, fitted here and elsewhere."""
     lines = []
     for optimizer in dict.fromkeys(c.optimizer for c in gathered):
         chosen = [c for c in gathered if c.optimizer == optimizer and c.learnt]
         if not chosen:
             continue
-        names = [RULES[optimizer], "c / ratio", *REFERENCES]
-        rules: list[tuple[str, list[Point], float | None]]
-        rules = [(name, points(chosen, name), None) for name in names]
-        rules += [(f"{c:g} / ratio", points(chosen, "c / ratio"), c) for c in FIXED]
+        names = [RULES[optimizer], "c / ratio"]
+        rules: list[tuple[str, list[Comparison], float | None]]
+        rules = [(name, compared(chosen, name), None) for name in names]
+        rules += [(f"{c:g} / ratio", compared(chosen, "c / ratio"), c) for c in FIXED]
         for name, given, constant in rules:
             c = fitted(given) if constant is None else constant
             here = summary(errors(given, c))
@@ -165,21 +163,23 @@ def rule_table(gathered: Sequence[Cell]) -> list[dict[str, str]]:
     return lines
 
 
-def calibration_table(gathered: Sequence[Cell]) -> list[dict[str, str]]:
+def calibration_table(gathered: Sequence[Grid]) -> list[dict[str, str]]:
     """Return one line an optimiser: the predictor's constants beside those fitted to the rows.
 
     The largest stable rate of a cell is taken in the middle of the two rates that enclose it.
     """
+    from landscape.advisor import CALIBRATION
+
     lines = []
     for optimizer in dict.fromkeys(c.optimizer for c in gathered):
         chosen = [c for c in gathered if c.optimizer == optimizer and c.learnt]
-        given = points(chosen, RULES[optimizer])
+        given = compared(chosen, RULES[optimizer])
         if not given:
             continue
         good = fitted(given)
         edges = [
             0.5 * math.log10(low * high) - math.log10(p.reference)
-            for c in chosen for p in points([c], RULES[optimizer])
+            for c in chosen for p in compared([c], RULES[optimizer])
             for low, high in [c.stable] if 0 < low < high < math.inf
         ]  # fmt: skip
         spread = math.sqrt(fmean(error**2 for error in errors(given, good)))
@@ -194,63 +194,56 @@ def calibration_table(gathered: Sequence[Cell]) -> list[dict[str, str]]:
     return lines
 
 
-def render(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draw the figure, write the tables and the page."""
-    gathered, findings = cells(rows), check(rows)
-    figure = folder / "figure.png"
-    write_whole(figure, lambda path: _draw(gathered, path))
-    tables = {"Statements": verdicts(findings), "Cells": cell_table(gathered),
-              "Rules": rule_table(gathered), "Constants": calibration_table(gathered)}  # fmt: skip
-    text = "\n\n".join(format_table(lines) for lines in tables.values() if lines)
-    write_whole(folder / "table.md", lambda path: path.write_text(f"{text}\n"))
-    page = write_page(
-        folder / "index.html",
-        title="Learning rates predicted without training",
-        lead=(
-            "How much a first step of AdamW would change what tells examples apart, against how "
-            "far apart they are, predicts its learning rate for a mask, and the largest Hessian "
-            "eigenvalue that of SGD. Each prediction is compared with a grid of half decades of "
-            "rates, every one of which was trained for one short epoch, and with the best rule of "
-            "the form c / ratio, whose c is fitted to the same grids."
-        ),
-        figures={"Grids of rates: the darker the lower the development loss; star: best; open "
-                 "circles: tied with it; line and band: suggested rate, 95 % interval; "
-                 "dotted: largest stable; dashed: best fixed rule": figure},
-        tables={name: lines for name, lines in tables.items() if lines},
-        details={"Provenance": "\n".join(f"{k}: {v}" for k, v in rows[0]["provenance"].items())},
-    )  # fmt: skip
-    print(text)
-    return [figure, folder / "table.md", page]
+def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
+    """Return the tables: one line a grid, a rule, an optimizer's constants."""
+    gathered = grids(rows)
+    return {"Cells": cell_table(gathered), "Rules": rule_table(gathered),
+            "Constants": calibration_table(gathered)}  # fmt: skip
 
 
-def _draw(gathered: Sequence[Cell], path: Path) -> None:
-    sns.set_theme(style="ticks", context="notebook", palette="colorblind")
-    panels = list(dict.fromkeys((c.case, c.optimizer) for c in gathered))
-    columns = min(3, len(panels) + 1)
-    lines = -(-(len(panels) + 1) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, figsize=(4.7 * columns, 4.3 * lines), layout="constrained", squeeze=False
-    )
+PAGE = Page(
+    title="Learning rates predicted without training",
+    lead=(
+        "How much a first step of AdamW would change what tells examples apart, against how "
+        "far apart they are, predicts its learning rate for a mask, and the largest Hessian "
+        "eigenvalue that of SGD. Each prediction is compared with a grid of half decades of "
+        "rates, every one of which was trained for one short epoch, and with the best rule of "
+        "the form c / ratio, whose c is fitted to the same grids."
+    ),
+    caption="Grids of rates: the darker the lower the development loss; star: best; open "
+    "circles: tied with it; line and band: suggested rate, 95 % interval; "
+    "dotted: largest stable; dashed: best fixed rule",
+    form="table",
+    headings=False,
+    dpi=150,
+)
+
+
+def draw(rows: Sequence[Row]) -> Figure:
+    """Draw each case's grids with the predictions, and the errors of predictor and fixed rule."""
+    gathered = grids(rows)
+    cases = list(dict.fromkeys((c.case, c.optimizer) for c in gathered))
+    columns = min(3, len(cases) + 1)
+    lines = -(-(len(cases) + 1) // columns)
+    figure, axes = panels((4.7 * columns, 4.3 * lines), columns, lines)
     flat = list(axes.flat)
-    for axis, (case, optimizer) in zip(flat, panels, strict=False):
+    for axis, (case, optimizer) in zip(flat, cases, strict=False):
         here = [c for c in gathered if (c.case, c.optimizer) == (case, optimizer)]
         same = [c for c in gathered if c.optimizer == optimizer and c.learnt] or here
-        _draw_grid(here, fitted(points(same, "c / ratio")), axis)
-        name = {"adamw": "AdamW", "sgd": "SGD"}[optimizer]
-        axis.set_title(f"{case}, {name}", loc="left", fontsize=12, fontweight="bold")
-    _draw_errors([c for c in gathered if c.learnt], flat[len(panels)])
-    for axis in flat[len(panels) + 1 :]:
+        _draw_grid(here, fitted(compared(same, "c / ratio")), axis)
+        title(axis, f"{case}, {NAMES[optimizer]}")
+    _draw_errors([c for c in gathered if c.learnt], flat[len(cases)])
+    for axis in flat[len(cases) + 1 :]:
         axis.set_visible(False)
     figure.legend(
         handles=_legend(), loc="outside lower center", ncols=4, frameon=False, fontsize=10
     )
-    sns.despine()
-    figure.savefig(path, dpi=150, format="png")
-    plt.close(figure)
+    despine(*flat)
+    return figure
 
 
-def _draw_grid(here: Sequence[Cell], constant: float, axis: Any) -> None:
-    blue, orange, *_ = sns.color_palette("colorblind")
+def _draw_grid(here: Sequence[Grid], constant: float, axis: Axes) -> None:
+    blue, orange, *_ = colors()
     for c in here:
         finite = [x for x in c.losses.values() if math.isfinite(x)]
         low, span = min(finite), max(c.before - min(finite), 1e-9)
@@ -277,7 +270,10 @@ def _draw_grid(here: Sequence[Cell], constant: float, axis: Any) -> None:
 
 
 def _legend() -> list[Any]:
-    blue, orange, *_ = sns.color_palette("colorblind")
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    blue, orange, *_ = colors()
     dot: dict[str, Any] = {"marker": "o", "ls": "", "ms": 8}
     return [
         Line2D([], [], marker="*", ls="", ms=13, color=blue, mec="white", label="best of the grid"),
@@ -291,14 +287,14 @@ def _legend() -> list[Any]:
     ]  # fmt: skip
 
 
-def _draw_errors(chosen: Sequence[Cell], axis: Any) -> None:
-    palette = sns.color_palette("colorblind")
+def _draw_errors(chosen: Sequence[Grid], axis: Axes) -> None:
+    _, orange, *_ = colors()
     ticks: list[str] = []
     for optimizer in dict.fromkeys(c.optimizer for c in chosen):
         same = [c for c in chosen if c.optimizer == optimizer]
-        fixed = points(same, "c / ratio")
+        fixed = compared(same, "c / ratio")
         for label, found, color in (
-            ("predicted", predicted_errors(same), palette[1]),
+            ("predicted", predicted_errors(same), orange),
             ("c / ratio", errors(fixed, fitted(fixed)), "0.4"),
         ):
             x = len(ticks)
@@ -309,4 +305,4 @@ def _draw_errors(chosen: Sequence[Cell], axis: Any) -> None:
         axis.axhline(level, color="0.6", lw=1, ls=style, zorder=0)
     axis.set_xticks(range(len(ticks)), ticks, fontsize=9)
     axis.set(ylabel="log10(rate / grid's best), decades", ylim=(-2.2, 2.2))
-    axis.set_title("Errors", loc="left", fontsize=12, fontweight="bold")
+    title(axis, "Errors")

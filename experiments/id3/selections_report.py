@@ -108,7 +108,7 @@ def check(rows: Sequence[Row]) -> list[Finding]:
 
 def _order(rows: Sequence[Row], better: str, worse: str) -> Finding:
     text = f"{better} is more accurate than {worse}"
-    found = margins(final_rows(rows), "method", better, worse, "test_accuracy")
+    found = list(margins(final_rows(rows), "method", better, worse, "test_accuracy").values())
     if not found:
         return Finding(text, "undecided", "not both were run")
     return Finding(text, gains(found), describe_margin(found))

@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.kit import cells
-from experiments.kit.cells import Cell
+from experiments.kit.cells import Cell, chosen
+from experiments.kit.cells import key as plain_key
 from experiments.kit.judge import Finding
 from experiments.kit.publish import Page, publish
 from experiments.kit.store import Row, Store
@@ -61,7 +61,7 @@ class Artefact:
     draw: Callable[[Sequence[Row]], Figure]
     page: Page
     rates: Callable[[Any, Cell], Sequence[float]] | None = None
-    key: Callable[[Cell], str] = cells.key
+    key: Callable[[Cell], str] = plain_key
     shared: tuple[str, ...] = ("seed",)
     needs: tuple[str, ...] = ()
 
@@ -111,7 +111,7 @@ class Artefact:
         if cell.get("rate", 0.0) is not None or self.rates is None:
             return cell
         rates = self.rates(config, cell)
-        return cells.chosen(store, cell, rates, cell["seed"], config.seeds[0])
+        return chosen(store, cell, rates, cell["seed"], config.seeds[0])
 
     def measure(self, setup: Any, cell: Cell) -> Row:
         """Return a cell with what its measurement found."""

@@ -25,8 +25,9 @@ def look() -> Iterator[None]:
     """Draw and save in the artefacts' style; outside, matplotlib's settings stay as they were."""
     import matplotlib
     import seaborn as sns
+    from cycler import cycler
 
-    cycle = matplotlib.cycler("color", colors())
+    cycle = cycler("color", colors())
     style = sns.axes_style("ticks") | {"font.family": ["sans-serif"], "axes.prop_cycle": cycle}
     with matplotlib.rc_context(sns.plotting_context("notebook") | style):
         yield
@@ -65,6 +66,13 @@ def despine(*axes: Axes) -> None:
 def title(axis: Axes, text: str) -> None:
     """Write a panel's title."""
     axis.set_title(text, loc="left", fontsize=12, fontweight="bold")
+
+
+def over_ratio(axis: Axes, label: str, text: str) -> None:
+    """Finish a panel over the ratio: its scale, labels, title and legend."""
+    axis.set(xscale="log", xlabel=RATIO, ylabel=label)
+    title(axis, text)
+    axis.legend(frameon=False, fontsize=9)
 
 
 def means(rows: Sequence[Row], value: str, by: str = "ratio") -> tuple[list[float], list[float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
@@ -102,22 +102,21 @@ def exponent(x: Sequence[float], y: Sequence[float]) -> Exponent:
 
 
 def margins(
-    rows: Sequence[dict[str, Any]], axis: str, better: str, worse: str, value: str
-) -> list[float]:
-    """Return the differences of a value between two arms, in the order of the better one's rows.
+    rows: Sequence[Mapping[str, Any]], axis: str, better: str, worse: str, value: str
+) -> dict[tuple[float | None, int], float]:
+    """Return by how much one arm's value is above another's, by ratio and seed.
 
     Args:
-        rows: one for every arm and every combination of ratio and seed.
+        rows: at most one for every arm, ratio and seed.
         axis: the coordinate that names the arm.
         better, worse: the two arms.
         value: the entry that is compared.
     """
-    other = {(r.get("ratio"), r["seed"]): r[value] for r in rows if r[axis] == worse}
-    return [
-        r[value] - other[place]
-        for r in rows
-        if r[axis] == better and (place := (r.get("ratio"), r["seed"])) in other
-    ]
+    arms: dict[str, dict[tuple[float | None, int], float]] = {better: {}, worse: {}}
+    for row in rows:
+        if row[axis] in arms:
+            arms[row[axis]][row.get("ratio"), row["seed"]] = row[value]
+    return {at: x - arms[worse][at] for at, x in arms[better].items() if at in arms[worse]}
 
 
 def all_met(statement: str, met: Sequence[bool], of: str = " pairs") -> Finding:

@@ -15,9 +15,9 @@ Value = TypeVar("Value")
 XU_ZHANG = "Xu & Zhang 2024"
 ID3 = "Agarwal et al. 2024"
 #: the model and the data that come as packages, for presets that need no network
-PACKAGED = {"model": "smollm2-135m", "task": "rotten_tomatoes"}
+PACKAGED: dict[str, Any] = {"model": "smollm2-135m", "task": "rotten_tomatoes"}
 #: the small encoder that comes as a package, for presets that need many steps
-ENCODER = PACKAGED | {"model": "minilm-l6", "targets": "*.self.[qv]*.weight"}
+ENCODER: dict[str, Any] = PACKAGED | {"model": "minilm-l6", "targets": "*.self.[qv]*.weight"}
 
 
 def paper(value: Value, source: str = XU_ZHANG) -> Value:
@@ -104,6 +104,16 @@ class Trained(Setting):
     def rate(self, ratio: float) -> float:
         """Return the learning rate at a ratio."""
         return min(self.rate_times_ratio / ratio, self.max_rate)
+
+
+#: presets of a `Trained` configuration: the smallest that runs, and the largest that is run here
+TRAINED_SMOKE: dict[str, Any] = PACKAGED | {
+    "rate_times_ratio": 1e-5, "epochs": 1, "num_train": 16, "num_dev": 8, "curvature_examples": 2,
+}  # fmt: skip
+TRAINED_LOCAL: dict[str, Any] = ENCODER | {
+    "rate_times_ratio": 3e-5, "epochs": 1, "num_train": 640, "num_dev": 200,
+    "curvature_examples": 32, "micro_batch": 32,
+}  # fmt: skip
 
 
 def origin(field: dataclasses.Field[Any]) -> str:

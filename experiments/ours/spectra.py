@@ -23,7 +23,7 @@ from experiments.kit.measure import (
     train_cell,
     trained_once,
 )
-from experiments.kit.settings import ENCODER, PACKAGED, Trained
+from experiments.kit.settings import TRAINED_LOCAL, TRAINED_SMOKE, Trained
 from experiments.ours.spectra_figure import draw
 from experiments.ours.spectra_report import PAGE, check, tables
 
@@ -44,15 +44,12 @@ class Config(Trained):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "smoke": PACKAGED | {
-        "ratios": (1e-3,), "rate_times_ratio": 1e-5, "epochs": 1, "num_train": 16, "num_dev": 8,
-        "curvature_examples": 2, "vectors": 2, "quadrature_steps": 6, "trace_products": 6,
+    "smoke": TRAINED_SMOKE | {
+        "ratios": (1e-3,), "vectors": 2, "quadrature_steps": 6, "trace_products": 6,
         "tolerance": 1e-1, "max_products": 12, "exact_count": 12, "exact_examples": 2,
     },
-    "local": ENCODER | {
-        "rate_times_ratio": 3e-5,
-        "epochs": 1, "num_train": 640, "num_dev": 200, "curvature_examples": 32,
-        "micro_batch": 32, "vectors": 5, "quadrature_steps": 12, "trace_products": 12,
+    "local": TRAINED_LOCAL | {
+        "vectors": 5, "quadrature_steps": 12, "trace_products": 12,
         "tolerance": 5e-2, "max_products": 24, "exact_count": 200, "exact_examples": 16,
     },
     "paper": {},

@@ -27,7 +27,7 @@ from experiments.kit.measure import (
     train_cell,
     trained_once,
 )
-from experiments.kit.settings import ENCODER, PACKAGED, Trained
+from experiments.kit.settings import TRAINED_LOCAL, TRAINED_SMOKE, Trained
 from experiments.ours.surfaces_report import PAGE, check, draw, tables
 
 if TYPE_CHECKING:
@@ -53,15 +53,12 @@ class Config(Trained):
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "smoke": PACKAGED | {
-        "ratios": (1e-2, 1e-3), "rate_times_ratio": 1e-5, "epochs": 1, "num_train": 16,
-        "num_dev": 8, "curvature_examples": 2, "plane_points": 3, "line_points": 3,
-        "path_points": 2, "tolerance": 2e-1, "max_products": 10,
+    "smoke": TRAINED_SMOKE | {
+        "ratios": (1e-2, 1e-3), "plane_points": 3, "line_points": 3, "path_points": 2,
+        "tolerance": 2e-1, "max_products": 10,
     },
-    "local": ENCODER | {
-        "rate_times_ratio": 3e-5,
-        "epochs": 1, "num_train": 640, "num_dev": 200, "curvature_examples": 32,
-        "micro_batch": 32, "plane_points": 13, "line_points": 15, "path_points": 10,
+    "local": TRAINED_LOCAL | {
+        "plane_points": 13, "line_points": 15, "path_points": 10,
         "tolerance": 1e-1, "max_products": 40,
     },
     "paper": {},

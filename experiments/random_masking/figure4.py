@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import landscape as ls
 from experiments.kit.artefact import Artefact
 from experiments.kit.cells import Cell, chosen, tuned
-from experiments.kit.draw import RATIO, colors, curve, despine, guide, means, panels, title
+from experiments.kit.draw import colors, curve, despine, guide, means, over_ratio, panels
 from experiments.kit.intervals import all_met, exponent, gains
 from experiments.kit.judge import Finding, Verdict, above, every
 from experiments.kit.measure import (
@@ -198,15 +198,9 @@ def draw(rows: Sequence[Row]) -> Figure:
     guide(axes[1], *means(final, "distance"), -0.5, "linear theory: ∝ ratio$^{-1/2}$")
     curve(axes[2], final, "test_accuracy", orange, "after training")
     curve(axes[2], final, "zero_shot", blue, "before training")
-    labels = (
-        ("sharpness (largest |Hessian eigenvalue|)", "a. A sparser mask is flatter"),
-        ("distance to initialisation", "c. A sparser mask moves further"),
-        ("test accuracy", "Accuracy on held-out films"),
-    )
-    for axis, (label, text) in zip(axes, labels, strict=True):
-        axis.set(xscale="log", xlabel=RATIO, ylabel=label)
-        title(axis, text)
-        axis.legend(frameon=False, fontsize=9)
+    over_ratio(axes[0], "sharpness (largest |Hessian eigenvalue|)", "a. A sparser mask is flatter")
+    over_ratio(axes[1], "distance to initialisation", "c. A sparser mask moves further")
+    over_ratio(axes[2], "test accuracy", "Accuracy on held-out films")
     axes[0].set_yscale("log")
     axes[1].set_yscale("log")
     despine(*axes)

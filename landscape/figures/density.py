@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from landscape.curvature.density import SpectralDensity
+from landscape.curvature.spectrum.density import SpectralDensity
 from landscape.errors import UserError
 from landscape.figures.canvas import INK, PATH, canvas, save
 

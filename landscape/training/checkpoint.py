@@ -18,7 +18,7 @@ from landscape.runs import json_object
 from landscape.subspace import attached_mask, is_attached, synchronise, trainable
 from landscape.tasks import Task
 from landscape.tensorfile import read_tensors, write_tensors
-from landscape.training.baselines import memory, recall
+from landscape.training.baselines import method_of
 from landscape.training.schedule import MovingMask, Schedule
 
 P = ParamSpec("P")
@@ -37,12 +37,12 @@ def from_one_start(function: Callable[P, R]) -> Callable[P, R]:
         passing = settings.get("directory") is None or settings.get("schedule") is not None
         if passing or not isinstance(model, nn.Module):
             return function(*args, **settings)
-        start, remembered = point(trainable(model), None), memory(model)
+        start, remembered = point(trainable(model), None), method_of(model).state_dict()
         try:
             return function(*args, **settings)
         except BaseException:
             go_to(trainable(model), start, None)
-            recall(model, remembered)
+            method_of(model).load_state_dict(remembered)
             if is_attached(model):
                 synchronise(model)
             raise
@@ -121,7 +121,7 @@ def save(
     for name, parameter in parameters.items():
         for key, value in optimizer.state[parameter].items():
             tensors[f"state/{key}/{name}"] = value.clone()
-    tensors |= {f"method/{key}": value for key, value in memory(model).items()}
+    tensors |= {f"method/{key}": value for key, value in method_of(model).state_dict().items()}
     # a text, since JSON has no word for the losses of a run that diverged
     header = {"run": run_key(config), "state": json.dumps(told)}
     write_tensors(path, tensors, header)
@@ -148,7 +148,7 @@ def restore(
     if told.keys() != fields:
         raise UserError(f"expected the state of a run in {path}, got {sorted(told)}; {cure}")
     go_to(parameters, _below(stored, "theta"), moving)
-    recall(model, _below(stored, "method"))
+    method_of(model).load_state_dict(_below(stored, "method"))
     best.update({key: value.to(best[key].device) for key, value in _below(stored, "best").items()})
     for key, value in _below(stored, "state").items():
         kind, _, name = key.partition("/")

@@ -35,7 +35,7 @@ from landscape.tasks.batches import Bos, collate, encode, length_limit, pad_id
 from landscape.tasks.evaluation import evaluate
 from landscape.tasks.scoring import task_loss
 from landscape.tensorfile import write_tensors
-from landscape.training.baselines import advance, penalty
+from landscape.training.baselines import method_of
 from landscape.training.checkpoint import (
     from_one_start,
     go_to,
@@ -229,7 +229,7 @@ def finetune(
         with watch(moving, state.step, optimizer):
             loss = _backward(model, batch, optimizer, dropout_seed, first=not state.step)
         record = _update(parameters, optimizer, max_gradient_norm, loss)
-        advance(model, state.step)
+        method_of(model).step(state.step)
         if isinstance(optimizer, AdamW):
             record["updated"] = optimizer.count
         state.step += 1
@@ -290,7 +290,7 @@ def _backward(
             torch.manual_seed(dropout_seed)
             loss = refuse_unseen_readers(model, mean) if first else mean()
         optimizer.zero_grad(set_to_none=True)
-        (loss + penalty(model)).backward()
+        (loss + method_of(model).penalty()).backward()
     finally:
         model.train(training)
     return float(loss.detach())

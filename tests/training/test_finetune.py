@@ -78,7 +78,11 @@ def test_adalora_ends_with_the_rank_that_was_asked_for(setup) -> None:
     model, tokenizer, task = setup
     adapted = baselines.adalora(model, steps=12, rank=1, first_rank=3)
     ls.finetune(adapted, tokenizer, task, lr=1e-2, epochs=2, batch_size=4, test=False)
-    kept = {n: int(r.sum()) for n, r in baselines.memory(adapted).items() if n.startswith("ranks/")}
+    kept = {
+        n: int(r.sum())
+        for n, r in baselines.method_of(adapted).state_dict().items()
+        if n.startswith("ranks/")
+    }
     assert len(kept) == sum(kept.values()) == 4
 
 

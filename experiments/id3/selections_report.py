@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
+from experiments.kit.cells import best_on_dev
+from experiments.kit.draw import colors, despine, panels, title
+from experiments.kit.intervals import describe_margin, gains, margins, mean_std
+from experiments.kit.judge import Finding, every, settle
+from experiments.kit.publish import Page
+from experiments.kit.store import Row
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import seaborn as sns
-
-from experiments.cell import best_on_dev, describe_margin, differences, gains, verdicts
-from experiments.harness import Row
-from experiments.verdict import Finding, every, settle
-from landscape.report import format_table, mean_std, write_page
-from landscape.runs import write_whole
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 METHODS = (
     "full", "BitFit", "LoRA", "adapter", "random", "magnitude", "PaFi", "SNIP", "Fisher",
@@ -82,16 +79,6 @@ def final_rows(rows: Sequence[Row]) -> list[Row]:
     return final
 
 
-def margins(rows: Sequence[Row], better: str, worse: str) -> list[float]:
-    """Return the differences of test accuracy, seed by seed."""
-    final = {(r["method"], r["seed"]): r["test_accuracy"] for r in final_rows(rows)}
-    return [
-        value - final[worse, seed]
-        for (method, seed), value in final.items()
-        if method == better and (worse, seed) in final
-    ]
-
-
 def check(rows: Sequence[Row]) -> list[Finding]:
     """Compare the rows with what the paper says of its tables 1, 2 and 3 and its figure 6."""
     findings = []
@@ -121,13 +108,13 @@ def check(rows: Sequence[Row]) -> list[Finding]:
 
 def _order(rows: Sequence[Row], better: str, worse: str) -> Finding:
     text = f"{better} is more accurate than {worse}"
-    found = margins(rows, better, worse)
+    found = list(margins(final_rows(rows), "method", better, worse, "test_accuracy").values())
     if not found:
         return Finding(text, "undecided", "not both were run")
     return Finding(text, gains(found), describe_margin(found))
 
 
-def table(rows: Sequence[Row]) -> list[dict[str, str]]:
+def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
     """Summarise one line a method, mean ± std over seeds; a rate at its grid's edge has a star."""
     final, lines = final_rows(rows), []
     for method in METHODS:
@@ -155,41 +142,32 @@ def table(rows: Sequence[Row]) -> list[dict[str, str]]:
             "paper, GLUE": f"{paper[1] / 100:.3f}" if paper else "-",
         }
         lines.append(line)
-    return lines
+    return {f"Results ({NOTE})": lines}
 
 
-def render(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draw the figure, write the table and the page."""
-    lines, judged = table(rows), verdicts(check(rows))
-    listed = differences(folder, DIFFERENCES)
-    figure = folder / "figure.png"
-    write_whole(figure, lambda path: _draw(rows, path))
-    text = "\n\n".join(format_table(part) for part in (lines, judged, listed))
-    note = "* the best rate lies at the edge of those tried"
-    write_whole(folder / "table.md", lambda path: path.write_text(f"{text}\n\n{note}\n"))
-    page = write_page(
-        folder / "index.html",
-        title="Which weights to train, at equal budget",
-        lead=(
-            "A pretrained model is fine-tuned by methods that differ in the weights they "
-            "train: drawn at random, chosen by a score before training or during it, or inserted. "
-            "Each has its own learning rate, tuned on dev."
-        ),
-        figures={"Test accuracy of each method; points are seeds": figure},
-        tables={f"Results ({note})": lines, "Statements": judged,
-                "Differences from the paper": listed},
-        details={"Provenance": "\n".join(f"{k}: {v}" for k, v in rows[0]["provenance"].items())},
-    )  # fmt: skip
-    print(text, note, sep="\n\n")
-    return [figure, folder / "table.md", page]
+NOTE = "* the best rate lies at the edge of those tried"
+PAGE = Page(
+    title="Which weights to train, at equal budget",
+    lead=(
+        "A pretrained model is fine-tuned by methods that differ in the weights they "
+        "train: drawn at random, chosen by a score before training or during it, or inserted. "
+        "Each has its own learning rate, tuned on dev."
+    ),
+    caption="Test accuracy of each method; points are seeds",
+    first=False,
+    form="table",
+    headings=False,
+    differences=DIFFERENCES,
+    note=NOTE,
+)
 
 
-def _draw(rows: Sequence[Row], path: Path) -> None:
-    sns.set_theme(style="ticks", context="notebook", palette="colorblind")
-    figure, axis = plt.subplots(figsize=(8.5, 4.4), layout="constrained")
+def draw(rows: Sequence[Row]) -> Figure:
+    """Draw the test accuracy of each method, mean and seeds."""
+    figure, axis = panels((8.5, 4.4))
     final = final_rows(rows)
     present = [method for method in METHODS if any(r["method"] == method for r in final)]
-    blue, orange, *_ = sns.color_palette("colorblind")
+    blue, orange, *_ = colors()
     for place, method in enumerate(reversed(present)):
         values = [row["test_accuracy"] for row in final if row["method"] == method]
         color: Any = blue if method in MASKS else orange
@@ -202,8 +180,7 @@ def _draw(rows: Sequence[Row], path: Path) -> None:
     axis.plot([], [], "o", color=orange, label="baselines")
     axis.set_yticks(range(len(present)), list(reversed(present)))
     axis.set_xlabel("test accuracy")
-    axis.set_title("Which weights to train", loc="left", fontsize=12, fontweight="bold")
+    title(axis, "Which weights to train")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    sns.despine()
-    figure.savefig(path, dpi=160, format="png")
-    plt.close(figure)
+    despine(axis)
+    return figure

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
+from experiments.kit.draw import colors, despine, stacked, title
+from experiments.kit.judge import Finding, every, settle
+from experiments.kit.measure import ENDS
+from experiments.kit.publish import Page
+from experiments.kit.store import Row
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import numpy as np
-import seaborn as sns
-
-from experiments.harness import Row
-from experiments.publish import publish
-from experiments.trained import ENDS
-from experiments.verdict import Finding, every, settle
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.contour import QuadContourSet
+    from matplotlib.figure import Figure, SubFigure
 
 #: a quadratic prediction is good where it misses the rise by less than this share of it
 GOOD = 0.25
@@ -129,7 +128,7 @@ def _certified(rows: Sequence[Row]) -> Finding:
     return Finding(text, settle(met == len(tops)), evidence)
 
 
-def table(rows: Sequence[Row]) -> list[dict[str, str]]:
+def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
     """Summarise one line a ratio and end of training."""
     lines = []
     for r in of_kind(rows, "top"):
@@ -150,84 +149,82 @@ def table(rows: Sequence[Row]) -> list[dict[str, str]]:
             "quadratic": f"{rise(vector, predicted=True):.3g}",
             "rise, random": f"{rise(random):.1g}",
         })  # fmt: skip
-    return lines
+    return {"Slices": lines}
 
 
-def render(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draw the figure, write the table and the page."""
-    return publish(
-        folder, rows, draw=lambda path: _draw(rows, path), findings=check(rows),
-        tables={"Slices": table(rows)},
-        title="Slices of the loss inside a mask",
-        lead=(
-            "The loss on planes and lines in the space of the trainable weights, at three ratios. "
-            "Axes are true displacements: the planes of the two top eigenvectors and all lines "
-            "have one scale, so a flatter landscape looks flatter; the planes of the training path "
-            "have the path's, which goes from the square to the cross. White dashes are the "
-            "quadratic prediction from one gradient and two Hessian-vector products."
-        ),
-        caption="Planes of the top eigenvectors; planes of the training path, with their share of "
-        "its squared length; lines at one scale",
-    )  # fmt: skip
+PAGE = Page(
+    title="Slices of the loss inside a mask",
+    lead=(
+        "The loss on planes and lines in the space of the trainable weights, at three ratios. "
+        "Axes are true displacements: the planes of the two top eigenvectors and all lines "
+        "have one scale, so a flatter landscape looks flatter; the planes of the training path "
+        "have the path's, which goes from the square to the cross. White dashes are the "
+        "quadratic prediction from one gradient and two Hessian-vector products."
+    ),
+    caption="Planes of the top eigenvectors; planes of the training path, with their share of "
+    "its squared length; lines at one scale",
+    dpi=150,
+)
 
 
-def _draw(rows: Sequence[Row], path: Path) -> None:
-    sns.set_theme(style="ticks", context="notebook", palette="colorblind")
+def draw(rows: Sequence[Row]) -> Figure:
+    """Draw the planes of eigenvectors, the planes of the path, and the lines, of one seed."""
     seed = rows[0]["seed"]
     eigen = of_kind(rows, "plane", plane="eigenvectors", seed=seed)
-    paths = of_kind(rows, "plane", plane="path", seed=seed)
-    columns = len(eigen)
-    figure = plt.figure(figsize=(4.7 * max(3, columns), 13.2), layout="constrained")
-    parts: Any = figure.subfigures(3, 1)
-    top, middle, bottom = parts
-    axes = top.subplots(1, columns, squeeze=False)[0]
-    levels = _levels([r["losses"] for r in eigen])
-    for axis, row in zip(axes, eigen, strict=True):
+    figure, (top, middle, bottom) = stacked((4.7 * max(3, len(eigen)), 13.2), 3)
+    _draw_planes(top, eigen)
+    _draw_paths(middle, rows, of_kind(rows, "plane", plane="path", seed=seed))
+    axes = bottom.subplots(1, 3, sharey=True)
+    kinds = (("before", "eigenvector"), ("after", "eigenvector"), ("after", "random"))
+    for axis, (when, line) in zip(axes, kinds, strict=True):
+        _draw_lines(axis, of_kind(rows, "line", when=when, line=line, seed=seed))
+        title(axis, f"{when.capitalize()} training, {line.replace('random', 'random direction')}")
+    axes[0].set_ylabel("loss above the centre")
+    axes[0].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _draw_planes(part: SubFigure, planes: Sequence[Row]) -> None:
+    axes = part.subplots(1, len(planes), squeeze=False)[0]
+    levels = _levels([r["losses"] for r in planes])
+    for axis, row in zip(axes, planes, strict=True):
         filled = _contour(axis, row, levels)
         axis.set(xlabel="along eigenvector 1", ylabel="along eigenvector 2")
-        _title(axis, f"Ratio {row['ratio']:g}, top eigenvectors")
-    _bar(top, filled, axes, levels, "loss, one scale")
-    axes = middle.subplots(1, columns, squeeze=False)[0]
-    for axis, row in zip(axes, paths, strict=True):
+        title(axis, f"Ratio {row['ratio']:g}, top eigenvectors")
+    _bar(part, filled, axes, levels, "loss, one scale")
+
+
+def _draw_paths(part: SubFigure, rows: Sequence[Row], planes: Sequence[Row]) -> None:
+    axes = part.subplots(1, len(planes), squeeze=False)[0]
+    for axis, row in zip(axes, planes, strict=True):
         levels = _levels([row["losses"]])
-        _bar(middle, _contour(axis, row, levels), axis, levels, "loss")
-        (trained,) = of_kind(rows, "train", ratio=row["ratio"], seed=seed)
+        _bar(part, _contour(axis, row, levels), axis, levels, "loss")
+        (trained,) = of_kind(rows, "train", ratio=row["ratio"], seed=row["seed"])
         x, y = zip(*trained["path"], strict=True)
         axis.plot(x, y, "o-", color="white", mec="black", mew=0.6, ms=4, lw=1)
         axis.plot(x[0], y[0], "s", color="white", mec="black", ms=7)
         share = sum(trained["explained"])
         axis.set(xlabel="principal direction 1", ylabel="principal direction 2")
-        _title(axis, f"Ratio {row['ratio']:g}, path ({share:.0%})")
-    axes = bottom.subplots(1, 3, sharey=True)
-    for axis, (when, line) in zip(
-        axes,
-        (("before", "eigenvector"), ("after", "eigenvector"), ("after", "random")),
-        strict=True,
-    ):
-        _draw_lines(axis, of_kind(rows, "line", when=when, line=line, seed=seed))
-        _title(axis, f"{when.capitalize()} training, {line.replace('random', 'random direction')}")
-    axes[0].set_ylabel("loss above the centre")
-    axes[0].legend(frameon=False, fontsize=9)
-    figure.savefig(path, dpi=150, format="png")
-    plt.close(figure)
+        title(axis, f"Ratio {row['ratio']:g}, path ({share:.0%})")
 
 
-def _title(axis: Any, text: str) -> None:
-    axis.set_title(text, loc="left", fontsize=12, fontweight="bold")
-
-
-def _levels(losses: Sequence[Any]) -> Any:
+def _levels(losses: Sequence[Any]) -> np.ndarray:
     """Return levels equidistant in the root of the rise, so that the valley has some too."""
-    values = np.concatenate([np.ravel(np.array(grid, dtype=float)) for grid in losses])
+    import numpy as np
+
+    values = np.concatenate([np.ravel(np.array(values, dtype=float)) for values in losses])
     values = values[np.isfinite(values)]
     low, high = float(values.min()), float(values.max())
     return low + max(high - low, 1e-6) * np.linspace(0, 1, 15) ** 2
 
 
-def _contour(axis: Any, row: Row, levels: Any) -> Any:
+def _contour(axis: Axes, row: Row, levels: np.ndarray) -> QuadContourSet:
+    import numpy as np
+    from matplotlib.colors import BoundaryNorm
+
     x, y = (np.array(a) for a in row["axes"])
     losses = np.ma.masked_invalid(np.array(row["losses"], dtype=float)).T
-    colors = matplotlib.colors.BoundaryNorm(levels, 256)
+    colors = BoundaryNorm(levels, 256)
     filled = axis.contourf(x, y, losses, levels=levels, norm=colors, cmap="viridis")
     axis.contour(x, y, np.array(row["prediction"]).T, levels=levels, colors="white",
                  linestyles="dashed", linewidths=0.6)  # fmt: skip
@@ -236,14 +233,18 @@ def _contour(axis: Any, row: Row, levels: Any) -> Any:
     return filled
 
 
-def _bar(figure: Any, filled: Any, axes: Any, levels: Any, label: str) -> None:
-    bar = figure.colorbar(filled, ax=axes, label=label, ticks=levels[::2], shrink=0.8,
+def _bar(
+    part: SubFigure, filled: QuadContourSet, axes: Any, levels: np.ndarray, label: str
+) -> None:
+    bar = part.colorbar(filled, ax=axes, label=label, ticks=levels[::2], shrink=0.8,
                           pad=0.03, aspect=18)  # fmt: skip
     bar.ax.set_yticklabels([f"{level:.3g}" for level in levels[::2]])
 
 
-def _draw_lines(axis: Any, lines: Sequence[Row]) -> None:
-    for row, color in zip(lines, sns.color_palette("colorblind"), strict=False):
+def _draw_lines(axis: Axes, lines: Sequence[Row]) -> None:
+    import numpy as np
+
+    for row, color in zip(lines, colors(), strict=False):
         x, losses = np.array(row["axes"][0]), np.array(row["losses"], dtype=float)
         axis.plot(
             x, losses - row["centre"], "o-", ms=3, color=color, label=f"ratio {row['ratio']:g}"
@@ -252,4 +253,4 @@ def _draw_lines(axis: Any, lines: Sequence[Row]) -> None:
         axis.plot(x, guess, "--", lw=1.1, color=color)
     axis.plot([], [], "--", lw=1.1, color="0.3", label="quadratic prediction")
     axis.set_xlabel("displacement (Euclidean norm)")
-    sns.despine(ax=axis)
+    despine(axis)

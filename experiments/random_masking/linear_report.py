@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING
 
-import matplotlib
+from experiments.kit.draw import RATIO, colors, despine, guide, panels, title
+from experiments.kit.intervals import exponent
+from experiments.kit.judge import Finding, Verdict, equal, settle
+from experiments.kit.publish import Page
+from experiments.kit.store import Row
+from experiments.kit.table import grouped
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import seaborn as sns
-
-from experiments.cell import exponent, verdicts
-from experiments.harness import Row
-from experiments.verdict import Finding, Verdict, equal, settle
-from landscape.report import format_table, write_page
-from landscape.runs import write_whole
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MATRICES = ("gauss-newton", "hessian")
 KINDS = ("random", "columns", "magnitude", "magnitude_smallest", "gradient")
 #: exponents of this distance are different laws: the theory's are 0, -1/2 and -1
 RESOLUTION = 0.5
+NAMES = {"sgd": "SGD", "adamw": "AdamW"}
 RUNS = (("sgd", "true"), ("adamw", "true"), ("sgd", "shuffled"), ("adamw", "shuffled"))
 
 
@@ -50,22 +49,25 @@ def nearest(rows: Sequence[Row], optimizer: str, labels: str) -> list[Row]:
 
 
 def _best(rows: Sequence[Row], optimizer: str, labels: str, by: str) -> list[Row]:
-    cells: dict[tuple[float, int], list[Row]] = {}
-    for row in rows:
-        same = row["kind"] == "descent" and (row["optimizer"], row["labels"]) == (optimizer, labels)
-        if same and row["reached"]:
-            cells.setdefault((row["ratio"], row["seed"]), []).append(row)
-    best = [min(cell, key=lambda row: (row[by], row["rate"])) for cell in cells.values()]
+    descents = [r for r in rows if r["kind"] == "descent" and r["reached"]]
+    same = [r for r in descents if (r["optimizer"], r["labels"]) == (optimizer, labels)]
+    cells = grouped(same, "ratio", "seed")
+    best = [min(cell, key=lambda row: (row[by], row["rate"])) for cell in cells]
     return sorted(best, key=lambda row: row["ratio"])
+
+
+def _points(rows: Sequence[Row], value: str) -> tuple[list[float], list[float]]:
+    return [row["ratio"] for row in rows], [row[value] for row in rows]
 
 
 def _law(statement: str, x: Sequence[float], y: Sequence[float], theory: float) -> Finding:
     """Say whether a fitted exponent's 95 % interval contains the theory's and no other law's."""
     fit = exponent(x, y)
-    if fit is None:
+    if math.isnan(fit.low):
         return Finding(statement, "undecided", f"{len(x)} points are too few to fit an exponent")
-    s, low, high = fit
-    text = f"exponent {s:.2f}, 95 % interval [{low:.2f}, {high:.2f}], theory {theory:g}, n={len(x)}"
+    low, high = fit.low, fit.high
+    interval = f"95 % interval [{low:.2f}, {high:.2f}]"
+    text = f"exponent {fit.value:.2f}, {interval}, theory {theory:g}, n={len(x)}"
     return Finding(statement, equal(low - theory, high - theory, within=RESOLUTION), text)
 
 
@@ -89,11 +91,11 @@ def check(rows: Sequence[Row]) -> list[Finding]:
     for optimizer in ("sgd", "adamw"):
         best = fastest(rows, optimizer, "true")
         text = f"{optimizer}: the rate that is fastest to the loss grows like 1/ratio"
-        findings.append(_law(text, [r["ratio"] for r in best], [r["rate"] for r in best], -1.0))
+        findings.append(_law(text, *_points(best, "rate"), -1.0))
     for optimizer, labels in RUNS:
         near = nearest(rows, optimizer, labels)
         text = f"{optimizer}, {labels} labels: distance at equal loss grows like ratio^-1/2"
-        law = _law(text, [r["ratio"] for r in near], [r["distance"] for r in near], -0.5)
+        law = _law(text, *_points(near, "distance"), -0.5)
         findings.append(law)
     findings.append(_arithmetic(rows))
     return findings
@@ -102,12 +104,12 @@ def check(rows: Sequence[Row]) -> list[Finding]:
 def _arithmetic(rows: Sequence[Row]) -> Finding:
     """Compare AdamW's distance with rate sqrt(k) steps, what full unanimous steps would give."""
     runs = [r for r in rows if r["kind"] == "descent" and r["optimizer"] == "adamw"]
-    shares = {r["ratio"]: [] for r in runs}  # type: dict[float, list[float]]
+    shares: dict[float, list[float]] = {}
     for row in runs:
         if not row["diverged"]:
             bound = row["rate"] * math.sqrt(row["count"]) * row["steps"]
-            shares[row["ratio"]].append(row["distance"] / bound)
-    means = {ratio: fmean(values) for ratio, values in sorted(shares.items()) if values}
+            shares.setdefault(row["ratio"], []).append(row["distance"] / bound)
+    means = {ratio: fmean(values) for ratio, values in sorted(shares.items())}
     spread = ", ".join(f"{share:.2f} at {ratio:g}" for ratio, share in means.items())
     low, high = min(means.values(), default=0.0), max(means.values(), default=0.0)
     flat: Verdict = settle(high <= 1.5 * low) if len(means) > 1 else "undecided"
@@ -145,55 +147,41 @@ def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
     }
 
 
-def render(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draw the figure, write the tables and the page."""
-    findings, parts = check(rows), tables(rows)
-    figure = folder / "figure.png"
-    write_whole(figure, lambda path: _draw(rows, path))
-    judged = verdicts(findings)
-    text = "\n\n".join(f"{name}\n\n{format_table(lines)}" for name, lines in parts.items())
-    lines = "\n".join(f"- {v['verdict']}: {v['statement']} ({v['evidence']})" for v in judged)
-    write_whole(folder / "table.md", lambda path: path.write_text(f"{text}\n\n{lines}\n"))
-    page = write_page(
-        folder / "index.html",
-        title="What masked linear regression predicts for a network",
-        lead=(
-            "In masked linear regression a random share q of the features has q times the largest "
-            "eigenvalue, so rates grow like 1/q and solutions move away like q^-1/2. Here the same "
-            "three numbers are measured on a pretrained language model, at the pretrained weights "
-            "and along descents that all end at the same loss."
-        ),
-        figures={"Predicted by the linear model (dashed) and measured": figure},
-        tables={"Predictions": judged, **parts},
-        details={"Provenance": "\n".join(f"{k}: {v}" for k, v in rows[0]["provenance"].items())},
-    )
-    print(text, lines, sep="\n\n")
-    return [figure, folder / "table.md", page]
+PAGE = Page(
+    title="What masked linear regression predicts for a network",
+    lead=(
+        "In masked linear regression a random share q of the features has q times the largest "
+        "eigenvalue, so rates grow like 1/q and solutions move away like q^-1/2. Here the same "
+        "three numbers are measured on a pretrained language model, at the pretrained weights "
+        "and along descents that all end at the same loss."
+    ),
+    caption="Predicted by the linear model (dashed) and measured",
+    statements="Predictions",
+)
 
 
-def _draw(rows: Sequence[Row], path: Path) -> None:
-    sns.set_theme(style="ticks", context="notebook", palette="colorblind")
-    figure, axes = plt.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
+def draw(rows: Sequence[Row]) -> Figure:
+    """Draw eigenvalues, fastest rates and distances beside the linear model's laws."""
+    figure, axes = panels((14, 4.4), 3)
     _draw_curvature(rows, axes[0])
     _draw_rates(rows, axes[1])
     _draw_distances(rows, axes[2])
     titles = ("Flattening against a random submatrix", "Fastest rate", "Distance at equal loss")
-    for axis, title in zip(axes, titles, strict=True):
-        axis.set_title(title, loc="left", fontsize=12, fontweight="bold")
-        axis.set_xlabel("ratio (trainable / all parameters)")
+    for axis, text in zip(axes, titles, strict=True):
+        title(axis, text)
+        axis.set_xlabel(RATIO)
         if any(len(line.get_xdata()) for line in axis.lines):
             axis.set(xscale="log", yscale="log")
             axis.legend(frameon=False, fontsize=8)
         else:
-            text = "no descent reached the loss"
-            axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", color="0.5")
-    sns.despine()
-    figure.savefig(path, dpi=160, format="png")
-    plt.close(figure)
+            none = "no descent reached the loss"
+            axis.text(0.5, 0.5, none, transform=axis.transAxes, ha="center", color="0.5")
+    despine(*axes)
+    return figure
 
 
-def _draw_curvature(rows: Sequence[Row], axis: Any) -> None:
-    for kind, color in zip(KINDS, sns.color_palette("colorblind"), strict=False):
+def _draw_curvature(rows: Sequence[Row], axis: Axes) -> None:
+    for kind, color in zip(KINDS, colors(), strict=False):
         for matrix, style in zip(MATRICES, ("o-", "s:"), strict=True):
             found = relative_eigenvalues(rows, matrix, kind)
             if not found:
@@ -212,34 +200,27 @@ def _draw_curvature(rows: Sequence[Row], axis: Any) -> None:
     axis.set_ylabel(r"$\lambda_1$ / (density $\times$ $\lambda_1$ of all targets)")
 
 
-def _draw_rates(rows: Sequence[Row], axis: Any) -> None:
-    for optimizer, color in zip(("sgd", "adamw"), sns.color_palette("colorblind"), strict=False):
+def _draw_rates(rows: Sequence[Row], axis: Axes) -> None:
+    for optimizer, color in zip(NAMES, colors(), strict=False):
         best = fastest(rows, optimizer, "true")
         if best:
-            axis.plot([r["ratio"] for r in best], [r["rate"] for r in best], "o-", color=color,
-                      label=optimizer.replace("adamw", "AdamW").replace("sgd", "SGD"))  # fmt: skip
-            _guide(axis, best, "rate", -1.0)
+            axis.plot(*_points(best, "rate"), "o-", color=color,
+                      label=NAMES[optimizer])  # fmt: skip
+            guide(axis, *_points(best, "rate"), -1.0)
     axis.plot([], [], "--", color="0.5", lw=1.2, label=r"$\propto$ 1 / ratio")
     axis.set_ylabel("learning rate")
 
 
-def _draw_distances(rows: Sequence[Row], axis: Any) -> None:
-    colors = dict(zip(("sgd", "adamw"), sns.color_palette("colorblind"), strict=False))
+def _draw_distances(rows: Sequence[Row], axis: Axes) -> None:
+    palette = dict(zip(NAMES, colors(), strict=False))
     for optimizer, labels in RUNS:
         near = nearest(rows, optimizer, labels)
         style = "o-" if labels == "true" else "^:"
-        name = f"{optimizer.replace('adamw', 'AdamW').replace('sgd', 'SGD')}, {labels} labels"
+        name = f"{NAMES[optimizer]}, {labels} labels"
         if near:
-            axis.plot([r["ratio"] for r in near], [r["distance"] for r in near], style,
-                      color=colors[optimizer], label=name, ms=5)  # fmt: skip
+            axis.plot(*_points(near, "distance"), style,
+                      color=palette[optimizer], label=name, ms=5)  # fmt: skip
         if near and labels == "true":
-            _guide(axis, near, "distance", -0.5)
+            guide(axis, *_points(near, "distance"), -0.5)
     axis.plot([], [], "--", color="0.5", lw=1.2, label=r"$\propto$ ratio$^{-1/2}$")
     axis.set_ylabel("distance to initialisation")
-
-
-def _guide(axis: Any, best: Sequence[Row], key: str, power: float) -> None:
-    """Draw the theory's power law through the middle of a curve."""
-    middle = best[len(best) // 2]
-    line = [middle[key] * (r["ratio"] / middle["ratio"]) ** power for r in best]
-    axis.plot([r["ratio"] for r in best], line, "--", color="0.5", lw=1.2, zorder=0)

@@ -1,29 +1,20 @@
-"""Judge and draw the rows of `spectra`: densities, their ends, their traces, before and after."""
+"""Judge the rows of `spectra`: densities, their ends, their traces, before and after."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import matplotlib
+from experiments.kit.intervals import exponent
+from experiments.kit.judge import Finding, Verdict, above, equal, every, settle
+from experiments.kit.measure import ENDS
+from experiments.kit.publish import Page
+from experiments.kit.store import Row
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import numpy as np
-import seaborn as sns
-import torch
-from scipy import stats
-
-from experiments.harness import Row
-from experiments.publish import publish
-from experiments.trained import ENDS
-from experiments.verdict import Finding, Verdict, above, equal, every, settle
-from landscape import curvature
-from landscape.curvature import NegativeShare, SpectralDensity
-from landscape.report import slope
+if TYPE_CHECKING:
+    from landscape.curvature import NegativeShare, SpectralDensity
 
 
 def quantile(row: Row) -> float:
@@ -31,12 +22,18 @@ def quantile(row: Row) -> float:
 
     They come from few random vectors: as many as the quadrature's, or a third of the trace's.
     """
+    from scipy import stats
+
     samples = min(len(row["nodes"]), row["trace_products"] // 3)
     return float(stats.t.ppf(0.995, samples - 1)) if samples > 1 else math.inf
 
 
 def density(row: Row) -> SpectralDensity:
     """Return the quadrature of a row."""
+    import torch
+
+    from landscape.curvature import SpectralDensity
+
     nodes, weights = torch.tensor(row["nodes"]).double(), torch.tensor(row["weights"]).double()
     known = row.get("known", _shared(row))
     return SpectralDensity(
@@ -55,6 +52,8 @@ def _shared(row: Row) -> list[float]:
 
 def negative_share(row: Row) -> NegativeShare:
     """Return the negative share of the eigenvalues' total magnitude, with a 95 % interval."""
+    from landscape import curvature
+
     return curvature.negative_share(density(row))
 
 
@@ -101,9 +100,10 @@ def _flatter(rows: Sequence[Row], when: str) -> Finding:
     )
     if len({r["ratio"] for r in chosen}) < 2:
         return Finding(text, "undecided", f"{listed}: one ratio decides nothing")
-    s, error = slope([r["ratio"] for r in chosen], [r["top"] for r in chosen])
+    fit = exponent([r["ratio"] for r in chosen], [r["top"] for r in chosen])
     falls = every(_greater(a, b) for a, b in pairwise(chosen) if a["ratio"] > b["ratio"])
-    return Finding(text, falls, f"{listed}; exponent {s:.2f} ± {error:.2f}, linear theory 1")
+    fitted = f"exponent {fit.value:.2f} ± {fit.error:.2f}, linear theory 1"
+    return Finding(text, falls, f"{listed}; {fitted}")
 
 
 def _greater(a: Row, b: Row) -> Verdict:
@@ -155,6 +155,8 @@ def _exact(row: Row) -> Finding:
         f"the exact spectrum of {row['size']} weights lies in the 99 % intervals of its estimates, "
         "its negative share in the 95 % one"
     )
+    import torch
+
     values = torch.tensor(row["eigenvalues"]).double()
     estimates = {
         "trace by Hutch++": (float(values.sum()), row["trace"], row["trace_error"]),
@@ -196,8 +198,12 @@ def _certified(rows: Sequence[Row]) -> Finding:
     return Finding(text, settle(met == len(ends)), evidence)
 
 
-def table(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """Summarise one line a spectrum."""
+def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
+    """Return one line a spectrum, and one a mask's training."""
+    return {"Spectra": _spectra_table(rows), "Training": _training_table(rows)}
+
+
+def _spectra_table(rows: Sequence[Row]) -> list[dict[str, str]]:
     lines = []
     for r in spectra(rows):
         lines.append({
@@ -212,8 +218,7 @@ def table(rows: Sequence[Row]) -> list[dict[str, str]]:
     return lines
 
 
-def training(rows: Sequence[Row]) -> list[dict[str, str]]:
-    """Summarise how each mask was trained."""
+def _training_table(rows: Sequence[Row]) -> list[dict[str, str]]:
     return [
         {
             "ratio": f"{r['ratio']:g}", "trainable": f"{r['count']:,}", "rate": f"{r['rate']:.3g}",
@@ -225,123 +230,13 @@ def training(rows: Sequence[Row]) -> list[dict[str, str]]:
     ]  # fmt: skip
 
 
-def render(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draw the figure, write the tables and the page."""
-    return publish(
-        folder, rows, draw=lambda path: _draw(rows, path), findings=check(rows),
-        tables={"Spectra": table(rows), "Training": training(rows)},
-        title="The spectrum inside a mask, before and after training",
-        lead=(
-            "The Hessian on the trainable weights is a principal submatrix of the model's. Its "
-            "two ends come from Lanczos with residuals (some eigenvalue lies within), the density "
-            "between them from a few products with random vectors, its trace from Hutch++; on a "
-            "mask of a few hundred weights the exact spectrum judges the estimate."
-        ),
-        caption="Spectral densities (bands: one standard error), their ends, their negative share",
-    )  # fmt: skip
-
-
-COLORS = dict(zip(ENDS, sns.color_palette("colorblind"), strict=False))
-
-
-def _draw(rows: Sequence[Row], path: Path) -> None:
-    sns.set_theme(style="ticks", context="notebook", palette="colorblind")
-    ratios = sorted({r["ratio"] for r in spectra(rows)}, reverse=True)
-    figure = plt.figure(figsize=(max(14.0, 4.6 * len(ratios)), 8.2), layout="constrained")
-    halves: Any = figure.subfigures(2, 1)
-    above, below = halves
-    panels = above.subplots(1, len(ratios), squeeze=False)[0]
-    for axis, ratio in zip(panels, ratios, strict=True):
-        _draw_densities(axis, [r for r in spectra(rows) if r["ratio"] == ratio])
-        _title(axis, f"Ratio {ratio:g}")
-    panels[0].set_ylabel("eigenvalues per unit")
-    panels[0].legend(frameon=False, fontsize=9)
-    exact = [r for r in rows if r["kind"] == "exact"]
-    axes = below.subplots(1, 3 if exact else 2)
-    _draw_ends(axes[0], rows)
-    _draw_shares(axes[1], rows)
-    if exact:
-        _draw_exact(axes[2], exact[0])
-    sns.despine()
-    figure.savefig(path, dpi=160, format="png")
-    plt.close(figure)
-
-
-def _title(axis: Any, text: str) -> None:
-    axis.set_title(text, loc="left", fontsize=12, fontweight="bold")
-
-
-def _draw_densities(axis: Any, chosen: Sequence[Row]) -> None:
-    low = min(min(r["bottom"], density(r).nodes.min().item()) for r in chosen)
-    high = max(max(r["top"], density(r).nodes.max().item()) for r in chosen)
-    width = 0.02 * (high - low)
-    floor = 0.05 / width  # an eighth of the height of a single eigenvalue
-    most = floor
-    grid = torch.linspace(low - 4 * width, high + 4 * width, 600, dtype=torch.float64)
-    for r in sorted(chosen, key=lambda r: ENDS.index(r["when"])):
-        value, error = (r["size"] * t.numpy() for t in density(r).density(grid, width))
-        most, color = max(most, value.max()), COLORS[r["when"]]
-        axis.plot(grid, value, color=color, lw=1.5, label=f"{r['when']} training")
-        axis.fill_between(grid, np.maximum(value - error, 1e-300), value + error, color=color,
-                          alpha=0.2, lw=0)  # fmt: skip
-        axis.plot([r["bottom"], r["top"]], [floor] * 2, "^", color=color, ms=8, clip_on=False)
-    axis.axvline(0, color="0.7", lw=0.8, zorder=0)
-    axis.set(
-        yscale="log",
-        ylim=(floor, 3 * most),
-        xlabel="eigenvalue (triangles: ends with their residuals)",
-    )
-
-
-def _draw_ends(axis: Any, rows: Sequence[Row]) -> None:
-    for when in ENDS:
-        chosen = spectra(rows, when)
-        ratios = [r["ratio"] for r in chosen]
-        for end, sign, style in (("top", 1, "o-"), ("bottom", -1, "v:")):
-            values = [sign * r[end] for r in chosen]
-            axis.errorbar(
-                ratios, values, [r[f"{end}_residual"] for r in chosen], fmt=style, ms=5, capsize=2,
-                color=COLORS[when], label=f"{'' if sign > 0 else '-'}{end}, {when} training",
-            )  # fmt: skip
-    axis.set(xscale="log", yscale="log", xlabel="ratio (trainable / all parameters)",
-             ylabel="eigenvalue")  # fmt: skip
-    axis.legend(frameon=False, fontsize=8)
-    _title(axis, "Both ends of the spectrum")
-
-
-def _draw_shares(axis: Any, rows: Sequence[Row]) -> None:
-    for when, aside in zip(ENDS, (1 / 1.06, 1.06), strict=True):  # intervals beside each other
-        chosen = spectra(rows, when)
-        shares = [negative_share(r) for r in chosen]
-        axis.errorbar(
-            [aside * r["ratio"] for r in chosen], [s.value for s in shares],
-            [[s.value - s.low for s in shares], [s.high - s.value for s in shares]],
-            fmt="o-", ms=5, capsize=2, color=COLORS[when], label=f"{when} training",
-        )  # fmt: skip
-    axis.axhline(0.5, color="0.6", lw=1, ls="--", label="as much negative as positive")
-    axis.set(xscale="log", xlabel="ratio (trainable / all parameters)", ylim=(0, 0.72),
-             ylabel=r"negative share of $\sum|\lambda|$")  # fmt: skip
-    axis.legend(frameon=False, fontsize=8, loc="upper right")
-    _title(axis, "Negative curvature")
-
-
-def _draw_exact(axis: Any, row: Row) -> None:
-    values = torch.tensor(row["eigenvalues"]).double()
-    low, high = float(values.min()), float(values.max())
-    width = 0.02 * (high - low)
-    grid = torch.linspace(low - 4 * width, high + 4 * width, 600, dtype=torch.float64)
-    exact = SpectralDensity(values[None], torch.full((1, len(values)), 1 / len(values)).double(),
-                            len(values), 0)  # fmt: skip
-    truth = len(values) * exact.density(grid, width)[0].numpy()
-    value, error = (row["size"] * t.numpy() for t in density(row).density(grid, width))
-    axis.plot(grid, truth, color="0.2", lw=1.5, label=f"exact, {len(values)} eigenvalues")
-    color = sns.color_palette("colorblind")[2]
-    axis.plot(grid, value, color=color, lw=1.5, ls="--",
-              label=f"estimated, {row['num_matvecs']} products")  # fmt: skip
-    axis.fill_between(grid, np.maximum(value - error, 1e-300), value + error, color=color,
-                      alpha=0.2, lw=0)  # fmt: skip
-    axis.set(yscale="log", ylim=(0.05 / width, 5 * max(truth.max(), value.max())),
-             xlabel="eigenvalue", ylabel="eigenvalues per unit")  # fmt: skip
-    axis.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3), useMathText=True)
-    axis.legend(frameon=False, fontsize=8)
-    _title(axis, f"The estimate's check, {len(values)} weights")
+PAGE = Page(
+    title="The spectrum inside a mask, before and after training",
+    lead=(
+        "The Hessian on the trainable weights is a principal submatrix of the model's. Its "
+        "two ends come from Lanczos with residuals (some eigenvalue lies within), the density "
+        "between them from a few products with random vectors, its trace from Hutch++; on a "
+        "mask of a few hundred weights the exact spectrum judges the estimate."
+    ),
+    caption="Spectral densities (bands: one standard error), their ends, their negative share",
+)

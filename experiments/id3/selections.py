@@ -7,17 +7,21 @@ the first seed, and is then run with every seed at that rate.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import landscape as ls
-from experiments.cell import best_on_dev, load_pretrained, load_task, train_cell, zero_shot
-from experiments.harness import PACKAGED, Artefact, Setting, Store
-from experiments.selections_report import METHODS, check, render
-from experiments.settings import ID3, paper
-from landscape.selection.select import Scope
+from experiments.id3.selections_report import METHODS, PAGE, check, draw, tables
+from experiments.kit.artefact import Artefact
+from experiments.kit.cells import Cell, tuned
+from experiments.kit.measure import Setup, load_setup, tuned_run, zero_shot
+from experiments.kit.settings import ENCODER, ID3, PACKAGED, Setting, paper
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from landscape.selection.select import Scope
 
 #: masks by score: method -> score of `select_mask`
 SCORES: dict[str, str] = {
@@ -36,6 +40,10 @@ ON_TOP: dict[str, tuple[str, str, Scope]] = {
     "SparseAdapter": ("adapter", "*.adapter.*", "global"),
     "ID3 + adapter": ("adapter", "*.adapter.*", "global"),
 }  # fmt: skip
+
+
+#: (model, rank or width, seed) -> the model with what is inserted
+Make = Callable[[Any, int, int], Any]
 
 
 @dataclass(frozen=True)
@@ -84,8 +92,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "score_examples": 8, "rates": (3e-3,), "bitfit_rates": (1e-3,), "inserted_rates": (1e-3,),
         "full_rates": (1e-5,), "seeds": (0,),
     },
-    "local": PACKAGED | {
-        "model": "minilm-l6", "targets": "bert.encoder.*.weight", "count": 36_864,
+    "local": ENCODER | {
+        "targets": "bert.encoder.*.weight", "count": 36_864,
         "epochs": 1, "batch_size": 8, "num_train": 960, "num_dev": 300, "num_test": 600,
         "score_examples": 64, "rates": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
         "bitfit_rates": (1e-4, 3e-4, 1e-3, 3e-3), "inserted_rates": (1e-3, 3e-3, 1e-2, 3e-2),
@@ -94,17 +102,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
 }  # fmt: skip
 
-Made = tuple[Any, ls.Schedule | None]
 
-
-def compute(config: Config, store: Store) -> None:
-    """Tune each method's rate on dev with the first seed, then run every seed at the best."""
+def cells(config: Config) -> Iterator[Cell]:
+    """List each method at its rates with the first seed, then at the best with the others."""
     for seed in config.seeds:
-        task = load_task(config, seed)
-        model, tokenizer = load_pretrained(config, task)
-        store.compute(f"zero-shot/seed={seed}", lambda: zero_shot(model, tokenizer, task, seed))  # noqa: B023
+        yield {"kind": "zero-shot", "seed": seed}
         for method in METHODS:
-            _method_rows(config, store, model, tokenizer, task, method, seed)
+            cell = {"kind": "train", "method": method}
+            yield from tuned(cell, rates(config, method), seed, config.seeds[0])
 
 
 def rates(config: Config, method: str) -> tuple[float, ...]:
@@ -114,20 +119,8 @@ def rates(config: Config, method: str) -> tuple[float, ...]:
     return config.inserted_rates if method in (*_INSERTED, *ON_TOP) else config.rates
 
 
-def expected(config: Config) -> list[str]:
-    """List the keys that can be known before running, and a pattern for each of the others."""
-    first, *others = config.seeds
-    keys = [f"zero-shot/seed={seed}" for seed in config.seeds]
-    for method in METHODS:
-        keys += [_key(method, rate, first) for rate in rates(config, method)]
-        keys += [f"train/{method}/*/seed={seed}" for seed in others]
-    return keys
-
-
-def prepare(
-    config: Config, model: Any, tokenizer: Any, task: ls.Task, method: str, seed: int
-) -> Made:
-    """Give a copy of the model the trainable numbers of a method.
+def prepare(setup: Setup, method: str, seed: int) -> tuple[nn.Module, ls.Schedule | None]:
+    """Give a copy of the model the trainable parameters of a method.
 
     Returns:
         The copy, and the schedule of methods that select during training.
@@ -135,7 +128,8 @@ def prepare(
     Raises:
         UserError: the model has nothing that the method trains (BitFit without biases).
     """
-    plain = copy.deepcopy(model)
+    config, model = setup.config, setup.model
+    plain: Any = copy.deepcopy(model)
     if method == "full":
         return ls.baselines.full(plain), None
     if method == "BitFit":
@@ -154,12 +148,12 @@ def prepare(
             KINDS[method], score="id3", options={"eps": config.id3_eps, "exp": config.id3_exp},
             count=config.count, targets=targets, scope=scope,
         )  # fmt: skip
-    ls.attach(plain, _mask(config, plain, tokenizer, task, method, seed, targets, scope))
+    ls.attach(plain, _mask(setup, plain, method, seed, targets, scope))
     return plain, None
 
 
-def nearest_size(make: Callable[..., Any], model: Any, count: int) -> int:
-    """Return the rank or width, at least 1, whose number of trainable scalars is nearest to count.
+def nearest_size(make: Make, model: nn.Module, count: int) -> int:
+    """Return the rank or width, at least 1, whose trainable parameters are nearest to count.
 
     The number is affine in the size: two trials give it.
     """
@@ -180,56 +174,32 @@ def _adapter(model: Any, size: int, seed: int) -> Any:
     return ls.baselines.adapter(model, width=size, start="near identity", seed=seed)
 
 
-_INSERTED: Mapping[str, Callable[..., Any]] = {"LoRA": _lora, "adapter": _adapter}
+_INSERTED: Mapping[str, Make] = {"LoRA": _lora, "adapter": _adapter}
 
 
 def _mask(
-    config: Config, model: Any, tokenizer: Any, task: ls.Task, method: str, seed: int,
-    targets: str, scope: Scope,
-) -> ls.Mask:  # fmt: skip
+    setup: Setup, model: nn.Module, method: str, seed: int, targets: str, scope: Scope
+) -> ls.Mask:
+    count = setup.config.count
     if method == "random":
-        return ls.random_mask(
-            model, count=config.count, targets=targets, seed=seed, sampling="exact"
-        )
-    examples = task.train[: config.score_examples]
-    batches = ls.make_batches(examples, tokenizer, config.batch_size, sort=True, loss=task.loss)
+        return ls.random_mask(model, count=count, targets=targets, seed=seed, sampling="exact")
+    batches = setup.batches(setup.config.score_examples, setup.config.batch_size)
     return ls.select_mask(
-        model, score=SCORES[method], batches=batches, count=config.count, targets=targets,
-        scope=scope, max_live=1 << 27,
+        model, score=SCORES[method], batches=batches, count=count, targets=targets, scope=scope,
+        max_live=1 << 27,
     )  # fmt: skip
 
 
-def _key(method: str, rate: float, seed: int) -> str:
-    return f"train/{method}/rate={rate:g}/seed={seed}"
-
-
-def _method_rows(
-    config: Config, store: Store, model: Any, tokenizer: Any, task: ls.Task, method: str, seed: int
-) -> None:
-    first = config.seeds[0]
-    tried = rates(config, method)
-    if seed != first:
-        rows = [store[_key(method, rate, first)] for rate in tried]
-        tried = (tried[0] if rows[0]["kind"] == "absent" else best_on_dev(rows)["rate"],)
-    for rate in tried:
-        key = _key(method, rate, seed)
-        if key not in store:
-            store.say(f"{method}, rate {rate:g}, seed {seed}")
-        store.compute(key, partial(_train, config, model, tokenizer, task, method, rate, seed))
-
-
-def _train(
-    config: Config, model: Any, tokenizer: Any, task: ls.Task, method: str, rate: float, seed: int
-) -> dict[str, Any]:
+def train(setup: Setup, cell: Cell) -> dict[str, Any]:
+    """Train a method at a rate; a model without biases has a row that says so for BitFit."""
     try:
-        made, schedule = prepare(config, model, tokenizer, task, method, seed)
+        made, schedule = prepare(setup, cell["method"], cell["seed"])
     except ls.UserError as error:
-        if method != "BitFit":
+        if cell["method"] != "BitFit":
             raise
-        return {"kind": "absent", "method": method, "rate": rate, "seed": seed,
-                "reason": str(error)}  # fmt: skip
-    row = train_cell(config, made, tokenizer, task, rate=rate, seed=seed, schedule=schedule)
-    return row | {"method": method, "tried": list(rates(config, method))}
+        return {"kind": "absent", "reason": str(error)}
+    row = tuned_run(setup, made, cell, schedule=schedule)
+    return row | {"tried": list(rates(setup.config, cell["method"]))}
 
 
 ARTEFACT = Artefact(
@@ -238,9 +208,13 @@ ARTEFACT = Artefact(
     source="Agarwal et al. 2024 (ID3), table 1",
     config=Config,
     presets=PRESETS,
-    rows=compute,
-    render=render,
+    cells=cells,
+    setup=load_setup,
+    measures={"zero-shot": zero_shot, "train": train},
+    rates=lambda config, cell: rates(config, cell["method"]),
     check=check,
-    expected=expected,
+    tables=tables,
+    draw=draw,
+    page=PAGE,
     needs=("peft",),
 )

@@ -14,14 +14,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 import landscape as ls
-from experiments.cell import load_pretrained
-from experiments.edge_report import check, render
-from experiments.harness import PACKAGED, Artefact, Setting, Store
+from experiments.kit.artefact import Artefact
+from experiments.kit.cells import Cell, key
+from experiments.kit.measure import Setup, attached, load_setup, random_mask
+from experiments.kit.settings import ENCODER, PACKAGED, Setting
+from experiments.kit.store import Store
+from experiments.ours.edge_report import PAGE, check, draw, tables
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ def square_loss(model: Any, batch: Any) -> tuple[torch.Tensor, int]:
 
     z are the c candidates' scores of an example, y is 1 for the right candidate and 0 elsewhere.
     """
+    import torch
+
     scores, _ = ls.task_split(model, batch)
     labels = batch["labels"].to(scores.device)
     right = torch.nn.functional.one_hot(labels, scores.shape[1]).to(scores)
@@ -71,15 +77,18 @@ def square_loss(model: Any, batch: Any) -> tuple[torch.Tensor, int]:
     return error.square().sum() / 2, len(labels)
 
 
-LOSSES: dict[str, Any] = {"cross-entropy": ls.task_loss, "square": square_loss}
+def loss_of(name: str) -> Any:
+    """Return one of the losses that can be descended, a function of model and batch."""
+    return {"cross-entropy": ls.task_loss, "square": square_loss}[name]
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": PACKAGED | {
         "ratios": (1e-2,), "losses": ("cross-entropy",), "num_train": 4, "gd_multiples": (0.7,),
         "rate_times_ratio": (1e-5,), "steps": 8, "every": 4, "tolerance": 1e-1, "max_products": 16,
     },
-    "local": PACKAGED | {
-        "model": "minilm-l6", "targets": "*.self.[qv]*.weight", "ratios": (1e-2, 1e-3),
+    "local": ENCODER | {
+        "ratios": (1e-2, 1e-3),
         "num_train": 16, "micro_batch": 16, "gd_multiples": (0.7, 1.5),
         "rate_times_ratio": (1e-5,), "steps": 80, "tolerance": 1e-1, "max_products": 40,
     },
@@ -87,45 +96,62 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def compute(config: Config, store: Store) -> None:
-    """Measure each mask's sharpness at the pretrained weights, then descend from there."""
+def cells(config: Config) -> Iterator[Cell]:
+    """List the start of each mask under each loss, then its descents."""
     for seed in config.seeds:
-        task = ls.load_task(
-            config.task, source=config.source or None,
-            num_train=max(config.num_train, config.head_examples), num_dev=8, num_test=8,
-            seed=seed,
+        for ratio in config.ratios:
+            for loss in config.losses:
+                yield start_cell(loss, ratio, seed)
+                for optimizer, scale in _rules(config):
+                    yield {"kind": "descent", "optimizer": optimizer, "loss": loss, "ratio": ratio,
+                           "scale": scale, "seed": seed}  # fmt: skip
+
+
+def start_cell(loss: str, ratio: float, seed: int) -> Cell:
+    """Return the cell of the pretrained weights."""
+    return {"kind": "start", "loss": loss, "ratio": ratio, "seed": seed}
+
+
+def _rules(config: Config) -> list[tuple[str, float]]:
+    return [("gd", m) for m in config.gd_multiples] + [
+        ("adamw", c) for c in config.rate_times_ratio
+    ]
+
+
+def load(config: Config, store: Store, cell: Cell) -> Setup:
+    """Load the model with as many examples as head and descents need."""
+    most = max(config.num_train, config.head_examples)
+    return load_setup(config, store, cell, num_train=most)
+
+
+def start(setup: Setup, cell: Cell) -> dict[str, Any]:
+    """Measure a mask's sharpness at the pretrained weights."""
+    config, model = setup.config, setup.model
+    batches, mask = setup.batches(config.num_train, config.micro_batch), random_mask(setup, cell)
+    with attached(model, mask):
+        top = ls.lanczos(
+            ls.HessianOperator(model, batches, loss=loss_of(cell["loss"])), k=1, seed=0,
+            tol=config.tolerance, max_matvecs=config.max_products,
         )  # fmt: skip
-        model, tokenizer = load_pretrained(config, task)
-        batches = ls.make_batches(
-            task.train[: config.num_train], tokenizer, config.micro_batch, sort=True, loss=task.loss
-        )
-        for ratio in config.ratios:
-            for loss in config.losses:
-                _start_row(config, store, model, batches, loss, ratio, seed)
-                for case in descents(config, store, loss, ratio, seed):
-                    _descent_row(config, store, model, batches, case)
+    return {
+        "count": mask.count, "sharpness": float(top.eigenvalues[0]),
+        "residual": float(top.residuals[0]), "products": top.num_matvecs,
+        "converged": top.converged,
+    }  # fmt: skip
 
 
-def descents(
-    config: Config, store: Store, loss: str, ratio: float, seed: int
-) -> Iterator[dict[str, Any]]:
-    """List the descents of a mask and a loss, with their rates."""
-    stable = 2 / store[_start_key(loss, ratio, seed)]["sharpness"]
-    for optimizer, scale in _cases(config):
-        unit = stable if optimizer == "gd" else 1 / ratio
-        yield {"optimizer": optimizer, "loss": loss, "scale": scale, "rate": scale * unit,
-               "ratio": ratio, "seed": seed}  # fmt: skip
-
-
-def expected(config: Config) -> list[str]:
-    """List the keys of all rows."""
-    keys = []
-    for seed in config.seeds:
-        for ratio in config.ratios:
-            for loss in config.losses:
-                keys.append(_start_key(loss, ratio, seed))
-                keys += [_key(rule, loss, ratio, scale, seed) for rule, scale in _cases(config)]
-    return keys
+def descent(setup: Setup, cell: Cell) -> dict[str, Any]:
+    """Descend from the pretrained weights at a multiple of the optimizer's own unit of rates."""
+    config, model, optimizer, loss = setup.config, setup.model, cell["optimizer"], cell["loss"]
+    unit = 1 / cell["ratio"]
+    if optimizer == "gd":
+        unit = 2 / setup.store[key(start_cell(loss, cell["ratio"], cell["seed"]))]["sharpness"]
+    batches, mask = setup.batches(config.num_train, config.micro_batch), random_mask(setup, cell)
+    rate = cell["scale"] * unit
+    with attached(model, mask):
+        found = descend(config, model, batches, loss, optimizer, rate)
+        moved = ls.distance(model).l2
+    return found | {"rate": rate, "count": mask.count, "distance": moved}
 
 
 def descend(
@@ -138,14 +164,14 @@ def descend(
     parameters = list(ls.trainable(model).values())
     stepper = _stepper(config, parameters, optimizer, rate)
     probe = ls.SharpnessProbe(
-        batches, every=config.every, loss=LOSSES[loss], tol=config.tolerance,
+        batches, every=config.every, loss=loss_of(loss), tol=config.tolerance,
         max_matvecs=config.max_products,
     )  # fmt: skip
     probe.start(stepper)
     losses: list[float] = []
     for step in range(1, config.steps + 1):
         stepper.zero_grad(set_to_none=True)
-        losses.append(_backward(LOSSES[loss], parameters, model, batches))
+        losses.append(_backward(loss_of(loss), parameters, model, batches))
         if not (math.isfinite(losses[-1]) and losses[-1] <= 20 * losses[0]):
             return {"losses": losses, "measured": probe.rows, "diverged": True}
         stepper.step()
@@ -168,72 +194,15 @@ def _backward(
     return total / terms
 
 
-def _start_row(
-    config: Config, store: Store, model: Any, batches: list[Any], loss: str, ratio: float, seed: int
-) -> None:
-    key = _start_key(loss, ratio, seed)
-
-    def measure() -> dict[str, Any]:
-        mask = ls.random_mask(model, ratio=ratio, targets=config.targets, seed=seed)
-        ls.attach(model, mask)
-        try:
-            top = ls.lanczos(
-                ls.HessianOperator(model, batches, loss=LOSSES[loss]), k=1, seed=0,
-                tol=config.tolerance, max_matvecs=config.max_products,
-            )  # fmt: skip
-        finally:
-            ls.detach(model)
-        return {
-            "kind": "start", "loss": loss, "ratio": ratio, "seed": seed, "count": mask.count,
-            "sharpness": float(top.eigenvalues[0]), "residual": float(top.residuals[0]),
-            "products": top.num_matvecs, "converged": top.converged,
-        }  # fmt: skip
-
-    if key not in store:
-        store.say(key)
-    store.compute(key, measure)
-
-
-def _descent_row(
-    config: Config, store: Store, model: Any, batches: list[Any], case: dict[str, Any]
-) -> None:
-    def measure() -> dict[str, Any]:
-        mask = ls.random_mask(model, ratio=case["ratio"], targets=config.targets, seed=case["seed"])
-        ls.attach(model, mask)
-        try:
-            found = descend(config, model, batches, case["loss"], case["optimizer"], case["rate"])
-            moved = ls.distance(model).l2
-        finally:
-            ls.detach(model)
-        return case | found | {"kind": "descent", "count": mask.count, "distance": moved}
-
-    key = _key(case["optimizer"], case["loss"], case["ratio"], case["scale"], case["seed"])
-    if key not in store:
-        store.say(f"{key}, rate {case['rate']:.3g}")
-    store.compute(key, measure)
-
-
 def _stepper(
     config: Config, parameters: list[torch.nn.Parameter], optimizer: str, rate: float
 ) -> torch.optim.Optimizer:
+    import torch
+
     if optimizer == "gd":
         return torch.optim.SGD(parameters, lr=rate)
     betas = (config.beta1, config.beta2)
     return torch.optim.AdamW(parameters, lr=rate, betas=betas, weight_decay=0.0)
-
-
-def _cases(config: Config) -> list[tuple[str, float]]:
-    return [("gd", m) for m in config.gd_multiples] + [
-        ("adamw", c) for c in config.rate_times_ratio
-    ]
-
-
-def _start_key(loss: str, ratio: float, seed: int) -> str:
-    return f"start/{loss}/ratio={ratio:g}/seed={seed}"
-
-
-def _key(optimizer: str, loss: str, ratio: float, scale: float, seed: int) -> str:
-    return f"descent/{optimizer}/{loss}/ratio={ratio:g}/scale={scale:g}/seed={seed}"
 
 
 ARTEFACT = Artefact(
@@ -242,8 +211,11 @@ ARTEFACT = Artefact(
     source="Cohen et al. 2021 and 2022, inside the masks of Xu & Zhang 2024",
     config=Config,
     presets=PRESETS,
-    rows=compute,
-    render=render,
+    cells=cells,
+    setup=load,
+    measures={"start": start, "descent": descent},
     check=check,
-    expected=expected,
+    tables=tables,
+    draw=draw,
+    page=PAGE,
 )

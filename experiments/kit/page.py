@@ -1,17 +1,15 @@
-"""Tables, figures' looks and one readable HTML page; knows nothing of what the numbers mean."""
+"""One readable HTML page that stands alone; it knows nothing of what its numbers mean."""
 
 from __future__ import annotations
 
 import base64
 import html
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 
+from landscape.figures.table import Table
 from landscape.runs import write_whole
 
-Table = Sequence[Mapping[str, str]]
 #: characters from which a column of a page is text that wraps, not a number
 WORDY = 32
 
@@ -39,57 +37,6 @@ td.good, td.bad, td.open { text-align: left; font-weight: 600; }
 }
 p.quiet { color: var(--quiet); font-size: .9rem; }
 """
-
-
-def mean_std(values: Sequence[float], form: str = ".3g") -> str:
-    """Format a mean and standard deviation over n runs; a single run has no deviation.
-
-    >>> mean_std([1.0, 2.0, 3.0])
-    '2 ± 1'
-    >>> mean_std([2.0])
-    '2'
-    """
-    if len(values) == 1:
-        return f"{values[0]:{form}}"
-    return f"{fmean(values):{form}} ± {stdev(values):{form}}"
-
-
-def slope(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """Fit log y = a + s log x by least squares; return s and its standard error.
-
-    Needs three points for the error, which is NaN with fewer.
-
-    >>> slope([1.0, 10.0, 100.0], [2.0, 20.0, 200.0])[0]
-    1.0
-    """
-    logs = [(math.log(a), math.log(b)) for a, b in zip(x, y, strict=True) if a > 0 and b > 0]
-    n = len(logs)
-    mean_x, mean_y = (fmean(column) for column in zip(*logs, strict=True))
-    spread = sum((a - mean_x) ** 2 for a, _ in logs)
-    s = sum((a - mean_x) * (b - mean_y) for a, b in logs) / spread
-    residual = sum((b - mean_y - s * (a - mean_x)) ** 2 for a, b in logs)
-    return round(s, 12), math.sqrt(residual / (n - 2) / spread) if n > 2 else math.nan
-
-
-def format_table(rows: Table) -> str:
-    """Format rows as a Markdown table that is also aligned as plain text.
-
-    >>> print(format_table([{"ratio": "0.1", "k": "10"}]))
-    | ratio |  k |
-    |:------|---:|
-    | 0.1   | 10 |
-    """
-    columns = list(rows[0])
-    width = {c: max(len(c), *(len(row[c]) for row in rows)) for c in columns}
-
-    def line(cells: Sequence[str]) -> str:
-        first, *rest = zip(columns, cells, strict=True)
-        padded = [first[1].ljust(width[first[0]])] + [t.rjust(width[c]) for c, t in rest]
-        return "| " + " | ".join(padded) + " |"
-
-    rule = [":" + "-" * (width[columns[0]] + 1)] + ["-" * (width[c] + 1) + ":" for c in columns[1:]]
-    body = [line([row[c] for c in columns]) for row in rows]
-    return "\n".join([line(columns), "|" + "|".join(rule) + "|", *body])
 
 
 def write_page(

@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib
+from experiments.kit.draw import colors, despine, panels, title
+from experiments.kit.judge import Finding, Verdict, above, every, settle
+from experiments.kit.publish import Page
+from experiments.kit.store import Row
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-import seaborn as sns
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-from experiments.harness import Row
-from experiments.publish import publish
-from experiments.verdict import Finding, Verdict, above, every, settle
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 #: a sharpness is at the edge within these factors, which cover its oscillation
 AT_EDGE = (0.8, 1.25)
@@ -26,6 +23,7 @@ AT_EDGE = (0.8, 1.25)
 RESIDUAL = 0.2
 MEASURED = {"gd": "sharpness", "adamw": "preconditioned_sharpness"}
 EDGE = {"gd": "sharpness_threshold", "adamw": "preconditioned_threshold"}
+Palette = dict[float, tuple[float, float, float]]
 NAMES = {"gd": "gradient descent", "adamw": "AdamW"}
 
 
@@ -162,7 +160,7 @@ def _certified(rows: Sequence[Row]) -> Finding:
     return Finding(text, settle(max(relative) <= RESIDUAL), evidence)
 
 
-def table(rows: Sequence[Row]) -> list[dict[str, str]]:
+def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
     """Summarise one line a descent."""
     lines = []
     for r in descents(rows):
@@ -177,52 +175,44 @@ def table(rows: Sequence[Row]) -> list[dict[str, str]]:
             "loss": f"{r['losses'][0]:.3g} to {r['losses'][-1]:.2g}" + " diverged" * r["diverged"],
             "distance": f"{r['distance']:.3g}",
         })  # fmt: skip
-    return lines
+    return {"Descents": lines}
 
 
 def _scale(row: Row) -> str:
     return f"{row['scale']:g} " + ("x 2 / sharpness" if row["optimizer"] == "gd" else "/ ratio")
 
 
-def render(rows: Sequence[Row], folder: Path) -> list[Path]:
-    """Draw the figure, write the table and the page."""
-    return publish(
-        folder, rows, draw=lambda path: _draw(rows, path), findings=check(rows),
-        tables={"Descents": table(rows)},
-        title="Sharpness during training inside a mask",
-        lead=(
-            "Gradient descent with rate eta is stable on a quadratic while the largest Hessian "
-            "eigenvalue is below 2 / eta; Adam while the preconditioned one is below (2 + 2 beta1) "
-            "/ ((1 - beta1) eta). Whole networks train at that edge. Here a random mask of a "
-            "pretrained model descends, every example in every step, under cross-entropy, whose "
-            "curvature fades when the examples are fitted, and under a squared loss, whose does "
-            "not. AdamW's first step is left out: its preconditioner is then one gradient, whose "
-            "rounding decides the value."
-        ),
-        caption="Sharpness over its edge (1: unstable on a quadratic), and the training loss",
-    )  # fmt: skip
+PAGE = Page(
+    title="Sharpness during training inside a mask",
+    lead=(
+        "Gradient descent with rate eta is stable on a quadratic while the largest Hessian "
+        "eigenvalue is below 2 / eta; Adam while the preconditioned one is below (2 + 2 beta1) "
+        "/ ((1 - beta1) eta). Whole networks train at that edge. Here a random mask of a "
+        "pretrained model descends, every example in every step, under cross-entropy, whose "
+        "curvature fades when the examples are fitted, and under a squared loss, whose does "
+        "not. AdamW's first step is left out: its preconditioner is then one gradient, whose "
+        "rounding decides the value."
+    ),
+    caption="Sharpness over its edge (1: unstable on a quadratic), and the training loss",
+)
 
 
-def _draw(rows: Sequence[Row], path: Path) -> None:
-    sns.set_theme(style="ticks", context="notebook", palette="colorblind")
+def draw(rows: Sequence[Row]) -> Figure:
+    """Draw sharpness over its edge for each optimizer, and the loss; a row of panels a loss."""
     names = losses(rows)
-    figure, grid = plt.subplots(
-        len(names), 3, figsize=(14, 4.1 * len(names)), layout="constrained", squeeze=False
-    )
+    figure, grid = panels((14, 4.1 * len(names)), 3, len(names))
     ratios = sorted({r["ratio"] for r in rows}, reverse=True)
-    colors = dict(zip(ratios, sns.color_palette("colorblind", len(ratios)), strict=True))
-    for axes, loss in zip(grid, names, strict=True):
+    palette = dict(zip(ratios, colors(len(ratios)), strict=True))
+    for axes, loss in zip(grid if len(names) > 1 else [grid], names, strict=True):
         for axis, optimizer in zip(axes, MEASURED, strict=False):
-            _draw_edge(axis, rows, descents(rows, optimizer, loss), colors)
-            axis.set_title(f"{NAMES[optimizer]}, {loss}".capitalize().replace("Adamw", "AdamW"),
-                           loc="left", fontsize=12, fontweight="bold")  # fmt: skip
+            _draw_edge(axis, rows, descents(rows, optimizer, loss), palette)
+            title(axis, f"{NAMES[optimizer]}, {loss}".capitalize().replace("Adamw", "AdamW"))
         axes[0].set_ylabel(r"sharpness $\lambda_1(H)$ / (2 / $\eta$)")
         axes[1].set_ylabel(r"$\lambda_1(P^{-1}H)$ / edge of AdamW")
-        _draw_losses(axes[2], descents(rows, loss=loss), colors)
-        axes[2].set_title("Training loss", loc="left", fontsize=12, fontweight="bold")
-    sns.despine()
-    figure.savefig(path, dpi=160, format="png")
-    plt.close(figure)
+        _draw_losses(axes[2], descents(rows, loss=loss), palette)
+        title(axes[2], "Training loss")
+    despine(*figure.axes)
+    return figure
 
 
 def _style(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
@@ -237,26 +227,26 @@ def _style(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _draw_edge(axis: Any, rows: Sequence[Row], chosen: Sequence[Row], colors: Any) -> None:
+def _draw_edge(axis: Axes, rows: Sequence[Row], chosen: Sequence[Row], palette: Palette) -> None:
     axis.axhline(1, color="0.4", lw=1.2, label="edge of stability")
     axis.axhspan(*AT_EDGE, color="0.5", alpha=0.15, lw=0)
     for r in chosen:
         points = [(s, v) for s, v in over_edge(rows, r) if v > 0]
         unit = r"$\times$ 2/$\lambda_1$" if r["optimizer"] == "gd" else "/ ratio"
         label = f"ratio {r['ratio']:g}, rate {r['scale']:g} {unit}"
-        axis.plot(*zip(*points, strict=True), color=colors[r["ratio"]], label=label,
+        axis.plot(*zip(*points, strict=True), color=palette[r["ratio"]], label=label,
                   **_style(r, chosen))  # fmt: skip
     axis.set(yscale="log", xlabel="step")
     _plain_ticks(axis)
     axis.legend(frameon=False, fontsize=8)
 
 
-def _draw_losses(axis: Any, chosen: Sequence[Row], colors: Any) -> None:
+def _draw_losses(axis: Axes, chosen: Sequence[Row], palette: Palette) -> None:
     for r in chosen:
         style = _style(r, chosen) | {"marker": None}
         if r["optimizer"] == "adamw":
             style |= {"lw": 3.0, "alpha": 0.45}
-        axis.plot(r["losses"], color=colors[r["ratio"]], **style)
+        axis.plot(r["losses"], color=palette[r["ratio"]], **style)
     axis.plot([], [], color="0.3", lw=1.4, label="thin: gradient descent")
     axis.plot([], [], color="0.3", lw=3.0, alpha=0.45, label="thick: AdamW")
     axis.set(yscale="log", xlabel="step", ylabel="mean loss over all training examples")
@@ -264,8 +254,10 @@ def _draw_losses(axis: Any, chosen: Sequence[Row], colors: Any) -> None:
     axis.legend(frameon=False, fontsize=8)
 
 
-def _plain_ticks(axis: Any) -> None:
+def _plain_ticks(axis: Axes) -> None:
     """Label a logarithmic axis as plain numbers, at 1, 2 and 5 of each decade if they are few."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     low, high = axis.get_ylim()
     subs = (1.0, 2.0, 5.0) if high < 2e3 * low else (1.0,)
     axis.yaxis.set_major_locator(LogLocator(subs=subs))

@@ -62,9 +62,10 @@ class RunFolder:
         processes.wait()
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Write a checkpoint."""
+        """Write a checkpoint; every process waits for it."""
         if self._processes.first:
             write_checkpoint(self._checkpoint, state, self.config)
+        self._processes.wait()
 
     def saved(self, like: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the state of the last checkpoint, None where there is none.
@@ -84,11 +85,11 @@ class RunFolder:
 
     def finish(self, run: Run, best: Point) -> None:
         """Write the chosen point and the result, which ends the run; remove the checkpoint."""
-        if not self._processes.first:
-            return
-        write_tensors(self.path / "theta.safetensors", best, {"run": run_key(self.config)})
-        write_json(self.path / "result.json", {key: getattr(run, key) for key in _RESULT})
-        self._checkpoint.unlink(missing_ok=True)
+        if self._processes.first:
+            write_tensors(self.path / "theta.safetensors", best, {"run": run_key(self.config)})
+            write_json(self.path / "result.json", {key: getattr(run, key) for key in _RESULT})
+            self._checkpoint.unlink(missing_ok=True)
+        self._processes.wait()
 
     def result(self) -> tuple[Run, Point]:
         """Read a finished run and the point that it chose.

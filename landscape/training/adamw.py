@@ -1,4 +1,4 @@
-"""AdamW whose state follows a moving mask: every trainable number has an age of its own."""
+"""AdamW whose state follows a moving mask: every entry of a parameter has an age of its own."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from landscape.errors import UserError
 
 
 class AdamW(torch.optim.Optimizer):
-    """Update the active numbers of each parameter by AdamW, counting every number's own steps.
+    """Update the active entries of each parameter by AdamW, counting every entry's own steps.
 
         m_j <- beta1 m_j + (1 - beta1) g_j,      v_j <- beta2 v_j + (1 - beta2) g_j^2
         theta_j <- (1 - lr decay) theta_j
                    - lr m_j / (1 - beta1^age_j) / (sqrt(v_j / (1 - beta2^age_j)) + eps)
 
-    Where all numbers have the same age this is ``torch.optim.AdamW``. With a mask attached theta
-    is the change of the weights, so the decay is towards the pretrained values. Numbers that are
+    Where all entries have the same age this is ``torch.optim.AdamW``. With a mask attached theta
+    is the change of the weights, so the decay is towards the pretrained values. Entries that are
     not active are frozen: no update, no decay, no state.
 
     The state of a parameter: ``exp_avg``, ``exp_avg_sq`` and ``step`` (the ages), one row for
-    each active number, and ``active``, their positions, where not all are.
+    each active entry, and ``active``, their positions, where not all are.
 
     Args:
         parameters: 1-D parameters, as `trainable` gives them.
@@ -37,7 +37,7 @@ class AdamW(torch.optim.Optimizer):
     Raises:
         UserError: an argument out of range.
 
-    Cost: three numbers of state an active number.
+    Cost: three values of state an active entry.
     Source: Loshchilov & Hutter 2019, algorithm 2; ages as in Ansell et al. 2024 (SpIEL).
     """
 
@@ -64,7 +64,7 @@ class AdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update every active number that has a gradient."""
+        """Update every active entry that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -77,7 +77,7 @@ class AdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what ``state_dict`` gave; positions stay whole numbers, which torch would cast."""
+        """Load what ``state_dict`` gave; positions stay integers, which torch would cast."""
         super().load_state_dict(state_dict)
         saved = [i for group in state_dict["param_groups"] for i in group["params"]]
         mine = [p for group in self.param_groups for p in group["params"]]
@@ -88,18 +88,18 @@ class AdamW(torch.optim.Optimizer):
 
     @property
     def count(self) -> int:
-        """Return the number of active numbers: what one step updates."""
+        """Return how many entries are active: what one step updates."""
         return sum(self._rows(p)["step"].numel() for g in self.param_groups for p in g["params"])
 
     @torch.no_grad()
     def follow(self, parameter: nn.Parameter, source: Tensor, active: Tensor | None = None) -> None:
-        """Rearrange the state of a parameter whose numbers have moved.
+        """Rearrange the state of a parameter whose entries have moved.
 
         Args:
-            parameter: the parameter, with its new numbers in it.
-            source: for each active number, shape (k,), its row in the state so far, or -1 for one
+            parameter: the parameter, with its new values in it.
+            source: for each active entry, shape (k,), its row in the state so far, or -1 for one
                 that is newly selected and gets fresh moments and age 0.
-            active: the positions of the active numbers in the parameter, shape (k,), increasing;
+            active: the positions of the active entries in the parameter, shape (k,), increasing;
                 None when all are.
 
         Raises:
@@ -107,7 +107,10 @@ class AdamW(torch.optim.Optimizer):
         """
         wanted = parameter.numel() if active is None else active.numel()
         if source.shape != (wanted,):
-            raise UserError(f"expected {wanted} sources, one an active number, got {source.shape}")
+            raise UserError(
+                f"expected {wanted} sources, one an active entry, got shape {tuple(source.shape)}; "
+                "give -1 for entries that are new"
+            )
         old = self._rows(parameter) if self.state[parameter] else {}
         state: dict[str, Tensor] = {}
         known = source >= 0
@@ -127,8 +130,8 @@ class AdamW(torch.optim.Optimizer):
         return state
 
 
-def check_betas(name: str, value: Any) -> tuple[float, float]:
-    """Return AdamW's two decay rates as plain numbers.
+def check_betas(name: str, value: object) -> tuple[float, float]:
+    """Return AdamW's two decay rates as plain floats.
 
     Raises:
         UserError: not two numbers from 0 to below 1.
@@ -140,7 +143,7 @@ def check_betas(name: str, value: Any) -> tuple[float, float]:
 
 
 def _update(parameter: nn.Parameter, state: dict[str, Tensor], group: dict[str, Any]) -> None:
-    """Update the active numbers of one parameter in place."""
+    """Update the active entries of one parameter in place."""
     active = state.get("active")
     gradient, theta = parameter.grad, parameter.detach()
     assert gradient is not None

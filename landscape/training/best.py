@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -36,36 +36,45 @@ class BestOnDev:
                 f'expected select_by "metric" or "loss" for a task judged by {task.metric}, got '
                 '"accuracy"; leave select_by out'
             )
+        self.evaluations: list[dict[str, Any]] = []
+        """One dict an evaluation: step, the task's metric, loss."""
         self.point = start
         self.step = 0
+        """Steps after which the best point was found, 0 while there is none."""
         self._metric, self._by_loss, self._patience = task.metric, select_by == "loss", patience
         self._key = (-math.inf, -math.inf)
 
-    def beaten_by(self, found: Mapping[str, float]) -> bool:
-        """Tell whether an evaluation is better than all before it."""
-        return self._key_of(found) > self._key
+    def judge(
+        self, step: int, found: Mapping[str, float], point: Callable[[], dict[str, Tensor]]
+    ) -> None:
+        """Note an evaluation; keep the point where it is better than all before."""
+        value, loss = found[self._metric], found["loss"]
+        self.evaluations.append({"step": step, self._metric: value, "loss": loss})
+        metric = value if METRICS[self._metric].larger_is_better else -value
+        key = (-loss, metric) if self._by_loss else (metric, -loss)
+        if key > self._key:
+            self.step, self._key, self.point = step, key, point()
 
-    def become(self, step: int, found: Mapping[str, float], point: dict[str, Tensor]) -> None:
-        """Keep a point with its evaluation, and the step after which it was found."""
-        self.step, self._key, self.point = step, self._key_of(found), point
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """Return the evaluation of the best point, None while there is none."""
+        return next((e for e in self.evaluations if e["step"] == self.step), None)
 
-    def is_final(self, evaluations: list[dict[str, Any]]) -> bool:
+    @property
+    def is_final(self) -> bool:
         """Tell whether patience has run out."""
-        later = sum(evaluation["step"] > self.step for evaluation in evaluations)
+        later = sum(evaluation["step"] > self.step for evaluation in self.evaluations)
         return self._patience is not None and later >= self._patience
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is kept."""
+        """Return a copy of what is kept."""
         point = {name: value.clone() for name, value in self.point.items()}
-        return {"step": self.step, "key": list(self._key), "point": point}
+        noted = [dict(evaluation) for evaluation in self.evaluations]
+        return {"step": self.step, "key": list(self._key), "point": point, "evaluations": noted}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Keep what another kept."""
         devices = {name: value.device for name, value in self.point.items()}
         self.step, self._key = state["step"], tuple(state["key"])
         self.point = {n: value.to(devices[n], copy=True) for n, value in state["point"].items()}
-
-    def _key_of(self, found: Mapping[str, float]) -> tuple[float, float]:
-        value, loss = found[self._metric], -found["loss"]
-        metric = value if METRICS[self._metric].larger_is_better else -value
-        return (loss, metric) if self._by_loss else (metric, loss)
+        self.evaluations = [dict(evaluation) for evaluation in state["evaluations"]]

@@ -22,7 +22,8 @@ def write_checkpoint(path: Path, state: Mapping[str, Any], config: Mapping[str, 
 
     Args:
         path: the file.
-        state: what a ``state_dict()`` gave: dicts of tensors and of what JSON has, NaN included.
+        state: what a ``state_dict()`` gave: dicts of tensors, none of
+            which may share memory, and of what JSON has, NaN included.
         config: of the run, by which the file knows it.
     """
     tensors: dict[str, Tensor] = {}
@@ -68,7 +69,7 @@ def run_key(config: Mapping[str, Any]) -> str:
 def _without_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     """Return JSON in which each tensor is its key in the file."""
     if isinstance(value, Tensor):
-        tensors[path] = value.clone()  # a file holds no memory twice
+        tensors[path] = value
         return {_TENSOR: path}
     if isinstance(value, Mapping):
         inside = f"{path}/" if path else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,16 +67,16 @@ class RunFolder:
             write_checkpoint(self._checkpoint, state, self.config)
         self._processes.wait()
 
-    def saved(self, like: Mapping[str, Any]) -> dict[str, Any] | None:
+    def saved(self, entries: Collection[str]) -> dict[str, Any] | None:
         """Return the state of the last checkpoint, None where there is none.
 
         Raises:
-            UserError: the file is damaged, another run's, or holds other entries than `like`.
+            UserError: the file is damaged, another run's, or holds other entries.
         """
         if not self._checkpoint.exists():
             return None
         state = read_checkpoint(self._checkpoint, self.config)
-        if state.keys() != like.keys():
+        if state.keys() != set(entries):
             raise UserError(
                 f"expected the state of a run in {self._checkpoint}, got {', '.join(state)}, as in "
                 "older versions; remove it, and the run starts again from its beginning"

@@ -153,5 +153,5 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    item = getattr(value, "item", None)  # numpy's numbers
+    item = getattr(value, "item", None)  # numpy's scalars
     return item() if callable(item) else f"{type(value).__name__} {getattr(value, 'value', '')}"

@@ -21,8 +21,6 @@ from landscape.training.adamw import AdamW
 from landscape.training.baselines import method_of
 from landscape.training.processes import Processes
 
-NOTHING = "expected a model with trainable parameters, got none; attach a mask first"
-
 Record = dict[str, Any]
 """What a step did: its number, counted from 1, the loss before it, and more."""
 
@@ -74,19 +72,18 @@ class Loop:
         self._max_norm, self._ceiling = max_gradient_norm, ceiling
         self._first_loss: float | None = None
         self._parameters = list(trainable(unwrapped(model)).values())
-        if not self._parameters:
-            raise UserError(NOTHING)
+        refuse_nothing(len(self._parameters))
         self._method = method_of(unwrapped(model))
         self._processes = Processes.of(model)
 
-    def over(self, batches: Iterable[Any]) -> Iterator[Record]:
+    def over(self, batches: Iterable[object]) -> Iterator[Record]:
         """Take a step on each batch until they end or the loop has diverged."""
         for batch in batches:
             yield self.step([batch])
             if self.diverged:
                 return
 
-    def step(self, batches: Sequence[Any]) -> Record:
+    def step(self, batches: Sequence[object]) -> Record:
         """Take one step on the mean loss of some batches.
 
         Args:
@@ -98,7 +95,7 @@ class Loop:
         """
         return self.update(self.gradient(batches))
 
-    def gradient(self, batches: Sequence[Any], *, counted: bool = True) -> float:
+    def gradient(self, batches: Sequence[object], *, counted: bool = True) -> float:
         """Put the gradient of the mean loss of some batches into the parameters; return the loss.
 
         Args:
@@ -187,7 +184,7 @@ class Loop:
             self._lr_schedule.load_state_dict(state["lr_schedule"])
         self._method.load_state_dict(state["method"])
 
-    def _sum(self, batch: Any) -> tuple[Tensor, float]:
+    def _sum(self, batch: object) -> tuple[Tensor, float]:
         count = 0.0
 
         def total() -> Tensor:
@@ -206,7 +203,7 @@ class Loop:
             refuse_unseen_readers(inner, lambda: self._loss(inner, batch)[0])
         return total(), count
 
-    def _accumulate(self, batches: Sequence[Any], weight: float) -> float:
+    def _accumulate(self, batches: Sequence[object], weight: float) -> float:
         loss, terms = 0.0, 0.0
         for i, batch in enumerate(batches):
             with self._processes.accumulating(last=i == len(batches) - 1):
@@ -221,3 +218,16 @@ class Loop:
         if isinstance(penalty, Tensor):
             penalty.backward()
         return loss / terms
+
+
+def refuse_nothing(count: int) -> None:
+    """Refuse a model without trainable parameters.
+
+    Raises:
+        UserError: their number is 0.
+    """
+    if not count:
+        raise UserError(
+            "expected a model with trainable parameters, got none; attach a mask first, or take a "
+            "method of landscape.baselines"
+        )

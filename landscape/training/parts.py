@@ -15,7 +15,7 @@ from landscape.losses import Loss
 from landscape.subspace import attached_mask, is_attached, trainable
 from landscape.subspace.attachable import unwrapped
 from landscape.tasks import Task
-from landscape.training.loop import NOTHING, Loop
+from landscape.training.loop import Loop, refuse_nothing
 from landscape.training.lr_schedule import make_lr_schedule, warmup_steps
 from landscape.training.optimizer import make_optimizer
 from landscape.training.processes import Processes
@@ -85,8 +85,7 @@ def run_config(
         UserError: the model has nothing to train.
     """
     count = moving.budget if moving else sum(p.numel() for p in trainable(model).values())
-    if not count:
-        raise UserError(NOTHING)
+    refuse_nothing(count)
     mask: dict[str, Any] = {}
     if moving is None and is_attached(model):
         attached = attached_mask(model)

@@ -24,9 +24,21 @@ def point(parameters: Mapping[str, nn.Parameter], moving: MovingMask | None = No
     return found
 
 
+def fit(
+    parameters: Mapping[str, nn.Parameter], there: Mapping[str, Tensor], moving: MovingMask | None
+) -> bool:
+    """Tell whether a point has values for these parameters; those of a moving mask change size."""
+    if moving is not None:
+        return there.keys() == {n for name in parameters for n in (name, f"{name}.indices")}
+    shapes = {name: p.shape for name, p in parameters.items()}
+    return {name: value.shape for name, value in there.items()} == shapes
+
+
 @torch.no_grad()
 def go_to(
-    parameters: Mapping[str, nn.Parameter], there: Point, moving: MovingMask | None = None
+    parameters: Mapping[str, nn.Parameter],
+    there: Mapping[str, Tensor],
+    moving: MovingMask | None = None,
 ) -> None:
     """Give the model the parameters of a point, and the mask they belong to."""
     if moving is not None:

@@ -46,7 +46,7 @@ class Processes:
         return self.rank == 0
 
     def total(self, *values: float) -> list[float]:
-        """Return the sums of some numbers over all processes."""
+        """Return the sums of some values over all processes."""
         if self.parallel is None:
             return list(values)
         device = next(self.parallel.parameters()).device

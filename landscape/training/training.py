@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from landscape import checks, seeds
-from landscape.distances import distance
 from landscape.errors import UserError
-from landscape.runs import peak_memory
 from landscape.subspace import detach, is_attached, trainable
 from landscape.subspace.attachable import unwrapped
 from landscape.tasks import Task
@@ -37,11 +35,13 @@ from landscape.training.parts import (
     moving_mask,
     run_config,
 )
-from landscape.training.point import go_to, point
+from landscape.training.point import fit, go_to, point
 from landscape.training.processes import Processes
-from landscape.training.run import Run
+from landscape.training.run import Run, run_of
 from landscape.training.schedule import Schedule, watch
 from landscape.training.settings import Settings
+
+_ENTRIES = ("parameters", "best", "loop", "history", "seconds")
 
 
 class Training:
@@ -53,7 +53,8 @@ class Training:
         training.run                     # what `finetune` returns
 
     Going through it to the end finishes it, as `finish` does: the model gets the checkpoint that
-    was best on dev. `finetune` explains what is computed, and all arguments.
+    was best on dev. `finetune` explains what is computed, and all arguments. With a directory a
+    training that was stopped goes on when it is made again, of a model as it was at first.
 
     Args:
         model, tokenizer, task, schedule, directory, overwrite, checkpoint_every, probes, device:
@@ -98,9 +99,10 @@ class Training:
             self.config["schedule"] = schedule.as_dict()
         self._folder: RunFolder | None = None
         if directory is not None:
+            directory = checks.path("directory", directory)
             identity = identity_of(
-                self._inner, tokenizer, task, checks.path("directory", directory),
-                test=self.settings.test, schedule=schedule, overwrite=overwrite,
+                self._inner, tokenizer, task, directory, test=self.settings.test,
+                schedule=schedule, overwrite=overwrite,
             )  # fmt: skip
             self._folder = RunFolder(
                 directory, self.config, identity, overwrite=overwrite, processes=self._processes
@@ -120,7 +122,6 @@ class Training:
             task, self.settings.select_by, dict(self._start), self.settings.patience
         )
         self.history: list[Record] = []
-        self.evaluations: list[dict[str, Any]] = []
         self._seconds = 0.0
         self._run: Run | None = None
         self._resume()
@@ -141,10 +142,15 @@ class Training:
         return self._loop.diverged
 
     @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The evaluations on dev so far, as in `Run.evaluations`."""
+        return self._best.evaluations
+
+    @property
     def done(self) -> bool:
         """Tell whether no step is left: all taken, diverged, out of patience, or finished."""
         ended = self.taken >= self.total or self.diverged
-        return ended or self._run is not None or self._best.is_final(self.evaluations)
+        return ended or self._run is not None or self._best.is_final
 
     @property
     def run(self) -> Run:
@@ -210,7 +216,6 @@ class Training:
             "parameters": point(self._parameters, self._moving),
             "best": self._best.state_dict(), "loop": self._loop.state_dict(),
             "history": [dict(record) for record in self.history],
-            "evaluations": [dict(found) for found in self.evaluations],
             "seconds": self._seconds,
         }  # fmt: skip
 
@@ -220,20 +225,18 @@ class Training:
         Raises:
             UserError: it is no state of such a training, or this one is finished.
         """
-        wanted = self.state_dict()
-        if self._run is not None or state.keys() != wanted.keys() or (
-            state["parameters"].keys() != wanted["parameters"].keys()
-        ):  # fmt: skip
+        there = state.get("parameters", {})
+        fits = state.keys() == set(_ENTRIES) and fit(self._parameters, there, self._moving)
+        if self._run is not None or not fits:
             raise UserError(
-                f"expected the state of a training like this one, not finished, got "
+                "expected the state of a training like this one, which is not finished, got "
                 f"{', '.join(map(str, state)) or 'none'}; take it from state_dict() of one made "
                 "alike"
             )
-        go_to(self._parameters, dict(state["parameters"]), self._moving)
+        go_to(self._parameters, there, self._moving)
         self._best.load_state_dict(state["best"])
         self._loop.load_state_dict(state["loop"])
         self.history = [dict(record) for record in state["history"]]
-        self.evaluations = [dict(found) for found in state["evaluations"]]
         self._seconds = state["seconds"]
 
     def finish(self) -> Run:
@@ -252,18 +255,11 @@ class Training:
             )
         go_to(self._parameters, self._best.point, self._moving)
         tested = self._evaluate("test") if self.settings.test else None
-        metrics: dict[str, Any] = {
-            "diverged": self.diverged,
-            "best_step": self._best.step,
-            "steps": self.taken,
-            "dev": next((e for e in self.evaluations if e["step"] == self._best.step), None),
-            "test": tested,
-            "seconds": self._seconds,
-            "peak_memory": peak_memory(),
-        }
-        moved = dataclasses.asdict(distance(self._inner, self._start))
+        metrics = {"diverged": self.diverged, "test": tested, "seconds": self._seconds}
         path = None if self._folder is None else self._folder.path
-        self._run = Run(self.config, self.history, self.evaluations, metrics, moved, path)
+        self._run = run_of(
+            self._inner, self._start, self._best, self.config, self.history, metrics, path
+        )
         if self._folder is not None:
             self._folder.finish(self._run, self._best.point)
         return self._run
@@ -273,9 +269,9 @@ class Training:
         if self._folder is not None and self._folder.finished:
             self._run, best = self._folder.result()
             go_to(self._parameters, best, self._moving)
-            self.history, self.evaluations = self._run.history, self._run.evaluations
+            self.history, self._best.evaluations = self._run.history, self._run.evaluations
             return
-        saved = None if self._folder is None else self._folder.saved(like=self.state_dict())
+        saved = None if self._folder is None else self._folder.saved(_ENTRIES)
         if saved is not None:
             self.load_state_dict(saved)
         for probe in self._probes:
@@ -293,11 +289,8 @@ class Training:
             if not all(bool(torch.isfinite(p).all()) for p in self._parameters.values()):
                 self._loop.diverged = True
                 return
-            found = self._evaluate("dev")
-            scores = {self._task.metric: found[self._task.metric], "loss": found["loss"]}
-            self.evaluations.append({"step": self.taken, **scores})
-            if self._best.beaten_by(scores):
-                self._best.become(self.taken, scores, point(self._parameters, self._moving))
+            here = partial(point, self._parameters, self._moving)
+            self._best.judge(self.taken, self._evaluate("dev"), here)
 
     def _evaluate(self, split: SplitName) -> dict[str, float]:
         return evaluate(

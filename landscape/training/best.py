@@ -8,7 +8,6 @@ from typing import Any
 
 from torch import Tensor
 
-from landscape.errors import UserError
 from landscape.tasks import Task
 from landscape.tasks.metrics import METRICS
 from landscape.training.settings import SelectBy
@@ -23,19 +22,11 @@ class BestOnDev:
             that is the task's metric; or "loss", ties going to the better metric.
         start: the point to keep where no evaluation is any good.
         patience: evaluations without a better one after which to stop; None never stops.
-
-    Raises:
-        UserError: "accuracy" for a task that is judged by something else.
     """
 
     def __init__(
         self, task: Task, select_by: SelectBy, start: dict[str, Tensor], patience: int | None = None
     ) -> None:
-        if select_by == "accuracy" and task.metric != "accuracy":
-            raise UserError(
-                f'expected select_by "metric" or "loss" for a task judged by {task.metric}, got '
-                '"accuracy"; leave select_by out'
-            )
         self.evaluations: list[dict[str, Any]] = []
         """One dict an evaluation: step, the task's metric, loss."""
         self.point = start

@@ -15,28 +15,15 @@ from transformers import PreTrainedTokenizerBase
 
 from landscape import checks, seeds
 from landscape.errors import UserError
-from landscape.subspace import detach, is_attached, trainable
-from landscape.subspace.attachable import unwrapped
 from landscape.tasks import Task
-from landscape.tasks.encoding import length_limit
 from landscape.tasks.evaluation import evaluate
 from landscape.tasks.scoring import task_loss
 from landscape.tasks.task import SplitName
 from landscape.training.best import BestOnDev
-from landscape.training.epochs import Epochs
-from landscape.training.folder import RunFolder, identity_of
 from landscape.training.loop import Record
 from landscape.training.mode import training_mode
-from landscape.training.parts import (
-    Probe,
-    check_kinds,
-    checked_device,
-    make_loop,
-    moving_mask,
-    run_config,
-)
+from landscape.training.parts import Probe, assemble, check_kinds, checked_device
 from landscape.training.point import fit, go_to, point
-from landscape.training.processes import Processes
 from landscape.training.run import Run, run_of
 from landscape.training.schedule import Schedule, watch
 from landscape.training.settings import Settings
@@ -84,40 +71,15 @@ class Training:
         check_kinds(model, tokenizer, task, schedule, probes)
         if device is not None:
             model.to(checked_device(device))
-        self.model, self._inner = model, unwrapped(model)
-        self._tokenizer, self._task, self._probes = tokenizer, task, probes
-        self._processes = Processes.of(model)
-        self._limit = length_limit(self._inner, self.settings.max_length)
-        self._epochs = Epochs(task, tokenizer, self.settings, self._limit, self._processes)
-        self.total = self.settings.epochs * self._epochs.steps
-        """Steps that the settings ask for; a run that diverges or loses patience takes fewer."""
-        self._moving = moving_mask(schedule, model, self.settings, self.total)
-        self.config = run_config(
-            self._inner, task, self.settings, self._limit, self._moving, self._processes
-        )
-        if schedule is not None:
-            self.config["schedule"] = schedule.as_dict()
-        self._folder: RunFolder | None = None
-        if directory is not None:
-            directory = checks.path("directory", directory)
-            identity = identity_of(
-                self._inner, tokenizer, task, directory, test=self.settings.test,
-                schedule=schedule, overwrite=overwrite,
-            )  # fmt: skip
-            self._folder = RunFolder(
-                directory, self.config, identity, overwrite=overwrite, processes=self._processes
-            )
-            self.config = self._folder.config
-        if self._moving is not None:
-            if is_attached(self._inner) and self._folder is not None:
-                detach(self._inner)  # the mask that a stopped run of it has left
-            self._moving.attach()
-        self._parameters = trainable(self._inner)
-        self._loop = make_loop(
-            model, lambda m, batch: task_loss(m, batch), self.settings, self.total,
-            moving=self._moving is not None,
+        self._parts = parts = assemble(
+            model, tokenizer, task, self.settings, lambda m, batch: task_loss(m, batch),
+            schedule=schedule, directory=directory, overwrite=overwrite,
         )  # fmt: skip
-        self._start = point(self._parameters, self._moving)
+        self.model, self._tokenizer, self._task, self._probes = model, tokenizer, task, probes
+        self._loop, self._folder, self._moving = parts.loop, parts.folder, parts.moving
+        self.config, self.total = parts.config, self.settings.epochs * parts.epochs.steps
+        """What determines the run's result, and the steps that it takes at most."""
+        self._start = point(parts.parameters, self._moving)
         self._best = BestOnDev(
             task, self.settings.select_by, dict(self._start), self.settings.patience
         )
@@ -184,7 +146,7 @@ class Training:
         if self.done:
             raise UserError(f"expected a step that is left, got {self.taken} taken; call finish()")
         began, number = time.perf_counter(), self.taken
-        batches, counted = self._epochs.share(number)
+        batches, counted = self._parts.epochs.share(number)
         with (
             watch(self._moving, number, self.optimizer),
             training_mode(self.model, self._dropout_seed(number)),
@@ -193,8 +155,8 @@ class Training:
         record = self._loop.update(loss)
         self.history.append(record)
         for probe in self._probes:
-            probe(self._inner, record)
-        due = self._epochs.evaluated(self.taken)
+            probe(self._parts.inner, record)
+        due = self._parts.epochs.evaluated(self.taken)
         if due and not self.diverged:
             self._judge()
         self._seconds += time.perf_counter() - began
@@ -213,7 +175,7 @@ class Training:
         Loading it into a training that was made alike goes on bit for bit as this one.
         """
         return {
-            "parameters": point(self._parameters, self._moving),
+            "parameters": point(self._parts.parameters, self._moving),
             "best": self._best.state_dict(), "loop": self._loop.state_dict(),
             "history": [dict(record) for record in self.history],
             "seconds": self._seconds,
@@ -226,14 +188,14 @@ class Training:
             UserError: it is no state of such a training, or this one is finished.
         """
         there = state.get("parameters", {})
-        fits = state.keys() == set(_ENTRIES) and fit(self._parameters, there, self._moving)
+        fits = state.keys() == set(_ENTRIES) and fit(self._parts.parameters, there, self._moving)
         if self._run is not None or not fits:
             raise UserError(
                 "expected the state of a training like this one, which is not finished, got "
                 f"{', '.join(map(str, state)) or 'none'}; take it from state_dict() of one made "
                 "alike"
             )
-        go_to(self._parameters, there, self._moving)
+        go_to(self._parts.parameters, there, self._moving)
         self._best.load_state_dict(state["best"])
         self._loop.load_state_dict(state["loop"])
         self.history = [dict(record) for record in state["history"]]
@@ -253,12 +215,12 @@ class Training:
                 f"expected all {self.total} steps of a training with a folder, got {self.taken}; "
                 "take the others, or train without directory="
             )
-        go_to(self._parameters, self._best.point, self._moving)
+        go_to(self._parts.parameters, self._best.point, self._moving)
         tested = self._evaluate("test") if self.settings.test else None
         metrics = {"diverged": self.diverged, "test": tested, "seconds": self._seconds}
         path = None if self._folder is None else self._folder.path
         self._run = run_of(
-            self._inner, self._start, self._best, self.config, self.history, metrics, path
+            self._parts.inner, self._start, self._best, self.config, self.history, metrics, path
         )
         if self._folder is not None:
             self._folder.finish(self._run, self._best.point)
@@ -268,7 +230,7 @@ class Training:
         """Read the run that the folder has finished, or go on from its checkpoint."""
         if self._folder is not None and self._folder.finished:
             self._run, best = self._folder.result()
-            go_to(self._parameters, best, self._moving)
+            go_to(self._parts.parameters, best, self._moving)
             self.history, self._best.evaluations = self._run.history, self._run.evaluations
             return
         saved = None if self._folder is None else self._folder.saved(_ENTRIES)
@@ -279,21 +241,22 @@ class Training:
                 probe.start(self.optimizer)
 
     def _dropout_seed(self, step: int) -> int:
-        rank = self._processes.rank
+        rank = self._parts.processes.rank
         purpose = ("dropout", step, rank) if rank else ("dropout", step)
         return seeds.derived(self.settings.seed, *purpose)
 
     def _judge(self) -> None:
         """Evaluate on dev, and keep the point if it is the best so far."""
         with self._loop.judged():
-            if not all(bool(torch.isfinite(p).all()) for p in self._parameters.values()):
+            if not all(bool(torch.isfinite(p).all()) for p in self._parts.parameters.values()):
                 self._loop.diverged = True
                 return
-            here = partial(point, self._parameters, self._moving)
+            here = partial(point, self._parts.parameters, self._moving)
             self._best.judge(self.taken, self._evaluate("dev"), here)
 
     def _evaluate(self, split: SplitName) -> dict[str, float]:
+        inner, limit = self._parts.inner, self._parts.limit
         return evaluate(
-            self._inner, self._tokenizer, self._task, split=split, max_length=self._limit,
+            inner, self._tokenizer, self._task, split=split, max_length=limit,
             bos=self.settings.bos,
         )  # fmt: skip

@@ -57,8 +57,8 @@ def checked_device(device: str | torch.device) -> torch.device:
         UserError: it is none.
     """
     try:
-        return torch.device(device)
-    except (RuntimeError, TypeError):
+        return torch.device(device if isinstance(device, str | torch.device) else "")
+    except RuntimeError:
         checks.refuse("device", "a device of torch", device, 'give "cpu", "cuda" or "cuda:1"')
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from landscape import seeds
 from landscape.curvature import HessianOperator, lanczos, spectral_density, trace
-from landscape.curvature.operators import CongruentOperator
+from landscape.curvature.operators.linear import CongruentOperator
 
 
 def algebra(rounds: int, seed: int) -> dict[str, Any]:

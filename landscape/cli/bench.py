@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
 
 def _step(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.step import bench_step
-    from landscape.report import format_table
+    from landscape.figures.table import format_table
 
     result = bench_step(rounds=chosen.rounds)
     base = result["seconds"]["floor"]
@@ -58,7 +58,7 @@ def _step(chosen: argparse.Namespace) -> Outcome:
 
 def _scoring(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.scoring import bench_scoring
-    from landscape.report import format_table
+    from landscape.figures.table import format_table
 
     result = bench_scoring(rounds=chosen.rounds)
     print(format_table([
@@ -76,7 +76,7 @@ def _scoring(chosen: argparse.Namespace) -> Outcome:
 def _kernels(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.kernels import bench_kernels
     from landscape.kernels import Kernel
-    from landscape.report import format_table
+    from landscape.figures.table import format_table
 
     result = bench_kernels(rounds=chosen.rounds)
     print(format_table([
@@ -114,7 +114,7 @@ def _masks(chosen: argparse.Namespace) -> Outcome:
 
 def _curvature(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.curvature import PEERS, bench_curvature
-    from landscape.report import format_table
+    from landscape.figures.table import format_table
     from landscape.sources.carriers import missing
 
     if absent := missing(*PEERS):

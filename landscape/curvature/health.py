@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from landscape import checks, seeds
-from landscape.curvature.algebra import inner
-from landscape.curvature.eigen import random_unit
-from landscape.curvature.operators import LinearOperator
+from landscape.curvature.spectrum.algebra import inner
+from landscape.curvature.spectrum.result import random_unit
+from landscape.curvature.operators.linear import LinearOperator
 from landscape.errors import UserError
 
 
@@ -110,7 +110,7 @@ def health_check(
     Cost: five products, one of them by the second mode (by differences: three for it). Source: the
     symmetry probe is Hutchinson-like; the determinism check follows curvlinops.
 
-    >>> from landscape.curvature.operators import MatrixOperator
+    >>> from landscape.curvature.operators.linear import MatrixOperator
     >>> health_check(MatrixOperator([[2.0, 1.0], [1.0, 2.0]])).healthy
     True
     >>> health_check(MatrixOperator([[2.0, 1.0], [0.0, 2.0]]), raise_on_failure=False).healthy

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from landscape.curvature.point import twice_differentiable
+from landscape.curvature.derivatives.point import twice_differentiable
 from landscape.errors import UserError
 from landscape.losses import Loss, as_batches, as_loss, sum_and_count
 from landscape.sources.carriers import optional

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from landscape import checks, seeds
 from landscape.curvature import EigenResult
+from landscape.curvature.spectrum.algebra import append, remove
 from landscape.distances import changes
 from landscape.errors import UserError
 from landscape.subspace import attached_mask, is_attached, masked_origins, trainable
@@ -67,12 +68,12 @@ def random_directions(model: nn.Module, count: int = 2, *, seed: int = 0) -> Ten
             "or ask for fewer"
         )
     generator = seeds.generator(seed)
-    directions: list[Tensor] = []
-    for _ in range(count):
+    directions, units = [], torch.empty(count, size, dtype=torch.float64)
+    for number in range(count):
         d = torch.randn(size, generator=generator, dtype=torch.float64)
         d = d * (_norms(weights, filters) / _norms(d, filters).clamp(min=1e-300))[filters]
-        for earlier in directions:
-            d = d - (d @ earlier) / (earlier @ earlier).clamp(min=1e-300) * earlier
+        remove(units[:number], d)
+        append(units, number, d.clone())
         directions.append(d)
     return torch.stack(directions, dim=1)
 
@@ -135,20 +136,17 @@ def orthonormal(directions: Tensor, size: int) -> list[Tensor]:
             f"expected directions of {size} trainable numbers, got shape {tuple(given.shape)}; "
             "one column a direction, made for the mask that is attached"
         )
-    units: list[Tensor] = []
+    units = torch.empty(given.shape[1], size, dtype=torch.float64)
     for number, column in enumerate(given.unbind(1)):
         length = float(column.norm())
-        rest = column
-        for _ in range(2):
-            for u in units:
-                rest = rest - (rest @ u) * u
-        if not (0 < length < float("inf") and float(rest.norm()) > 1e-6 * length):
+        share = append(units, number, column.clone()) if 0 < length < float("inf") else 0.0
+        if not share > 1e-6:
             raise UserError(
                 f"expected directions that are finite, not zero and not parallel, got norm "
-                f"{length:.3g} for number {number} and {float(rest.norm()):.3g} beside the others"
+                f"{length:.3g} for number {number} and a share of {share:.2g} of it beside the "
+                "others; leave it out"
             )
-        units.append(rest / rest.norm())
-    return units
+    return list(units)
 
 
 def _weights(model: nn.Module) -> Tensor:

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from landscape.curvature.objective import refuse_other_sums, without_graph
-from landscape.curvature.point import evaluating
+from landscape.curvature.derivatives.objective import refuse_other_sums, without_graph
+from landscape.curvature.derivatives.point import evaluating
 from landscape.errors import UserError
 from landscape.losses import Loss, as_batches, as_loss, sum_and_count
 from landscape.subspace import is_attached, synchronise

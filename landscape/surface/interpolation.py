@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape import checks
-from landscape.curvature.point import evaluating
+from landscape.curvature.derivatives.point import evaluating
 from landscape.deltas.algebra import Delta, apply_delta, delta
 from landscape.deltas.files import read_delta
 from landscape.errors import UserError

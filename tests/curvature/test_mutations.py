@@ -21,9 +21,11 @@ from oracles.curvature import (
 from torch import Tensor
 
 import landscape as ls
-from landscape.curvature import MatrixOperator, batched, density, krylov, precondition, trace
-from landscape.curvature.algebra import norm
-from landscape.curvature.krylov import Krylov
+from landscape.curvature import MatrixOperator, trace
+from landscape.curvature.operators import batched, precondition
+from landscape.curvature.spectrum import density, recurrence
+from landscape.curvature.spectrum.algebra import norm
+from landscape.curvature.spectrum.krylov import Krylov
 from landscape.errors import NotConvergedWarning, UserError
 
 N = 60
@@ -390,7 +392,7 @@ def no_reorthogonalisation(patch) -> None:
     def remove(rows, w):
         return torch.zeros(len(rows), dtype=torch.float64), norm(w)
 
-    patch.setattr(krylov, "remove", remove)
+    patch.setattr(recurrence, "remove", remove)
 
 
 def restart_forgets_values(patch) -> None:
@@ -398,7 +400,7 @@ def restart_forgets_values(patch) -> None:
 
     def compress(self, chosen):
         sound(self, chosen)
-        self._projected.zero_()
+        self.basis.projected.zero_()
 
     patch.setattr(Krylov, "_compress", compress)
 

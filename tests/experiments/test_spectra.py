@@ -14,7 +14,7 @@ from experiments.__main__ import ARTEFACTS, main
 from experiments.harness import Store, read_rows, stored_config
 from experiments.trained import delta_path
 from experiments.verdict import SIGNS
-from landscape.curvature.density import spectral_density
+from landscape.curvature.spectrum.density import spectral_density
 
 RATIOS = (1e-2, 1e-3, 1e-4)
 

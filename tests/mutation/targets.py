@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-_EIGENVALUES = [f"curvature/{name}" for name in ("eigen", "krylov", "hidden", "mutations")]
+_EIGENVALUES = [f"curvature/spectrum/{name}" for name in ("eigen", "krylov", "hidden")]
+_EIGENVALUES.append("curvature/mutations")
 
 #: module -> the test files that guard it; of each file, the tests that reach the changed line run.
 #: Not all that could notice: files whose tests take long are left to those that are quick.
@@ -26,15 +27,16 @@ GUARDS: dict[str, list[str]] = {
     "landscape/deltas/algebra.py": ["deltas/algebra", "deltas/formats"],
     "landscape/deltas/files.py": ["deltas/files"],
     "landscape/distances.py": ["distance"],
-    "landscape/curvature/eigen.py": _EIGENVALUES,
-    "landscape/curvature/krylov.py": _EIGENVALUES,
-    "landscape/curvature/eigensolver.py": _EIGENVALUES,
-    "landscape/curvature/operators.py": ["curvature/operators", "curvature/eigen"],
-    "landscape/curvature/hessian.py": ["curvature/hessian", "curvature/batches"],
-    "landscape/curvature/objective.py": ["curvature/hessian", "curvature/batches"],
-    "landscape/curvature/density.py": ["curvature/density", "curvature/norm"],
-    "landscape/curvature/norm.py": ["curvature/norm", "curvature/hidden"],
-    "landscape/curvature/hutchinson.py": ["curvature/density", "curvature/mutations"],
+    "landscape/curvature/spectrum/result.py": _EIGENVALUES,
+    "landscape/curvature/spectrum/krylov.py": _EIGENVALUES,
+    "landscape/curvature/spectrum/recurrence.py": _EIGENVALUES,
+    "landscape/curvature/spectrum/lanczos.py": _EIGENVALUES,
+    "landscape/curvature/operators/linear.py": ["curvature/operators/operators", "curvature/spectrum/eigen"],
+    "landscape/curvature/operators/hessian.py": ["curvature/operators/hessian", "curvature/operators/batches"],
+    "landscape/curvature/derivatives/objective.py": ["curvature/operators/hessian", "curvature/operators/batches"],
+    "landscape/curvature/spectrum/density.py": ["curvature/spectrum/density", "curvature/spectrum/ceiling"],
+    "landscape/curvature/spectrum/ceiling.py": ["curvature/spectrum/ceiling", "curvature/spectrum/hidden"],
+    "landscape/curvature/spectrum/trace.py": ["curvature/spectrum/density", "curvature/mutations"],
     "theory/bounds.py": ["theory/bounds"],
 }
 
@@ -99,7 +101,7 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "if a.mask.num_parameters != b.mask.num_parameters:", "if False:"
     ),
     "the upper bound of a norm is the lower": (
-        "landscape/curvature/norm.py", "lower + beyond", "lower"
+        "landscape/curvature/spectrum/ceiling.py", "lower + beyond", "lower"
     ),
     "dev from the end of the permutation": (
         "landscape/tasks/glue.py", "order[num_train : num_train + num_dev]", "order[-num_dev:]"
@@ -120,19 +122,19 @@ ELSEWHERE = {
 
 #: key of a mutant, * for anything -> why no test can tell it from the code
 EQUIVALENT: dict[str, str] = {
-    "landscape/curvature/density.py spectral_density: * => order = nodes.argsort()": (
+    "landscape/curvature/spectrum/density.py spectral_density: * => order = nodes.argsort()": (
         "the last of two dimensions"
     ),
-    "landscape/curvature/krylov.py Krylov.extend: * => *zip(rest, products.unbind(1)):": (
+    "landscape/curvature/spectrum/recurrence.py Recurrence.extend: * => *zip(rest, products.unbind(1)):": (
         "a product has as many columns as what it is of"
     ),
-    "landscape/curvature/krylov.py Krylov.is_settled: * => *_allowed(self.values[:], tol)": (
+    "landscape/curvature/spectrum/krylov.py Krylov.is_settled: * => *_allowed(self.values[:], tol)": (
         "the first alone is used"
     ),
-    "landscape/curvature/krylov.py Krylov._orthonormal: self._place = self.count => pass": (
+    "landscape/curvature/spectrum/recurrence.py Recurrence._orthonormal: self._place = self.count => pass": (
         "the rows are then copied to where they are"
     ),
-    "landscape/curvature/eigensolver.py _start: * => if start.ndim not in (2, 1) or *": (
+    "landscape/curvature/spectrum/lanczos.py _start: * => if start.ndim not in (2, 1) or *": (
         "the same two numbers"
     ),
     "landscape/kernels/coordinates.py Coordinates.csr: * => *, device=zeros.device)*": (

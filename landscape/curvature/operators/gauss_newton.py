@@ -7,8 +7,8 @@ from typing import Any, final
 import torch
 from torch import Tensor
 
-from landscape.curvature.differentiate import checked_sum, derivative
-from landscape.curvature.jacobian import Cut, JacobianOperator
+from landscape.curvature.derivatives.differentiate import checked_sum, derivative
+from landscape.curvature.operators.jacobian import Cut, JacobianOperator
 from landscape.losses import Terms, terms_and_count
 from landscape.losses.given import halves
 

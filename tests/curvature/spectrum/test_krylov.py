@@ -9,8 +9,8 @@ import torch
 from oracles.curvature import with_spectrum
 
 from landscape.curvature import MatrixOperator, lanczos
-from landscape.curvature.eigen import random_unit
-from landscape.curvature.krylov import Krylov
+from landscape.curvature.spectrum.result import random_unit
+from landscape.curvature.spectrum.krylov import Krylov
 from landscape.errors import NotConvergedWarning
 
 BULK = torch.linspace(0, 1, 57, dtype=torch.float64).tolist()
@@ -27,7 +27,7 @@ def grown(values, steps: int, *, which: str = "LA", capacity: int = 40) -> Krylo
 
 def beyond(krylov: Krylov, first: int) -> tuple[float, float]:
     """The largest Ritz value of the basis from a row on, and its residual."""
-    rows, matrix = krylov._rows[first : krylov.count], krylov._operator._matrix
+    rows, matrix = krylov.basis.rows[first : krylov.basis.count], krylov._operator._matrix
     values, vectors = torch.linalg.eigh(rows @ matrix @ rows.t())
     y = rows.t() @ vectors[:, -1]
     return float(values[-1]), float((matrix @ y - values[-1] * y).norm())
@@ -55,7 +55,7 @@ def test_the_next_is_found_when_its_residual_is_below_the_tolerance(restarts) ->
     """Outside 50 and the two at the far end, which are known, the largest is 1."""
     krylov = grown([50.0, -1000.0, -500.0, *BULK], 18)
     krylov.sweep(1, torch.Generator().manual_seed(1))
-    assert krylov.count == 3
+    assert krylov.basis.count == 3
     for _ in range(12):
         krylov.extend()
     if restarts:

@@ -96,6 +96,27 @@ def remove(rows: Tensor, w: Tensor) -> tuple[Tensor, float]:
 
 
 @_as_given
+def append(rows: Tensor, count: int, v: Tensor) -> float:
+    """Write what v adds to the first `count` orthonormal rows behind them, as a unit vector.
+
+    This is Gram-Schmidt, a vector at a time; v is used up.
+
+    Args:
+        rows: shape (m, size), m above `count`; row `count` is written.
+        count: rows that are orthonormal already.
+        v: shape (size,).
+
+    Returns:
+        The share of ||v|| that is outside the rows, from 0 to 1; 0 for v = 0. Near the rounding
+        of the numbers the row written is rounding too: do not count it.
+    """
+    before = norm(v)
+    left = remove(rows[:count], v)[1]
+    torch.div(v, left or 1.0, out=rows[count])
+    return left / before if before else 0.0
+
+
+@_as_given
 def rotate(rows: Tensor, weights: Tensor, out: Tensor | None = None) -> Tensor:
     """Return weights (k, m) times rows (m, size), accumulated in float64.
 

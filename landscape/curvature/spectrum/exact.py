@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from landscape import checks, seeds
-from landscape.curvature.eigen import EigenResult, checked_product, random_unit
-from landscape.curvature.operators import LinearOperator
+from landscape.curvature.spectrum.result import EigenResult, checked_product, random_unit
+from landscape.curvature.operators.linear import LinearOperator
 from landscape.errors import UserError
 
 _LARGEST = 20_000
@@ -68,7 +68,7 @@ def exact_spectrum(operator: LinearOperator, *, block: int = 1) -> EigenResult:
 
     Cost: size + 1 products, and a dense eigenproblem: O(size^3).
 
-    >>> from landscape.curvature.operators import MatrixOperator
+    >>> from landscape.curvature.operators.linear import MatrixOperator
     >>> exact_spectrum(MatrixOperator([[2.0, 1.0], [1.0, 2.0]])).eigenvalues.tolist()
     [3.0, 1.0]
     """

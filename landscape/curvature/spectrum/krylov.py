@@ -1,4 +1,4 @@
-"""An orthonormal basis that grows by products: what a Lanczos run knows, at any block size."""
+"""What a growing Krylov space knows of the wanted eigenvalues, and how it is restarted."""
 
 from __future__ import annotations
 
@@ -7,16 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from landscape.curvature.algebra import inner, norm, remove, rotate, subtract
-from landscape.curvature.eigen import (
-    Which,
-    allowed_residual,
-    checked_product,
-    random_unit,
-    score,
-)
-from landscape.curvature.operators import LinearOperator
-from landscape.curvature.reach import least_steps, overshoot
+from landscape.curvature.operators.linear import LinearOperator
+from landscape.curvature.spectrum.algebra import inner, norm, rotate
+from landscape.curvature.spectrum.ceiling import least_steps, overshoot
+from landscape.curvature.spectrum.recurrence import Recurrence, zeros
+from landscape.curvature.spectrum.result import Which, allowed_residual, random_unit, score
 
 _DOUBT = 0.005
 """Probability that an end of the spectrum reaches farther than it is bounded: 0.01 for both."""
@@ -26,94 +21,65 @@ _FEW = 20
 
 
 class Krylov:
-    """Hold an orthonormal basis Q (rows), T = Q A Q', and its eigenpairs, the most wanted first.
-
-    T is (block) tridiagonal up to rounding, an arrow beside it after a restart; it is kept whole,
-    in float64, from the coefficients of the orthogonalisation, so that no case needs its own code.
+    """Hold the eigenpairs of T = Q A Q' for a `Recurrence`'s basis Q, the most wanted first.
 
     A *sweep* searches outside the first `locked` vectors from a random direction; the first sweep
     has none locked. While it is not restarted, the part of T beyond them is the Lanczos matrix of
     A outside them, which bounds what else there is (`ceiling`).
+
+    Args:
+        operator: A, symmetric.
+        which: the wanted eigenvalues.
+        capacity: vectors that the basis may hold.
+        block: vectors multiplied at once.
     """
 
     def __init__(
         self, operator: LinearOperator, which: Which, capacity: int, block: int = 1
     ) -> None:
         self._operator, self._which, self.capacity = operator, which, capacity
-        size, like = operator.size, (operator.dtype, operator.device)
-        self._rows = torch.empty(capacity + block, size, dtype=like[0], device=like[1])
-        self._work = torch.empty(block, size, dtype=like[0], device=like[1])
-        self._place = 0  # of the following directions in the rows
-        self._projected = _zeros(capacity, capacity)
-        self.count, self.norm = 0, 0.0
-        self.following = self._rows[:0]  # kept in the rows after the basis
-        self._coupling = _zeros(0, 0)  # Q A following', as far as it is known
-        self._locked, self._locked_values = 0, _zeros(0)
+        self.basis = Recurrence(operator, capacity, block)
+        self._locked, self._locked_values = 0, zeros(0)
         self._steps = 0  # of this sweep; 0 once it is restarted, or if its start was not random
         self._width = 1  # vectors whose products are partly outside the basis
         self._outside = 0.0  # norm of those parts
         self._ceiling: float | None = None
         self._mixed: Tensor | None = None  # this sweep's random direction, where mixed with another
-        self._coordinates = _zeros(0)  # Q times that direction
+        self._coordinates = zeros(0)  # Q times that direction
         self._is_random = False  # nothing but that direction began this sweep, and no restart since
-
-    @property
-    def is_whole_space(self) -> bool:
-        """Whether nothing is left outside the basis."""
-        return self.count == self._operator.size
 
     def start(self, rows: Tensor, mixed: Tensor | None = None) -> None:
         """Begin with the span of rows, the first of them random, or warm and `mixed` with random.
 
         The rows are used up.
         """
-        self.following, _ = self._orthonormal(rows)
-        self._coupling = _zeros(0, len(self.following))
+        self.basis.follow(rows)
         self._mixed, self._is_random = mixed, mixed is None
 
     def extend(self) -> int:
-        """Add the following directions to the basis, and return their number: the products."""
-        b, before = len(self.following), self.count
-        m = self.count = before + b
+        """Multiply the following directions, and return their number: the matvecs."""
+        basis, before = self.basis, self.basis.count
         self._steps += self._is_random
-        if before != self._place:  # a restart has moved the basis away from it
-            self._rows[before:m] = self.following
         if self._mixed is not None:
-            drawn = inner(self.following, self._mixed)
+            drawn = inner(basis.following, self._mixed)
         else:
-            drawn = _zeros(b)
+            drawn = zeros(len(basis.following))
             drawn[:1] = float(before == self._locked)
         self._coordinates = torch.cat([self._coordinates, drawn])
-        products = checked_product(self._operator, self.following.t())
-        rest = self._work[:b]
-        for w, product in zip(rest, products.unbind(1), strict=True):
-            w.copy_(product)
-        self.norm = max(self.norm, *(norm(w) for w in rest))
-        lengths = []
-        for number, w in enumerate(rest):
-            known = self._remove_known(w, self._coupling[:, number], before)
-            left, length = remove(self._rows[:m], w)
-            self._projected[:m, before + number] = known + left
-            lengths.append(length)
-        self._projected[before:m, :before] = self._projected[:before, before:m].t()
-        corner = self._projected[before:m, before:m]
-        corner.copy_((corner + corner.t()) / 2)
-        self.following, coupling = self._orthonormal(rest, lengths)
-        values, weights = torch.linalg.eigh(self._projected[:m, :m])
+        b = basis.extend()
+        values, weights = torch.linalg.eigh(basis.projected[: basis.count, : basis.count])
         order = torch.argsort(score(values, self._which), descending=True, stable=True)
         self.values, self._weights = values[order], weights[:, order]
         # ||A y - lambda y|| of y = Q'w is ||coupling w_last||
-        self._estimates = (coupling @ self._weights[-b:]).norm(dim=0)
-        self._width, self._outside = b, float(coupling.norm())
-        self._coupling = _zeros(m, len(coupling))
-        self._coupling[before:] = coupling.t()
-        if self.is_whole_space:
-            self.following, self._estimates = self._rows[:0], 0 * self._estimates
+        self._estimates = (basis.coupling @ self._weights[-b:]).norm(dim=0)
+        self._width, self._outside = b, basis.outside
+        if basis.is_whole_space:
+            self._estimates = 0 * self._estimates
         return b
 
     def has_converged(self, k: int, tol: float) -> bool:
         """Tell whether the residuals of the k most wanted pairs are small by estimate."""
-        if self.count < k:
+        if self.basis.count < k:
             return False
         return bool((self._estimates[:k] <= self._allowed(self.values[:k], tol)).all())
 
@@ -138,7 +104,7 @@ class Krylov:
 
     def is_settled(self, k: int, tol: float) -> bool:
         """Tell whether this sweep shows that nothing more wanted than the k pairs is left."""
-        if self.is_whole_space:
+        if self.basis.is_whole_space:
             return True
         allowed = self._allowed(self.values[:k], tol)
         if not self._locked:
@@ -164,7 +130,7 @@ class Krylov:
         if not self._locked and k > 1:
             return True
         inside = torch.linalg.eigvalsh(self._part())
-        left = self.values[: self.count - len(self._far(k))]
+        left = self.values[: self.basis.count - len(self._far(k))]
         return float(left.max() - left.min()) < 0.5 * float(inside[-1] - inside[0])
 
     def sweep(self, k: int, generator: torch.Generator) -> None:
@@ -174,32 +140,31 @@ class Krylov:
 
     def draw(self, generator: torch.Generator) -> None:
         """Lock the basis, and begin a sweep outside it from a random direction."""
-        self.following = self._rows[:0]
-        while not len(self.following):
-            self.following, _ = self._orthonormal(random_unit(self._operator, generator)[None])
-        self._coupling, self._coordinates = _zeros(self.count, 1), _zeros(self.count)
-        self._mixed = None
-        self._locked, self._locked_values = self.count, self.values.clone()
+        basis = self.basis
+        basis.follow(random_unit(self._operator, generator)[None])
+        while not len(basis.following):
+            basis.follow(random_unit(self._operator, generator)[None])
+        self._coordinates, self._mixed = zeros(basis.count), None
+        self._locked, self._locked_values = basis.count, self.values.clone()
         self._steps, self._is_random = 0, True
 
     def follow(self, row: Tensor) -> None:
         """Go on along the part of a vector outside the basis."""
         self.ceiling()
-        self.following, _ = self._orthonormal(row[None])
-        self._coupling = _zeros(self.count, len(self.following))
+        self.basis.follow(row[None])
         self._steps, self._is_random = 0, False
 
     def restart(self, keep: int) -> None:
         """Replace the basis by its `keep` most wanted Ritz vectors, and go on from there."""
         self.ceiling()
-        coupling = self._coupling.t() @ self._weights
+        known = self.basis.known.t() @ self._weights
         self._compress(list(range(keep)))
-        self._coupling = coupling[:, :keep].t()
+        self.basis.known = known[:, :keep].t()
         self._steps, self._is_random = 0, False
 
     def ritz_vectors(self, k: int) -> Tensor:
         """Return the k most wanted approximate eigenvectors, as rows."""
-        rows = rotate(self._rows[: self.count], self._weights[:, :k].t())
+        rows = rotate(self.basis.rows[: self.basis.count], self._weights[:, :k].t())
         for row in rows:
             row /= norm(row)
         return rows
@@ -215,14 +180,14 @@ class Krylov:
         return self._ceiling
 
     def _ceiling_score(self) -> float:
-        if self.is_whole_space:
+        if self.basis.is_whole_space:
             return float(score(self.values, self._which)[0])
         if not self._steps:
             return math.inf
         part = self._part()
         beyond = overshoot(
             part,
-            self._outside + 2 * torch.finfo(self._operator.dtype).eps * self.norm,
+            self._outside + 2 * torch.finfo(self._operator.dtype).eps * self.basis.norm,
             self._operator.size,
             self._steps,
             _DOUBT,
@@ -232,7 +197,7 @@ class Krylov:
 
     def _part(self) -> Tensor:
         """Return the Lanczos matrix of this sweep alone."""
-        return self._projected[self._locked : self.count, self._locked : self.count]
+        return self.basis.projected[self._locked : self.basis.count, self._locked : self.basis.count]
 
     def _has_seen_the_rest(self, k: int, tol: float) -> bool:
         """Tell whether the rest is bounded by the k pairs, or its most wanted value is found."""
@@ -243,7 +208,7 @@ class Krylov:
     def _has_found_the_next(self, k: int, tol: float) -> bool:
         """Tell whether the most wanted pair of this sweep, the next after the k, has converged."""
         if not self._is_random:  # after a restart the sweep has no matrix of its own
-            if self.count <= k:
+            if self.basis.count <= k:
                 return False
             value, weights = float(self.values[k]), self._weights[:, k]
             part = float(self._coordinates @ weights)
@@ -266,72 +231,25 @@ class Krylov:
         return bool(((self.values[:k] - before).abs() <= self._allowed(before, tol)).all())
 
     def _allowed(self, values: Tensor, tol: float) -> Tensor:
-        return allowed_residual(values, tol, self.norm, self._operator.dtype)
+        return allowed_residual(values, tol, self.basis.norm, self._operator.dtype)
 
     def _far(self, k: int) -> list[int]:
         """List the pairs at the unwanted end that are known to rounding, at most half the room."""
         if self._which == "LM":
             return []
-        known = self._estimates <= allowed_residual(_zeros(1), 1.0, self.norm, self._rows.dtype)
-        most = min(self.count - k - 1, (self.capacity - k) // 2)
-        first = self.count
-        while self.count - first < most and bool(known[first - 1]):
+        known = self._estimates <= allowed_residual(zeros(1), 1.0, self.basis.norm, self.basis.rows.dtype)
+        most = min(self.basis.count - k - 1, (self.capacity - k) // 2)
+        first = self.basis.count
+        while self.basis.count - first < most and bool(known[first - 1]):
             first -= 1
-        return list(range(first, self.count))
+        return list(range(first, self.basis.count))
 
     def _compress(self, chosen: list[int]) -> None:
         """Replace the basis by some of its Ritz vectors."""
-        weights, keep = self._weights[:, chosen], len(chosen)
-        rotate(self._rows[: self.count], weights.t(), out=self._rows[:keep])
-        self.count = keep
-        self._projected.zero_()
-        self._projected[:keep, :keep] = torch.diag(self.values[chosen])
+        weights, keep, basis = self._weights[:, chosen], len(chosen), self.basis
+        rotate(basis.rows[: basis.count], weights.t(), out=basis.rows[:keep])
+        basis.count = keep
+        basis.projected.zero_()
+        basis.projected[:keep, :keep] = torch.diag(self.values[chosen])
         self._coordinates = weights.t() @ self._coordinates
         self.values = self.values[chosen]
-
-    def _remove_known(self, w: Tensor, coupling: Tensor, before: int) -> Tensor:
-        """Remove from a product what is known to be in it, and its part in the newest vectors.
-
-        Nothing else is left but rounding, for which one pass over the basis is enough.
-        """
-        column = _zeros(self.count)
-        known = torch.nonzero(coupling).reshape(-1).tolist()
-        low = known[0] if known else before
-        column[low:before] = coupling[low:]
-        near = self._rows[low : self.count]
-        step = torch.cat([coupling[low:], inner(self._rows[before : self.count], w)])
-        column[before:] = step[before - low :]
-        subtract(near, step, w)
-        return column
-
-    def _orthonormal(
-        self, rows: Tensor, lengths: list[float] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Make rows an orthonormal basis U of what they are outside the basis; they are used up.
-
-        Returns U, stored in the rows after the basis, and C with rows = C'U. Rows whose `lengths`
-        are given are orthogonal to the basis already, and only zeros are left out; else what is
-        left out is rounding beside the row.
-        """
-        self._place = self.count
-        found = self._rows[self.count : self.count + len(rows)]
-        coefficients = _zeros(len(rows), len(rows))
-        reached = 0
-        for number, v in enumerate(rows):
-            if lengths is None:
-                limit = 10 * torch.finfo(v.dtype).eps * norm(v)
-                length = remove(self._rows[: self.count], v)[1]
-            else:
-                limit, length = 0.0, lengths[number]
-            if reached:
-                coefficients[:reached, number] = remove(found[:reached], v)[0]
-                length = remove(self._rows[: self.count], v)[1]
-            if length > limit and self.count + reached < self._operator.size:
-                coefficients[reached, number] = length
-                torch.div(v, length, out=found[reached])
-                reached += 1
-        return found[:reached], coefficients[:reached]
-
-
-def _zeros(*shape: int) -> Tensor:
-    return torch.zeros(*shape, dtype=torch.float64, device="cpu")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from landscape.curvature.layers import composed_weight_norm, dense_embeddings
+from landscape.curvature.derivatives.layers import composed_weight_norm, dense_embeddings
 from landscape.errors import UserError
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from landscape import checks, seeds
-from landscape.curvature.algebra import residual
-from landscape.curvature.eigen import (
+from landscape.curvature.spectrum.algebra import residual
+from landscape.curvature.spectrum.result import (
     EigenResult,
     Which,
     allowed_residual,
@@ -20,9 +20,9 @@ from landscape.curvature.eigen import (
     random_unit,
     start_vector,
 )
-from landscape.curvature.krylov import Krylov
-from landscape.curvature.memory import available_bytes
-from landscape.curvature.operators import LinearOperator, as_tensor
+from landscape.curvature.spectrum.krylov import Krylov
+from landscape.curvature.derivatives.memory import available_bytes
+from landscape.curvature.operators.linear import LinearOperator, as_tensor
 from landscape.errors import UserError
 
 _BASIS_SHARE = 0.25
@@ -98,7 +98,7 @@ def lanczos(
     Source: Lanczos (1950); reorthogonalisation: Daniel, Gragg, Kaufman & Stewart (1976); block:
     Golub & Underwood (1977); restart: Wu & Simon (2000); ceiling: Kuczynski & Wozniakowski (1992).
 
-    >>> from landscape.curvature.operators import MatrixOperator
+    >>> from landscape.curvature.operators.linear import MatrixOperator
     >>> A = MatrixOperator(torch.diag(torch.arange(100.0, dtype=torch.float64)))
     >>> lanczos(A, which="LA", tol=1e-8).eigenvalues.round(decimals=6).tolist()
     [99.0]
@@ -125,7 +125,7 @@ def lanczos(
     spent, is_settled, before_restart = 0, False, math.inf
     while True:
         spent += krylov.extend()
-        is_last = spent + max(1, len(krylov.following)) + k > max_matvecs
+        is_last = spent + max(1, len(krylov.basis.following)) + k > max_matvecs
         done = krylov.has_converged(k, tol)
         if done and not is_settled:
             is_sure = not confirm and not krylov.is_doubtful(k, tol)
@@ -134,21 +134,21 @@ def lanczos(
                 krylov.sweep(k, generator)
                 confirm = True
                 continue
-        if done or is_last or krylov.is_whole_space:
+        if done or is_last or krylov.basis.is_whole_space:
             vectors = krylov.ritz_vectors(k)
-            values, residuals, worst = _measured(operator, vectors, tol, krylov.norm)
+            values, residuals, worst = _measured(operator, vectors, tol, krylov.basis.norm)
             spent += k
-            if worst is None or krylov.is_whole_space or spent + 1 + k > max_matvecs:
+            if worst is None or krylov.basis.is_whole_space or spent + 1 + k > max_matvecs:
                 break
             krylov.follow(worst)
-        room = krylov.capacity - len(krylov.following)
-        if krylov.count >= min(krylov.capacity, room + 1):
+        room = krylov.capacity - len(krylov.basis.following)
+        if krylov.basis.count >= min(krylov.capacity, room + 1):
             lag = krylov.lag(k, tol)
             if lag > before_restart / _PROGRESS:
                 krylov.capacity = min(most, krylov.capacity * 5 // 4)
             before_restart = lag
             krylov.restart(min(room, k + (room - k) // 2))
-        if not len(krylov.following):
+        if not len(krylov.basis.following):
             krylov.draw(generator)
     return conclude(
         operator,
@@ -157,12 +157,12 @@ def lanczos(
         residuals=residuals,
         ritz_values=krylov.values,
         num_matvecs=spent,
-        norm=krylov.norm,
+        norm=krylov.basis.norm,
         method="lanczos",
         which=which,
         tol=tol,
         ceiling=krylov.ceiling(),
-        is_settled=is_settled or krylov.is_whole_space,
+        is_settled=is_settled or krylov.basis.is_whole_space,
     )
 
 

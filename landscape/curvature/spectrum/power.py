@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from landscape import checks, seeds
-from landscape.curvature.algebra import norm, residual, unit
-from landscape.curvature.eigen import (
+from landscape.curvature.spectrum.algebra import norm, residual, unit
+from landscape.curvature.spectrum.result import (
     EigenResult,
     allowed_residual,
     check_arguments,
@@ -17,7 +17,7 @@ from landscape.curvature.eigen import (
     random_unit,
     start_vector,
 )
-from landscape.curvature.operators import LinearOperator
+from landscape.curvature.operators.linear import LinearOperator
 
 
 def power_iteration(
@@ -53,7 +53,7 @@ def power_iteration(
 
     Cost: `num_matvecs` products, four vectors. Source: von Mises & Pollaczek-Geiringer (1929).
 
-    >>> from landscape.curvature.operators import MatrixOperator
+    >>> from landscape.curvature.operators.linear import MatrixOperator
     >>> result = power_iteration(MatrixOperator([[2.0, 1.0], [1.0, 2.0]]), tol=1e-8)
     >>> round(float(result.eigenvalues[0]), 6)
     3.0

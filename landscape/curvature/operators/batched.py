@@ -13,19 +13,19 @@ from typing import Any, Generic, Literal, TypeVar, final
 import torch
 from torch import Tensor, nn
 
-from landscape.curvature.layers import refuse_renormed_embeddings
-from landscape.curvature.memory import GraphRoom
-from landscape.curvature.modes import (
+from landscape.curvature.derivatives.layers import refuse_renormed_embeddings
+from landscape.curvature.derivatives.memory import GraphRoom
+from landscape.curvature.derivatives.modes import (
     Mode,
     NoForwardModeError,
     difference_step,
     pushed,
     smooth_precision,
 )
-from landscape.curvature.objective import refuse_other_sums
-from landscape.curvature.operators import LinearOperator
-from landscape.curvature.point import Point, refuse_batch_statistics, twice_differentiable
-from landscape.curvature.space import Pieces, Space
+from landscape.curvature.derivatives.objective import refuse_other_sums
+from landscape.curvature.operators.linear import LinearOperator
+from landscape.curvature.derivatives.point import Point, refuse_batch_statistics, twice_differentiable
+from landscape.curvature.derivatives.space import Pieces, Space
 from landscape.errors import UserError
 from landscape.losses import as_batches
 from landscape.subspace import refuse_unseen_readers

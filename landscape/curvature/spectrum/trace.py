@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from landscape import checks, seeds
-from landscape.curvature.algebra import inner, norm, remove
-from landscape.curvature.eigen import checked_product
-from landscape.curvature.operators import LinearOperator
+from landscape.curvature.spectrum.algebra import append, inner, remove
+from landscape.curvature.spectrum.result import checked_product
+from landscape.curvature.operators.linear import LinearOperator
 from landscape.errors import UserError
 
 
@@ -54,7 +54,7 @@ def trace(operator: LinearOperator, *, max_matvecs: int = 60, seed: int = 0) -> 
     Cost: at most max_matvecs products, max_matvecs / 3 vectors. Source: Meyer, Musco, Musco &
     Woodruff (2021), Hutch++, algorithm 1.
 
-    >>> from landscape.curvature.operators import MatrixOperator
+    >>> from landscape.curvature.operators.linear import MatrixOperator
     >>> trace(MatrixOperator([[2.0, 1.0], [1.0, 5.0]])).value
     7.0
     """
@@ -91,16 +91,12 @@ def _range(operator: LinearOperator, count: int, generator: torch.Generator) -> 
     reached = 0
     for _ in range(count):
         row = checked_product(operator, _signs(operator, generator)).clone()
-        before = norm(row)
-        _, length = remove(basis[:reached], row)
-        if length > 100 * torch.finfo(row.dtype).eps * before:
-            torch.div(row, length, out=basis[reached])
-            reached += 1
+        reached += append(basis, reached, row) > 100 * torch.finfo(row.dtype).eps
     return basis[:reached]
 
 
 def _signs(operator: LinearOperator, generator: torch.Generator) -> Tensor:
-    """Draw a vector of random signs, on the processor so that every device gets the same one."""
+    """Draw a vector of random signs, on the CPU so that every device gets the same one."""
     signs = torch.randint(0, 2, (operator.size,), generator=generator, device="cpu").mul_(2).sub_(1)
     return signs.to(dtype=operator.dtype, device=operator.device)
 

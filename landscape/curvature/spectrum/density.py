@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from landscape import checks, seeds
-from landscape.curvature.algebra import inner, norm, remove, subtract
-from landscape.curvature.eigen import EigenResult, checked_product, random_unit
-from landscape.curvature.operators import LinearOperator
+from landscape.curvature.spectrum.algebra import append
+from landscape.curvature.spectrum.recurrence import tridiagonal
+from landscape.curvature.spectrum.result import EigenResult, random_unit
+from landscape.curvature.operators.linear import LinearOperator
 from landscape.errors import UserError
 
 
@@ -153,7 +154,7 @@ def spectral_density(
     Cost: at most num_vectors * steps products, `steps` vectors and the known ones. Source: Golub
     & Welsch (1969) (quadrature); Ubaru, Chen & Saad (2017) (stochastic).
 
-    >>> from landscape.curvature.operators import MatrixOperator
+    >>> from landscape.curvature.operators.linear import MatrixOperator
     >>> spectral_density(MatrixOperator([[2.0, 1.0], [1.0, 2.0]]), steps=2).moment(0)[0]
     1.0
     """
@@ -174,7 +175,6 @@ def spectral_density(
     spent = 0
     for row in range(num_vectors if rest else 0):
         v = random_unit(operator, generator)
-        v /= remove(basis, v)[1]
         ritz, vectors = torch.linalg.eigh(tridiagonal(operator, v, steps, basis)[0])
         reached = len(ritz)
         spent += reached
@@ -187,8 +187,6 @@ def spectral_density(
 
 def _known(operator: LinearOperator, known: Sequence[EigenResult]) -> tuple[Tensor, Tensor]:
     """Return eigenvalues (m,) and orthonormal rows (m, size) that span their eigenvectors."""
-    basis = torch.empty(0, operator.size, dtype=operator.dtype, device=operator.device)
-    values = torch.empty(0, dtype=torch.float64, device="cpu")
     checks.several("known", known, "results of lanczos")
     for found in known:
         checks.instance("each of known", found, EigenResult, "give results of lanczos")
@@ -197,50 +195,13 @@ def _known(operator: LinearOperator, known: Sequence[EigenResult]) -> tuple[Tens
                 f"expected eigenpairs of this operator, of size {operator.size}, got vectors of "
                 f"{len(found.eigenvectors)}; give what lanczos found for it"
             )
-        for value, y in zip(found.eigenvalues, found.eigenvectors.t().to(basis), strict=True):
-            fresh = y.clone()
-            length = remove(basis, fresh)[1]
-            if length < 0.5:
-                raise UserError(
-                    f"expected every known eigenpair once, got the one of {float(value):.4g} "
-                    "twice; leave one out"
-                )
-            basis = torch.cat([basis, fresh[None] / length])
-            values = torch.cat([values, value[None].double().cpu()])
-    return values, basis
-
-
-def tridiagonal(
-    operator: LinearOperator, v: Tensor, steps: int, basis: Tensor | None = None
-) -> tuple[Tensor, float]:
-    """Return T = Q'AQ for the Krylov space of a unit vector, shape (m, m), m <= steps, float64.
-
-    Args:
-        basis: orthonormal rows, to which v is orthogonal, that are removed from every product:
-            A is then the operator projected on what is outside them.
-
-    Ends early where the space is invariant up to rounding. Returned with it is the norm of what A
-    makes of the last vector outside the space and the basis. Cost: m products, m vectors.
-    """
-    held = 0 if basis is None else len(basis)
-    rows = torch.empty(held + steps, operator.size, dtype=operator.dtype, device=operator.device)
-    if basis is not None:
-        rows[:held] = basis
-    diagonal, beside = [], []
-    eps, largest = torch.finfo(operator.dtype).eps, 0.0
-    for m in range(held, held + steps):
-        rows[m] = v
-        w = checked_product(operator, v).clone()
-        largest = max(largest, norm(w))
-        near = rows[max(held, m - 1) : m + 1]  # nearly all of w within the basis is there
-        step = inner(near, w)
-        subtract(near, step, w)
-        left, length = remove(rows[: m + 1], w)
-        diagonal.append(float(step[-1] + left[-1]))
-        if length <= 10 * eps * largest or m + 1 == held + steps:
-            break
-        beside.append(length)
-        v = w / length
-    off = torch.tensor(beside, dtype=torch.float64, device="cpu")
-    T = torch.diag(torch.tensor(diagonal, dtype=torch.float64, device="cpu"))
-    return T + torch.diag(off, 1) + torch.diag(off, -1), length
+    values = [float(value) for found in known for value in found.eigenvalues]
+    rows = [y for found in known for y in found.eigenvectors.t()]
+    basis = torch.empty(len(rows), operator.size, dtype=operator.dtype, device=operator.device)
+    for number, y in enumerate(rows):
+        if append(basis, number, y.to(basis).clone()) < 0.5:
+            raise UserError(
+                f"expected every known eigenpair once, got the one of {values[number]:.4g} "
+                "twice; leave one out"
+            )
+    return torch.tensor(values, dtype=torch.float64, device="cpu"), basis

@@ -6,8 +6,8 @@ from typing import Any, final
 
 import torch
 
-from landscape.curvature.differentiate import checked_sum
-from landscape.curvature.jacobian import Cut, JacobianOperator
+from landscape.curvature.derivatives.differentiate import checked_sum
+from landscape.curvature.operators.jacobian import Cut, JacobianOperator
 from landscape.errors import UserError
 
 

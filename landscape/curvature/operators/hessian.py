@@ -8,11 +8,11 @@ from typing import Any, Literal, TypeAlias, final, get_args
 import torch
 from torch import Tensor, nn
 
-from landscape.curvature.batched import BatchedOperator, Linearised
-from landscape.curvature.differentiate import checked_sum, derivative, refuse_cut_graph
-from landscape.curvature.layers import refuse_wrong_functions
-from landscape.curvature.modes import Mode, displaced, tangent
-from landscape.curvature.space import Pieces
+from landscape.curvature.operators.batched import BatchedOperator, Linearised
+from landscape.curvature.derivatives.differentiate import checked_sum, derivative, refuse_cut_graph
+from landscape.curvature.derivatives.layers import refuse_wrong_functions
+from landscape.curvature.derivatives.modes import Mode, displaced, tangent
+from landscape.curvature.derivatives.space import Pieces
 from landscape.errors import UserError
 from landscape.losses import Loss, Split, as_loss, sum_and_count
 

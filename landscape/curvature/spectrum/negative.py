@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from landscape.curvature.density import SpectralDensity
+from landscape.curvature.spectrum.density import SpectralDensity
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from landscape.curvature.batched import BatchedOperator
-from landscape.curvature.operators import LinearOperator
+from landscape.curvature.operators.batched import BatchedOperator
+from landscape.curvature.operators.linear import LinearOperator
 from landscape.curvature.stability import (
     coupled_decay,
     reference_rate,

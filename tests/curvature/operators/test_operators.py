@@ -29,8 +29,8 @@ from landscape.curvature import (
     RestrictedOperator,
     UnhealthyOperatorError,
 )
-from landscape.curvature.eigen import random_unit
-from landscape.curvature.hutchinson import _signs
+from landscape.curvature.spectrum.result import random_unit
+from landscape.curvature.spectrum.trace import _signs
 from landscape.errors import UserError
 from landscape.tasks.batches import make_batches
 

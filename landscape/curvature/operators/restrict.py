@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from landscape import checks
-from landscape.curvature.batched import BatchedOperator
-from landscape.curvature.operators import CongruentOperator, LinearOperator
+from landscape.curvature.operators.batched import BatchedOperator
+from landscape.curvature.operators.linear import CongruentOperator, LinearOperator
 from landscape.errors import UserError
 
 
@@ -31,7 +31,7 @@ class RestrictedOperator(CongruentOperator):
 
     Cost: a product is a product of A.
 
-    >>> from landscape.curvature.operators import MatrixOperator
+    >>> from landscape.curvature.operators.linear import MatrixOperator
     >>> A = MatrixOperator([[1.0, 2.0], [2.0, 3.0]])
     >>> (RestrictedOperator(A, torch.tensor([1])) @ torch.ones(1)).tolist()
     [3.0]

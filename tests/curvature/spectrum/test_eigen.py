@@ -13,7 +13,7 @@ from scipy.sparse.linalg import eigsh
 
 import landscape as ls
 from landscape.curvature import LinearOperator, MatrixOperator
-from landscape.curvature.eigen import conclude, random_unit, start_vector
+from landscape.curvature.spectrum.result import conclude, random_unit, start_vector
 from landscape.errors import NotConvergedWarning, UserError
 
 N = 60

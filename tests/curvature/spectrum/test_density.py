@@ -8,7 +8,7 @@ from oracles.curvature import dense, net, regression_data, squares, with_spectru
 
 import landscape as ls
 from landscape.curvature import MatrixOperator
-from landscape.curvature.density import tridiagonal
+from landscape.curvature.spectrum.recurrence import tridiagonal
 from landscape.errors import UserError
 
 N = 150

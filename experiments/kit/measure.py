@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import landscape as ls
 from experiments.kit.cells import Cell, key
 from experiments.kit.store import Store
+from landscape.models import num_labels_for
 
 if TYPE_CHECKING:
     from torch import nn

@@ -255,7 +255,7 @@ class Trajectory:
             if outside > 0:
                 raise UserError(
                     "expected a mask that holds the whole trajectory, got a point at step "
-                    f"{point.step} with a part of norm {outside**0.5:.3g} outside the present mask; "
+                    f"{point.step} with a part of norm {outside**0.5:.3g} outside the mask; "
                     "a mask that gives weights up has a path length but no plane"
                 )
             rows.append(torch.cat([(values[n] - cpu_copy(p)).reshape(-1) for n, p in here.items()]))

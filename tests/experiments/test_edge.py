@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from experiments.harness import read_rows, stored_config
+from experiments.verdict import SIGNS
 from samples import glue_folder, model_folder
 
 import landscape as ls
 from experiments import edge, edge_report
 from experiments.__main__ import ARTEFACTS, main
-from experiments.harness import read_rows, stored_config
-from experiments.verdict import SIGNS
 
 RATIOS = (1e-2, 1e-3)
 STEPS = 40

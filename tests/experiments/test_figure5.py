@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from experiments.cell import best_on_dev, describe_margin, interval
+from experiments.harness import read_rows, stored_config
+from experiments.verdict import SIGNS
 from samples import glue_folder, model_folder
 
 import landscape as ls
 from experiments import figure5, figure5_report
 from experiments.__main__ import ARTEFACTS, main
-from experiments.cell import best_on_dev, describe_margin, interval
-from experiments.harness import read_rows, stored_config
-from experiments.verdict import SIGNS
 
 RATIOS = (1e-4, 1e-3, 1e-2)
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from experiments.cell import scaled_rates
+from experiments.harness import RESULTS, Store, read_rows, stored_config
+from experiments.settings import sentences
+from experiments.verdict import SIGNS
 from samples import glue_folder, model_folder
 
 import landscape as ls
 from experiments import figure4
 from experiments.__main__ import ARTEFACTS, main
-from experiments.cell import scaled_rates
-from experiments.harness import RESULTS, Store, read_rows, stored_config
-from experiments.settings import sentences
-from experiments.verdict import SIGNS
 from landscape.sources import carriers
 
 

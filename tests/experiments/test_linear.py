@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from experiments.harness import read_rows, stored_config
 from samples import glue_folder, model_folder
 
 import landscape as ls
 from experiments import linear, linear_report
 from experiments.__main__ import ARTEFACTS, main
-from experiments.harness import read_rows, stored_config
 
 RATIOS = (1e-5, 1e-4, 1e-3, 1e-2)
 

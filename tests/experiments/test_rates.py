@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from experiments.harness import read_rows, stored_config
+from experiments.verdict import SIGNS
 from samples import glue_folder, model_folder
 
 import landscape as ls
 from experiments import rates, rates_report, rates_rules
 from experiments.__main__ import ARTEFACTS, main
-from experiments.harness import read_rows, stored_config
-from experiments.verdict import SIGNS
 from landscape.advisor import RateEvidence, recommend
 
 RATIOS = (1e-2, 1e-3, 1e-4)

@@ -7,7 +7,6 @@ import re
 
 import numpy as np
 import pytest
-
 from landscape.report import format_table, mean_std, slope, write_page
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from experiments.harness import Store, read_rows, stored_config
+from experiments.trained import delta_path
+from experiments.verdict import SIGNS
 from samples import glue_folder, model_folder
 
 import landscape as ls
 from experiments import spectra, spectra_report
 from experiments.__main__ import ARTEFACTS, main
-from experiments.harness import Store, read_rows, stored_config
-from experiments.trained import delta_path
-from experiments.verdict import SIGNS
 from landscape.curvature.spectrum.density import spectral_density
 
 RATIOS = (1e-2, 1e-3, 1e-4)

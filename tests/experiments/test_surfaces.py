@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from experiments.harness import Store, read_rows, stored_config
+from experiments.trained import ENDS, delta_path
+from experiments.verdict import SIGNS
 from samples import glue_folder, model_folder
 
 import landscape as ls
 from experiments import surfaces, surfaces_report
 from experiments.__main__ import ARTEFACTS, main
-from experiments.harness import Store, read_rows, stored_config
-from experiments.trained import ENDS, delta_path
-from experiments.verdict import SIGNS
 
 RATIOS = (1e-2, 1e-3)
 AXIS = [-2.0, -1.0, 0.0, 1.0, 2.0]

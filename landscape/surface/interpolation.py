@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from landscape import checks
 from landscape.curvature.derivatives.point import evaluating
-from landscape.deltas.algebra import Delta, apply_delta, delta
+from landscape.deltas.algebra import Delta
 from landscape.deltas.files import read_delta
+from landscape.deltas.switching import apply_delta, delta
 from landscape.errors import UserError
 from landscape.losses import Loss
 from landscape.subspace import detach, is_attached, trainable

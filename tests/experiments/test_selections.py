@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from experiments.cell import load_task
+from experiments.harness import read_rows, stored_config
 from samples import glue_folder, model_folder
 
 import landscape as ls
 from experiments import selections, selections_report
 from experiments.__main__ import ARTEFACTS, main
-from experiments.cell import load_task
-from experiments.harness import read_rows, stored_config
 
 COUNT = 900
 
@@ -246,5 +246,7 @@ def test_the_head_of_an_encoder_is_the_minimum_of_the_penalised_loss() -> None:
 
 
 def test_a_model_without_a_classifier_has_no_head_to_fit() -> None:
-    with pytest.raises(ls.UserError, match="got LlamaForCausalLM; load an encoder with labels="):
+    with pytest.raises(
+        ls.UserError, match="got LlamaForCausalLM; load an encoder with num_labels="
+    ):
         ls.fit_head(ls.tiny_model("llama"), [])

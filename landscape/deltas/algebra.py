@@ -66,6 +66,10 @@ class Delta:
         """Return how many weights it changes, those of dense tensors included."""
         return self.mask.count + sum(d.value.numel() for d in self.dense.values())
 
+    def parameter(self, name: str) -> Tensor:
+        """Return what `trainable` shows for a tensor when the delta is attached, flat."""
+        return self.dense[name].value.reshape(-1) if name in self.dense else self.values[name]
+
     def __add__(self, other: Delta) -> Delta:
         return _combine(self, other, torch.add)
 

@@ -116,7 +116,7 @@ def _between_deltas(
     apply_delta(model, first)
     try:
         theta = trainable(model)
-        s, e = (torch.cat([d.values[n].double().cpu() for n in theta]) for d in (first, last))
+        s, e = (torch.cat([d.parameter(n).double().cpu() for n in theta]) for d in (first, last))
         with moving(model, list(theta.values())) as move:
             ends = {"start": s, "end": e}
             yield _Line(ends, float((e - s).norm()), lambda t: move((1 - t) * s + t * e))

@@ -60,8 +60,10 @@ from .tasks.batches import make_batches
 from .tasks.evaluation import evaluate
 from .tasks.scoring import task_loss, task_split
 from .training import baselines
+from .training.callbacks import MovingMaskCallback
 from .training.finetuning import Run, finetune
 from .training.heads import fit_head
+from .training.moving import MovingMask
 from .training.optimizer import AdamW
 from .training.schedule import Schedule
 
@@ -77,6 +79,8 @@ __all__ = [
     "LinearOperator",
     "Mask",
     "MatrixOperator",
+    "MovingMask",
+    "MovingMaskCallback",
     "NotConvergedWarning",
     "Overlap",
     "PrincipalDirections",

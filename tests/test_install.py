@@ -20,7 +20,9 @@ OPTIONAL = {
     "pyhessian", "curvlinops", "hessian_eigenthings", "spops", "triton", "mpmath", "IPython",
 }  # fmt: skip
 #: what declared packages bring with them, by their own promise
-BROUGHT = {"tokenizers": "transformers", "huggingface_hub": "transformers"}
+BROUGHT = {
+    "tokenizers": "transformers", "huggingface_hub": "transformers", "sklearn": "scikit_learn",
+}  # fmt: skip
 OURS = {"landscape", "theory", "experiments"}
 SOURCES = [p for folder in sorted(OURS) for p in sorted((ROOT / folder).rglob("*.py"))]
 

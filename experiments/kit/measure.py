@@ -71,10 +71,13 @@ def load_pretrained(name: str, task: ls.Task) -> tuple[nn.Module, PreTrainedToke
     The head is fitted to the training examples on the pretrained features and frozen, so every
     way of fine-tuning starts from the same linear probe and differs in the body alone.
     """
-    if name != "minilm-l6":
-        return ls.load_model(name)
-    labels = max(len(example.candidates) for example in task.train)
-    model, tokenizer = ls.load_model(name, labels=labels)
+    from landscape.models import num_labels_for
+
+    candidates = max(len(example.candidates) for example in task.train)
+    num_labels = num_labels_for(name, candidates)
+    model, tokenizer = ls.load_model(name, num_labels=num_labels)
+    if num_labels is None:
+        return model, tokenizer
     ls.fit_head(model, ls.make_batches(task.train, tokenizer, 32, sort=True))
     return model, tokenizer
 

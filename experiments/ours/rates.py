@@ -115,7 +115,7 @@ def load(config: Config, store: Store, cell: Cell) -> Setup:
     case, seed, size = CASES[cell["case"]], cell["seed"], config.batch_size
     task = load_task(config, seed, num_test=1)
     if case.head == "random":
-        model, tokenizer = ls.load_model(case.model, labels=2, seed=seed)
+        model, tokenizer = ls.load_model(case.model, num_labels=2, seed=seed)
     else:
         model, tokenizer = load_pretrained(case.model, task)
     seen = task.train[: config.examples]

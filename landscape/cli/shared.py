@@ -42,8 +42,8 @@ def model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say which model, task and mask a command is about."""
     parser.add_argument("--model", default="smollm2-135m", help="packaged name, hub name or path")
     parser.add_argument(
-        "--labels", type=whole(least=2),
-        help="load a sequence classifier with this many labels (encoders)",
+        "--num-labels", type=whole(least=2),
+        help="load a sequence classifier with this many labels (a packaged encoder: the task's)",
     )  # fmt: skip
     parser.add_argument("--task", default="rotten_tomatoes", help=f"one of {', '.join(TASKS)}")
     parser.add_argument("--source", help="folder of the task's files, instead of the hub")
@@ -75,12 +75,15 @@ def json_argument(parser: argparse.ArgumentParser) -> None:
 def load(chosen: argparse.Namespace) -> tuple[Any, Any, Any]:
     """Return the model, its tokenizer and the task that a command was given."""
     import landscape as ls
+    from landscape.models import num_labels_for
 
     task = ls.load_task(
         chosen.task, source=chosen.source, num_train=chosen.num_train, num_dev=chosen.num_dev,
         num_test=chosen.num_test, seed=chosen.seed,
     )  # fmt: skip
-    model, tokenizer = ls.load_model(chosen.model, labels=chosen.labels)
+    candidates = max(len(example.candidates) for example in task.train)
+    num_labels = chosen.num_labels or num_labels_for(chosen.model, candidates)
+    model, tokenizer = ls.load_model(chosen.model, num_labels=num_labels)
     return model, tokenizer, task
 
 

@@ -32,7 +32,7 @@ def fit_head(model: Any, batches: Sequence[Batch], *, penalty: float = 1e-2) -> 
     if not isinstance(getattr(model, "classifier", None), torch.nn.Linear):
         raise UserError(
             "expected a classifier whose last layer is model.classifier, got "
-            f"{type(model).__name__}; load an encoder with labels="
+            f"{type(model).__name__}; load an encoder with num_labels="
         )
     checks.several("batches", batches, "batches")
     if not batches:

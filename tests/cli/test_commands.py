@@ -12,7 +12,7 @@ from samples import glue_folder, model_folder
 
 import landscape as ls
 from landscape.cli import main
-from landscape.models import load
+from landscape.models import reading
 from landscape.sources.hub import HubAnswer
 from landscape.tasks import glue
 from landscape.training import finetuning as train
@@ -144,7 +144,7 @@ MISTAKES = {
 def test_a_mistake_is_one_sentence_and_exit_code_2(
     mistake, common, tmp_path, capsys, monkeypatch
 ) -> None:
-    monkeypatch.setattr(load, "ask_hub", lambda *_, **__: HubAnswer(False, reason="no network"))
+    monkeypatch.setattr(reading, "ask_hub", lambda *_, **__: HubAnswer(False, reason="no network"))
     change, words = MISTAKES[mistake]
     arguments = list(common)
     if change[0] == "--ratio":
@@ -197,7 +197,7 @@ def test_a_loss_of_nan_ends_the_run_cleanly_with_exit_code_1(
 
 def test_without_a_hub_opt_and_sst2_name_the_offline_alternatives(capsys, monkeypatch) -> None:
     away = HubAnswer(False, reason="the hub cannot be reached")
-    monkeypatch.setattr(load, "ask_hub", lambda *_, **__: away)
+    monkeypatch.setattr(reading, "ask_hub", lambda *_, **__: away)
     monkeypatch.setattr(glue, "ask_hub", lambda *_, **__: away)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", "nowhere", raising=False)
     assert (

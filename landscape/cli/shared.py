@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from landscape.cli.arguments import file, number, seed, whole
 from landscape.cli.guard import DONE
+from landscape.cli.output import print_json
 from landscape.tasks import TASKS
 
 
@@ -30,11 +30,9 @@ def run(command: Callable[[argparse.Namespace], Outcome], chosen: argparse.Names
     """
     if not chosen.json:
         return command(chosen).code
-    from landscape.runs import finite
-
     with contextlib.redirect_stdout(sys.stderr):
         outcome = command(chosen)
-    print(json.dumps(finite(outcome.result), allow_nan=False))
+    print_json(outcome.result)
     return outcome.code
 
 

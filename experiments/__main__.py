@@ -10,17 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import edge, figure4, figure5, linear, rates, selections, spectra, surfaces
-from experiments.harness import (
-    RESULTS,
-    Artefact,
-    Row,
-    read_rows,
-    stored_config,
-    unknown_settings,
-)
-from experiments.settings import origin, sentences
-from experiments.verdict import exit_code
+from experiments.id3 import selections
+from experiments.kit.artefact import Artefact, stored_config, unknown_settings
+from experiments.kit.judge import exit_code
+from experiments.kit.settings import origin, sentences
+from experiments.kit.store import RESULTS, Row, read_rows
+from experiments.ours import edge, rates, spectra, surfaces
+from experiments.random_masking import figure4, figure5, linear
 from landscape.cli.arguments import Parser, output_folder, seed
 from landscape.cli.guard import guarded, resuming
 from landscape.errors import UserError

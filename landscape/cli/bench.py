@@ -75,8 +75,8 @@ def _scoring(chosen: argparse.Namespace) -> Outcome:
 
 def _kernels(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.kernels import bench_kernels
-    from landscape.kernels import Kernel
     from landscape.figures.table import format_table
+    from landscape.kernels import Kernel
 
     result = bench_kernels(rounds=chosen.rounds)
     print(format_table([

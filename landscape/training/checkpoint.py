@@ -19,7 +19,8 @@ from landscape.subspace import attached_mask, is_attached, synchronise, trainabl
 from landscape.tasks import Task
 from landscape.tensorfile import read_tensors, write_tensors
 from landscape.training.baselines import method_of
-from landscape.training.schedule import MovingMask, Schedule
+from landscape.training.moving import MovingMask
+from landscape.training.schedule import Schedule
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,7 +101,7 @@ def go_to(
 ) -> None:
     """Give the model the numbers of a point, and the mask they belong to."""
     if moving is not None:
-        moving.go_to({name: point[f"{name}.indices"] for name in parameters})
+        moving.go_to({name: point[f"{name}.indices"] for name in moving.indices()})
     for name, parameter in parameters.items():
         parameter.copy_(point[name])
 

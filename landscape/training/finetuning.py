@@ -46,8 +46,9 @@ from landscape.training.checkpoint import (
     run_key,
     save,
 )
+from landscape.training.moving import MovingMask, watch
 from landscape.training.optimizer import AdamW, check_betas
-from landscape.training.schedule import MovingMask, Schedule, watch
+from landscape.training.schedule import Schedule
 
 SelectBy = Literal["accuracy", "loss"]
 Probe = Callable[[nn.Module, dict[str, Any]], None]

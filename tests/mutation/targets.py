@@ -33,11 +33,26 @@ GUARDS: dict[str, list[str]] = {
     "landscape/curvature/spectrum/krylov.py": _EIGENVALUES,
     "landscape/curvature/spectrum/recurrence.py": _EIGENVALUES,
     "landscape/curvature/spectrum/lanczos.py": _EIGENVALUES,
-    "landscape/curvature/operators/linear.py": ["curvature/operators/operators", "curvature/spectrum/eigen"],
-    "landscape/curvature/operators/hessian.py": ["curvature/operators/hessian", "curvature/operators/batches"],
-    "landscape/curvature/derivatives/objective.py": ["curvature/operators/hessian", "curvature/operators/batches"],
-    "landscape/curvature/spectrum/density.py": ["curvature/spectrum/density", "curvature/spectrum/ceiling"],
-    "landscape/curvature/spectrum/ceiling.py": ["curvature/spectrum/ceiling", "curvature/spectrum/hidden"],
+    "landscape/curvature/operators/linear.py": [
+        "curvature/operators/operators",
+        "curvature/spectrum/eigen",
+    ],
+    "landscape/curvature/operators/hessian.py": [
+        "curvature/operators/hessian",
+        "curvature/operators/batches",
+    ],
+    "landscape/curvature/derivatives/objective.py": [
+        "curvature/operators/hessian",
+        "curvature/operators/batches",
+    ],
+    "landscape/curvature/spectrum/density.py": [
+        "curvature/spectrum/density",
+        "curvature/spectrum/ceiling",
+    ],
+    "landscape/curvature/spectrum/ceiling.py": [
+        "curvature/spectrum/ceiling",
+        "curvature/spectrum/hidden",
+    ],
     "landscape/curvature/spectrum/trace.py": ["curvature/spectrum/density", "curvature/mutations"],
     "theory/bounds.py": ["theory/bounds"],
 }
@@ -127,13 +142,14 @@ EQUIVALENT: dict[str, str] = {
     "landscape/curvature/spectrum/density.py spectral_density: * => order = nodes.argsort()": (
         "the last of two dimensions"
     ),
-    "landscape/curvature/spectrum/recurrence.py Recurrence.extend: * => *zip(rest, products.unbind(1)):": (
+    "landscape/curvature/spectrum/recurrence.py "
+    "Recurrence.extend: * => *zip(rest, products.unbind(1)):": (
         "a product has as many columns as what it is of"
     ),
-    "landscape/curvature/spectrum/krylov.py Krylov.is_settled: * => *_allowed(self.values[:], tol)": (
-        "the first alone is used"
-    ),
-    "landscape/curvature/spectrum/recurrence.py Recurrence._orthonormal: self._place = self.count => pass": (
+    "landscape/curvature/spectrum/krylov.py "
+    "Krylov.is_settled: * => *_allowed(self.values[:], tol)": ("the first alone is used"),
+    "landscape/curvature/spectrum/recurrence.py "
+    "Recurrence._orthonormal: self._place = self.count => pass": (
         "the rows are then copied to where they are"
     ),
     "landscape/curvature/spectrum/lanczos.py _start: * => if start.ndim not in (2, 1) or *": (

@@ -6,8 +6,6 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import pairwise
-from operator import itemgetter
 from typing import Any, Generic, Literal, TypeVar, final
 
 import torch
@@ -15,17 +13,15 @@ from torch import Tensor, nn
 
 from landscape.curvature.derivatives.layers import refuse_renormed_embeddings
 from landscape.curvature.derivatives.memory import GraphRoom
-from landscape.curvature.derivatives.modes import (
-    Mode,
-    NoForwardModeError,
-    difference_step,
-    pushed,
-    smooth_precision,
-)
+from landscape.curvature.derivatives.modes import Mode, NoForwardModeError, pushed
 from landscape.curvature.derivatives.objective import refuse_other_sums
-from landscape.curvature.operators.linear import LinearOperator
-from landscape.curvature.derivatives.point import Point, refuse_batch_statistics, twice_differentiable
-from landscape.curvature.derivatives.space import Pieces, Space
+from landscape.curvature.derivatives.point import (
+    Point,
+    refuse_batch_statistics,
+    twice_differentiable,
+)
+from landscape.curvature.derivatives.space import Pieces
+from landscape.curvature.operators.model import ModelOperator
 from landscape.errors import UserError
 from landscape.losses import as_batches
 from landscape.subspace import refuse_unseen_readers
@@ -47,7 +43,7 @@ class Linearised(Generic[Graph]):
     """What products need, where it was asked for."""
 
 
-class BatchedOperator(LinearOperator, Generic[Graph]):
+class BatchedOperator(ModelOperator, Generic[Graph]):
     """A matrix A = (sum over batches of A_b) / (sum over batches of the number of loss terms).
 
     The weights are the numbers of loss terms, so that A of a list of unequal batches is A of
@@ -98,20 +94,18 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         memory_budget: int | None,
         batch_statistics: bool | None,
     ) -> None:
-        self._model, self._objective, self._mode = model, objective, mode
+        super().__init__(model, parameters)
+        self._objective, self._mode = objective, mode
         self._batches = as_batches(batches)
-        self._space = Space(model, parameters)
         if not self._batches:
             raise UserError("expected at least one batch, got none; pass a list of batches")
         refuse_batch_statistics(model, batch_statistics, len(self._batches))
         refuse_renormed_embeddings(model, set(self.names))
         self._batch_statistics = batch_statistics
-        self._dtype = self._space.dtype
         self._keep = keep_graph
         self._budget = memory_budget
         self._graphs: dict[int, Graph] = {}
         self._point: Point | None = None
-        self._eps: float | None = None
         self._takes_rows = mode == "reverse-over-reverse"
         self._second_mode: Mode = (
             "forward-over-reverse" if mode == "reverse-over-reverse" else "reverse-over-reverse"
@@ -145,39 +139,6 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
     @abstractmethod
     def _multiply_forward(self, batch: Any, duals: Sequence[Tensor]) -> tuple[Pieces, float]:
         """Return A_b v, v being what the dual numbers carry, and the number of terms."""
-
-    @abstractmethod
-    def _multiply_difference(
-        self, batch: Any, pieces: list[Tensor], step: float
-    ) -> tuple[Pieces, float]:
-        """Return A_b v from central differences of first derivatives, and the number of terms."""
-
-    @property
-    @final
-    def parameters(self) -> tuple[Tensor, ...]:
-        """The tensors whose numbers the vectors are."""
-        return self._space.parameters
-
-    @property
-    @final
-    def size(self) -> int:
-        return sum(self._space.sizes)
-
-    @property
-    @final
-    def dtype(self) -> torch.dtype:
-        return self._dtype
-
-    @property
-    @final
-    def device(self) -> torch.device:
-        return self._space.device
-
-    @property
-    @final
-    def names(self) -> tuple[str, ...]:
-        """The tensor names of `parameters`, in order; a position where the model has no name."""
-        return self._space.names
 
     @property
     @final
@@ -234,51 +195,21 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
     def _apply_afresh(self, v: Tensor) -> Tensor:
         self._space.refuse_frozen()
         self._space.refuse_other_parameters()
-        if self._second_mode == "forward-over-reverse":
-            try:
-                return self._product(v, self._second_mode, {})
-            except NoForwardModeError:
-                self._second_mode = "finite-difference"
-        product = self._by_differences(v) if self._second_mode == "finite-difference" else None
-        if product is None:  # then the same mode anew, which the description says
-            self._second_mode = "reverse-over-reverse"
-            product = self._product(v, self._second_mode, {})
-        return product
-
-    def _by_differences(self, v: Tensor) -> Tensor | None:
-        """Return A v from differences of first derivatives; None where they mean nothing.
-
-        That is where the loss has kinks or is computed below float32, or where no two steps agree
-        to a half of what `health_check` allows: rounding and truncation leave no room.
-        """
         try:
-            self._eps = self._smooth_precision()
-        except UserError:
-            return None
-        found = [self._product(v, "finite-difference", {}, shrink=4.0**-n) for n in range(3)]
-        error, best = min(
-            ((float((b - a).double().norm()), b) for a, b in pairwise(found)), key=itemgetter(0)
-        )
-        allowed = 0.5 * self._space.rounding ** (1 / 3) * float(best.double().norm())
-        return best if error <= allowed else None
+            return self._product(v, self._second_mode, {})
+        except NoForwardModeError:  # then the same mode anew, which the description says
+            self._second_mode = self._mode
+            return self._product(v, self._second_mode, {})
 
-    def _product(
-        self, v: Tensor, mode: Mode, graphs: dict[int, Graph], *, shrink: float = 1.0
-    ) -> Tensor:
+    def _product(self, v: Tensor, mode: Mode, graphs: dict[int, Graph]) -> Tensor:
         """Return A v for v of shape (size,), or for each row of (b, size)."""
         pieces = self._space.pieces(v)
-        step = 0.0
-        if mode == "finite-difference":
-            assert self._eps is not None
-            step = shrink * difference_step(self.parameters, v, self._eps)
         total, terms = torch.zeros_like(v), 0.0
         with self._measuring():
             for number, batch in enumerate(self._batches):
                 if mode == "forward-over-reverse":
                     with pushed(self._model, self.parameters, pieces) as duals:
                         product, count = self._multiply_forward(batch, duals)
-                elif mode == "finite-difference":
-                    product, count = self._multiply_difference(batch, pieces, step)
                 else:
                     graph, count = graphs.get(number), self._counts[number]
                     retain = graph is not None
@@ -289,19 +220,10 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
                     product = self._multiply(graph, pieces, retain=retain, batched=v.ndim == 2)
                 terms += count
                 self._space.add(total, product)
-        if mode == "finite-difference":  # the weights are back, with a new version
-            self._point = Point(self._model, self.parameters)
         return total.div_(terms)
 
     def _measuring(self) -> AbstractContextManager[None]:
         return twice_differentiable(self._model, batch_statistics=bool(self._batch_statistics))
-
-    def _smooth_precision(self) -> float:
-        with self._measuring():
-            return max(
-                smooth_precision(lambda b=b: self._evaluate(b)[0])  # type: ignore[misc]
-                for b in self._batches
-            )
 
     def _build(self) -> None:
         """Compute loss and gradient at the present weights, and keep the graphs that fit."""
@@ -311,8 +233,6 @@ class BatchedOperator(LinearOperator, Generic[Graph]):
         uses = False
         keeps = self._keep if self._mode == "reverse-over-reverse" else False
         room = GraphRoom(self._batches, keeps, self._budget, self.device)
-        if self._mode == "finite-difference":
-            self._eps = self._smooth_precision()
         with self._measuring():
             for number in room.order:
                 keep = room.has_place_for(number)

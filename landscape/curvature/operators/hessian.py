@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias, final, get_args
 
-import torch
 from torch import Tensor, nn
 
-from landscape.curvature.operators.batched import BatchedOperator, Linearised
 from landscape.curvature.derivatives.differentiate import checked_sum, derivative, refuse_cut_graph
 from landscape.curvature.derivatives.layers import refuse_wrong_functions
-from landscape.curvature.derivatives.modes import Mode, displaced, tangent
+from landscape.curvature.derivatives.modes import Mode, tangent
 from landscape.curvature.derivatives.space import Pieces
+from landscape.curvature.operators.batched import BatchedOperator, Linearised
 from landscape.errors import UserError
 from landscape.losses import Loss, Split, as_loss, sum_and_count
 
@@ -39,14 +38,11 @@ class HessianOperator(BatchedOperator[_Graph]):
             the whole, is refused; so is a mean beside the number of terms of a sum.
         split: the loss in two halves instead, as `GGNOperator` takes it.
         mode: how products are made. ``"reverse-over-reverse"``, with the graph of the gradient
-            kept. ``"forward-over-reverse"`` keeps nothing and costs about twice as much. Central
-            ``"finite-difference"`` of gradients: smooth models in float32 or wider only; relative
-            errors of about eps^(2/3), 1e-4 in float32, and more where the third derivative is
-            large. The description says which; `health_check` compares with another one.
+            kept, or ``"forward-over-reverse"``, which keeps nothing and costs about twice as much.
+            The description says which; `health_check` compares with the other one.
 
     Raises:
-        UserError: as `BatchedOperator`; an unknown mode; finite differences of a loss with kinks
-            (ReLU, max-pooling), or of weights below float32.
+        UserError: as `BatchedOperator`; an unknown mode.
 
     Cost: with one kept batch a product is about 2 gradients. Source: Pearlmutter (1994), Fast
     exact multiplication by the Hessian.
@@ -115,18 +111,3 @@ class HessianOperator(BatchedOperator[_Graph]):
         # with a graph: torch's backward of SiLU without one has no forward mode
         slopes = derivative([value], duals, create_graph=True)
         return [tangent(slope) for slope in slopes], float(count)
-
-    def _multiply_difference(
-        self, batch: Any, pieces: list[Tensor], step: float
-    ) -> tuple[Pieces, float]:
-        sides = []
-        for h in (step, -step):
-            with displaced(self._model, self.parameters, pieces, h) as moved:
-                sides.append(self._linearise(batch, moved, curved=False))
-        after, before = sides
-        zeros = [torch.zeros_like(p) for p in pieces]
-        product = [
-            ((z if a is None else a) - (z if b is None else b)) / (2 * step)
-            for a, b, z in zip(after.gradient, before.gradient, zeros, strict=True)
-        ]
-        return product, after.count

@@ -10,11 +10,11 @@ from typing import Any, Literal, TypeAlias, final
 import torch
 from torch import Tensor, nn
 
-from landscape.curvature.operators.batched import BatchedOperator, Linearised
 from landscape.curvature.derivatives.differentiate import checked_sum, derivative, refuse_cut_graph
 from landscape.curvature.derivatives.layers import refuse_wrong_functions
-from landscape.curvature.derivatives.modes import displaced, tangent
+from landscape.curvature.derivatives.modes import tangent
 from landscape.curvature.derivatives.space import Pieces
+from landscape.curvature.operators.batched import BatchedOperator, Linearised
 from landscape.losses import Split, as_split, terms_and_count
 from landscape.losses.given import halves
 
@@ -172,15 +172,3 @@ class JacobianOperator(BatchedOperator[tuple[Jacobian, Curve]]):
         given = cut.curve(w.detach(), False)
         # with a graph: torch's backward of SiLU without one has no forward mode
         return derivative([cut.outputs], duals, given=[given], create_graph=True), float(cut.count)
-
-    @final
-    def _multiply_difference(
-        self, batch: Any, pieces: list[Tensor], step: float
-    ) -> tuple[Pieces, float]:
-        sides = []
-        for h in (step, -step):
-            with displaced(self._model, self.parameters, pieces, h):
-                sides.append(self._cut(batch).outputs.detach())
-        cut = self._cut(batch)
-        w = cut.curve((sides[0] - sides[1]) / (2 * step), False)
-        return derivative([cut.outputs], self.parameters, given=[w]), float(cut.count)

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from landscape import checks, seeds
+from landscape.curvature.operators.linear import LinearOperator
 from landscape.curvature.spectrum.algebra import append
 from landscape.curvature.spectrum.recurrence import tridiagonal
 from landscape.curvature.spectrum.result import EigenResult, random_unit
-from landscape.curvature.operators.linear import LinearOperator
 from landscape.errors import UserError
 
 

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from landscape import checks, seeds
-from landscape.curvature.spectrum.result import EigenResult, checked_product, random_unit
 from landscape.curvature.operators.linear import LinearOperator
+from landscape.curvature.spectrum.result import EigenResult, checked_product, random_unit
 from landscape.errors import UserError
 
 _LARGEST = 20_000

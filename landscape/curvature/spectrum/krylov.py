@@ -197,7 +197,9 @@ class Krylov:
 
     def _part(self) -> Tensor:
         """Return the Lanczos matrix of this sweep alone."""
-        return self.basis.projected[self._locked : self.basis.count, self._locked : self.basis.count]
+        return self.basis.projected[
+            self._locked : self.basis.count, self._locked : self.basis.count
+        ]
 
     def _has_seen_the_rest(self, k: int, tol: float) -> bool:
         """Tell whether the rest is bounded by the k pairs, or its most wanted value is found."""
@@ -237,7 +239,9 @@ class Krylov:
         """List the pairs at the unwanted end that are known to rounding, at most half the room."""
         if self._which == "LM":
             return []
-        known = self._estimates <= allowed_residual(zeros(1), 1.0, self.basis.norm, self.basis.rows.dtype)
+        known = self._estimates <= allowed_residual(
+            zeros(1), 1.0, self.basis.norm, self.basis.rows.dtype
+        )
         most = min(self.basis.count - k - 1, (self.capacity - k) // 2)
         first = self.basis.count
         while self.basis.count - first < most and bool(known[first - 1]):

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from landscape import checks, seeds
+from landscape.curvature.derivatives.memory import available_bytes
+from landscape.curvature.operators.linear import LinearOperator, as_tensor
 from landscape.curvature.spectrum.algebra import residual
+from landscape.curvature.spectrum.krylov import Krylov
 from landscape.curvature.spectrum.result import (
     EigenResult,
     Which,
@@ -20,9 +23,6 @@ from landscape.curvature.spectrum.result import (
     random_unit,
     start_vector,
 )
-from landscape.curvature.spectrum.krylov import Krylov
-from landscape.curvature.derivatives.memory import available_bytes
-from landscape.curvature.operators.linear import LinearOperator, as_tensor
 from landscape.errors import UserError
 
 _BASIS_SHARE = 0.25

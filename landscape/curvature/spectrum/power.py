@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from landscape import checks, seeds
+from landscape.curvature.operators.linear import LinearOperator
 from landscape.curvature.spectrum.algebra import norm, residual, unit
 from landscape.curvature.spectrum.result import (
     EigenResult,
@@ -17,7 +18,6 @@ from landscape.curvature.spectrum.result import (
     random_unit,
     start_vector,
 )
-from landscape.curvature.operators.linear import LinearOperator
 
 
 def power_iteration(

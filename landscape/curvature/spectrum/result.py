@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from landscape.curvature.operators.linear import LinearOperator
 from landscape.curvature.spectrum.algebra import inner as inner
 from landscape.curvature.spectrum.algebra import norm, unit
-from landscape.curvature.operators.linear import LinearOperator
 from landscape.errors import NotConvergedWarning, UserError
 
 Which: TypeAlias = Literal["LA", "SA", "LM"]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from landscape import checks, seeds
+from landscape.curvature.operators.linear import LinearOperator
 from landscape.curvature.spectrum.algebra import append, inner, remove
 from landscape.curvature.spectrum.result import checked_product
-from landscape.curvature.operators.linear import LinearOperator
 from landscape.errors import UserError
 
 

@@ -15,7 +15,7 @@ from landscape.errors import UserError
 
 X, Y, LABELS = regression_data()
 CLOSE = {"rtol": 1e-5, "atol": 1e-8}
-MODES = ("reverse-over-reverse", "forward-over-reverse", "finite-difference")
+MODES = ("reverse-over-reverse", "forward-over-reverse")
 
 
 def seeded(make) -> nn.Module:
@@ -89,70 +89,6 @@ class Fused(nn.Module):
 def test_the_fused_function_itself_is_refused_by_name(operator) -> None:
     with pytest.raises(UserError, match="WeightNormInterfaceBackward0"):
         operator(Fused().double(), (X, Y[:, None]), loss=nn.MSELoss())
-
-
-def test_a_wrong_double_backward_is_noticed_in_float32_without_a_forward_mode() -> None:
-    """Making the product anew in the same mode agrees with itself."""
-
-    class Cube(torch.autograd.Function):
-        """x^3 whose second derivative is 2 % too large."""
-
-        @staticmethod
-        def forward(ctx, x):
-            ctx.save_for_backward(x)
-            return x**3
-
-        @staticmethod
-        def backward(ctx, grad):
-            (x,) = ctx.saved_tensors
-            slope = 3 * x**2
-            return grad * (slope + 0.02 * (slope - slope.detach()))
-
-    x, y = X.float(), Y.float()
-    H = ls.HessianOperator(net().float(), [x], loss=lambda m, x: (Cube.apply(m(x)).sum(), len(x)))
-    health = ls.health_check(H, raise_on_failure=False)
-    assert (health.second_mode, health.repeat_error) == ("finite-difference", 0.0)
-    with pytest.raises(UnhealthyOperatorError, match="a derivative is wrong"):
-        ls.health_check(H)
-    sound = ls.HessianOperator(net().float(), (x, y), loss=squares)
-    sound._second_mode = "finite-difference"
-    sound._eps = sound._smooth_precision()
-    assert ls.health_check(sound).fresh_error < 1e-3
-
-
-class Same(torch.autograd.Function):
-    """x, without a forward mode."""
-
-    @staticmethod
-    def forward(ctx, x):
-        return x * 1.0
-
-    @staticmethod
-    def backward(ctx, grad):
-        return grad * 1.0
-
-
-@pytest.mark.parametrize(
-    ("scale", "mode"), [(1, "finite-difference"), (30, "reverse-over-reverse")]
-)
-def test_differences_are_no_second_opinion_where_two_steps_disagree(scale, mode) -> None:
-    """A single step of the usual size was off by up to 23 % on sound networks."""
-    model = seeded(lambda: nn.Sequential(
-        *(layer for _ in range(4) for layer in (nn.Linear(8, 8), nn.LayerNorm(8), nn.GELU())),
-        nn.Linear(8, 1),
-    ))  # fmt: skip
-    with torch.no_grad():
-        model[-1].weight.mul_(scale)
-        for layer in model[1::3]:
-            layer.weight.mul_(scale)
-
-    def loss(m, batch):
-        return (Same.apply(m(batch[0]))[:, 0] - batch[1]).square().sum(), len(batch[1])
-
-    data = (torch.cat([X, X], 1).float(), Y.float())
-    health = ls.health_check(ls.HessianOperator(model, data, loss=loss))
-    assert health.second_mode == mode
-    assert health.fresh_error < 0.5 * health.fresh_tolerance
 
 
 # --- embeddings ---------------------------------------------------------------------------------

@@ -107,15 +107,12 @@ def test_the_hessian_of_a_quadratic_is_its_matrix() -> None:
     torch.testing.assert_close(dense(H), matrix, rtol=1e-13, atol=1e-14)
 
 
-@pytest.mark.parametrize(
-    "mode", ["reverse-over-reverse", "forward-over-reverse", "finite-difference"]
-)
+@pytest.mark.parametrize("mode", ["reverse-over-reverse", "forward-over-reverse"])
 def test_a_hessian_is_measured_in_the_mode_asked_for_and_says_so(mode) -> None:
     model = nn.Linear(2, 1, bias=False, dtype=torch.float64)
     H = ls.HessianOperator(model, [1], loss=lambda m, _: (m.weight.square().sum(), 1), mode=mode)
     assert H.description["mode"] == mode
-    # 2 to the rounding of a difference of gradients
-    torch.testing.assert_close(dense(H), 2 * torch.eye(2).double(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(dense(H), 2 * torch.eye(2).double(), rtol=1e-14, atol=1e-14)
 
 
 def test_the_hessian_of_linear_regression_is_the_second_moment_of_the_features() -> None:

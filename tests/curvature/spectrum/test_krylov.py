@@ -9,8 +9,8 @@ import torch
 from oracles.curvature import with_spectrum
 
 from landscape.curvature import MatrixOperator, lanczos
-from landscape.curvature.spectrum.result import random_unit
 from landscape.curvature.spectrum.krylov import Krylov
+from landscape.curvature.spectrum.result import random_unit
 from landscape.errors import NotConvergedWarning
 
 BULK = torch.linspace(0, 1, 57, dtype=torch.float64).tolist()

@@ -95,7 +95,8 @@ def exponent(x: Sequence[float], y: Sequence[float]) -> Exponent:
     if len({a for a, _ in points}) < 2:
         return Exponent()
     fit = stats.linregress([math.log(a) for a, _ in points], [math.log(b) for _, b in points])
-    s, error = round(float(fit.slope), 12), float(fit.stderr)
+    exact = len({b for _, b in points}) == 1  # where scipy's error is nan
+    s, error = round(float(fit.slope), 12), 0.0 if exact else float(fit.stderr)
     if len(points) < 3:
         return Exponent(s)
     return Exponent(s, error, *_student(s, error, len(points) - 2))

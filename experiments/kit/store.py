@@ -83,14 +83,15 @@ def read_rows(folder: Path) -> list[Row]:
     rows = []
     text = path.read_text(encoding="utf-8", errors="replace")  # in a text it spoils one row
     for number, line in enumerate(text.split("\n")[:-1], start=1):
-        where = f"expected a row with a key in {path}, got line {number}, which is damaged"
         try:
             row = json_object(line, f"line {number}")
+            reason = "no row with a key"
         except UserError as error:
-            reason = str(error).split(";")[0]
-            raise UserError(f"{where} ({reason}); remove that line") from error
+            row, reason = {}, str(error).split(";")[0]
         if "\ufffd" in line or not isinstance(row.get("key"), str):
-            raise UserError(f"{where}; remove that line")
+            raise UserError(
+                f"expected rows in {path}, got the damaged line {number} ({reason}); remove it"
+            )
         rows.append(row)
     return rows
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from landscape.cli.arguments import number, output_folder, whole
+from landscape.cli.arguments import Commands, number, output_folder, whole
 from landscape.cli.guard import DONE, FAILED, resuming
 from landscape.cli.shared import Outcome, attach_mask, load, model_arguments
 
@@ -16,7 +16,7 @@ _SETTINGS = (
 )  # fmt: skip
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Declare the command."""
     tune = commands.add_parser("finetune", help="train a random fraction of a model's weights")
     model_arguments(tune)

@@ -90,7 +90,7 @@ _MPNET = Pinned(
         )
         for i in range(1, 6)
     ),
-    zipped=True,
+    zipped="all-mpnet-base-v2",
 )  # fmt: skip
 _QWEN = Pinned(
     "qwen2.5-coder-0.5b",

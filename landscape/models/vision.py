@@ -91,10 +91,10 @@ def backbone(
         UserError: the graph holds no such backbone.
     """
     found = {n.removeprefix(_PREFIX): v for n, v in held.items() if n.startswith(_PREFIX)}
-    for name, (_, *second) in inputs.items():
+    for name, taken in inputs.items():
         product = _PRODUCT.fullmatch(name)
-        if product and second and second[0] in held:
-            found[f"{product[1].replace('/', '.')}.weight"] = held[second[0]].T
+        if product and taken[1] in held:
+            found[f"{product[1].replace('/', '.')}.weight"] = held[taken[1]].T
     size = found.get("embeddings.cls_token", np.zeros((1, 1, 0))).shape[-1]
     positions = [v for v in held.values() if v.ndim == 3 and v.shape[0] == 1 and v.shape[2] == size]
     own = found.get("embeddings.cls_token")
@@ -106,4 +106,4 @@ def backbone(
         )
     found["embeddings.position_embeddings"] = np.concatenate(positions, axis=1)
     found["embeddings.mask_token"] = np.zeros((1, size), dtype=np.float32)
-    return {name: torch.from_numpy(np.array(value)) for name, value in found.items()}
+    return {name: torch.from_numpy(np.array(value, order="C")) for name, value in found.items()}

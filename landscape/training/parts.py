@@ -21,11 +21,13 @@ from landscape.tasks import Task
 from landscape.tasks.encoding import length_limit
 from landscape.training.epochs import Epochs
 from landscape.training.folder import RunFolder, identity_of
+from landscape.training.groups import parameter_groups
 from landscape.training.loop import Loop, refuse_nothing
 from landscape.training.lr_schedule import make_lr_schedule, warmup_steps
+from landscape.training.moving import MovingMask
 from landscape.training.optimizer import make_optimizer
 from landscape.training.processes import Processes
-from landscape.training.schedule import MovingMask, Schedule
+from landscape.training.schedule import Schedule
 from landscape.training.settings import Settings
 
 Probe = Callable[[nn.Module, dict[str, Any]], None]
@@ -136,15 +138,14 @@ def _moving_mask(
     """Return the mask that a schedule moves, not yet attached; None without a schedule.
 
     Raises:
-        UserError: it would see a part of a step's gradient only.
+        UserError: it would see this process's part of a step's gradient only.
     """
     if schedule is None:
         return None
-    if settings.accumulate > 1 or unwrapped(model) is not model:
-        many = f"accumulate={settings.accumulate}" if settings.accumulate > 1 else "a wrapped model"
+    if unwrapped(model) is not model:
         raise UserError(
-            "expected a schedule of masks to see the gradient of a step in one piece, got "
-            f"{many}; use larger batches, or the model itself"
+            "expected the model itself for a schedule of masks, which looks at its gradients, got "
+            f"it wrapped in {type(model).__name__}; pass the model inside"
         )
     return MovingMask(schedule, model, steps)
 
@@ -187,10 +188,10 @@ def _make_loop(
 ) -> Loop:
     """Return the loop of a run of so many steps, at its beginning."""
     warmup = warmup_steps(settings.warmup, steps)
+    groups = parameter_groups(unwrapped(model), lr=settings.lr, dense_lr=settings.dense_lr)
     optimizer = make_optimizer(
-        parameters=trainable(unwrapped(model)).values(), warmup=warmup, moving=moving,
-        **settings.of_optimizer(),
-    )  # fmt: skip
+        parameters=groups, warmup=warmup, moving=moving, **settings.of_optimizer()
+    )
     if settings.optimizer == "schedule-free":
         warmup = 0  # it warms up by itself
     lr_schedule = make_lr_schedule(settings.lr_schedule, optimizer, steps=steps, warmup=warmup)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from landscape.subspace import is_attached, synchronise, trainable
 from landscape.training.baselines import method_of
-from landscape.training.schedule import MovingMask
+from landscape.training.moving import MovingMask
 
 Point = dict[str, Tensor]
 """Tensor name -> values of its trainable parameters, and ``<name>.indices`` of a moving mask."""
@@ -29,7 +29,7 @@ def fit(
 ) -> bool:
     """Tell whether a point has values for these parameters; those of a moving mask change size."""
     if moving is not None:
-        return there.keys() == {n for name in parameters for n in (name, f"{name}.indices")}
+        return there.keys() == {*parameters, *(f"{name}.indices" for name in moving.indices())}
     shapes = {name: p.shape for name, p in parameters.items()}
     return {name: value.shape for name, value in there.items()} == shapes
 
@@ -42,7 +42,7 @@ def go_to(
 ) -> None:
     """Give the model the parameters of a point, and the mask they belong to."""
     if moving is not None:
-        moving.go_to({name: there[f"{name}.indices"] for name in parameters})
+        moving.go_to({name: there[f"{name}.indices"] for name in moving.indices()})
     for name, parameter in parameters.items():
         parameter.copy_(there[name])
 

@@ -42,6 +42,7 @@ class Settings:
     accumulate: int = 1
     autocast: Autocast | None = None
     patience: int | None = None
+    dense_lr: float | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, object]) -> Settings:
@@ -141,4 +142,5 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     "accumulate": _WHOLE,
     "autocast": _or_none(_one_of(Autocast)),
     "patience": _or_none(_WHOLE),
+    "dense_lr": _or_none(partial(checks.number, above=0)),
 }

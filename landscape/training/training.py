@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from landscape.training.mode import training_mode
 from landscape.training.parts import Probe, assemble, check_kinds, checked_device
 from landscape.training.point import fit, go_to, point
 from landscape.training.run import Run, run_of
-from landscape.training.schedule import Schedule, watch
+from landscape.training.schedule import Schedule
 from landscape.training.settings import Settings
 
 _ENTRIES = ("parameters", "best", "loop", "history", "seconds")
@@ -147,11 +147,8 @@ class Training:
             raise UserError(f"expected a step that is left, got {self.taken} taken; call finish()")
         began, number = time.perf_counter(), self.taken
         batches, counted = self._parts.epochs.share(number)
-        with (
-            watch(self._moving, number, self.optimizer),
-            training_mode(self.model, self._dropout_seed(number)),
-        ):
-            loss = self._loop.gradient(batches, counted=counted)
+        with training_mode(self.model, self._dropout_seed(number)):
+            loss = self._loop.gradient(batches, counted=counted, inside=self._watch(number))
         record = self._loop.update(loss)
         self.history.append(record)
         for probe in self._probes:
@@ -239,6 +236,13 @@ class Training:
         for probe in self._probes:
             if hasattr(probe, "start"):
                 probe.start(self.optimizer)
+
+    def _watch(self, step: int) -> AbstractContextManager[None]:
+        """Return the context of a step's backwards: a mask that moves selects its weights there."""
+        if self._moving is None:
+            return nullcontext()
+        backwards = self.settings.accumulate
+        return self._moving.step(step, self.optimizer, backwards=backwards)
 
     def _dropout_seed(self, step: int) -> int:
         rank = self._parts.processes.rank

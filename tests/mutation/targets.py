@@ -29,6 +29,8 @@ GUARDS: dict[str, list[str]] = {
     "landscape/kernels/products.py": ["kernels/branches", "kernels/kernels"],
     "landscape/kernels/spops.py": ["kernels/kernels"],
     "landscape/kernels/values.py": ["kernels/branches", "kernels/kernels"],
+    "landscape/tasks/forward.py": ["tasks/scoring"],
+    "landscape/tasks/metrics.py": ["tasks/metrics"],
     "landscape/tasks/scoring.py": ["tasks/scoring"],
     "landscape/masks.py": ["masks", "models/models"],
     "landscape/deltas/algebra.py": ["deltas/algebra", "deltas/formats"],
@@ -154,7 +156,7 @@ EQUIVALENT: dict[str, str] = {
         "a product has as many columns as what it is of"
     ),
     "landscape/curvature/spectrum/krylov.py "
-    "Krylov.is_settled: * => *_allowed(self.values[:], tol)": ("the first alone is used"),
+    "Krylov.is_settled: * => *allowed(self.values[:], tol)": ("the first alone is used"),
     "landscape/curvature/spectrum/recurrence.py "
     "Recurrence._orthonormal: self._place = self.count => pass": (
         "the rows are then copied to where they are"
@@ -182,7 +184,7 @@ EQUIVALENT: dict[str, str] = {
         "a gap of n + 1 ends the tensor wherever it begins, and so does a wider one"
     ),
     "landscape/masks.py bernoulli: * => if ((probability) > (1.0)):": "every gap is 1 then",
-    "landscape/tasks/scoring.py _label_logits: * for name in ('attention_mask', 'input_ids')}": (
+    "landscape/tasks/forward.py label_logits: * for name in ('attention_mask', 'input_ids')}": (
         "a dict in another order"
     ),
     "landscape/tasks/scoring.py _candidate_log_probs: * => *.log_softmax((1))": (

@@ -118,8 +118,8 @@ def test_a_missing_schedulefree_is_named_with_the_line_that_installs_it(monkeypa
         ({"optimizer": lambda parameters, lr: None}, "expected optimizer to be a function that"),
         ({"optimizer": "sgd", "schedule": ls.Schedule("static", count=9)},
          "the optimizer adamw, whose state follows a mask that moves, got 'sgd'"),
-        ({"accumulate": 2, "schedule": ls.Schedule("static", count=9)},
-         "in one piece, got accumulate=2; use larger batches"),
+
+
     ],
 )  # fmt: skip
 def test_settings_that_contradict_each_other_are_refused_before_a_step(settings, words) -> None:

@@ -15,7 +15,8 @@ from samples import tiny_task
 import landscape as ls
 from landscape.errors import UserError
 from landscape.masks import share
-from landscape.training.schedule import MovingMask, selected_after
+from landscape.training.budget import selected_after
+from landscape.training.moving import MovingMask
 from theory.statements.id3 import update_counts
 
 H = {"score": "id3", "options": {"eps": 0.5, "exp": 1.0}}
@@ -401,15 +402,15 @@ def test_dense_gradients_are_handed_over_once_and_theta_gets_its_part(case) -> N
     [
         ({"kind": "cosine"}, "kind to be one of"),
         ({"score": "fisher", "options": {}}, "use select_mask"),
-        ({"score": "luck"}, "score is one of"),
-        ({"options": {}}, "no default for eps and exp"),
-        ({"scope": "layer"}, "scope is"),
+        ({"score": "luck"}, "a score among"),
+        ({"options": {}}, "eps and exp for the score id3, which has no default"),
+        ({"scope": "layer"}, "scope to be one of tensor, global"),
         ({"every": 0}, "at least 1"),
         ({"steps": 0}, "at least 1"),
         ({"drop": 1.0}, "above 0 and below 1"),
         ({"increments": [1, 2]}, "say the budget"),
         ({"count": None, "increments": [1, -2]}, "at least 0"),
-        ({"count": None, "kind": "static", "increments": [1, 2]}, "are for kind 'increment'"),
+        ({"count": None, "kind": "static", "increments": [1, 2]}, "got kind 'static'"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(change, sentence) -> None:

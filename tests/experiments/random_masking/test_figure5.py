@@ -9,11 +9,12 @@ import torch
 from samples import glue_folder, model_folder
 
 import landscape as ls
-from experiments import figure5, figure5_report
 from experiments.__main__ import ARTEFACTS, main
-from experiments.cell import best_on_dev, describe_margin, interval
-from experiments.harness import read_rows, stored_config
-from experiments.verdict import SIGNS
+from experiments.kit.artefact import stored_config
+from experiments.kit.judge import SIGNS
+from experiments.kit.measure import Setup
+from experiments.kit.store import Store, read_rows
+from experiments.random_masking import figure5
 
 RATIOS = (1e-4, 1e-3, 1e-2)
 
@@ -47,13 +48,13 @@ def fabricated(margin: float, decay: float, factor: float, rate: float = -1.0) -
 
 def judged(rows: list[dict]) -> str:
     """Return the signs of all verdicts in order."""
-    return "".join(SIGNS[finding.verdict] for finding in figure5_report.check(rows))
+    return "".join(SIGNS[finding.verdict] for finding in figure5.check(rows))
 
 
 def test_each_statement_holds_in_its_world_and_fails_in_the_opposite() -> None:
     assert judged(fabricated(0.02, 0.03, 1.0)) == "✓✓✓✓✓"
     assert judged(fabricated(-0.02, -0.03, 4.0, rate=1.0)) == "✗✗✗✗✓"
-    evidence = figure5_report.check(fabricated(0.02, 0.0, 4.0))
+    evidence = figure5.check(fabricated(0.02, 0.0, 4.0))
     assert "+0.020" in evidence[0].evidence
     assert evidence[1].verdict == "undecided"
     assert "4.00" in evidence[3].evidence
@@ -63,7 +64,7 @@ def test_a_sharpness_that_did_not_converge_is_named() -> None:
     rows = fabricated(0.02, 0.03, 1.0)
     rows[-1]["converged_after"] = False
     assert judged(rows)[-1] == "✗"
-    assert "17 of 18" in figure5_report.check(rows)[-1].evidence
+    assert "17 of 18" in figure5.check(rows)[-1].evidence
 
 
 def test_only_the_run_at_the_chosen_rate_counts() -> None:
@@ -71,7 +72,7 @@ def test_only_the_run_at_the_chosen_rate_counts() -> None:
     for row in rows:
         if row["kind"] == "train" and row["rate"] > 6e-5 / row["ratio"]:
             row["test_accuracy"] = 0.0
-    assert len(figure5_report.final_rows(rows)) == 18
+    assert len(figure5.final_rows(rows)) == 18
     assert judged(rows) == "✓✓✓✓✓"
 
 
@@ -79,29 +80,7 @@ def test_a_single_seed_and_ratio_decide_nothing() -> None:
     rows = [r for r in fabricated(0.02, 0.03, 1.0) if r["seed"] == 0]
     rows = [r for r in rows if r.get("ratio") in (None, 1e-2)]
     assert judged(rows) == "????✓"
-    assert "no interval" in figure5_report.check(rows)[0].evidence
-
-
-def test_the_interval_of_a_mean_is_students() -> None:
-    mean, low, high = interval([1.0, 2.0, 3.0])
-    # t(0.975, 2) = 4.302652729696, s = 1: the table's value
-    assert mean == 2.0
-    assert high - 2 == pytest.approx(4.302652729696 / 3**0.5, rel=1e-9)
-    assert 2 - low == pytest.approx(4.302652729696 / 3**0.5, rel=1e-9)
-    assert "undecided" in describe_margin([-1.0, 1.0, 0.5])
-    assert "undecided" not in describe_margin([1.0, 1.1, 1.05])
-
-
-def test_the_best_rate_on_dev_is_the_most_accurate_then_of_the_lowest_loss_then_the_first() -> None:
-    def row(rate: float, accuracy: float, loss: float) -> dict:
-        return {"rate": rate, "dev_accuracy": accuracy, "dev_loss": loss}
-
-    assert best_on_dev([row(1, 0.8, 0.1), row(2, 0.9, 3.0)])["rate"] == 2
-    tied = [row(1, 0.9, 0.7), row(2, 0.9, 0.5), row(3, 0.9, 0.6)]
-    assert best_on_dev(tied)["rate"] == best_on_dev(tied[::-1])["rate"] == 2
-    same = [row(2, 0.9, 0.5), row(1, 0.9, 0.5)]
-    assert best_on_dev(same)["rate"] == 2
-    assert best_on_dev(same[::-1])["rate"] == 1
+    assert "no interval" in figure5.check(rows)[0].evidence
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +97,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
+def mask_of(finished: Path, mask: str, ratio: float, seed: int) -> ls.Mask:
+    """Draw a cell's mask again."""
+    config = stored_config(ARTEFACTS["figure5"], finished)
+    model, tokenizer = ls.load_model(config.model)
+    task = ls.load_task("sst2", source=config.source, num_train=16, num_dev=6, num_test=8)
+    setup = Setup(config, Store(finished), model, tokenizer, task)
+    return figure5.mask_of(setup, {"mask": mask, "ratio": ratio, "seed": seed})
+
+
 def test_every_expected_row_is_there_once(finished) -> None:
     keys = [row["key"] for row in read_rows(finished)]
-    listed = figure5.expected(stored_config(ARTEFACTS["figure5"], finished))
+    listed = figure5.ARTEFACT.expected(stored_config(ARTEFACTS["figure5"], finished))
     assert len(keys) == len(set(keys)) == len(listed)
     assert {key for key in listed if "*" not in key} <= set(keys)
 
@@ -130,9 +118,7 @@ def test_both_masks_have_the_same_count_and_structured_ones_fill_columns(finishe
     rows = [row for row in read_rows(finished) if row["kind"] == "train"]
     for ratio in config.ratios:
         assert len({row["count"] for row in rows if row["ratio"] == ratio}) == 1
-    model, _ = ls.load_model(config.model)
-    structured = figure5.draw(model, "structured", 1e-2, config.targets, 0)
-    random = figure5.draw(model, "random", 1e-2, config.targets, 0)
+    structured, random = (mask_of(finished, mask, 1e-2, 0) for mask in ("structured", "random"))
     for name, indices in structured.indices.items():
         outputs, inputs = structured.shapes[name]
         columns = -(-indices.numel() // outputs)
@@ -150,7 +136,7 @@ def test_sharpness_rows_equal_a_dense_eigenvalue_at_the_stored_delta(finished) -
     batches = ls.make_batches(task.train[:4], tokenizer, 4, loss=task.loss)
     for when in ("before", "after"):
         if when == "before":
-            ls.attach(model, figure5.draw(model, "structured", 1e-3, config.targets, 1))
+            ls.attach(model, mask_of(finished, "structured", 1e-3, 1))
         else:
             ls.load_delta(model, finished / "deltas" / f"{key}.safetensors")
         values = torch.linalg.eigvalsh(ls.exact_matrix(ls.HessianOperator(model, batches)))
@@ -172,4 +158,4 @@ def test_render_draws_and_lists_the_papers_values_and_the_differences(finished, 
 def test_presets_resolve() -> None:
     for preset in ("smoke", "local", "paper"):
         config = ARTEFACTS["figure5"].configure(preset, {})
-        assert figure5.expected(config)
+        assert figure5.ARTEFACT.expected(config)

@@ -9,11 +9,12 @@ import torch
 from samples import glue_folder, model_folder
 
 import landscape as ls
-from experiments import spectra, spectra_report
 from experiments.__main__ import ARTEFACTS, main
-from experiments.harness import Store, read_rows, stored_config
-from experiments.trained import delta_path
-from experiments.verdict import SIGNS
+from experiments.kit.artefact import stored_config
+from experiments.kit.judge import SIGNS
+from experiments.kit.measure import delta_path, train_cell
+from experiments.kit.store import Store, read_rows
+from experiments.ours import spectra, spectra_report
 from landscape.curvature.spectrum.density import spectral_density
 
 RATIOS = (1e-2, 1e-3, 1e-4)
@@ -114,7 +115,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_expected_row_is_there_once(finished) -> None:
     keys = [row["key"] for row in read_rows(finished)]
     config = stored_config(ARTEFACTS["spectra"], finished)
-    assert sorted(keys) == sorted(spectra.expected(config))
+    assert sorted(keys) == sorted(spectra.ARTEFACT.expected(config))
     assert len(keys) == len(set(keys)) == 7
 
 
@@ -129,7 +130,7 @@ def test_both_ends_are_the_dense_ones_before_and_after_training(finished) -> Non
         if when == "before":
             ls.attach(model, ls.random_mask(model, ratio=1e-3, seed=0))
         else:
-            ls.load_delta(model, delta_path(Store(finished), 1e-3, 0))
+            ls.load_delta(model, delta_path(Store(finished), train_cell(1e-3, 0)))
         values = torch.linalg.eigvalsh(ls.exact_matrix(ls.HessianOperator(model, batches)))
         ls.detach(model)
         # Lanczos stops at the configured relative residual, 1e-2
@@ -148,4 +149,4 @@ def test_render_draws_and_prints(finished, capsys) -> None:
 
 def test_presets_resolve() -> None:
     for preset in ("smoke", "local", "paper"):
-        assert spectra.expected(ARTEFACTS["spectra"].configure(preset, {}))
+        assert spectra.ARTEFACT.expected(ARTEFACTS["spectra"].configure(preset, {}))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,10 @@ import torch
 from samples import glue_folder, model_folder
 
 import landscape as ls
-from experiments import linear, linear_report
 from experiments.__main__ import ARTEFACTS, main
-from experiments.harness import read_rows, stored_config
+from experiments.kit.artefact import stored_config
+from experiments.kit.store import read_rows
+from experiments.random_masking import linear, linear_report
 
 RATIOS = (1e-5, 1e-4, 1e-3, 1e-2)
 
@@ -50,19 +50,7 @@ def test_rows_after_the_linear_model_hold_and_others_do_not() -> None:
     assert "exponent -0.20" in others[4].evidence
 
 
-def test_the_interval_of_an_exponent_is_students() -> None:
-    x, y = [1.0, 2.0, 4.0, 8.0], [1.1, 1.9, 4.2, 7.7]
-    found = linear_report.exponent(x, y)
-    assert found is not None
-    from scipy import stats
-
-    fit = stats.linregress([math.log(v) for v in x], [math.log(v) for v in y])
-    half = stats.t.ppf(0.975, 2) * fit.stderr
-    assert found == pytest.approx((fit.slope, fit.slope - half, fit.slope + half), rel=1e-9)
-
-
 def test_two_points_are_not_a_law() -> None:
-    assert linear_report.exponent([1.0, 2.0], [1.0, 2.0]) is None
     two = [row for row in fabricated(1.0, -1.0, -0.5) if row["ratio"] in (0.0, 1e-2, 1e-3)]
     rates = linear_report.check(two)[2]
     assert rates.verdict == "undecided"
@@ -95,11 +83,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_expected_row_is_there_once(finished) -> None:
     keys = [row["key"] for row in read_rows(finished)]
     config = stored_config(ARTEFACTS["linear"], finished)
-    assert sorted(keys) == sorted(linear.expected(config))
+    assert sorted(keys) == sorted(linear.ARTEFACT.expected(config))
     assert len(keys) == len(set(keys))
 
 
 WANTED = ("random", 3e-3, 1)
+OPERATORS = {"hessian": ls.HessianOperator, "gauss-newton": ls.GGNOperator}
 
 
 def test_random_masks_interlace_with_all_targets_and_equal_a_dense_eigenvalue(finished) -> None:
@@ -115,9 +104,7 @@ def test_random_masks_interlace_with_all_targets_and_equal_a_dense_eigenvalue(fi
         batches = ls.make_batches(task.train[:4], tokenizer, 4, loss=task.loss)
         mask = ls.random_mask(model, ratio=3e-3, seed=1)
         ls.attach(model, mask)
-        top = float(
-            torch.linalg.eigvalsh(ls.exact_matrix(linear.MATRICES[matrix](model, batches)))[-1]
-        )
+        top = float(torch.linalg.eigvalsh(ls.exact_matrix(OPERATORS[matrix](model, batches)))[-1])
         assert row["eigenvalue"] == pytest.approx(top, rel=2e-2, abs=1e-6)
 
 

@@ -1,11 +1,9 @@
-"""Artefacts: rows that resume, figures from rows, checks that can fail."""
+"""The artefact `figure4`: rows that resume, figures from rows, checks that can fail."""
 
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -13,13 +11,11 @@ import torch
 from samples import glue_folder, model_folder
 
 import landscape as ls
-from experiments import figure4
 from experiments.__main__ import ARTEFACTS, main
-from experiments.cell import scaled_rates
-from experiments.harness import RESULTS, Store, read_rows, stored_config
-from experiments.settings import sentences
-from experiments.verdict import SIGNS
-from landscape.sources import carriers
+from experiments.kit.artefact import stored_config
+from experiments.kit.judge import SIGNS
+from experiments.kit.store import RESULTS, read_rows
+from experiments.random_masking import figure4
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +45,8 @@ def test_every_expected_row_is_there_once_with_provenance(finished) -> None:
     rows = read_rows(finished)
     config = stored_config(ARTEFACTS["figure4"], finished)
     keys = [row["key"] for row in rows]
-    assert len(keys) == len(set(keys)) == len(figure4.expected(config))
-    assert {key for key in figure4.expected(config) if "*" not in key} <= set(keys)
+    assert len(keys) == len(set(keys)) == len(figure4.ARTEFACT.expected(config))
+    assert {key for key in figure4.ARTEFACT.expected(config) if "*" not in key} <= set(keys)
     for row in rows:
         assert row["seconds"] >= 0
         assert row["peak_memory"] > 0
@@ -197,16 +193,6 @@ def test_check_exits_with_0_1_or_3_when_all_hold_one_fails_or_the_rest_is_undeci
     assert "3 no statement fails but" in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize(
-    "line", [b'{"key":', b"[1]", b"5", b"null", b"{}", b'{"key": 5}', b'{"key": "a\xff"}', b"",
-             b"[" * 100_000, b'{"key": "a", "n": ' + b"9" * 5000 + b"}"],
-)  # fmt: skip
-def test_a_damaged_row_in_the_middle_is_refused_by_line(tmp_path, line) -> None:
-    (tmp_path / "rows.jsonl").write_bytes(b'{"key": "a"}\n' + line + b'\n{"key": "b"}\n')
-    with pytest.raises(ls.UserError, match="line 2 is damaged"):
-        read_rows(tmp_path)
-
-
 def test_render_beside_a_running_run_writes_nothing_into_its_rows(
     finished, tmp_path, capsys
 ) -> None:
@@ -220,15 +206,6 @@ def test_render_beside_a_running_run_writes_nothing_into_its_rows(
     assert main(["render", "figure4", "--output", str(tmp_path)]) == 0
     assert (rows.read_bytes(), rows.stat().st_mtime_ns) == (before, changed)
     assert "is not finished: 17 of 18 rows" in capsys.readouterr().err
-
-
-def test_only_a_run_drops_a_row_that_a_kill_cut_off(tmp_path) -> None:
-    rows = tmp_path / "rows.jsonl"
-    rows.write_text('{"key": "a"}\n{"key": "b", "val')
-    store = Store(tmp_path)
-    assert rows.read_text() == '{"key": "a"}\n'
-    store.compute("b", lambda: {"value": 2})
-    assert [row["key"] for row in read_rows(tmp_path)] == ["a", "b"]
 
 
 def test_a_setting_that_a_run_did_not_store_is_unknown_and_not_todays_default(
@@ -249,105 +226,6 @@ def test_a_setting_that_a_run_did_not_store_is_unknown_and_not_todays_default(
         stored_config(ARTEFACTS["figure4"], tmp_path)
 
 
-def test_help_says_of_each_default_what_it_is_for_and_whether_it_is_a_papers_or_ours(
-    capsys,
-) -> None:
-    for name, expected in (
-        ("figure4", ("examples a step (Xu & Zhang 2024: 8)",
-                     "products after which Lanczos stops (ours: 60)")),
-        ("selections", ("passes over the training examples (Agarwal et al. 2024: 7)",
-                        "the paper trains DeBERTa-v3-base (ours: facebook/opt-125m)")),
-    ):  # fmt: skip
-        assert main(["run", name, "--help"]) == 0
-        printed = " ".join(capsys.readouterr().out.split())
-        assert all(text in printed for text in expected), printed
-
-
-@pytest.mark.parametrize("name", list(ARTEFACTS))
-def test_every_setting_of_every_artefact_has_a_sentence(name) -> None:
-    config = ARTEFACTS[name].config
-    said = sentences(config)
-    assert {f.name for f in dataclasses.fields(config)} <= set(said)
-
-
-def test_what_an_artefact_needs_is_said_before_it_computes(tmp_path, monkeypatch, capsys) -> None:
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        carriers.importlib.util, "find_spec", lambda m: None if m == "peft" else found(m)
-    )
-    folder = tmp_path / "run"
-    assert main(["run", "selections", "--preset", "smoke", "--output", str(folder)]) == 2
-    told = capsys.readouterr()
-    assert told.err == (
-        "error: expected peft for the artefact selections, but peft is not installed; install it "
-        "with: pip install peft\n"
-    )
-    assert not told.out
-    assert not folder.exists()
-    assert main(["list"]) == 0
-    assert "needs peft (peft is not installed; install it with: pip install peft)" in (
-        capsys.readouterr().out
-    )
-
-
-def test_several_missing_packages_have_one_command() -> None:
-    absent = {"peft": "peft", "curvlinops": "curvlinops-for-pytorch"}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(carriers.importlib.util, "find_spec", lambda m: None)
-        assert carriers.missing(*absent) == (
-            "peft, curvlinops-for-pytorch are not installed; "
-            "install them with: pip install peft curvlinops-for-pytorch"
-        )
-        patch.setattr(carriers.importlib.util, "find_spec", lambda m: m)
-        assert carriers.missing(*absent) == ""
-
-
-def test_a_row_is_on_disk_before_the_next_one_starts(tmp_path) -> None:
-    store = Store(tmp_path)
-    store.compute("a", lambda: {"value": 1})
-    with pytest.raises(RuntimeError, match="killed"):
-        store.compute("b", lambda: (_ for _ in ()).throw(RuntimeError("killed")))
-    assert [row["key"] for row in read_rows(tmp_path)] == ["a"]
-
-
-def test_mistakes_are_one_sentence(tmp_path, capsys) -> None:
-    assert main(["run", "figure4", "--preset", "huge", "--output", str(tmp_path / "x")]) == 2
-    assert "smoke, local, paper" in capsys.readouterr().err
-    assert main(["render", "figure4", "--output", str(tmp_path / "nowhere")]) == 2
-    assert "expected a run of figure4 in" in capsys.readouterr().err
-    assert not (tmp_path / "x").exists()
-
-
-def test_list_names_every_artefact_with_its_presets(capsys) -> None:
-    assert main(["list"]) == 0
-    printed = capsys.readouterr().out
-    for name, artefact in ARTEFACTS.items():
-        assert name in printed
-        assert {"smoke", "local"} <= set(artefact.presets)
-
-
-@pytest.mark.parametrize("preset", ["smoke", "local", "paper"])
-def test_every_preset_resolves_and_never_tries_a_rate_above_its_maximum(preset) -> None:
-    config = ARTEFACTS["figure4"].configure(preset, {})
-    for ratio in config.ratios:
-        tried = scaled_rates(config, ratio)
-        assert tried
-        assert max(tried) <= config.max_rate
-
-
-def test_the_published_rows_render_to_the_published_table_and_page(tmp_path, capsys) -> None:
-    published = RESULTS / "figure4" / "local"
-    figure4.render(read_rows(published), tmp_path)
-    capsys.readouterr()
-    assert (tmp_path / "table.md").read_text() == (published / "table.md").read_text()
-    pages = [(f / "index.html").read_text() for f in (tmp_path, published)]
-    assert [without_picture(page) for page in pages] == [without_picture(pages[1])] * 2
-
-
-def without_picture(page: str) -> str:
-    return re.sub(r"data:image/png;base64,[^\"']*", "", page)
-
-
 def test_a_rerun_row_has_all_keys_of_the_published_rows(finished) -> None:
     kinds: list[dict[str, set[str]]] = []
     for folder in (finished, RESULTS / "figure4" / "local"):
@@ -355,3 +233,12 @@ def test_a_rerun_row_has_all_keys_of_the_published_rows(finished) -> None:
     rerun, published = kinds
     assert rerun.keys() == published.keys()
     assert all(published[kind] <= rerun[kind] for kind in published)
+
+
+@pytest.mark.parametrize("preset", ["smoke", "local", "paper"])
+def test_every_preset_resolves_and_never_tries_a_rate_above_its_maximum(preset) -> None:
+    config = ARTEFACTS["figure4"].configure(preset, {})
+    for ratio in config.ratios:
+        tried = config.rates(ratio)
+        assert tried
+        assert max(tried) <= config.max_rate

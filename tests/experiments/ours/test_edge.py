@@ -9,10 +9,11 @@ import torch
 from samples import glue_folder, model_folder
 
 import landscape as ls
-from experiments import edge, edge_report
 from experiments.__main__ import ARTEFACTS, main
-from experiments.harness import read_rows, stored_config
-from experiments.verdict import SIGNS
+from experiments.kit.artefact import stored_config
+from experiments.kit.judge import SIGNS
+from experiments.kit.store import read_rows
+from experiments.ours import edge, edge_report
 
 RATIOS = (1e-2, 1e-3)
 STEPS = 40
@@ -107,7 +108,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_expected_row_is_there_once(finished) -> None:
     keys = [row["key"] for row in read_rows(finished)]
     config = stored_config(ARTEFACTS["edge"], finished)
-    assert sorted(keys) == sorted(edge.expected(config))
+    assert sorted(keys) == sorted(edge.ARTEFACT.expected(config))
     assert len(keys) == len(set(keys)) == 8
 
 
@@ -124,7 +125,7 @@ def test_a_descent_is_the_textbook_iteration_with_its_dense_sharpness(finished, 
     ls.attach(model, ls.random_mask(model, ratio=1e-3, seed=0))
     theta = list(ls.trainable(model).values())
     for step, expected in enumerate(row["losses"], start=1):
-        total, count = edge.LOSSES[loss](model, batch)
+        total, count = edge.loss_of(loss)(model, batch)
         assert float(total.detach()) / count == pytest.approx(expected, rel=1e-4)
         gradients = torch.autograd.grad(total / count, theta)
         with torch.no_grad():
@@ -132,7 +133,7 @@ def test_a_descent_is_the_textbook_iteration_with_its_dense_sharpness(finished, 
                 p -= row["rate"] * g
         found = [m for m in row["measured"] if m["step"] == step]
         if found:
-            H = ls.exact_matrix(ls.HessianOperator(model, [batch], loss=edge.LOSSES[loss]))
+            H = ls.exact_matrix(ls.HessianOperator(model, [batch], loss=edge.loss_of(loss)))
             top = float(torch.linalg.eigvalsh(H)[-1])
             assert found[0]["sharpness"] == pytest.approx(top, rel=2e-2)
             assert found[0]["sharpness_threshold"] == pytest.approx(2 / row["rate"])
@@ -156,4 +157,4 @@ def test_render_draws_and_prints(finished, capsys) -> None:
 
 def test_presets_resolve() -> None:
     for preset in ("smoke", "local", "paper"):
-        assert edge.expected(ARTEFACTS["edge"].configure(preset, {}))
+        assert edge.ARTEFACT.expected(ARTEFACTS["edge"].configure(preset, {}))

@@ -9,10 +9,11 @@ import torch
 from samples import glue_folder, model_folder
 
 import landscape as ls
-from experiments import selections, selections_report
 from experiments.__main__ import ARTEFACTS, main
-from experiments.cell import load_task
-from experiments.harness import read_rows, stored_config
+from experiments.id3 import selections, selections_report
+from experiments.kit.artefact import stored_config
+from experiments.kit.measure import load_setup
+from experiments.kit.store import Store, read_rows
 
 COUNT = 900
 
@@ -38,6 +39,12 @@ LIKE_THE_PAPER = {
     "ID3 increment": 0.96, "PaFi + LoRA": 0.93, "ID3 + LoRA": 0.95, "SparseAdapter": 0.92,
     "ID3 + adapter": 0.94,
 }  # fmt: skip
+
+
+def table(rows: list[dict]) -> list[dict[str, str]]:
+    """Return the lines of the only table."""
+    (lines,) = selections_report.tables(rows).values()
+    return lines
 
 
 def test_the_papers_order_holds_and_its_reverse_does_not() -> None:
@@ -71,11 +78,11 @@ def test_one_seed_decides_no_order() -> None:
 
 def test_a_rate_at_the_edge_of_its_grid_has_a_star() -> None:
     rows = fabricated(LIKE_THE_PAPER)
-    lines = {line["method"]: line for line in selections_report.table(rows)}
+    lines = {line["method"]: line for line in table(rows)}
     assert lines["PaFi"]["rate"] == "0.01"
     for row in rows:
         row["tried"] = [1e-3, 1e-2]
-    assert selections_report.table(rows)[0]["rate"] == "0.01*"
+    assert table(rows)[0]["rate"] == "0.01*"
     assert lines["ID3 increment"]["paper, SST-2"] == "0.956"
 
 
@@ -95,7 +102,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_expected_row_is_there_once(finished) -> None:
     keys = [row["key"] for row in read_rows(finished)]
-    listed = selections.expected(stored_config(ARTEFACTS["selections"], finished))
+    listed = selections.ARTEFACT.expected(stored_config(ARTEFACTS["selections"], finished))
     assert len(keys) == len(set(keys)) == len(listed)
     assert {key for key in listed if "*" not in key} <= set(keys)
 
@@ -133,19 +140,17 @@ def test_methods_do_not_leak_into_each_other(finished) -> None:
     first = {r["method"]: r["train_loss"][0] for r in rows.values()
              if r["kind"] == "train" and r["seed"] == 0}  # fmt: skip
     assert max(first.values()) - min(first.values()) < 1e-3
-    model, tokenizer = ls.load_model(config.model)
-    task = load_task(config, 0)
-    again = selections._train(config, model, tokenizer, task, "SNIP", 1e-2, 0)
+    cell = {"kind": "train", "method": "SNIP", "rate": 1e-2, "seed": 0}
+    again = selections.train(load_setup(config, Store(finished), cell), cell)
     row = rows["train/SNIP/rate=0.01/seed=0"]
     assert all(row[key] == value for key, value in again.items())
 
 
 def test_scored_masks_are_those_of_a_dense_ranking(finished) -> None:
     config = stored_config(ARTEFACTS["selections"], finished)
-    model, tokenizer = ls.load_model(config.model)
-    task = load_task(config, 0)
-    made, _ = selections.prepare(config, model, tokenizer, task, "PaFi", 0)
-    weights = dict(model.named_parameters())
+    setup = load_setup(config, Store(finished), {"seed": 0})
+    made, _ = selections.prepare(setup, "PaFi", 0)
+    weights = dict(setup.model.named_parameters())
     mask = ls.delta(made).mask
     sizes = sorted(
         (float(w), name, i)
@@ -159,10 +164,9 @@ def test_scored_masks_are_those_of_a_dense_ranking(finished) -> None:
 
 def test_a_mask_on_inserted_numbers_chooses_among_four_times_its_budget(finished) -> None:
     config = stored_config(ARTEFACTS["selections"], finished)
-    model, tokenizer = ls.load_model(config.model)
-    task = load_task(config, 0)
+    setup = load_setup(config, Store(finished), {"seed": 0})
     for method, place in (("PaFi + LoRA", "lora_"), ("SparseAdapter", ".adapter.")):
-        made, _ = selections.prepare(config, model, tokenizer, task, method, 0)
+        made, _ = selections.prepare(setup, method, 0)
         mask = ls.delta(made).mask
         assert all(place in name for name in mask.shapes)
         assert 3.5 * COUNT < mask.size < 4.5 * COUNT
@@ -180,10 +184,11 @@ def test_a_mask_on_inserted_numbers_chooses_among_four_times_its_budget(finished
 @pytest.mark.parametrize("method", selections_report.METHODS)
 def test_preparing_and_moving_a_method_leaves_the_pretrained_model_alone(finished, method) -> None:
     config = stored_config(ARTEFACTS["selections"], finished)
-    model, tokenizer = ls.load_model(config.model)
+    setup = load_setup(config, Store(finished), {"seed": 0})
+    model = setup.model
     before = {n: (p.detach().clone(), p.requires_grad) for n, p in model.named_parameters()}
     modules = {n: (type(m), set(vars(m))) for n, m in model.named_modules()}
-    made, schedule = selections.prepare(config, model, tokenizer, load_task(config, 0), method, 0)
+    made, schedule = selections.prepare(setup, method, 0)
     if schedule is not None:
         ls.attach(made, ls.random_mask(made, count=9, targets=schedule.targets))
     with torch.no_grad():
@@ -205,12 +210,12 @@ def test_a_model_without_biases_has_a_row_that_says_so(tmp_path) -> None:
         "smoke", {"model": str(folder), "task": "sst2",
                   "source": str(glue_folder(tmp_path / "SST-2")), "num_train": 12, "num_dev": 6}
     )  # fmt: skip
-    model, tokenizer = ls.load_model(config.model)
-    row = selections._train(config, model, tokenizer, load_task(config, 0), "BitFit", 1e-3, 0)
+    cell = {"kind": "train", "method": "BitFit", "rate": 1e-3, "seed": 0}
+    row = selections.ARTEFACT.measure(load_setup(config, Store(tmp_path), cell), cell)
     assert row["kind"] == "absent"
     rows = [*fabricated(LIKE_THE_PAPER), row]
     rows = [r for r in rows if r.get("method") != "BitFit" or r["kind"] == "absent"]
-    (line,) = [t for t in selections_report.table(rows) if t["method"] == "BitFit"]
+    (line,) = [t for t in table(rows) if t["method"] == "BitFit"]
     assert line["test"] == "no biases"
     (finding,) = [f for f in selections_report.check(rows) if f.statement.endswith("BitFit")]
     assert finding.evidence == "not both were run"
@@ -227,26 +232,4 @@ def test_render_draws_and_lists_the_papers_values_and_the_differences(finished, 
 def test_presets_resolve() -> None:
     for preset in ("smoke", "local", "paper"):
         config = ARTEFACTS["selections"].configure(preset, {})
-        assert selections.expected(config)
-
-
-def test_the_head_of_an_encoder_is_the_minimum_of_the_penalised_loss() -> None:
-    model = ls.tiny_model("bert", initializer_range=0.2).double()
-    tokenizer = ls.tiny_tokenizer()
-    words = (" terrible", " great")
-    examples = [ls.Example(f"a film number {i * i} It was", words, i % 3 % 2) for i in range(12)]
-    batches = ls.make_batches(examples, tokenizer, 5)
-    ls.fit_head(model, batches, penalty=0.1)
-    losses, counts = zip(*(ls.task_loss(model, batch) for batch in batches))
-    weight, bias = model.classifier.weight, model.classifier.bias
-    loss = torch.stack(losses).sum() / sum(counts) + 0.05 * weight.square().sum()
-    gradient = torch.autograd.grad(loss, [weight, bias])
-    assert max(float(g.abs().max()) for g in gradient) < 1e-5
-    assert float(weight.detach().abs().max()) > 1e-3
-
-
-def test_a_model_without_a_classifier_has_no_head_to_fit() -> None:
-    with pytest.raises(
-        ls.UserError, match="got LlamaForCausalLM; load an encoder with num_labels="
-    ):
-        ls.fit_head(ls.tiny_model("llama"), [])
+        assert selections.ARTEFACT.expected(config)

@@ -9,11 +9,12 @@ import torch
 from samples import glue_folder, model_folder
 
 import landscape as ls
-from experiments import surfaces, surfaces_report
 from experiments.__main__ import ARTEFACTS, main
-from experiments.harness import Store, read_rows, stored_config
-from experiments.trained import ENDS, delta_path
-from experiments.verdict import SIGNS
+from experiments.kit.artefact import stored_config
+from experiments.kit.judge import SIGNS
+from experiments.kit.measure import ENDS, delta_path, train_cell
+from experiments.kit.store import Store, read_rows
+from experiments.ours import surfaces, surfaces_report
 
 RATIOS = (1e-2, 1e-3)
 AXIS = [-2.0, -1.0, 0.0, 1.0, 2.0]
@@ -87,7 +88,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_expected_row_is_there_once(finished) -> None:
     keys = [row["key"] for row in read_rows(finished)]
     config = stored_config(ARTEFACTS["surfaces"], finished)
-    assert sorted(keys) == sorted(surfaces.expected(config))
+    assert sorted(keys) == sorted(surfaces.ARTEFACT.expected(config))
     assert len(keys) == len(set(keys)) == 18
 
 
@@ -108,7 +109,7 @@ def test_a_line_is_the_loss_of_the_moved_weights(finished) -> None:
     model, tokenizer = ls.load_model(config.model)
     task = ls.load_task("sst2", source=config.source, num_train=16, num_dev=6, num_test=8)
     batches = ls.make_batches(task.train[:4], tokenizer, 4, loss=task.loss)
-    ls.load_delta(model, delta_path(Store(finished), 1e-3, 0))
+    ls.load_delta(model, delta_path(Store(finished), train_cell(1e-3, 0)))
     values, vectors = torch.linalg.eigh(ls.exact_matrix(ls.HessianOperator(model, batches)))
     assert top == pytest.approx(values.flip(0)[:2].tolist(), rel=1e-2)
     losses = []
@@ -148,4 +149,4 @@ def test_render_draws_and_prints(finished, capsys) -> None:
 
 def test_presets_resolve() -> None:
     for preset in ("smoke", "local", "paper"):
-        assert surfaces.expected(ARTEFACTS["surfaces"].configure(preset, {}))
+        assert surfaces.ARTEFACT.expected(ARTEFACTS["surfaces"].configure(preset, {}))

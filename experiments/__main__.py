@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from experiments.ours import edge, rates, spectra, surfaces
 from experiments.random_masking import figure4, figure5, linear
 from landscape.cli.arguments import Parser, output_folder, seed
 from landscape.cli.guard import guarded, resuming
+from landscape.cli.output import print_json
 from landscape.errors import UserError
 from landscape.sources.carriers import OPTIONAL, missing
 
@@ -162,7 +162,7 @@ def _check(chosen: argparse.Namespace) -> int:
     for finding in findings:
         print(f"{finding.marked}: {finding.statement}")
         print(f"    {finding.evidence}")
-    print(json.dumps([dataclasses.asdict(f) for f in findings]))
+    print_json([dataclasses.asdict(f) for f in findings])
     return exit_code(findings)
 
 

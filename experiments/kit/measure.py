@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import landscape as ls
 from experiments.kit.cells import Cell, key
 from experiments.kit.store import Store
-from landscape.models import num_labels_for
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,6 +71,8 @@ def load_pretrained(name: str, task: ls.Task) -> tuple[nn.Module, PreTrainedToke
     The head is fitted to the training examples on the pretrained features and frozen, so every
     way of fine-tuning starts from the same linear probe and differs in the body alone.
     """
+    from landscape.models import num_labels_for
+
     candidates = max(len(example.candidates) for example in task.train)
     num_labels = num_labels_for(name, candidates)
     model, tokenizer = ls.load_model(name, num_labels=num_labels)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from landscape.cli.arguments import number, output_folder, whole
+from landscape.cli.arguments import Commands, number, output_folder, whole
 from landscape.cli.guard import DONE, FAILED, resuming
 from landscape.cli.shared import Outcome, attach_mask, load, model_arguments
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Declare the command."""
     tune = commands.add_parser("finetune", help="train a random fraction of a model's weights")
     model_arguments(tune)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from landscape.cli.arguments import file, number, seed, whole
 from landscape.cli.guard import DONE
+from landscape.cli.output import print_json
 from landscape.tasks import TASKS
 
 
@@ -30,11 +30,9 @@ def run(command: Callable[[argparse.Namespace], Outcome], chosen: argparse.Names
     """
     if not chosen.json:
         return command(chosen).code
-    from landscape.runs import finite
-
     with contextlib.redirect_stdout(sys.stderr):
         outcome = command(chosen)
-    print(json.dumps(finite(outcome.result), allow_nan=False))
+    print_json(outcome.result)
     return outcome.code
 
 
@@ -53,8 +51,8 @@ def model_arguments(parser: argparse.ArgumentParser) -> None:
     budget.add_argument("--density", type=share, help="trainable over the target tensors")
     budget.add_argument("--count", type=whole(least=1), help="number of trainable weights")
     parser.add_argument(
-        "--targets", nargs="+", metavar="PATTERN",
-        help="patterns of the masked modules (the model's query and value projections)",
+        "--targets", nargs="+", metavar="PATTERN", default=["auto"],
+        help="patterns of the masked modules (auto: the model's query and value layers)",
     )  # fmt: skip
     size = whole(least=1)
     parser.add_argument("--num-train", type=size, default=1000, help="training examples (1000)")
@@ -90,12 +88,10 @@ def load(chosen: argparse.Namespace) -> tuple[Any, Any, Any]:
 def attach_mask(model: Any, chosen: argparse.Namespace) -> None:
     """Attach a random mask of the budget that a command was given and print its summary."""
     import landscape as ls
-    from landscape.models.targets import query_value
 
     budget = {key: getattr(chosen, key) for key in ("ratio", "density", "count")}
     given = {key: value for key, value in budget.items() if value is not None} or {"ratio": 1e-3}
-    targets = chosen.targets or query_value(model)
-    mask = ls.random_mask(model, targets=targets, seed=chosen.mask_seed, **given)
+    mask = ls.random_mask(model, targets=chosen.targets, seed=chosen.mask_seed, **given)
     print(ls.attach(model, mask))
 
 

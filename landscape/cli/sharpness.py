@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from landscape.cli.arguments import number, whole
+from landscape.cli.arguments import Commands, number, whole
 from landscape.cli.guard import DONE, NOT_CONVERGED
 from landscape.cli.shared import Outcome, describe_search, load_point, point_arguments
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Declare the command."""
     sharp = commands.add_parser("sharpness", help="top eigenvalue of the curvature inside the mask")
     point_arguments(sharp)

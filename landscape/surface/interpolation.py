@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,7 @@ class _Line:
 
 def interpolate(
     model: nn.Module,
-    batches: Iterable[Any],
+    batches: Iterable[object],
     start: End,
     end: End,
     *,
@@ -88,7 +88,8 @@ def interpolate(
     with line(model, start, end) as way:  # type: ignore[arg-type]
         if not 0 < way.length < float("inf"):
             raise UserError(
-                f"expected two ends at a finite distance, got {way.length} between them"
+                f"expected two ends at a finite distance above 0, got {way.length} between them; "
+                "give two different ends"
             )
         axis = torch.linspace(0, way.length, points, dtype=torch.float64)
         way.go(0.0)

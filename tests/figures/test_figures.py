@@ -1,4 +1,4 @@
-"""Pictures: files of their format, and a page that holds the numbers and asks for nothing."""
+"""Figures: files of their format, and a page that holds the numbers and asks for nothing."""
 
 from __future__ import annotations
 

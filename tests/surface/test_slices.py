@@ -470,7 +470,7 @@ def H_of(model: nn.Module) -> ls.HessianOperator:
         ({"directions": torch.full((37, 2), math.nan)}, "finite"),
         (
             {"directions": torch.ones(36, 2)},
-            r"directions of 37 trainable numbers, got shape \(36, 2\)",
+            r"directions of 37 trainable parameters, got shape \(36, 2\)",
         ),
         ({"batches": []}, "at least one batch"),
     ],

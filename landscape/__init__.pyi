@@ -35,9 +35,12 @@ from .curvature import (
     trace,
 )
 from .curvature.tracking import SharpnessProbe
-from .deltas.algebra import Delta, Overlap, apply_delta, compose, delta, overlap
-from .deltas.files import load_delta, read_delta, save_delta, with_heads
+from .deltas.algebra import Delta
+from .deltas.comparison import Overlap, compose, overlap
+from .deltas.files import load_delta, read_delta, save_delta
+from .deltas.heads import with_heads
 from .deltas.peft import load_peft, read_peft, save_peft
+from .deltas.switching import apply_delta, delta
 from .distances import Distance, cosines, distance
 from .errors import NotConvergedWarning, UserError
 from .figures import plot_density, plot_surface

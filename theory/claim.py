@@ -119,7 +119,7 @@ class Claim:
             )
         return Result(self.id, problem.name, self.expected, finding)
 
-    def twin(self, predict: Callable[..., Any]) -> Claim:
+    def twin(self, predict: Callable[..., object]) -> Claim:
         """Return the claim with another formula in place of its own."""
         return replace(self, predict=predict)
 

@@ -51,8 +51,8 @@ def model_arguments(parser: argparse.ArgumentParser) -> None:
     budget.add_argument("--density", type=share, help="trainable over the target tensors")
     budget.add_argument("--count", type=whole(least=1), help="number of trainable weights")
     parser.add_argument(
-        "--targets", nargs="+", metavar="PATTERN",
-        help="patterns of the masked modules (the model's query and value projections)",
+        "--targets", nargs="+", metavar="PATTERN", default=["auto"],
+        help="patterns of the masked modules (auto: the model's query and value layers)",
     )  # fmt: skip
     size = whole(least=1)
     parser.add_argument("--num-train", type=size, default=1000, help="training examples (1000)")
@@ -88,12 +88,10 @@ def load(chosen: argparse.Namespace) -> tuple[Any, Any, Any]:
 def attach_mask(model: Any, chosen: argparse.Namespace) -> None:
     """Attach a random mask of the budget that a command was given and print its summary."""
     import landscape as ls
-    from landscape.models.targets import query_value
 
     budget = {key: getattr(chosen, key) for key in ("ratio", "density", "count")}
     given = {key: value for key, value in budget.items() if value is not None} or {"ratio": 1e-3}
-    targets = chosen.targets or query_value(model)
-    mask = ls.random_mask(model, targets=targets, seed=chosen.mask_seed, **given)
+    mask = ls.random_mask(model, targets=chosen.targets, seed=chosen.mask_seed, **given)
     print(ls.attach(model, mask))
 
 

@@ -35,7 +35,7 @@ class Health:
     second_mode: str
     """How the second opinion was made: another mode of differentiation where the loss has one."""
     num_matvecs: int
-    """Products spent."""
+    """Matvecs spent."""
 
     @property
     def healthy(self) -> bool:

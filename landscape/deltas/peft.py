@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from landscape import checks
-from landscape.deltas.algebra import Delta, apply_delta, check_values, delta
+from landscape.deltas.algebra import Delta
+from landscape.deltas.switching import apply_delta, check_values, delta
 from landscape.errors import UserError
 from landscape.masks import Mask
 from landscape.models.tensors import num_parameters, tensors

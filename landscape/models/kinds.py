@@ -36,7 +36,7 @@ def sees_images(config: PretrainedConfig) -> bool:
     return config.model_type in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def without_peft(model: nn.Module) -> nn.Module:
     """Return the model itself, or the one that a wrapper of peft hides."""
     if not hasattr(model, "get_base_model"):
         return model
@@ -46,7 +46,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def num_labels(model: nn.Module) -> int:
     """Return the number of labels of a sequence classifier, 0 for any other model."""
-    base = unwrapped(model)
+    base = without_peft(model)
     if not type(base).__name__.endswith("ForSequenceClassification"):
         return 0
     return int(base.config.num_labels)  # type: ignore[union-attr, arg-type]

@@ -13,7 +13,7 @@ from landscape import checks
 from landscape.errors import UserError
 from landscape.losses import as_batches, as_loss
 from landscape.masks import Mask, budget_density, share
-from landscape.models.targets import QUERY_VALUE, target_shapes
+from landscape.models.targets import QUERY_VALUE, target_patterns, target_shapes
 from landscape.models.tensors import num_parameters, tensors
 from landscape.selection.best import Best, require_finite
 from landscape.selection.scores import Score, make_score
@@ -86,7 +86,8 @@ def select_mask(
     held = [] if batches is None else as_batches(batches)
     if made.source != "weights" and not held:
         raise UserError(f"score {score} needs data, got no batches; give batches=")
-    shapes = target_shapes(model, targets)
+    patterns = target_patterns(model, targets)
+    shapes = target_shapes(model, patterns)
     total = num_parameters(model)
     rule: dict[str, Any] = {
         "kind": "selected",
@@ -94,7 +95,7 @@ def select_mask(
         **made.options,
         "scope": scope,
         "granularity": granularity,
-        "targets": [targets] if isinstance(targets, str) else list(targets),
+        "targets": patterns,
     }
     group = pattern(granularity)
     chooser: _Weights | _Pattern | _Tiles

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from landscape import checks, seeds
 from landscape.errors import UserError
 from landscape.masks import Mask, budget_density, share
-from landscape.models.targets import QUERY_VALUE, target_shapes
+from landscape.models.targets import QUERY_VALUE, target_patterns, target_shapes
 from landscape.models.tensors import num_parameters
 from landscape.selection.tiles import Tiling, matrix_view, pattern, tilings
 
@@ -59,14 +59,15 @@ def structured_mask(
     checks.model(model)
     checks.text("granularity", granularity)
     seed = checks.seed(seed)
-    shapes = target_shapes(model, targets)
+    patterns = target_patterns(model, targets)
+    shapes = target_shapes(model, patterns)
     total = num_parameters(model)
     group = pattern(granularity)
     rule = {
         "kind": "structured",
         "granularity": granularity,
         "seed": seed,
-        "targets": [targets] if isinstance(targets, str) else list(targets),
+        "targets": patterns,
     }
     if group is not None:
         refuse_budget(granularity, ratio, density, count)

@@ -29,16 +29,15 @@ from landscape.tensorfile import read_tensors, write_tensors
 from landscape.training.callbacks import ProbeCallback
 from landscape.training.optimizer import AdamW
 
-_FORMAT = "landscape-trajectory-2"
-_OLDER = "landscape-trajectory-1"
-"""Without a digest."""
+_FORMAT, _OLDER = "landscape-trajectory-2", "landscape-trajectory-1"
+"""The older one has no digest."""
 _CHUNK = 1 << 16
 """Coordinates of all points that are widened to float64 at a time."""
 
 
 @final
 class Trajectory:
-    """Record the trainable numbers while `finetune` runs, and the length of their path.
+    """Record the trainable parameters while `finetune` runs, and the length of their path.
 
     Pass it to ``finetune(probes=[trajectory])``, or call ``trajectory.start(optimizer)`` once and
     ``trajectory(model, record)`` after every step of a loop of your own. It draws no random
@@ -55,7 +54,7 @@ class Trajectory:
     Raises:
         UserError: `every` is below 1.
 
-    Cost: O(k) time a step; O(k) memory on cpu a point, and for the last step.
+    Cost: O(k) time a step; O(k) memory on the CPU a point, and for the last step.
     """
 
     def __init__(self, *, every: int | None = 1) -> None:
@@ -116,7 +115,7 @@ class Trajectory:
 
         Raises:
             UserError: the points span fewer dimensions or are not finite, or the mask has moved
-                so that the present trainable numbers do not hold them.
+                so that the present trainable parameters do not hold them.
 
         Cost: O(points^2 k) time. Source: Li et al. (2018), section 7.2.
         """
@@ -175,9 +174,8 @@ class Trajectory:
             if point.indices is not None and not same_indices(point.indices, before):
                 tensors |= {f"{number}/{n}.indices": i.cpu() for n, i in point.indices.items()}
             before = point.indices
-        header = {"format": _FORMAT, "steps": self.steps, "length": self.length.hex(),
-                  "masked": before is not None}  # fmt: skip
-        return write_tensors(path, tensors, header)
+        header = {"format": _FORMAT, "steps": self.steps, "length": self.length.hex()}
+        return write_tensors(path, tensors, header | {"masked": before is not None})
 
     @classmethod
     def load(cls, path: str | Path) -> Trajectory:
@@ -217,7 +215,8 @@ class Trajectory:
         for step, own in zip(steps, points, strict=True):
             values = {n: v for n, v in own.items() if not n.endswith(".indices")}
             if masked and (indices is None or len(own) > len(values)):
-                indices = {n: own.pop(f"{n}.indices") for n in values}
+                masks = [n for n in values if f"{n}.indices" in own]
+                indices = {n: own.pop(f"{n}.indices") for n in masks}
             if own.keys() != values.keys():
                 raise ValueError(f"tensors of step {step}")
             check_point(values, indices, {*(self._points[0].values if self._points else values)})
@@ -232,12 +231,12 @@ class Trajectory:
             return now
         values = {n: self._initial.get(id(p), now.values[n]) for n, p in present.items()}
         if any(values[n].numel() != v.numel() for n, v in now.values.items()):
-            empty = {n: v.new_zeros(0, dtype=torch.int64) for n, v in values.items()}
+            empty = {n: i.new_zeros(0) for n, i in (now.indices or {}).items()}
             return RunPoint(now.step - 1, values, empty)
         return RunPoint(now.step - 1, values, now.indices)
 
     def _about(self, model: nn.Module) -> Tensor:
-        """Return the points minus the present trainable numbers, one a row."""
+        """Return the points minus the present trainable parameters, one a row."""
         if not self._points:
             raise UserError(
                 "expected a recorded trajectory, got none; pass it to finetune(probes=)"
@@ -246,7 +245,8 @@ class Trajectory:
         indices = mask_indices(model)
         rows = []
         for point in self._points:
-            if point.values.keys() != here.keys() or (indices is None) != (point.indices is None):
+            kinds = [None if held is None else held.keys() for held in (indices, point.indices)]
+            if point.values.keys() != here.keys() or kinds[0] != kinds[1]:
                 raise UserError(
                     "expected the model that was trained, got one with other trainable tensors; "
                     "attach the mask that the trajectory was recorded with"
@@ -254,9 +254,9 @@ class Trajectory:
             values, outside = on_mask(point, indices)
             if outside > 0:
                 raise UserError(
-                    "expected a mask that holds the whole trajectory, got a point at step "
-                    f"{point.step} with a part of norm {outside**0.5:.3g} outside the mask; "
-                    "a mask that gives weights up has a path length but no plane"
+                    "expected a mask that holds the whole trajectory, got a part of norm "
+                    f"{outside**0.5:.3g} at step {point.step} outside the present mask; a mask "
+                    "that gives weights up has a path length but no plane"
                 )
             rows.append(torch.cat([(values[n] - cpu_copy(p)).reshape(-1) for n, p in here.items()]))
         return torch.stack(rows)

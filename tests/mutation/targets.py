@@ -147,7 +147,7 @@ EQUIVALENT: dict[str, str] = {
         "a product has as many columns as what it is of"
     ),
     "landscape/curvature/spectrum/krylov.py "
-    "Krylov.is_settled: * => *_allowed(self.values[:], tol)": ("the first alone is used"),
+    "Krylov.is_settled: * => *allowed(self.values[:], tol)": ("the first alone is used"),
     "landscape/curvature/spectrum/recurrence.py "
     "Recurrence._orthonormal: self._place = self.count => pass": (
         "the rows are then copied to where they are"

@@ -19,7 +19,7 @@ from landscape.curvature.operators.linear import CongruentOperator
 def algebra(rounds: int, seed: int) -> dict[str, Any]:
     """Time what solvers do around cheap products in a large space, beside scipy's eigsh.
 
-    A network of 657,000 weights and 32 examples. Processor time in all and outside the products,
+    A network of 657,000 weights and 32 examples. CPU time in all and outside the products,
     of the same relative tolerance, in turn; medians over the rounds.
 
     Returns:
@@ -58,7 +58,7 @@ def algebra(rounds: int, seed: int) -> dict[str, Any]:
 
 
 class _Clock(CongruentOperator):
-    """Count the processor time that an operator's products take."""
+    """Count the CPU time that an operator's products take."""
 
     def __init__(self, operator: HessianOperator) -> None:
         super().__init__(operator)
@@ -89,7 +89,7 @@ def _wide(seed: int) -> HessianOperator:
         )
         batch = (torch.randn(32, 256), torch.randint(0, 12, (32,)))
 
-    def loss(model: nn.Module, batch: Any) -> tuple[Tensor, int]:
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, int]:
         x, y = batch
         return nn.functional.cross_entropy(model(x), y, reduction="sum"), len(y)
 

@@ -62,10 +62,10 @@ def derivative(
     return list(found)
 
 
-def refuse_cut_graph(outputs: Sequence[Tensor]) -> None:
+def refuse_single_derivatives(outputs: Sequence[Tensor]) -> None:
     """Refuse a gradient in which a function with one derivative only took part.
 
-    Torch cuts the graph there and would answer as if that part of the gradient were constant.
+    Torch ends the graph there and would answer as if that part of the gradient were constant.
 
     Raises:
         UserError: such a function is in the graph of an output.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +46,7 @@ class GraphRoom:
 
     def __init__(
         self,
-        batches: Sequence[Any],
+        batches: Sequence[object],
         keep: bool | Literal["auto"],
         budget: int | None,
         device: torch.device,
@@ -89,7 +89,7 @@ class GraphRoom:
         self._free -= sum(saved.values())
 
 
-def _extent(batch: Any) -> int:
+def _extent(batch: object) -> int:
     """Count the entries of a batch's tensors, at least 1."""
     if isinstance(batch, Tensor):
         return max(1, batch.numel())

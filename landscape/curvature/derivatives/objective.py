@@ -26,7 +26,7 @@ def without_graph(evaluate: Evaluate) -> Evaluate:
     """
     graph = [False]
 
-    def value(batch: Any) -> tuple[Tensor, float]:
+    def value(batch: object) -> tuple[Tensor, float]:
         if not graph[0]:
             try:
                 with torch.no_grad():
@@ -43,13 +43,13 @@ def without_graph(evaluate: Evaluate) -> Evaluate:
 
 
 def refuse_other_sums(
-    objective: Any, evaluate: Evaluate, batches: Sequence[Any], *, eps: float
+    objective: object, evaluate: Evaluate, batches: Sequence[object], *, eps: float
 ) -> None:
     """Refuse a loss that is not what is averaged: a sum over rows beside the number of its terms.
 
     With every row taken twice, a sum and a number of terms both double; with the rows in two
     halves, they add up. A loss that says ``loss.in_batch = False`` is believed, one that says True
-    may have one batch; one whose batches cannot be cut (see `micro_batches`), or that does not
+    may have one batch; one whose batches cannot be divided (see `micro_batches`), or that does not
     take more or fewer rows, is not checked.
 
     Args:
@@ -90,7 +90,7 @@ def refuse_other_sums(
 def _refuse_means(
     whole: tuple[float, float],
     doubled: tuple[float, float],
-    batches: Sequence[Any],
+    batches: Sequence[object],
     tolerance: float,
 ) -> None:
     value, count = (after / before for before, after in zip(whole, doubled, strict=True))
@@ -131,7 +131,7 @@ def _coupled(shown: str) -> UserError:
     )
 
 
-def _try(evaluate: Evaluate, batches: Sequence[Any]) -> list[tuple[float, float]]:
+def _try(evaluate: Evaluate, batches: Sequence[object]) -> list[tuple[float, float]]:
     """Return what a loss says of batches of other sizes, nothing where it does not take them."""
     try:
         return [_numbers(evaluate(batch)) for batch in batches]

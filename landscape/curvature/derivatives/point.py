@@ -106,7 +106,7 @@ class Point:
     of the trainable ones. What it cannot see is a frozen tensor written through ``.data``;
     `health_check` can.
 
-    Cost: one vector of the size of the trainable numbers.
+    Cost: one vector of the size of the trainable parameters.
     """
 
     def __init__(self, model: nn.Module, parameters: Sequence[Tensor]) -> None:

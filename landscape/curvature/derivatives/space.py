@@ -1,4 +1,4 @@
-"""The space that an operator acts on: the trainable numbers of a model as one flat vector."""
+"""The space that an operator acts on: the trainable parameters of a model as one flat vector."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from landscape.errors import UserError
 from landscape.subspace import trainable
 
 Pieces: TypeAlias = Sequence[Tensor | None]
-"""A vector of the trainable numbers as one tensor a parameter, None where it is zero."""
+"""A vector of the trainable parameters as one tensor a parameter, None where it is zero."""
 
 
 class Space:
@@ -38,7 +38,7 @@ class Space:
         self._held = _held(model) & {id(p) for p in self.parameters}
         if not sum(self.sizes):
             raise UserError(
-                "expected a model with trainable numbers, got none; attach a mask, "
+                "expected a model with trainable parameters, got none; attach a mask, "
                 "or set requires_grad on what is to be measured"
             )
         self.refuse_frozen("leave them out")
@@ -81,7 +81,7 @@ class Space:
         return max(torch.finfo(p.dtype).eps for p in numbers if p.is_floating_point())
 
     def pieces(self, v: Tensor) -> list[Tensor]:
-        """Cut a vector (size,), or each row of (b, size), into one tensor a parameter."""
+        """Divide a vector (size,), or each row of (b, size), into one tensor a parameter."""
         return [
             piece.reshape((*v.shape[:-1], *p.shape)).to(dtype=p.dtype, device=p.device)
             for piece, p in zip(v.split(self.sizes, dim=-1), self.parameters, strict=True)
@@ -94,7 +94,7 @@ class Space:
                 part.add_(piece.detach().reshape(part.shape).to(total.device, total.dtype))
 
     def refuse_other_parameters(self) -> None:
-        """Refuse a model that has other trainable numbers than when the operator was built.
+        """Refuse a model that has other trainable parameters than when the operator was built.
 
         Raises:
             UserError: a parameter was replaced (a new layer in its place) or added.
@@ -111,8 +111,8 @@ class Space:
         new = [n for n, p in trainable(self._model).items() if id(p) not in own]
         if new and not self._chosen:
             raise UserError(
-                f"expected the trainable numbers that the operator was built on, got new ones in "
-                f"{', '.join(new[:3])}; build a new operator"
+                f"expected the trainable parameters that the operator was built on, got new ones "
+                f"in {', '.join(new[:3])}; build a new operator"
             )
 
     def refuse_frozen(self, remedy: str = "build a new operator") -> None:

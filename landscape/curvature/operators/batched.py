@@ -23,7 +23,7 @@ from landscape.curvature.derivatives.point import (
 from landscape.curvature.derivatives.space import Pieces
 from landscape.curvature.operators.model import ModelOperator
 from landscape.errors import UserError
-from landscape.losses import as_batches
+from landscape.losses import Loss, Split, as_batches
 from landscape.subspace import refuse_unseen_readers
 
 Graph = TypeVar("Graph")
@@ -47,8 +47,8 @@ class BatchedOperator(ModelOperator, Generic[Graph]):
     """A matrix A = (sum over batches of A_b) / (sum over batches of the number of loss terms).
 
     The weights are the numbers of loss terms, so that A of a list of unequal batches is A of
-    their concatenation. The vectors are the trainable numbers, flattened and concatenated in the
-    order of `trainable(model)`; a number that the loss does not use has a zero row.
+    their concatenation. The vectors are the trainable parameters, flattened and concatenated in the
+    order of `trainable(model)`; a parameter that the loss does not use has a zero row.
 
     Products run in evaluation mode, with math attention, without autocast; the model's mode, the
     attention setting, ``.grad`` and the random state are left as they were. If the weights (or
@@ -56,7 +56,7 @@ class BatchedOperator(ModelOperator, Generic[Graph]):
     rebuilt; a Lanczos run must therefore not be interleaved with training steps.
 
     Args:
-        model: any module with trainable numbers: masked, LoRA, or full.
+        model: any module with trainable parameters: masked, LoRA, or full.
         batches: what `loss` or `split` takes, one a time; kept as a list, used in order. One dict,
             one tensor or one pair ``(x, y)`` is one batch. By default batches of `make_batches`, or
             dicts of a transformers model's arguments with ``labels``. To need less memory pass
@@ -72,21 +72,21 @@ class BatchedOperator(ModelOperator, Generic[Graph]):
 
     Raises:
         UserError: nothing trainable, no batch, no loss terms, a loss that is not finite, not a
-            scalar or ignores the trainable numbers, no second derivative, batch normalisation
+            scalar or ignores the trainable parameters, no second derivative, batch normalisation
             over the batch, a mean beside a number of terms, or several batches of a loss that
             couples the rows of a batch; and at a product, parameters that were frozen or replaced.
 
     Cost: one gradient at construction; with a mask a forward more, to see that nothing reads a
     masked weight past it (`refuse_unseen_readers`); with a loss of one's own three more, to see
     that it is a sum over rows (`refuse_other_sums`). Memory 3 to 3.5 times a gradient's activations
-    per kept batch, and no vector larger than the trainable numbers.
+    per kept batch, and no vector larger than the trainable parameters.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        batches: Iterable[Any],
-        objective: Any,
+        batches: Iterable[object],
+        objective: Loss | Split,
         *,
         mode: Mode = "reverse-over-reverse",
         parameters: Sequence[Tensor] | None,
@@ -121,12 +121,12 @@ class BatchedOperator(ModelOperator, Generic[Graph]):
         """What the operator is called in a result file."""
 
     @abstractmethod
-    def _evaluate(self, batch: Any) -> tuple[Tensor, float]:
+    def _evaluate(self, batch: object) -> tuple[Tensor, float]:
         """Return a batch's loss sum, with its graph, and the number of its terms."""
 
     @abstractmethod
     def _linearise(
-        self, batch: Any, parameters: Sequence[Tensor], *, curved: bool
+        self, batch: object, parameters: Sequence[Tensor], *, curved: bool
     ) -> Linearised[Graph]:
         """Return a batch's loss, gradient and, if `curved`, the graph for products."""
 
@@ -137,7 +137,7 @@ class BatchedOperator(ModelOperator, Generic[Graph]):
         """Return A_b v; `retain`: the graph will be used again; `batched`: pieces are (b, ...)."""
 
     @abstractmethod
-    def _multiply_forward(self, batch: Any, duals: Sequence[Tensor]) -> tuple[Pieces, float]:
+    def _multiply_forward(self, batch: object, duals: Sequence[Tensor]) -> tuple[Pieces, float]:
         """Return A_b v, v being what the dual numbers carry, and the number of terms."""
 
     @property
@@ -252,7 +252,7 @@ class BatchedOperator(ModelOperator, Generic[Graph]):
             )
         if not uses:
             raise UserError(
-                "expected a loss that depends on the trainable numbers, got one that does not; "
+                "expected a loss that depends on the trainable parameters, got one that does not; "
                 "check that the loss calls this model and detaches nothing"
             )
         self._value, self._gradient = total / self._terms, gradient.div_(self._terms)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
 import torch
 
 from landscape.curvature.derivatives.differentiate import checked_sum
-from landscape.curvature.operators.jacobian import Cut, JacobianOperator
+from landscape.curvature.operators.jacobian import Composition, JacobianOperator
 from landscape.errors import UserError
 
 
@@ -17,7 +17,8 @@ class FisherOperator(JacobianOperator):
 
     With J the Jacobian of the vector of loss terms, F = J'J / n: no gradient of a single term is
     formed. A term is an example of a classification task, a token of a language modelling one.
-    The labels are the data's, not drawn from the model: for the latter see `GGNOperator`.
+    The labels are the data's. The true Fisher matrix, whose labels are drawn from the model's own
+    distribution, is the Gauss-Newton matrix of a cross-entropy on logits: `GGNOperator`.
 
     Args, errors and cost: see `JacobianOperator`; only the terms of `split` matter, so that
     returning z = terms skips the split. A criterion with class weights is refused: it weighs a
@@ -37,7 +38,7 @@ class FisherOperator(JacobianOperator):
     def kind(self) -> str:
         return "empirical fisher"
 
-    def _cut(self, batch: Any) -> Cut:
+    def _compose(self, batch: object) -> Composition:
         if getattr(self._objective, "weighted", False):
             raise UserError(
                 "expected loss terms of equal weight, got a criterion with class weights; pass "
@@ -50,4 +51,6 @@ class FisherOperator(JacobianOperator):
                 "terms, so that the gradients of single terms are lost in their sum; return the "
                 "terms of split unreduced"
             )
-        return Cut(terms, checked_sum(terms.sum()), count, torch.ones_like(terms), lambda w, _: w)
+        return Composition(
+            terms, checked_sum(terms.sum()), count, torch.ones_like(terms), lambda w, _: w
+        )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
 
 from landscape.curvature.derivatives.differentiate import checked_sum, derivative
-from landscape.curvature.operators.jacobian import Cut, JacobianOperator
+from landscape.curvature.operators.jacobian import Composition, JacobianOperator
 from landscape.losses import Terms, terms_and_count
 from landscape.losses.given import halves
 
@@ -21,7 +21,7 @@ class GGNOperator(JacobianOperator):
     respect to z, n the number of loss terms. G is positive semidefinite where the loss is convex
     in z, and equals the Hessian where z is linear in theta. For cross-entropy on logits it is
     also the Fisher information of the model's own distribution. The two halves of `split` decide
-    what G is: cut where the loss is convex in z, as at the logits of a cross-entropy.
+    what G is: let z be such that the loss is convex in it, as in the logits of a cross-entropy.
 
     Args, errors and cost: see `JacobianOperator`.
 
@@ -38,7 +38,7 @@ class GGNOperator(JacobianOperator):
     def kind(self) -> str:
         return "gauss-newton"
 
-    def _cut(self, batch: Any) -> Cut:
+    def _compose(self, batch: object) -> Composition:
         outputs, loss = halves(self._objective(self._model, batch))
         z = outputs.detach().requires_grad_()
         terms, count = terms_and_count(loss(z))
@@ -46,7 +46,7 @@ class GGNOperator(JacobianOperator):
         (slope,) = derivative([value], [z])
         slope = torch.zeros_like(z) if slope is None else slope
         point = outputs.detach()
-        return Cut(
+        return Composition(
             outputs, value, count, slope, lambda w, batched: _curved(loss, point, w, batched)
         )
 

@@ -1,13 +1,17 @@
-"""The Hessian of a model's loss on its trainable numbers, as an operator."""
+"""The Hessian of a model's loss on its trainable parameters, as an operator."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal, TypeAlias, final, get_args
+from typing import Literal, TypeAlias, final, get_args
 
 from torch import Tensor, nn
 
-from landscape.curvature.derivatives.differentiate import checked_sum, derivative, refuse_cut_graph
+from landscape.curvature.derivatives.differentiate import (
+    checked_sum,
+    derivative,
+    refuse_single_derivatives,
+)
 from landscape.curvature.derivatives.layers import refuse_wrong_functions
 from landscape.curvature.derivatives.modes import Mode, tangent
 from landscape.curvature.derivatives.space import Pieces
@@ -21,7 +25,7 @@ _Graph: TypeAlias = dict[int, Tensor]
 
 @final
 class HessianOperator(BatchedOperator[_Graph]):
-    """The Hessian H of the mean loss over some batches, with respect to the trainable numbers.
+    """The Hessian H of the mean loss over some batches, with respect to the trainable parameters.
 
     L(theta) = (sum over batches of the loss sum) / (sum over batches of the number of terms),
     H = d^2 L / d theta^2. On a network with ReLU this is the Hessian almost everywhere: the
@@ -58,7 +62,7 @@ class HessianOperator(BatchedOperator[_Graph]):
     def __init__(
         self,
         model: nn.Module,
-        batches: Iterable[Any],
+        batches: Iterable[object],
         *,
         loss: Loss | nn.Module | None = None,
         split: Split | None = None,
@@ -82,19 +86,19 @@ class HessianOperator(BatchedOperator[_Graph]):
     def kind(self) -> str:
         return "hessian"
 
-    def _evaluate(self, batch: Any) -> tuple[Tensor, float]:
+    def _evaluate(self, batch: object) -> tuple[Tensor, float]:
         value, count = sum_and_count(self._objective(self._model, batch))
         return checked_sum(value), count
 
     def _linearise(
-        self, batch: Any, parameters: Sequence[Tensor], *, curved: bool
+        self, batch: object, parameters: Sequence[Tensor], *, curved: bool
     ) -> Linearised[_Graph]:
         value, count = self._evaluate(batch)
         pieces = derivative([value], parameters, create_graph=curved)
         graph = None
         if curved:
             graph = {n: g for n, g in enumerate(pieces) if g is not None and g.requires_grad}
-            refuse_cut_graph(list(graph.values()))
+            refuse_single_derivatives(list(graph.values()))
             refuse_wrong_functions(value)
         return Linearised(float(value.detach()), float(count), pieces, graph)
 
@@ -106,7 +110,7 @@ class HessianOperator(BatchedOperator[_Graph]):
             list(graph.values()), self.parameters, given=given, retain=retain, batched=batched
         )
 
-    def _multiply_forward(self, batch: Any, duals: Sequence[Tensor]) -> tuple[Pieces, float]:
+    def _multiply_forward(self, batch: object, duals: Sequence[Tensor]) -> tuple[Pieces, float]:
         value, count = self._evaluate(batch)
         # with a graph: torch's backward of SiLU without one has no forward mode
         slopes = derivative([value], duals, create_graph=True)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, final
+from typing import Literal, TypeAlias, final
 
 import torch
 from torch import Tensor, nn
 
-from landscape.curvature.derivatives.differentiate import checked_sum, derivative, refuse_cut_graph
+from landscape.curvature.derivatives.differentiate import (
+    checked_sum,
+    derivative,
+    refuse_single_derivatives,
+)
 from landscape.curvature.derivatives.layers import refuse_wrong_functions
 from landscape.curvature.derivatives.modes import tangent
 from landscape.curvature.derivatives.space import Pieces
@@ -23,8 +27,8 @@ Curve: TypeAlias = Callable[[Tensor, bool], Tensor]
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Hold a batch's loss, cut at some outputs z of the model."""
+class Composition:
+    """Hold a batch's loss as a function of some outputs z of the model."""
 
     outputs: Tensor
     """z, with its graph."""
@@ -85,13 +89,13 @@ def jacobian(outputs: Tensor, parameters: Sequence[Tensor]) -> Jacobian:
     probe = torch.zeros_like(outputs, requires_grad=True)
     pieces = derivative([outputs], parameters, given=[probe], create_graph=True)
     pulled = {n: g for n, g in enumerate(pieces) if g is not None and g.requires_grad}
-    refuse_cut_graph(list(pulled.values()))
+    refuse_single_derivatives(list(pulled.values()))
     refuse_wrong_functions(outputs)
     return Jacobian(outputs, parameters, probe, pulled)
 
 
 class JacobianOperator(BatchedOperator[tuple[Jacobian, Curve]]):
-    """A matrix (1/n) sum over batches of J'CJ; a subclass says where to cut, and what C is.
+    """A matrix (1/n) sum over batches of J'CJ; a subclass says what J is of, and what C is.
 
     Args:
         model, batches, parameters, keep_graph, memory_budget, batch_statistics: see
@@ -99,7 +103,7 @@ class JacobianOperator(BatchedOperator[tuple[Jacobian, Curve]]):
         split: (model, batch) -> (z, loss of z), and loss of z: z -> (terms, number of terms);
             default `task_split`, or for a dict batch with ``labels`` the logits and the model's
             own cross-entropy. It may say ``in_batch``, as the loss of a `HessianOperator`.
-        loss: a criterion such as ``torch.nn.CrossEntropyLoss()`` instead, which is cut at the
+        loss: a criterion such as ``torch.nn.CrossEntropyLoss()`` instead, a function of the
             model's outputs; batches are then (inputs, targets).
 
     Raises:
@@ -111,7 +115,7 @@ class JacobianOperator(BatchedOperator[tuple[Jacobian, Curve]]):
     def __init__(
         self,
         model: nn.Module,
-        batches: Iterable[Any],
+        batches: Iterable[object],
         *,
         split: Split | nn.Module | None = None,
         loss: nn.Module | Callable[..., Tensor] | None = None,
@@ -126,29 +130,29 @@ class JacobianOperator(BatchedOperator[tuple[Jacobian, Curve]]):
         )  # fmt: skip
 
     @abstractmethod
-    def _cut(self, batch: Any) -> Cut:
-        """Return the loss of a batch, cut where this matrix is."""
+    def _compose(self, batch: object) -> Composition:
+        """Return the loss of a batch as a function of the outputs that J is the Jacobian of."""
 
     @final
-    def _terms_of(self, batch: Any) -> tuple[Tensor, Tensor, float]:
+    def _terms_of(self, batch: object) -> tuple[Tensor, Tensor, float]:
         """Return the outputs, the loss terms and their number."""
         outputs, loss = halves(self._objective(self._model, batch))
         terms, count = terms_and_count(loss(outputs))
         return outputs, terms, count
 
     @final
-    def _evaluate(self, batch: Any) -> tuple[Tensor, float]:
+    def _evaluate(self, batch: object) -> tuple[Tensor, float]:
         _, terms, count = self._terms_of(batch)
         return checked_sum(terms.sum()), count
 
     @final
     def _linearise(
-        self, batch: Any, parameters: Sequence[Tensor], *, curved: bool
+        self, batch: object, parameters: Sequence[Tensor], *, curved: bool
     ) -> Linearised[tuple[Jacobian, Curve]]:
-        cut = self._cut(batch)
-        pieces = derivative([cut.outputs], parameters, given=[cut.slope], retain=curved)
-        graph = (jacobian(cut.outputs, parameters), cut.curve) if curved else None
-        return Linearised(float(cut.value.detach()), float(cut.count), pieces, graph)
+        whole = self._compose(batch)
+        pieces = derivative([whole.outputs], parameters, given=[whole.slope], retain=curved)
+        graph = (jacobian(whole.outputs, parameters), whole.curve) if curved else None
+        return Linearised(float(whole.value.detach()), float(whole.count), pieces, graph)
 
     @final
     def _multiply(
@@ -164,11 +168,12 @@ class JacobianOperator(BatchedOperator[tuple[Jacobian, Curve]]):
         return J.backward(curve(w, batched), retain=retain, batched=batched)
 
     @final
-    def _multiply_forward(self, batch: Any, duals: Sequence[Tensor]) -> tuple[Pieces, float]:
-        cut = self._cut(batch)
-        w = tangent(cut.outputs)
+    def _multiply_forward(self, batch: object, duals: Sequence[Tensor]) -> tuple[Pieces, float]:
+        whole = self._compose(batch)
+        w = tangent(whole.outputs)
         if w is None:
-            return [None] * len(duals), float(cut.count)
-        given = cut.curve(w.detach(), False)
+            return [None] * len(duals), float(whole.count)
+        given = whole.curve(w.detach(), False)
         # with a graph: torch's backward of SiLU without one has no forward mode
-        return derivative([cut.outputs], duals, given=[given], create_graph=True), float(cut.count)
+        pieces = derivative([whole.outputs], duals, given=[given], create_graph=True)
+        return pieces, float(whole.count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
 import torch
@@ -14,17 +14,22 @@ from landscape.errors import UserError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+Array: TypeAlias = "Tensor | NDArray[np.generic]"
+"""Real numbers, in torch or in numpy."""
+
 
 class LinearOperator(ABC):
     """A square matrix A of shape (size, size), known by its products A v only.
 
-    A subclass says `size`, `dtype`, `device`, how to multiply one vector (`_apply`), several at
-    once (`_apply_rows`), and one without anything that it remembers (`_apply_afresh`).
-    Algorithms take any operator.
+    Every algorithm in `landscape.curvature.spectrum` takes any such operator. A new one has seven
+    members: `size`, `dtype`, `device` and `description` say what the matrix is; `_apply(v)` returns
+    A v for v of shape (size,), `_apply_rows(rows)` A v for each row of (b, size), and
+    `_apply_afresh(v)` A v from nothing that earlier products left behind and, where there is one,
+    by another method: what `health_check` compares with. Arguments are checked before they come.
     """
 
     num_matvecs: int = 0
-    """Products made since the operator exists, by anybody."""
+    """Matvecs made since the operator exists, by anybody."""
 
     @property
     @abstractmethod
@@ -59,7 +64,7 @@ class LinearOperator(ABC):
         """Return A v for each row v of (b, size), as rows."""
 
     @final
-    def matvec(self, v: Tensor | NDArray[Any]) -> Tensor:
+    def matvec(self, v: Array) -> Tensor:
         """Return the product A v.
 
         Args:
@@ -72,14 +77,14 @@ class LinearOperator(ABC):
         Raises:
             UserError: v has another shape or is not real.
 
-        Cost: one product.
+        Cost: one matvec.
         """
         vector = self._vector(v)
         self.num_matvecs += 1
         return self._apply(vector)
 
     @final
-    def matvec_afresh(self, v: Tensor | NDArray[Any]) -> Tensor:
+    def matvec_afresh(self, v: Array) -> Tensor:
         """Return A v made another way, the second opinion of `health_check`.
 
         Nothing kept from earlier products takes part, and where there is a second mode of
@@ -91,8 +96,8 @@ class LinearOperator(ABC):
         return self._apply_afresh(vector)
 
     @final
-    def matmat(self, block: Tensor | NDArray[Any]) -> Tensor:
-        """Return A V for the columns of V, shape (size, b). Cost: b products."""
+    def matmat(self, block: Array) -> Tensor:
+        """Return A V for the columns of V, shape (size, b). Cost: b matvecs."""
         columns = as_tensor(block)
         if columns.ndim != 2 or columns.shape[0] != self.size:
             raise UserError(
@@ -108,7 +113,7 @@ class LinearOperator(ABC):
         return self._apply_rows(rows.contiguous()).t()
 
     @final
-    def __matmul__(self, v: Tensor | NDArray[Any]) -> Tensor:
+    def __matmul__(self, v: Array) -> Tensor:
         """Return A v for a vector, A V for a block of columns."""
         return self.matmat(v) if v.ndim == 2 else self.matvec(v)
 
@@ -125,15 +130,15 @@ class LinearOperator(ABC):
         """
         from scipy.sparse.linalg import LinearOperator as ScipyOperator
 
-        def product(v: NDArray[Any]) -> NDArray[Any]:
-            result: NDArray[Any] = self.matvec(np.asarray(v).reshape(-1)).cpu().numpy()
+        def product(v: NDArray[np.floating]) -> NDArray[np.floating]:
+            result: NDArray[np.floating] = self.matvec(np.asarray(v).reshape(-1)).cpu().numpy()
             return result
 
         dtype = np.float64 if self.dtype == torch.float64 else np.float32
         shape = (self.size, self.size)
         return ScipyOperator(shape, matvec=product, rmatvec=product, dtype=dtype)
 
-    def _vector(self, v: Tensor | NDArray[Any]) -> Tensor:
+    def _vector(self, v: Array) -> Tensor:
         vector = as_tensor(v)
         if vector.shape != (self.size,):
             raise UserError(
@@ -159,10 +164,13 @@ class MatrixOperator(LinearOperator):
     3.0
     """
 
-    def __init__(self, matrix: Tensor | NDArray[Any] | list[list[float]]) -> None:
+    def __init__(self, matrix: Array | list[list[float]]) -> None:
         entries = as_tensor(np.asarray(matrix) if isinstance(matrix, list) else matrix).detach()
         if entries.ndim != 2 or entries.shape[0] != entries.shape[1] or entries.numel() == 0:
-            raise UserError(f"expected a square matrix, got shape {tuple(entries.shape)}")
+            raise UserError(
+                f"expected a square matrix, got shape {tuple(entries.shape)}; "
+                "give as many rows as columns, at least one"
+            )
         if not entries.is_floating_point():
             entries = entries.to(torch.float64)
         self._matrix = entries.to(torch.promote_types(entries.dtype, torch.float32))
@@ -230,7 +238,7 @@ class CongruentOperator(LinearOperator):
         return self._pull(self._operator._apply_afresh(self._push(v)))
 
 
-def as_tensor(v: Any) -> Tensor:
+def as_tensor(v: object) -> Tensor:
     """Return real numbers, whatever holds them, as a tensor.
 
     Raises:

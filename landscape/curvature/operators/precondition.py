@@ -1,4 +1,4 @@
-"""The curvature that Adam feels: P^-1/2 H P^-1/2, with P read from the optimiser's live state."""
+"""The curvature that Adam feels: P^-1/2 H P^-1/2, with P read from the optimizer's live state."""
 
 from __future__ import annotations
 
@@ -8,18 +8,15 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from landscape.curvature.operators.batched import BatchedOperator
 from landscape.curvature.operators.linear import LinearOperator
+from landscape.curvature.operators.model import ModelOperator
 from landscape.curvature.stability import (
     coupled_decay,
     reference_rate,
-    stability_threshold,
     step_divisor,
     unwrapped,
 )
 from landscape.errors import UserError
-
-__all__ = ["PreconditionedOperator", "preconditioned", "reference_rate", "stability_threshold"]
 
 
 @final
@@ -31,7 +28,7 @@ class PreconditionedOperator(LinearOperator):
     scaled coordinates: ``S y`` is the direction in the weights.
     """
 
-    def __init__(self, operator: BatchedOperator[Any], optimizer: Optimizer) -> None:
+    def __init__(self, operator: ModelOperator, optimizer: Optimizer) -> None:
         self._operator, self._optimizer = operator, unwrapped(optimizer)
         self.scale()
 
@@ -53,10 +50,10 @@ class PreconditionedOperator(LinearOperator):
         return {**inner, "operator": f"preconditioned {inner['operator']}"}
 
     def scale(self) -> Tensor:
-        """Return the diagonal of S = P^-1/2 at the optimiser's present state, shape (size,).
+        """Return the diagonal of S = P^-1/2 at the optimizer's present state, shape (size,).
 
-        It is 0 where the optimiser has not moved a number: one that a schedule froze, one that it
-        has just selected, one without a gradient so far.
+        It is 0 where the optimizer has not moved a parameter: one that a schedule froze, one that
+        it has just selected, one without a gradient so far.
         """
         groups = self._groups()
         if not any(_has_second(state) for state in self._optimizer.state.values()):
@@ -114,7 +111,7 @@ class PreconditionedOperator(LinearOperator):
         return self._pull(self._operator._apply_afresh(scaled) + self._decay() * scaled)
 
 
-def preconditioned(operator: BatchedOperator[Any], optimizer: Optimizer) -> PreconditionedOperator:
+def preconditioned(operator: ModelOperator, optimizer: Optimizer) -> PreconditionedOperator:
     """Precondition an operator by the state of the Adam (or kin) that trains its parameters.
 
         P = (1 - beta1^t) (sqrt(v_t / (1 - beta2^t)) + eps) * (reference rate / group's rate)
@@ -129,7 +126,7 @@ def preconditioned(operator: BatchedOperator[Any], optimizer: Optimizer) -> Prec
     Args:
         operator: a Hessian, Gauss-Newton or Fisher operator of a model.
         optimizer: ``torch.optim.Adam``, ``AdamW``, ``NAdam``, ``RAdam`` or ``Adamax`` after at
-            least one step; any optimiser that steps as Adam does and whose state has ``step`` (a
+            least one step; any optimizer that steps as Adam does and whose state has ``step`` (a
             number, or one for each entry), ``exp_avg_sq`` and, with amsgrad, ``max_exp_avg_sq``;
             with `landscape.AdamW` also ``active``, the positions of the numbers that a schedule
             lets move. Decoupled weight decay is no part of P.
@@ -138,7 +135,7 @@ def preconditioned(operator: BatchedOperator[Any], optimizer: Optimizer) -> Prec
         An operator of the same size; P is read at every product.
 
     Raises:
-        UserError: the optimiser has another state, no step yet, or other parameters.
+        UserError: the optimizer has another state, no step yet, or other parameters.
 
     Cost: of the operator, and O(k). Source: Cohen et al. (2022), Adaptive gradient methods at the
     edge of stability, section 2 (P) and equation 4 (threshold).

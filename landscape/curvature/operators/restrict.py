@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from landscape import checks
-from landscape.curvature.operators.batched import BatchedOperator
 from landscape.curvature.operators.linear import CongruentOperator, LinearOperator
+from landscape.curvature.operators.model import ModelOperator
 from landscape.errors import UserError
 
 
@@ -45,7 +45,8 @@ class RestrictedOperator(CongruentOperator):
         if not inside or self._indices.unique().numel() != self._indices.numel():
             raise UserError(
                 f"expected distinct coordinates in 0..{operator.size - 1}, at least one, got "
-                f"{self._indices.flatten()[:5].tolist()} of shape {tuple(self._indices.shape)}"
+                f"{self._indices.flatten()[:5].tolist()} of shape {tuple(self._indices.shape)}; "
+                "give each coordinate of the submatrix once"
             )
 
     @property
@@ -65,10 +66,8 @@ class RestrictedOperator(CongruentOperator):
         return w[..., self._indices]
 
 
-def module_blocks(
-    operator: BatchedOperator[Any], modules: str = "*"
-) -> dict[str, RestrictedOperator]:
-    """Restrict an operator to the trainable numbers of one module at a time.
+def module_blocks(operator: ModelOperator, modules: str = "*") -> dict[str, RestrictedOperator]:
+    """Restrict an operator to the trainable parameters of one module at a time.
 
     Args:
         operator: a Hessian, Gauss-Newton or Fisher operator of a model.
@@ -81,7 +80,7 @@ def module_blocks(
         Module name -> its diagonal block, in the operator's order.
 
     Raises:
-        UserError: the pattern matches no module with trainable numbers.
+        UserError: the pattern matches no module with trainable parameters.
     """
     checks.operator(operator)
     checks.text("modules", modules)
@@ -94,8 +93,8 @@ def module_blocks(
     if not members:
         owners = sorted({name.rpartition(".")[0] for name in operator.names})
         raise UserError(
-            f"expected a pattern of modules with trainable numbers, got {modules!r}, which matches "
-            f"none; they are: {', '.join(owners[:8])}"
+            f"expected a pattern of modules with trainable parameters, got {modules!r}, which "
+            f"matches none; they are: {', '.join(owners[:8])}"
         )
     return {name: RestrictedOperator(operator, torch.cat(i)) for name, i in members.items()}
 

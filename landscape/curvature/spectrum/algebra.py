@@ -39,7 +39,7 @@ def _as_given(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 @_as_given
 def inner(rows: Tensor, v: Tensor) -> Tensor:
-    """Return the inner products of rows (m, size) with v, float64, on cpu."""
+    """Return the inner products of rows (m, size) with v, float64, on the CPU."""
     piece = _PIECE.get(rows.device.type, 1 << 22)
     parts = rows.new_empty(-(-v.numel() // piece), len(rows))
     for number, start in enumerate(range(0, v.numel(), piece)):

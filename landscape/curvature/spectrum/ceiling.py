@@ -35,7 +35,7 @@ class NormBound:
     failure: float
     """How likely the upper bound may be wrong."""
     num_matvecs: int
-    """Products spent."""
+    """Matvecs spent."""
 
 
 def norm_bound(

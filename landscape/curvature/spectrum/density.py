@@ -27,13 +27,13 @@ class SpectralDensity:
     """
 
     nodes: Tensor
-    """Ritz values, shape (vectors, steps), float64, on cpu."""
+    """Ritz values, shape (vectors, steps), float64, on the CPU."""
     weights: Tensor
     """Their weights, shape (vectors, steps), each row summing to 1; 0 where a run ended early."""
     size: int
     """Rows of the operator."""
     num_matvecs: int
-    """Products spent."""
+    """Matvecs spent."""
     known: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.float64, device="cpu"))
     """Eigenvalues that were put in exactly, shape (m,); they are among the nodes of every row."""
 
@@ -93,7 +93,10 @@ class SpectralDensity:
             UserError: width is not positive.
         """
         if not width > 0:
-            raise UserError(f"expected a positive width of the smoothing, got {width}")
+            raise UserError(
+                f"expected a positive width of the smoothing, got {width}; "
+                "a few hundredths of the range of the eigenvalues are usual"
+            )
         distance = (grid.double().cpu()[:, None, None] - self.nodes) / width
         return self.mean((-0.5 * distance**2).exp() / (width * (2 * torch.pi) ** 0.5))
 
@@ -118,7 +121,7 @@ class SpectralDensity:
         return (
             f"spectrum of {self.size} eigenvalues in [{float(self.nodes.min()):.4g}, "
             f"{float(self.nodes.max()):.4g}], mean {mean:.4g} ± {error:.1g}, "
-            f"{self.num_matvecs} products"
+            f"{self.num_matvecs} matvecs"
         )
 
 
@@ -140,7 +143,7 @@ def spectral_density(
     Args:
         operator: any symmetric operator.
         num_vectors: random vectors, at least 1; standard errors need 2.
-        steps: products a vector, at least 1; at most `size` less the known pairs are made.
+        steps: matvecs a vector, at least 1; at most `size` less the known pairs are made.
         seed: of the vectors.
         known: eigenpairs of this operator, from `lanczos` or `power_iteration`.
 
@@ -151,7 +154,7 @@ def spectral_density(
         UserError: an argument out of its range, known pairs of another size, an eigenpair that is
             known twice, or a product that is not finite.
 
-    Cost: at most num_vectors * steps products, `steps` vectors and the known ones. Source: Golub
+    Cost: at most num_vectors * steps matvecs, `steps` vectors and the known ones. Source: Golub
     & Welsch (1969) (quadrature); Ubaru, Chen & Saad (2017) (stochastic).
 
     >>> from landscape.curvature.operators.linear import MatrixOperator
@@ -159,12 +162,9 @@ def spectral_density(
     1.0
     """
     checks.operator(operator)
-    num_vectors = checks.whole("num_vectors", num_vectors, least=None)
-    steps = checks.whole("steps", steps, least=None)
+    num_vectors = checks.whole("num_vectors", num_vectors, least=1)
+    steps = checks.whole("steps", steps, least=1)
     seed = checks.seed(seed)
-    for name, value in (("num_vectors", num_vectors), ("steps", steps)):
-        if value < 1:
-            raise UserError(f"expected {name} of at least 1, got {value}")
     generator = seeds.generator(seed)
     values, basis = _known(operator, known)
     rest = operator.size - len(values)

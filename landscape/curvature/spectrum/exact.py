@@ -1,4 +1,4 @@
-"""The whole matrix and the whole spectrum, where the trainable numbers are few."""
+"""The whole matrix and the whole spectrum, where the trainable parameters are few."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def exact_matrix(operator: LinearOperator, *, block: int = 1) -> Tensor:
             32, and 8 at once take 1.2 to 1.4 times the time at width 256.
 
     Returns:
-        A as the products gave it (not made symmetric), shape (size, size), float64, on cpu.
+        A as the products gave it (not made symmetric), shape (size, size), float64, on the CPU.
 
     Raises:
         UserError: the operator is too large, `block` is below 1, a product is not finite, or
             the block products disagree with a product made alone.
 
-    Cost: size + 1 products.
+    Cost: size + 1 matvecs.
     """
     checks.operator(operator)
     block = checks.whole("block", block, least=1)
@@ -39,8 +39,6 @@ def exact_matrix(operator: LinearOperator, *, block: int = 1) -> Tensor:
             f"expected an operator of at most {_LARGEST:,} rows, got {operator.size:,}; "
             "use lanczos or spectral_density, or a smaller mask"
         )
-    if block < 1:
-        raise UserError(f"expected a block of at least 1 vector, got {block}")
     size, columns = operator.size, []
     for start in range(0, size, block):
         numbers = torch.arange(start, min(start + block, size), device=operator.device)
@@ -61,12 +59,12 @@ def exact_spectrum(operator: LinearOperator, *, block: int = 1) -> EigenResult:
 
     Returns:
         ``size`` eigenpairs of (A + A') / 2 with residuals ||A y - lambda y|| of A itself, which
-        show an asymmetry; eigenvectors in the operator's dtype, on cpu.
+        show an asymmetry; eigenvectors in the operator's dtype, on the CPU.
 
     Raises:
         UserError: see `exact_matrix`.
 
-    Cost: size + 1 products, and a dense eigenproblem: O(size^3).
+    Cost: size + 1 matvecs, and a dense eigenproblem: O(size^3).
 
     >>> from landscape.curvature.operators.linear import MatrixOperator
     >>> exact_spectrum(MatrixOperator([[2.0, 1.0], [1.0, 2.0]])).eigenvalues.tolist()

@@ -37,7 +37,7 @@ class Krylov:
     def __init__(
         self, operator: LinearOperator, which: Which, capacity: int, block: int = 1
     ) -> None:
-        self._operator, self._which, self.capacity = operator, which, capacity
+        self.operator, self._which, self.capacity = operator, which, capacity
         self.basis = Recurrence(operator, capacity, block)
         self._locked, self._locked_values = 0, zeros(0)
         self._steps = 0  # of this sweep; 0 once it is restarted, or if its start was not random
@@ -77,15 +77,19 @@ class Krylov:
             self._estimates = 0 * self._estimates
         return b
 
+    def allowed(self, values: Tensor, tol: float) -> Tensor:
+        """Return the residuals that count as converged (`allowed_residual`)."""
+        return allowed_residual(values, tol, self.basis.norm, self.operator.dtype)
+
     def has_converged(self, k: int, tol: float) -> bool:
         """Tell whether the residuals of the k most wanted pairs are small by estimate."""
         if self.basis.count < k:
             return False
-        return bool((self._estimates[:k] <= self._allowed(self.values[:k], tol)).all())
+        return bool((self._estimates[:k] <= self.allowed(self.values[:k], tol)).all())
 
     def lag(self, k: int, tol: float) -> float:
         """Return the largest residual of the k most wanted pairs over what is allowed."""
-        allowed = self._allowed(self.values[:k], tol).clamp(min=1e-300)
+        allowed = self.allowed(self.values[:k], tol).clamp(min=1e-300)
         return float((self._estimates[:k] / allowed).max())
 
     def is_doubtful(self, k: int, tol: float) -> bool:
@@ -106,7 +110,7 @@ class Krylov:
         """Tell whether this sweep shows that nothing more wanted than the k pairs is left."""
         if self.basis.is_whole_space:
             return True
-        allowed = self._allowed(self.values[:k], tol)
+        allowed = self.allowed(self.values[:k], tol)
         if not self._locked:
             lead = self._ceiling_score() - float(score(self.values, self._which)[0])
             return k == 1 and lead <= float(allowed[0])
@@ -125,7 +129,7 @@ class Krylov:
             return True
         if not self._is_random:
             return not self._locked
-        if self._steps < least_steps(self._operator.size, _DOUBT, 0.35):
+        if self._steps < least_steps(self.operator.size, _DOUBT, 0.35):
             return False
         if not self._locked and k > 1:
             return True
@@ -141,9 +145,9 @@ class Krylov:
     def draw(self, generator: torch.Generator) -> None:
         """Lock the basis, and begin a sweep outside it from a random direction."""
         basis = self.basis
-        basis.follow(random_unit(self._operator, generator)[None])
+        basis.follow(random_unit(self.operator, generator)[None])
         while not len(basis.following):
-            basis.follow(random_unit(self._operator, generator)[None])
+            basis.follow(random_unit(self.operator, generator)[None])
         self._coordinates, self._mixed = zeros(basis.count), None
         self._locked, self._locked_values = basis.count, self.values.clone()
         self._steps, self._is_random = 0, True
@@ -187,8 +191,8 @@ class Krylov:
         part = self._part()
         beyond = overshoot(
             part,
-            self._outside + 2 * torch.finfo(self._operator.dtype).eps * self.basis.norm,
-            self._operator.size,
+            self._outside + 2 * torch.finfo(self.operator.dtype).eps * self.basis.norm,
+            self.operator.size,
             self._steps,
             _DOUBT,
             self._width,
@@ -203,7 +207,7 @@ class Krylov:
 
     def _has_seen_the_rest(self, k: int, tol: float) -> bool:
         """Tell whether the rest is bounded by the k pairs, or its most wanted value is found."""
-        allowed = self._allowed(self.values[:k], tol)
+        allowed = self.allowed(self.values[:k], tol)
         lowest = float((score(self.values[:k], self._which) + allowed)[k - 1])
         return self._ceiling_score() <= lowest or self._has_found_the_next(k, tol)
 
@@ -223,17 +227,14 @@ class Krylov:
 
     def _stands_for_few(self, part: float) -> bool:
         """Tell whether a Ritz vector with that part of the random direction can hide no other."""
-        return self._operator.size * part**2 <= _FEW
+        return self.operator.size * part**2 <= _FEW
 
     def _agrees(self, k: int, tol: float) -> bool:
         """Tell whether the most wanted values are those that this sweep set out with."""
         before = self._locked_values[:k]
         if len(before) < k:
             return False
-        return bool(((self.values[:k] - before).abs() <= self._allowed(before, tol)).all())
-
-    def _allowed(self, values: Tensor, tol: float) -> Tensor:
-        return allowed_residual(values, tol, self.basis.norm, self._operator.dtype)
+        return bool(((self.values[:k] - before).abs() <= self.allowed(before, tol)).all())
 
     def _far(self, k: int) -> list[int]:
         """List the pairs at the unwanted end that are known to rounding, at most half the room."""

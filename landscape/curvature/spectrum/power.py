@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from landscape import checks, seeds
-from landscape.curvature.operators.linear import LinearOperator
+from landscape.curvature.operators.linear import Array, LinearOperator
 from landscape.curvature.spectrum.algebra import norm, residual, unit
 from landscape.curvature.spectrum.result import (
     EigenResult,
@@ -26,7 +24,7 @@ def power_iteration(
     tol: float = 1e-3,
     max_matvecs: int = 300,
     seed: int = 0,
-    v0: Any | None = None,
+    v0: Array | None = None,
 ) -> EigenResult:
     """Find the eigenvalue of largest magnitude by v <- A v / ||A v||.
 
@@ -38,7 +36,7 @@ def power_iteration(
     Args:
         operator: any symmetric operator A.
         tol: relative residual, positive.
-        max_matvecs: budget of products, at least 1.
+        max_matvecs: budget of matvecs, at least 1.
         seed: of the start vector.
         v0: a vector to start from, shape (size,), any norm; a small random part is added.
 
@@ -51,7 +49,7 @@ def power_iteration(
     Warns:
         NotConvergedWarning: the budget ran out.
 
-    Cost: `num_matvecs` products, four vectors. Source: von Mises & Pollaczek-Geiringer (1929).
+    Cost: `num_matvecs` matvecs, four vectors. Source: von Mises & Pollaczek-Geiringer (1929).
 
     >>> from landscape.curvature.operators.linear import MatrixOperator
     >>> result = power_iteration(MatrixOperator([[2.0, 1.0], [1.0, 2.0]]), tol=1e-8)

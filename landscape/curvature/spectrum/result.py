@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from landscape.curvature.operators.linear import LinearOperator
+from landscape.curvature.operators.linear import LinearOperator, as_tensor
 from landscape.curvature.spectrum.algebra import inner as inner
 from landscape.curvature.spectrum.algebra import norm, unit
 from landscape.errors import NotConvergedWarning, UserError
@@ -23,18 +23,18 @@ class EigenResult:
     """Hold k eigenpairs (lambda_i, y_i) of a symmetric matrix A, in the order asked for."""
 
     eigenvalues: Tensor
-    """Rayleigh quotients y_i' A y_i from a product made at the end, shape (k,), float64, on cpu."""
+    """Rayleigh quotients y_i' A y_i from a matvec at the end, shape (k,), float64, on the CPU."""
     eigenvectors: Tensor
     """Unit vectors, shape (size, k), in the operator's dtype and on its device."""
     residuals: Tensor
-    """Norms ||A y_i - lambda_i y_i|| from the same product, shape (k,), float64, on cpu."""
+    """Norms ||A y_i - lambda_i y_i|| from the same product, shape (k,), float64, on the CPU."""
     estimated_errors: Tensor
     """residual^2 / distance to the nearest other Ritz value, at most the residual, shape (k,).
 
     Usually close to the true error and far below the residual; an estimate, nothing certified.
     """
     num_matvecs: int
-    """Products spent, those for the residuals included."""
+    """Matvecs spent, those for the residuals included."""
     converged: bool
     """Whether every residual is at most tolerance * |eigenvalue|, or at rounding level, 100 eps
     ||A||; and `lanczos` does not doubt that these are the pairs asked for: a search from random
@@ -50,7 +50,7 @@ class EigenResult:
     """How the products were made: the description of A."""
     ceiling: float | None = None
     """No eigenvalue but those found is wanted more than this (LA: above, SA: below, LM: larger in
-    magnitude), with probability 0.99 over the random vectors; None where too few products were
+    magnitude), with probability 0.99 over the random vectors; None where too few matvecs were
     made to say so. It holds up to rounding, and up to the residuals of what was found.
     """
 
@@ -89,7 +89,7 @@ class EigenResult:
             for value, residual in zip(self.eigenvalues.tolist(), self.residuals.tolist())
         )
         state = "converged" if self.converged else "NOT converged"
-        return f"{self.which} [{values}] by {self.method}, {self.num_matvecs} products, {state}"
+        return f"{self.which} [{values}] by {self.method}, {self.num_matvecs} matvecs, {state}"
 
 
 def score(values: Tensor, which: Which) -> Tensor:
@@ -116,7 +116,9 @@ def check_arguments(
             is below `least`.
     """
     if which not in get_args(Which):
-        raise UserError(f"expected which to be LA, SA or LM, got {which!r}")
+        raise UserError(
+            f"expected which to be LA, SA or LM, got {which!r}; LA asks for the largest"
+        )
     if not 1 <= k <= operator.size:
         raise UserError(
             f"expected k between 1 and the operator's size {operator.size}, got {k}; "
@@ -144,12 +146,12 @@ def checked_product(operator: LinearOperator, v: Tensor) -> Tensor:
 
 
 def random_unit(operator: LinearOperator, generator: torch.Generator) -> Tensor:
-    """Draw a direction uniformly, on the processor so that every device gets the same one."""
+    """Draw a direction uniformly, on the CPU so that every device gets the same one."""
     v = torch.randn(operator.size, generator=generator, dtype=torch.float64, device="cpu")
     return (v / v.norm()).to(dtype=operator.dtype, device=operator.device)
 
 
-def start_vector(operator: LinearOperator, v0: Any, tol: float, fresh: Tensor) -> Tensor:
+def start_vector(operator: LinearOperator, v0: object, tol: float, fresh: Tensor) -> Tensor:
     """Return a unit vector to start from, near v0, that can still escape it.
 
     A Krylov space from an exact eigenvector never leaves it. A random part, `fresh`, of relative
@@ -159,10 +161,13 @@ def start_vector(operator: LinearOperator, v0: Any, tol: float, fresh: Tensor) -
     Raises:
         UserError: v0 has the wrong length, is zero or is not finite.
     """
-    warm = operator._vector(v0)
+    warm = operator._vector(as_tensor(v0))
     length = norm(warm)
     if not 0 < length < float("inf"):
-        raise UserError(f"expected a start vector v0 with a finite positive norm, got {length}")
+        raise UserError(
+            f"expected a start vector v0 with a finite positive norm, got {length}; "
+            "leave it out to start at random"
+        )
     return unit(warm / length + min(1.0, 3 * tol * operator.size**0.5) * fresh)
 
 
@@ -189,7 +194,7 @@ def conclude(
         residuals: ||A y - value y|| of each, shape (k,), float64.
         ritz_values: all that is known of the spectrum, to estimate gaps, shape (m,), m >= k,
             the values of `vectors` first.
-        num_matvecs: products spent.
+        num_matvecs: matvecs spent.
         norm: an estimate of ||A||.
         ceiling: see `EigenResult`.
         is_settled: False where the method doubts that these are the pairs asked for.
@@ -224,7 +229,7 @@ def conclude(
             f"hidden: beside a norm of {norm:.3g} rounding or very many others cover them"
         )
         warnings.warn(
-            f"{method} stopped after {num_matvecs} products {reason}; raise max_matvecs or tol",
+            f"{method} stopped after {num_matvecs} matvecs {reason}; raise max_matvecs or tol",
             NotConvergedWarning,
             stacklevel=3,
         )

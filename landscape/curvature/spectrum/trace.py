@@ -23,16 +23,16 @@ class Trace:
     standard_error: float
     """Its standard error, from the spread over the random vectors; 0 where it is exact."""
     num_matvecs: int
-    """Products spent."""
+    """Matvecs spent."""
     num_samples: int
     """Random vectors behind the standard error; 0 where the trace is exact."""
 
     def __str__(self) -> str:
-        return f"{self.value:.6g} ± {self.standard_error:.2g} ({self.num_matvecs} products)"
+        return f"{self.value:.6g} ± {self.standard_error:.2g} ({self.num_matvecs} matvecs)"
 
 
 def trace(operator: LinearOperator, *, max_matvecs: int = 60, seed: int = 0) -> Trace:
-    """Estimate the trace of an operator from a budget of products.
+    """Estimate the trace of an operator from a budget of matvecs.
 
         tr A = tr Q'AQ + E g'(I - QQ') A (I - QQ') g,    Q an orthonormal basis of A S
 
@@ -42,7 +42,7 @@ def trace(operator: LinearOperator, *, max_matvecs: int = 60, seed: int = 0) -> 
 
     Args:
         operator: any operator; symmetry is not needed.
-        max_matvecs: budget of products, at least 6; from `size` on, the trace is exact.
+        max_matvecs: budget of matvecs, at least 6; from `size` on, the trace is exact.
         seed: of the random vectors.
 
     Returns:
@@ -51,7 +51,7 @@ def trace(operator: LinearOperator, *, max_matvecs: int = 60, seed: int = 0) -> 
     Raises:
         UserError: the budget is below 6, or a product is not finite.
 
-    Cost: at most max_matvecs products, max_matvecs / 3 vectors. Source: Meyer, Musco, Musco &
+    Cost: at most max_matvecs matvecs, max_matvecs / 3 vectors. Source: Meyer, Musco, Musco &
     Woodruff (2021), Hutch++, algorithm 1.
 
     >>> from landscape.curvature.operators.linear import MatrixOperator

@@ -324,8 +324,8 @@ def test_a_loss_that_is_linear_in_the_trainable_numbers_has_no_curvature() -> No
 @pytest.mark.parametrize(
     ("loss", "words"),
     [
-        (lambda m, b: (torch.zeros(()), 1), "depends on the trainable numbers"),
-        (lambda m, b: (m(b[0]).detach().sum(), 1), "depends on the trainable numbers"),
+        (lambda m, b: (torch.zeros(()), 1), "depends on the trainable parameters"),
+        (lambda m, b: (m(b[0]).detach().sum(), 1), "depends on the trainable parameters"),
         (lambda m, b: (m(b[0]).sum() * float("nan"), 1), "finite loss, got nan"),
         (lambda m, b: (m(b[0]).sum() / 0, 1), "finite loss, got"),
         (lambda m, b: (m(b[0]), 1), r"one number, got \(11, 1\)"),

@@ -199,7 +199,7 @@ def test_gauss_newton_and_fisher_refuse_what_the_hessian_refuses(operator) -> No
     x, y, _ = regression_data()
     with pytest.raises(UserError, match="finite loss"):
         operator(net(), [(x, y * float("nan"))], split=split_squares)
-    with pytest.raises(UserError, match="depends on the trainable numbers"):
+    with pytest.raises(UserError, match="depends on the trainable parameters"):
         operator(net(), [(x, y)], split=lambda m, b: (y.clone(), lambda z: (z, 1)))
     with pytest.raises(UserError, match="at least one batch"):
         operator(net(), [], split=split_squares)

@@ -206,7 +206,7 @@ def test_both_are_bit_identical_when_repeated_and_follow_the_seed() -> None:
     one, two = (ls.spectral_density(operator, num_vectors=2, seed=3) for _ in range(2))
     assert torch.equal(one.nodes, two.nodes)
     assert torch.equal(one.weights, two.weights)
-    assert "products" in repr(one)
+    assert "matvecs" in repr(one)
     assert one.to_dict()["nodes"] == one.nodes.tolist()
 
 
@@ -214,8 +214,14 @@ def test_both_are_bit_identical_when_repeated_and_follow_the_seed() -> None:
     ("call", "words"),
     [
         (lambda A: ls.trace(A, max_matvecs=5), "at least 6, got 5"),
-        (lambda A: ls.spectral_density(A, steps=0), "steps of at least 1, got 0"),
-        (lambda A: ls.spectral_density(A, num_vectors=0), "num_vectors of at least 1, got 0"),
+        (
+            lambda A: ls.spectral_density(A, steps=0),
+            "steps to be a whole number of at least 1, got 0",
+        ),
+        (
+            lambda A: ls.spectral_density(A, num_vectors=0),
+            "num_vectors to be a whole number of at least 1, got 0",
+        ),
         (lambda A: ls.spectral_density(A).density(torch.ones(2), 0.0), "positive width"),
         (lambda A: ls.spectral_density(MatrixOperator(A._matrix / 0)), "finite products"),
         (lambda A: ls.trace(MatrixOperator(A._matrix * float("nan"))), "finite products"),

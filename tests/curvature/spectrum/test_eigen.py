@@ -90,7 +90,7 @@ def test_every_interval_contains_a_true_eigenvalue_converged_or_not(seed, tol) -
 @pytest.mark.parametrize("method", [ls.lanczos, ls.power_iteration])
 def test_a_spent_budget_is_never_exceeded_and_warns(method) -> None:
     operator = MatrixOperator(with_spectrum(SPECTRA["mirrored"], seed=3))
-    with pytest.warns(NotConvergedWarning, match="after 7 products"):
+    with pytest.warns(NotConvergedWarning, match="after 7 matvecs"):
         result = method(operator, tol=1e-10, max_matvecs=7)
     assert not result.converged
     assert result.num_matvecs == operator.num_matvecs == 7

@@ -27,7 +27,7 @@ def grown(values, steps: int, *, which: str = "LA", capacity: int = 40) -> Krylo
 
 def beyond(krylov: Krylov, first: int) -> tuple[float, float]:
     """The largest Ritz value of the basis from a row on, and its residual."""
-    rows, matrix = krylov.basis.rows[first : krylov.basis.count], krylov._operator._matrix
+    rows, matrix = krylov.basis.rows[first : krylov.basis.count], krylov.operator._matrix
     values, vectors = torch.linalg.eigh(rows @ matrix @ rows.t())
     y = rows.t() @ vectors[:, -1]
     return float(values[-1]), float((matrix @ y - values[-1] * y).norm())
@@ -62,7 +62,7 @@ def test_the_next_is_found_when_its_residual_is_below_the_tolerance(restarts) ->
         krylov.restart(6)
         krylov.extend()
         value, gone = float(krylov.values[1]), krylov.ritz_vectors(2)[1]
-        size = float((krylov._operator._matrix @ gone - value * gone).norm())
+        size = float((krylov.operator._matrix @ gone - value * gone).norm())
     else:
         value, size = beyond(krylov, 3)
     assert value == pytest.approx(1.0, abs=0.05)

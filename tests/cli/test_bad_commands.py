@@ -54,7 +54,7 @@ COMMANDS = [
     command("sharpness --delta nowhere", "--delta", "a file at nowhere", "got none"),
     command("sharpness --k 0", "--k", "at least 1"),
     command("sharpness --tol 0", "--tol", "above 0"),
-    command("sharpness --max-products 0", "--max-products", "got 0"),
+    command("sharpness --max-matvecs 0", "--max-matvecs", "got 0"),
     command("sharpness --examples 0", "--examples", "got 0"),
     command("sharpness --which XX", "--which", "'XX'"),
     command("density --steps 0", "--steps", "at least 1", "got 0"),

@@ -140,7 +140,7 @@ def test_ctrl_c_promises_to_go_on_only_where_there_is_something_to_go_on_from(
 
 
 def test_exit_codes_tell_diverged_from_not_converged(small, capsys, monkeypatch) -> None:
-    assert cli.main(["sharpness", *small, "--examples", "4", "--tol", "1e-9", "--max-products", "2",
+    assert cli.main(["sharpness", *small, "--examples", "4", "--tol", "1e-9", "--max-matvecs", "2",
                      "--json"]) == NOT_CONVERGED  # fmt: skip
     assert json.loads(capsys.readouterr().out)["converged"] is False
     monkeypatch.setattr("landscape.training.finetuning._backward", lambda *_, **__: math.inf)

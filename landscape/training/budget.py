@@ -59,9 +59,9 @@ class Budget:
         kind, every = self._schedule.kind, self._schedule.every
         if kind == "increment":
             first, last = self._selected_after(step), self._selected_after(step + 1)
-            return self._split(first, last) if last > first else None
+            return self._shared(first, last) if last > first else None
         if step == 0 or (kind == "repeat" and step % every == 0):
-            return self._split(0, self.count)
+            return self._shared(0, self.count)
         if kind == "drop_regrow" and step % every == 0 and step < self._horizon():
             return self._exchanged(held)
         return None
@@ -80,7 +80,7 @@ class Budget:
             )
         return self.steps
 
-    def _split(self, first: int, last: int) -> Counts:
+    def _shared(self, first: int, last: int) -> Counts:
         if self._turns is None:
             return last - first
         counts = np.bincount(self._turns[first:last], minlength=len(self._sizes))

@@ -84,7 +84,7 @@ class Schedule:
             _check_increments(self)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the settings as plain numbers, texts and lists; ``dense`` where it names any."""
+        """Return the settings as JSON has them; ``dense`` where it names any."""
         plain = dataclasses.asdict(self) | {"options": dict(self.options)}
         if not self.dense:
             del plain["dense"]

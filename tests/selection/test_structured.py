@@ -171,7 +171,7 @@ def test_the_mask_of_a_large_model_needs_no_weights_and_no_number_a_weight() -> 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"granularity": "stripes"}, "granularity is one of"),
+        ({"granularity": "stripes"}, "a granularity among"),
         ({"granularity": "0:4", "count": None}, "1 <= n <= m"),
         ({"granularity": "2:4"}, "a budget itself"),
         ({"count": None}, "exactly one"),

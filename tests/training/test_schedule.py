@@ -402,8 +402,8 @@ def test_dense_gradients_are_handed_over_once_and_theta_gets_its_part(case) -> N
     [
         ({"kind": "cosine"}, "kind to be one of"),
         ({"score": "fisher", "options": {}}, "use select_mask"),
-        ({"score": "luck"}, "score is one of"),
-        ({"options": {}}, "no default for eps and exp"),
+        ({"score": "luck"}, "a score among"),
+        ({"options": {}}, "eps and exp for the score id3, which has no default"),
         ({"scope": "layer"}, "scope to be one of tensor, global"),
         ({"every": 0}, "at least 1"),
         ({"steps": 0}, "at least 1"),

@@ -118,7 +118,9 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     "the smallest remainder first": (
         "landscape/masks.py", "-(count * sizes[name] % total)", "(count * sizes[name] % total)"
     ),
-    "one standard deviation for 95 percent": ("landscape/advisor/suggestion.py", "(1.96 *", "(1.0 *"),
+    "one standard deviation for 95 percent": (
+        "landscape/advisor/suggestion.py", "(1.96 *", "(1.0 *"
+    ),
     "relative is absolute": (
         "landscape/distances.py", "l2 / origin**0.5 if origin", "l2 if origin"
     ),

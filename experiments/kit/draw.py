@@ -26,8 +26,9 @@ def look() -> Iterator[None]:
     """Draw and save in the artefacts' style; outside, matplotlib's settings stay as they were."""
     import matplotlib
     import seaborn as sns
+    from matplotlib.rcsetup import cycler
 
-    cycle = matplotlib.cycler("color", colors())
+    cycle = cycler("color", colors())
     style = sns.axes_style("ticks") | {"font.family": ["sans-serif"], "axes.prop_cycle": cycle}
     with matplotlib.rc_context(sns.plotting_context("notebook") | style):
         yield

@@ -153,7 +153,9 @@ class _Scattered(nn.Module):
         self.start = [theta.detach().clone() for theta in thetas.values()]
         tensors = dict(plain.named_parameters(remove_duplicate=False))
         self.weights = {f"model.{name}": tensors[name] for name in thetas}
-        self.indices = [mask.indices[name].to(tensors[name].device) for name in thetas]
+        whole = {name: torch.arange(tensors[name].numel()) for name in thetas.keys() - mask.indices}
+        indices = whole | dict(mask.indices)
+        self.indices = [indices[name].to(tensors[name].device) for name in thetas]
         self.inner = copy.copy(mean)
         self.inner._modules = {"model": plain}
 
@@ -161,7 +163,8 @@ class _Scattered(nn.Module):
         given = {}
         places = zip(self.weights.items(), self.theta, self.start, self.indices, strict=True)
         for (name, weight), theta, start, indices in places:
-            flat = weight.flatten().index_add(0, indices, (theta - start).to(weight.dtype))
+            change = (theta - start).reshape(-1).to(weight.dtype)
+            flat = weight.flatten().index_add(0, indices, change)
             given[name] = flat.view(weight.shape)
         value: Tensor = functional_call(self.inner, given, (which,))
         return value

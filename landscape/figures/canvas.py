@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 INK, PATH = "#33415c", "#d1495b"
 
 
+def blank(size: tuple[float, float]) -> Figure:
+    """Return a figure of a width and height in inches, without axes."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained")
+
+
 def canvas(
     size: tuple[float, float], columns: int = 1, rows: int = 1, *, relief: bool = False
 ) -> tuple[Figure, Any]:
@@ -28,9 +35,7 @@ def canvas(
         The figure, and its axes: one, or for several panels an array of them, of shape (columns,)
         in a single row and (rows, columns) otherwise.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
+    figure = blank(size)
     panel = {"projection": "3d"} if relief else None
     axes = figure.subplots(rows, columns, squeeze=False, subplot_kw=panel)
     return figure, axes if rows > 1 else axes[0] if columns > 1 else axes[0, 0]

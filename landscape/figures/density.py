@@ -40,7 +40,8 @@ def plot_density(
     """
     if width is not None and not width > 0:
         raise UserError(
-            f"expected a positive width of the smoothing, got {width}; leave it out for 1 % of the range"
+            f"expected a positive width of the smoothing, got {width}; leave it out for 1 % of "
+            "the range"
         )
     shown = [("before", before, PATH)] if before is not None else []
     shown.append(("after" if before is not None else "density", density, INK))

@@ -152,8 +152,11 @@ def orthonormal(directions: Tensor, size: int) -> list[Tensor]:
 
 def _weights(model: nn.Module) -> Tensor:
     """Return the effective trainable weights, flat, float64, on the CPU."""
-    values = flat(trainable(model).values())
-    return values + flat(masked_origins(model).values()) if is_attached(model) else values
+    origins = masked_origins(model) if is_attached(model) else {}
+    return flat(
+        p.detach().double() + origins[name].double() if name in origins else p
+        for name, p in trainable(model).items()
+    )
 
 
 def _filters(model: nn.Module) -> Tensor:
@@ -161,8 +164,9 @@ def _filters(model: nn.Module) -> Tensor:
     mask = attached_mask(model) if is_attached(model) else None
     numbers, first = [], 0
     for name, p in trainable(model).items():
-        shape = torch.Size(p.shape if mask is None else mask.shapes[name])
-        at = torch.arange(p.numel()) if mask is None else mask.indices[name].cpu()
+        masked = mask is not None and name in mask.indices
+        shape = torch.Size(mask.shapes[name] if mask is not None and masked else p.shape)
+        at = mask.indices[name].cpu() if mask is not None and masked else torch.arange(p.numel())
         per_filter = shape.numel() // shape[0] if len(shape) > 1 else max(1, shape.numel())
         numbers.append(first + torch.div(at, per_filter, rounding_mode="floor"))
         first += -(-shape.numel() // per_filter)

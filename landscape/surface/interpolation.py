@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from landscape import checks
 from landscape.curvature.derivatives.point import evaluating
-from landscape.deltas.algebra import Delta, apply_delta, delta
+from landscape.deltas.algebra import Delta
 from landscape.deltas.files import read_delta
+from landscape.deltas.switching import apply_delta, delta
 from landscape.errors import UserError
 from landscape.losses import Loss
 from landscape.subspace import detach, is_attached, trainable
@@ -116,7 +117,7 @@ def _between_deltas(
     apply_delta(model, first)
     try:
         theta = trainable(model)
-        s, e = (torch.cat([d.values[n].double().cpu() for n in theta]) for d in (first, last))
+        s, e = (torch.cat([d.parameter(n).double().cpu() for n in theta]) for d in (first, last))
         with moving(model, list(theta.values())) as move:
             ends = {"start": s, "end": e}
             yield _Line(ends, float((e - s).norm()), lambda t: move((1 - t) * s + t * e))

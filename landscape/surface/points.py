@@ -23,7 +23,7 @@ class RunPoint:
     values: Mapping[str, Tensor]
     """Tensor name -> values on the CPU; with a mask its theta, shape (k_i,)."""
     indices: Indices | None
-    """Where the thetas lie, None without a mask."""
+    """Where the thetas lie, None without a mask; dense tensors beside a mask have none."""
 
 
 def point_now(model: nn.Module, step: int, before: RunPoint | None) -> RunPoint:
@@ -66,7 +66,7 @@ def on_mask(point: RunPoint, indices: Indices | None) -> tuple[Mapping[str, Tens
     """
     if indices is None or point.indices is None or same_indices(indices, point.indices):
         return point.values, 0.0
-    found, outside = {}, 0.0
+    found, outside = dict(point.values), 0.0
     for name, after in indices.items():
         before, values = point.indices[name].cpu(), point.values[name]
         known, place = positions(before, after.cpu())
@@ -86,8 +86,8 @@ def check_point(values: Mapping[str, Tensor], indices: Indices | None, names: se
     """
     if values.keys() != names or not all(v.is_floating_point() for v in values.values()):
         raise ValueError("values")
-    for name, value in values.items() if indices is not None else ():
-        flat = (indices or {})[name]
+    for name, flat in (indices or {}).items():
+        value = values[name]
         ordered = flat.dtype == torch.int64 and bool((flat[1:] > flat[:-1]).all())
         if not ordered or flat.shape != value.shape or (flat.numel() and int(flat[0]) < 0):
             raise ValueError(f"indices of {name}")

@@ -26,8 +26,8 @@ from landscape.surface.points import (
     same_indices,
 )
 from landscape.tensorfile import read_tensors, write_tensors
+from landscape.training.adamw import AdamW
 from landscape.training.callbacks import ProbeCallback
-from landscape.training.optimizer import AdamW
 
 _FORMAT, _OLDER = "landscape-trajectory-2", "landscape-trajectory-1"
 """The older one has no digest."""
@@ -215,7 +215,8 @@ class Trajectory:
         for step, own in zip(steps, points, strict=True):
             values = {n: v for n, v in own.items() if not n.endswith(".indices")}
             if masked and (indices is None or len(own) > len(values)):
-                indices = {n: own.pop(f"{n}.indices") for n in values}
+                masks = [n for n in values if f"{n}.indices" in own]
+                indices = {n: own.pop(f"{n}.indices") for n in masks}
             if own.keys() != values.keys():
                 raise ValueError(f"tensors of step {step}")
             check_point(values, indices, {*(self._points[0].values if self._points else values)})
@@ -230,7 +231,7 @@ class Trajectory:
             return now
         values = {n: self._initial.get(id(p), now.values[n]) for n, p in present.items()}
         if any(values[n].numel() != v.numel() for n, v in now.values.items()):
-            empty = {n: v.new_zeros(0, dtype=torch.int64) for n, v in values.items()}
+            empty = {n: i.new_zeros(0) for n, i in (now.indices or {}).items()}
             return RunPoint(now.step - 1, values, empty)
         return RunPoint(now.step - 1, values, now.indices)
 
@@ -244,7 +245,8 @@ class Trajectory:
         indices = mask_indices(model)
         rows = []
         for point in self._points:
-            if point.values.keys() != here.keys() or (indices is None) != (point.indices is None):
+            kinds = [None if held is None else held.keys() for held in (indices, point.indices)]
+            if point.values.keys() != here.keys() or kinds[0] != kinds[1]:
                 raise UserError(
                     "expected the model that was trained, got one with other trainable tensors; "
                     "attach the mask that the trajectory was recorded with"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 
 import pytest
@@ -204,3 +205,79 @@ def test_the_hessian_beside_a_mask_is_a_principal_submatrix_of_the_dense_one(cas
         unit = torch.zeros(operator.size, dtype=operator.dtype)
         unit[row] = 1
         torch.testing.assert_close(operator @ unit, dense[at], rtol=1e-7, atol=1e-10)
+
+
+def test_curvlinops_sees_the_hessian_of_a_head_beside_a_mask_as_we_do() -> None:
+    pytest.importorskip("curvlinops")
+    from landscape.curvature.peers import curvlinops
+
+    case = HEADED[0]
+    model = attached(case)
+    train(model, case, steps=1)
+
+    def loss(model: torch.nn.Module, _: None) -> tuple[torch.Tensor, int]:
+        return case.loss(model), 1
+
+    ours = ls.HessianOperator(model, [None], loss=loss)
+    theirs = curvlinops(model, [None], loss=loss)
+    v = torch.randn(ours.size, generator=torch.Generator().manual_seed(0), dtype=ours.dtype)
+    torch.testing.assert_close(theirs @ v, ours @ v, rtol=1e-6, atol=1e-9)
+
+
+def test_the_line_between_two_deltas_moves_mask_and_head_together() -> None:
+    """At half the way weights are the mean of both ends, the head's too."""
+    case = HEADED[0]
+    model = attached(case)
+    ends = []
+    for steps in (1, 3):
+        train(model, case, steps)
+        ends.append(ls.delta(model))
+    middle = ls.apply_delta(model, 0.5 * ends[0] + 0.5 * ends[1])
+    expected = float(case.loss(model).detach())
+    assert middle.dense.keys() == {"classifier.weight", "classifier.bias"}
+
+    def loss(model: torch.nn.Module, _: None) -> tuple[torch.Tensor, int]:
+        return case.loss(model), 1
+
+    line = ls.interpolate(model, [None], *ends, points=3, loss=loss)
+    assert float(line.losses[1]) == pytest.approx(expected, rel=1e-9)
+    first, last = (torch.cat([d.parameter(n) for n in ls.trainable(model)]) for d in ends)
+    length = float((last - first).norm())
+    assert float(line.axes[0][-1] - line.axes[0][0]) == pytest.approx(length, rel=1e-9)
+
+
+def test_random_directions_scale_a_head_by_its_own_filters() -> None:
+    """A filter of a direction is as long as the weights of the filter, row by row."""
+    model = attached(HEADED[0])
+    directions = ls.random_directions(model, count=1, seed=0)
+    rows, columns = model.classifier.weight.shape
+    head = directions[-(rows * columns + rows) :, 0]
+    wanted = model.classifier.weight.detach().norm(dim=1)
+    found = head[: rows * columns].view(rows, columns).norm(dim=1)
+    # rounded by one normalisation of the whole direction
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=0)
+
+
+def test_a_trajectory_knows_a_head_beside_a_moving_mask() -> None:
+    case = HEADED[0]
+    model = case.model()
+    schedule = ls.Schedule("increment", count=20, targets=case.targets, dense="classifier")
+    moving = ls.MovingMask(schedule, model, total_steps=4)
+    moving.attach()
+    optimizer = ls.AdamW(ls.trainable(model).values(), lr=0.05)
+    trajectory = ls.Trajectory(every=1)
+    trajectory.start(optimizer)
+    weights, length = [], 0.0
+    for step in range(4):
+        optimizer.zero_grad()
+        with moving.step(step, optimizer):
+            case.loss(model).backward()
+        optimizer.step()
+        trajectory(model, {"step": step + 1})
+        weights.append({n: p.detach().clone() for n, p in model.named_parameters()
+                        if ".theta_" not in n})  # fmt: skip
+    for before, after in itertools.pairwise(weights):
+        length += float(sum((after[n] - before[n]).square().sum() for n in after).sqrt())
+    assert trajectory.length == pytest.approx(length, rel=1e-9)
+    found = trajectory.pca(model, count=2)
+    assert found.directions.shape == (sum(p.numel() for p in ls.trainable(model).values()), 2)

@@ -63,9 +63,9 @@ class AdaLora:
         config: that configuration, as `config_of` finds it.
     """
 
-    def __init__(self, model: nn.Module, config: Any) -> None:
+    def __init__(self, model: nn.Module, config: object) -> None:
         self._model: Any = model
-        self._config = config
+        self._config: Any = config
 
     @staticmethod
     def config_of(model: nn.Module) -> Any:

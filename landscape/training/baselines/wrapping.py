@@ -34,7 +34,7 @@ def target_layers(model: nn.Module, targets: str | Sequence[str]) -> dict[str, A
     return {"target_modules": names, "fan_in_fan_out": transposed}
 
 
-def wrapped(model: nn.Module, config: Any, seed: int) -> nn.Module:
+def wrapped(model: nn.Module, config: object, seed: int) -> nn.Module:
     """Wrap a model as a peft configuration says; what is drawn is a function of the seed alone."""
     with seeds.drawing(seed):
         made: nn.Module = peft_package().get_peft_model(model, config)

@@ -106,6 +106,16 @@ def test_a_missing_schedulefree_is_named_with_the_line_that_installs_it(monkeypa
         make_optimizer("schedule-free", [nn.Parameter(torch.zeros(2))], lr=0.1)
 
 
+def test_a_mask_that_moves_wants_the_model_itself() -> None:
+    model = ls.tiny_model("llama", vocab_size=len(ls.tiny_tokenizer()))
+    wrapped = nn.DataParallel(model)
+    with pytest.raises(UserError, match="got it wrapped in DataParallel; pass the model inside"):
+        ls.finetune(
+            wrapped, ls.tiny_tokenizer(), tiny_task(24), lr=0.1,
+            schedule=ls.Schedule("static", count=9),
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

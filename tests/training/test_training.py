@@ -159,6 +159,11 @@ def test_a_run_out_of_patience_is_finished_when_it_is_asked_for_again(
     first = judged(monkeypatch, values, patience=1, directory=tmp_path)
     again = judged(monkeypatch, [], epochs=3, patience=1, directory=tmp_path)
     assert again.stored
+    parts = BASIC | {"epochs": 3, "batch_size": 24, "test": False, "patience": 1}
+    training = ls.Training(model_of({}), TOKENIZER, task(), directory=tmp_path, **parts)
+    assert training.done
+    assert (training.taken, training.total) == (2, 3)
+    assert list(training) == []
     assert again.metrics == first.metrics
     assert again.metrics["steps"] == 2
 

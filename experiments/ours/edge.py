@@ -25,6 +25,7 @@ from experiments.ours.edge_report import PAGE, check, draw, tables
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Config(Setting):
     every: int = 5
     #: relative residual at which Lanczos stops
     tolerance: float = 2e-2
-    #: products after which Lanczos stops
+    #: matvecs after which Lanczos stops
     max_products: int = 60
 
 
@@ -62,7 +63,7 @@ class Config(Setting):
 MARGIN = 4.0
 
 
-def square_loss(model: Any, batch: Any) -> tuple[torch.Tensor, int]:
+def square_loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
     """Return sum ||z - mean(z) - MARGIN (y - 1/c)||^2 / 2 over the examples, and their number.
 
     z are the c candidates' scores of an example, y is 1 for the right candidate and 0 elsewhere.
@@ -183,13 +184,8 @@ ARTEFACT = Artefact(
     name="edge",
     title="Sharpness during training inside a mask, beside the edge of stability",
     source="Cohen et al. 2021 and 2022, inside the masks of Xu & Zhang 2024",
-    config=Config,
-    presets=PRESETS,
-    cells=cells,
-    setup=load,
+    config=Config, presets=PRESETS, cells=cells, setup=load,
     measures={"start": start, "descent": descent},
-    check=check,
-    tables=tables,
-    draw=draw,
+    check=check, tables=tables, draw=draw,
     page=PAGE,
-)
+)  # fmt: skip

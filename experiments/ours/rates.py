@@ -1,6 +1,6 @@
 """The rate predictor `landscape.suggest_lr` against grids of rates, and against c / ratio.
 
-A cell is a model, a pattern of masked modules, an optimiser, a ratio and a seed. Its grid holds
+A cell is a model, a pattern of masked modules, an optimizer, a ratio and a seed. Its grid holds
 half decades of rates; each rate trains for one short epoch from the pretrained weights. What the
 predictor measures is stored raw, so that its constants can be fitted again without computing.
 """
@@ -217,14 +217,9 @@ ARTEFACT = Artefact(
     name="rates",
     title="Learning rates predicted without training, against grids and a fixed rule",
     source="Xu & Zhang 2024, table 6: the best rate is about 1e-6 / ratio",
-    config=Config,
-    presets=PRESETS,
-    cells=cells,
-    setup=load,
+    config=Config, presets=PRESETS, cells=cells, setup=load,
     shared=("case", "seed"),
     measures={"before": before, "evidence": evidence, "train": train},
-    check=check,
-    tables=tables,
-    draw=draw,
+    check=check, tables=tables, draw=draw,
     page=PAGE,
-)
+)  # fmt: skip

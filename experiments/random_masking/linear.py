@@ -45,7 +45,7 @@ class Config(Setting):
     curvature_examples: int = 64
     #: relative residual at which Lanczos stops
     tolerance: float = 1e-2
-    #: products after which Lanczos stops
+    #: matvecs after which Lanczos stops
     max_products: int = 60
     #: training examples of the descents
     num_train: int = 64
@@ -203,14 +203,9 @@ ARTEFACT = Artefact(
     name="linear",
     title="What masked linear regression predicts for a network: sharpness, rate, distance",
     source="Xu & Zhang 2024, section 5, against their section 4",
-    config=Config,
-    presets=PRESETS,
-    cells=cells,
-    setup=load,
+    config=Config, presets=PRESETS, cells=cells, setup=load,
     measures={"curvature": curvature, "descent": descent},
     key=key,
-    check=check,
-    tables=tables,
-    draw=draw,
+    check=check, tables=tables, draw=draw,
     page=PAGE,
-)
+)  # fmt: skip

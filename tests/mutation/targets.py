@@ -118,7 +118,9 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     "the smallest remainder first": (
         "landscape/masks.py", "-(count * sizes[name] % total)", "(count * sizes[name] % total)"
     ),
-    "one standard deviation for 95 percent": ("landscape/advisor.py", "(1.96 *", "(1.0 *"),
+    "one standard deviation for 95 percent": (
+        "landscape/advisor/suggestion.py", "(1.96 *", "(1.0 *"
+    ),
     "relative is absolute": (
         "landscape/distances.py", "l2 / origin**0.5 if origin", "l2 if origin"
     ),
@@ -134,12 +136,12 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     ),
 }  # fmt: skip
 for _module, _files in (
-    ("landscape/advisor.py", "advisor"),
+    ("landscape/advisor/suggestion.py", "advisor"),
     ("landscape/tasks/glue.py", "tasks/tasks"),
 ):
     GUARDS[_module] = [_files]
 #: these have mutants made by hand only
-HAND_ONLY = {"landscape/advisor.py", "landscape/tasks/glue.py"}
+HAND_ONLY = {"landscape/advisor/suggestion.py", "landscape/tasks/glue.py"}
 
 #: functions that run once in a process, whose tests start processes of their own
 ELSEWHERE = {

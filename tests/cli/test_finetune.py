@@ -1,4 +1,4 @@
-"""The command line: what a user types, what comes back, and one sentence for every mistake."""
+"""``landscape finetune``: the run that a user types, and one sentence for every mistake."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+from command_lines import last_object
 from samples import glue_folder, model_folder
 
 import landscape as ls
@@ -35,11 +34,6 @@ def common(files: dict[str, Path]) -> list[str]:
         "--model", str(files["model"]), "--task", "sst2", "--source", str(files["task"]),
         "--density", "0.1", *sizes,
     ]  # fmt: skip
-
-
-def last_object(text: str) -> dict:
-    """Read what --json printed: one object, and nothing beside it."""
-    return json.loads(text)
 
 
 def test_finetune_writes_a_run_and_a_delta_that_the_library_reads(
@@ -96,24 +90,6 @@ def test_a_folder_with_other_rows_is_refused_by_name_and_begun_anew_by_force(
     assert main([*other, "--force"]) == 0
     assert (tmp_path / "delta.safetensors").read_bytes() != delta
     assert main(other) == 0
-
-
-def test_sharpness_at_a_delta_equals_the_dense_eigenvalue(common, files, tmp_path, capsys) -> None:
-    out = tmp_path / "run"
-    assert main(["finetune", *common, "--lr", "0.01", "--epochs", "1", "--output", str(out)]) == 0
-    capsys.readouterr()
-    delta = str(out / "delta.safetensors")
-    arguments = ["sharpness", *common, "--delta", delta, "--examples", "4", "--tol", "1e-3"]
-    assert main([*arguments, "--json"]) == 0
-    result = last_object(capsys.readouterr().out)
-    assert result["converged"]
-    model, tokenizer = ls.load_model(files["model"])
-    ls.load_delta(model, delta)
-    task = ls.load_task("sst2", source=files["task"], num_train=16, num_dev=8, num_test=8)
-    H = ls.HessianOperator(model, ls.make_batches(task.train[:4], tokenizer, 4, loss=task.loss))
-    dense = torch.stack([H @ row for row in torch.eye(H.size)])
-    top = float(torch.linalg.eigvalsh(dense.double()).max())
-    assert result["eigenvalues"][0] == pytest.approx(top, rel=1e-2)
 
 
 def test_the_protocols_options_reach_the_run(common, capsys) -> None:
@@ -223,12 +199,3 @@ def test_without_a_hub_opt_and_sst2_name_the_offline_alternatives(capsys, monkey
     said = capsys.readouterr().err
     assert "rotten_tomatoes" in said
     assert "Traceback" not in said
-
-
-def test_a_truncated_delta_is_refused(common, tmp_path, capsys) -> None:
-    path = tmp_path / "delta.safetensors"
-    save_file({"a": torch.zeros(100)}, path)
-    load_file(path)
-    path.write_bytes(path.read_bytes()[:-10])
-    assert main(["sharpness", *common, "--delta", str(path)]) == 2
-    assert "whole safetensors file" in capsys.readouterr().err

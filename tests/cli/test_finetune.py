@@ -14,7 +14,7 @@ from landscape.cli import main
 from landscape.models import reading
 from landscape.sources.hub import HubAnswer
 from landscape.tasks import glue
-from landscape.training import finetuning as train
+from landscape.training import training as train
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,24 @@ def test_the_protocols_options_reach_the_run(common, capsys) -> None:
     assert "expected tokenizer, none or a token id, got 'first'" in capsys.readouterr().err
 
 
+def test_the_optimizers_options_reach_the_run(common, capsys) -> None:
+    chosen = {"optimizer": "sgd", "momentum": 0.5, "weight_decay": 0.1, "lr_schedule": "cosine",
+              "warmup": 0.25, "accumulate": 2, "autocast": "bf16", "patience": 3}  # fmt: skip
+    options = [part for name, value in chosen.items()
+               for part in (f"--{name.replace('_', '-')}", str(value))]  # fmt: skip
+    run = ["finetune", *common, "--lr", "0.01", "--epochs", "4", "--json", "--batch-size", "4"]
+    assert main([*run, *options, "--device", "cpu"]) == 0
+    result = last_object(capsys.readouterr().out)
+    assert {name: result["config"][name] for name in chosen} == chosen
+    assert result["metrics"]["steps"] <= 8  # 16 examples, 8 a step
+    assert main([*run, "--warmup", "5"]) == 0
+    assert last_object(capsys.readouterr().out)["config"]["warmup"] == 5
+
+
 MISTAKES = {
+    "momentum of adamw": (["--momentum", "0.9"], "takes momentum, got 'adamw'"),
+    "warm-up of everything": (["--warmup", "1.0"], "--warmup: expected a finite number"),
+    "a device that is none": (["--device", "gpu"], "expected device to be a device of torch"),
     "unknown model": (["--model", "gpt-17"], "smollm2-135m"),
     "unknown task": (["--task", "imdb"], "rotten_tomatoes"),
     "ratio above the targets' share": (["--ratio", "0.9"], "ratio"),

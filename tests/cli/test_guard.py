@@ -26,7 +26,7 @@ from landscape.cli.guard import (
     STOPPED,
     tell,
 )
-from landscape.training import finetuning
+from landscape.training import Loop
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +122,9 @@ def test_ctrl_c_promises_to_go_on_only_where_there_is_something_to_go_on_from(
             return honest(*given)
 
         steps = 0
-        monkeypatch.setattr("landscape.training.finetuning._update", update)
+        monkeypatch.setattr(Loop, "update", update)
 
-    honest = finetuning._update
+    honest = Loop.update
     line = ["finetune", *small, "--lr", "0.01", "--batch-size", "4", "--epochs", "2"]
     for step, output, words in (
         (2, [], "nothing was kept"),
@@ -143,7 +143,7 @@ def test_exit_codes_tell_diverged_from_not_converged(small, capsys, monkeypatch)
     assert cli.main(["sharpness", *small, "--examples", "4", "--tol", "1e-9", "--max-matvecs", "2",
                      "--json"]) == NOT_CONVERGED  # fmt: skip
     assert json.loads(capsys.readouterr().out)["converged"] is False
-    monkeypatch.setattr("landscape.training.finetuning._backward", lambda *_, **__: math.inf)
+    monkeypatch.setattr(Loop, "gradient", lambda *_, **__: math.inf)
     assert cli.main(["finetune", *small, "--lr", "1", "--epochs", "1", "--json"]) == FAILED
     assert json.loads(capsys.readouterr().out)["metrics"]["diverged"] is True
 

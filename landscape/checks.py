@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from landscape.errors import UserError
 

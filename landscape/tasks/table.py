@@ -35,7 +35,7 @@ def read_text(path: Path) -> str:
     The encoding is the one that the file's byte order mark names, and UTF-8 without a mark.
 
     Raises:
-        UserError: a file that is packed otherwise or cut off, or text in another encoding; the
+        UserError: a file that is packed otherwise or truncated, or text in another encoding; the
             sentence names the line.
     """
     raw = path.read_bytes()

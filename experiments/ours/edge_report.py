@@ -28,7 +28,7 @@ NAMES = {"gd": "gradient descent", "adamw": "AdamW"}
 
 
 def descents(rows: Sequence[Row], optimizer: str = "", loss: str = "") -> list[Row]:
-    """Return the descents with an optimiser under a loss; an empty name means any."""
+    """Return the descents with an optimizer under a loss; an empty name means any."""
     found = [r for r in rows if r["kind"] == "descent"]
     return [r for r in found if optimizer in ("", r["optimizer"]) and loss in ("", r["loss"])]
 
@@ -216,7 +216,7 @@ def draw(rows: Sequence[Row]) -> Figure:
 
 
 def _style(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
-    """Return the line of a descent: its dashes tell the rates of one optimiser apart."""
+    """Return the line of a descent: its dashes tell the rates of one optimizer apart."""
     scales = sorted({r["scale"] for r in rows if r["optimizer"] == row["optimizer"]})
     place = scales.index(row["scale"])
     return {

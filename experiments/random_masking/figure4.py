@@ -211,15 +211,10 @@ ARTEFACT = Artefact(
     name="figure4",
     title="Sharpness before and after training, and distance, against the ratio",
     source="Xu & Zhang 2024, figure 4 a and c",
-    config=Config,
-    presets=PRESETS,
-    cells=cells,
-    setup=load_setup,
+    config=Config, presets=PRESETS, cells=cells, setup=load_setup,
     measures={"zero-shot": zero_shot, "train": train, "health": health, "sharpness": sharpness},
     rates=lambda config, cell: config.rates(cell["ratio"]),
-    check=check,
-    tables=tables,
-    draw=draw,
+    check=check, tables=tables, draw=draw,
     page=Page(
         title="Masking flattens the landscape and moves the solution away",
         lead=(
@@ -233,4 +228,4 @@ ARTEFACT = Artefact(
         first=False,
         headings=False,
     ),
-)
+)  # fmt: skip

@@ -243,15 +243,10 @@ ARTEFACT = Artefact(
     name="figure5",
     title="Structured against random masks: accuracy, sharpness and distance against the ratio",
     source="Xu & Zhang 2024, figure 5 and table 8",
-    config=Config,
-    presets=PRESETS,
-    cells=cells,
-    setup=load_setup,
+    config=Config, presets=PRESETS, cells=cells, setup=load_setup,
     measures={"zero-shot": zero_shot, "train": train, "sharpness": sharpness},
     rates=lambda config, cell: config.rates(cell["ratio"]),
-    check=check,
-    tables=tables,
-    draw=draw,
+    check=check, tables=tables, draw=draw,
     page=Page(
         title="Single weights against whole columns",
         lead=(
@@ -265,4 +260,4 @@ ARTEFACT = Artefact(
         headings=False,
         differences=DIFFERENCES,
     ),
-)
+)  # fmt: skip

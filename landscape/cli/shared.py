@@ -145,6 +145,6 @@ def describe_search(found: EigenResult) -> str:
     """Say what is known of eigenvalues beyond those that were found."""
     inside = "each interval holds some eigenvalue"
     if found.ceiling is None:
-        return f"{inside}; too few products to bound what lies beyond the outermost"
+        return f"{inside}; too few matvecs to bound what lies beyond the outermost"
     where = {"LA": "above", "SA": "below", "LM": "larger in magnitude than"}[found.which]
     return f"{inside}; no other one lies {where} {found.ceiling:.6g} with probability 0.99"

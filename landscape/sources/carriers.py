@@ -19,6 +19,7 @@ OPTIONAL = {
     "peft": "peft",
     "onnx": "onnx",
     "pyhessian": "PyHessian",
+    "schedulefree": "schedulefree",
     "seqeval": "seqeval",
     "triton": "triton",
 }

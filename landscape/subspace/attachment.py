@@ -2,7 +2,8 @@
 
 Whoever looks at a masked tensor finds W_0 + S(theta): a forward, another module, a state dict, a
 copy. It is held in place, so a forward costs what the frozen model costs. theta, float32 of size
-k, is the only parameter; O(k) numbers are kept beside the model.
+k, is the only trainable parameter, but for what is named to be dense beside the mask; O(k) values
+are kept beside the model.
 """
 
 from __future__ import annotations

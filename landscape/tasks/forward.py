@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.models.kinds import num_labels, sees_all_tokens, without_peft
+from landscape.models.kinds import num_labels, sees_all_tokens, without_wrappers
 from landscape.tasks.batches import Batch
 
 #: models whose forward takes no positions and needs none: padding on the left changes nothing
@@ -24,14 +24,14 @@ def last_logits(model: nn.Module, batch: Batch, last: int) -> Tensor:
         UserError: the model is no causal language model, or cannot tell padding from text.
     """
     mask = batch["attention_mask"]
-    accepted = inspect.signature(without_peft(model).forward).parameters
+    accepted = inspect.signature(without_wrappers(model).forward).parameters
     if "logits_to_keep" not in accepted:
         raise UserError(
             "expected a causal language model of transformers whose forward takes logits_to_keep, "
             "or a sequence classifier and candidates of one token each, got "
             f"{type(model).__name__}; load it as a causal language model"
         )
-    base = without_peft(model)
+    base = without_wrappers(model)
     config, name = getattr(base, "config", None), type(base).__name__
     if sees_all_tokens(config):
         raise UserError(
@@ -64,7 +64,7 @@ def label_logits(model: nn.Module, batch: Batch) -> Tensor:
         UserError: it has another number of labels than there are candidates, or no padding token
             that its head could tell from text.
     """
-    base, width = without_peft(model), batch["candidate_ids"].shape[1]
+    base, width = without_wrappers(model), batch["candidate_ids"].shape[1]
     if width != num_labels(model):
         raise UserError(
             f"expected {num_labels(model)} candidates an example, one a label of "

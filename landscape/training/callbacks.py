@@ -17,6 +17,8 @@ from landscape.deltas.files import save_delta
 from landscape.errors import UserError
 from landscape.runs import write_whole
 from landscape.subspace import theta_state, trainable
+from landscape.subspace.sites import PREFIX
+from landscape.tensorfile import read_tensors
 from landscape.training.moving import MovingMask
 from landscape.training.schedule import Schedule
 
@@ -105,9 +107,8 @@ class MovingMaskCallback(TrainerCallback):
         max_gradient_norm: clipping threshold, above 0; ``math.inf`` for none.
 
     Raises:
-        UserError: as `MovingMask`; when training begins, a trainer with another optimizer, its own
-            clipping, several processes or scaled (float16) gradients; and a checkpoint to resume
-            from, whose mask is another than the empty one.
+        UserError: as `MovingMask`; and when training begins, a trainer with another optimizer, its
+            own clipping, several processes or scaled (float16) gradients.
     """
 
     def __init__(
@@ -121,6 +122,29 @@ class MovingMaskCallback(TrainerCallback):
         self.moving.attach()
         self._model = model
         self._step = ExitStack()
+
+    def go_to(self, checkpoint: str | Path) -> None:
+        """Move the mask to a checkpoint's, before ``train(resume_from_checkpoint=checkpoint)``.
+
+        Args:
+            checkpoint: a trainer's folder, with ``model.safetensors``.
+
+        Raises:
+            UserError: it is missing or damaged, or has no mask of these tensors.
+        """
+        file = Path(checks.path("checkpoint", checkpoint)) / "model.safetensors"
+        stored = read_tensors(file, "a trainer's checkpoint").tensors
+        wanted = {}
+        for name in self.moving.indices():
+            path, _, leaf = name.rpartition(".")
+            key = f"{path}.{PREFIX}{leaf}_indices" if path else f"{PREFIX}{leaf}_indices"
+            if key not in stored:
+                raise UserError(
+                    f"expected a checkpoint of a model with a mask of {name}, got {file} without "
+                    f"{key}; give a folder that a trainer with this schedule wrote"
+                )
+            wanted[name] = stored[key]
+        self.moving.go_to(wanted)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any

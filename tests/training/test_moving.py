@@ -17,6 +17,7 @@ from transformers import Trainer, TrainingArguments
 import landscape as ls
 from landscape.errors import UserError
 from landscape.subspace import attached_mask, thetas
+from landscape.training.callbacks import DeltaCallback
 from landscape.training.groups import parameter_groups
 
 KINDS = ["static", "increment", "repeat", "drop_regrow"]
@@ -122,9 +123,10 @@ def trainer(
     ]
     arguments = TrainingArguments(
         output_dir=str(folder), per_device_train_batch_size=1, num_train_epochs=1, use_cpu=True,
-        report_to=[], disable_tqdm=True, save_strategy="no", logging_strategy="no",
+        report_to=[], disable_tqdm=True, logging_strategy="no",
         lr_scheduler_type="constant", remove_unused_columns=False,
-        gradient_accumulation_steps=accumulate, **({"max_grad_norm": 0} | settings),
+        gradient_accumulation_steps=accumulate,
+        **({"max_grad_norm": 0, "save_strategy": "no"} | settings),
     )  # fmt: skip
     return InOrder(
         model, arguments, train_dataset=batches, data_collator=lambda items: items[0],
@@ -182,6 +184,61 @@ def test_a_trainer_that_accumulates_selects_by_the_gradients_of_the_whole_step(
     held = attached_mask(other[0]).indices
     assert sum(i.numel() for i in held.values()) == 43
     assert all(torch.equal(held[name], indices[name]) for name in indices)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_trainer_with_a_schedule_resumes_bit_for_bit_from_its_checkpoint(
+    tmp_path, setup, kind
+) -> None:
+    planned = schedule(kind, count=43, steps=6, dense="lm_head")
+    models = [copy.deepcopy(setup[0]) for _ in range(2)]
+    saving = {"save_strategy": "steps", "save_steps": 3}
+    trainer(tmp_path / "whole", (models[0], *setup[1:]), planned, **saving).train()
+    folder = tmp_path / "whole" / "checkpoint-3"
+    again = trainer(tmp_path / "again", (models[1], *setup[1:]), planned, **saving)
+    (callback,) = (
+        c for c in again.callback_handler.callbacks if isinstance(c, ls.MovingMaskCallback)
+    )
+    with pytest.raises(UserError, match="another mask"):
+        again.train(resume_from_checkpoint=str(folder))
+    callback.go_to(folder)
+    again.train(resume_from_checkpoint=str(folder))
+    whole, found = (ls.trainable(model) for model in models)
+    assert all(p.abs().sum() > 0 for p in whole.values() if p.numel())
+    held = attached_mask(models[0]).indices
+    assert all(torch.equal(attached_mask(models[1]).indices[n], i) for n, i in held.items())
+    assert all(torch.equal(p, whole[n]) for n, p in found.items())
+    with pytest.raises(UserError, match="expected a trainer's checkpoint"):
+        callback.go_to(tmp_path)
+
+
+def test_a_small_checkpoint_holds_a_dense_head_and_the_trainer_resumes_from_it(tmp_path) -> None:
+    def loop(model: nn.Module, folder: Path) -> Trainer:
+        ids = torch.randint(3, 60, (8, 6), generator=torch.Generator().manual_seed(1))
+        batches = [{"input_ids": row, "labels": torch.tensor(i % 2)} for i, row in enumerate(ids)]
+        arguments = TrainingArguments(
+            output_dir=str(folder), per_device_train_batch_size=2, num_train_epochs=1, use_cpu=True,
+            report_to=[], disable_tqdm=True, save_strategy="steps", save_steps=2, seed=1,
+            logging_strategy="no", learning_rate=1e-2,
+        )  # fmt: skip
+        return Trainer(model, arguments, train_dataset=batches, callbacks=[DeltaCallback()])
+
+    def start() -> nn.Module:
+        model = BERT.model(torch.float32)
+        mask = ls.random_mask(model, density=0.1, targets=BERT.targets, seed=1)
+        ls.attach(model, mask, dense="classifier")
+        return model
+
+    whole, again = start(), start()
+    loop(whole, tmp_path / "whole").train()
+    folder = tmp_path / "whole" / "checkpoint-2"
+    loop(again, tmp_path / "again").train(resume_from_checkpoint=str(folder))
+    wanted = ls.trainable(whole)
+    assert all(torch.equal(p, wanted[n]) for n, p in ls.trainable(again).items())
+    fresh = BERT.model(torch.float32)
+    assert not torch.equal(whole.classifier.weight, fresh.classifier.weight)
+    ls.load_delta(fresh, tmp_path / "whole" / "checkpoint-4" / "delta.safetensors")
+    assert torch.equal(fresh.classifier.weight, whole.classifier.weight)
 
 
 def test_a_trainers_clipping_is_over_the_weights_that_the_step_has_selected(
@@ -315,5 +372,7 @@ def test_a_killed_run_with_a_head_beside_its_mask_resumes_bit_for_bit(
     assert not torch.equal(whole.lm_head.weight, model.lm_head.weight)
     assert all(torch.equal(p, wanted[n]) for n, p in ls.trainable(resumed).items())
     assert found.distance == expected.distance
-    moved = (whole.lm_head.weight.detach().double() - model.lm_head.weight.double()).norm()
-    assert found.distance["per_tensor"]["lm_head.weight"] == pytest.approx(float(moved), rel=1e-6)
+    ends = [m.lm_head.weight.detach().double() for m in (whole, model)]
+    assert found.distance["per_tensor"]["lm_head.weight"] == pytest.approx(
+        float((ends[0] - ends[1]).norm()), rel=1e-6
+    )

@@ -74,6 +74,9 @@ def measure_rates(
         loss: a criterion such as ``torch.nn.CrossEntropyLoss()`` instead, for parts
             (inputs, targets).
 
+    Returns:
+        What was measured, to be stored or judged.
+
     Raises:
         UserError: as `suggest_lr`.
     """

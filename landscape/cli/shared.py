@@ -34,7 +34,12 @@ class Outcome:
 def run(command: Callable[[argparse.Namespace], Outcome], chosen: argparse.Namespace) -> int:
     """Run a command; with ``--json`` print its result alone, its prose on the error stream.
 
-    NaN and infinity, which JSON lacks, become null.
+    Args:
+        command: from its arguments to what it found.
+        chosen: the arguments; ``chosen.json`` says how the result is told.
+
+    Returns:
+        The exit code.
     """
     if not chosen.json:
         return command(chosen).code

@@ -103,7 +103,7 @@ def tensors(model: nn.Module) -> Iterator[NamedTensor]:
 
 
 def is_sharded(weight: object) -> bool:
-    """Tell whether a weight lies in pieces on several processes (a DTensor, as FSDP makes it)."""
+    """Return whether a weight lies in pieces on several processes (a DTensor, as FSDP makes it)."""
     return hasattr(weight, "device_mesh")
 
 
@@ -131,5 +131,8 @@ def num_parameters(model: nn.Module) -> int:
     """Count all parameters of a model, tied weights once, those of an attached mask left out.
 
     A quantised layer counts the weights it computes with, not the elements they are packed into.
+
+    >>> num_parameters(nn.Linear(3, 2))
+    8
     """
     return sum({t.identity: t.size for t in tensors(model)}.values())

@@ -90,6 +90,10 @@ def text_f1(text: str, answer: str) -> float:
     Words are compared as `normalise` leaves them, each as often as it occurs; 0 where none is
     shared, so also where both are empty.
 
+    Args:
+        text: what was predicted.
+        answer: what is right.
+
     >>> text_f1("the red old barn", "old barn") == 2 * (2 / 3) * (2 / 2) / (2 / 3 + 2 / 2)
     True
     """

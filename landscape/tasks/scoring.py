@@ -46,6 +46,9 @@ def candidate_log_probs(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]
 
     Returns:
         Sums (b, c), -inf where an example has no such candidate, and counts (b, c), 0 there.
+
+    Raises:
+        UserError: as ``candidate_scores``.
     """
     batch = on_device(batch, model)
     if "candidate_ids" in batch:

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import edge, figure4, figure5, linear, rates, selections, spectra, surfaces
-from experiments.harness import (
-    RESULTS,
-    Artefact,
-    Row,
-    read_rows,
-    stored_config,
-    unknown_settings,
-)
-from experiments.settings import origin, sentences
-from experiments.verdict import exit_code
+from experiments.id3 import selections
+from experiments.kit.artefact import Artefact, stored_config, unknown_settings
+from experiments.kit.judge import exit_code
+from experiments.kit.settings import origin, sentences
+from experiments.kit.store import RESULTS, Row, read_rows
+from experiments.ours import edge, rates, spectra, surfaces
+from experiments.random_masking import figure4, figure5, linear
 from landscape.cli.arguments import Parser, output_folder, seed
 from landscape.cli.guard import guarded, resuming
+from landscape.cli.output import print_json
 from landscape.errors import UserError
 from landscape.sources.carriers import OPTIONAL, missing
 
@@ -80,7 +76,7 @@ def _parser() -> Parser:
 
 
 def _config_arguments(parser: argparse.ArgumentParser, config: type) -> None:
-    """Turn every field of the configuration into an option that says whose its default is."""
+    """Make every field of the configuration into an option that says whose its default is."""
     said = sentences(config)
     for field in dataclasses.fields(config):
         if field.name == "seeds":
@@ -166,7 +162,7 @@ def _check(chosen: argparse.Namespace) -> int:
     for finding in findings:
         print(f"{finding.marked}: {finding.statement}")
         print(f"    {finding.evidence}")
-    print(json.dumps([dataclasses.asdict(f) for f in findings]))
+    print_json([dataclasses.asdict(f) for f in findings])
     return exit_code(findings)
 
 

@@ -35,9 +35,12 @@ from .curvature import (
     trace,
 )
 from .curvature.tracking import SharpnessProbe
-from .deltas.algebra import Delta, Overlap, apply_delta, compose, delta, overlap
-from .deltas.files import load_delta, read_delta, save_delta, with_heads
+from .deltas.algebra import Delta
+from .deltas.comparison import Overlap, compose, overlap
+from .deltas.files import load_delta, read_delta, save_delta
+from .deltas.heads import with_heads
 from .deltas.peft import load_peft, read_peft, save_peft
+from .deltas.switching import apply_delta, delta
 from .distances import Distance, cosines, distance
 from .errors import NotConvergedWarning, UserError
 from .figures import plot_density, plot_surface
@@ -60,10 +63,14 @@ from .tasks.batches import make_batches
 from .tasks.evaluation import evaluate
 from .tasks.scoring import task_loss, task_split
 from .training import baselines
-from .training.finetuning import Run, finetune
+from .training.adamw import AdamW
+from .training.callbacks import MovingMaskCallback
+from .training.finetuning import finetune
 from .training.heads import fit_head
-from .training.optimizer import AdamW
+from .training.moving import MovingMask
+from .training.run import Run
 from .training.schedule import Schedule
+from .training.training import Training
 
 __all__ = [
     "AdamW",
@@ -77,6 +84,8 @@ __all__ = [
     "LinearOperator",
     "Mask",
     "MatrixOperator",
+    "MovingMask",
+    "MovingMaskCallback",
     "NotConvergedWarning",
     "Overlap",
     "PrincipalDirections",
@@ -86,6 +95,7 @@ __all__ = [
     "SharpnessProbe",
     "Surface",
     "Task",
+    "Training",
     "Trajectory",
     "UserError",
     "analysis",

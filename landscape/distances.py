@@ -1,4 +1,4 @@
-"""Distance of a model's trainable numbers to their initialisation."""
+"""Distance of a model's trainable parameters to where they began."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from landscape import checks
 from landscape.errors import UserError
 from landscape.masks import Mask
-from landscape.subspace import attached_mask, is_attached, masked_origins, positions, trainable
+from landscape.subspace import (
+    attached_mask,
+    dense_starts,
+    is_attached,
+    masked_origins,
+    positions,
+    trainable,
+)
 
 
 @dataclass(frozen=True)
@@ -20,7 +27,7 @@ class Distance:
 
     Args:
         l2: Euclidean norm of the change.
-        relative: l2 over the Euclidean norm of the initial values of the trainable numbers.
+        relative: l2 over the Euclidean norm of the initial values of the trainable parameters.
         linf: largest absolute change.
         per_tensor: tensor name -> Euclidean norm of its change.
         on_mask, off_mask: Euclidean norms of the change inside and outside a mask, if one was
@@ -44,10 +51,11 @@ class Distance:
 def distance(
     model: nn.Module, initial: Mapping[str, Tensor] | None = None, *, mask: Mask | None = None
 ) -> Distance:
-    """Measure ||theta - theta_0||_2 over the trainable numbers, accumulated in float64.
+    """Measure ||theta - theta_0||_2 over the trainable parameters, accumulated in float64.
 
     Args:
-        model: a model; with a mask attached, theta itself is the change.
+        model: a model; with a mask attached, theta itself is the change, and parameters that are
+            trained whole beside it are counted from where they were when it was attached.
         initial: the initial values by tensor name, for a model without a mask (for example
             ``{name: p.detach().clone() for name, p in trainable(model).items()}``).
         mask: tell the change inside this mask from that outside it: how much of full fine-tuning
@@ -65,7 +73,10 @@ def distance(
     checks.model(model)
     if mask is not None:
         checks.has("mask", mask, "a Mask", "indices", "shapes", do="make one, as random_mask")
-    start = masked_origins(model) if is_attached(model) else dict(initial or {})
+    if is_attached(model):
+        start = masked_origins(model) | dense_starts(model)
+    else:
+        start = dict(initial or {})
     squares, origin, linf = {}, 0.0, 0.0
     inside = outside = 0.0
     for name, d in _stream(model, initial):
@@ -90,13 +101,15 @@ def distance(
 def _split(model: nn.Module, name: str, d: Tensor, mask: Mask) -> tuple[float, float]:
     """Return the squared norms of a tensor's change inside and outside a mask."""
     own = attached_mask(model) if is_attached(model) else None
+    if own is not None and name not in own.indices:
+        own = None  # trained whole beside the mask
     shape = tuple(d.shape if own is None else own.shapes[name])
     if name not in mask.indices:
         return 0.0, float(d.square().sum())
     if tuple(mask.shapes[name]) != shape:
         raise UserError(
-            f"the mask expects {name} of shape {tuple(mask.shapes[name])}, the model has "
-            f"{shape}; make a mask for this model"
+            f"expected {name} of shape {tuple(mask.shapes[name])}, as the mask has it, got {shape} "
+            "in the model; make a mask for this model"
         )
     at = mask.indices[name].to(d.device)
     chosen = torch.zeros(d.numel(), dtype=torch.bool, device=d.device)
@@ -142,15 +155,22 @@ def _stream(model: nn.Module, initial: Mapping[str, Tensor] | None) -> Iterator[
     """Yield theta - theta_0 tensor by tensor."""
     values = trainable(model)
     if is_attached(model):
-        yield from ((name, p.detach().double()) for name, p in values.items())
+        starts = dense_starts(model)
+        for name, p in values.items():
+            d = p.detach().double()
+            yield name, d - starts[name].double() if name in starts else d
         return
     if initial is None:
         raise UserError(
-            "expected a model with a mask, or initial=: the values to measure from; got neither"
+            "expected a model with a mask, or the values to measure from, got neither; give "
+            "initial="
         )
     missing = sorted(set(values) - set(initial))
     if missing:
-        raise UserError(f"initial lacks {missing[0]} and {len(missing) - 1} more; add them")
+        raise UserError(
+            f"expected initial to hold every trainable parameter, got one without {missing[0]} and "
+            f"{len(missing) - 1} more; add them"
+        )
     for name, p in values.items():
         yield name, p.detach().double() - initial[name].double()
 
@@ -183,7 +203,7 @@ def cosines(
     if vectors.ndim != 2 or vectors.shape[0] != update.numel():
         raise UserError(
             f"expected vectors of shape ({update.numel()}, m), got {tuple(vectors.shape)}; "
-            "one column a vector, measured on the same trainable numbers"
+            "one column a vector, measured on the same trainable parameters"
         )
     columns = vectors.detach().double().cpu()
     return (update @ columns) / (update.norm() * columns.norm(dim=0))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from landscape import checks, seeds
 from landscape.errors import UserError
-from landscape.models.targets import QUERY_VALUE, target_shapes
+from landscape.models.targets import QUERY_VALUE, target_patterns, target_shapes
 from landscape.models.tensors import num_parameters
 
 Sampling = Literal["bernoulli", "exact"]
@@ -86,7 +86,8 @@ def random_mask(
         ratio: trainable weights over *all* parameters of the model, tied weights once.
         density: trainable weights over the weights of the target tensors.
         count: number of trainable weights. Give exactly one of the three.
-        targets: shell patterns, matched against module names (their weight) and parameter names.
+        targets: shell patterns, matched against module names (their weight) and parameter names;
+            "auto" for the query and value layers of any family of transformers that has them.
         seed: seed of the mask.
         sampling: ``"bernoulli"``, every weight independently with probability density (the
             paper's), or ``"exact"``, a uniform subset of round(budget) weights, spread over the
@@ -108,7 +109,8 @@ def random_mask(
     """
     seed = checks.seed(seed)
     checks.choice("sampling", sampling, get_args(Sampling))
-    shapes = target_shapes(model, targets)
+    patterns = target_patterns(model, targets)
+    shapes = target_shapes(model, patterns)
     total = num_parameters(model)
     size = sum(int(np.prod(s)) for s in shapes.values())
     probability = budget_density(ratio, density, count, size, total)
@@ -129,7 +131,7 @@ def random_mask(
         "sampling": sampling,
         "seed": seed,
         "density": probability,
-        "targets": checks.patterns("targets", targets),
+        "targets": patterns,
     }
     return Mask(indices, shapes, total, rule)
 

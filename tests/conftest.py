@@ -7,6 +7,10 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+import shapes
+
+shapes.install()
+
 from collections.abc import Callable
 from dataclasses import dataclass
 

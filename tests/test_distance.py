@@ -80,6 +80,22 @@ def test_the_change_inside_a_mask_is_told_from_that_outside(plain) -> None:
     assert distance(masked(), mask=nothing).off_mask == 13.0
 
 
+def test_parameters_beside_a_mask_count_from_where_they_were_when_it_was_attached() -> None:
+    model = layers()
+    ls.attach(model, ls.Mask({"a.weight": torch.tensor([1])}, {"a.weight": (2, 2)}, 8), dense="b")
+    with torch.no_grad():
+        ls.trainable(model)["a.weight"].fill_(3.0)
+        model["b"].weight[0] += torch.tensor([4.0, -12.0])
+    found = distance(model, {"b.weight": torch.zeros(2, 2)})  # what is given does not count
+    assert (found.l2, found.linf) == (13.0, 12.0)
+    assert found.per_tensor == {"a.weight": 3.0, "b.weight": pytest.approx(math.sqrt(160))}
+    # 4 on the mask, and all of b: 1, 2, 2, 4
+    assert found.relative == pytest.approx(13 / math.sqrt(16 + 25))
+    on = distance(model, mask=ls.Mask({"b.weight": torch.tensor([0, 3])}, {"b.weight": (2, 2)}, 8))
+    assert (on.on_mask, on.off_mask) == (4.0, pytest.approx(math.sqrt(9 + 144)))
+    assert cosines(model, torch.eye(5)).tolist() == pytest.approx([3 / 13, 4 / 13, -12 / 13, 0, 0])
+
+
 def test_weights_that_start_at_zero_have_no_relative_distance() -> None:
     model = nn.ModuleDict({"a": nn.Linear(2, 1, bias=False)})
     initial = {"a.weight": torch.zeros(1, 2)}
@@ -146,8 +162,8 @@ def test_what_cannot_be_measured_is_refused() -> None:
     initial = {n: p.detach().clone() for n, p in ls.trainable(model).items()}
     with pytest.raises(UserError, match="got neither"):
         distance(model)
-    with pytest.raises(UserError, match=r"initial lacks a\.weight and 0 more"):
+    with pytest.raises(UserError, match=r"without a\.weight and 0 more; add"):
         distance(model, {"b.weight": initial["b.weight"]})
     wrong = ls.Mask({"a.weight": torch.tensor([0])}, {"a.weight": (4, 1)}, 8)
-    with pytest.raises(UserError, match=r"shape \(4, 1\), the model has \(2, 2\)"):
+    with pytest.raises(UserError, match=r"shape \(4, 1\), as the mask has it, got \(2, 2\)"):
         distance(model, initial, mask=wrong)

@@ -141,7 +141,7 @@ def test_what_is_no_loss_is_refused_with_a_sentence(options, words) -> None:
 
 def test_a_loss_that_nobody_has_cut_is_refused_by_gauss_newton_and_fisher() -> None:
     for operator in (ls.GGNOperator, ls.FisherOperator):
-        with pytest.raises(UserError, match="cut at the model's outputs"):
+        with pytest.raises(UserError, match="split at the model's outputs"):
             operator(net(), [(X, Y)], loss=squares)
         with pytest.raises(UserError, match="got both"):
             operator(net(), [(X, Y)], loss=nn.MSELoss(), split=squares)

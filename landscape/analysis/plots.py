@@ -1,15 +1,15 @@
-"""Pictures of analyses: a heat map layer by module, curves against one column."""
+"""Figures of analyses: a heat map layer by module, curves against one column."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from landscape.analysis.allocations import Row, allocation
 from landscape.errors import UserError
+from landscape.figures.canvas import canvas, save
 from landscape.masks import Mask
 
 
@@ -19,7 +19,7 @@ def plot_allocation(mask: Mask, path: str | Path, *, title: str = "") -> Path:
     Args:
         mask: the mask; tensors outside numbered layers are left out.
         path: the file; its suffix is the format.
-        title: above the picture.
+        title: above the axes.
 
     Returns:
         The path.
@@ -39,14 +39,14 @@ def plot_allocation(mask: Mask, path: str | Path, *, title: str = "") -> Path:
     grid = np.full((len(modules), len(layers)), np.nan)
     for row in rows:
         grid[modules.index(row["module"]), layers.index(row["layer"])] = row["density"]
-    figure, axes = _canvas((2.6 + 0.32 * len(layers), 1.4 + 0.34 * len(modules)))
+    figure, axes = canvas((2.6 + 0.32 * len(layers), 1.4 + 0.34 * len(modules)))
     image = axes.imshow(np.ma.masked_invalid(grid), aspect="auto", cmap="viridis", vmin=0)
     axes.set_xticks(range(len(layers)), [str(layer) for layer in layers], fontsize=8)
     axes.set_yticks(range(len(modules)), modules, fontsize=8)
     axes.set_xlabel("layer")
     axes.set_title(title, loc="left", fontsize=11)
     figure.colorbar(image, ax=axes, label="density")
-    return _save(figure, path)
+    return save(figure, path, dpi=150)
 
 
 def plot_curves(
@@ -73,25 +73,11 @@ def plot_curves(
     Source: Agarwal et al. 2024, figures 5, 6, 8 and 9.
     """
     if not any(curves.values()):
-        raise UserError("expected rows to draw, got none")
-    figure, axes = _canvas((4.4 * len(y), 3.4), len(y))
+        raise UserError("expected rows to draw, got none; give the rows of a probe or of a run")
+    figure, axes = canvas((4.4 * len(y), 3.4), len(y))
     for axis, column in zip(np.atleast_1d(axes), y, strict=True):
         for label, rows in curves.items():
             axis.plot([row[x] for row in rows], [row[column] for row in rows], ".-", label=label)
         axis.set(xlabel=x, ylabel=column)
         axis.legend(frameon=False, fontsize=9)
-    return _save(figure, path)
-
-
-def _canvas(size: tuple[float, float], panels: int = 1) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(1, panels)
-
-
-def _save(figure: Any, path: str | Path) -> Path:
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=150)
-    return target
+    return save(figure, path, dpi=150)

@@ -3,43 +3,38 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any, get_args
+from typing import get_args
 
-from landscape.cli.arguments import whole
+from landscape.cli.arguments import Commands, whole
 from landscape.cli.shared import Outcome, json_argument
 
 
-def add(commands: Any) -> None:
-    """Declare the command."""
+def add(commands: Commands) -> None:
+    """Declare the commands."""
     bench = commands.add_parser("bench", help="measure speed and memory against other libraries")
     kinds = bench.add_subparsers(required=True, metavar="what")
-    step = kinds.add_parser("step", help="one training step against peft and the frozen floor")
-    step.add_argument("--rounds", type=whole(least=1), default=9, help="timed rounds (9)")
-    json_argument(step)
-    step.set_defaults(command=_step)
-    scoring = kinds.add_parser("scoring", help="selecting a mask against one gradient step")
-    scoring.add_argument("--rounds", type=whole(least=1), default=5, help="timed rounds (5)")
-    json_argument(scoring)
-    scoring.set_defaults(command=_scoring)
-    kernels = kinds.add_parser("kernels", help="gradient kernels over a grid, and the cost model")
-    kernels.add_argument("--rounds", type=whole(least=1), default=7, help="timed rounds (7)")
-    json_argument(kernels)
-    kernels.set_defaults(command=_kernels)
-    masks = kinds.add_parser("masks", help="making a mask of OPT-13b, attaching many deltas")
-    masks.add_argument(
-        "--deltas", type=whole(least=1), default=1000, help="deltas attached in turn (1000)"
-    )
-    json_argument(masks)
-    masks.set_defaults(command=_masks)
-    curvature = kinds.add_parser("curvature", help="the top eigenvalue against other libraries")
-    curvature.add_argument("--rounds", type=whole(least=1), default=1, help="timed rounds (1)")
-    json_argument(curvature)
-    curvature.set_defaults(command=_curvature)
+    for name, command, purpose, times, default, counted in (
+        ("step", _step, "one training step against peft and the frozen floor",
+         "--rounds", 9, "timed rounds"),
+        ("scoring", _scoring, "selecting a mask against one gradient step",
+         "--rounds", 5, "timed rounds"),
+        ("kernels", _kernels, "gradient kernels over a grid, and the cost model",
+         "--rounds", 7, "timed rounds"),
+        ("masks", _masks, "making a mask of OPT-13b, attaching many deltas",
+         "--deltas", 1000, "deltas attached in turn"),
+        ("curvature", _curvature, "the top eigenvalue against other libraries",
+         "--rounds", 1, "timed rounds"),
+    ):  # fmt: skip
+        kind = kinds.add_parser(name, help=purpose)
+        said = f"{counted} ({default})"
+        kind.add_argument(times, type=whole(least=1), default=default, help=said)
+        json_argument(kind)
+        kind.set_defaults(command=command)
 
 
 def _step(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.step import bench_step
-    from landscape.report import format_table
+    from landscape.figures.table import format_table
 
     result = bench_step(rounds=chosen.rounds)
     base = result["seconds"]["floor"]
@@ -58,7 +53,7 @@ def _step(chosen: argparse.Namespace) -> Outcome:
 
 def _scoring(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.scoring import bench_scoring
-    from landscape.report import format_table
+    from landscape.figures.table import format_table
 
     result = bench_scoring(rounds=chosen.rounds)
     print(format_table([
@@ -75,8 +70,8 @@ def _scoring(chosen: argparse.Namespace) -> Outcome:
 
 def _kernels(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.kernels import bench_kernels
+    from landscape.figures.table import format_table
     from landscape.kernels import Kernel
-    from landscape.report import format_table
 
     result = bench_kernels(rounds=chosen.rounds)
     print(format_table([
@@ -114,7 +109,7 @@ def _masks(chosen: argparse.Namespace) -> Outcome:
 
 def _curvature(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.curvature import PEERS, bench_curvature
-    from landscape.report import format_table
+    from landscape.figures.table import format_table
     from landscape.sources.carriers import missing
 
     if absent := missing(*PEERS):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from landscape.cli.arguments import file, number, output_file, output_folder
+from landscape.cli.arguments import Commands, Parser, file, number, output_file, output_folder
 from landscape.cli.shared import Outcome, json_argument
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Declare the commands."""
     delta = commands.add_parser("delta", help="add, scale, compare and merge delta files")
     kinds = delta.add_subparsers(required=True, metavar="what")
@@ -26,8 +27,9 @@ def add(commands: Any) -> None:
 
 
 def _declare(
-    kinds: Any, name: str, command: Any, files: int, purpose: str, output: str | None = None
-) -> Any:
+    kinds: Commands, name: str, command: Callable[[argparse.Namespace], Outcome], files: int,
+    purpose: str, output: str | None = None,
+) -> Parser:  # fmt: skip
     parser = kinds.add_parser(name, help=purpose)
     parser.add_argument("files", nargs=files, type=file, metavar="delta", help="delta file")
     parser.add_argument("--model", default="smollm2-135m", help="the base model of the deltas")

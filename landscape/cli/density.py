@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any
 
-from landscape.cli.arguments import output_file, whole
+from landscape.cli.arguments import Commands, output_file, whole
 from landscape.cli.guard import DONE, NOT_CONVERGED
 from landscape.cli.shared import Outcome, describe_search, load_point, point_arguments
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Declare the command."""
     dense = commands.add_parser("density", help="spectral density of the Hessian inside the mask")
     point_arguments(dense)
     least = whole(least=1)
     dense.add_argument("--vectors", type=least, default=8, help="random vectors averaged (8)")
-    dense.add_argument("--steps", type=least, default=32, help="products a vector (32)")
+    dense.add_argument("--steps", type=least, default=32, help="matvecs a vector (32)")
     dense.add_argument("--bins", type=least, default=12, help="rows of the table (12)")
-    dense.add_argument("--picture", type=output_file, help="file for a picture: .png, .pdf or .svg")
+    dense.add_argument("--figure", type=output_file, help="file for a figure: .png, .pdf or .svg")
     dense.set_defaults(command=_density)
 
 
@@ -30,8 +29,8 @@ def _density(chosen: argparse.Namespace) -> Outcome:
     from landscape.curvature import negative_share
     from landscape.figures.canvas import check_format
 
-    if chosen.picture:
-        check_format(chosen.picture)
+    if chosen.figure:
+        check_format(chosen.figure)
     model, batches = load_point(chosen)
     H = ls.HessianOperator(model, batches)
     ls.health_check(H)
@@ -58,8 +57,8 @@ def _density(chosen: argparse.Namespace) -> Outcome:
         print(f"{low:>10.4g} … {high:<10.4g} {share:>12.5f} ± {error:.5f}")
     negative = negative_share(found)
     print(f"negative share of the sum of |eigenvalue|: {negative}\n{found}")
-    if chosen.picture:
-        print(f"picture: {ls.plot_density(found, chosen.picture)}")
+    if chosen.figure:
+        print(f"figure: {ls.plot_density(found, chosen.figure)}")
     mean, mean_error = found.moment(1)
     result = found.to_dict() | {
         "mean": mean, "mean_error": mean_error, "negative_share": dataclasses.asdict(negative),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from landscape.cli.arguments import file, number, seed, whole
 from landscape.cli.guard import DONE
+from landscape.cli.output import print_json
 from landscape.tasks import TASKS
 
 
@@ -30,11 +30,9 @@ def run(command: Callable[[argparse.Namespace], Outcome], chosen: argparse.Names
     """
     if not chosen.json:
         return command(chosen).code
-    from landscape.runs import finite
-
     with contextlib.redirect_stdout(sys.stderr):
         outcome = command(chosen)
-    print(json.dumps(finite(outcome.result), allow_nan=False))
+    print_json(outcome.result)
     return outcome.code
 
 
@@ -42,8 +40,8 @@ def model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say which model, task and mask a command is about."""
     parser.add_argument("--model", default="smollm2-135m", help="packaged name, hub name or path")
     parser.add_argument(
-        "--labels", type=whole(least=2),
-        help="load a sequence classifier with this many labels (encoders)",
+        "--num-labels", type=whole(least=2),
+        help="load a sequence classifier with this many labels (a packaged encoder: the task's)",
     )  # fmt: skip
     parser.add_argument("--task", default="rotten_tomatoes", help=f"one of {', '.join(TASKS)}")
     parser.add_argument("--source", help="folder of the task's files, instead of the hub")
@@ -53,8 +51,8 @@ def model_arguments(parser: argparse.ArgumentParser) -> None:
     budget.add_argument("--density", type=share, help="trainable over the target tensors")
     budget.add_argument("--count", type=whole(least=1), help="number of trainable weights")
     parser.add_argument(
-        "--targets", nargs="+", metavar="PATTERN",
-        help="patterns of the masked modules (the model's query and value projections)",
+        "--targets", nargs="+", metavar="PATTERN", default=["auto"],
+        help="patterns of the masked modules (auto: the model's query and value layers)",
     )  # fmt: skip
     size = whole(least=1)
     parser.add_argument("--num-train", type=size, default=1000, help="training examples (1000)")
@@ -75,24 +73,25 @@ def json_argument(parser: argparse.ArgumentParser) -> None:
 def load(chosen: argparse.Namespace) -> tuple[Any, Any, Any]:
     """Return the model, its tokenizer and the task that a command was given."""
     import landscape as ls
+    from landscape.models import num_labels_for
 
     task = ls.load_task(
         chosen.task, source=chosen.source, num_train=chosen.num_train, num_dev=chosen.num_dev,
         num_test=chosen.num_test, seed=chosen.seed,
     )  # fmt: skip
-    model, tokenizer = ls.load_model(chosen.model, labels=chosen.labels)
+    candidates = max(len(example.candidates) for example in task.train)
+    num_labels = chosen.num_labels or num_labels_for(chosen.model, candidates)
+    model, tokenizer = ls.load_model(chosen.model, num_labels=num_labels)
     return model, tokenizer, task
 
 
 def attach_mask(model: Any, chosen: argparse.Namespace) -> None:
     """Attach a random mask of the budget that a command was given and print its summary."""
     import landscape as ls
-    from landscape.models.targets import query_value
 
     budget = {key: getattr(chosen, key) for key in ("ratio", "density", "count")}
     given = {key: value for key, value in budget.items() if value is not None} or {"ratio": 1e-3}
-    targets = chosen.targets or query_value(model)
-    mask = ls.random_mask(model, targets=targets, seed=chosen.mask_seed, **given)
+    mask = ls.random_mask(model, targets=chosen.targets, seed=chosen.mask_seed, **given)
     print(ls.attach(model, mask))
 
 
@@ -138,6 +137,6 @@ def describe_search(found: Any) -> str:
     """Say what is known of eigenvalues beyond those that were found."""
     inside = "each interval holds some eigenvalue"
     if found.ceiling is None:
-        return f"{inside}; too few products to bound what lies beyond the outermost"
+        return f"{inside}; too few matvecs to bound what lies beyond the outermost"
     where = {"LA": "above", "SA": "below", "LM": "larger in magnitude than"}[found.which]
     return f"{inside}; no other one lies {where} {found.ceiling:.6g} with probability 0.99"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from landscape.cli.arguments import number, whole
+from landscape.cli.arguments import Commands, number, whole
 from landscape.cli.guard import DONE, NOT_CONVERGED
 from landscape.cli.shared import Outcome, describe_search, load_point, point_arguments
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Declare the command."""
     sharp = commands.add_parser("sharpness", help="top eigenvalue of the curvature inside the mask")
     point_arguments(sharp)
@@ -29,7 +28,7 @@ def add(commands: Any) -> None:
         help="search on from a fresh random vector, for a copy or a larger one that was missed",
     )  # fmt: skip
     sharp.add_argument(
-        "--max-products", type=whole(least=1), default=100, help="products at most (100)"
+        "--max-matvecs", type=whole(least=1), default=100, help="matvecs at most (100)"
     )
     sharp.set_defaults(command=_sharpness)
 
@@ -44,14 +43,14 @@ def _sharpness(chosen: argparse.Namespace) -> Outcome:
     H = kinds[chosen.operator](model, batches)
     ls.health_check(H)
     top = ls.lanczos(
-        H, k=chosen.k, which=chosen.which, tol=chosen.tol, max_matvecs=chosen.max_products, seed=0,
+        H, k=chosen.k, which=chosen.which, tol=chosen.tol, max_matvecs=chosen.max_matvecs, seed=0,
         confirm=chosen.confirm or None,
     )  # fmt: skip
     for value, residual in zip(top.eigenvalues, top.residuals, strict=True):
         print(f"eigenvalue {float(value):.6g} ± {float(residual):.2g}")
     print(describe_search(top))
     state = "converged" if top.converged else "not converged"
-    print(f"{state} after {top.num_matvecs} products; loss {float(H.loss()):.4f}")
+    print(f"{state} after {top.num_matvecs} matvecs; loss {float(H.loss()):.4f}")
     result = {
         "operator": H.kind,
         "size": H.size,

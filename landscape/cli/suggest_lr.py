@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any
 
-from landscape.cli.arguments import whole
+from landscape.cli.arguments import Commands, whole
 from landscape.cli.shared import Outcome, attach_mask, load, model_arguments
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Declare the command."""
     suggest = commands.add_parser("suggest-lr", help="predict the learning rate without training")
     model_arguments(suggest)

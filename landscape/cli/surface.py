@@ -7,14 +7,14 @@ import math
 from pathlib import Path
 from typing import Any
 
-from landscape.cli.arguments import file, number, output_folder, seed, whole
+from landscape.cli.arguments import Commands, file, number, output_folder, seed, whole
 from landscape.cli.guard import resuming
 from landscape.cli.shared import Outcome, load_point, point_arguments
 
 _KINDS = ("random", "eigenvectors", "displacement", "trajectory")
 
 
-def add(commands: Any) -> None:
+def add(commands: Commands) -> None:
     """Declare the command."""
     scan = commands.add_parser("surface", help="the loss on a line or a plane inside the mask")
     point_arguments(scan)
@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
     scan.add_argument("--predict", action="store_true", help="overlay the quadratic prediction")
     scan.add_argument(
         "--output", type=output_folder, required=True,
-        help="folder: resumes; gets numbers and pictures",
+        help="folder: resumes; gets numbers and figures",
     )  # fmt: skip
     scan.set_defaults(command=_surface)
 

@@ -2,8 +2,8 @@
 
 Each function takes what `HessianOperator` takes and returns that library's own object for the
 same matrix: the Hessian of the mean loss over the batches, weighted by loss terms, on the
-trainable numbers. The model may be plain, LoRA or masked; its loss is computed in evaluation mode
-with math attention, as the libraries differentiate twice and leave both to the user.
+trainable parameters. The model may be plain, LoRA or masked; its loss is computed in evaluation
+mode with math attention, as the libraries differentiate twice and leave both to the user.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from landscape.curvature.point import twice_differentiable
+from landscape.curvature.derivatives.point import twice_differentiable
 from landscape.errors import UserError
 from landscape.losses import Loss, as_batches, as_loss, sum_and_count
 from landscape.sources.carriers import optional
 from landscape.subspace import attached_mask, is_attached, merge, trainable
 
 
-def pyhessian(model: nn.Module, batches: Iterable[Any], *, loss: Loss | None = None) -> Any:
+def pyhessian(model: nn.Module, batches: Iterable[object], *, loss: Loss | None = None) -> Any:
     """Return PyHessian's ``hessian`` of a model: ``.eigenvalues()``, ``.trace()``, ``.density()``.
 
     With several batches PyHessian builds the graph anew for every product. It draws its vectors
@@ -52,7 +52,7 @@ def pyhessian(model: nn.Module, batches: Iterable[Any], *, loss: Loss | None = N
     return found
 
 
-def curvlinops(model: nn.Module, batches: Iterable[Any], *, loss: Loss | None = None) -> Any:
+def curvlinops(model: nn.Module, batches: Iterable[object], *, loss: Loss | None = None) -> Any:
     """Return curvlinops' ``HessianLinearOperator`` of a model.
 
     It differentiates by ``torch.func``, which cannot see through the sparse kernels of a masked
@@ -76,7 +76,7 @@ def curvlinops(model: nn.Module, batches: Iterable[Any], *, loss: Loss | None = 
     )
 
 
-def eigenthings(model: nn.Module, batches: Iterable[Any], *, loss: Loss | None = None) -> Any:
+def eigenthings(model: nn.Module, batches: Iterable[object], *, loss: Loss | None = None) -> Any:
     """Return hessian-eigenthings' ``HessianOperator`` of a model, which its algorithms take.
 
     By itself that library gives every batch the same weight; here each is weighted by its terms.
@@ -106,17 +106,17 @@ class _MeanLoss(nn.Module):
     the batch's number. So a library that averages over rows averages over loss terms.
     """
 
-    def __init__(self, model: nn.Module, batches: Iterable[Any], loss: Loss | None) -> None:
+    def __init__(self, model: nn.Module, batches: Iterable[object], loss: Loss | None) -> None:
         super().__init__()
         self.model = model
         self.batches = as_batches(batches)
         self.loss: Loss = as_loss(loss)
         self.parameters_used = list(trainable(model).values())
-        """The trainable numbers, in the order of `trainable`."""
+        """The trainable parameters, in the order of `trainable`."""
         if not self.parameters_used or not self.batches:
             raise UserError(
-                f"expected trainable numbers and a batch, got {len(self.parameters_used)} tensors "
-                f"and {len(self.batches)} batches; attach a mask, pass a list of batches"
+                f"expected trainable parameters and a batch, got {len(self.parameters_used)} "
+                f"tensors and {len(self.batches)} batches; attach a mask, pass a list of batches"
             )
         several, device = len(self.batches) > 1, self.parameters_used[0].device
         counts = [self._count(batch) if several else 1 for batch in self.batches]
@@ -134,10 +134,10 @@ class _MeanLoss(nn.Module):
             return value / count
 
     def nothing(self) -> Tensor:
-        """Return zero as a function of every trainable number: PyHessian fails on unused ones."""
+        """Return zero as a function of all trainable parameters: PyHessian fails on unused ones."""
         return 0.0 * torch.stack([p.square().sum() for p in self.parameters_used]).sum()
 
-    def _count(self, batch: Any) -> int:
+    def _count(self, batch: object) -> int:
         with torch.no_grad(), twice_differentiable(self.model), torch.no_grad():
             return round(float(sum_and_count(self.loss(self.model, batch))[1]))
 
@@ -153,7 +153,9 @@ class _Scattered(nn.Module):
         self.start = [theta.detach().clone() for theta in thetas.values()]
         tensors = dict(plain.named_parameters(remove_duplicate=False))
         self.weights = {f"model.{name}": tensors[name] for name in thetas}
-        self.indices = [mask.indices[name].to(tensors[name].device) for name in thetas]
+        whole = {name: torch.arange(tensors[name].numel()) for name in thetas.keys() - mask.indices}
+        indices = whole | dict(mask.indices)
+        self.indices = [indices[name].to(tensors[name].device) for name in thetas]
         self.inner = copy.copy(mean)
         self.inner._modules = {"model": plain}
 
@@ -161,7 +163,8 @@ class _Scattered(nn.Module):
         given = {}
         places = zip(self.weights.items(), self.theta, self.start, self.indices, strict=True)
         for (name, weight), theta, start, indices in places:
-            flat = weight.flatten().index_add(0, indices, (theta - start).to(weight.dtype))
+            change = (theta - start).reshape(-1).to(weight.dtype)
+            flat = weight.flatten().index_add(0, indices, change)
             given[name] = flat.view(weight.shape)
         value: Tensor = functional_call(self.inner, given, (which,))
         return value

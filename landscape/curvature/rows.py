@@ -1,4 +1,4 @@
-"""Batches as trees of tensors: their rows, cut into pieces or taken twice."""
+"""Batches as trees of tensors: their rows, divided into smaller batches or taken twice."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from landscape import checks
 from landscape.errors import UserError
 
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, torch.Size)
-"""What goes whole into every piece."""
+"""What goes whole into every smaller batch."""
 
 
-def micro_batches(batch: Any, rows: int) -> list[Any]:
-    """Cut a batch into batches of at most so many rows, to need less memory.
+def micro_batches(batch: object, rows: int) -> list[Any]:
+    """Divide a batch into batches of at most so many rows, to need less memory.
 
     The mean loss over the pieces is that of the batch, and so are its Hessian, Gauss-Newton and
     Fisher matrices, unless the loss couples rows (contrastive), which the operators refuse.
 
     Args:
         batch: a tensor, or dicts, tuples, lists and dataclasses of tensors in each other, whose
-            first dimension is the rows (numpy arrays and lists of as many plain values are cut
+            first dimension is the rows (numpy arrays and lists of as many plain values are divided
             too); numbers, strings and None go into every piece.
         rows: at least 1.
 
@@ -43,7 +43,7 @@ def micro_batches(batch: Any, rows: int) -> list[Any]:
     return [_mapped(batch, itemgetter(part), total) for part in parts]
 
 
-def num_rows(batch: Any) -> int | None:
+def num_rows(batch: object) -> int | None:
     """Return the first dimension that all tensors of a batch share, None where there is none."""
     try:
         return _shared_rows(batch)
@@ -51,7 +51,7 @@ def num_rows(batch: Any) -> int | None:
         return None
 
 
-def twice(batch: Any) -> Any:
+def twice(batch: object) -> Any:
     """Return a batch with each of its rows twice.
 
     Raises:
@@ -60,7 +60,7 @@ def twice(batch: Any) -> Any:
     return _mapped(batch, _repeat, _shared_rows(batch))
 
 
-def _shared_rows(batch: Any) -> int:
+def _shared_rows(batch: object) -> int:
     found: dict[str, int] = {}
     _find(batch, "batch", found)
     sizes = set(found.values())
@@ -68,7 +68,7 @@ def _shared_rows(batch: Any) -> int:
         return sizes.pop()
     shown = ", ".join(f"{name}: {n}" for name, n in list(found.items())[:4]) or "no tensor"
     raise UserError(
-        f"expected tensors with the same first dimension to cut a batch, got {shown}; "
+        f"expected tensors with the same first dimension to divide a batch, got {shown}; "
         "make smaller batches from the examples (make_batches)"
     )
 
@@ -88,8 +88,8 @@ def _find(part: Any, name: str, found: dict[str, int]) -> None:
             _find(getattr(part, field.name), f"{name}.{field.name}", found)
     elif not isinstance(part, _PLAIN):
         raise UserError(
-            f"expected tensors in dicts, tuples, lists or dataclasses to cut a batch with the same "
-            f"first dimension, got {type(part).__name__} at {name}, whose rows are not known; "
+            "expected tensors in dicts, tuples, lists or dataclasses, to divide a batch, with the "
+            f"same first dimension, got {type(part).__name__} at {name}, whose rows are not known; "
             "pass smaller batches"
         )
 

@@ -1,4 +1,4 @@
-"""Where gradient descent with an optimiser turns unstable, and what it divides a step by."""
+"""Where gradient descent with an optimizer turns unstable, and what it divides a step by."""
 
 from __future__ import annotations
 
@@ -10,10 +10,15 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam
 
 from landscape.errors import UserError
-from landscape.training.optimizer import AdamW as MaskedAdamW
+from landscape.training.adamw import AdamW as MaskedAdamW
 
 Family: TypeAlias = Literal["sgd", "adam", "nadam", "radam", "adamax"]
-"""Optimisers whose step on a quadratic is known here."""
+"""Optimizers whose step on a quadratic is known here."""
+
+Group: TypeAlias = dict[str, Any]
+"""One of an optimizer's ``param_groups``: its learning rate, momentum, decay."""
+State: TypeAlias = dict[str, Any]
+"""An optimizer's state of one parameter: its step and moments."""
 
 _FAMILIES: tuple[tuple[Any, Family], ...] = (
     (SGD, "sgd"), (NAdam, "nadam"), (RAdam, "radam"), (Adamax, "adamax"),
@@ -22,7 +27,7 @@ _FAMILIES: tuple[tuple[Any, Family], ...] = (
 
 
 def family(optimizer: Optimizer) -> Family:
-    """Tell the family of an optimiser, whose threshold is one number for all its groups.
+    """Tell the family of an optimizer, whose threshold is one number for all its groups.
 
     Raises:
         UserError: it is of another kind, ascends, or its groups differ in what the threshold
@@ -37,7 +42,10 @@ def family(optimizer: Optimizer) -> Family:
             "sharpness by itself (lanczos of a HessianOperator)"
         )
     if any(group.get("maximize") for group in optimizer.param_groups):
-        raise UserError("expected an optimizer that descends, got one with maximize=True")
+        raise UserError(
+            "expected an optimizer that descends, got one with maximize=True; minimise the "
+            "negative instead"
+        )
     shared = ("lr", "momentum", "dampening", "nesterov") if known == "sgd" else ("betas",)
     for key in shared:
         values = {_first(group[key]) for group in optimizer.param_groups if group["params"]}
@@ -50,7 +58,7 @@ def family(optimizer: Optimizer) -> Family:
 
 
 def unwrapped(optimizer: Optimizer) -> Optimizer:
-    """Return the optimiser inside what a trainer wraps around it."""
+    """Return the optimizer inside what a trainer wraps around it."""
     inner = getattr(optimizer, "optimizer", None)
     return unwrapped(inner) if isinstance(inner, Optimizer) else optimizer
 
@@ -62,7 +70,7 @@ def reference_rate(optimizer: Optimizer) -> float:
 
 
 def stability_threshold(optimizer: Optimizer) -> float:
-    """Return the largest eigenvalue at which an optimiser is stable on a quadratic.
+    """Return the largest eigenvalue at which an optimizer is stable on a quadratic.
 
     With rate r, momentum b and weight decay w, of the Hessian H for SGD:
 
@@ -76,7 +84,7 @@ def stability_threshold(optimizer: Optimizer) -> float:
     Where groups differ in their weight decay the largest is taken. Infinite while the rate is 0.
 
     Raises:
-        UserError: an optimiser of another kind, or groups that differ in momentum.
+        UserError: an optimizer of another kind, or groups that differ in momentum.
 
     Source: both are the condition that the roots of z^2 - trace z + det are inside the unit
     circle, trace + det > -1; Cohen et al. (2021) section 2, (2022) equation 4 for w = 0.
@@ -102,13 +110,13 @@ def stability_threshold(optimizer: Optimizer) -> float:
     return (1 + b) * (2 - rate * w) / ((1 - b) * rate)
 
 
-def coupled_decay(optimizer: Optimizer, group: Any) -> float:
+def coupled_decay(optimizer: Optimizer, group: Group) -> float:
     """Return the weight decay that is a part of the gradient, and so of the curvature."""
     adaptive = isinstance(optimizer, Adam | NAdam | RAdam | Adamax)
     return float(group["weight_decay"]) if adaptive and not _is_decoupled(optimizer, group) else 0.0
 
 
-def step_divisor(optimizer: Optimizer, group: Any, state: Any) -> Tensor:
+def step_divisor(optimizer: Optimizer, group: Group, state: State) -> Tensor:
     """Return P of the numbers that have a state, in its shape, in float64, for equal rates.
 
     P is such that stability is the same condition for every member of the family. For all but
@@ -118,7 +126,7 @@ def step_divisor(optimizer: Optimizer, group: Any, state: Any) -> Tensor:
     held = state["exp_inf"] if "exp_inf" in state else state["exp_avg_sq"]
     step = torch.as_tensor(state["step"]).double().to(held.device)
     warm, clear = 1 - beta1**step, 1 - beta2**step
-    second = state.get("max_exp_avg_sq", held).double()
+    second = torch.as_tensor(state.get("max_exp_avg_sq", held)).double()
     if isinstance(optimizer, Adamax):
         return warm * second
     if isinstance(optimizer, RAdam):
@@ -138,7 +146,7 @@ def _rectified(root: Tensor, clear: Tensor, beta2: float, step: Tensor) -> Tenso
     return torch.where(length > 5, root / (grown.clamp(min=0) * clear).sqrt(), early)
 
 
-def _nesterov_share(group: Any, state: Any, beta1: float, step: float) -> float:
+def _nesterov_share(group: Group, state: State, beta1: float, step: float) -> float:
     """Return (1 - b) / ((1 + b) a + (1 - b) c) for NAdam's step -rate (a g + c m)."""
     decay = float(group["momentum_decay"])
     now, following = (beta1 * (1 - 0.5 * 0.96 ** (t * decay)) for t in (step, step + 1))
@@ -152,7 +160,7 @@ def _decoupled(optimizer: Optimizer) -> Iterable[Any]:
     return groups or [{"weight_decay": 0.0}]
 
 
-def _is_decoupled(optimizer: Optimizer, group: Any) -> bool:
+def _is_decoupled(optimizer: Optimizer, group: Group) -> bool:
     return isinstance(optimizer, AdamW | MaskedAdamW) or bool(group.get("decoupled_weight_decay"))
 
 

@@ -31,7 +31,7 @@ _TIME_SHARE = 0.08
 """Share of the training time that a probe may take by default."""
 
 _FIRST_PRICE = 15
-"""Gradients with their graph that a measurement from a cold start costs, about: 17 products."""
+"""Gradients with their graph that a measurement from a cold start costs, about: 17 matvecs."""
 
 
 @final
@@ -67,7 +67,7 @@ class SharpnessProbe:
         batch_statistics: let batch normalisation use the statistics of the batch, as the loss that
             is trained does; for a single batch.
         tol: relative residual; the error of the eigenvalue is about its square.
-        max_matvecs: budget of products for one eigenvalue; where it runs out, a warning says so.
+        max_matvecs: budget of matvecs for one eigenvalue; where it runs out, a warning says so.
         time_share: measure as soon as, at the price of the last measurement, the probe will have
             taken at most this share of the time spent training; 0.08 where neither this nor
             `every` is given. The first price is 15 gradients on the batches, one of which is timed
@@ -78,13 +78,13 @@ class SharpnessProbe:
     Raises:
         UserError: an argument out of its range.
 
-    Cost: a few products a measurement (1 to 11 after a warm start); between measurements one
+    Cost: a few matvecs a measurement (1 to 11 after a warm start); between measurements one
     vector an eigenvalue. Source: Cohen et al. (2021, 2022), edge of stability.
     """
 
     def __init__(
         self,
-        batches: Iterable[Any],
+        batches: Iterable[object],
         *,
         every: int | None = None,
         loss: Loss | nn.Module | None = None,
@@ -104,7 +104,9 @@ class SharpnessProbe:
         if every is None and time_share is None:
             time_share = _TIME_SHARE
         if time_share is not None and not 0 < time_share <= 1:
-            raise UserError(f"expected time_share above 0 and at most 1, got {time_share}")
+            raise UserError(
+                f"expected time_share above 0 and at most 1, got {time_share}; 0.08 is the default"
+            )
         self.rows: list[Row] = []
         """One dict a measurement: step, the entries above, and seconds."""
         self._batches, self._batch_statistics = as_batches(batches), batch_statistics
@@ -118,7 +120,7 @@ class SharpnessProbe:
         self._calls, self._spent, self._started = 0, 0.0, time.perf_counter()
 
     def start(self, optimizer: Optimizer) -> None:
-        """Begin a run: remember the optimiser, whose rate and state the thresholds need.
+        """Begin a run: remember the optimizer, whose rate and state the thresholds need.
 
         Raises:
             UserError: its threshold is not known (`stability_threshold`).
@@ -136,7 +138,7 @@ class SharpnessProbe:
             UserError: `start` was not called, or as `HessianOperator`.
 
         Warns:
-            NotConvergedWarning: the budget of products ran out.
+            NotConvergedWarning: the budget of matvecs ran out.
         """
         self._known_optimizer()
         self._calls += 1

@@ -1,1 +1,1 @@
-"""Deltas: what fine-tuning changed, as numbers to calculate with and as files."""
+"""Deltas: what fine-tuning changed, to calculate with and as files."""

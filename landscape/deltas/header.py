@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,14 @@ class DeltaHeader:
         rule: how its mask was made.
         shapes: tensor name -> shape of the weight.
         num_parameters: of the whole model.
-        heads: tensors that it holds whole, with their initial values.
+        heads: tensors of its mask that it holds whole, with their initial values.
         indices: hash of the mask's indices, None in an older file.
-        fingerprint: hash of the base model but for the heads; in an older file of the
-            pretrained values on the mask alone.
+        fingerprint: hash of the base model but for heads and dense tensors; in an older file of
+            the pretrained values on the mask alone.
         base: the start of each tensor's hash, in the order of their names, joined.
         dtype: floating types of the base.
         older: whether it is of the format that knows the base on its mask alone.
+        dense: tensors beside the mask that were trained whole.
     """
 
     rule: dict[str, Any]
@@ -46,26 +47,29 @@ class DeltaHeader:
     base: str
     dtype: str
     older: bool = False
+    dense: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the header as JSON."""
+        """Return the header as JSON; it says nothing of dense tensors where there are none."""
+        more = {"dense": self.dense} if self.dense else {}
         return {
             "format": FORMAT, "rule": self.rule,
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
             "num_parameters": self.num_parameters, "indices": self.indices,
-            "fingerprint": self.fingerprint, "base": self.base, "dtype": self.dtype,
+            "fingerprint": self.fingerprint, "base": self.base, "dtype": self.dtype, **more,
         }  # fmt: skip
 
     def differing(self, digests: Mapping[str, str]) -> list[str]:
         """List what differs in a model from the base, by hashes of its tensors; all if unknown."""
-        if fingerprint(digests, without=self.heads) == self.fingerprint:
+        apart = {*self.heads, *self.dense}
+        if fingerprint(digests, without=apart) == self.fingerprint:
             return []
         names = sorted(digests)
         parts = [self.base[i : i + _SHORT] for i in range(0, len(self.base), _SHORT)]
         if len(parts) != len(names):
             return [f"the number of tensors ({len(parts)} there, {len(names)} here)"]
         pairs = zip(names, parts, strict=True)
-        other = [n for n, part in pairs if n not in self.heads and digests[n][:_SHORT] != part]
+        other = [n for n, part in pairs if n not in apart and digests[n][:_SHORT] != part]
         return other or ["the tensors' names"]
 
 
@@ -89,24 +93,36 @@ def parse_header(
     """
     named = header.get("format")
     if named not in (FORMAT, OLDER):
-        raise UserError(f"{path} is no delta of this toolkit (format {_shown(named)})")
+        raise UserError(
+            f"expected a delta file of landscape, got {path} of the format {_shown(named)}; give a "
+            "file of save_delta"
+        )
     older = named == OLDER
     new = () if older else ("indices", "base", "dtype")
     for key in ("rule", "shapes", "num_parameters", "fingerprint", *new):
         if key not in header:
-            raise UserError(f"{path} says nothing of its {key}; the file is damaged")
+            raise UserError(
+                f"expected {path} to say its {key}, got nothing; the file is damaged, save it again"
+            )
         _require(header[key], _FIELDS[key], f"{key} in {path}")
     shapes = {name: tuple(shape) for name, shape in header["shapes"].items()}
     rule, heads = header["rule"], header["rule"].get("heads", [])
+    dense = header.get("dense", [])
+    _require(dense, _TEXTS, f"dense in {path}")
     _require(rule.get("kind", ""), _TEXT, f"rule.kind in {path}")
     _require(heads, _TEXTS, f"rule.heads in {path}")
-    if len(set(heads)) < len(heads) or not set(heads) <= set(shapes):
-        raise UserError(f"{path}: its rule names other tensors than it holds; save it again")
+    strange = [*(set(heads) - set(shapes)), *(set(dense) & set(shapes))]
+    if strange or len({*heads, *dense}) < len(heads) + len(dense):
+        raise UserError(
+            f"expected heads and dense tensors in {path} to be its own and different ones, got "
+            f"{_shown(strange or [*heads, *dense])}, which names other tensors than it holds; save "
+            "it again"
+        )
     for key in options.get(rule.get("kind", ""), ()):
         _require(rule.get(key), _OPTIONS[key], f"rule.{key} in {path}")
     return DeltaHeader(
         rule, shapes, header["num_parameters"], heads, header.get("indices"),
-        header["fingerprint"], header.get("base", ""), header.get("dtype", ""), older,
+        header["fingerprint"], header.get("base", ""), header.get("dtype", ""), older, dense,
     )  # fmt: skip
 
 

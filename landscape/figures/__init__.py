@@ -1,6 +1,5 @@
-"""Pictures of the landscape: surfaces and spectra, on paper and on a page to turn and read."""
+"""Figures of the landscape: surfaces and spectra, on paper and on a page; tables as text."""
 
-from landscape.figures.density import plot_density
-from landscape.figures.surface import plot_surface
+import lazy_loader as _lazy
 
-__all__ = ["plot_density", "plot_surface"]
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

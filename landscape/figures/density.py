@@ -1,4 +1,4 @@
-"""A picture of a spectral density with its standard errors."""
+"""The figure of a spectral density with its standard errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from landscape.curvature.density import SpectralDensity
+from landscape.curvature.spectrum.density import SpectralDensity
 from landscape.errors import UserError
 from landscape.figures.canvas import INK, PATH, canvas, save
 
@@ -30,7 +30,7 @@ def plot_density(
         width: standard deviation of the Gaussian, in units of the eigenvalues; default 1 % of
             the range.
         before: a second one behind it, for example of the pretrained weights.
-        title: above the picture.
+        title: above the axes.
 
     Returns:
         The path.
@@ -39,7 +39,10 @@ def plot_density(
         UserError: width is not positive, or the suffix is no format.
     """
     if width is not None and not width > 0:
-        raise UserError(f"expected a positive width of the smoothing, got {width}")
+        raise UserError(
+            f"expected a positive width of the smoothing, got {width}; leave it out for 1 % of "
+            "the range"
+        )
     shown = [("before", before, PATH)] if before is not None else []
     shown.append(("after" if before is not None else "density", density, INK))
     grids = [d.grid(800) for _, d, _ in shown if d is not None]

@@ -1,4 +1,4 @@
-"""Pictures of surfaces: a curve, a contour or a relief on paper, or a page to turn and read."""
+"""Figures of surfaces: a curve, a contour or a relief on paper, or a page to rotate and read."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def plot_surface(
     Args:
         surface: of `surface_1d`, `surface_2d` or `interpolate`.
         path: the file; its suffix is the format: .png, .pdf, .svg, or .html for a page that needs
-            no network, on which a relief turns and the value of every cell can be read.
+            no network, on which a relief rotates and the value of every cell can be read.
         view: contours or a relief; of two axes on paper, a page has both.
         labels: of the axes.
-        title: above the picture.
+        title: above the axes.
         trajectory: of `Trajectory.coordinates`, drawn over the contours, shape (points, 2).
 
     Returns:
@@ -53,7 +53,7 @@ def plot_surface(
     if losses.count() == 0:
         raise UserError("expected a finite loss somewhere, got none; take a smaller span")
     if view not in get_args(View):
-        raise UserError(f"expected the view contour or 3d, got {view!r}")
+        raise UserError(f"expected the view contour or 3d, got {view!r}; choose one")
     if trajectory is not None and trajectory.shape[1:] != (len(surface.axes),):
         raise UserError(
             f"expected a trajectory of shape (points, {len(surface.axes)}), got "

@@ -6,7 +6,7 @@ import copy
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +16,13 @@ from torch.utils._pytree import tree_map_only
 from landscape.errors import UserError
 from landscape.losses.kinds import Split, Terms
 
+Criterion: TypeAlias = nn.Module | Callable[..., Tensor]
+"""What is called on (outputs, targets), such as ``torch.nn.CrossEntropyLoss()``."""
+
 _SKIPPED = 'got reduction "sum", whose curvature grows with the number of rows'
 
 
-def is_criterion(loss: Any) -> bool:
+def is_criterion(loss: object) -> TypeGuard[Criterion]:
     """Tell whether something is called on (outputs, targets) rather than on (model, batch).
 
     A module is, unless its first argument is called model; a function is if it has a `reduction`.
@@ -32,8 +35,8 @@ def is_criterion(loss: Any) -> bool:
         return False
 
 
-def criterion_split(criterion: Any) -> Split:
-    """Turn a criterion into a loss that is cut at the model's outputs.
+def criterion_split(criterion: Criterion) -> Split:
+    """Turn a criterion into a loss that is split at the model's outputs.
 
     Batches are pairs (inputs, targets); inputs that are a dict or a tuple are the model's
     arguments. The mean over all batches is the criterion's own mean over their concatenation.
@@ -49,7 +52,7 @@ def criterion_split(criterion: Any) -> Split:
     """
     unreduced, reduction = _unreduced(criterion)
 
-    def split(model: Any, batch: Any) -> tuple[Tensor, Terms]:
+    def split(model: nn.Module, batch: object) -> tuple[Tensor, Terms]:
         inputs, targets = _pair(batch, model)
         z = _outputs(model, inputs)
 
@@ -62,14 +65,16 @@ def criterion_split(criterion: Any) -> Split:
     return split
 
 
-def _unreduced(criterion: Any) -> tuple[Callable[..., Tensor], str | None]:
+def _unreduced(criterion: Criterion) -> tuple[Callable[..., Tensor], str | None]:
     """Return the criterion without its reduction, and that reduction, None where it has none."""
+    called: Callable[..., Tensor] = criterion
+    reduction: Any
     if isinstance(criterion, nn.Module):
         reduction = getattr(criterion, "reduction", None)
         if reduction is not None:
-            criterion = copy.copy(criterion)
-            criterion.reduction = "none"
-        called = criterion
+            unreduced: Any = copy.copy(criterion)
+            unreduced.reduction = "none"
+            called = unreduced
     else:
         reduction = inspect.signature(criterion).parameters["reduction"].default
         called = functools.partial(criterion, reduction="none")
@@ -82,7 +87,7 @@ def _unreduced(criterion: Any) -> tuple[Callable[..., Tensor], str | None]:
 
 
 def _terms(
-    criterion: Any, raw: Tensor, z: Tensor, targets: Any, reduction: str | None
+    criterion: Criterion, raw: Tensor, z: Tensor, targets: Tensor, reduction: str | None
 ) -> tuple[Tensor, float]:
     if raw.ndim == 0:  # a criterion of its own averages over rows
         rows = z.shape[0] if z.ndim and reduction is None else 1
@@ -97,19 +102,19 @@ def _terms(
     return raw, raw.numel()
 
 
-def _counts_labels(criterion: Any) -> bool:
+def _counts_labels(criterion: Criterion) -> bool:
     function = criterion.func if isinstance(criterion, functools.partial) else criterion
     modules = (nn.CrossEntropyLoss, nn.NLLLoss)
     return isinstance(function, modules) or function in (F.cross_entropy, F.nll_loss)
 
 
-def _option(criterion: Any, name: str, default: Any = None) -> Any:
+def _option(criterion: Criterion, name: str, default: Any = None) -> Any:
     if isinstance(criterion, functools.partial):
         return criterion.keywords.get(name, default)
     return getattr(criterion, name, default) if isinstance(criterion, nn.Module) else default
 
 
-def _pair(batch: Any, model: Any) -> tuple[Any, Any]:
+def _pair(batch: object, model: nn.Module) -> tuple[Any, Tensor]:
     if not isinstance(batch, tuple | list) or len(batch) != 2 or not isinstance(batch[1], Tensor):
         got = [type(b).__name__ for b in batch] if isinstance(batch, tuple | list) else batch
         shown = type(got).__name__ if got is batch else got
@@ -122,7 +127,7 @@ def _pair(batch: Any, model: Any) -> tuple[Any, Any]:
     return inputs, targets
 
 
-def _outputs(model: Any, inputs: Any) -> Tensor:
+def _outputs(model: nn.Module, inputs: Any) -> Tensor:
     if isinstance(inputs, Mapping):
         output = model(**inputs)
     elif isinstance(inputs, tuple | list):

@@ -1,17 +1,21 @@
-"""The loss of a batch that says itself what it is scored by, and its cut at the outputs."""
+"""The one default loss: that of a batch which says itself how it is scored, whole or as a split."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape.errors import UserError
-from landscape.losses.kinds import Terms
+from landscape.losses.kinds import Loss, Split, Terms
 from landscape.tasks.scoring import task_loss, task_split
+
+_SCORED = {"candidate_ids", "rows", "targets"}
+"""Entries of which a batch of `landscape.make_batches` has one or two."""
 
 _IGNORED = -100
 """The label of what is not scored, in transformers and torch."""
@@ -20,41 +24,72 @@ _DIFFERENT = 1e-3
 """Relative difference above which two losses are not the same."""
 
 
-def default_split(model: Any, batch: Any) -> tuple[Tensor, Terms]:
-    """Cut the loss of a batch at the model's outputs, whatever kind of batch it is.
+def default_split(model: nn.Module, batch: object) -> tuple[Tensor, Terms]:
+    """Return the outputs of a batch that says itself how it is scored, and its loss of them.
 
     A batch of `landscape.make_batches` has the loss of `task_split`; a dict batch with ``labels``
-    that of `labelled_split`.
+    that of `labelled_split`. Every function of this package that is given no loss takes this one.
+
+    Args:
+        model: masked or not.
+        batch: of either kind.
+
+    Returns:
+        The outputs z, and a function z -> (terms, their number).
 
     Raises:
-        UserError: it is neither.
+        UserError: the batch is neither.
     """
-    if isinstance(batch, Mapping) and {"candidate_ids", "rows", "targets"} & batch.keys():
-        return task_split(model, dict(batch))
-    if isinstance(batch, Mapping) and "labels" in batch:
-        return labelled_split(model, batch)
-    keys = sorted(map(str, batch)) if isinstance(batch, Mapping) else type(batch).__name__
-    raise UserError(
-        f"expected a batch of make_batches, or a dict of a model's arguments with labels, got "
-        f"{keys}; pass loss= (or split=) for other batches"
-    )
+    return _default(batch).split(model, batch)
 
 
-def default_loss(model: Any, batch: Any) -> tuple[Tensor, float]:
-    """Return the sum of the loss terms of a batch and their number, as `default_split` does."""
-    if isinstance(batch, Mapping) and {"candidate_ids", "rows", "targets"} & batch.keys():
-        return task_loss(model, dict(batch))
-    outputs, loss = default_split(model, batch)
-    terms, count = loss(outputs)
-    return terms.sum(), count
+def default_loss(model: nn.Module, batch: object) -> tuple[Tensor, float]:
+    """Return the sum of the loss terms of a batch and their number, as `default_split` has them.
+
+    Args:
+        model: masked or not.
+        batch: from `landscape.make_batches`, or a dict of the model's arguments with ``labels``.
+
+    Raises:
+        UserError: the batch is neither.
+    """
+    return _default(batch).loss(model, batch)
 
 
 # their terms belong to rows: nothing to check
 default_loss.in_batch = default_split.in_batch = False  # type: ignore[attr-defined]
 
 
-def labelled_split(model: Any, batch: Mapping[str, Any]) -> tuple[Tensor, Terms]:
-    """Cut the cross-entropy that a transformers model computes from ``labels`` at its logits.
+@dataclass(frozen=True)
+class _Default:
+    """Hold the loss that one kind of batch has, whole and cut at the outputs."""
+
+    loss: Loss
+    split: Split
+
+
+def _default(batch: object) -> _Default:
+    """Choose the loss of a batch by its keys: the one place that does."""
+    keys = batch.keys() if isinstance(batch, Mapping) else set()
+    if _SCORED & keys:
+        return _Default(task_loss, task_split)
+    if "labels" in keys:
+        return _Default(_labelled_loss, labelled_split)
+    got = sorted(map(str, keys)) if isinstance(batch, Mapping) else type(batch).__name__
+    raise UserError(
+        f"expected a batch of make_batches, or a dict of a model's arguments with labels, got "
+        f"{got}; pass loss= (or split=) for other batches"
+    )
+
+
+def _labelled_loss(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, float]:
+    outputs, loss = labelled_split(model, batch)
+    terms, count = loss(outputs)
+    return terms.sum(), count
+
+
+def labelled_split(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Terms]:
+    """Return a transformers model's logits, and its own cross-entropy of ``labels`` given them.
 
     A term is a label that is not -100: an example of a classifier, a token of a language model
     (causal ones predict the next token). Their mean is checked against the model's own loss.
@@ -90,13 +125,13 @@ def labelled_split(model: Any, batch: Mapping[str, Any]) -> tuple[Tensor, Terms]
     return z, terms
 
 
-def _predicts_the_next(model: Any) -> bool:
+def _predicts_the_next(model: nn.Module) -> bool:
     kind = getattr(model, "loss_type", None)
     encodes = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
     return kind == "ForCausalLM" or (kind is None and not encodes)
 
 
-def _agree(mean: Tensor, theirs: Any) -> bool:
+def _agree(mean: Tensor, theirs: object) -> bool:
     if not isinstance(theirs, Tensor):
         return False
     # theirs may be rounded to the logits' type

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
 from landscape.errors import UserError
-from landscape.losses.criterion import criterion_split, is_criterion
+from landscape.losses.criterion import Criterion, criterion_split, is_criterion
 from landscape.losses.default import default_loss, default_split
 from landscape.losses.kinds import Loss, Split, Terms, terms_and_count
 from landscape.tasks.scoring import task_loss
 
 
-def as_loss(loss: Any = None, split: Any = None) -> Loss:
+def as_loss(loss: Loss | Criterion | None = None, split: Split | Criterion | None = None) -> Loss:
     """Return the loss that is meant.
 
     Args:
         loss: a function (model, batch) -> (sum, number of terms), or a criterion such as
             ``torch.nn.CrossEntropyLoss()`` for batches (inputs, targets); None for the default.
         split: a function (model, batch) -> (outputs, loss of outputs), instead.
+
+    Returns:
+        A function (model, batch) -> (sum, number of terms).
 
     Raises:
         UserError: both are given, or something else is.
@@ -36,14 +39,14 @@ def as_loss(loss: Any = None, split: Any = None) -> Loss:
             f"criterion such as torch.nn.CrossEntropyLoss(), got {_name(loss)}; pass the function, "
             "not its value"
         )
-    return loss
+    return cast(Loss, loss)
 
 
-def as_split(split: Any = None, loss: Any = None) -> Split:
-    """Return the loss that is meant, cut at the model's outputs; arguments as `as_loss`.
+def as_split(split: Split | Criterion | None = None, loss: Loss | Criterion | None = None) -> Split:
+    """Return the loss that is meant, split at the model's outputs; arguments as `as_loss`.
 
     Raises:
-        UserError: both are given, or a loss that nobody has cut.
+        UserError: both are given, or a loss of which no split is known.
     """
     _refuse_both(loss, split)
     given = split if loss is None else loss
@@ -53,14 +56,14 @@ def as_split(split: Any = None, loss: Any = None) -> Split:
         return criterion_split(given)
     if loss is not None or not callable(given):
         raise UserError(
-            "expected a loss that is cut at the model's outputs, split= or a criterion such as "
+            "expected a loss that is split at the model's outputs, split= or a criterion such as "
             f"torch.nn.CrossEntropyLoss(), got {_name(given)}; write "
             "split=lambda model, batch: (outputs, lambda z: (terms of z, number of terms))"
         )
-    return given
+    return cast(Split, given)
 
 
-def as_batches(batches: Any) -> list[Any]:
+def as_batches(batches: object) -> list[Any]:
     """Return batches as a list.
 
     A tensor, a dict, or a tuple with a tensor in it, such as ``(x, y)``, is one batch; anything
@@ -81,7 +84,7 @@ def as_batches(batches: Any) -> list[Any]:
     return list(batches)
 
 
-def halves(returned: Any) -> tuple[Tensor, Terms]:
+def halves(returned: object) -> tuple[Tensor, Terms]:
     """Return what a split returned, or refuse what is no pair of outputs and a function.
 
     Raises:
@@ -109,12 +112,12 @@ def _summed(split: Split) -> Loss:
     return loss
 
 
-def _refuse_both(loss: Any, split: Any) -> None:
+def _refuse_both(loss: object, split: object) -> None:
     if loss is not None and split is not None:
         raise UserError("expected loss= or split=, got both; leave one out")
 
 
-def _name(thing: Any) -> str:
+def _name(thing: object) -> str:
     if isinstance(thing, Tensor):
         return f"a tensor of shape {tuple(thing.shape)}"
     return getattr(thing, "__name__", type(thing).__name__)

@@ -1,4 +1,4 @@
-"""What a loss is, whole or cut at the model's outputs."""
+"""What a loss is, whole or split at the model's outputs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Split: TypeAlias = Callable[[Any, Any], tuple[Tensor, Terms]]
 """A loss in two halves: (model, batch) -> (outputs z of any shape, the loss of z)."""
 
 
-def sum_and_count(returned: Any) -> tuple[Tensor, float]:
+def sum_and_count(returned: object) -> tuple[Tensor, float]:
     """Return a loss's sum, as a tensor of no dimension, and its number of terms.
 
     Raises:
@@ -36,7 +36,7 @@ def sum_and_count(returned: Any) -> tuple[Tensor, float]:
     return value.reshape(()), count
 
 
-def terms_and_count(returned: Any) -> tuple[Tensor, float]:
+def terms_and_count(returned: object) -> tuple[Tensor, float]:
     """Return the loss terms that a split's second half returned, and their number.
 
     Raises:
@@ -58,7 +58,7 @@ def terms_and_count(returned: Any) -> tuple[Tensor, float]:
     )
 
 
-def _is_number(count: Any) -> bool:
+def _is_number(count: object) -> bool:
     if isinstance(count, Tensor):
         return count.numel() == 1
     return isinstance(count, numbers.Real)

@@ -1,21 +1,23 @@
 """A GGUF file as a plain float32 model: converted once, then reused from the user's cache folder.
 
-Reading the packaged GGUF takes 25 s, nearly all of it in Python: its 49,152 vocabulary entries are
-parsed one by one, three times, and the table of tensor names is rebuilt for every module. Reading
-the converted folder takes half a second.
+Any quantisation that the gguf package can undo is read. Reading the packaged SmolLM2 takes 25 s,
+nearly all of it in Python: its 49,152 vocabulary entries are parsed one by one, three times, and
+the table of tensor names is rebuilt for every module. Reading the converted folder takes half a
+second.
 """
 
 import contextlib
 import io
 import json
 import logging
-import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from landscape.sources import cache_folder
 from landscape.sources.carriers import sha256
 
 if TYPE_CHECKING:
@@ -27,17 +29,6 @@ FORMAT = 1
 """Number of the conversion's recipe: a change of the recipe must not reuse an older result."""
 
 MANIFEST = "landscape.json"
-
-
-def user_cache() -> Path:
-    """Return the folder where this platform wants this program's cache; it may not exist yet."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "landscape"
 
 
 def plain_model(model: "PreTrainedModel") -> "PreTrainedModel":
@@ -61,7 +52,9 @@ def plain_model(model: "PreTrainedModel") -> "PreTrainedModel":
     return plain.to(model.dtype).eval()
 
 
-def load_gguf(gguf: Path, *, cache: Path | None, dtype: Any) -> tuple["PreTrainedModel", Any]:
+def load_gguf(
+    gguf: Path, *, cache: Path | None, dtype: torch.dtype
+) -> tuple["PreTrainedModel", Any]:
     """Load a causal language model and its tokenizer from a GGUF file.
 
     Args:
@@ -77,7 +70,7 @@ def load_gguf(gguf: Path, *, cache: Path | None, dtype: Any) -> tuple["PreTraine
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     digest = sha256(gguf)
-    folder = (cache or user_cache() / "models") / f"{gguf.stem}-{digest[:16]}"
+    folder = (cache or cache_folder() / "models") / f"{gguf.stem}-{digest[:16]}"
     wanted = {"format": FORMAT, "gguf": gguf.name, "sha256": digest}
     if _manifest(folder) == wanted:
         logger.info("reusing the converted model in %s", folder)
@@ -89,7 +82,7 @@ def load_gguf(gguf: Path, *, cache: Path | None, dtype: Any) -> tuple["PreTraine
         except Exception as error:  # a file was damaged after it was stored
             logger.warning("%s cannot be read (%s) and is made anew", folder, error)
             shutil.rmtree(folder, ignore_errors=True)
-    logger.info("converting %s, once (about half a minute)", gguf.name)
+    logger.info("converting %s, once (half a minute to two)", gguf.name)
     # The progress bar of the conversion cannot be switched off, only sent elsewhere.
     with contextlib.redirect_stderr(io.StringIO()):
         loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name)

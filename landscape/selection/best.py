@@ -88,7 +88,7 @@ class Best:
         Args:
             name: the tensor's name.
             scores: one a weight; -inf leaves a weight out.
-            values: numbers to keep with the scores, shape (n,).
+            values: to keep with the scores, shape (n,).
         """
         k = self._budget if isinstance(self._budget, int) else self._budget.get(name, 0)
         chosen = top(scores, k)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from landscape.errors import UserError
 
 
-def split(batch: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
-    """Cut a batch into batches of one example.
+def single_examples(batch: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Yield batches of one example each.
 
-    Works for batches of the toolkit and for any other whose tensors all have the examples as
-    their first axis and which names its ``labels``.
+    Args:
+        batch: of `make_batches`, or any other whose tensors all have the examples as their first
+            axis and which has ``labels``.
 
     Raises:
         UserError: the batch does not say which rows belong to an example.
     """
     if "labels" not in batch:
-        raise UserError("expected batches with 'labels' to cut into examples, got none; add them")
+        raise UserError("expected batches with 'labels', one an example, got none; add them")
     count = len(batch["labels"])
     if "rows" in batch:
         yield from (_candidates(batch, i) for i in range(count))
@@ -45,7 +45,7 @@ def _candidates(batch: dict[str, Tensor], i: int) -> dict[str, Tensor]:
     return {key: shared[key] if key in shared else value[own] for key, value in batch.items()}
 
 
-def labels(model: Any, example: dict[str, Tensor]) -> list[int]:
+def possible_labels(model: nn.Module, example: dict[str, Tensor]) -> list[int]:
     """Return the labels that an example may have.
 
     Raises:
@@ -58,7 +58,7 @@ def labels(model: Any, example: dict[str, Tensor]) -> list[int]:
     known = getattr(getattr(model, "config", None), "num_labels", None)
     if "targets" in example or known is None or example["labels"].dim() != 1:
         raise UserError(
-            "labels='expectation' needs examples with a finite set of labels, got language "
-            "modelling; use labels='given', or classification batches"
+            "expected examples with a finite set of labels for the true Fisher information, got "
+            "language modelling; use information='empirical', or classification batches"
         )
     return list(range(int(known)))

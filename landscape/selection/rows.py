@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +61,7 @@ def receive_examples(
     uses: dict[nn.Module, list[_Use]] = {}
     watched = set(layers.values())
 
-    def watch(module: nn.Module, args: Any, output: Tensor) -> None:
+    def watch(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         use = _Use(tuple(args[0].shape) if args and output.requires_grad else ())
         uses.setdefault(module, []).append(use)
         if module in watched and use.shape:

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -78,7 +78,10 @@ def id3(*, eps: float, exp: float) -> Score:
         UserError: eps or exp out of range.
     """
     if not (eps > 0 and math.isfinite(eps) and math.isfinite(exp)):
-        raise UserError(f"id3 needs a finite eps above 0 and a finite exp, got {eps} and {exp}")
+        raise UserError(
+            f"expected a finite eps above 0 and a finite exp for id3, got {eps} and {exp}; the "
+            "paper's tables have exp=2 and 0"
+        )
 
     def formula(w: Tensor, g: Tensor) -> Tensor:
         return g.abs().div_(w.abs().add_(eps).pow_(exp))
@@ -86,24 +89,27 @@ def id3(*, eps: float, exp: float) -> Score:
     return Score("id3", "gradient", formula, {"eps": eps, "exp": exp})
 
 
-def fisher(*, labels: Literal["given", "expectation"] = "given", power: Literal[1, 2] = 2) -> Score:
+Information = Literal["empirical", "true"]
+
+
+def fisher(*, information: Information = "empirical", power: Literal[1, 2] = 2) -> Score:
     """Score sum_i |g_i|^power over examples i. Source: Sung et al. 2021 (FISH), equation 5.
 
     Args:
-        labels: "given" takes the gradient g_i of each example's loss at its own label (the
-            empirical Fisher); "expectation" the mean over all labels, weighted by the model's
-            own probabilities (the true one), at one backward a label.
+        information: "empirical" takes the gradient g_i of each example's loss at its own label;
+            "true" the mean of |g_i|^power over all labels, weighted by the model's own
+            probabilities, at one backward a label.
         power: 2 for the diagonal of the Fisher information, 1 for absolute gradients.
 
     Raises:
         UserError: an unknown choice.
     """
-    if labels not in ("given", "expectation") or power not in (1, 2):
+    if information not in get_args(Information) or power not in (1, 2):
         raise UserError(
-            "fisher takes labels='given' or 'expectation' and power=1 or 2, "
-            f"got {labels!r} and {power!r}"
+            "expected information='empirical' or 'true' and power=1 or 2 for fisher, got "
+            f"{information!r} and {power!r}; leave out what should be the default"
         )
-    options = {"labels": labels, "power": power}
+    options = {"information": information, "power": power}
     term = (lambda g: g.square()) if power == 2 else (lambda g: g.abs())
     return Score("fisher", "examples", lambda _, total: total, options, term, weighs=False)
 
@@ -125,19 +131,24 @@ def make_score(name: str, options: Mapping[str, Any]) -> Score:
         UserError: an unknown name, an option that the score lacks, or one that it needs.
     """
     if name not in SCORES:
-        raise UserError(f"score is one of {', '.join(SCORES)}, got {name!r}")
+        raise UserError(
+            f"expected a score among {', '.join(SCORES)}, got {name!r}; check the spelling"
+        )
     known = inspect.signature(SCORES[name]).parameters
     extra = sorted(set(options) - set(known))
     if extra:
-        takes = ", ".join(known) or "no options"
-        raise UserError(f"score {name} takes {takes}, got {', '.join(extra)}; leave it out")
+        takes = ", ".join(known) or "none"
+        raise UserError(
+            f"expected the options of the score {name}, {takes}, got {', '.join(extra)}; leave it "
+            "out"
+        )
     missing = [
         key for key, p in known.items() if p.default is inspect.Parameter.empty
         and key not in options
     ]  # fmt: skip
     if missing:
         raise UserError(
-            f"score {name} has no default for {' and '.join(missing)}, got none; "
-            f"give {', '.join(f'{key}=' for key in missing)}"
+            f"expected {' and '.join(missing)} for the score {name}, which has no default, got "
+            f"none; give {', '.join(f'{key}=' for key in missing)}"
         )
     return SCORES[name](**options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from landscape import checks
 from landscape.errors import UserError
 from landscape.losses import as_batches, as_loss
 from landscape.masks import Mask, budget_density, share
-from landscape.models.targets import QUERY_VALUE, target_shapes
+from landscape.models.targets import QUERY_VALUE, target_patterns, target_shapes
 from landscape.models.tensors import num_parameters, tensors
 from landscape.selection.best import Best, require_finite
 from landscape.selection.scores import Score, make_score
@@ -61,8 +61,8 @@ def select_mask(
         block: height and width of a block.
         max_live: most sums held at once while several batches or examples are added up (2^24 is
             64 MB in float32); targets of more weights cost further passes over the batches.
-        options: of the score: ``eps`` and ``exp`` for id3 (no default); ``labels`` ("given",
-            "expectation") and ``power`` (2, 1) for fisher.
+        options: of the score: ``eps`` and ``exp`` for id3 (no default); ``information``
+            ("empirical", "true") and ``power`` (2, 1) for fisher.
 
     Returns:
         The mask; its rule names the score and its options.
@@ -72,8 +72,8 @@ def select_mask(
 
     Cost: nothing for magnitudes; one forward a batch for wanda; one forward and backward a
     batch for gradients. For fisher, one a batch too where the targets are weights of linear
-    layers whose rows tell the examples apart (see `receive_examples`) and labels are given; else
-    one an example (and label). Memory: the scores of one tensor, max_live sums unless one
+    layers whose rows tell the examples apart (see `receive_examples`) and it is the empirical one;
+    else one an example (and label). Memory: the scores of one tensor, max_live sums unless one
     backward gives everything, 2 k kept candidates.
     """
     checks.model(model)
@@ -81,12 +81,12 @@ def select_mask(
     checks.text("granularity", granularity)
     max_live = checks.whole("max_live", max_live, least=1)
     made = make_score(score, options)
-    if scope not in ("tensor", "global"):
-        raise UserError(f"scope is 'tensor' or 'global', got {scope!r}")
+    checks.choice("scope", scope, get_args(Scope))
     held = [] if batches is None else as_batches(batches)
     if made.source != "weights" and not held:
-        raise UserError(f"score {score} needs data, got no batches; give batches=")
-    shapes = target_shapes(model, targets)
+        raise UserError(f"expected the data of the score {score}, got no batches; give batches=")
+    patterns = target_patterns(model, targets)
+    shapes = target_shapes(model, patterns)
     total = num_parameters(model)
     rule: dict[str, Any] = {
         "kind": "selected",
@@ -94,7 +94,7 @@ def select_mask(
         **made.options,
         "scope": scope,
         "granularity": granularity,
-        "targets": [targets] if isinstance(targets, str) else list(targets),
+        "targets": patterns,
     }
     group = pattern(granularity)
     chooser: _Weights | _Pattern | _Tiles
@@ -170,29 +170,29 @@ class _Pattern:
 
 
 class _Tiles:
-    def __init__(self, budget: Mapping[str, int] | int, cut: Mapping[str, Tiling]) -> None:
-        self._budget, self._cut = budget, cut
+    def __init__(self, budget: Mapping[str, int] | int, tiled: Mapping[str, Tiling]) -> None:
+        self._budget, self._tiled = budget, tiled
         self._means: dict[str, Tensor] = {}
 
     def add(self, name: str, scores: Tensor) -> None:
-        self._means[name] = self._cut[name].means(scores)
+        self._means[name] = self._tiled[name].means(scores)
 
     def indices(self) -> dict[str, Tensor]:
         budget = self._budget if not isinstance(self._budget, int) else self._shares(self._budget)
         return {
             name: fill(tiling, _descending(self._means[name]), budget[name])
-            for name, tiling in self._cut.items()
+            for name, tiling in self._tiled.items()
         }
 
     def _shares(self, count: int) -> dict[str, int]:
         """Rank the tiles of all tensors together; return what each tensor gets of the budget."""
-        order = _descending(torch.cat([self._means[name] for name in self._cut]))
-        sizes = torch.cat([tiling.sizes() for tiling in self._cut.values()])[order]
+        order = _descending(torch.cat([self._means[name] for name in self._tiled]))
+        sizes = torch.cat([tiling.sizes() for tiling in self._tiled.values()])[order]
         before = sizes.cumsum(0) - sizes
         taken = torch.empty_like(sizes)
         taken[order] = torch.minimum(sizes, (count - before).clamp(min=0))
-        parts = taken.split([tiling.count for tiling in self._cut.values()])
-        return {name: int(part.sum()) for name, part in zip(self._cut, parts, strict=True)}
+        parts = taken.split([tiling.count for tiling in self._tiled.values()])
+        return {name: int(part.sum()) for name, part in zip(self._tiled, parts, strict=True)}
 
 
 def _descending(scores: Tensor) -> Tensor:

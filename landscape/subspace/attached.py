@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -16,14 +17,27 @@ from landscape.subspace.sites import Site
 
 @dataclass(frozen=True)
 class Attachment:
-    """Describe what `attach` did: the mask, and the flags to restore."""
+    """Describe what `attach` did.
+
+    Args:
+        mask: the mask.
+        requires_grad: parameter name -> its flag before, which `detach` restores.
+        guard: the hook that refuses states of other masks.
+        dense: names of the parameters beside the mask that are trained whole -> their sizes.
+    """
 
     mask: Mask
     requires_grad: dict[str, bool]
     guard: RemovableHandle = field(repr=False)
+    dense: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        return self.mask.summary()
+        if not self.dense:
+            return self.mask.summary()
+        return (
+            f"{self.mask.summary()}; beside it {sum(self.dense.values()):,} dense parameters in "
+            f"{', '.join(self.dense)}"
+        )
 
 
 def is_attached(model: nn.Module) -> bool:

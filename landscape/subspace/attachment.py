@@ -2,14 +2,15 @@
 
 Whoever looks at a masked tensor finds W_0 + S(theta): a forward, another module, a state dict, a
 copy. It is held in place, so a forward costs what the frozen model costs. theta, float32 of size
-k, is the only parameter; O(k) numbers are kept beside the model.
+k, is the only trainable parameter, but for what is named to be dense beside the mask; O(k) values
+are kept beside the model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,12 +35,13 @@ from landscape.subspace.attached import (
     synchronise,
 )
 from landscape.subspace.beside import is_beside
+from landscape.subspace.dense import close_dense, dense_parameters, find_dense, leave_dense
 from landscape.subspace.masked import install, refuse_mixture, uninstall
 from landscape.subspace.sites import PREFIX, Site
 
 
-def attach(model: nn.Module, mask: Mask) -> Attachment:
-    """Make the weights in a mask the model's only trainable numbers.
+def attach(model: nn.Module, mask: Mask, *, dense: str | Sequence[str] = ()) -> Attachment:
+    """Make the weights in a mask the model's only trainable parameters, but for dense ones.
 
     Each masked tensor W becomes W_0 + S(theta) with theta = 0, a parameter of shape (k_tensor,)
     in float32 (float64 on a float64 base) named ``<module>.theta_<tensor>``. Linear and Conv1D
@@ -54,14 +56,18 @@ def attach(model: nn.Module, mask: Mask) -> Attachment:
     Args:
         model: any module; changed in place.
         mask: a mask made for this model's names and shapes.
+        dense: shell patterns of parameters that are trained whole beside the mask, matched against
+            their names and those of the modules around them: ``"classifier"`` for a head. They
+            stay parameters of the model; `trainable` shows them, with their values, after theta.
 
     Returns:
         A summary that prints as one line.
 
     Raises:
-        UserError: a mask is attached already, or names, shapes or indices do not fit the model.
+        UserError: a mask is attached already; names, shapes or indices do not fit the model; or a
+            dense parameter is masked too, or cannot be trained.
 
-    Cost: O(k) memory. Source: Xu & Zhang 2024, section 3.
+    Cost: O(k) memory, and a copy of the dense parameters. Source: Xu & Zhang 2024, section 3.
     """
     checks.model(model)
     checks.has("mask", mask, "a Mask", "indices", "shapes", do="make one, as random_mask")
@@ -69,6 +75,7 @@ def attach(model: nn.Module, mask: Mask) -> Attachment:
         raise UserError("expected a model without a mask, got one that has one; detach or merge it")
     refuse_model(model)
     owners = places(model, mask)
+    whole = find_dense(model, dense, mask.indices)
     refuse_other_holders(model, owners)
     refuse_outside_holders(model, owners)
     flags = {name: p.requires_grad for name, p in model.named_parameters()}
@@ -81,8 +88,9 @@ def attach(model: nn.Module, mask: Mask) -> Attachment:
                 install(module, leaf, site)
     for module in model.modules():
         module.__dict__["_in_masked_model"] = True
+    leave_dense(model, whole)
     guard = model.register_load_state_dict_pre_hook(_refuse_other_states)
-    attachment = Attachment(mask, flags, guard)
+    attachment = Attachment(mask, flags, guard, {name: p.numel() for name, p in whole.items()})
     model.__dict__["_attachment"] = attachment
     return attachment
 
@@ -128,32 +136,44 @@ def _refuse_other_states(model: nn.Module, state: Mapping[str, Any], prefix: str
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the trainable numbers of a model, by tensor name.
+    """Return the trainable parameters of a model, by tensor name.
 
     With a mask attached: masked tensor's name -> theta, shape (k_tensor,), the change of the
-    weights on the mask. Without: name -> every parameter that requires a gradient, tied once.
+    weights on the mask; then those that are trained whole beside it (`attach`'s ``dense``), in
+    their own shapes and with their values. Without: name -> every parameter that requires a
+    gradient, tied once.
 
     Raises:
-        UserError: the mask was attached before the model was sharded.
+        UserError: the mask was attached before the model was sharded, or modules were replaced
+            since.
     """
     checks.model(model)
     if not is_attached(model):
         return {name: p for name, p in model.named_parameters() if p.requires_grad}
+    return thetas(model) | dense_parameters(model)
+
+
+def thetas(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return theta of each masked tensor, by its name, shape (k_tensor,): the weights' change.
+
+    Raises:
+        UserError: no mask is attached, or as `trainable`.
+    """
     sites = masked_sites(attached_model(model))
-    thetas: dict[str, Any] = {name: site.theta for name, site in sites.items()}
-    cut = [name for name, theta in thetas.items() if is_sharded(theta)]
-    if cut:
+    found: dict[str, nn.Parameter] = {name: cast(Any, site.theta) for name, site in sites.items()}
+    sharded = [name for name, theta in found.items() if is_sharded(theta)]
+    if sharded:
         raise UserError(
-            f"theta of {cut[0]} was sharded with the weights, which then change without it; "
-            "shard the model first, then attach the mask"
+            f"expected theta whole on every process, got that of {sharded[0]} sharded with the "
+            "weights, which then change without it; shard the model first, then attach the mask"
         )
-    frozen = [name for name, theta in thetas.items() if not theta.requires_grad]
-    if 0 < len(frozen) < len(thetas):
+    frozen = [name for name, theta in found.items() if not theta.requires_grad]
+    if 0 < len(frozen) < len(found):
         raise UserError(
             f"expected theta of all masked tensors to be trainable, got a frozen one for "
             f"{frozen[0]}: something has set requires_grad since; set it back, or detach the mask"
         )
-    return thetas
+    return found
 
 
 @torch.no_grad()
@@ -165,6 +185,7 @@ def detach(model: nn.Module) -> nn.Module:
     """
     checks.model(model)
     model = attached_model(model)
+    close_dense(model, restore=True)
     for site in every_site(model):
         if site.flat is not None:
             site.flat[site.indices] = site.origin
@@ -173,7 +194,7 @@ def detach(model: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def merge(model: nn.Module) -> nn.Module:
-    """Add theta into the weights for good and return a plain model.
+    """Add theta into the weights for good and return a plain model; dense parameters stay.
 
     The result saves with ``save_pretrained``, also when the base came from a GGUF file.
 
@@ -190,6 +211,7 @@ def merge(model: nn.Module) -> nn.Module:
                 "the model it came from"
             )
     synchronise(model)
+    close_dense(model, restore=False)
     _uninstall(model)
     torch.clear_autocast_cache()  # of the pretrained weights, inside a user's autocast
     if getattr(getattr(model, "config", None), "quantization_config", None) is None:

@@ -1,4 +1,4 @@
-"""What an attached model holds on its mask: theta, and the pretrained values under it."""
+"""What an attached model holds: theta, dense parameters, and the pretrained values of both."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from landscape.models.tensors import tensors
 from landscape.subspace.attached import attached_mask, attached_model, is_attached, masked_sites
+from landscape.subspace.dense import dense_parameters, dense_starts
 from landscape.subspace.movement import positions
 from landscape.subspace.sites import PREFIX
 
@@ -23,9 +24,10 @@ def masked_origins(model: nn.Module) -> dict[str, Tensor]:
 
 
 def theta_state(model: nn.Module) -> dict[str, Tensor]:
-    """Return the part of an attached model's state dict that is theta and its indices.
+    """Return the part of an attached model's state dict that is trained: theta and its indices.
 
-    It loads, not strictly, onto any model with the same mask attached, and is refused elsewhere.
+    With the dense parameters beside the mask, where there are any. It loads, not strictly, onto any
+    model with the same mask attached, and is refused elsewhere.
 
     Raises:
         UserError: no mask is attached.
@@ -37,12 +39,12 @@ def theta_state(model: nn.Module) -> dict[str, Tensor]:
                 name = f"{path}.{PREFIX}{leaf}" if path else PREFIX + leaf
                 state[name] = site.theta.detach().clone()
                 state[f"{name}_indices"] = site.indices.clone()
-    return state
+    return state | {name: p.detach().clone() for name, p in dense_parameters(model).items()}
 
 
 @torch.no_grad()
 def pretrained(model: nn.Module, indices: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return what a base model stores at flat indices, whatever its mask has changed of it.
+    """Return what a base model stores at flat indices, whatever training has changed of it.
 
     Pretrained values, in the tensor's type, on cpu. A quantised weight shows none: in their place
     numbers of its packed storage, which also tell two base models apart.
@@ -55,8 +57,12 @@ def pretrained(model: nn.Module, indices: Mapping[str, Tensor]) -> dict[str, Ten
     """
     held = {tensor.name: tensor for tensor in tensors(model)}
     changed = masked_origins(model) if is_attached(model) else {}
+    dense = dense_starts(model)
     found = {}
     for name, flat in indices.items():
+        if name in dense:
+            found[name] = dense[name].reshape(-1).cpu()[flat.cpu()]
+            continue
         values = held[name].stored(flat)
         if name in changed and not held[name].quantised:
             both, place = positions(attached_mask(model).indices[name].cpu(), flat.cpu())

@@ -1,4 +1,4 @@
-"""Slices of the loss through the present weights, inside the space of the trainable numbers."""
+"""Slices of the loss through the present weights, inside the space of the trainable parameters."""
 
 from landscape.surface.directions import PrincipalDirections, displacement, random_directions
 from landscape.surface.grid import Surface

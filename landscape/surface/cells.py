@@ -44,7 +44,7 @@ class Cells:
         self,
         directory: str | Path | None,
         weights: Iterable[tuple[str, Tensor]],
-        batches: Sequence[Any],
+        batches: Sequence[object],
         units: Tensor,
         axes: Sequence[Tensor],
         centre: float,
@@ -119,8 +119,9 @@ class Cells:
             differing.append(f"loss at the centre, {centre:.6g} there and {self.centre:.6g} here")
         if differing:
             raise UserError(
-                f"{frame.parent} holds a run of another configuration ({', '.join(differing)}); "
-                "choose another folder or remove that one"
+                f"expected a folder of this surface, got {frame.parent}, which holds a run of "
+                f"another configuration ({', '.join(differing)}); choose another folder or remove "
+                "that one"
             )
         self.units, self.axes, self.centre = held["units"], axes, centre
 

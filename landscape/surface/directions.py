@@ -1,4 +1,4 @@
-"""Directions to slice along, as flat vectors of the trainable numbers."""
+"""Directions of slices, as flat vectors of the trainable parameters."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from landscape import checks, seeds
 from landscape.curvature import EigenResult
+from landscape.curvature.spectrum.algebra import append, remove
 from landscape.distances import changes
 from landscape.errors import UserError
 from landscape.subspace import attached_mask, is_attached, masked_origins, trainable
@@ -21,7 +22,7 @@ class PrincipalDirections:
     """Hold the directions in which a trajectory extends most, about the present weights.
 
     Args:
-        directions: orthonormal columns, shape (size, d), float64, on cpu.
+        directions: orthonormal columns, shape (size, d), float64, on the CPU.
         explained: share of the sum of squared distances to the present weights, shape (d,).
     """
 
@@ -37,19 +38,19 @@ Directions: TypeAlias = Tensor | Sequence[Tensor] | EigenResult | PrincipalDirec
 def random_directions(model: nn.Module, count: int = 2, *, seed: int = 0) -> Tensor:
     """Draw Gaussian directions, normalised filter by filter and orthogonal to each other.
 
-    Each filter (the trainable numbers in one row of a weight, or a whole vector) of a direction
+    Each filter (the trainable parameters in one row of a weight, or a whole vector) of a direction
     gets the norm that the weights have there, so that layers of large and small weights count
     alike; then each direction is made orthogonal to those before it, which changes the norms of
     its filters by a few parts in sqrt(size).
 
     Args:
-        model: a model with trainable numbers; with a mask attached, the weights are W_0 + theta
+        model: a model with trainable parameters; with a mask attached, the weights are W_0 + theta
             on the mask.
-        count: number of directions, at least 1, at most the number of trainable numbers.
-        seed: of the directions; drawn on the processor, so every device gets the same ones.
+        count: number of directions, at least 1, at most the number of trainable parameters.
+        seed: of the directions; drawn on the CPU, so every device gets the same ones.
 
     Returns:
-        Directions as columns, shape (size, count), float64, on cpu.
+        Directions as columns, shape (size, count), float64, on the CPU.
 
     Raises:
         UserError: nothing is trainable, or count is out of range.
@@ -67,19 +68,19 @@ def random_directions(model: nn.Module, count: int = 2, *, seed: int = 0) -> Ten
             "or ask for fewer"
         )
     generator = seeds.generator(seed)
-    directions: list[Tensor] = []
-    for _ in range(count):
+    directions, units = [], torch.empty(count, size, dtype=torch.float64)
+    for number in range(count):
         d = torch.randn(size, generator=generator, dtype=torch.float64)
         d = d * (_norms(weights, filters) / _norms(d, filters).clamp(min=1e-300))[filters]
-        for earlier in directions:
-            d = d - (d @ earlier) / (earlier @ earlier).clamp(min=1e-300) * earlier
+        remove(units[:number], d)
+        append(units, number, d.clone())
         directions.append(d)
     return torch.stack(directions, dim=1)
 
 
 @torch.no_grad()
 def displacement(model: nn.Module, initial: Mapping[str, Tensor] | None = None) -> Tensor:
-    """Return the way from the start to the present weights, flat, shape (size,), float64, on cpu.
+    """Return present minus initial weights, flat, shape (size,), float64, on the CPU.
 
     Args:
         model: a model; with a mask attached, theta itself is the way.
@@ -93,7 +94,7 @@ def displacement(model: nn.Module, initial: Mapping[str, Tensor] | None = None) 
 
 
 def flat(tensors: Iterable[Tensor]) -> Tensor:
-    """Return the numbers of tensors, one after the other, in float64, on cpu."""
+    """Return the entries of tensors, one after the other, in float64, on the CPU."""
     pieces = [t.detach().double().cpu().reshape(-1) for t in tensors]
     return torch.cat(pieces) if pieces else torch.zeros(0, dtype=torch.float64)
 
@@ -118,13 +119,14 @@ def columns(directions: Directions, dimensions: int) -> Tensor:
         found = torch.stack(vectors, dim=1)
     if found.ndim != 2 or found.shape[1] != dimensions:
         raise UserError(
-            f"expected {dimensions} directions, one column each, got shape {tuple(found.shape)}"
+            f"expected {dimensions} directions, one column each, got shape {tuple(found.shape)}; "
+            "choose as many columns as the surface has axes"
         )
     return found
 
 
 def orthonormal(directions: Tensor, size: int) -> list[Tensor]:
-    """Turn columns into unit vectors on cpu, in float64, each orthogonal to those before it.
+    """Turn columns into unit vectors on the CPU, in float64, each orthogonal to those before it.
 
     Raises:
         UserError: not columns of `size` numbers, or zero, not finite or parallel.
@@ -132,38 +134,39 @@ def orthonormal(directions: Tensor, size: int) -> list[Tensor]:
     given = directions.detach().double().cpu()
     if given.shape[0] != size:
         raise UserError(
-            f"expected directions of {size} trainable numbers, got shape {tuple(given.shape)}; "
+            f"expected directions of {size} trainable parameters, got shape {tuple(given.shape)}; "
             "one column a direction, made for the mask that is attached"
         )
-    units: list[Tensor] = []
+    units = torch.empty(given.shape[1], size, dtype=torch.float64)
     for number, column in enumerate(given.unbind(1)):
         length = float(column.norm())
-        rest = column
-        for _ in range(2):
-            for u in units:
-                rest = rest - (rest @ u) * u
-        if not (0 < length < float("inf") and float(rest.norm()) > 1e-6 * length):
+        share = append(units, number, column.clone()) if 0 < length < float("inf") else 0.0
+        if not share > 1e-6:
             raise UserError(
                 f"expected directions that are finite, not zero and not parallel, got norm "
-                f"{length:.3g} for number {number} and {float(rest.norm()):.3g} beside the others"
+                f"{length:.3g} for number {number} and a share of {share:.2g} of it beside the "
+                "others; leave it out"
             )
-        units.append(rest / rest.norm())
-    return units
+    return list(units)
 
 
 def _weights(model: nn.Module) -> Tensor:
-    """Return the effective trainable weights, flat, float64, on cpu."""
-    values = flat(trainable(model).values())
-    return values + flat(masked_origins(model).values()) if is_attached(model) else values
+    """Return the effective trainable weights, flat, float64, on the CPU."""
+    origins = masked_origins(model) if is_attached(model) else {}
+    return flat(
+        p.detach().double() + origins[name].double() if name in origins else p
+        for name, p in trainable(model).items()
+    )
 
 
 def _filters(model: nn.Module) -> Tensor:
-    """Return the number of the filter that each trainable number belongs to, shape (size,)."""
+    """Return the number of the filter that each trainable parameter belongs to, shape (size,)."""
     mask = attached_mask(model) if is_attached(model) else None
     numbers, first = [], 0
     for name, p in trainable(model).items():
-        shape = torch.Size(p.shape if mask is None else mask.shapes[name])
-        at = torch.arange(p.numel()) if mask is None else mask.indices[name].cpu()
+        masked = mask is not None and name in mask.indices
+        shape = torch.Size(mask.shapes[name] if mask is not None and masked else p.shape)
+        at = mask.indices[name].cpu() if mask is not None and masked else torch.arange(p.numel())
         per_filter = shape.numel() // shape[0] if len(shape) > 1 else max(1, shape.numel())
         numbers.append(first + torch.div(at, per_filter, rounding_mode="floor"))
         first += -(-shape.numel() // per_filter)

@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from landscape.curvature.objective import refuse_other_sums, without_graph
-from landscape.curvature.point import evaluating
+from landscape.curvature.derivatives.objective import refuse_other_sums, without_graph
+from landscape.curvature.derivatives.point import evaluating
 from landscape.errors import UserError
 from landscape.losses import Loss, as_batches, as_loss, sum_and_count
 from landscape.subspace import is_attached, synchronise
@@ -51,7 +51,10 @@ class Surface:
         Source: Frankle et al. (2020), linear mode connectivity; Entezari et al. (2022).
         """
         if len(self.axes) != 1:
-            raise UserError("expected a curve to measure the barrier of, got a plane")
+            raise UserError(
+                "expected a curve to measure the barrier of, got a plane; use interpolate or "
+                "surface_1d"
+            )
         a = self.axes[0]
         t = (a - a[0]) / (a[-1] - a[0])
         above = self.losses - ((1 - t) * self.losses[0] + t * self.losses[-1])
@@ -102,7 +105,7 @@ def fill(
 
 @contextlib.contextmanager
 def moving(model: nn.Module, parameters: Sequence[Tensor]) -> Iterator[Callable[[Tensor], None]]:
-    """Yield a function that gives the trainable numbers flat values; restore all at the end.
+    """Yield a function that gives the trainable parameters flat values; restore all at the end.
 
     The model is in evaluation mode inside, without autocast.
     """
@@ -138,7 +141,7 @@ class MeanLoss:
     """
 
     def __init__(
-        self, model: nn.Module, batches: Iterable[Any], loss: Loss | nn.Module | None
+        self, model: nn.Module, batches: Iterable[object], loss: Loss | nn.Module | None
     ) -> None:
         self.batches = as_batches(batches)
         if not self.batches:
@@ -163,5 +166,5 @@ class MeanLoss:
             raise UserError("expected at least one loss term, got none; check the labels")
         return total / terms
 
-    def _one(self, batch: Any) -> tuple[Tensor, float]:
+    def _one(self, batch: object) -> tuple[Tensor, float]:
         return sum_and_count(self._loss(self._model, batch))

@@ -6,15 +6,16 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from landscape import checks
-from landscape.curvature.point import evaluating
-from landscape.deltas.algebra import Delta, apply_delta, delta
+from landscape.curvature.derivatives.point import evaluating
+from landscape.deltas.algebra import Delta
 from landscape.deltas.files import read_delta
+from landscape.deltas.switching import apply_delta, delta
 from landscape.errors import UserError
 from landscape.losses import Loss
 from landscape.subspace import detach, is_attached, trainable
@@ -36,7 +37,7 @@ class _Line:
 
 def interpolate(
     model: nn.Module,
-    batches: Iterable[Any],
+    batches: Iterable[object],
     start: End,
     end: End,
     *,
@@ -87,7 +88,8 @@ def interpolate(
     with line(model, start, end) as way:  # type: ignore[arg-type]
         if not 0 < way.length < float("inf"):
             raise UserError(
-                f"expected two ends at a finite distance, got {way.length} between them"
+                f"expected two ends at a finite distance above 0, got {way.length} between them; "
+                "give two different ends"
             )
         axis = torch.linspace(0, way.length, points, dtype=torch.float64)
         way.go(0.0)
@@ -115,7 +117,7 @@ def _between_deltas(
     apply_delta(model, first)
     try:
         theta = trainable(model)
-        s, e = (torch.cat([d.values[n].double().cpu() for n in theta]) for d in (first, last))
+        s, e = (torch.cat([d.parameter(n).double().cpu() for n in theta]) for d in (first, last))
         with moving(model, list(theta.values())) as move:
             ends = {"start": s, "end": e}
             yield _Line(ends, float((e - s).norm()), lambda t: move((1 - t) * s + t * e))

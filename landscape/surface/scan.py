@@ -23,12 +23,17 @@ Span: TypeAlias = float | Sequence[float]
 
 
 def surface_1d(
-    model: nn.Module, batches: Iterable[Any], direction: Directions, *, span: Span, **options: Any
+    model: nn.Module,
+    batches: Iterable[object],
+    direction: Directions,
+    *,
+    span: Span,
+    **options: Any,
 ) -> Surface:
     """Compute the loss along one direction; see `surface_2d` for the options.
 
     Args:
-        model: any module with trainable numbers.
+        model: any module with trainable parameters.
         batches: what `loss` takes.
         direction: shape (size,) or (size, 1), any norm; or a result, whose first direction counts.
         span: the axis goes from -span to span, in the Euclidean norm of the displacement.
@@ -39,7 +44,7 @@ def surface_1d(
 
 def surface_2d(
     model: nn.Module,
-    batches: Iterable[Any],
+    batches: Iterable[object],
     directions: Directions,
     *,
     span: Span,
@@ -57,7 +62,7 @@ def surface_2d(
     restored bit for bit, also after an exception.
 
     Args:
-        model: any module with trainable numbers: masked, LoRA, or full.
+        model: any module with trainable parameters: masked, LoRA, or full.
         batches: what `loss` takes; the loss is the mean over all loss terms.
         directions: shape (size, 2), or two of shape (size,), such as `random_directions` and
             `displacement`; or the result of `lanczos` or `Trajectory.pca`, whose first two count.
@@ -66,7 +71,7 @@ def surface_2d(
         points: points an axis, odd, at least 3.
         loss: (model, batch) -> (sum, number of terms), or a criterion; default and checks as
             `HessianOperator`. One that differentiates inside is evaluated with its graph.
-        predict: also compute the quadratic prediction: a gradient and a product a direction.
+        predict: also compute the quadratic prediction: a gradient and a matvec a direction.
         directory: a folder for the cells; each is stored when it is computed, and the same call
             with the same folder goes on where it was stopped, also with another number of threads:
             directions that differ by less than 1 % are the same, and the folder's are used.
@@ -79,7 +84,7 @@ def surface_2d(
         UserError: an argument out of its range, directions that are zero, not finite or parallel,
             or a folder of another surface.
 
-    Cost: points^2 passes over the batches, one copy of the trainable numbers and the directions.
+    Cost: points^2 passes over the batches, one copy of the trainable parameters and the directions.
     Source: Goodfellow et al. (2015); Li et al. (2018).
     """
     return _scan(
@@ -90,7 +95,7 @@ def surface_2d(
 
 def _scan(
     model: nn.Module,
-    batches: Iterable[Any],
+    batches: Iterable[object],
     directions: Tensor,
     span: Span,
     *,

@@ -1,9 +1,8 @@
-"""The way that training took: its length, its principal directions, its place in a plane."""
+"""The path that training took: its length, its principal directions, its place in a plane."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -14,31 +13,31 @@ from transformers import TrainerCallback
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.subspace import attached_mask, is_attached, positions, trainable
+from landscape.subspace import trainable
 from landscape.surface.directions import Directions, PrincipalDirections, columns, orthonormal
+from landscape.surface.points import (
+    RunPoint,
+    check_point,
+    cpu_copy,
+    distance_between,
+    mask_indices,
+    on_mask,
+    point_now,
+    same_indices,
+)
 from landscape.tensorfile import read_tensors, write_tensors
+from landscape.training.adamw import AdamW
 from landscape.training.callbacks import ProbeCallback
-from landscape.training.optimizer import AdamW
 
-_FORMAT = "landscape-trajectory-2"
-_OLDER = "landscape-trajectory-1"
-"""Without a digest."""
+_FORMAT, _OLDER = "landscape-trajectory-2", "landscape-trajectory-1"
+"""The older one has no digest."""
 _CHUNK = 1 << 16
 """Coordinates of all points that are widened to float64 at a time."""
 
 
-@dataclass(frozen=True)
-class _Point:
-    """The trainable numbers after a step; with a mask, the weights that they change."""
-
-    step: int
-    values: Mapping[str, Tensor]
-    indices: Mapping[str, Tensor] | None
-
-
 @final
 class Trajectory:
-    """Record the trainable numbers while `finetune` runs, and the length of their path.
+    """Record the trainable parameters while `finetune` runs, and the length of their path.
 
     Pass it to ``finetune(probes=[trajectory])``, or call ``trajectory.start(optimizer)`` once and
     ``trajectory(model, record)`` after every step of a loop of your own. It draws no random
@@ -55,7 +54,7 @@ class Trajectory:
     Raises:
         UserError: `every` is below 1.
 
-    Cost: O(k) time a step; O(k) memory on cpu a point, and for the last step.
+    Cost: O(k) time a step; O(k) memory on the CPU a point, and for the last step.
     """
 
     def __init__(self, *, every: int | None = 1) -> None:
@@ -64,8 +63,8 @@ class Trajectory:
         self.length = 0.0
         """Sum of the Euclidean lengths of all steps so far, those without a point included."""
         self._every = every
-        self._points: list[_Point] = []
-        self._last: _Point | None = None
+        self._points: list[RunPoint] = []
+        self._last: RunPoint | None = None
         self._initial: dict[int, Tensor] = {}
 
     @property
@@ -80,20 +79,17 @@ class Trajectory:
         held = [p for group in optimizer.param_groups for p in group["params"]]
         # theta of a moving mask is known where it is empty; else which weights it is of is not
         known = not isinstance(optimizer, AdamW) or not any(p.numel() for p in held)
-        self._initial = {id(p): _copy(p) for p in held} if known else {}
+        self._initial = {id(p): cpu_copy(p) for p in held} if known else {}
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, record: dict[str, Any]) -> None:
         """Take the step that the model has just made; write path_length into its record."""
         step = int(record.get("step", self._last.step + 1 if self._last else 1))
-        indices = _indices(model)
-        if self._last is not None and _same(indices, self._last.indices):
-            indices = self._last.indices  # held once
-        now = _Point(step, {n: _copy(p) for n, p in trainable(model).items()}, indices)
+        now = point_now(model, step, self._last)
         if self._last is None:
             self._last, self._initial = self._first(model, now), {}
             self._points.append(self._last)
-        self.length += _between(self._last, now)
+        self.length += distance_between(self._last, now)
         record["path_length"] = self.length
         self._last = now
         if self._every is not None and step % self._every == 0 and step > self._points[-1].step:
@@ -119,7 +115,7 @@ class Trajectory:
 
         Raises:
             UserError: the points span fewer dimensions or are not finite, or the mask has moved
-                so that the present trainable numbers do not hold them.
+                so that the present trainable parameters do not hold them.
 
         Cost: O(points^2 k) time. Source: Li et al. (2018), section 7.2.
         """
@@ -128,7 +124,10 @@ class Trajectory:
         for part in rows.split(_CHUNK, dim=1):
             gram += part.double() @ part.double().t()
         if not bool(torch.isfinite(gram).all()):
-            raise UserError("expected a trajectory of finite points, got NaN or infinity")
+            raise UserError(
+                "expected a trajectory of finite points, got NaN or infinity; training has "
+                "diverged: lower its learning rate"
+            )
         squares, left = torch.linalg.eigh(gram)
         squares, left = squares.flip(0).clamp(min=0), left.flip(1)
         rank = int((squares > 1e-12 * squares.sum()).sum())
@@ -144,15 +143,20 @@ class Trajectory:
 
     @torch.no_grad()
     def coordinates(self, model: nn.Module, directions: Directions, dimensions: int = 2) -> Tensor:
-        """Return the points projected on a plane through the present weights, as its axes have it.
+        """Return where the points lie in a plane through the present weights, to be drawn on it.
+
+            a_t = U'(theta_t - theta),    U the directions made orthonormal, as in `surface_2d`
+
+        What a point has outside the plane is left out: (0, 0) is the present model.
 
         Args:
-            model: the model after training, whose weights are the origin.
-            directions: as `surface_2d`.
-            dimensions: of the plane, 1 for a line.
+            model: the model after training, whose weights theta are the origin.
+            directions: those of the surface, see `surface_2d`.
+            dimensions: of the plane; 1 for the line of `surface_1d`.
 
         Returns:
-            Shape (points, dimensions), float64, in the units of the axes of the surface.
+            Shape (points, dimensions), float64, in the units of the surface's axes: Euclidean
+            distances.
 
         Raises:
             UserError: as `pca`, or directions that `surface_2d` would refuse.
@@ -167,12 +171,11 @@ class Trajectory:
         before: Mapping[str, Tensor] | None = None
         for number, point in enumerate(self._points):
             tensors |= {f"{number}/{n}": v.contiguous() for n, v in point.values.items()}
-            if point.indices is not None and not _same(point.indices, before):
+            if point.indices is not None and not same_indices(point.indices, before):
                 tensors |= {f"{number}/{n}.indices": i.cpu() for n, i in point.indices.items()}
             before = point.indices
-        header = {"format": _FORMAT, "steps": self.steps, "length": self.length.hex(),
-                  "masked": before is not None}  # fmt: skip
-        return write_tensors(path, tensors, header)
+        header = {"format": _FORMAT, "steps": self.steps, "length": self.length.hex()}
+        return write_tensors(path, tensors, header | {"masked": before is not None})
 
     @classmethod
     def load(cls, path: str | Path) -> Trajectory:
@@ -212,95 +215,48 @@ class Trajectory:
         for step, own in zip(steps, points, strict=True):
             values = {n: v for n, v in own.items() if not n.endswith(".indices")}
             if masked and (indices is None or len(own) > len(values)):
-                indices = {n: own.pop(f"{n}.indices") for n in values}
+                masks = [n for n in values if f"{n}.indices" in own]
+                indices = {n: own.pop(f"{n}.indices") for n in masks}
             if own.keys() != values.keys():
                 raise ValueError(f"tensors of step {step}")
-            _check_point(values, indices, self._points[0].values if self._points else values)
-            self._points.append(_Point(step, values, indices))
+            check_point(values, indices, {*(self._points[0].values if self._points else values)})
+            self._points.append(RunPoint(step, values, indices))
         self.length = float.fromhex(header["length"])
         return self
 
-    def _first(self, model: nn.Module, now: _Point) -> _Point:
+    def _first(self, model: nn.Module, now: RunPoint) -> RunPoint:
         """Return the point before the first step, or that step where nothing else is known."""
         present = trainable(model)
         if not self._initial:
             return now
         values = {n: self._initial.get(id(p), now.values[n]) for n, p in present.items()}
         if any(values[n].numel() != v.numel() for n, v in now.values.items()):
-            empty = {n: v.new_zeros(0, dtype=torch.int64) for n, v in values.items()}
-            return _Point(now.step - 1, values, empty)
-        return _Point(now.step - 1, values, now.indices)
+            empty = {n: i.new_zeros(0) for n, i in (now.indices or {}).items()}
+            return RunPoint(now.step - 1, values, empty)
+        return RunPoint(now.step - 1, values, now.indices)
 
     def _about(self, model: nn.Module) -> Tensor:
-        """Return the points minus the present trainable numbers, one a row."""
+        """Return the points minus the present trainable parameters, one a row."""
         if not self._points:
             raise UserError(
                 "expected a recorded trajectory, got none; pass it to finetune(probes=)"
             )
         here = trainable(model)
-        indices = _indices(model)
+        indices = mask_indices(model)
         rows = []
         for point in self._points:
-            if point.values.keys() != here.keys() or (indices is None) != (point.indices is None):
+            kinds = [None if held is None else held.keys() for held in (indices, point.indices)]
+            if point.values.keys() != here.keys() or kinds[0] != kinds[1]:
                 raise UserError(
-                    "expected the model that was trained, got one with other trainable tensors"
+                    "expected the model that was trained, got one with other trainable tensors; "
+                    "attach the mask that the trajectory was recorded with"
                 )
-            spread, rest = _spread(point, indices)
-            if rest > 0:
+            values, outside = on_mask(point, indices)
+            if outside > 0:
                 raise UserError(
-                    f"expected trainable numbers that hold the whole trajectory, got a point at "
-                    f"step {point.step} with a part of norm {rest**0.5:.3g} outside the present "
-                    "mask; a mask that gives weights up has a path length but no plane"
+                    "expected a mask that holds the whole trajectory, got a part of norm "
+                    f"{outside**0.5:.3g} at step {point.step} outside the present mask; a mask "
+                    "that gives weights up has a path length but no plane"
                 )
-            rows.append(torch.cat([(spread[n] - _copy(p)).reshape(-1) for n, p in here.items()]))
+            rows.append(torch.cat([(values[n] - cpu_copy(p)).reshape(-1) for n, p in here.items()]))
         return torch.stack(rows)
-
-
-def _check_point(
-    values: Mapping[str, Tensor], indices: Mapping[str, Tensor] | None, first: Mapping[str, Tensor]
-) -> None:
-    if values.keys() != first.keys() or not all(v.is_floating_point() for v in values.values()):
-        raise ValueError("values")
-    for name, value in values.items() if indices is not None else ():
-        flat = (indices or {})[name]
-        ordered = flat.dtype == torch.int64 and bool((flat[1:] > flat[:-1]).all())
-        if not ordered or flat.shape != value.shape or (flat.numel() and int(flat[0]) < 0):
-            raise ValueError(f"indices of {name}")
-
-
-def _indices(model: nn.Module) -> Mapping[str, Tensor] | None:
-    return dict(attached_mask(model).indices) if is_attached(model) else None
-
-
-def _copy(p: Tensor) -> Tensor:
-    return p.detach().to("cpu", copy=True)
-
-
-def _same(a: Mapping[str, Tensor] | None, b: Mapping[str, Tensor] | None) -> bool:
-    if a is None or b is None:
-        return a is b
-    return a.keys() == b.keys() and all(a[n] is b[n] or torch.equal(a[n], b[n]) for n in a)
-
-
-def _between(a: _Point, b: _Point) -> float:
-    """Return the distance of two points in the space of all weights."""
-    spread, rest = _spread(a, b.indices)
-    squares = [float((b.values[n].double() - v.double()).square().sum()) for n, v in spread.items()]
-    return (sum(squares) + rest) ** 0.5
-
-
-def _spread(
-    point: _Point, indices: Mapping[str, Tensor] | None
-) -> tuple[Mapping[str, Tensor], float]:
-    """Return a point's values at other weights, and the squared norm of those it loses."""
-    if indices is None or point.indices is None or _same(indices, point.indices):
-        return point.values, 0.0
-    spread, rest = {}, 0.0
-    for name, after in indices.items():
-        before, values = point.indices[name].cpu(), point.values[name]
-        known, place = positions(before, after.cpu())
-        spread[name] = values.new_zeros(after.numel())
-        spread[name][known] = values[place[known]]
-        kept, _ = positions(after.cpu(), before)
-        rest += float(values[~kept].double().square().sum())
-    return spread, rest

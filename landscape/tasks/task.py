@@ -9,9 +9,7 @@ from typing import Any, Literal, get_args
 
 from landscape import checks
 from landscape.errors import UserError
-
-METRICS = ("accuracy",)
-"""The metrics that ``evaluate`` computes."""
+from landscape.tasks.metrics import METRICS
 
 Loss = Literal["classification", "language modelling"]
 SplitName = Literal["train", "dev", "test"]
@@ -79,7 +77,7 @@ class Task:
         train: examples to fit.
         dev: examples to choose a learning rate and a checkpoint.
         test: examples to report.
-        metric: name of the number that ``evaluate`` returns.
+        metric: what ``evaluate`` judges by; a name of ``landscape.tasks.metrics.METRICS``.
         loss: "classification" (cross-entropy over the candidates' scores) or "language modelling"
             (cross-entropy of the right candidate's tokens).
         source: where the examples come from: package or hub name, version or revision, SHA-256 of
@@ -143,7 +141,7 @@ class Task:
             UserError: another name.
         """
         if name not in _SPLITS:
-            raise UserError(f"expected a split among {', '.join(_SPLITS)}, got {name!r}")
+            checks.refuse("split", f"one of {', '.join(_SPLITS)}", name, "check the spelling")
         examples: tuple[Example, ...] = getattr(self, name)
         return examples
 

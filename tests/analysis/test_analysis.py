@@ -133,7 +133,7 @@ def test_a_checkpoint_that_is_there_is_kept(tmp_path) -> None:
     assert path.read_bytes() == b"kept"
 
 
-def test_pictures_are_drawn_and_empty_ones_refused(tmp_path) -> None:
+def test_figures_are_drawn_and_empty_ones_refused(tmp_path) -> None:
     mask = ls.random_mask(language(), density=0.1)
     path = analysis.plot_allocation(mask, tmp_path / "mask.png")
     assert path.read_bytes().startswith(b"\x89PNG")

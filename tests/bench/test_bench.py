@@ -16,6 +16,7 @@ from transformers import OPTConfig
 import landscape as ls
 from landscape.bench import curvature, scoring, step
 from landscape.bench import kernels as bench
+from landscape.bench.curvature import cases, libraries, overhead
 from landscape.cli import main
 from landscape.kernels.choice import SECONDS
 from landscape.models.tensors import num_parameters
@@ -206,11 +207,11 @@ def test_the_scoring_bench_selects_and_steps_on_the_same_data(monkeypatch, capsy
 
 @pytest.fixture
 def small_curvature(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(curvature, "MASKS", {"few": {"count": 30, "sampling": "exact"}})
-    monkeypatch.setattr(curvature, "LOSSES", ("language modelling",))
-    monkeypatch.setattr(curvature, "STEPS", 3)
-    monkeypatch.setattr(curvature, "LIMIT", 15)
-    monkeypatch.setattr(curvature, "_peak_of", lambda what, *_: {"lanczos": 3, "gradient": 2}[what])
+    monkeypatch.setattr(cases, "MASKS", {"few": {"count": 30, "sampling": "exact"}})
+    monkeypatch.setattr(cases, "LOSSES", ("language modelling",))
+    monkeypatch.setattr(overhead, "STEPS", 3)
+    monkeypatch.setattr(libraries, "LIMIT", 15)
+    monkeypatch.setattr(overhead, "peak_of", lambda what, *_: {"lanczos": 3, "gradient": 2}[what])
     honest = curvature.bench_curvature
     monkeypatch.setattr(
         curvature, "bench_curvature", lambda rounds: honest(rounds=rounds, shapes=("tiny",))
@@ -233,21 +234,21 @@ def test_the_curvature_bench_reports_every_figure_and_reaches_its_accuracy(capsy
     assert result["tracking_overhead"] == result["tracking"]["overhead"] > -1
     assert {"device", "threads", "versions"} <= set(result["provenance"])
     (cell,) = result["cases"]
-    model = curvature._model("tiny", 0)
-    ls.attach(model, ls.random_mask(model, seed=0, **curvature.MASKS["few"]))
+    model = cases.make_model("tiny", 0)
+    ls.attach(model, ls.random_mask(model, seed=0, **cases.MASKS["few"]))
     sizes = ((4, 10, 0), (2, 12, 1))
-    batches = [curvature._batch(*size, *curvature.LOSSES) for size in sizes]
+    batches = [cases.make_batch(*size, *cases.LOSSES) for size in sizes]
     exact = float(ls.exact_spectrum(ls.HessianOperator(model, batches)).eigenvalues.max())
     assert cell["sharpness"] == pytest.approx(exact, rel=1e-5)
     for name, found in cell["libraries"].items():
         if name != "pyhessian":  # which may have spent its products
-            assert abs(found["error"]) <= curvature.ACCURACY, name
+            assert abs(found["error"]) <= libraries.ACCURACY, name
         assert 0 < found["products"] <= 30
         if name != "ours":
             assert result[f"speedup_vs_{name}"] == found["over_ours"] > 0
     own = cell["hessian_eigenthings_own_rule"]
     assert own["products"] in (2, 6, 14, 30)
-    assert abs(own["error"]) <= 10 * curvature.ACCURACY
+    assert abs(own["error"]) <= 10 * libraries.ACCURACY
     assert result["speedup_vs_hessian_eigenthings_own_rule"] == own["over_ours"] > 0
 
 

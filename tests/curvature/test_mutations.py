@@ -21,9 +21,11 @@ from oracles.curvature import (
 from torch import Tensor
 
 import landscape as ls
-from landscape.curvature import MatrixOperator, batched, density, krylov, precondition, trace
-from landscape.curvature.algebra import norm
-from landscape.curvature.krylov import Krylov
+from landscape.curvature import MatrixOperator, stability, trace
+from landscape.curvature.operators import batched, precondition
+from landscape.curvature.spectrum import density, recurrence
+from landscape.curvature.spectrum.algebra import norm
+from landscape.curvature.spectrum.krylov import Krylov
 from landscape.errors import NotConvergedWarning, UserError
 
 N = 60
@@ -102,7 +104,7 @@ def threshold_is_where_momentum_turns_unstable() -> bool:
     verdicts = []
     for factor in (0.97, 1.03):
         x, m = 1.0, 0.0
-        curvature = factor * precondition.stability_threshold(optimizer)
+        curvature = factor * stability.stability_threshold(optimizer)
         for _ in range(3000):
             m = 0.9 * m + 0.1 * curvature * x
             x -= 0.01 * m
@@ -313,7 +315,7 @@ def rate_upside_down(v, t, b1, b2, eps, ratio) -> Tensor:
 
 
 def threshold_without_momentum(patch) -> None:
-    patch.setattr(precondition, "stability_threshold", lambda o: 2 / precondition.reference_rate(o))
+    patch.setattr(stability, "stability_threshold", lambda o: 2 / stability.reference_rate(o))
 
 
 def weights_not_squared(patch) -> None:
@@ -390,7 +392,7 @@ def no_reorthogonalisation(patch) -> None:
     def remove(rows, w):
         return torch.zeros(len(rows), dtype=torch.float64), norm(w)
 
-    patch.setattr(krylov, "remove", remove)
+    patch.setattr(recurrence, "remove", remove)
 
 
 def restart_forgets_values(patch) -> None:
@@ -398,7 +400,7 @@ def restart_forgets_values(patch) -> None:
 
     def compress(self, chosen):
         sound(self, chosen)
-        self._projected.zero_()
+        self.basis.projected.zero_()
 
     patch.setattr(Krylov, "_compress", compress)
 

@@ -341,11 +341,11 @@ def forged(header: dict, tensors: dict) -> None:
     [
         (unsorted, "sorted, distinct"), (duplicate, "sorted, distinct"), (beyond, "below 30"),
         (folded, "sorted, distinct"), (fractional, "sorted, distinct"),
-        (unindexed, "should hold 0 values"), (narrow, "float16"),
-        (negative, "sorted, distinct"), (shorter, "should hold 4 values"),
-        (missing, "it has nothing"), (reshaped, "expects a.weight of shape"),
-        (crowded, "20,000 of them no part"), (bare, "says nothing of its fingerprint"),
-        (renamed, "no delta of this toolkit"), (forged, "names other tensors"),
+        (unindexed, "expected 0 values"), (narrow, "float16"),
+        (negative, "sorted, distinct"), (shorter, "expected 4 values"),
+        (missing, "got nothing"), (reshaped, "expected a.weight of shape"),
+        (crowded, "20,000 of them no part"), (bare, "to say its fingerprint, got nothing"),
+        (renamed, "expected a delta file of landscape"), (forged, "names other tensors"),
     ],
 )  # fmt: skip
 def test_a_damaged_file_is_refused_whole(tmp_path, damage, sentence) -> None:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 import landscape as ls
-from landscape.deltas import files as adapters
+from landscape.deltas import drawn
 from landscape.errors import UserError
 
 
@@ -58,7 +58,7 @@ def test_indices_are_stored_in_the_narrowest_type_that_holds_the_last(
     model, mask = trained()
     ls.detach(model)
     ls.attach(model, dataclasses.replace(mask, rule={"kind": "given"}))
-    monkeypatch.setattr(adapters, "_last", lambda _: last)
+    monkeypatch.setattr(drawn, "_last", lambda _: last)
     stored = load_file(ls.save_delta(model, tmp_path / "delta.safetensors"))
     assert {t.dtype for n, t in stored.items() if n.endswith(".indices")} == {kind}
 

@@ -56,7 +56,7 @@ def test_a_base_that_differs_outside_the_mask_alone_is_refused_and_left_alone(
     other = ls.tiny_model("llama")
     shift_others(other)
     before = copy.deepcopy(other.state_dict())
-    with pytest.raises(UserError, match=r"made on another base model: lm_head\.weight"):
+    with pytest.raises(UserError, match=r"got another base model: lm_head\.weight"):
         ls.load_delta(other, path)
     assert not is_attached(other)
     assert all(torch.equal(t, before[n]) for n, t in other.state_dict().items())

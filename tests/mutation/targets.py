@@ -4,37 +4,63 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-_EIGENVALUES = [f"curvature/{name}" for name in ("eigen", "krylov", "hidden", "mutations")]
+_EIGENVALUES = [f"curvature/spectrum/{name}" for name in ("eigen", "krylov", "hidden")]
+_EIGENVALUES.append("curvature/mutations")
 
 #: module -> the test files that guard it; of each file, the tests that reach the changed line run.
 #: Not all that could notice: files whose tests take long are left to those that are quick.
 GUARDS: dict[str, list[str]] = {
-    "landscape/training/finetuning.py": [
-        "training/reference",
+    "landscape/training/training.py": [
+        "training/training",
         "training/finetune",
+        "training/reference",
         "training/checkpoint",
-        "training/schedule",
     ],
+    "landscape/training/loop.py": ["training/loop", "training/training", "training/reference"],
+    "landscape/training/best.py": ["training/training", "training/reference"],
+    "landscape/training/epochs.py": ["training/reference", "training/training"],
+    "landscape/training/folder.py": ["training/checkpoint"],
+    "landscape/training/checkpoint.py": ["training/checkpoint"],
+    "landscape/training/optimizer.py": ["training/optimizer", "training/reference"],
+    "landscape/training/lr_schedule.py": ["training/lr_schedule"],
     "landscape/kernels/choice.py": ["kernels/branches", "kernels/kernels"],
     "landscape/kernels/coordinates.py": ["kernels/branches", "kernels/kernels"],
     "landscape/kernels/native.py": ["kernels/native", "kernels/branches"],
     "landscape/kernels/products.py": ["kernels/branches", "kernels/kernels"],
     "landscape/kernels/spops.py": ["kernels/kernels"],
     "landscape/kernels/values.py": ["kernels/branches", "kernels/kernels"],
+    "landscape/tasks/forward.py": ["tasks/scoring"],
+    "landscape/tasks/metrics.py": ["tasks/metrics"],
     "landscape/tasks/scoring.py": ["tasks/scoring"],
     "landscape/masks.py": ["masks", "models/models"],
     "landscape/deltas/algebra.py": ["deltas/algebra", "deltas/formats"],
     "landscape/deltas/files.py": ["deltas/files"],
     "landscape/distances.py": ["distance"],
-    "landscape/curvature/eigen.py": _EIGENVALUES,
-    "landscape/curvature/krylov.py": _EIGENVALUES,
-    "landscape/curvature/eigensolver.py": _EIGENVALUES,
-    "landscape/curvature/operators.py": ["curvature/operators", "curvature/eigen"],
-    "landscape/curvature/hessian.py": ["curvature/hessian", "curvature/batches"],
-    "landscape/curvature/objective.py": ["curvature/hessian", "curvature/batches"],
-    "landscape/curvature/density.py": ["curvature/density", "curvature/norm"],
-    "landscape/curvature/norm.py": ["curvature/norm", "curvature/hidden"],
-    "landscape/curvature/hutchinson.py": ["curvature/density", "curvature/mutations"],
+    "landscape/curvature/spectrum/result.py": _EIGENVALUES,
+    "landscape/curvature/spectrum/krylov.py": _EIGENVALUES,
+    "landscape/curvature/spectrum/recurrence.py": _EIGENVALUES,
+    "landscape/curvature/spectrum/lanczos.py": _EIGENVALUES,
+    "landscape/curvature/operators/linear.py": [
+        "curvature/operators/operators",
+        "curvature/spectrum/eigen",
+    ],
+    "landscape/curvature/operators/hessian.py": [
+        "curvature/operators/hessian",
+        "curvature/operators/batches",
+    ],
+    "landscape/curvature/derivatives/objective.py": [
+        "curvature/operators/hessian",
+        "curvature/operators/batches",
+    ],
+    "landscape/curvature/spectrum/density.py": [
+        "curvature/spectrum/density",
+        "curvature/spectrum/ceiling",
+    ],
+    "landscape/curvature/spectrum/ceiling.py": [
+        "curvature/spectrum/ceiling",
+        "curvature/spectrum/hidden",
+    ],
+    "landscape/curvature/spectrum/trace.py": ["curvature/spectrum/density", "curvature/mutations"],
     "theory/bounds.py": ["theory/bounds"],
 }
 
@@ -54,22 +80,24 @@ test_file.__test__ = False  # type: ignore[attr-defined]  # it is none
 #: name -> (module, text, what stands there instead): mistakes that the suite once let through
 BY_HAND: dict[str, tuple[str, str, str]] = {
     "weight decay ignored": (
-        "landscape/training/finetuning.py", "weight_decay=weight_decay)", "weight_decay=0.0)"
+        "landscape/training/optimizer.py", "eps=eps, weight_decay=weight_decay)",
+        "eps=eps, weight_decay=0.0)",
     ),
     "one dropout seed for all steps": (
-        "landscape/training/finetuning.py", 'seeds.derived(seed, "dropout", state.step)',
-        'seeds.derived(seed, "dropout", 0)'
+        "landscape/training/training.py", 'else ("dropout", step)', 'else ("dropout", 0)'
     ),
     "the same order every epoch": (
-        "landscape/training/finetuning.py", 'seeds.derived(seed, "order", epoch)',
-        'seeds.derived(seed, "order", 0)'
+        "landscape/training/epochs.py", 'seed, "order", epoch)', 'seed, "order", 0)'
     ),
     "the later of two equal checkpoints": (
-        "landscape/training/finetuning.py", "if not key > (best", "if not key >= (best"
+        "landscape/training/best.py", "if key > self._key", "if key >= self._key"
     ),
     "gradients never clipped": (
-        "landscape/training/finetuning.py", "parameters.values(), max_norm)",
-        "parameters.values(), math.inf)"
+        "landscape/training/loop.py", "self._parameters, self._max_norm)",
+        "self._parameters, math.inf)"
+    ),
+    "a mean of means over the batches of a step": (
+        "landscape/training/loop.py", "terms + float(count) * weight", "terms + weight"
     ),
     "few columns multiplied the wrong way round": (
         "landscape/kernels/values.py", "(right.t() @ left).t().reshape(-1)",
@@ -90,7 +118,7 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     "the smallest remainder first": (
         "landscape/masks.py", "-(count * sizes[name] % total)", "(count * sizes[name] % total)"
     ),
-    "one standard deviation for 95 percent": ("landscape/advisor.py", "(1.96 *", "(1.0 *"),
+    "one standard deviation for 95 percent": ("landscape/advisor/suggestion.py", "(1.96 *", "(1.0 *"),
     "relative is absolute": (
         "landscape/distances.py", "l2 / origin**0.5 if origin", "l2 if origin"
     ),
@@ -99,19 +127,19 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "if a.mask.num_parameters != b.mask.num_parameters:", "if False:"
     ),
     "the upper bound of a norm is the lower": (
-        "landscape/curvature/norm.py", "lower + beyond", "lower"
+        "landscape/curvature/spectrum/ceiling.py", "lower + beyond", "lower"
     ),
     "dev from the end of the permutation": (
         "landscape/tasks/glue.py", "order[num_train : num_train + num_dev]", "order[-num_dev:]"
     ),
 }  # fmt: skip
 for _module, _files in (
-    ("landscape/advisor.py", "advisor"),
+    ("landscape/advisor/suggestion.py", "advisor"),
     ("landscape/tasks/glue.py", "tasks/tasks"),
 ):
     GUARDS[_module] = [_files]
 #: these have mutants made by hand only
-HAND_ONLY = {"landscape/advisor.py", "landscape/tasks/glue.py"}
+HAND_ONLY = {"landscape/advisor/suggestion.py", "landscape/tasks/glue.py"}
 
 #: functions that run once in a process, whose tests start processes of their own
 ELSEWHERE = {
@@ -120,19 +148,20 @@ ELSEWHERE = {
 
 #: key of a mutant, * for anything -> why no test can tell it from the code
 EQUIVALENT: dict[str, str] = {
-    "landscape/curvature/density.py spectral_density: * => order = nodes.argsort()": (
+    "landscape/curvature/spectrum/density.py spectral_density: * => order = nodes.argsort()": (
         "the last of two dimensions"
     ),
-    "landscape/curvature/krylov.py Krylov.extend: * => *zip(rest, products.unbind(1)):": (
+    "landscape/curvature/spectrum/recurrence.py "
+    "Recurrence.extend: * => *zip(rest, products.unbind(1)):": (
         "a product has as many columns as what it is of"
     ),
-    "landscape/curvature/krylov.py Krylov.is_settled: * => *_allowed(self.values[:], tol)": (
-        "the first alone is used"
-    ),
-    "landscape/curvature/krylov.py Krylov._orthonormal: self._place = self.count => pass": (
+    "landscape/curvature/spectrum/krylov.py "
+    "Krylov.is_settled: * => *allowed(self.values[:], tol)": ("the first alone is used"),
+    "landscape/curvature/spectrum/recurrence.py "
+    "Recurrence._orthonormal: self._place = self.count => pass": (
         "the rows are then copied to where they are"
     ),
-    "landscape/curvature/eigensolver.py _start: * => if start.ndim not in (2, 1) or *": (
+    "landscape/curvature/spectrum/lanczos.py _start: * => if start.ndim not in (2, 1) or *": (
         "the same two numbers"
     ),
     "landscape/kernels/coordinates.py Coordinates.csr: * => *, device=zeros.device)*": (
@@ -155,13 +184,13 @@ EQUIVALENT: dict[str, str] = {
         "a gap of n + 1 ends the tensor wherever it begins, and so does a wider one"
     ),
     "landscape/masks.py bernoulli: * => if ((probability) > (1.0)):": "every gap is 1 then",
-    "landscape/tasks/scoring.py _label_logits: * for name in ('attention_mask', 'input_ids')}": (
+    "landscape/tasks/forward.py label_logits: * for name in ('attention_mask', 'input_ids')}": (
         "a dict in another order"
     ),
     "landscape/tasks/scoring.py _candidate_log_probs: * => *.log_softmax((1))": (
         "the last of two dimensions"
     ),
-    "landscape/training/finetuning.py _reload: (folder * => *.unlink(missing_ok=False)": (
+    "landscape/training/folder.py RunFolder.result: * => *.unlink(missing_ok=False)": (
         "a file that is missing is an OSError, which is let pass there"
     ),
     "theory/bounds.py _invert: * => while (middle := (low + high) / 2) not in (high, low):": (

@@ -187,6 +187,24 @@ def jacobian_of_net(model: nn.Module, x: Tensor) -> Tensor:
     return torch.cat([first, inner, t, torch.ones(len(x), 1, dtype=x.dtype)], dim=1)
 
 
+def difference_product(
+    parameters: Sequence[Tensor], mean: Callable[[], Tensor], v: Tensor
+) -> Tensor:
+    """H v of a mean loss by a central difference of its first gradient along v, in float64."""
+    sides, step = [], 1e-5
+    pieces = v.split([p.numel() for p in parameters])
+    for h in (step, -2 * step):
+        with torch.no_grad():
+            for p, piece in zip(parameters, pieces, strict=True):
+                p += h * piece.view_as(p)
+        gradient = torch.autograd.grad(mean(), list(parameters))
+        sides.append(torch.cat([g.reshape(-1) for g in gradient]))
+    with torch.no_grad():
+        for p, piece in zip(parameters, pieces, strict=True):
+            p += step * piece.view_as(p)
+    return (sides[0] - sides[1]) / (2 * step)
+
+
 def difference_hessian(parameters: Sequence[Tensor], mean: Callable[[], Tensor]) -> Tensor:
     """The dense Hessian of a mean loss by central differences of its first gradient, in float64.
 

@@ -56,16 +56,16 @@ def fisher(
     log_probs: Sequence[Callable[[], Tensor]],
     labels: Sequence[int],
     *,
-    expectation: bool,
+    true: bool,
     power: int,
 ) -> Scores:
-    """Add |grad log p(y|x)|^power over examples; y the label, or its expectation under p."""
+    """Add |grad log p(y|x)|^power over examples; y the label, or in the mean under p where true."""
     total: Scores = {}
     for log_prob, label in zip(log_probs, labels, strict=True):
-        classes = range(log_prob().numel()) if expectation else [label]
+        classes = range(log_prob().numel()) if true else [label]
         for c in classes:
             value = log_prob()[c]
-            weight = math.exp(value.item()) if expectation else 1.0
+            weight = math.exp(value.item()) if true else 1.0
             for name, grad in gradients(model, names, value).items():
                 term = weight * grad.abs() ** power
                 total[name] = total.get(name, torch.zeros_like(grad)) + term

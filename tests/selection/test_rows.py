@@ -67,7 +67,7 @@ def expected(model: nn.Module, names: list[str], batches: list[Any], power: int)
         for single in singles
     ]  # fmt: skip
     labels = [int(single["labels"]) for single in singles]
-    return oracle.fisher(model, names, probs, labels, expectation=False, power=power)
+    return oracle.fisher(model, names, probs, labels, true=False, power=power)
 
 
 def assert_same(found: Mapping[str, Tensor], wanted: oracle.Scores) -> None:
@@ -79,15 +79,15 @@ def assert_same(found: Mapping[str, Tensor], wanted: oracle.Scores) -> None:
 
 @pytest.fixture
 def split_count(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Count the batches that are cut into examples."""
+    """Count the batches that are taken one example at a time."""
     cut: list[int] = []
 
     def counted(batch: Any) -> Any:
         cut.append(len(batch["labels"]))
         return original(batch)
 
-    original = stream.split
-    monkeypatch.setattr(stream, "split", counted)
+    original = stream.single_examples
+    monkeypatch.setattr(stream, "single_examples", counted)
     return cut
 
 

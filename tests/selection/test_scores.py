@@ -108,13 +108,13 @@ def test_passes_over_groups_of_tensors_select_what_one_pass_does(language, max_l
     assert all(torch.equal(once.indices[n], again.indices[n]) for n in once.indices)
 
 
-@pytest.mark.parametrize("labels", ["given", "expectation"])
+@pytest.mark.parametrize("information", ["empirical", "true"])
 @pytest.mark.parametrize("power", [1, 2])
-def test_fisher_adds_the_gradients_of_single_examples(language, labels, power) -> None:
+def test_fisher_adds_the_gradients_of_single_examples(language, information, power) -> None:
     model, targets = language
     mask = ls.select_mask(
         model, score="fisher", batches=text(3), count=60, targets=targets, scope="global",
-        labels=labels, power=power,
+        information=information, power=power,
     )  # fmt: skip
     examples = words()
     # mixed batches score by the mean log-probability a token, as candidate_scores does
@@ -127,7 +127,7 @@ def test_fisher_adds_the_gradients_of_single_examples(language, labels, power) -
     ]
     scores = oracle.fisher(
         model, list(mask.indices), log_probs, [e.label for e in examples],
-        expectation=labels == "expectation", power=power,
+        true=information == "true", power=power,
     )  # fmt: skip
     assert_best(mask, scores, 60)
 
@@ -150,13 +150,13 @@ def test_fisher_takes_the_batches_of_an_ordinary_classifier(case) -> None:
 
     mask = ls.select_mask(
         model, score="fisher", batches=[{key: inputs, "labels": labels}], loss=loss, count=60,
-        targets=case.targets, scope="global", labels="expectation",
+        targets=case.targets, scope="global", information="true",
     )  # fmt: skip
     log_probs = [
         lambda i=i: model(**{key: inputs[i : i + 1]}).logits[0].log_softmax(0) for i in range(5)
     ]
     scores = oracle.fisher(
-        model, list(mask.indices), log_probs, labels.tolist(), expectation=True, power=2
+        model, list(mask.indices), log_probs, labels.tolist(), true=True, power=2
     )
     assert_best(mask, scores, 60)
 
@@ -393,17 +393,17 @@ def test_the_rule_says_how_the_mask_was_made_and_the_file_keeps_it(tmp_path) -> 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"score": "luck"}, "score is one of magnitude"),
-        ({"score": "gradient", "batches": None}, "needs data"),
-        ({"score": "id3"}, "no default for eps and exp"),
+        ({"score": "luck"}, "a score among magnitude"),
+        ({"score": "gradient", "batches": None}, "expected the data of the score gradient"),
+        ({"score": "id3"}, "eps and exp for the score id3, which has no default"),
         ({"score": "id3", "eps": 0.0, "exp": 1.0}, "eps above 0"),
-        ({"score": "magnitude", "eps": 1.0}, "takes no options"),
-        ({"score": "fisher", "labels": "guessed"}, "'given' or 'expectation'"),
+        ({"score": "magnitude", "eps": 1.0}, "options of the score magnitude, none, got eps"),
+        ({"score": "fisher", "information": "given"}, "'empirical' or 'true'"),
         ({"score": "fisher", "power": 3}, "power=1 or 2"),
-        ({"score": "magnitude", "scope": "layer"}, "scope is 'tensor' or 'global'"),
-        ({"score": "magnitude", "granularity": "bits"}, "granularity is one of"),
+        ({"score": "magnitude", "scope": "layer"}, "scope to be one of tensor, global"),
+        ({"score": "magnitude", "granularity": "bits"}, "a granularity among"),
         ({"score": "magnitude", "granularity": "5:4"}, "1 <= n <= m"),
-        ({"score": "magnitude", "granularity": "2:4"}, "a budget itself"),
+        ({"score": "magnitude", "granularity": "2:4"}, "no budget beside the pattern 2:4"),
         ({"score": "magnitude", "granularity": "columns", "targets": "*norm*"}, "expected matr"),
         ({"score": "magnitude", "granularity": "heads", "targets": "lm_head"}, "whole number"),
         (
@@ -434,12 +434,12 @@ def test_scores_that_are_not_finite_are_refused_and_the_model_is_left_alone() ->
     assert {n: set(vars(m)) for n, m in model.named_modules()} == names
 
 
-def test_the_expectation_needs_labels_to_expect_over() -> None:
+def test_the_true_fisher_needs_labels_to_expect_over() -> None:
     model = ls.tiny_model("llama", vocab_size=len(ls.tiny_tokenizer()))
     batches = text(3, loss="language modelling")
     with pytest.raises(UserError, match="finite set of labels"):
-        ls.select_mask(model, score="fisher", labels="expectation", batches=batches, count=5)
-    with pytest.raises(UserError, match="'labels' to cut into examples"):
+        ls.select_mask(model, score="fisher", information="true", batches=batches, count=5)
+    with pytest.raises(UserError, match="batches with 'labels', one an example"):
         ls.select_mask(model, score="fisher", batches=[{"input_ids": torch.ones(1, 2)}], count=5)
 
 

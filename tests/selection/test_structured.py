@@ -171,9 +171,9 @@ def test_the_mask_of_a_large_model_needs_no_weights_and_no_number_a_weight() -> 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"granularity": "stripes"}, "granularity is one of"),
+        ({"granularity": "stripes"}, "a granularity among"),
         ({"granularity": "0:4", "count": None}, "1 <= n <= m"),
-        ({"granularity": "2:4"}, "a budget itself"),
+        ({"granularity": "2:4"}, "no budget beside the pattern"),
         ({"count": None}, "exactly one"),
         ({"targets": "*.bias"}, "expected matrices"),
         ({"granularity": "heads"}, "whole number of heads"),

@@ -17,7 +17,7 @@ import landscape as ls
 from landscape.errors import UserError
 from landscape.models.tensors import num_parameters, tensors
 from landscape.subspace import dense_gradients, move
-from landscape.training.schedule import MovingMask
+from landscape.training.moving import MovingMask
 
 
 class Packed(nn.Module):

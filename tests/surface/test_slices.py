@@ -430,7 +430,7 @@ def test_a_mask_of_another_model_has_no_distance() -> None:
     model = net()
     initial = {n: p.detach().clone() for n, p in model.named_parameters()}
     other = ls.Mask({"0.weight": torch.arange(3)}, {"0.weight": (9, 9)}, 90, {"kind": "given"})
-    with pytest.raises(UserError, match=r"expects 0.weight of shape \(9, 9\)"):
+    with pytest.raises(UserError, match=r"expected 0.weight of shape \(9, 9\)"):
         ls.distance(model, initial, mask=other)
 
 
@@ -470,7 +470,7 @@ def H_of(model: nn.Module) -> ls.HessianOperator:
         ({"directions": torch.full((37, 2), math.nan)}, "finite"),
         (
             {"directions": torch.ones(36, 2)},
-            r"directions of 37 trainable numbers, got shape \(36, 2\)",
+            r"directions of 37 trainable parameters, got shape \(36, 2\)",
         ),
         ({"batches": []}, "at least one batch"),
     ],

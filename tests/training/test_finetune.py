@@ -12,7 +12,8 @@ from samples import tiny_task
 import landscape as ls
 from landscape.errors import UserError
 from landscape.training import baselines
-from landscape.training import finetuning as train
+from landscape.training import training as train
+from landscape.training.loop import Loop
 
 
 @pytest.fixture
@@ -78,7 +79,11 @@ def test_adalora_ends_with_the_rank_that_was_asked_for(setup) -> None:
     model, tokenizer, task = setup
     adapted = baselines.adalora(model, steps=12, rank=1, first_rank=3)
     ls.finetune(adapted, tokenizer, task, lr=1e-2, epochs=2, batch_size=4, test=False)
-    kept = {n: int(r.sum()) for n, r in baselines.memory(adapted).items() if n.startswith("ranks/")}
+    kept = {
+        n: int(r.sum())
+        for n, r in baselines.method_of(adapted).state_dict().items()
+        if n.startswith("ranks/")
+    }
     assert len(kept) == sum(kept.values()) == 4
 
 
@@ -89,7 +94,7 @@ def test_a_finished_run_is_read_back_not_trained_again(setup, tmp_path, monkeypa
     expected = thetas(model)
     ls.detach(model)
     attached(model)
-    monkeypatch.setattr(train, "_backward", None)
+    monkeypatch.setattr(Loop, "gradient", None)
     again = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, directory=tmp_path)
     assert again.metrics == first.metrics
     assert all(torch.equal(a, expected[n]) for n, a in thetas(model).items())

@@ -15,7 +15,7 @@ from torch import nn
 import landscape as ls
 from landscape.errors import UserError
 from landscape.training.callbacks import DeltaCallback
-from landscape.training.schedule import MovingMask
+from landscape.training.moving import MovingMask
 
 
 class Rows(torch.utils.data.Dataset):
@@ -325,8 +325,9 @@ def test_a_base_sharded_by_fsdp_trains_theta_as_one_process_does(tmp_path) -> No
             assert torch.equal(indices[name], mask.indices[name])
             assert torch.equal(thetas[name], found[0][1][name])
             torch.testing.assert_close(thetas[name], theta.detach(), rtol=1e-7, atol=1e-9)
-        sentences = ("quantised or sharded", "none of which has its whole", "needs whole gradients",
-                     "only weights of linear", "shard the model first")  # fmt: skip
+        sentences = ("quantised or sharded", "none of which has its whole",
+                     "whole gradients for a schedule", "only weights of linear",
+                     "shard the model first")  # fmt: skip
         assert len(refused) == len(sentences)
         assert all(text in error for text, error in zip(sentences, refused, strict=True))
     # a delta of the sharded model is one of the plain model

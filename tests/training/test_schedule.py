@@ -15,7 +15,8 @@ from samples import tiny_task
 import landscape as ls
 from landscape.errors import UserError
 from landscape.masks import share
-from landscape.training.schedule import MovingMask, selected_after
+from landscape.training.budget import selected_after
+from landscape.training.moving import MovingMask
 from theory.statements.id3 import update_counts
 
 H = {"score": "id3", "options": {"eps": 0.5, "exp": 1.0}}
@@ -273,7 +274,7 @@ def test_the_chosen_checkpoint_has_the_mask_it_was_evaluated_with(setup, monkeyp
         counts.append(ls.subspace.attached_mask(model).count)
         return honest(model, *arguments, **settings_) | {"accuracy": float(len(counts) == 2)}
 
-    monkeypatch.setattr("landscape.training.finetuning.evaluate", judge)
+    monkeypatch.setattr("landscape.training.training.evaluate", judge)
     run = finetune(setup, ls.Schedule(kind, **H, count=90))
     assert run.metrics["best_step"] == 6
     assert len(set(counts)) == 3
@@ -295,7 +296,7 @@ def test_the_best_point_before_the_end_of_a_process_is_still_the_best_after(
         if record["step"] == 5:
             raise Killed
 
-    monkeypatch.setattr("landscape.training.finetuning.evaluate", judge)
+    monkeypatch.setattr("landscape.training.training.evaluate", judge)
     schedule = ls.Schedule("increment", **H, count=90)
     with pytest.raises(Killed):
         finetune(setup, schedule, directory=tmp_path, probes=[kill], checkpoint_every=4)
@@ -327,7 +328,7 @@ def test_a_loss_that_is_not_finite_selects_nothing_and_ends_the_run(setup, monke
         total, count = honest(model, batch)
         return (total * float("nan") if len(calls) == 4 else total), count
 
-    monkeypatch.setattr("landscape.training.finetuning.task_loss", breaking)
+    monkeypatch.setattr("landscape.training.training.task_loss", breaking)
     run = finetune(setup, ls.Schedule("increment", **H, count=90))
     assert run.diverged
     assert [record["updated"] for record in run.history] == [10, 20, 30, 30]
@@ -401,15 +402,15 @@ def test_dense_gradients_are_handed_over_once_and_theta_gets_its_part(case) -> N
     [
         ({"kind": "cosine"}, "kind to be one of"),
         ({"score": "fisher", "options": {}}, "use select_mask"),
-        ({"score": "luck"}, "score is one of"),
-        ({"options": {}}, "no default for eps and exp"),
-        ({"scope": "layer"}, "scope is"),
+        ({"score": "luck"}, "a score among"),
+        ({"options": {}}, "eps and exp for the score id3, which has no default"),
+        ({"scope": "layer"}, "scope to be one of tensor, global"),
         ({"every": 0}, "at least 1"),
         ({"steps": 0}, "at least 1"),
         ({"drop": 1.0}, "above 0 and below 1"),
         ({"increments": [1, 2]}, "say the budget"),
         ({"count": None, "increments": [1, -2]}, "at least 0"),
-        ({"count": None, "kind": "static", "increments": [1, 2]}, "are for kind 'increment'"),
+        ({"count": None, "kind": "static", "increments": [1, 2]}, "got kind 'static'"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(change, sentence) -> None:

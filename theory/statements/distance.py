@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 
 from landscape import seeds
-from theory import tiled
+from theory import purposes, tiled
 from theory.claim import Claim, Finding, Verdict, clopper_pearson, ratio
 from theory.factors import factor_of, positive, rank_note, resolved
 from theory.features import Array
@@ -76,7 +76,8 @@ def _proposition_53(
     s = mask.whole_svd[1]
     condition = float(mask.svd[1][0] / mask.svd[1][-1])
     tolerance = 1e-9 + 100 * EPS * condition
-    noise = seeds.numbered(seed, 6).standard_normal((DRAWS, problem.n))
+    draws = seeds.numbered(seed, purposes.NOISE_DRAWS)
+    noise = draws.standard_normal((DRAWS, problem.n))
     solutions = (problem.signal + problem.sigma * noise) @ (inverse.T / exact**0.5)
     distances = np.square(solutions).sum(axis=1)  # over the expected one
     error = float(distances.std(ddof=1)) / DRAWS**0.5

@@ -1,0 +1,1 @@
+"""What artefacts are made of: settings, cells, rows, measurements, verdicts, tables, figures."""

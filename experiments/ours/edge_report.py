@@ -1,0 +1,265 @@
+"""Judge and draw the rows of `edge`: sharpness over the edge of stability, step by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from experiments.kit.draw import colors, despine, panels, title
+from experiments.kit.judge import Finding, Verdict, above, every, settle
+from experiments.kit.publish import Page
+from experiments.kit.store import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+#: a sharpness is at the edge within these factors, which cover its oscillation
+AT_EDGE = (0.8, 1.25)
+#: relative residuals that a measurement may have; the error of an eigenvalue is about the square
+RESIDUAL = 0.2
+MEASURED = {"gd": "sharpness", "adamw": "preconditioned_sharpness"}
+EDGE = {"gd": "sharpness_threshold", "adamw": "preconditioned_threshold"}
+Palette = dict[float, tuple[float, float, float]]
+NAMES = {"gd": "gradient descent", "adamw": "AdamW"}
+
+
+def descents(rows: Sequence[Row], optimizer: str = "", loss: str = "") -> list[Row]:
+    """Return the descents with an optimizer under a loss; an empty name means any."""
+    found = [r for r in rows if r["kind"] == "descent"]
+    return [r for r in found if optimizer in ("", r["optimizer"]) and loss in ("", r["loss"])]
+
+
+def losses(rows: Sequence[Row]) -> list[str]:
+    """Return the losses that were descended, in the order of the rows."""
+    return list(dict.fromkeys(r["loss"] for r in rows))
+
+
+def over_edge(rows: Sequence[Row], row: Row) -> list[tuple[int, float]]:
+    """Return (step, sharpness over the edge of the descent's rate); AdamW's is preconditioned.
+
+    Gradient descent has a step 0, the pretrained weights; AdamW has no preconditioner there. Nor is
+    its step 1 counted: P is then |g| + eps of a single gradient, and where g nearly vanishes its
+    rounding decides the largest eigenvalue of P^-1 H.
+    """
+    measured, edge = MEASURED[row["optimizer"]], EDGE[row["optimizer"]]
+    points = [(int(m["step"]), m[measured] / m[edge]) for m in row["measured"]]
+    if row["optimizer"] == "adamw":
+        return [point for point in points if point[0] > 1]
+    same = ("loss", "ratio", "seed")
+    start = next(r for r in rows if r["kind"] == "start" and all(r[k] == row[k] for k in same))
+    return [(0, start["sharpness"] * row["rate"] / 2), *points]
+
+
+def peak(rows: Sequence[Row], row: Row) -> tuple[int, float]:
+    """Return the measurement that is highest over the edge."""
+    return max(over_edge(rows, row), key=lambda point: (math.isfinite(point[1]), point[1]))
+
+
+def settled(rows: Sequence[Row], row: Row) -> float:
+    """Return the median over the edge in the second half of the steps."""
+    points = over_edge(rows, row)
+    late = [value for step, value in points if step > len(row["losses"]) / 2]
+    return median(late) if late else math.nan
+
+
+def check(rows: Sequence[Row]) -> list[Finding]:
+    """Compare the rows with what Cohen et al. found on whole networks."""
+    findings = []
+    for loss in losses(rows):
+        gentle = [r for r in descents(rows, "gd", loss) if r["scale"] < 1]
+        steep = [r for r in descents(rows, "gd", loss) if r["scale"] > 1]
+        adam = descents(rows, "adamw", loss)
+        if gentle:
+            findings += [_reaches(rows, gentle, loss), _stays(rows, gentle, loss)]
+        if steep:
+            findings.append(_flattens(rows, steep, loss))
+        if adam:
+            findings.append(_stays(rows, adam, loss))
+        findings.append(_start(rows, loss))
+    return [*findings, _certified(rows)]
+
+
+def _reaches(rows: Sequence[Row], chosen: Sequence[Row], loss: str) -> Finding:
+    text = f"{loss}: gradient descent below 2 / sharpness sharpens up to its edge"
+    peaks = [peak(rows, r) for r in chosen]
+    evidence = "; ".join(
+        f"ratio {r['ratio']:g}, {r['scale']:g} of the edge at the start: "
+        f"at most {value:.2f} (step {step})"
+        for r, (step, value) in zip(chosen, peaks, strict=True)
+    )
+    return Finding(text, every(settle(value >= AT_EDGE[0]) for _, value in peaks), evidence)
+
+
+def _stays(rows: Sequence[Row], chosen: Sequence[Row], loss: str) -> Finding:
+    name = NAMES[chosen[0]["optimizer"]]
+    what = "sharpness" if chosen[0]["optimizer"] == "gd" else "preconditioned sharpness"
+    text = f"{loss}: with {name} the {what} stays at the edge in the second half"
+    values = [settled(rows, r) for r in chosen]
+    evidence = "median over the edge: " + "; ".join(
+        f"{value:.2f} at ratio {r['ratio']:g}, {_scale(r)}"
+        for r, value in zip(chosen, values, strict=True)
+    )
+    return Finding(text, every(map(_at_edge, chosen, values)), evidence)
+
+
+def _at_edge(row: Row, value: float) -> Verdict:
+    """Judge the second half of a descent; one that was not measured there decides nothing."""
+    if math.isnan(value) and not row["diverged"]:
+        return "undecided"
+    return settle(AT_EDGE[0] <= value <= AT_EDGE[1] and not row["diverged"])
+
+
+def _flattens(rows: Sequence[Row], chosen: Sequence[Row], loss: str) -> Finding:
+    text = f"{loss}: started above its edge, gradient descent ends below it without diverging"
+    evidence = "; ".join(
+        f"ratio {r['ratio']:g}: from {over_edge(rows, r)[0][1]:.2f} to {settled(rows, r):.2f}, "
+        f"loss {r['losses'][0]:.3g} to {r['losses'][-1]:.3g}{', diverged' * r['diverged']}"
+        for r in chosen
+    )
+    ends = [(r, settled(rows, r)) for r in chosen]
+    return Finding(text, every(_below_edge(r, value) for r, value in ends), evidence)
+
+
+def _below_edge(row: Row, value: float) -> Verdict:
+    if math.isnan(value) and not row["diverged"]:
+        return "undecided"
+    return settle(value <= AT_EDGE[1] and not row["diverged"])
+
+
+def _start(rows: Sequence[Row], loss: str) -> Finding:
+    text = f"{loss}: the smaller the ratio, the flatter the start and the larger its stable rate"
+    starts = [r for r in rows if r["kind"] == "start" and r["loss"] == loss]
+    starts = sorted(starts, key=lambda r: (r["seed"], -r["ratio"]))
+    pairs = [(a, b) for a, b in pairwise(starts) if a["seed"] == b["seed"]]
+    evidence = "; ".join(
+        f"ratio {r['ratio']:g}: sharpness {r['sharpness']:.3g} ± {r['residual']:.1g}, "
+        f"2 / sharpness {2 / r['sharpness']:.3g}"
+        for r in starts
+    )
+    falls = []
+    for a, b in pairs:
+        fall, error = a["sharpness"] - b["sharpness"], a["residual"] + b["residual"]
+        falls.append(above(fall - error, fall + error))
+    return Finding(text, every(falls), evidence)
+
+
+def _certified(rows: Sequence[Row]) -> Finding:
+    relative = [r["residual"] / abs(r["sharpness"]) for r in rows if r["kind"] == "start"]
+    for row in descents(rows):
+        for name in ("sharpness", MEASURED[row["optimizer"]]):
+            relative += [
+                m[f"{name}_residual"] / abs(m[name]) for m in row["measured"]
+                if math.isfinite(m[name])
+            ]  # fmt: skip
+    text = f"every sharpness has a relative residual of at most {RESIDUAL:g}"
+    evidence = f"largest {max(relative):.2g}, median {median(relative):.2g}, n={len(relative)}"
+    return Finding(text, settle(max(relative) <= RESIDUAL), evidence)
+
+
+def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
+    """Summarise one line a descent."""
+    lines = []
+    for r in descents(rows):
+        step, value = peak(rows, r)
+        first = next((s for s, v in over_edge(rows, r) if v >= 1), None)
+        lines.append({
+            "objective": r["loss"], "ratio": f"{r['ratio']:g}", "trainable": f"{r['count']:,}",
+            "optimiser": NAMES[r["optimizer"]], "rate": f"{r['rate']:.3g}", "scale": _scale(r),
+            "first at the edge": "-" if first is None else f"step {first}",
+            "highest / edge": f"{value:.2f} (step {step})",
+            "second half / edge": f"{settled(rows, r):.2f}",
+            "loss": f"{r['losses'][0]:.3g} to {r['losses'][-1]:.2g}" + " diverged" * r["diverged"],
+            "distance": f"{r['distance']:.3g}",
+        })  # fmt: skip
+    return {"Descents": lines}
+
+
+def _scale(row: Row) -> str:
+    return f"{row['scale']:g} " + ("x 2 / sharpness" if row["optimizer"] == "gd" else "/ ratio")
+
+
+PAGE = Page(
+    title="Sharpness during training inside a mask",
+    lead=(
+        "Gradient descent with rate eta is stable on a quadratic while the largest Hessian "
+        "eigenvalue is below 2 / eta; Adam while the preconditioned one is below (2 + 2 beta1) "
+        "/ ((1 - beta1) eta). Whole networks train at that edge. Here a random mask of a "
+        "pretrained model descends, every example in every step, under cross-entropy, whose "
+        "curvature fades when the examples are fitted, and under a squared loss, whose does "
+        "not. AdamW's first step is left out: its preconditioner is then one gradient, whose "
+        "rounding decides the value."
+    ),
+    caption="Sharpness over its edge (1: unstable on a quadratic), and the training loss",
+)
+
+
+def draw(rows: Sequence[Row]) -> Figure:
+    """Draw sharpness over its edge for each optimizer, and the loss; a row of panels a loss."""
+    names = losses(rows)
+    figure, grid = panels((14, 4.1 * len(names)), 3, len(names))
+    ratios = sorted({r["ratio"] for r in rows}, reverse=True)
+    palette = dict(zip(ratios, colors(len(ratios)), strict=True))
+    for axes, loss in zip(grid if len(names) > 1 else [grid], names, strict=True):
+        for axis, optimizer in zip(axes, MEASURED, strict=False):
+            _draw_edge(axis, rows, descents(rows, optimizer, loss), palette)
+            title(axis, f"{NAMES[optimizer]}, {loss}".capitalize().replace("Adamw", "AdamW"))
+        axes[0].set_ylabel(r"sharpness $\lambda_1(H)$ / (2 / $\eta$)")
+        axes[1].set_ylabel(r"$\lambda_1(P^{-1}H)$ / edge of AdamW")
+        _draw_losses(axes[2], descents(rows, loss=loss), palette)
+        title(axes[2], "Training loss")
+    despine(*figure.axes)
+    return figure
+
+
+def _style(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the line of a descent: its dashes tell the rates of one optimizer apart."""
+    scales = sorted({r["scale"] for r in rows if r["optimizer"] == row["optimizer"]})
+    place = scales.index(row["scale"])
+    return {
+        "ls": ("-", "--", ":", "-.")[place % 4],
+        "marker": "os^v"[place % 4],
+        "ms": 4,
+        "lw": 1.4,
+    }
+
+
+def _draw_edge(axis: Axes, rows: Sequence[Row], chosen: Sequence[Row], palette: Palette) -> None:
+    axis.axhline(1, color="0.4", lw=1.2, label="edge of stability")
+    axis.axhspan(*AT_EDGE, color="0.5", alpha=0.15, lw=0)
+    for r in chosen:
+        points = [(s, v) for s, v in over_edge(rows, r) if v > 0]
+        unit = r"$\times$ 2/$\lambda_1$" if r["optimizer"] == "gd" else "/ ratio"
+        label = f"ratio {r['ratio']:g}, rate {r['scale']:g} {unit}"
+        axis.plot(*zip(*points, strict=True), color=palette[r["ratio"]], label=label,
+                  **_style(r, chosen))  # fmt: skip
+    axis.set(yscale="log", xlabel="step")
+    _plain_ticks(axis)
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _draw_losses(axis: Axes, chosen: Sequence[Row], palette: Palette) -> None:
+    for r in chosen:
+        style = _style(r, chosen) | {"marker": None}
+        if r["optimizer"] == "adamw":
+            style |= {"lw": 3.0, "alpha": 0.45}
+        axis.plot(r["losses"], color=palette[r["ratio"]], **style)
+    axis.plot([], [], color="0.3", lw=1.4, label="thin: gradient descent")
+    axis.plot([], [], color="0.3", lw=3.0, alpha=0.45, label="thick: AdamW")
+    axis.set(yscale="log", xlabel="step", ylabel="mean loss over all training examples")
+    _plain_ticks(axis)
+    axis.legend(frameon=False, fontsize=8)
+
+
+def _plain_ticks(axis: Axes) -> None:
+    """Label a logarithmic axis as plain numbers, at 1, 2 and 5 of each decade if they are few."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    low, high = axis.get_ylim()
+    subs = (1.0, 2.0, 5.0) if high < 2e3 * low else (1.0,)
+    axis.yaxis.set_major_locator(LogLocator(subs=subs))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.yaxis.set_minor_locator(NullLocator())

@@ -1,0 +1,13 @@
+"""How the command lines print what a program reads: JSON, on one line."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def print_json(value: Any) -> None:
+    """Print a JSON value on one line; numbers that JSON lacks, NaN and infinity, become null."""
+    from landscape.runs import finite
+
+    print(json.dumps(finite(value), allow_nan=False))

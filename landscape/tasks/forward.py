@@ -1,0 +1,115 @@
+"""A model's outputs at the positions that are scored, for rows that are padded on the left."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape import checks
+from landscape.errors import UserError
+from landscape.models.kinds import num_labels, sees_all_tokens, without_wrappers
+from landscape.tasks.batches import Batch
+
+#: models whose forward takes no positions and needs none: padding on the left changes nothing
+_WITHOUT_POSITIONS = ("bloom", "falcon_mamba", "mamba", "mamba2", "mpt", "roformer")
+
+
+def last_logits(model: nn.Module, batch: Batch, last: int) -> Tensor:
+    """Return logits (rows, last, vocabulary) at the last positions of each row.
+
+    Raises:
+        UserError: the model is no causal language model, or cannot tell padding from text.
+    """
+    mask = batch["attention_mask"]
+    accepted = inspect.signature(without_wrappers(model).forward).parameters
+    if "logits_to_keep" not in accepted:
+        raise UserError(
+            "expected a causal language model of transformers whose forward takes logits_to_keep, "
+            "or a sequence classifier and candidates of one token each, got "
+            f"{type(model).__name__}; load it as a causal language model"
+        )
+    base = without_wrappers(model)
+    config, name = getattr(base, "config", None), type(base).__name__
+    if sees_all_tokens(config):
+        raise UserError(
+            f"expected a causal language model or a sequence classifier, got {name}, which sees "
+            "the tokens that it should predict; load it with num_labels= as a sequence classifier"
+        )
+    options: dict[str, Any] = {"logits_to_keep": last}
+    if "position_ids" in accepted:
+        options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+    elif getattr(config, "model_type", "") not in _WITHOUT_POSITIONS and not bool(mask.all()):
+        raise UserError(
+            f"expected rows of one length for {name}, which takes no positions and counts padding "
+            "as text, got padded ones; score one row at a time (batches of one example), or use "
+            "another model"
+        )
+    if "use_cache" in accepted:
+        options["use_cache"] = False
+    logits: Tensor = model(input_ids=batch["input_ids"], attention_mask=mask, **options).logits
+    return logits
+
+
+def label_logits(model: nn.Module, batch: Batch) -> Tensor:
+    """Return a classifier's logits (b, c); its label j stands for candidate j.
+
+    Rows are moved to the left, padding on the right, where encoders look for a first token.
+    Decoders read the last token that is not the model's padding token, whatever the tokenizer's
+    is: so padding becomes the model's.
+
+    Raises:
+        UserError: it has another number of labels than there are candidates, or no padding token
+            that its head could tell from text.
+    """
+    base, width = without_wrappers(model), batch["candidate_ids"].shape[1]
+    if width != num_labels(model):
+        raise UserError(
+            f"expected {num_labels(model)} candidates an example, one a label of "
+            f"{type(base).__name__}, got {width}; load the model with num_labels={width}"
+        )
+    mask = batch["attention_mask"]
+    order = (1 - mask).argsort(dim=1, stable=True)
+    rows = {name: batch[name].gather(1, order) for name in ("input_ids", "attention_mask")}
+    if hasattr(base, "score"):  # transformers' name of a decoder classifier's head
+        rows["input_ids"] = _as_the_model_pads(base, **rows)
+    return wide(model(**rows).logits)
+
+
+def _as_the_model_pads(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    pad = model.config.get_text_config().pad_token_id
+    if pad is None:
+        if len(input_ids) == 1 and bool(attention_mask.all()):
+            return input_ids
+        raise UserError(
+            f"expected a padding token of {type(model).__name__}, whose head reads the last token "
+            "that is none, got pad_token_id None; set model.config.pad_token_id to a token that "
+            "ends no text, such as the tokenizer's end of text"
+        )
+    last = input_ids.gather(1, attention_mask.sum(1, keepdim=True) - 1)
+    if bool((last == pad).any()):
+        raise UserError(
+            f"expected texts that do not end with the padding token {pad} of "
+            f"{type(model).__name__}, whose head reads the last token that is none, got one; set "
+            "model.config.pad_token_id to a token that ends no text"
+        )
+    return input_ids.masked_fill(attention_mask == 0, pad)
+
+
+def on_device(batch: Batch, model: nn.Module) -> Batch:
+    """Return a batch on the model's device.
+
+    Raises:
+        UserError: it is no batch.
+    """
+    checks.model(model)
+    checks.has("batch", batch, "a batch", "items", do="make some with make_batches")
+    device = next(model.parameters()).device
+    return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def wide(logits: Tensor) -> Tensor:
+    """Return logits in float32, or in float64 where they are that already."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

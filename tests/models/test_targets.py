@@ -1,0 +1,242 @@
+"""The query and value layers of the families of transformers, found by "auto"."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import CONFIG_MAPPING, AutoModel
+
+import landscape as ls
+from landscape.errors import UserError
+from landscape.models import registry
+from landscape.models.targets import query_value, target_shapes
+from landscape.training import baselines
+
+SMALL = {
+    "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "intermediate_size": 64, "max_position_embeddings": 64, "pad_token_id": 0,
+}  # fmt: skip
+#: architecture -> its sizes; the layers that make its queries and its values; how many they are
+FAMILIES: dict[str, tuple[dict[str, object], set[str], int]] = {
+    "opt": (SMALL | {"ffn_dim": 64, "word_embed_proj_dim": 32}, {"q_proj", "v_proj"}, 4),
+    "llama": (SMALL | {"num_key_value_heads": 2}, {"q_proj", "v_proj"}, 4),
+    "gpt2": ({"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4}, {"c_attn"}, 2),
+    "bert": (SMALL, {"query", "value"}, 4),
+    "distilbert": (
+        {"vocab_size": 64, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
+        {"q_lin", "v_lin"}, 4,
+    ),
+    "gpt_neox": (SMALL, {"query_key_value"}, 2),
+    "bloom": ({"vocab_size": 64, "hidden_size": 32, "n_layer": 2, "n_head": 4},
+              {"query_key_value"}, 2),
+    "phi3": (SMALL, {"qkv_proj"}, 2),
+    "modernbert": (SMALL | {"global_attn_every_n_layers": 1}, {"Wqkv"}, 2),
+    "mpnet": (SMALL, {"q", "v"}, 4),
+    "deberta-v2": (SMALL, {"query_proj", "value_proj"}, 4),
+    "deberta": (SMALL, {"in_proj"}, 2),
+    "ctrl": ({"vocab_size": 64, "n_embd": 32, "n_layer": 2, "n_head": 4, "dff": 64},
+             {"Wq", "Wv"}, 4),
+    "flaubert": ({"vocab_size": 64, "emb_dim": 32, "n_layers": 2, "n_heads": 4},
+                 {"q_lin", "v_lin"}, 4),
+    "xlnet": ({"vocab_size": 64, "d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64},
+              {"q", "v"}, 4),
+}  # fmt: skip
+
+
+def family(name: str) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        made = AutoModel.from_config(transformers.AutoConfig.for_model(name, **FAMILIES[name][0]))
+    return made.eval()
+
+
+def last_of(model: nn.Module, first: int) -> Tensor:
+    """Return the last token's output where the second token is another one."""
+    ids = torch.tensor([[5, first, 9, 11]])
+    with torch.no_grad():
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0, -1]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_without_the_layers_that_auto_finds_no_token_sees_another(name) -> None:
+    """Values of zero carry nothing from token to token, whatever else the model does."""
+    model, (_, wanted, count) = family(name), FAMILIES[name]
+    found = target_shapes(model, "auto")
+    modules = {n if n in dict(model.named_modules()) else n.removesuffix(".weight") for n in found}
+    assert {m.rpartition(".")[2] for m in modules} == wanted
+    assert len(found) == count
+    assert not torch.equal(last_of(model, 7), last_of(model, 8))
+    named = dict(model.named_parameters())
+    with torch.no_grad():
+        for name_ in found:
+            named[name_].zero_()
+            if (bias := name_.removesuffix("weight") + "bias") in named:
+                named[bias].zero_()
+    torch.testing.assert_close(last_of(model, 7), last_of(model, 8), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["llama", "bert", "gpt2"])
+def test_auto_is_what_its_patterns_are_to_every_kind_of_mask(name) -> None:
+    model = ls.tiny_model(name)
+    patterns = query_value(model)
+    assert patterns == {"llama": ["*.[qv]_proj"], "bert": ["*.query", "*.value"],
+                        "gpt2": ["*.c_attn"]}[name]  # fmt: skip
+    made = {
+        "random": lambda targets: ls.random_mask(model, density=0.1, targets=targets),
+        "structured": lambda targets: ls.structured_mask(
+            model, granularity="columns", density=0.1, targets=targets
+        ),
+        "selected": lambda targets: ls.select_mask(
+            model, score="magnitude", density=0.1, targets=targets
+        ),
+    }
+    for make in made.values():
+        ours, theirs = make("auto"), make(patterns)
+        assert ours.rule == theirs.rule, "the patterns are stored, not the word"
+        assert all(torch.equal(ours.indices[n], theirs.indices[n]) for n in theirs.indices)
+    wrapped = baselines.lora(ls.tiny_model(name), rank=2, targets="auto")
+    names = {n for n, _ in wrapped.named_parameters() if "lora_A" in n}
+    assert len(names) == len(target_shapes(model, patterns))
+
+
+def test_a_schedule_takes_auto_as_its_targets() -> None:
+    from samples import short_task
+
+    model = ls.tiny_model("gpt2")
+    schedule = ls.Schedule("increment", score="gradient", count=40, steps=2, targets="auto")
+    run = ls.finetune(
+        model, ls.tiny_tokenizer(), short_task(), lr=1e-2, epochs=1, schedule=schedule
+    )
+    assert run.config["trainable"] == 40
+
+
+def test_auto_names_every_attention_of_a_model_of_two_kinds() -> None:
+    def attention(*names: str) -> nn.ModuleDict:
+        return nn.ModuleDict({name: nn.Linear(2, 2) for name in names})
+
+    both = nn.ModuleDict({"a": attention("q_proj", "v_proj"), "b": attention("qkv", "proj")})
+    assert query_value(both) == ["*.[qv]_proj", "*.qkv"]
+    # a name that means something else elsewhere is given with the attention's
+    odd = nn.ModuleDict({"attn": attention("query", "value"), "head": attention("value")})
+    assert query_value(odd) == ["*.query", "attn.value"]
+    assert sorted(target_shapes(odd, "auto")) == ["attn.query.weight", "attn.value.weight"]
+    assert query_value(nn.ModuleDict({"x": odd})) == ["*.query", "*.attn.value"]
+    inner = nn.ModuleDict(
+        {n: nn.ModuleDict({"linear": nn.Linear(2, 2)}) for n in ("q_proj", "v_proj")}
+    )
+    assert query_value(nn.ModuleDict({"a": inner})) == ["*.q_proj.linear", "*.v_proj.linear"]
+
+
+def test_layers_of_other_kinds_that_bear_the_names_of_queries_are_left_alone() -> None:
+    state_space = nn.ModuleDict({"mixer": nn.ModuleDict({"in_proj": nn.Linear(2, 2)})})
+    norms = nn.ModuleDict({"a": nn.ModuleDict({n: nn.LayerNorm(2) for n in ("q", "v")})})
+    half = nn.ModuleDict({"a": nn.ModuleDict({n: nn.Linear(2, 2) for n in ("q_proj", "k_proj")})})
+    assert [query_value(model) for model in (state_space, norms, half)] == [[], [], []]
+
+
+def test_auto_beside_other_patterns_adds_to_them() -> None:
+    model = ls.tiny_model("opt")
+    both = target_shapes(model, ["auto", "*.fc1"])
+    assert both == target_shapes(model, ["*.[qv]_proj", "*.fc1"])
+
+
+def test_auto_for_a_model_without_attention_is_refused_with_names() -> None:
+    with pytest.raises(UserError, match=r"got auto for one whose .* not known; .*give targets="):
+        ls.random_mask(nn.Sequential(nn.Linear(4, 4)), density=0.5, targets="auto")
+
+
+@pytest.mark.parametrize("name", registry.PACKAGED)
+def test_a_packaged_models_record_names_its_query_and_value_layers(name) -> None:
+    packaged = registry.PACKAGED[name]
+    if not packaged.pinned.installed() or not packaged.default:
+        pytest.skip(f"not installed: {packaged.install}")
+    model, _ = ls.load_model(name)
+    assert query_value(model) == list(packaged.targets)
+
+
+#: families whose default model has no query and value layers, and what it has instead
+WITHOUT = {
+    **dict.fromkeys(
+        ("bit", "convnext", "convnextv2", "dac", "dinov3_convnext", "efficientnet", "focalnet",
+         "glm_image_vqmodel", "hgnet_v2", "mobilenet_v1", "mobilenet_v2", "muse_spark_audio",
+         "poolformer", "pp_ocrv5_mobile_rec", "pp_ocrv5_server_rec", "pp_ocrv6_small_det",
+         "pp_ocrv6_small_rec", "pp_ocrv6_tiny_rec", "pp_ocrv6_medium_det", "regnet", "resnet",
+         "sam3_lite_text_text_model", "textnet", "univnet", "uvdoc", "vibevoice_acoustic_tokenizer",
+         "vibevoice_acoustic_tokenizer_decoder", "vibevoice_acoustic_tokenizer_encoder"),
+        "convolutions",
+    ),
+    "encodec": "convolutions and an LSTM",
+    "fnet": "Fourier transforms",
+    "falcon_mamba": "state spaces", "mamba": "state spaces", "mamba2": "state spaces",
+    "patchtsmixer": "gates over time and channels",
+    "rwkv": "receptances and decaying values, no queries",
+    "swiftformer": "queries and keys, no values",
+    "jetmoe": "queries and outputs inside a mixture of experts",
+}  # fmt: skip
+
+_LAYERS = (
+    "num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers",
+    "num_decoder_layers", "num_encoder_layers", "depth",
+)  # fmt: skip
+
+
+def _shrink(config: transformers.PretrainedConfig) -> transformers.PretrainedConfig:
+    """Keep two layers, of every kind that the configuration lists, and four experts."""
+    for key, value in list(vars(config).items()):
+        if isinstance(value, transformers.PretrainedConfig):
+            _shrink(value)
+        elif isinstance(value, int) and (key in _LAYERS or "num_experts" in key) and value > 4:
+            setattr(config, key, 2 if key in _LAYERS else 4)
+    kinds = getattr(config, "layer_types", None)
+    if isinstance(kinds, list):
+        kept = list(dict.fromkeys(kinds)) * 2
+        config.num_hidden_layers = max(2, len(kept) // 2)
+        config.layer_types = kept[: config.num_hidden_layers]
+    return config
+
+
+@contextmanager
+def _seconds(limit: int) -> Iterator[None]:
+    def late(*_: object) -> None:
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(limit)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _built(name: str) -> Iterator[nn.Module]:
+    """Yield a family's model without memory: of two layers, then whole; none that asks for more."""
+    for shrink in (_shrink, lambda config: config):
+        try:
+            with _seconds(60), torch.device("meta"):
+                model = AutoModel.from_config(shrink(CONFIG_MAPPING[name]()))
+        except Exception:  # a library that is not installed, sizes that do not fit each other
+            continue
+        yield model
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_auto_knows_every_family_of_transformers_that_has_queries_and_values() -> None:
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    names = [name for name in CONFIG_MAPPING.keys() if name in MODEL_MAPPING_NAMES]  # noqa: SIM118
+    found: dict[str, list[str]] = {}
+    for name in names:
+        for model in _built(name):
+            found[name] = query_value(model)
+            if found[name]:
+                break
+    assert len(found) > 0.85 * len(names), "most families build from their defaults"
+    assert {name for name, patterns in found.items() if not patterns} == WITHOUT.keys() & found

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from landscape.curvature.operators.linear import LinearOperator, as_tensor
-from landscape.curvature.spectrum.algebra import inner as inner
 from landscape.curvature.spectrum.algebra import norm, unit
 from landscape.errors import NotConvergedWarning, UserError
 

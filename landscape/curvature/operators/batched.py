@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from landscape.curvature.derivatives.layers import refuse_renormed_embeddings
@@ -165,7 +166,7 @@ class BatchedOperator(ModelOperator, Generic[Graph]):
         return self._value
 
     @final
-    def gradient(self) -> Tensor:
+    def gradient(self) -> Float[Tensor, " size"]:
         """Return the gradient of L, flat, shape (size,). Cost: none, unless the weights moved."""
         self._refresh()
         return self._gradient.clone()

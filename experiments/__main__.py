@@ -76,7 +76,7 @@ def _parser() -> Parser:
 
 
 def _config_arguments(parser: argparse.ArgumentParser, config: type) -> None:
-    """Turn every field of the configuration into an option that says whose its default is."""
+    """Make every field of the configuration into an option that says whose its default is."""
     said = sentences(config)
     for field in dataclasses.fields(config):
         if field.name == "seeds":

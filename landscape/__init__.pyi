@@ -63,12 +63,14 @@ from .tasks.batches import make_batches
 from .tasks.evaluation import evaluate
 from .tasks.scoring import task_loss, task_split
 from .training import baselines
+from .training.adamw import AdamW
 from .training.callbacks import MovingMaskCallback
-from .training.finetuning import Run, finetune
+from .training.finetuning import finetune
 from .training.heads import fit_head
 from .training.moving import MovingMask
-from .training.optimizer import AdamW
+from .training.run import Run
 from .training.schedule import Schedule
+from .training.training import Training
 
 __all__ = [
     "AdamW",
@@ -93,6 +95,7 @@ __all__ = [
     "SharpnessProbe",
     "Surface",
     "Task",
+    "Training",
     "Trajectory",
     "UserError",
     "analysis",

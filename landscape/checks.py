@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from landscape.errors import UserError
 
@@ -18,7 +18,7 @@ SEEDS = 2**32
 """Seeds are from 0 to below this, the range that every generator in use takes."""
 
 
-def whole(name: str, value: Any, *, least: int | None = 0, most: int | None = None) -> int:
+def whole(name: str, value: object, *, least: int | None = 0, most: int | None = None) -> int:
     """Return a whole number.
 
     Args:
@@ -45,7 +45,7 @@ def whole(name: str, value: Any, *, least: int | None = 0, most: int | None = No
 
 def number(
     name: str,
-    value: Any,
+    value: object,
     *,
     above: float | None = None,
     least: float | None = None,
@@ -87,7 +87,7 @@ def number(
     return found
 
 
-def seed(value: Any, name: str = "seed") -> int:
+def seed(value: object, name: str = "seed") -> int:
     """Return a seed: a whole number from 0 to below 2^32.
 
     Raises:
@@ -96,7 +96,7 @@ def seed(value: Any, name: str = "seed") -> int:
     return whole(name, value, least=0, most=SEEDS - 1)
 
 
-def choice(name: str, value: Any, choices: Iterable[str]) -> str:
+def choice(name: str, value: object, choices: Iterable[str]) -> str:
     """Return a value that is one of a few texts.
 
     Raises:
@@ -108,7 +108,7 @@ def choice(name: str, value: Any, choices: Iterable[str]) -> str:
     return value
 
 
-def flag(name: str, value: Any) -> bool:
+def flag(name: str, value: object) -> bool:
     """Return True or False.
 
     Raises:
@@ -119,7 +119,7 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
-def text(name: str, value: Any) -> str:
+def text(name: str, value: object) -> str:
     """Return a text.
 
     Raises:
@@ -130,7 +130,7 @@ def text(name: str, value: Any) -> str:
     return value
 
 
-def texts(name: str, value: Any) -> tuple[str, ...]:
+def texts(name: str, value: object) -> tuple[str, ...]:
     """Return a sequence of texts; one text alone, which is a sequence of letters, is none.
 
     Raises:
@@ -144,7 +144,7 @@ def texts(name: str, value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-def patterns(name: str, value: Any) -> list[str]:
+def patterns(name: str, value: object) -> list[str]:
     """Return shell patterns, given as one text or as several.
 
     Raises:
@@ -156,7 +156,7 @@ def patterns(name: str, value: Any) -> list[str]:
     return found
 
 
-def path(name: str, value: Any) -> str:
+def path(name: str, value: object) -> str:
     """Return a path as a text, ``~`` written out.
 
     Raises:
@@ -167,7 +167,7 @@ def path(name: str, value: Any) -> str:
     return os.path.expanduser(os.fspath(value))
 
 
-def new_file(name: str, value: Any) -> str:
+def new_file(name: str, value: object) -> str:
     """Return the path of a file to write as a text, ``~`` written out.
 
     Raises:
@@ -179,7 +179,7 @@ def new_file(name: str, value: Any) -> str:
     return found
 
 
-def instance(name: str, value: Any, kind: type | tuple[type, ...], do: str) -> None:
+def instance(name: str, value: object, kind: type | tuple[type, ...], do: str) -> None:
     """Refuse a value of another type.
 
     Raises:
@@ -190,7 +190,7 @@ def instance(name: str, value: Any, kind: type | tuple[type, ...], do: str) -> N
         refuse(name, " or ".join(f"a {one.__name__}" for one in kinds), value, do)
 
 
-def model(value: Any) -> None:
+def model(value: object) -> None:
     """Refuse what is no model.
 
     Raises:
@@ -199,7 +199,7 @@ def model(value: Any) -> None:
     has("model", value, "a torch.nn.Module", "named_modules", do="load or build one")
 
 
-def operator(value: Any) -> None:
+def operator(value: object) -> None:
     """Refuse what is no linear operator.
 
     Raises:
@@ -208,7 +208,7 @@ def operator(value: Any) -> None:
     has("operator", value, "a LinearOperator", "matvec", "size", do="make one, as HessianOperator")
 
 
-def tokenizer(value: Any) -> None:
+def tokenizer(value: object) -> None:
     """Refuse what is no tokenizer.
 
     Raises:
@@ -217,7 +217,7 @@ def tokenizer(value: Any) -> None:
     has("tokenizer", value, "a tokenizer", "pad_token_id", do="take the one that load_model gives")
 
 
-def has(name: str, value: Any, kind: str, *attributes: str, do: str) -> None:
+def has(name: str, value: object, kind: str, *attributes: str, do: str) -> None:
     """Refuse a value that lacks what its kind has, without importing the kind.
 
     Raises:
@@ -227,7 +227,7 @@ def has(name: str, value: Any, kind: str, *attributes: str, do: str) -> None:
         refuse(name, kind, value, do)
 
 
-def several(name: str, value: Any, of: str) -> None:
+def several(name: str, value: object, of: str) -> None:
     """Refuse what cannot be gone through, and texts and mappings, which are not meant.
 
     Raises:
@@ -237,13 +237,13 @@ def several(name: str, value: Any, of: str) -> None:
         refuse(name, f"a sequence of {of}", value, "give a list")
 
 
-def refuse(name: str, kind: str, value: Any, do: str) -> NoReturn:
+def refuse(name: str, kind: str, value: object, do: str) -> NoReturn:
     """Raise the sentence of a wrong argument: what was expected, what came, what to do."""
     what = f"{name} to be {kind}" if name else kind
     raise UserError(f"expected {what}, got {shown(value)}; {do}")
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """Return a value in few words, for a sentence.
 
     >>> shown(True), shown("0.1"), shown(-1)

@@ -1,4 +1,4 @@
-"""Identity: what numbers depend on, as hashes of a model's base weights, tokenizer, rows and mask.
+"""Identity: a model's base weights and a mask, as hashes.
 
 The base of a model is what it holds without its mask, W_0: pretrained values stand in for the
 masked ones. Hashes of tensors are kept while nothing has written to them.
@@ -6,9 +6,7 @@ masked ones. Hashes of tensors are kept while nothing has written to them.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,15 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.models.tensors import is_sharded, tensors
-from landscape.subspace import (
-    attached_mask,
-    dense_starts,
-    is_attached,
-    masked_origins,
-    thetas,
-    trainable,
-)
-from landscape.tasks import Example, Task
+from landscape.subspace import attached_mask, dense_starts, is_attached, masked_origins
 from landscape.tensorfile import digest_of, hash_tensor
 
 Digests = dict[str, str]
@@ -36,10 +26,6 @@ _SAMPLE = 32
 """Values of a tensor that are looked at before a known hash is taken for its own."""
 _CHUNK = 1 << 20
 """Weights of a masked tensor that are copied, to put their pretrained values back, at a time."""
-#: what a model's configuration says of its files and of how it is run, not of what it computes
-_INCIDENTAL = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache",
-               "quantization_config", "architectures", "base_model_name_or_path", "inference_mode",
-               "rank_pattern", "_commit_hash", "revision")  # fmt: skip
 
 _State = list[tuple[Any, ...]]
 _known: WeakKeyDictionary[nn.Module, dict[str, tuple[_State, str]]] = WeakKeyDictionary()
@@ -157,46 +143,6 @@ def other_tensors(there: Mapping[str, str], here: Mapping[str, str]) -> list[str
     return [n for n in sorted(there.keys() | here.keys()) if there.get(n) != here.get(n)]
 
 
-def run_identity(
-    model: nn.Module, tokenizer: Any, task: Task, *, test: bool, scheduled: bool
-) -> dict[str, Any]:
-    """Return hashes of all that a fine-tuning run depends on, beside its settings.
-
-    Args:
-        model: at the run's start.
-        tokenizer, task: of the run.
-        test: whether the run evaluates on test.
-        scheduled: whether a schedule makes the mask; then a mask that is attached does not count.
-
-    Returns:
-        For `open_folder`: plural names -> hashes; the hub's revision, None where it is not known.
-
-    Cost: as `base_digests`, and 30 ms for a tokenizer of 49,152 entries.
-    """
-    digests, numbers = base_digests(model), trainable(model)
-    masked = scheduled or is_attached(model)
-    own = set() if masked else set(numbers)
-    splits = ("train", "dev", "test") if test else ("train", "dev")
-    found = {
-        "base weights": fingerprint(digests, without=own),
-        "model settings": _settings(model),
-        "tokenizer contents": _tokenizer(tokenizer),
-        **{f"{split} rows": _rows(task.split(split)) for split in splits},
-        "revisions": getattr(getattr(model, "config", None), "_commit_hash", None),
-    }
-    if not masked:
-        found["starting values"] = fingerprint({name: digests[name] for name in own})
-    elif not scheduled:
-        starts = dense_starts(model)
-        moved = any(bool(theta.any()) for theta in thetas(model).values())
-        moved = moved or any(not torch.equal(numbers[n], start) for n, start in starts.items())
-        found["starting values"] = digest_of(numbers) if moved else "zero"
-        if starts:
-            found["dense tensors"] = ", ".join(starts)
-        found["mask indices"] = mask_digest(attached_mask(model).indices)
-    return found
-
-
 def mask_digest(indices: Mapping[str, Tensor]) -> str:
     """Return a hash of a mask's indices."""
     return digest_of({name: flat.long() for name, flat in indices.items()})
@@ -240,85 +186,3 @@ def _written(tensor: Tensor) -> tuple[Any, ...]:
     sample = flat[:: max(1, flat.numel() // _SAMPLE)].cpu().contiguous()
     seen = sample.view(torch.uint8).numpy().tobytes()
     return tensor.data_ptr(), tensor._version, tensor.numel(), seen
-
-
-def _settings(model: nn.Module) -> str:
-    """Hash the numbers that a model computes with beside its tensors: dropout, epsilon, scaling."""
-    config: Any = getattr(model, "config", None)
-    told = {
-        "config": _computing(config.to_dict()) if hasattr(config, "to_dict") else None,
-        "methods": {
-            name: _computing(method.to_dict())
-            for name, method in getattr(model, "peft_config", {}).items()
-        },
-        "modules": {
-            f"{name}.{key}": value
-            for name, module in model.named_modules()
-            for key, value in vars(module).items()
-            if isinstance(value, float) and not key.startswith("_")
-        },
-    }
-    return _hash_json(told)
-
-
-def _computing(entries: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entries.items() if key not in _INCIDENTAL}
-
-
-def _tokenizer(tokenizer: Any) -> str:
-    """Hash a tokenizer: vocabulary, merges, normaliser, special tokens, chat template."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        rules = _rules(backend)
-    else:
-        vocabulary = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else None
-        rules = f"{type(tokenizer).__qualname__} {_hash_json(vocabulary)}"
-    special = getattr(tokenizer, "special_tokens_map", {})
-    return _hash_json({
-        "rules": hashlib.sha256(rules.encode()).hexdigest(),
-        "special": {key: str(token) for key, token in special.items()},
-        "longest": getattr(tokenizer, "model_max_length", None),
-        "chat": getattr(tokenizer, "chat_template", None),
-    })  # fmt: skip
-
-
-def _rules(backend: Any) -> str:
-    """Serialise a fast tokenizer but for the truncation and padding of its last call."""
-    truncation, padding = backend.truncation, backend.padding
-    backend.no_truncation()
-    backend.no_padding()
-    try:
-        text: str = backend.to_str()
-        return text
-    finally:
-        if truncation is not None:
-            backend.enable_truncation(**truncation)
-        if padding is not None:
-            backend.enable_padding(**padding)
-
-
-def _rows(examples: Collection[Example]) -> dict[str, Any]:
-    """Hash examples in their order, texts and labels apart."""
-    told = [f.name for f in dataclasses.fields(Example)]
-    answers = [name for name in told if name not in ("prompt", "candidates", "group")]
-    texts = [[example.prompt, example.candidates] for example in examples]
-    labels = [[getattr(example, name) for name in answers] for example in examples]
-    return {"count": len(labels), "texts": _hash_json(texts), "labels": _hash_json(labels)}
-
-
-def _hash_json(value: Any) -> str:
-    text = json.dumps(_plain(value), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, set | frozenset):
-        return sorted(map(str, value))
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    item = getattr(value, "item", None)  # numpy's numbers
-    return item() if callable(item) else f"{type(value).__name__} {getattr(value, 'value', '')}"

@@ -12,7 +12,8 @@ import torch
 
 import landscape as ls
 from landscape import identity
-from landscape.identity import base_digests, keep_digests, other_tensors, run_identity
+from landscape.identity import base_digests, keep_digests, other_tensors
+from landscape.training.inputs import run_identity
 
 
 def plain_digests(model: torch.nn.Module) -> dict[str, str]:

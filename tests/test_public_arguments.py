@@ -105,7 +105,11 @@ PUBLIC: list[tuple[str, Callable[[], dict[str, object]], str]] = [
      "model:object tokenizer:object task:object lr:number epochs:whole batch_size:whole "
      "seed:whole weight_decay:number betas:object eps:number max_gradient_norm:number "
      "evaluations_per_epoch:whole select_by:text max_length:whole directory:path "
-     "checkpoint_every:whole probes:several"),
+     "checkpoint_every:whole probes:several optimizer:text momentum:number lr_schedule:text "
+     "warmup:number accumulate:whole autocast:text patience:whole device:text"),
+    ("Training", lambda: learned() | {"lr": 1.0},
+     "model:object tokenizer:object task:object lr:number epochs:whole optimizer:text "
+     "directory:path checkpoint_every:whole probes:several device:text"),
     ("suggest_lr", learned, "model:object tokenizer:object task:object optimizer:text "
      "examples:whole batch_size:whole"),
     ("fit_head", lambda: {"model": ls.tiny_model("bert"), "batches": batches()},

@@ -6,15 +6,14 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
+from landscape.errors import UserError
 from theory.distributions import DISTRIBUTIONS, HIDDEN
-from theory.errors import refuse
-from theory.features import Features, load_features
-from theory.problems import MaskedRegression, make_problem
-from theory.report import print_table, to_json
-from theory.suite import default_problems, real_problems, summarise, verify_all
+
+if TYPE_CHECKING:
+    from theory.features import Features
+    from theory.problems import MaskedRegression
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,8 +56,12 @@ def problems_of(options: argparse.Namespace) -> tuple[MaskedRegression, ...]:
     Raises:
         UserError: options that contradict each other, or a value out of range.
     """
+    from theory.features import load_features  # what claims need takes a while: --help does without
+    from theory.problems import make_problem
+    from theory.suite import default_problems, real_problems
+
     if options.seed < 0:
-        raise refuse(f"expected --seed >= 0, got {options.seed}; give a non-negative integer")
+        raise UserError(f"expected --seed >= 0, got {options.seed}; give a non-negative integer")
     given = {
         name: getattr(options, name)
         for name in ("n", "d", "p", "sigma", "r")
@@ -69,13 +72,14 @@ def problems_of(options: argparse.Namespace) -> tuple[MaskedRegression, ...]:
             f"--{name}" for name in ("n", "d", "features") if getattr(options, name) is not None
         ]
         if clash:
-            raise refuse(
-                f"expected --x without {', '.join(clash)}: the file decides them; leave them out"
+            raise UserError(
+                f"expected --x without {', '.join(clash)}, got both; leave them out, the file "
+                "decides them"
             )
         features: Features | str = load_features(options.x)
     elif options.features == HIDDEN:
         if options.d is not None:
-            raise refuse(f"expected --features {HIDDEN} without --d: the model decides it")
+            raise UserError(f"expected --features {HIDDEN} without --d, got both; leave --d out")
         from theory.hidden import hidden_states  # torch and transformers take seconds to import
 
         features = hidden_states(given.pop("n", 16), seed=options.seed)
@@ -102,18 +106,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _verify(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
+    from theory.suite import summarise, verify_all
+
     problems = problems_of(options)
     results = verify_all(options.seed, problems=problems, only=options.claim)
     if options.figures is not None:
-        from theory.figures import draw_figures  # matplotlib takes seconds to import
+        from theory.figures import draw_figures
 
         draw_figures(problems[0], options.figures, options.seed)
     summaries = summarise(results)
+    from theory.report import print_table, to_json
+
     if options.json:
         print(json.dumps(to_json(summaries), indent=1, allow_nan=False))
     else:
         single = len(problems) > 1 and options.claim is not None
-        print_table(summaries, Console(), instances=single)
+        print_table(summaries, instances=single)
     if any(summary.surprising for summary in summaries):
         return 1
     return 3 if any(summary.unsettled for summary in summaries) else 0

@@ -16,9 +16,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
+from landscape.figures.table import format_table
 from theory.distributions import draw
 from theory.features import Array, Features, Indices
 from theory.spectra import descending, draw_mask, masked_eigenvalues, masked_grams
@@ -143,19 +142,22 @@ def _slope(features: Features, count: int, seed: int) -> float:
     fixed, *times = np.min(rounds, axis=0)
     growing = np.maximum(np.array(times) - fixed, 1e-9)  # small sizes drown in the clock's noise
     sizes = np.array(SLOPE_RATIOS) * features.d
-    return float(np.polyfit(np.log(sizes), np.log(growing), 1)[0])
+    from scipy.stats import linregress
+
+    return float(linregress(np.log(sizes), np.log(growing)).slope)
 
 
-def print_bench(bench: Bench, console: Console) -> None:
+def print_bench(bench: Bench) -> None:
     """Print the figures as a table."""
-    table = Table(title=f"n = {bench.n}, d = {bench.d:,}", title_justify="left", box=None)
-    for name in ("p", "masks/s", "naive masks/s", "speedup"):
-        table.add_column(name, justify="right")
+    rows = []
     for p, rate in bench.masks_per_second.items():
         naive = bench.naive_masks_per_second[p]
-        table.add_row(p, f"{rate:,.0f}", f"{naive:,.1f}", f"{rate / naive:.1f}")
-    console.print(table)
-    console.print(
+        rows.append({
+            "p": p, "masks/s": f"{rate:,.0f}", "naive masks/s": f"{naive:,.1f}",
+            "speedup": f"{rate / naive:.1f}",
+        })  # fmt: skip
+    print(f"n = {bench.n}, d = {bench.d:,}\n{format_table(rows, plain=True)}")
+    print(
         f"10,000 masks at p = 0.01: {bench.seconds_10k_masks:.1f} s; time ~ (p d)^"
         f"{bench.exponent_in_pd:.2f}; at d = {bench.dense_d} {bench.speedup_vs_dense:,.0f} times "
         "faster than d x d"
@@ -175,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(asdict(bench)))
     else:
-        print_bench(bench, Console())
+        print_bench(bench)
     return 0
 
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from scipy import special
 
-from theory.errors import refuse
+from landscape.errors import UserError
 from theory.features import Array
 
 
@@ -71,8 +70,8 @@ def certify(
         UserError: d or r not positive, p outside [0, 1], delta outside (0, 1).
     """
     if d < 1 or r <= 0 or not 0 <= p <= 1 or not 0 < delta < 1:
-        raise refuse(
-            f"expected d >= 1, r > 0, p in [0, 1], delta in (0, 1); got d={d}, r={r}, p={p}, "
+        raise UserError(
+            f"expected d >= 1, r > 0, p in [0, 1], delta in (0, 1), got d={d}, r={r}, p={p}, "
             f"delta={delta}; change the one that is out of range"
         )
     deviation = Fraction(bound) / Fraction(r) ** 2 if math.isfinite(bound) else Fraction(d)
@@ -80,16 +79,14 @@ def certify(
 
 
 def binomial_violation(d: int, p: float, deviations: Array) -> Array:
-    """Return P(|Binomial(d, p) - p d| > c) for many c, by the incomplete beta function.
+    """Return P(|Binomial(d, p) - p d| > c) for many c, in float64.
 
     Args:
         deviations: c >= 0 in units of r^2, any shape.
     """
+    from scipy.stats import binom
+
     mean = p * d
-    least = np.floor(mean + deviations) + 1  # the fewest kept features that are too many
-    most = np.ceil(mean - deviations) - 1  # the most that are too few
-    many = special.betainc(np.clip(least, 1, d), d - np.clip(least, 1, d) + 1, p)
-    few = special.betainc(d - np.clip(most, 0, d - 1), np.clip(most, 0, d - 1) + 1, 1 - p)
-    many = np.where(least > d, 0.0, np.where(least < 1, 1.0, many))
-    few = np.where(most < 0, 0.0, np.where(most >= d, 1.0, few))
+    many = binom.sf(np.floor(mean + deviations), d, p)
+    few = binom.cdf(np.ceil(mean - deviations) - 1, d, p)
     return np.asarray(np.minimum(many + few, 1.0))

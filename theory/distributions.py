@@ -9,7 +9,7 @@ import numpy.typing as npt
 from numpy.random import Generator
 
 from landscape import seeds
-from theory.errors import refuse
+from landscape.errors import UserError
 from theory.features import Array, Features, from_array
 
 HIDDEN = "hidden-states"  # real features, of a pretrained model (theory.hidden)
@@ -30,9 +30,9 @@ def draw(name: str, n: int, d: int, *, seed: int = 0) -> Features:
     """
     if name not in DISTRIBUTIONS:
         known = ", ".join(DISTRIBUTIONS)
-        raise refuse(f"expected features among {known}; got {name!r}; choose one of them")
+        raise UserError(f"expected features among {known}, got {name!r}; choose one of them")
     if n < 1 or d < 1:
-        raise refuse(f"expected n >= 1 and d >= 1, got n={n}, d={d}; give positive sizes")
+        raise UserError(f"expected n >= 1 and d >= 1, got n={n}, d={d}; give positive sizes")
     rule = DISTRIBUTIONS[name]
 
     def read(start: int, stop: int) -> Array:
@@ -51,7 +51,7 @@ def prescribed(spectrum: npt.ArrayLike, d: int, *, seed: int = 0) -> Features:
     """
     values = np.asarray(spectrum, dtype=np.float64)
     if values.ndim != 1 or not 1 <= values.size <= d or not (values >= 0).all():
-        raise refuse(
+        raise UserError(
             f"expected between 1 and d={d} non-negative eigenvalues, got shape {values.shape}; "
             "give a flat list"
         )

@@ -10,7 +10,7 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from theory.errors import refuse
+from landscape.errors import UserError
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -102,16 +102,16 @@ def from_array(x: npt.ArrayLike, name: str = "array") -> Features:
     """
     array = np.asarray(x) if not isinstance(x, np.ndarray) else x
     if array.ndim != 2 or 0 in array.shape:
-        raise refuse(
+        raise UserError(
             f"expected X with shape (n samples, d features), got shape {array.shape}; "
             "reshape it so that each row is a sample"
         )
     if array.dtype.kind not in "fiub":
-        raise refuse(f"expected X of real numbers, got dtype {array.dtype}; convert it first")
+        raise UserError(f"expected X of real numbers, got dtype {array.dtype}; convert it first")
     n, d = array.shape
     largest = max(_largest(array, start) for start in range(0, d, BLOCK))
     if 0 < largest < 1 / EXTREME:
-        raise refuse(
+        raise UserError(
             f"expected X whose largest entry is 0 or between {1 / EXTREME:g} and {EXTREME:g}, got "
             f"{largest:g}; rescale X"
         )
@@ -134,7 +134,7 @@ def _largest(array: npt.NDArray[np.generic], start: int) -> float:
     wrong = ~(block <= EXTREME)  # nan compares false
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
-        raise refuse(
+        raise UserError(
             f"expected finite features of at most {EXTREME:g}, got "
             f"{array[row, start + column]} in row {row}, column {start + column}; "
             "remove or impute it, or rescale X"
@@ -150,7 +150,9 @@ def load_features(path: str | Path) -> Features:
     """
     path = Path(path)
     if not path.is_file():
-        raise refuse(f"expected a .npy or .npz file with X, but {path} is missing; check --x")
+        raise UserError(
+            f"expected a .npy or .npz file with X, got {path}, which is missing; check --x"
+        )
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         names, array = [], loaded
@@ -160,10 +162,10 @@ def load_features(path: str | Path) -> Features:
                 key = "X" if "X" in names else names[0] if len(names) == 1 else None
                 array = None if key is None else loaded[key]
     except (ValueError, OSError, EOFError, BadZipFile) as error:
-        raise refuse(
-            f"expected a .npy or .npz file, but {path} cannot be read ({error}); "
+        raise UserError(
+            f"expected a .npy or .npz file, got {path}, which cannot be read ({error}); "
             "write it with numpy.save"
         ) from None
     if array is None:
-        raise refuse(f"expected an array named X in {path}, got {names}; save it as X=...")
+        raise UserError(f"expected an array named X in {path}, got {names}; save it as X=...")
     return from_array(array, path.name)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from landscape import load_model, load_task
+from landscape.errors import UserError
 from theory.distributions import HIDDEN
-from theory.errors import refuse
 from theory.features import Array, Features, from_array
 
 
@@ -35,7 +35,7 @@ def hidden_states(
     Cost: n forwards.
     """
     if n < 1:
-        raise refuse(f"expected n >= 1 prompts, got {n}")
+        raise UserError(f"expected n >= 1 prompts, got {n}; give a positive number")
     return from_array(_states(n, seed, model, task), HIDDEN)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from theory.errors import refuse
+from landscape.errors import UserError
 
 
 def available_bytes() -> int:
@@ -30,7 +30,7 @@ def require_bytes(needed: int, name: str) -> None:
     """
     free = available_bytes()
     if needed > free:
-        raise refuse(
+        raise UserError(
             f"expected an instance that fits into {free / 2**30:.1f} GiB of free memory, got "
             f"{name}, which needs about {needed / 2**30:,.1f} GiB; lower --n, --d or --p"
         )

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from landscape import seeds
+from landscape.errors import UserError
+from theory import purposes
 from theory.distributions import draw
-from theory.errors import refuse
 from theory.factors import BATCH, factor_of, masked_factors
 from theory.features import BLOCK, Array, Features, Indices, from_array
 from theory.memory import require_bytes
@@ -52,15 +53,17 @@ class MaskedRegression:
 
     def __post_init__(self) -> None:
         if not 0 <= self.p <= 1:
-            raise refuse(f"expected p in [0, 1], got {self.p}; p is the share of kept features")
+            raise UserError(
+                f"expected p in [0, 1], got {self.p}; it is the share of kept features, try 0.1"
+            )
         if not 0 < self.delta < 1:
-            raise refuse(f"expected delta in (0, 1), got {self.delta}; try 0.05")
+            raise UserError(f"expected delta in (0, 1), got {self.delta}; try 0.05")
         if not 0 <= self.sigma < np.inf:
-            raise refuse(f"expected sigma >= 0 and finite, got {self.sigma}; try 1.0")
+            raise UserError(f"expected sigma >= 0 and finite, got {self.sigma}; try 1.0")
         if self.target is not None:
             shape, want = np.shape(self.target), (self.n,)
             if shape != want or not np.isfinite(self.target).all():
-                raise refuse(
+                raise UserError(
                     f"expected a finite target of shape {want}, got shape {shape}; "
                     "give one number for each row of X"
                 )
@@ -69,7 +72,7 @@ class MaskedRegression:
             if self.features.exponent and value is not None:
                 object.__setattr__(self, name, np.ldexp(value, -self.features.exponent))
         if self.r is not None and not self.moments.max_abs <= self.r:
-            raise refuse(
+            raise UserError(
                 f"expected all |x| <= r={self.r:g}, got an entry of size "
                 f"{self.moments.max_abs:.6g}; rescale X, or leave r out to use r = max |x|"
             )
@@ -102,7 +105,7 @@ class MaskedRegression:
     @cached_property
     def truth(self) -> Array:
         """Return w* (d,), independent N(0, 1/d) entries."""
-        rng = seeds.numbered(self.seed, 1)
+        rng = seeds.numbered(self.seed, purposes.TRUTH)
         return rng.standard_normal(self.d) / np.sqrt(self.d)
 
     @cached_property
@@ -118,7 +121,7 @@ class MaskedRegression:
         """Return the targets (n,)."""
         if self.target is not None:
             return np.asarray(self.target, dtype=np.float64)
-        rng = seeds.numbered(self.seed, 2)
+        rng = seeds.numbered(self.seed, purposes.NOISE)
         return self.signal + self.sigma * rng.standard_normal(self.n)
 
     @cached_property
@@ -131,7 +134,7 @@ class MaskedRegression:
 
     def masks(self, count: int, seed: int = 0) -> Iterator[list[Indices]]:
         """Draw masks from the seed, ``BATCH`` at a time; fewer masks are the first of more."""
-        rng = seeds.numbered(seed, 3)
+        rng = seeds.numbered(seed, purposes.MASKS)
         for start in range(0, count, BATCH):
             yield [draw_mask(rng, self.d, self.p) for _ in range(min(BATCH, count - start))]
 
@@ -167,7 +170,7 @@ class MaskedRegression:
     def draw(self, seed: int = 0, *, p: float | None = None) -> Restricted:
         """Draw a mask, at another p if given, and restrict the problem to it."""
         share = self.p if p is None else p
-        return self.restrict(draw_mask(seeds.numbered(seed, 4), self.d, share))
+        return self.restrict(draw_mask(seeds.numbered(seed, purposes.MASK), self.d, share))
 
     def restrict(self, indices: Indices) -> Restricted:
         """Restrict the problem to the features at sorted indices (k,)."""

@@ -5,19 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Any
 
 from rich.console import Console
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
+from landscape.figures.table import format_table
 from theory.claim import Result
 from theory.suite import Summary
-
-NUMBERS = ("predicted", "measured", "tightness")
-HEADINGS = ("claim", "verdict", *NUMBERS, "how")
-Cells = tuple[Text, ...]
 
 
 def to_json(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
@@ -54,12 +50,17 @@ def _finite(value: Any) -> Any:
     return number if math.isfinite(number) else None
 
 
-def print_table(summaries: Sequence[Summary], console: Console, *, instances: bool = False) -> None:
+def print_table(
+    summaries: Sequence[Summary], console: Console | None = None, *, instances: bool = False
+) -> None:
     """Print each claim with its numbers, statement and verdicts, and the outcome in one sentence.
 
     Args:
+        summaries: one a claim.
+        console: where to print; None for the terminal.
         instances: one row for each claim and instance.
     """
+    console = Console() if console is None else console
     rows = [
         (summary, result)
         for summary in summaries
@@ -70,12 +71,13 @@ def print_table(summaries: Sequence[Summary], console: Console, *, instances: bo
     if len(shown) == 1:
         console.print(Text(f"Numbers of the instance {shown.pop()}", style="dim"))
     console.print()
-    cells = [_cells(summary, result) for summary, result in rows]
-    headings = tuple(Text(name, style="bold") for name in HEADINGS)
-    widths = [max(len(row[i]) for row in (headings, *cells)) for i in range(len(HEADINGS))]
-    console.print(_line(headings, widths))
-    for row, (summary, result) in zip(cells, rows):
-        console.print(_line(row, widths))
+    table = format_table([_cells(result) for _, result in rows], plain=True)
+    heading, *lines = table.splitlines()
+    console.print(Text(heading, style="bold"))
+    for line, (summary, result) in zip(lines, rows, strict=True):
+        text = Text(line)
+        text.highlight_regex(rf"(?<= ){result.verdict}(?= )", _colour(summary, result))
+        console.print(text)
         console.print(Padding(Text(summary.claim.brief), (0, 0, 0, 2)))
         text = _explain(summary, result, name=bool(shown), counts=not instances)
         console.print(Padding(text, (0, 0, 1, 2)))
@@ -83,30 +85,22 @@ def print_table(summaries: Sequence[Summary], console: Console, *, instances: bo
         console.print(Text(sentence, style=style))
 
 
-def _line(row: Cells, widths: Sequence[int]) -> Table:
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    for name, width in zip(HEADINGS, widths):
-        grid.add_column(justify=_justify(name), width=width, no_wrap=True)
-    grid.add_row(*row)
-    return grid
+def _colour(summary: Summary, result: Result) -> str:
+    if summary.surprising:
+        return "bold red"
+    return "yellow" if result.verdict in ("vacuous", "unsettled") else "green"
 
 
-def _justify(name: str) -> Literal["left", "right"]:
-    return "right" if name in NUMBERS else "left"
-
-
-def _cells(summary: Summary, result: Result) -> Cells:
+def _cells(result: Result) -> dict[str, str]:
     finding = result.finding
-    open_ended = result.verdict in ("vacuous", "unsettled")
-    colour = "bold red" if summary.surprising else "yellow" if open_ended else "green"
-    return (
-        Text(summary.claim.id),
-        Text(result.verdict, style=colour),
-        Text(f"{finding.prediction:.4g}"),
-        Text(f"{finding.measurement:.4g}"),
-        Text("-" if finding.tightness is None else f"{finding.tightness:.3g}"),
-        Text("sampled" if finding.method == "Monte Carlo" else finding.method),
-    )
+    return {
+        "claim": result.id,
+        "verdict": result.verdict,
+        "predicted": f"{finding.prediction:.4g}",
+        "measured": f"{finding.measurement:.4g}",
+        "tightness": "-" if finding.tightness is None else f"{finding.tightness:.3g}",
+        "how": "sampled" if finding.method == "Monte Carlo" else finding.method,
+    }
 
 
 def _explain(summary: Summary, result: Result, *, name: bool, counts: bool) -> Text:

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from landscape.errors import UserError
 from theory.claim import Claim, Result, Verdict
 from theory.distributions import DISTRIBUTIONS
-from theory.errors import refuse
 from theory.problems import MaskedRegression, make_problem
 from theory.statements import ALL
 
@@ -28,7 +28,7 @@ def claim(claim_id: str) -> Claim:
         if candidate.id == claim_id:
             return candidate
     known = ", ".join(c.id for c in ALL)
-    raise refuse(f"expected a claim among {known}; got {claim_id!r}; choose one of them")
+    raise UserError(f"expected a claim among {known}, got {claim_id!r}; choose one of them")
 
 
 def verify(claim_id: str, problem: MaskedRegression, seed: int = 0) -> Result:

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
 
 from theory.features import Array
 from theory.spectra import Moments
@@ -28,18 +27,16 @@ SLACK = 1e-9  # relative, of binomial tails in float64
 
 def above(k: float, m: int, p: float) -> float:
     """Return P(Binomial(m, p) >= k)."""
-    k = math.ceil(k)
-    if k <= 0:
-        return 1.0
-    return float(special.betainc(k, m - k + 1, p)) if k <= m else 0.0
+    from scipy.stats import binom
+
+    return float(binom.sf(math.ceil(k) - 1, m, p))
 
 
 def below(k: float, m: int, p: float) -> float:
     """Return P(Binomial(m, p) <= k)."""
-    k = math.floor(k)
-    if k >= m:
-        return 1.0
-    return float(special.betainc(m - k, k + 1, 1 - p)) if k >= 0 else 0.0
+    from scipy.stats import binom
+
+    return float(binom.cdf(math.floor(k), m, p))
 
 
 def any_of(probability: float, n: int) -> float:
@@ -93,10 +90,10 @@ class Tiled:
 
     def weights(self) -> tuple[Array, Array]:
         """Return the values 0 .. m of an eigenvalue and their probabilities."""
+        from scipy.stats import binom
+
         k = np.arange(self.copies + 1.0)
-        m, p = self.copies, self.p
-        choose = special.gammaln(m + 1) - special.gammaln(k + 1) - special.gammaln(m - k + 1)
-        return k, np.exp(choose + k * math.log(p) + (m - k) * math.log1p(-p))
+        return k, np.asarray(binom.pmf(k, self.copies, self.p))
 
 
 def instances() -> Iterator[tuple[Tiled, float]]:

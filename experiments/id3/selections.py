@@ -206,15 +206,10 @@ ARTEFACT = Artefact(
     name="selections",
     title="Which weights to train: selections and baselines at equal budget",
     source="Agarwal et al. 2024 (ID3), table 1",
-    config=Config,
-    presets=PRESETS,
-    cells=cells,
-    setup=load_setup,
+    config=Config, presets=PRESETS, cells=cells, setup=load_setup,
     measures={"zero-shot": zero_shot, "train": train},
     rates=lambda config, cell: rates(config, cell["method"]),
-    check=check,
-    tables=tables,
-    draw=draw,
+    check=check, tables=tables, draw=draw,
     page=PAGE,
     needs=("peft",),
-)
+)  # fmt: skip

@@ -23,7 +23,7 @@ METHODS = (
 )  # fmt: skip
 #: methods that choose by a rule what to train; each has exactly the budget
 MASKS = METHODS[4:]
-#: DeBERTa-v3-base at 103K scalars (LoRA 1.33M, masks on it 320K): SST-2 and average over GLUE,
+#: DeBERTa-v3-base at 103K parameters (LoRA 1.33M, masks on it 320K): SST-2 and average over GLUE,
 #: per cent; tables 1 and 2 of Agarwal et al. 2024
 PAPER = {
     "full": (96.33, 88.86), "random": (93.61, 80.60), "Fisher": (95.22, 86.95),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Color = tuple[float, float, float]
 #: the label of an axis over ratios
 RATIO = "ratio (trainable / all parameters)"
 
@@ -25,7 +26,7 @@ def look() -> Iterator[None]:
     """Draw and save in the artefacts' style; outside, matplotlib's settings stay as they were."""
     import matplotlib
     import seaborn as sns
-    from cycler import cycler
+    from matplotlib.rcsetup import cycler
 
     cycle = cycler("color", colors())
     style = sns.axes_style("ticks") | {"font.family": ["sans-serif"], "axes.prop_cycle": cycle}
@@ -33,7 +34,7 @@ def look() -> Iterator[None]:
         yield
 
 
-def colors(count: int = 10) -> list[tuple[float, float, float]]:
+def colors(count: int = 10) -> list[Color]:
     """Return colours that colour-blind readers can tell apart: blue, orange, green and so on."""
     import seaborn as sns
 
@@ -81,7 +82,7 @@ def means(rows: Sequence[Row], value: str, by: str = "ratio") -> tuple[list[floa
     return places, [fmean(r[value] for r in rows if r[by] == place) for place in places]
 
 
-def curve(axis: Axes, rows: Sequence[Row], value: str, color: Any, label: str) -> None:
+def curve(axis: Axes, rows: Sequence[Row], value: str, color: Color, label: str) -> None:
     """Draw the means of a value over the ratio, and every row as a dot."""
     axis.plot(*means(rows, value), "o-", color=color, label=label)
     axis.plot([r["ratio"] for r in rows], [r[value] for r in rows], ".", color=color, alpha=0.5)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import landscape as ls
 from experiments.kit.cells import Cell, key
@@ -16,7 +16,22 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
+    from experiments.kit.settings import Setting, Tuned
+    from landscape.training.callbacks import Probe
+
 ENDS = ("before", "after")
+
+
+class Data(Protocol):
+    """Say which task is loaded, and the folder of its files if it is not the hub."""
+
+    @property
+    def task(self) -> str:
+        """Return the task's name."""
+
+    @property
+    def source(self) -> str:
+        """Return the folder, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,21 +60,28 @@ class Setup:
         return found
 
 
-def load_setup(config: Any, store: Store, cell: Cell, **sizes: int) -> Setup:
+def load_setup(config: Setting, store: Store, cell: Cell, **sizes: int) -> Setup:
     """Load the model and the task of a configuration with the examples of a cell's seed.
 
     Args:
-        config: a `Setting`.
+        config: the artefact's configuration.
         store: the artefact's rows so far.
         cell: any cell of the seed.
-        sizes: of the splits, where the configuration does not say them.
+        sizes: examples of a split (``num_train`` and so on), instead of the configuration's.
     """
     task = load_task(config, cell["seed"], **sizes)
     return Setup(config, store, *load_pretrained(config.model, task), task)
 
 
-def load_task(config: Any, seed: int, **sizes: int) -> ls.Task:
-    """Load a configuration's task with the examples of one seed; splits nobody sizes have 8."""
+def load_task(config: Data, seed: int, **sizes: int) -> ls.Task:
+    """Load a task with the examples of one seed.
+
+    Args:
+        config: says the task and its source, and how many examples its splits have; a split that
+            it does not mention is not used, and has 8.
+        seed: draws the examples.
+        sizes: examples of a split, instead of the configuration's.
+    """
     splits = ("num_train", "num_dev", "num_test")
     chosen = {name: sizes.get(name, getattr(config, name, 8)) for name in splits}
     return ls.load_task(config.task, source=config.source or None, seed=seed, **chosen)
@@ -129,7 +151,7 @@ def tuned_run(
 
 
 def trained_once(
-    setup: Setup, cell: Cell, *, probes: Sequence[Any] = (),
+    setup: Setup, cell: Cell, *, probes: Sequence[Probe] = (),
     conclude: Callable[[], dict[str, Any]] = dict,
 ) -> dict[str, Any]:  # fmt: skip
     """Train a random mask at the rate of its ratio; its delta lies in the store's folder.
@@ -180,7 +202,7 @@ def at_end(setup: Setup, cell: Cell, when: str) -> ls.Mask | Path:
     return random_mask(setup, cell) if when == "before" else delta_path(setup.store, cell)
 
 
-def largest(config: Any, H: ls.LinearOperator) -> dict[str, Any]:
+def largest(config: Tuned, H: ls.LinearOperator) -> dict[str, Any]:
     """Return the eigenvalue of largest magnitude with its residual and what it cost."""
     top = ls.lanczos(
         H, k=1, which="LM", tol=config.tolerance, max_matvecs=config.max_products, seed=0

@@ -63,7 +63,7 @@ class Tuned(Setting):
     hessian_examples: int = 64
     #: relative residual at which Lanczos stops
     tolerance: float = 1e-2
-    #: products after which Lanczos stops
+    #: matvecs after which Lanczos stops
     max_products: int = 60
 
     def rates(self, ratio: float) -> tuple[float, ...]:
@@ -98,7 +98,7 @@ class Trained(Setting):
     micro_batch: int = 8
     #: relative residual at which Lanczos stops
     tolerance: float = 1e-2
-    #: products after which Lanczos stops
+    #: matvecs after which Lanczos stops
     max_products: int = 60
 
     def rate(self, ratio: float) -> float:

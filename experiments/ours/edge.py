@@ -11,7 +11,6 @@ curvature fades as soon as the examples are fitted, under a squared loss it does
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -26,6 +25,7 @@ from experiments.ours.edge_report import PAGE, check, draw, tables
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Config(Setting):
     every: int = 5
     #: relative residual at which Lanczos stops
     tolerance: float = 2e-2
-    #: products after which Lanczos stops
+    #: matvecs after which Lanczos stops
     max_products: int = 60
 
 
@@ -63,7 +63,7 @@ class Config(Setting):
 MARGIN = 4.0
 
 
-def square_loss(model: Any, batch: Any) -> tuple[torch.Tensor, int]:
+def square_loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
     """Return sum ||z - mean(z) - MARGIN (y - 1/c)||^2 / 2 over the examples, and their number.
 
     z are the c candidates' scores of an example, y is 1 for the right candidate and 0 elsewhere.
@@ -161,8 +161,11 @@ def descend(
 
     A loss that is not finite or above 20 times the first ends the descent as diverged.
     """
-    parameters = list(ls.trainable(model).values())
-    stepper = _stepper(config, parameters, optimizer, rate)
+    rule: Any = {"gd": "sgd", "adamw": "adamw"}[optimizer]
+    stepper = ls.training.make_optimizer(
+        rule, ls.trainable(model).values(), lr=rate, betas=(config.beta1, config.beta2)
+    )
+    loop = ls.training.Loop(model, stepper, loss_of(loss), ceiling=20)
     probe = ls.SharpnessProbe(
         batches, every=config.every, loss=loss_of(loss), tol=config.tolerance,
         max_matvecs=config.max_products,
@@ -170,52 +173,19 @@ def descend(
     probe.start(stepper)
     losses: list[float] = []
     for step in range(1, config.steps + 1):
-        stepper.zero_grad(set_to_none=True)
-        losses.append(_backward(loss_of(loss), parameters, model, batches))
-        if not (math.isfinite(losses[-1]) and losses[-1] <= 20 * losses[0]):
-            return {"losses": losses, "measured": probe.rows, "diverged": True}
-        stepper.step()
+        losses.append(loop.step(batches)["loss"])
+        if loop.diverged:
+            break
         probe(model, {"step": step})
-    return {"losses": losses, "measured": probe.rows, "diverged": False}
-
-
-def _backward(
-    loss: Any, parameters: list[torch.nn.Parameter], model: Any, batches: list[Any]
-) -> float:
-    """Put the gradient of the mean loss over all batches into the parameters, return the loss."""
-    total, terms = 0.0, 0
-    for batch in batches:
-        value, count = loss(model, batch)
-        value.backward()
-        total, terms = total + float(value.detach()), terms + count
-    for p in parameters:
-        if p.grad is not None:
-            p.grad /= terms
-    return total / terms
-
-
-def _stepper(
-    config: Config, parameters: list[torch.nn.Parameter], optimizer: str, rate: float
-) -> torch.optim.Optimizer:
-    import torch
-
-    if optimizer == "gd":
-        return torch.optim.SGD(parameters, lr=rate)
-    betas = (config.beta1, config.beta2)
-    return torch.optim.AdamW(parameters, lr=rate, betas=betas, weight_decay=0.0)
+    return {"losses": losses, "measured": probe.rows, "diverged": loop.diverged}
 
 
 ARTEFACT = Artefact(
     name="edge",
     title="Sharpness during training inside a mask, beside the edge of stability",
     source="Cohen et al. 2021 and 2022, inside the masks of Xu & Zhang 2024",
-    config=Config,
-    presets=PRESETS,
-    cells=cells,
-    setup=load,
+    config=Config, presets=PRESETS, cells=cells, setup=load,
     measures={"start": start, "descent": descent},
-    check=check,
-    tables=tables,
-    draw=draw,
+    check=check, tables=tables, draw=draw,
     page=PAGE,
-)
+)  # fmt: skip

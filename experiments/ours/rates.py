@@ -1,6 +1,6 @@
 """The rate predictor `landscape.suggest_lr` against grids of rates, and against c / ratio.
 
-A cell is a model, a pattern of masked modules, an optimiser, a ratio and a seed. Its grid holds
+A cell is a model, a pattern of masked modules, an optimizer, a ratio and a seed. Its grid holds
 half decades of rates; each rate trains for one short epoch from the pretrained weights. What the
 predictor measures is stored raw, so that its constants can be fitted again without computing.
 """
@@ -198,27 +198,18 @@ def _sgd(
     import torch
 
     from landscape import seeds
+    from landscape.training.mode import training_mode
 
     order = torch.randperm(len(task.train), generator=seeds.generator(seed)).tolist()
     batches = ls.make_batches(
         [task.train[i] for i in order], tokenizer, config.batch_size, loss=task.loss
     )
-    stepper = torch.optim.SGD(ls.trainable(model).values(), lr=rate)
-    losses: list[float] = []
-    model.train()
-    generator_state = torch.random.get_rng_state()
-    torch.manual_seed(seed)
-    for batch in batches:
-        total, count = ls.task_loss(model, batch)
-        losses.append(float(total.detach() / count))
-        if not math.isfinite(losses[-1]):
-            break
-        stepper.zero_grad(set_to_none=True)
-        (total / count).backward()
-        stepper.step()
+    stepper = ls.training.make_optimizer("sgd", ls.trainable(model).values(), lr=rate)
+    loop = ls.training.Loop(model, stepper, ls.task_loss)
+    with training_mode(model, seed):
+        losses = [record["loss"] for record in loop.over(batches)]
     model.eval()
-    torch.random.set_rng_state(generator_state)
-    return {"diverged": not math.isfinite(losses[-1]), "losses": losses,
+    return {"diverged": loop.diverged, "losses": losses,
             "distance": ls.distance(model).l2}  # fmt: skip
 
 
@@ -226,14 +217,9 @@ ARTEFACT = Artefact(
     name="rates",
     title="Learning rates predicted without training, against grids and a fixed rule",
     source="Xu & Zhang 2024, table 6: the best rate is about 1e-6 / ratio",
-    config=Config,
-    presets=PRESETS,
-    cells=cells,
-    setup=load,
+    config=Config, presets=PRESETS, cells=cells, setup=load,
     shared=("case", "seed"),
     measures={"before": before, "evidence": evidence, "train": train},
-    check=check,
-    tables=tables,
-    draw=draw,
+    check=check, tables=tables, draw=draw,
     page=PAGE,
-)
+)  # fmt: skip

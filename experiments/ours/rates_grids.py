@@ -24,7 +24,7 @@ RULES = {"adamw": "matching step", "sgd": "2 / lambda_1"}
 
 @dataclass(frozen=True)
 class Grid:
-    """Hold the grid of one case, optimiser and ratio, pooled over its seeds."""
+    """Hold the grid of one case, optimizer and ratio, pooled over its seeds."""
 
     case: str
     optimizer: str

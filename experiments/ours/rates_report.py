@@ -130,7 +130,7 @@ def cell_table(gathered: Sequence[Grid]) -> list[dict[str, str]]:
 
 
 def rule_table(gathered: Sequence[Grid]) -> list[dict[str, str]]:
-    """Return one line an optimiser and rule: constant and errors, fitted here and elsewhere."""
+    """Return one line an optimizer and rule: constant and errors, fitted here and elsewhere."""
     lines = []
     for optimizer in dict.fromkeys(c.optimizer for c in gathered):
         chosen = [c for c in gathered if c.optimizer == optimizer and c.learnt]
@@ -155,7 +155,7 @@ def rule_table(gathered: Sequence[Grid]) -> list[dict[str, str]]:
 
 
 def calibration_table(gathered: Sequence[Grid]) -> list[dict[str, str]]:
-    """Return one line an optimiser: the predictor's constants beside those fitted to the rows.
+    """Return one line an optimizer: the predictor's constants beside those fitted to the rows.
 
     The largest stable rate of a cell is taken in the middle of the two rates that enclose it.
     """

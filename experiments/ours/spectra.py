@@ -1,4 +1,4 @@
-"""The spectrum of the masked Hessian before and after training, from a few products.
+"""The spectrum of the masked Hessian before and after training, from a few matvecs.
 
 At every ratio and at both ends: the spectral density by stochastic Lanczos quadrature (SLQ), the
 largest and the smallest eigenvalue with the residuals that certify them, and the trace by Hutch++.
@@ -32,10 +32,10 @@ from experiments.ours.spectra_report import PAGE, check, tables
 class Config(Trained):
     """The masks and the training of paper 1's figure 4, and the budgets of the estimates."""
 
-    #: random vectors of the quadrature, and products for each
+    #: random vectors of the quadrature, and matvecs for each
     vectors: int = 10
     quadrature_steps: int = 40
-    #: products for the trace
+    #: matvecs for the trace
     trace_products: int = 90
     #: trainable parameters of the mask whose whole matrix is formed, at the pretrained weights
     exact_count: int = 1000
@@ -69,7 +69,7 @@ def cells(config: Config) -> Iterator[Cell]:
 def estimate(
     config: Config, operator: ls.LinearOperator, ends: list[ls.EigenResult], seed: int
 ) -> dict[str, Any]:
-    """Return what a few products and its two ends say of a spectrum, as plain values."""
+    """Return what a few matvecs and its two ends say of a spectrum, as plain values."""
     density = ls.spectral_density(
         operator, num_vectors=config.vectors, steps=config.quadrature_steps, seed=seed, known=ends
     )
@@ -126,13 +126,8 @@ ARTEFACT = Artefact(
     name="spectra",
     title="The spectrum of the masked Hessian before and after training",
     source="Hessian spectra inside the masks of Xu & Zhang 2024, beside their figure 4",
-    config=Config,
-    presets=PRESETS,
-    cells=cells,
-    setup=load_setup,
+    config=Config, presets=PRESETS, cells=cells, setup=load_setup,
     measures={"train": trained_once, "spectrum": spectrum, "exact": exact},
-    check=check,
-    tables=tables,
-    draw=draw,
+    check=check, tables=tables, draw=draw,
     page=PAGE,
-)
+)  # fmt: skip

@@ -48,7 +48,7 @@ class Config(Trained):
     line_points: int = 41
     #: points of the training path, beside its start
     path_points: int = 20
-    #: products after which Lanczos stops
+    #: matvecs after which Lanczos stops
     max_products: int = 80
 
 
@@ -191,13 +191,8 @@ ARTEFACT = Artefact(
     name="surfaces",
     title="Slices of the loss inside the mask: eigenvectors, the training path, random directions",
     source="Li et al. 2018 (slices), inside the masks of Xu & Zhang 2024",
-    config=Config,
-    presets=PRESETS,
-    cells=cells,
-    setup=load_setup,
+    config=Config, presets=PRESETS, cells=cells, setup=load_setup,
     measures={"train": train, "top": top, "line": line, "plane": plane},
-    check=check,
-    tables=tables,
-    draw=draw,
+    check=check, tables=tables, draw=draw,
     page=PAGE,
-)
+)  # fmt: skip

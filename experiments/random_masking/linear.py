@@ -11,9 +11,9 @@ distances are compared at equal loss and not after equal steps of a size that we
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import cycle, islice
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ class Config(Setting):
     curvature_examples: int = 64
     #: relative residual at which Lanczos stops
     tolerance: float = 1e-2
-    #: products after which Lanczos stops
+    #: matvecs after which Lanczos stops
     max_products: int = 60
     #: training examples of the descents
     num_train: int = 64
@@ -185,38 +185,27 @@ def _descend(
     config: Config, model: Any, batches: Any, optimizer: str, rate: float
 ) -> dict[str, Any]:
     """Step until a pass has a mean loss below the target, the steps end, or the loss explodes."""
-    import torch
-
-    parameters = list(ls.trainable(model).values())
-    rule = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[optimizer]
-    stepper: torch.optim.Optimizer = rule(parameters, lr=rate, weight_decay=0.0)
+    rule: Any = optimizer
+    stepper = ls.training.make_optimizer(rule, ls.trainable(model).values(), lr=rate)
+    loop = ls.training.Loop(model, stepper, ls.task_loss, ceiling=20)
     losses: list[float] = []
-    while len(losses) < config.max_steps:
-        total, count = ls.task_loss(model, batches[len(losses) % len(batches)])
-        loss = total / count
-        losses.append(float(loss.detach()))
-        if not math.isfinite(losses[-1]) or losses[-1] > 20 * losses[0]:
-            return {"reached": False, "diverged": True, "steps": len(losses), "losses": losses}
-        stepper.zero_grad(set_to_none=True)
-        loss.backward()
-        stepper.step()
-        if len(losses) % len(batches) == 0 and fmean(losses[-len(batches) :]) < config.target_loss:
-            return {"reached": True, "diverged": False, "steps": len(losses), "losses": losses}
-    return {"reached": False, "diverged": False, "steps": len(losses), "losses": losses}
+    reached = False
+    for record in loop.over(islice(cycle(batches), config.max_steps)):
+        losses.append(record["loss"])
+        passed = len(losses) % len(batches) == 0 and not loop.diverged
+        reached = passed and fmean(losses[-len(batches) :]) < config.target_loss
+        if reached:
+            break
+    return {"reached": reached, "diverged": loop.diverged, "steps": len(losses), "losses": losses}
 
 
 ARTEFACT = Artefact(
     name="linear",
     title="What masked linear regression predicts for a network: sharpness, rate, distance",
     source="Xu & Zhang 2024, section 5, against their section 4",
-    config=Config,
-    presets=PRESETS,
-    cells=cells,
-    setup=load,
+    config=Config, presets=PRESETS, cells=cells, setup=load,
     measures={"curvature": curvature, "descent": descent},
     key=key,
-    check=check,
-    tables=tables,
-    draw=draw,
+    check=check, tables=tables, draw=draw,
     page=PAGE,
-)
+)  # fmt: skip

@@ -1,4 +1,4 @@
-"""What each further budget buys: scores against updated scalars, checkpoints along the way."""
+"""What each further budget buys: scores against updated weights, checkpoints along the way."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from landscape.errors import UserError
 from landscape.subspace import attached_mask, detach, is_attached
 from landscape.tasks import Task
 from landscape.tasks.evaluation import evaluate
-from landscape.training.finetuning import Run
+from landscape.training.run import Run
 
 Row = dict[str, Any]
 
 
 def score_against_updated(run: Run) -> list[Row]:
-    """List the dev scores of a run against how many scalars it had updated.
+    """List the dev scores of a run against how many weights it had updated.
 
     Returns:
-        One row an evaluation: ``step``; ``updated``, scalars that the step updated; ``updates``,
-        scalar updates of all steps so far; the evaluation's scores.
+        One row an evaluation: ``step``; ``updated``, weights that the step updated; ``updates``,
+        updates of single weights in all steps so far; the evaluation's scores.
 
     Source: Agarwal et al. 2024, figure 5.
     """
@@ -45,7 +45,7 @@ class BudgetProbe:
 
     Args:
         folder: of the deltas, ``<budget>.safetensors``.
-        budgets: numbers of scalars, each at least 1.
+        budgets: counts of weights, each at least 1.
 
     Raises:
         UserError: no budget, or one below 1.
@@ -55,7 +55,10 @@ class BudgetProbe:
 
     def __init__(self, folder: str | Path, budgets: Sequence[int]) -> None:
         if not budgets or min(budgets) < 1:
-            raise UserError(f"expected budgets of at least 1 scalar, got {list(budgets)}")
+            raise UserError(
+                f"expected budgets of at least 1 weight, got {list(budgets)}; give some, such as "
+                "[100, 1000]"
+            )
         self.paths = {budget: Path(folder) / f"{budget}.safetensors" for budget in sorted(budgets)}
 
     def __call__(self, model: nn.Module, record: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ def add(commands: Commands) -> None:
     point_arguments(dense)
     least = whole(least=1)
     dense.add_argument("--vectors", type=least, default=8, help="random vectors averaged (8)")
-    dense.add_argument("--steps", type=least, default=32, help="products a vector (32)")
+    dense.add_argument("--steps", type=least, default=32, help="matvecs a vector (32)")
     dense.add_argument("--bins", type=least, default=12, help="rows of the table (12)")
     dense.add_argument("--figure", type=output_file, help="file for a figure: .png, .pdf or .svg")
     dense.set_defaults(command=_density)

@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
         help="search on from a fresh random vector, for a copy or a larger one that was missed",
     )  # fmt: skip
     sharp.add_argument(
-        "--max-products", type=whole(least=1), default=100, help="products at most (100)"
+        "--max-matvecs", type=whole(least=1), default=100, help="matvecs at most (100)"
     )
     sharp.set_defaults(command=_sharpness)
 
@@ -43,14 +43,14 @@ def _sharpness(chosen: argparse.Namespace) -> Outcome:
     H = kinds[chosen.operator](model, batches)
     ls.health_check(H)
     top = ls.lanczos(
-        H, k=chosen.k, which=chosen.which, tol=chosen.tol, max_matvecs=chosen.max_products, seed=0,
+        H, k=chosen.k, which=chosen.which, tol=chosen.tol, max_matvecs=chosen.max_matvecs, seed=0,
         confirm=chosen.confirm or None,
     )  # fmt: skip
     for value, residual in zip(top.eigenvalues, top.residuals, strict=True):
         print(f"eigenvalue {float(value):.6g} ± {float(residual):.2g}")
     print(describe_search(top))
     state = "converged" if top.converged else "not converged"
-    print(f"{state} after {top.num_matvecs} products; loss {float(H.loss()):.4f}")
+    print(f"{state} after {top.num_matvecs} matvecs; loss {float(H.loss()):.4f}")
     result = {
         "operator": H.kind,
         "size": H.size,

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import SGD, Adam, Adamax, AdamW, NAdam, Optimizer, RAdam
 
 from landscape.errors import UserError
-from landscape.training.optimizer import AdamW as MaskedAdamW
+from landscape.training.adamw import AdamW as MaskedAdamW
 
 Family: TypeAlias = Literal["sgd", "adam", "nadam", "radam", "adamax"]
 """Optimizers whose step on a quadratic is known here."""

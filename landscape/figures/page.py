@@ -1,4 +1,4 @@
-"""A page on which a surface can be turned and read: one file, no network."""
+"""A page on which a surface can be rotated and read: one file, no network."""
 
 from __future__ import annotations
 

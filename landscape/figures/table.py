@@ -8,16 +8,20 @@ from typing import TypeAlias
 Table: TypeAlias = Sequence[Mapping[str, str]]
 
 
-def format_table(rows: Table) -> str:
+def format_table(rows: Table, *, plain: bool = False) -> str:
     """Format rows as a Markdown table that is also aligned as plain text.
 
     Args:
         rows: at least one; all have the columns of the first, whose own first column is aligned
             left, the others right.
+        plain: two spaces between columns instead, for a terminal: narrower, and no Markdown.
 
     Returns:
         The lines, without a newline at the end.
 
+    >>> print(format_table([{"ratio": "0.1", "k": "10"}], plain=True))
+    ratio   k
+    0.1    10
     >>> print(format_table([{"ratio": "0.1", "k": "10"}]))
     | ratio |  k |
     |:------|---:|
@@ -29,8 +33,8 @@ def format_table(rows: Table) -> str:
     def line(cells: Sequence[str]) -> str:
         first, *rest = zip(columns, cells, strict=True)
         padded = [first[1].ljust(width[first[0]])] + [t.rjust(width[c]) for c, t in rest]
-        return "| " + " | ".join(padded) + " |"
+        return "  ".join(padded) if plain else "| " + " | ".join(padded) + " |"
 
     rule = [":" + "-" * (width[columns[0]] + 1)] + ["-" * (width[c] + 1) + ":" for c in columns[1:]]
     body = [line([row[c] for c in columns]) for row in rows]
-    return "\n".join([line(columns), "|" + "|".join(rule) + "|", *body])
+    return "\n".join([line(columns), *([] if plain else ["|" + "|".join(rule) + "|"]), *body])

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import PretrainedConfig
+
+_PARALLEL = (DataParallel, DistributedDataParallel)
 
 _ALSO_SEE_ALL = ("bert-generation", "cpmant", "xlnet")
 """Beside masked language models: kinds that ``transformers`` lists as causal and are not."""
@@ -16,6 +20,10 @@ def sees_all_tokens(config: PretrainedConfig | None) -> bool:
     """Tell whether a configuration is an encoder's: a masked language model, not set to decode.
 
     ``transformers`` loads such a model as a causal one, without the causal mask.
+
+    >>> from transformers import BertConfig, LlamaConfig
+    >>> sees_all_tokens(BertConfig()), sees_all_tokens(LlamaConfig())
+    (True, False)
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -36,17 +44,18 @@ def sees_images(config: PretrainedConfig) -> bool:
     return config.model_type in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES
 
 
-def without_peft(model: nn.Module) -> nn.Module:
-    """Return the model itself, or the one that a wrapper of peft hides."""
-    if not hasattr(model, "get_base_model"):
-        return model
-    base: nn.Module = model.get_base_model()  # type: ignore[operator]
-    return base
+def without_wrappers(model: nn.Module) -> nn.Module:
+    """Return the model itself, or the one that a wrapper hides: of torch, compiled, or of peft."""
+    inner: Any = model
+    while isinstance(inner, _PARALLEL) or hasattr(inner, "_orig_mod"):
+        inner = inner.module if isinstance(inner, _PARALLEL) else inner._orig_mod
+    found: nn.Module = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+    return found
 
 
 def num_labels(model: nn.Module) -> int:
     """Return the number of labels of a sequence classifier, 0 for any other model."""
-    base = without_peft(model)
+    base = without_wrappers(model)
     if not type(base).__name__.endswith("ForSequenceClassification"):
         return 0
     return int(base.config.num_labels)  # type: ignore[union-attr, arg-type]

@@ -26,8 +26,8 @@ from landscape.surface.points import (
     same_indices,
 )
 from landscape.tensorfile import read_tensors, write_tensors
+from landscape.training.adamw import AdamW
 from landscape.training.callbacks import ProbeCallback
-from landscape.training.optimizer import AdamW
 
 _FORMAT, _OLDER = "landscape-trajectory-2", "landscape-trajectory-1"
 """The older one has no digest."""

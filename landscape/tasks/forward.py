@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.models.kinds import num_labels, sees_all_tokens, without_peft
+from landscape.models.kinds import num_labels, sees_all_tokens, without_wrappers
 from landscape.tasks.batches import Batch
 
 #: models whose forward takes no positions and needs none: padding on the left changes nothing
@@ -20,18 +20,23 @@ _WITHOUT_POSITIONS = ("bloom", "falcon_mamba", "mamba", "mamba2", "mpt", "roform
 def last_logits(model: nn.Module, batch: Batch, last: int) -> Tensor:
     """Return logits (rows, last, vocabulary) at the last positions of each row.
 
+    Args:
+        model: causal language model, masked or not.
+        batch: rows of t tokens, padded on the left, on the model's device.
+        last: how many positions, from 1 to t.
+
     Raises:
         UserError: the model is no causal language model, or cannot tell padding from text.
     """
     mask = batch["attention_mask"]
-    accepted = inspect.signature(without_peft(model).forward).parameters
+    accepted = inspect.signature(without_wrappers(model).forward).parameters
     if "logits_to_keep" not in accepted:
         raise UserError(
             "expected a causal language model of transformers whose forward takes logits_to_keep, "
             "or a sequence classifier and candidates of one token each, got "
             f"{type(model).__name__}; load it as a causal language model"
         )
-    base = without_peft(model)
+    base = without_wrappers(model)
     config, name = getattr(base, "config", None), type(base).__name__
     if sees_all_tokens(config):
         raise UserError(
@@ -60,11 +65,15 @@ def label_logits(model: nn.Module, batch: Batch) -> Tensor:
     Decoders read the last token that is not the model's padding token, whatever the tokenizer's
     is: so padding becomes the model's.
 
+    Args:
+        model: sequence classifier, masked or not.
+        batch: b rows, padded on the left, of c candidates of one token each.
+
     Raises:
         UserError: it has another number of labels than there are candidates, or no padding token
             that its head could tell from text.
     """
-    base, width = without_peft(model), batch["candidate_ids"].shape[1]
+    base, width = without_wrappers(model), batch["candidate_ids"].shape[1]
     if width != num_labels(model):
         raise UserError(
             f"expected {num_labels(model)} candidates an example, one a label of "

@@ -1,184 +1,85 @@
-"""A run's numbers in its folder: checkpoints, the chosen point, and who may come back to them."""
+"""Checkpoints: a state of training, nested dicts with tensors in them, as one safetensors file."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from landscape.errors import UserError
-from landscape.identity import run_identity
 from landscape.runs import json_object
-from landscape.subspace import attached_mask, is_attached, synchronise, trainable
-from landscape.tasks import Task
-from landscape.tensorfile import read_tensors, write_tensors
-from landscape.training.baselines import method_of
-from landscape.training.moving import MovingMask
-from landscape.training.schedule import Schedule
+from landscape.tensorfile import TensorFile, read_tensors, write_tensors
 
-P = ParamSpec("P")
-R = TypeVar("R")
+_TENSOR = "<tensor>"
 
 
-def from_one_start(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a run with a folder that is stopped leave its model where it began.
+def write_checkpoint(path: Path, state: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Write a state, whole or not at all.
 
-    The same call then finds the model that the folder was begun with.
+    Args:
+        path: the file.
+        state: what a ``state_dict()`` gave: dicts of tensors, none of
+            which may share memory, and of what JSON has, NaN included.
+        config: of the run, by which the file knows it.
     """
-
-    @functools.wraps(function)
-    def run(*args: P.args, **settings: P.kwargs) -> R:
-        model: Any = args[0] if args else settings.get("model")
-        passing = settings.get("directory") is None or settings.get("schedule") is not None
-        if passing or not isinstance(model, nn.Module):
-            return function(*args, **settings)
-        start, remembered = point(trainable(model), None), method_of(model).state_dict()
-        try:
-            return function(*args, **settings)
-        except BaseException:
-            go_to(trainable(model), start, None)
-            method_of(model).load_state_dict(remembered)
-            if is_attached(model):
-                synchronise(model)
-            raise
-
-    return run
-
-
-def identity_of(
-    model: nn.Module,
-    tokenizer: Any,
-    task: Task,
-    folder: Path,
-    test: bool,
-    schedule: Schedule | None,
-    overwrite: bool,
-) -> dict[str, Any]:
-    """Return what a run depends on; a model that its own run has left counts as at the start.
-
-    A stopped run of a schedule leaves a mask, which goes with the next call; a finished run leaves
-    the numbers that its folder holds.
-
-    Raises:
-        UserError: a run of a schedule is asked for on a model with another mask.
-    """
-    folder = folder.expanduser()
-    if schedule is not None and is_attached(model):
-        left = dict(attached_mask(model).rule) == schedule.as_dict()
-        if not left or not (folder / "config.json").exists():
-            raise UserError(
-                "expected a model without a mask for a schedule, got one that has one; detach or "
-                "merge it"
-            )
-    scheduled = schedule is not None
-    found = run_identity(model, tokenizer, task, test=test, scheduled=scheduled)
-    finished = not overwrite and not scheduled and (folder / "result.json").exists()
-    if finished and (folder / "theta.safetensors").exists():
-        end = read_tensors(folder / "theta.safetensors", "the numbers of a run").tensors
-        here = point(trainable(model), None)
-        if end.keys() == here.keys() and all(torch.equal(end[n], here[n].cpu()) for n in end):
-            found["starting values"] = None
-    return found
-
-
-def point(parameters: dict[str, nn.Parameter], moving: MovingMask | None) -> dict[str, Tensor]:
-    """Copy the trainable numbers and, where the mask moves, its indices."""
-    point = {name: p.detach().clone() for name, p in parameters.items()}
-    if moving is not None:
-        point |= {f"{name}.indices": i.clone() for name, i in moving.indices().items()}
-    return point
-
-
-@torch.no_grad()
-def go_to(
-    parameters: dict[str, nn.Parameter], point: dict[str, Tensor], moving: MovingMask | None
-) -> None:
-    """Give the model the numbers of a point, and the mask they belong to."""
-    if moving is not None:
-        moving.go_to({name: point[f"{name}.indices"] for name in moving.indices()})
-    for name, parameter in parameters.items():
-        parameter.copy_(point[name])
-
-
-def save(
-    path: Path,
-    config: dict[str, Any],
-    told: dict[str, Any],
-    model: nn.Module,
-    parameters: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-    moving: MovingMask | None,
-) -> None:
-    """Write a checkpoint: where the run is, its best point, the optimizer's and method's state."""
-    tensors = {f"theta/{key}": value for key, value in point(parameters, moving).items()}
-    tensors |= {f"best/{key}": value.clone() for key, value in best.items()}
-    for name, parameter in parameters.items():
-        for key, value in optimizer.state[parameter].items():
-            tensors[f"state/{key}/{name}"] = value.clone()
-    tensors |= {f"method/{key}": value for key, value in method_of(model).state_dict().items()}
+    tensors: dict[str, Tensor] = {}
     # a text, since JSON has no word for the losses of a run that diverged
-    header = {"run": run_key(config), "state": json.dumps(told)}
+    header = {"run": run_key(config), "state": json.dumps(_without_tensors(state, "", tensors))}
     write_tensors(path, tensors, header)
 
 
-def restore(
-    path: Path,
-    config: dict[str, Any],
-    fields: set[str],
-    model: nn.Module,
-    parameters: dict[str, nn.Parameter],
-    optimizer: torch.optim.Optimizer,
-    best: dict[str, Tensor],
-    moving: MovingMask | None,
-) -> dict[str, Any]:
-    """Go to a checkpoint and return what it says of the run; `best` receives its best point.
+def read_checkpoint(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a state; keys are texts, tuples are lists, and tensors are on the CPU.
 
     Raises:
-        UserError: it is damaged, of another run, or says other things than the given fields.
+        UserError: the file is missing, damaged, or another run's.
     """
     cure = "remove it, and the run starts again from its beginning"
-    stored, header = read_numbers(path, config, cure)
-    told = json_object(str(header.get("state")), path)
-    if told.keys() != fields:
-        raise UserError(f"expected the state of a run in {path}, got {sorted(told)}; {cure}")
-    go_to(parameters, _below(stored, "theta"), moving)
-    method_of(model).load_state_dict(_below(stored, "method"))
-    best.update({key: value.to(best[key].device) for key, value in _below(stored, "best").items()})
-    for key, value in _below(stored, "state").items():
-        kind, _, name = key.partition("/")
-        parameter = parameters[name]
-        # torch's AdamW keeps its one count of steps on the processor
-        optimizer.state[parameter][kind] = value if value.dim() == 0 else value.to(parameter.device)
-    return told
+    file = read_of_run(path, config, cure)
+    tree = json_object(str(file.header.get("state")), path)
+    try:
+        state: dict[str, Any] = _with_tensors(tree, file.tensors)
+    except KeyError as error:
+        raise UserError(f"expected the tensor {error} in {path}, got none; {cure}") from None
+    return state
 
 
-def read_numbers(
-    path: Path, config: dict[str, Any], cure: str
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read numbers that a run of this configuration wrote.
+def read_of_run(path: Path, config: Mapping[str, Any], cure: str) -> TensorFile:
+    """Read tensors that a run of this configuration wrote.
 
     Raises:
         UserError: they are missing, damaged, or another run's.
     """
-    file = read_tensors(path, "the numbers of a run", cure=cure)
+    file = read_tensors(path, "the tensors of a run", cure=cure)
     file.check()
     if file.header.get("run") != run_key(config):
-        raise UserError(f"expected the numbers of this run in {path}, got another run's; {cure}")
-    return file.tensors, file.header
+        raise UserError(f"expected the tensors of this run in {path}, got another run's; {cure}")
+    return file
 
 
-def run_key(config: dict[str, Any]) -> str:
+def run_key(config: Mapping[str, Any]) -> str:
     """Return a hash by which files know their run."""
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
 
 
-def _below(stored: dict[str, Tensor], folder: str) -> dict[str, Tensor]:
-    start = f"{folder}/"
-    return {k.removeprefix(start): v for k, v in stored.items() if k.startswith(start)}
+def _without_tensors(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """Return JSON in which each tensor is its key in the file."""
+    if isinstance(value, Tensor):
+        tensors[path] = value
+        return {_TENSOR: path}
+    if isinstance(value, Mapping):
+        inside = f"{path}/" if path else ""
+        return {str(k): _without_tensors(v, f"{inside}{k}", tensors) for k, v in value.items()}
+    return value
+
+
+def _with_tensors(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    if tree.keys() == {_TENSOR}:
+        return tensors[tree[_TENSOR]]
+    return {key: _with_tensors(value, tensors) for key, value in tree.items()}

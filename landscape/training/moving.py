@@ -17,8 +17,8 @@ from landscape.models.tensors import is_sharded, num_parameters, tensors
 from landscape.selection.best import Best
 from landscape.selection.scores import Score, make_score
 from landscape.subspace import attach, attached_mask, dense_gradients, move, positions, thetas
+from landscape.training.adamw import AdamW
 from landscape.training.budget import Budget, Counts
-from landscape.training.optimizer import AdamW
 from landscape.training.ranking import Ranking
 from landscape.training.schedule import Schedule
 

@@ -1,164 +1,119 @@
-"""AdamW whose state follows a moving mask: every trainable number has an age of its own."""
+"""Optimizers by name, or made by a function of your own."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from functools import partial
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.optim import Optimizer
 
 from landscape import checks
 from landscape.errors import UserError
+from landscape.sources.carriers import optional
+from landscape.training.adamw import AdamW
+
+OptimizerName: TypeAlias = Literal["adamw", "sgd", "adafactor", "schedule-free"]
+
+MakeOptimizer: TypeAlias = Callable[..., Optimizer]
+"""A function or class of optimizers, called as ``make(parameters, lr=lr)``."""
+
+#: which settings each name takes, beside the learning rate; a function takes none
+TAKES: dict[str, tuple[str, ...]] = {
+    "adamw": ("betas", "eps", "weight_decay"),
+    "sgd": ("momentum", "weight_decay"),
+    "adafactor": ("weight_decay",),
+    "schedule-free": ("betas", "eps", "weight_decay"),
+}
 
 
-class AdamW(torch.optim.Optimizer):
-    """Update the active numbers of each parameter by AdamW, counting every number's own steps.
-
-        m_j <- beta1 m_j + (1 - beta1) g_j,      v_j <- beta2 v_j + (1 - beta2) g_j^2
-        theta_j <- (1 - lr decay) theta_j
-                   - lr m_j / (1 - beta1^age_j) / (sqrt(v_j / (1 - beta2^age_j)) + eps)
-
-    Where all numbers have the same age this is ``torch.optim.AdamW``. With a mask attached theta
-    is the change of the weights, so the decay is towards the pretrained values. Numbers that are
-    not active are frozen: no update, no decay, no state.
-
-    The state of a parameter: ``exp_avg``, ``exp_avg_sq`` and ``step`` (the ages), one row for
-    each active number, and ``active``, their positions, where not all are.
+def make_optimizer(
+    optimizer: OptimizerName | MakeOptimizer,
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+    *,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    warmup: int = 0,
+    moving: bool = False,
+) -> Optimizer:
+    """Make an optimizer of some parameters.
 
     Args:
-        parameters: as `trainable` gives them, or groups of them with settings of their own, as
-            `parameter_groups` makes them.
-        lr: the learning rate, above 0.
-        betas: each from 0 to below 1.
-        eps: at least 0.
-        weight_decay: at least 0.
+        optimizer: "adamw" and "sgd" are torch's. "adafactor" is transformers' with a given
+            learning rate (``scale_parameter=False``): torch's multiplies every step by the size of
+            the parameter, which for a mask is the size of the change, nothing at the start.
+            "schedule-free" is AdamW of the package schedulefree. A function is called as
+            ``optimizer(parameters, lr=lr)``: ``torch.optim.NAdam``, say, or
+            ``partial(torch.optim.RMSprop, alpha=0.9)``. Parameters without entries, of which a
+            sparse mask leaves some, are left out of these and of "adafactor".
+        parameters: to train, or groups of them, as `parameter_groups` makes them.
+        lr: the learning rate.
+        betas, eps, weight_decay, momentum: of those that `TAKES` lists for the name.
+        warmup: steps of "schedule-free" in which its learning rate rises linearly; the others
+            leave that to a schedule (`make_lr_schedule`).
+        moving: whether a mask moves, which a state has to follow: "adamw" is `landscape.AdamW`.
 
     Raises:
-        UserError: an argument out of range.
+        UserError: an unknown name, a function that makes no optimizer, schedulefree is missing, or
+            a mask moves whose weights another optimizer would lose.
 
-    Cost: three numbers of state an active number.
-    Source: Loshchilov & Hutter 2019, algorithm 2; ages as in Ansell et al. 2024 (SpIEL).
+    Source: Loshchilov & Hutter 2019 (AdamW), Shazeer & Stern 2018 (Adafactor), Defazio et al. 2024
+    (schedule-free).
     """
+    held: list[Any] = list(parameters)
+    if moving and optimizer != "adamw":
+        shown = repr(optimizer) if isinstance(optimizer, str) else "a function that makes one"
+        raise UserError(
+            f"expected the optimizer adamw, whose state follows a mask that moves, got {shown}; "
+            "leave the schedule of masks out, or the optimizer"
+        )
+    if not isinstance(optimizer, str):
+        return _made(optimizer, held, lr)
+    checks.choice("optimizer", optimizer, get_args(OptimizerName))
+    if optimizer == "sgd":
+        return torch.optim.SGD(held, lr=lr, momentum=momentum, weight_decay=weight_decay)
+    if optimizer == "adafactor":
+        from transformers.optimization import Adafactor
 
-    def __init__(
-        self,
-        parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
-        *,
-        lr: float,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        settings = {
-            "lr": checks.number("lr", lr, above=0),
-            "betas": check_betas("betas", betas),
-            "eps": checks.number("eps", eps, least=0),
-            "weight_decay": checks.number("weight_decay", weight_decay, least=0),
-        }
-        checks.several("parameters", parameters, "parameters")
-        held: list[Any] = list(parameters)
-        if not held or not all(isinstance(one, Tensor | dict) for one in held):
-            checks.refuse("parameters", "tensors", held, "give trainable(model).values()")
-        super().__init__(held, settings)
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update every active number that has a gradient."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    _update(parameter, self._rows(parameter), group)
-        return loss
-
-    @torch.no_grad()
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what ``state_dict`` gave; positions stay whole numbers, which torch would cast."""
-        super().load_state_dict(state_dict)
-        saved = [i for group in state_dict["param_groups"] for i in group["params"]]
-        mine = [p for group in self.param_groups for p in group["params"]]
-        for i, parameter in zip(saved, mine, strict=True):
-            active = state_dict["state"].get(i, {}).get("active")
-            if active is not None:
-                self.state[parameter]["active"] = active.to(parameter.device)
-
-    @property
-    def count(self) -> int:
-        """Return the number of active numbers: what one step updates."""
-        return sum(self._rows(p)["step"].numel() for g in self.param_groups for p in g["params"])
-
-    @torch.no_grad()
-    def follow(self, parameter: nn.Parameter, source: Tensor, active: Tensor | None = None) -> None:
-        """Rearrange the state of a parameter whose numbers have moved.
-
-        Args:
-            parameter: the parameter, with its new numbers in it.
-            source: for each active number, shape (k,), its row in the state so far, or -1 for one
-                that is newly selected and gets fresh moments and age 0.
-            active: the positions of the active numbers in the parameter, shape (k,), increasing;
-                None when all are.
-
-        Raises:
-            UserError: the shapes do not fit.
-        """
-        wanted = parameter.numel() if active is None else active.numel()
-        if source.shape != (wanted,):
-            raise UserError(f"expected {wanted} sources, one an active number, got {source.shape}")
-        old = self._rows(parameter) if self.state[parameter] else {}
-        state: dict[str, Tensor] = {}
-        known = source >= 0
-        for key in ("exp_avg", "exp_avg_sq", "step"):
-            state[key] = parameter.new_zeros(wanted)
-            if old and bool(known.any()):
-                state[key][known] = old[key][source[known]]
-        if active is not None:
-            state["active"] = active
-        self.state[parameter] = state
-
-    def _rows(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        state = self.state[parameter]
-        if not state:
-            for key in ("exp_avg", "exp_avg_sq", "step"):
-                state[key] = torch.zeros_like(parameter)
-        return state
+        return _without_empty(Adafactor(
+            held, lr=lr, weight_decay=weight_decay, scale_parameter=False, relative_step=False
+        ))  # fmt: skip
+    make: MakeOptimizer = AdamW if moving else torch.optim.AdamW
+    if optimizer == "schedule-free":
+        make = partial(optional("schedulefree").AdamWScheduleFree, warmup_steps=warmup)
+    return make(held, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
 
-def check_betas(name: str, value: Any) -> tuple[float, float]:
-    """Return AdamW's two decay rates as plain numbers.
-
-    Raises:
-        UserError: not two numbers from 0 to below 1.
-    """
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        checks.refuse(name, "two numbers", value, "give (0.9, 0.999)")
-    first, second = (checks.number(f"each of {name}", v, least=0, below=1) for v in value)
-    return first, second
-
-
-def _update(parameter: nn.Parameter, state: dict[str, Tensor], group: dict[str, Any]) -> None:
-    """Update the active numbers of one parameter in place."""
-    active = state.get("active")
-    gradient, theta = parameter.grad, parameter.detach()
-    assert gradient is not None
-    if active is not None:
-        gradient, theta = gradient[active], theta[active]
-    lr, (beta1, beta2) = group["lr"], group["betas"]
-    mean, square, age = state["exp_avg"], state["exp_avg_sq"], state["step"]
-    age += 1
-    mean.lerp_(gradient, 1 - beta1)
-    square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-    scale = (square / _correction(beta2, age)).sqrt_().add_(group["eps"])
-    theta.mul_(1 - lr * group["weight_decay"])
-    theta.sub_(lr * (mean / _correction(beta1, age)) / scale)
-    if active is not None:
-        parameter[active] = theta
+def name_of(optimizer: OptimizerName | MakeOptimizer, lr: float) -> object:
+    """Return what tells an optimizer from others, as JSON: its name, or its type and defaults."""
+    if isinstance(optimizer, str):
+        return optimizer
+    made = _made(optimizer, [nn.Parameter(torch.zeros(1))], lr)
+    plain = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in made.defaults.items()
+        if value is None or isinstance(value, bool | int | float | str | tuple)
+    }
+    return {"type": f"{type(made).__module__}.{type(made).__qualname__}", **plain}
 
 
-def _correction(beta: float, age: Tensor) -> Tensor:
-    """Return 1 - beta^age without the cancellation of float32."""
-    return -torch.expm1(age * (math.log(beta) if beta else -math.inf))
+def _made(make: MakeOptimizer, parameters: list[Any], lr: float) -> Optimizer:
+    made = make(parameters, lr=lr)
+    # those of trainers and of other libraries wrap one
+    checks.has(
+        "optimizer", made, "a function that makes an optimizer", "param_groups", "step",
+        do="give a name, or a class such as torch.optim.NAdam",
+    )  # fmt: skip
+    return _without_empty(made)
+
+
+def _without_empty(optimizer: Optimizer) -> Optimizer:
+    """Leave out parameters without entries, by whose size some optimizers divide."""
+    for group in optimizer.param_groups:
+        group["params"] = [p for p in group["params"] if p.numel()]
+    return optimizer

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-_EIGENVALUES = [f"curvature/spectrum/{name}" for name in ("eigen", "krylov", "hidden")]
+_EIGENVALUES = [
+    f"curvature/spectrum/{name}" for name in ("eigen", "krylov", "recurrence", "hidden")
+]
 _EIGENVALUES.append("curvature/mutations")
 
 #: module -> the test files that guard it; of each file, the tests that reach the changed line run.
 #: Not all that could notice: files whose tests take long are left to those that are quick.
 GUARDS: dict[str, list[str]] = {
-    "landscape/training/finetuning.py": [
-        "training/reference",
+    "landscape/training/training.py": [
+        "training/training",
         "training/finetune",
+        "training/reference",
         "training/checkpoint",
-        "training/schedule",
     ],
+    "landscape/training/loop.py": ["training/loop", "training/training", "training/reference"],
+    "landscape/training/best.py": ["training/training", "training/reference"],
+    "landscape/training/epochs.py": ["training/reference", "training/training"],
+    "landscape/training/folder.py": ["training/checkpoint"],
+    "landscape/training/checkpoint.py": ["training/checkpoint"],
+    "landscape/training/optimizer.py": ["training/optimizer", "training/reference"],
+    "landscape/training/lr_schedule.py": ["training/lr_schedule"],
     "landscape/kernels/choice.py": ["kernels/branches", "kernels/kernels"],
     "landscape/kernels/coordinates.py": ["kernels/branches", "kernels/kernels"],
     "landscape/kernels/native.py": ["kernels/native", "kernels/branches"],
@@ -75,22 +84,24 @@ test_file.__test__ = False  # type: ignore[attr-defined]  # it is none
 #: name -> (module, text, what stands there instead): mistakes that the suite once let through
 BY_HAND: dict[str, tuple[str, str, str]] = {
     "weight decay ignored": (
-        "landscape/training/finetuning.py", "weight_decay=weight_decay)", "weight_decay=0.0)"
+        "landscape/training/optimizer.py", "eps=eps, weight_decay=weight_decay)",
+        "eps=eps, weight_decay=0.0)",
     ),
     "one dropout seed for all steps": (
-        "landscape/training/finetuning.py", 'seeds.derived(seed, "dropout", state.step)',
-        'seeds.derived(seed, "dropout", 0)'
+        "landscape/training/training.py", 'else ("dropout", step)', 'else ("dropout", 0)'
     ),
     "the same order every epoch": (
-        "landscape/training/finetuning.py", 'seeds.derived(seed, "order", epoch)',
-        'seeds.derived(seed, "order", 0)'
+        "landscape/training/epochs.py", 'seed, "order", epoch)', 'seed, "order", 0)'
     ),
     "the later of two equal checkpoints": (
-        "landscape/training/finetuning.py", "if not key > (best", "if not key >= (best"
+        "landscape/training/best.py", "if key > self._key", "if key >= self._key"
     ),
     "gradients never clipped": (
-        "landscape/training/finetuning.py", "parameters.values(), max_norm)",
-        "parameters.values(), math.inf)"
+        "landscape/training/loop.py", "self._parameters, self._max_norm)",
+        "self._parameters, math.inf)"
+    ),
+    "a mean of means over the batches of a step": (
+        "landscape/training/loop.py", "terms + float(count) * weight", "terms + weight"
     ),
     "few columns multiplied the wrong way round": (
         "landscape/kernels/values.py", "(right.t() @ left).t().reshape(-1)",
@@ -111,7 +122,9 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     "the smallest remainder first": (
         "landscape/masks.py", "-(count * sizes[name] % total)", "(count * sizes[name] % total)"
     ),
-    "one standard deviation for 95 percent": ("landscape/advisor.py", "(1.96 *", "(1.0 *"),
+    "one standard deviation for 95 percent": (
+        "landscape/advisor/suggestion.py", "(1.96 *", "(1.0 *"
+    ),
     "relative is absolute": (
         "landscape/distances.py", "l2 / origin**0.5 if origin", "l2 if origin"
     ),
@@ -127,12 +140,12 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     ),
 }  # fmt: skip
 for _module, _files in (
-    ("landscape/advisor.py", "advisor"),
+    ("landscape/advisor/suggestion.py", "advisor"),
     ("landscape/tasks/glue.py", "tasks/tasks"),
 ):
     GUARDS[_module] = [_files]
 #: these have mutants made by hand only
-HAND_ONLY = {"landscape/advisor.py", "landscape/tasks/glue.py"}
+HAND_ONLY = {"landscape/advisor/suggestion.py", "landscape/tasks/glue.py"}
 
 #: functions that run once in a process, whose tests start processes of their own
 ELSEWHERE = {
@@ -183,7 +196,7 @@ EQUIVALENT: dict[str, str] = {
     "landscape/tasks/scoring.py _candidate_log_probs: * => *.log_softmax((1))": (
         "the last of two dimensions"
     ),
-    "landscape/training/finetuning.py _reload: (folder * => *.unlink(missing_ok=False)": (
+    "landscape/training/folder.py RunFolder.result: * => *.unlink(missing_ok=False)": (
         "a file that is missing is an OSError, which is let pass there"
     ),
     "theory/bounds.py _invert: * => while (middle := (low + high) / 2) not in (high, low):": (

@@ -19,7 +19,7 @@ from landscape import runs
 from landscape.errors import UserError
 from landscape.identity import base_digests
 from landscape.training import baselines
-from landscape.training import finetuning as train
+from landscape.training import training as train
 
 SETTINGS = {"lr": 1e-2, "epochs": 2, "batch_size": 4, "seed": 5, "checkpoint_every": 2}
 

@@ -12,7 +12,8 @@ from samples import tiny_task
 import landscape as ls
 from landscape.errors import UserError
 from landscape.training import baselines
-from landscape.training import finetuning as train
+from landscape.training import training as train
+from landscape.training.loop import Loop
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_finished_run_is_read_back_not_trained_again(setup, tmp_path, monkeypa
     expected = thetas(model)
     ls.detach(model)
     attached(model)
-    monkeypatch.setattr(train, "_backward", None)
+    monkeypatch.setattr(Loop, "gradient", None)
     again = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, directory=tmp_path)
     assert again.metrics == first.metrics
     assert all(torch.equal(a, expected[n]) for n, a in thetas(model).items())

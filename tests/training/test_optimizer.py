@@ -1,183 +1,141 @@
-"""AdamW with ages against a dense float64 reference that is written out scalar by scalar."""
+"""Optimizers by name: their steps in numpy, their states in a run that was stopped."""
 
 from __future__ import annotations
 
-import math
+import sys
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from samples import tiny_task
 from torch import nn
 
 import landscape as ls
 from landscape.errors import UserError
-from landscape.subspace import positions
+from landscape.training import make_optimizer
+
+LR = 0.05
+GRADIENTS = np.random.default_rng(0).normal(size=(6, 5))
+START = np.linspace(-1, 1, 5)
 
 
-class SlowAdamW:
-    """A vector of Python numbers, each with moments and an age, updated one by one."""
-
-    def __init__(self, size: int, lr: float, betas: tuple[float, float], eps: float, decay: float):
-        self.theta, self.m, self.v = [0.0] * size, [0.0] * size, [0.0] * size
-        self.age = [0] * size
-        self.lr, self.betas, self.eps, self.decay = lr, betas, eps, decay
-
-    def forget(self, kept: set[int]) -> None:
-        for j in range(len(self.age)):
-            if j not in kept:
-                self.m[j], self.v[j], self.age[j] = 0.0, 0.0, 0
-
-    def step(self, active: set[int], gradient: list[float]) -> None:
-        b1, b2 = self.betas
-        for j in active:
-            g = gradient[j]
-            self.age[j] += 1
-            self.m[j] = b1 * self.m[j] + (1 - b1) * g
-            self.v[j] = b2 * self.v[j] + (1 - b2) * g * g
-            m_hat = self.m[j] / (1 - b1 ** self.age[j])
-            v_hat = self.v[j] / (1 - b2 ** self.age[j])
-            self.theta[j] -= self.lr * self.decay * self.theta[j]
-            self.theta[j] -= self.lr * m_hat / (math.sqrt(v_hat) + self.eps)
+def stepped(name, **options) -> tuple[np.ndarray, torch.optim.Optimizer, nn.Parameter]:
+    """Take six steps along prescribed gradients, in float64."""
+    theta = nn.Parameter(torch.from_numpy(START.copy()))
+    optimizer = make_optimizer(name, [theta], lr=LR, **options)
+    if hasattr(optimizer, "train"):
+        optimizer.train()
+    for gradient in GRADIENTS:
+        theta.grad = torch.from_numpy(gradient.copy())
+        optimizer.step()
+    return theta.detach().numpy(), optimizer, theta
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    st.integers(1, 12),
-    st.sampled_from([(0.9, 0.999), (0.0, 0.5), (0.5, 0.0)]),
-    st.sampled_from([0.0, 0.1]),
-    st.integers(0, 10**6),
-    st.data(),
-)
-def test_ages_follow_numbers_that_come_and_go_and_frozen_ones_keep_their_value(
-    size, betas, decay, seed, data
-) -> None:
-    """The numbers of theta grow; the active ones among them change at every step."""
-    generator = torch.Generator().manual_seed(seed)
-    slow = SlowAdamW(size, 0.1, betas, 1e-8, decay)
-    theta = nn.Parameter(torch.zeros(0, dtype=torch.float64))
-    optimizer = ls.AdamW([theta], lr=0.1, betas=betas, weight_decay=decay)
-    touched, active = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
-    for _ in range(8):
-        chosen = torch.tensor(
-            sorted(data.draw(st.sets(st.integers(0, size - 1)))), dtype=torch.int64
-        )
-        union = torch.cat([touched, chosen]).unique()
-        stays, place = positions(touched, union)
-        values = torch.zeros(union.numel(), dtype=torch.float64)
-        values[stays] = theta.data[place[stays]]
-        theta.data = values
-        known, place = positions(active, chosen)
-        rows = torch.searchsorted(union, chosen)
-        optimizer.follow(
-            theta, torch.where(known, place, -1), None if len(chosen) == len(union) else rows
-        )
-        slow.forget(set(chosen.tolist()) & set(active.tolist()))
-        touched, active = union, chosen
-        for _ in range(data.draw(st.integers(1, 3))):
-            gradient = torch.randn(size, dtype=torch.float64, generator=generator)
-            theta.grad = gradient[touched]
-            optimizer.step()
-            slow.step(set(active.tolist()), gradient.tolist())
-        expected = torch.tensor(slow.theta, dtype=torch.float64)[touched]
-        # the same operations in another order, in float64
-        torch.testing.assert_close(theta.data, expected, rtol=1e-11, atol=1e-13)
-        assert optimizer.count == active.numel()
-        state = optimizer.state[theta]
-        assert {state[key].numel() for key in ("exp_avg", "exp_avg_sq", "step")} == {len(active)}
-        assert state["step"].tolist() == [slow.age[j] for j in active.tolist()]
+def test_sgd_is_heavy_ball_with_decay() -> None:
+    theta, velocity = START.copy(), 0.0
+    for gradient in GRADIENTS:
+        velocity = 0.9 * velocity + gradient + 0.1 * theta
+        theta = theta - LR * velocity
+    found, *_ = stepped("sgd", momentum=0.9, weight_decay=0.1)
+    assert found == pytest.approx(theta, abs=1e-12)
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_numbers_of_one_age_move_as_under_torchs_adamw(decay) -> None:
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(50, generator=generator)
-    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
-    pair = (
-        ls.AdamW([ours], lr=0.05, weight_decay=decay),
-        torch.optim.AdamW([theirs], lr=0.05, weight_decay=decay),
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_adafactor_of_one_row_is_its_second_moment_with_clipped_updates(decay) -> None:
+    """Shazeer & Stern, algorithms 4 and 8, with a learning rate that is given."""
+    theta, square = START.copy(), 0.0
+    clipped = []
+    for t, gradient in enumerate(GRADIENTS, start=1):
+        beta = 1 - t**-0.8
+        square = beta * square + (1 - beta) * (gradient**2 + 1e-30)
+        update = gradient / np.sqrt(square)
+        clipped.append(np.sqrt(np.mean(update**2)) > 1)
+        update /= max(1.0, np.sqrt(np.mean(update**2)))
+        theta = theta - LR * decay * theta - LR * update
+    assert True in clipped
+    found, *_ = stepped("adafactor", weight_decay=decay)
+    assert found == pytest.approx(theta, abs=1e-9)
+
+
+@pytest.mark.parametrize("warmup", [0, 3])
+def test_schedule_free_averages_what_adam_without_momentum_does(warmup) -> None:
+    """Defazio et al., algorithm 1: gradients at y, steps of z, the result is the average x."""
+    pytest.importorskip("schedulefree")
+    beta1, beta2 = 0.9, 0.99
+    x, z, square, weights, largest = START.copy(), START.copy(), 0.0, 0.0, 0.0
+    for t, gradient in enumerate(GRADIENTS, start=1):
+        rate = LR * min(1.0, t / warmup) if warmup else LR
+        square = beta2 * square + (1 - beta2) * gradient**2
+        z = z - rate * gradient / (np.sqrt(square / (1 - beta2**t)) + 1e-8)
+        largest = max(largest, rate)
+        weights += largest**2
+        x = x + (largest**2 / weights) * (z - x)
+    y = (1 - beta1) * z + beta1 * x
+    found, optimizer, theta = stepped("schedule-free", betas=(beta1, beta2), warmup=warmup)
+    assert found == pytest.approx(y, abs=1e-9)
+    optimizer.eval()  # type: ignore[attr-defined]
+    assert theta.detach().numpy() == pytest.approx(x, abs=1e-9)
+
+
+def test_a_class_of_torch_is_an_optimizer_too() -> None:
+    found, optimizer, _ = stepped(partial(torch.optim.RMSprop, alpha=0.5))
+    assert isinstance(optimizer, torch.optim.RMSprop)
+    theta, square = START.copy(), 0.0
+    for gradient in GRADIENTS:
+        square = 0.5 * square + 0.5 * gradient**2
+        theta = theta - LR * gradient / (np.sqrt(square) + 1e-8)
+    assert found == pytest.approx(theta, abs=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor", torch.optim.Adafactor, "sgd", "schedule-free"])
+def test_optimizers_train_a_mask_that_leaves_tensors_empty(optimizer) -> None:
+    model = ls.tiny_model("llama", vocab_size=len(ls.tiny_tokenizer()))
+    mask = ls.random_mask(model, count=3, targets="*_proj", sampling="exact")
+    assert 0 in {i.numel() for i in mask.indices.values()}
+    ls.attach(model, mask)
+    run = ls.finetune(
+        model, ls.tiny_tokenizer(), tiny_task(24), lr=1e-2, epochs=1, optimizer=optimizer
     )
-    for _ in range(20):
-        ours.grad = torch.randn(50, generator=generator)
-        theirs.grad = ours.grad.clone()
-        for optimizer in pair:
-            optimizer.step()
-    # float32: twenty updates of about lr, each rounded to 6e-8 relative
-    torch.testing.assert_close(ours, theirs, rtol=2e-6, atol=2e-6)
+    assert not run.diverged
+    assert run.distance["l2"] > 0
 
 
-def test_the_first_step_moves_every_number_by_the_rate_in_float32_too() -> None:
-    """1 - 0.999 in float32 is off by 5e-5; the correction must not be."""
-    theta = nn.Parameter(torch.zeros(3))
-    theta.grad = torch.tensor([1e-3, -2.0, 50.0])
-    ls.AdamW([theta], lr=0.25).step()
-    torch.testing.assert_close(theta.data, torch.tensor([-0.25, 0.25, -0.25]), rtol=2e-5, atol=0)
-    correction = 1 - float(theta.data[1] / 0.25)
-    assert abs(correction) < 1e-6
+def test_a_missing_schedulefree_is_named_with_the_line_that_installs_it(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "schedulefree", None)
+    with pytest.raises(UserError, match="pip install schedulefree"):
+        make_optimizer("schedule-free", [nn.Parameter(torch.zeros(2))], lr=0.1)
 
 
-def test_the_state_saves_and_loads() -> None:
-    def run(steps: int, optimizer: ls.AdamW, theta: nn.Parameter, start: int = 0) -> None:
-        for step in range(start, steps):
-            theta.grad = torch.sin(torch.arange(4.0) + step)
-            optimizer.step()
-
-    whole, cut, other = (nn.Parameter(torch.zeros(4)) for _ in range(3))
-    fresh, active = torch.full((2,), -1), torch.tensor([1, 3])
-    first = ls.AdamW([whole], lr=0.1)
-    first.follow(whole, fresh, active)
-    run(6, first, whole)
-    assert whole.data[::2].tolist() == [0.0, 0.0]
-    second = ls.AdamW([cut], lr=0.1)
-    second.follow(cut, fresh, active)
-    run(3, second, cut)
-    third = ls.AdamW([other], lr=0.1)
-    third.load_state_dict(second.state_dict())
-    other.data = cut.data.clone()
-    run(6, third, other, start=3)
-    assert torch.equal(other, whole)
-
-
-def test_two_groups_load_from_a_file_without_pickled_code_and_go_on_bit_for_bit(tmp_path) -> None:
-    """A peer's optimizer fails to load for two groups, and its files under the safe loader."""
-
-    def made() -> tuple[list[nn.Parameter], ls.AdamW]:
-        numbers = [nn.Parameter(torch.zeros(5)), nn.Parameter(torch.zeros(3))]
-        optimizer = ls.AdamW([numbers[0]], lr=0.1, weight_decay=0.1)
-        optimizer.add_param_group({"params": [numbers[1]], "lr": 0.3})
-        return numbers, optimizer
-
-    def run(numbers: list[nn.Parameter], optimizer: ls.AdamW, steps: range) -> None:
-        for step in steps:
-            for p in numbers:
-                p.grad = torch.cos(torch.arange(float(p.numel())) * (step + 1))
-            optimizer.step()
-
-    whole, first = made()
-    first.follow(whole[0], torch.full((2,), -1), torch.tensor([1, 4]))
-    run(whole, first, range(3))
-    torch.save(first.state_dict(), tmp_path / "state.pt")
-    cut, second = made()
-    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
-    for ours, theirs in zip(cut, whole, strict=True):
-        ours.data = theirs.data.clone()
-    run(whole, first, range(3, 7))
-    run(cut, second, range(3, 7))
-    assert all(torch.equal(a, b) for a, b in zip(cut, whole, strict=True))
-    assert [g["lr"] for g in second.param_groups] == [0.1, 0.3]
-    assert second.count == first.count == 5
+def test_a_mask_that_moves_wants_the_model_itself() -> None:
+    model = ls.tiny_model("llama", vocab_size=len(ls.tiny_tokenizer()))
+    wrapped = nn.DataParallel(model)
+    with pytest.raises(UserError, match="got it wrapped in DataParallel; pass the model inside"):
+        ls.finetune(
+            wrapped, ls.tiny_tokenizer(), tiny_task(24), lr=0.1,
+            schedule=ls.Schedule("static", count=9),
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    "settings_", [{"lr": 0.0}, {"lr": math.nan}, {"lr": 1.0, "betas": (1.0, 0.9)},
-                  {"lr": 1.0, "eps": -1.0}, {"lr": 1.0, "weight_decay": -0.1}]
+    ("settings", "words"),
+    [
+        ({"optimizer": "adam"}, "optimizer to be one of adamw, sgd, adafactor, schedule-free"),
+        ({"optimizer": "adamw", "momentum": 0.9}, "takes momentum, got 'adamw'; leave momentum"),
+        ({"optimizer": "sgd", "betas": (0.8, 0.9)}, "takes betas, got 'sgd'"),
+        ({"optimizer": "adafactor", "eps": 1e-3}, "takes eps, got 'adafactor'"),
+        ({"optimizer": torch.optim.NAdam, "weight_decay": 0.1}, "a function, which sets its own"),
+        ({"optimizer": "schedule-free", "lr_schedule": "cosine"}, 'lr_schedule "constant" with'),
+        ({"optimizer": lambda parameters, lr: None}, "expected optimizer to be a function that"),
+        ({"optimizer": "sgd", "schedule": ls.Schedule("static", count=9)},
+         "the optimizer adamw, whose state follows a mask that moves, got 'sgd'"),
+
+
+    ],
 )  # fmt: skip
-def test_settings_out_of_range_are_refused(settings_) -> None:
-    with pytest.raises(UserError, match="got"):
-        ls.AdamW([nn.Parameter(torch.zeros(1))], **settings_)
-
-
-def test_sources_that_do_not_fit_are_refused() -> None:
-    theta = nn.Parameter(torch.zeros(3))
-    with pytest.raises(UserError, match="expected 3 sources"):
-        ls.AdamW([theta], lr=0.1).follow(theta, torch.tensor([0]))
+def test_settings_that_contradict_each_other_are_refused_before_a_step(settings, words) -> None:
+    model = ls.tiny_model("llama", vocab_size=len(ls.tiny_tokenizer()))
+    if "schedule" not in settings:
+        ls.attach(model, ls.random_mask(model, density=0.1))
+    with pytest.raises(UserError, match=words):
+        ls.finetune(model, ls.tiny_tokenizer(), tiny_task(24), **({"lr": 0.1} | settings))

@@ -15,7 +15,8 @@ from samples import tiny_task
 
 import landscape as ls
 from landscape.tasks.batches import encode, make_batches
-from landscape.training import finetuning as train
+from landscape.training import epochs as dealt
+from landscape.training import training as train
 
 BASIC = {"lr": 0.02, "epochs": 2, "batch_size": 4, "seed": 3, "max_gradient_norm": math.inf}
 SETTINGS = {
@@ -143,13 +144,13 @@ def test_every_epoch_passes_over_all_examples_once_in_an_order_of_its_own(monkey
     encoded = {e.prompt: encode([e], tokenizer)[0].prompt for e in task.train}
     number = {encoded[prompt]: i for prompt, i in examples.items()}
     seen: list[int] = []
-    honest = train.collate
+    honest = dealt.collate
 
     def spy(rows, *given, **named):
         seen.extend(number[row.prompt] for row in rows)
         return honest(rows, *given, **named)
 
-    monkeypatch.setattr(train, "collate", spy)
+    monkeypatch.setattr(dealt, "collate", spy)
     ls.attach(model, mask)
     ls.finetune(model, tokenizer, task, test=False, **(BASIC | {"epochs": 3}))
     epochs = [seen[:6], seen[6:12], seen[12:]]

@@ -274,7 +274,7 @@ def test_the_chosen_checkpoint_has_the_mask_it_was_evaluated_with(setup, monkeyp
         counts.append(ls.subspace.attached_mask(model).count)
         return honest(model, *arguments, **settings_) | {"accuracy": float(len(counts) == 2)}
 
-    monkeypatch.setattr("landscape.training.finetuning.evaluate", judge)
+    monkeypatch.setattr("landscape.training.training.evaluate", judge)
     run = finetune(setup, ls.Schedule(kind, **H, count=90))
     assert run.metrics["best_step"] == 6
     assert len(set(counts)) == 3
@@ -296,7 +296,7 @@ def test_the_best_point_before_the_end_of_a_process_is_still_the_best_after(
         if record["step"] == 5:
             raise Killed
 
-    monkeypatch.setattr("landscape.training.finetuning.evaluate", judge)
+    monkeypatch.setattr("landscape.training.training.evaluate", judge)
     schedule = ls.Schedule("increment", **H, count=90)
     with pytest.raises(Killed):
         finetune(setup, schedule, directory=tmp_path, probes=[kill], checkpoint_every=4)
@@ -328,7 +328,7 @@ def test_a_loss_that_is_not_finite_selects_nothing_and_ends_the_run(setup, monke
         total, count = honest(model, batch)
         return (total * float("nan") if len(calls) == 4 else total), count
 
-    monkeypatch.setattr("landscape.training.finetuning.task_loss", breaking)
+    monkeypatch.setattr("landscape.training.training.task_loss", breaking)
     run = finetune(setup, ls.Schedule("increment", **H, count=90))
     assert run.diverged
     assert [record["updated"] for record in run.history] == [10, 20, 30, 30]

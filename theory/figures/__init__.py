@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import seaborn as sns
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-
-from theory.errors import refuse
-from theory.figures.canvas import FEWEST
+from landscape.errors import UserError
+from landscape.figures.canvas import save
 from theory.figures.concentration import concentration
 from theory.figures.distances import distances
+from theory.figures.scan import FEWEST
 from theory.figures.stability import stability
 from theory.figures.trajectories import trajectories
 from theory.problems import MaskedRegression
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FIGURES: dict[str, Callable[[MaskedRegression, int], Figure]] = {
     "concentration": concentration,
@@ -37,12 +38,17 @@ def draw_figure(name: str, problem: MaskedRegression, seed: int = 0) -> Figure:
         UserError: an unknown name, too few features to scan p, or X = 0.
     """
     if name not in FIGURES:
-        raise refuse(f"expected a figure among {', '.join(FIGURES)}; got {name!r}")
+        raise UserError(
+            f"expected a figure among {', '.join(FIGURES)}, got {name!r}; choose one of them"
+        )
     if problem.d < 5 * FEWEST or problem.moments.top == 0:
-        raise refuse(
-            f"expected at least {5 * FEWEST} features, not all zero, to draw figures; got "
+        raise UserError(
+            f"expected at least {5 * FEWEST} features, not all zero, to draw figures, got "
             f"{problem.name}; raise --d"
         )
+    import seaborn as sns
+    from matplotlib import rc_context
+
     style = {**sns.axes_style("ticks"), **sns.plotting_context("notebook", font_scale=0.85)}
     with rc_context({**style, "legend.frameon": False, "axes.titlelocation": "left"}):
         figure = FIGURES[name](problem, seed)
@@ -68,8 +74,10 @@ def draw_figures(problem: MaskedRegression, directory: str | Path, seed: int = 0
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise refuse(f"expected a directory for figures, got {directory}: {error}") from None
+        raise UserError(
+            f"expected a directory for figures, got {directory} ({error}); choose another"
+        ) from None
     paths = [directory / f"{name}.png" for name in FIGURES]
     for path in paths:
-        draw_figure(path.stem, problem, seed).savefig(path, dpi=160)
+        save(draw_figure(path.stem, problem, seed), path)
     return paths

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from typing import TYPE_CHECKING
 
+import numpy as np
+
+from landscape.figures.canvas import canvas
 from theory import bounds
 from theory.features import Array, Features
-from theory.figures.canvas import (
+from theory.figures.scan import (
     BLUE,
     FEWEST,
     GREEN,
@@ -18,7 +18,6 @@ from theory.figures.canvas import (
     ORANGE,
     PURPLE,
     RED,
-    canvas,
     grams_at,
     scan_ratios,
 )
@@ -26,10 +25,16 @@ from theory.problems import MaskedRegression
 from theory.spectra import Moments, descending, moments
 from theory.statements.spectral import chernoff_interval
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 def concentration(problem: MaskedRegression, seed: int = 0) -> Figure:
     """Draw the deviation of the masked eigenvalues against p and against d, with all bounds."""
-    figure, (left, right) = canvas(2, 10.8)
+    from matplotlib.ticker import NullFormatter
+
+    figure, (left, right) = canvas((10.8, 4.0), 2)
     ratios = scan_ratios(problem)
     rows = [_deviation(problem.features, problem, problem.moments, p, seed) for p in ratios]
     _plot_bounds(left, ratios, rows)

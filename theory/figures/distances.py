@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-from matplotlib.figure import Figure
 
 from landscape import seeds
-from theory.figures.canvas import BLUE, GREEN, MASKS, ORANGE, SKY, canvas, factors_at
+from landscape.figures.canvas import canvas
+from theory import purposes
+from theory.figures.scan import BLUE, GREEN, MASKS, ORANGE, SKY, factors_at
 from theory.problems import MaskedRegression
 from theory.statements.distance import distance_floor, distance_terms
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def distances(problem: MaskedRegression, seed: int = 0) -> Figure:
     """Draw the distance of the solution against p, with its identity, bound and floor."""
-    figure, (axes,) = canvas(1, 7.6)
+    figure, axes = canvas((7.6, 4.0))
     n, d = problem.n, problem.d
     norm2 = float(np.trace(problem.moments.gram))
     ratios = np.geomspace(min(0.25, max(n / 4, 1) / d), 1, 17)
-    rng = seeds.numbered(seed, 11)
+    rng = seeds.numbered(seed, purposes.FIGURE_NOISE)
     identity, bound, floor = [], [], []
     for p in ratios:
         factors = factors_at(problem.features, p, MASKS if p < 1 else 1, seed)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from landscape.figures.canvas import canvas
 from theory.features import Array
-from theory.figures.canvas import BLUE, GREEN, GREY, ORANGE, PURPLE, canvas, grams_at, scan_ratios
+from theory.figures.scan import BLUE, GREEN, GREY, ORANGE, PURPLE, grams_at, scan_ratios
 from theory.problems import MaskedRegression
 from theory.stability import StepMap, averaged_map, descent_map, largest_stable_step
 from theory.statements.dynamics import BETA, adam_threshold, gd_threshold, heavy_ball_threshold
 from theory.statements.spectral import chernoff_interval
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 
 def stability(problem: MaskedRegression, seed: int = 0) -> Figure:
     """Draw the growth of the top component against the step, and the largest stable step."""
-    figure, (left, right) = canvas(2)
+    figure, (left, right) = canvas((9.6, 4.0), 2)
     one = np.ones((1, 1))
     rules: tuple[tuple[str, StepMap, float], ...] = (
         ("gradient descent", descent_map(one), gd_threshold(1, 1.0)),

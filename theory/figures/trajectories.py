@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
-import seaborn as sns
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING
 
-from theory.figures.canvas import canvas, scan_ratios
+import numpy as np
+
+from landscape.figures.canvas import canvas
+from theory.figures.scan import scan_ratios
 from theory.problems import MaskedRegression
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def trajectories(problem: MaskedRegression, seed: int = 0) -> Figure:
     """Draw excess loss and distance against steps at one rate, for several p; w_0 = 0."""
-    figure, (left, right) = canvas(2)
+    import seaborn as sns
+
+    figure, (left, right) = canvas((9.6, 4.0), 2)
     eta = problem.n / problem.moments.top
     seen = (1, 3, 10, 30, 100, 300)
     times = np.union1d(np.geomspace(1, 1e6, 80).astype(int), seen)

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.linalg
 
 from landscape import seeds
-from theory import tiled
+from theory import purposes, tiled
 from theory.claim import Claim, Finding, Verdict, clopper_pearson, ratio
 from theory.factors import factor_of, positive, rank_note, resolved
 from theory.features import Array
@@ -45,8 +45,8 @@ def expected_distance(mask: Restricted, signal: Array, sigma: float) -> tuple[fl
 def pseudo_inverse(columns: Array) -> Array:
     """Return T^-1 Q^T (rank, n), equal to (XM)^+ up to a rotation on the left, without an SVD.
 
-    Pivoted QR of A, cut at the rounding of its largest pivot, then QR of what is left: the complete
-    orthogonal decomposition. Squared lengths of its products are those of (XM)^+.
+    Pivoted QR of A, truncated at the rounding of its largest pivot, then QR of what is left: the
+    complete orthogonal decomposition. Squared lengths of its products are those of (XM)^+.
 
     Args:
         columns: A = the kept columns as rows, (k, n).
@@ -76,7 +76,8 @@ def _proposition_53(
     s = mask.whole_svd[1]
     condition = float(mask.svd[1][0] / mask.svd[1][-1])
     tolerance = 1e-9 + 100 * EPS * condition
-    noise = seeds.numbered(seed, 6).standard_normal((DRAWS, problem.n))
+    draws = seeds.numbered(seed, purposes.NOISE_DRAWS)
+    noise = draws.standard_normal((DRAWS, problem.n))
     solutions = (problem.signal + problem.sigma * noise) @ (inverse.T / exact**0.5)
     distances = np.square(solutions).sum(axis=1)  # over the expected one
     error = float(distances.std(ddof=1)) / DRAWS**0.5

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from landscape import seeds
+from theory import purposes
 from theory.claim import Claim, Finding, Verdict, ratio
 from theory.features import Array
 from theory.problems import MaskedRegression
@@ -25,7 +26,7 @@ def reach(mask: Restricted) -> float:
 
 def start_point(mask: Restricted, seed: int) -> Array:
     """Return a random w_0 (k,) of length ``reach``: as far as gradient descent gets soon."""
-    direction = seeds.numbered(seed, 5).standard_normal(mask.k)
+    direction = seeds.numbered(seed, purposes.START).standard_normal(mask.k)
     return reach(mask) * direction / float(np.linalg.norm(direction))
 
 

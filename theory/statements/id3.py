@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from landscape import seeds
+from theory import purposes
 from theory.claim import Claim, Finding, ratio
 from theory.features import Array
 from theory.problems import MaskedRegression
@@ -82,7 +83,8 @@ def count_updates(problem: MaskedRegression, budget: int, steps: int, seed: int)
     A step updates each selected weight once; increments add the budget/steps weights of largest
     |gradient| outside the selection before each step.
     """
-    features = np.sort(seeds.numbered(seed, 9).permutation(problem.d)[: 4 * budget])
+    order = seeds.numbered(seed, purposes.FEATURES).permutation(problem.d)
+    features = np.sort(order[: 4 * budget])
     mask = problem.restrict(features.astype(np.int64))
     eta = problem.n / max(mask.top, 1e-300)
     counts = []

@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 
 from landscape import seeds
+from theory import purposes
 from theory.claim import Claim, Finding, ratio
 from theory.features import Array
 from theory.problems import MaskedRegression
@@ -45,7 +46,7 @@ def log_moment(t: float, p: float, a: Array) -> float:
 def _directions(problem: MaskedRegression, seed: int) -> Array:
     """Return unit vectors: both ends of the spectrum, a coordinate, and random ones; (q, n)."""
     vectors = np.linalg.eigh(problem.moments.gram)[1].T
-    random = seeds.numbered(seed, 7).standard_normal((DIRECTIONS - 3, problem.n))
+    random = seeds.numbered(seed, purposes.DIRECTIONS).standard_normal((DIRECTIONS - 3, problem.n))
     random /= np.linalg.norm(random, axis=1, keepdims=True)
     return np.concatenate([vectors[[-1, 0]], np.eye(problem.n)[:1], random])
 

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 
 from landscape import seeds
+from theory import purposes
 from theory.claim import Claim, Finding, ratio
 from theory.factors import BATCH
 from theory.features import Array
@@ -106,7 +107,7 @@ def shrinkage(net: Array, matrix: Array) -> float:
 @cache
 def random_shrinkage(n: int, seed: int) -> float:
     """Return the largest ``shrinkage`` of 400 random matrices, half of them of rank one."""
-    rng, net = seeds.numbered(seed, 8, n), sphere_net(n)
+    rng, net = seeds.numbered(seed, purposes.MATRICES, n), sphere_net(n)
     full = rng.standard_normal((200, n, n))
     tops = np.einsum("ti,tj->tij", *(2 * [rng.standard_normal((200, n))]))
     return max(shrinkage(net, m) for m in np.concatenate([full + full.transpose(0, 2, 1), tops]))

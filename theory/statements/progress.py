@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from landscape import seeds
+from theory import purposes
 from theory.claim import Claim, Finding, ratio
 from theory.features import Array
 from theory.problems import MaskedRegression
@@ -90,7 +91,7 @@ def counts_as_p_falls(problem: MaskedRegression, seed: int) -> dict[str, float]:
     Masks are nested: each feature of the mask at p stays with probability 1/2, and once more. With
     fewer features than samples the excess is over fewer directions: such p are left out.
     """
-    rng = seeds.numbered(seed, 12)
+    rng = seeds.numbered(seed, purposes.CHAINS)
     eta, shares = problem.n / problem.moments.top, (1.0, 0.5, 0.25)
     needed: list[list[float]] = [[] for _ in shares]
     for chain in range(CHAINS if problem.features.stored else 1):

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from samples import glue_folder, model_folder
+from tiny_runs import assert_whole, render_artefact, run_artefact
 
 import landscape as ls
-from experiments.__main__ import ARTEFACTS, main
+from experiments.__main__ import ARTEFACTS
 from experiments.id3 import selections, selections_report
 from experiments.kit.artefact import stored_config
 from experiments.kit.measure import load_setup
@@ -88,23 +89,16 @@ def test_a_rate_at_the_edge_of_its_grid_has_a_star() -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("selections")
-    code = main([
-        "run", "selections", "--model", str(model_folder(folder / "opt")), "--task", "sst2",
-        "--source", str(glue_folder(folder / "SST-2")), "--count", str(COUNT), "--rates", "1e-3",
-        "1e-2", "--inserted-rates", "1e-3", "--full-rates", "1e-5", "--epochs", "1",
-        "--batch-size", "6", "--num-train", "18", "--num-dev", "6", "--num-test", "8",
-        "--score-examples", "6", "--seed", "0", "1", "--output", str(folder / "run"),
-    ])  # fmt: skip
-    assert code == 0
-    return folder / "run"
+    return run_artefact(
+        "selections", tmp_path_factory.mktemp("selections"), "--count", str(COUNT),
+        "--rates", "1e-3", "1e-2", "--inserted-rates", "1e-3", "--full-rates", "1e-5",
+        "--epochs", "1", "--batch-size", "6", "--num-train", "18", "--num-dev", "6",
+        "--num-test", "8", "--score-examples", "6", "--seed", "0", "1",
+    )  # fmt: skip
 
 
 def test_every_expected_row_is_there_once(finished) -> None:
-    keys = [row["key"] for row in read_rows(finished)]
-    listed = selections.ARTEFACT.expected(stored_config(ARTEFACTS["selections"], finished))
-    assert len(keys) == len(set(keys)) == len(listed)
-    assert {key for key in listed if "*" not in key} <= set(keys)
+    assert_whole("selections", finished)
 
 
 def test_every_mask_has_the_budget_and_inserted_methods_the_nearest_size(finished) -> None:
@@ -222,14 +216,7 @@ def test_a_model_without_biases_has_a_row_that_says_so(tmp_path) -> None:
 
 
 def test_render_draws_and_lists_the_papers_values_and_the_differences(finished, capsys) -> None:
-    assert main(["render", "selections", "--output", str(finished)]) == 0
+    render_artefact("selections", finished)
     printed = capsys.readouterr().out
     assert "0.956" in printed  # table 1: ID3 on SST-2
     assert "best three of four seeds" in printed
-    assert (finished / "figure.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_presets_resolve() -> None:
-    for preset in ("smoke", "local", "paper"):
-        config = ARTEFACTS["selections"].configure(preset, {})
-        assert selections.ARTEFACT.expected(config)

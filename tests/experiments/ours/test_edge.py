@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from samples import glue_folder, model_folder
+from tiny_runs import assert_whole, render_artefact, run_artefact
 
 import landscape as ls
-from experiments.__main__ import ARTEFACTS, main
+from experiments.__main__ import ARTEFACTS
 from experiments.kit.artefact import stored_config
 from experiments.kit.judge import SIGNS
 from experiments.kit.store import read_rows
@@ -92,24 +92,17 @@ def test_the_squared_loss_is_its_closed_form() -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("edge")
-    code = main([
-        "run", "edge", "--model", str(model_folder(folder / "opt")), "--task", "sst2",
-        "--source", str(glue_folder(folder / "SST-2")), "--ratios", "1e-3",
+    return run_artefact(
+        "edge", tmp_path_factory.mktemp("edge"), "--ratios", "1e-3",
         "--losses", "cross-entropy", "square", "--num-train", "6", "--head-examples", "6",
         "--micro-batch", "4", "--gd-multiples", "0.5", "3", "--rate-times-ratio", "1e-5",
         "--steps", "5", "--every", "2", "--tolerance", "1e-2",
-        "--max-products", "60", "--output", str(folder / "run"),
-    ])  # fmt: skip
-    assert code == 0
-    return folder / "run"
+        "--max-products", "60",
+    )  # fmt: skip
 
 
 def test_every_expected_row_is_there_once(finished) -> None:
-    keys = [row["key"] for row in read_rows(finished)]
-    config = stored_config(ARTEFACTS["edge"], finished)
-    assert sorted(keys) == sorted(edge.ARTEFACT.expected(config))
-    assert len(keys) == len(set(keys)) == 8
+    assert len(assert_whole("edge", finished)) == 8
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "square"])
@@ -149,12 +142,5 @@ def test_the_rates_are_multiples_of_two_over_the_first_sharpness(finished) -> No
 
 
 def test_render_draws_and_prints(finished, capsys) -> None:
-    assert main(["render", "edge", "--output", str(finished)]) == 0
+    render_artefact("edge", finished)
     assert "second half / edge" in capsys.readouterr().out
-    assert (finished / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert "<table>" in (finished / "index.html").read_text()
-
-
-def test_presets_resolve() -> None:
-    for preset in ("smoke", "local", "paper"):
-        assert edge.ARTEFACT.expected(ARTEFACTS["edge"].configure(preset, {}))

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from samples import glue_folder, model_folder
+from tiny_runs import assert_whole
 
 import landscape as ls
-from experiments.__main__ import ARTEFACTS, main
-from experiments.kit.artefact import stored_config
+from experiments.__main__ import main
 from experiments.kit.judge import SIGNS
 from experiments.kit.store import read_rows
 from experiments.ours import rates, rates_cases, rates_grids, rates_report
@@ -171,8 +171,7 @@ def test_the_artefact_runs_resumes_and_draws(tmp_path: Path, monkeypatch, capsys
             "--num-dev", "8", "--num-train", "24", "--output", str(folder)]  # fmt: skip
     assert main(call) == 0
     rows = read_rows(folder)
-    config = stored_config(ARTEFACTS["rates"], folder)
-    assert {row["key"] for row in rows} == set(rates.ARTEFACT.expected(config))
+    assert assert_whole("rates", folder) == rows
     assert [r["rate"] for r in rows if r["kind"] == "train"][:2] == [1e-3, 1e-2]
     assert main(call) == 0
     assert len(read_rows(folder)) == len(rows)

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from samples import glue_folder, model_folder
+from tiny_runs import assert_whole, render_artefact, run_artefact
 
 import landscape as ls
-from experiments.__main__ import ARTEFACTS, main
+from experiments.__main__ import ARTEFACTS
 from experiments.kit.artefact import stored_config
 from experiments.kit.judge import SIGNS
 from experiments.kit.measure import delta_path, train_cell
 from experiments.kit.store import Store, read_rows
-from experiments.ours import spectra, spectra_report
+from experiments.ours import spectra_report
 from landscape.curvature.spectrum.density import spectral_density
 
 RATIOS = (1e-2, 1e-3, 1e-4)
@@ -99,24 +99,16 @@ def test_an_exact_spectrum_judges_its_estimates() -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("spectra")
-    code = main([
-        "run", "spectra", "--model", str(model_folder(folder / "opt")), "--task", "sst2",
-        "--source", str(glue_folder(folder / "SST-2")), "--ratios", "3e-3", "1e-3",
+    return run_artefact(
+        "spectra", tmp_path_factory.mktemp("spectra"), "--ratios", "3e-3", "1e-3",
         "--epochs", "1", "--num-train", "8", "--num-dev", "6", "--curvature-examples", "4",
         "--rate-times-ratio", "1e-4", "--vectors", "3", "--quadrature-steps", "6",
         "--trace-products", "9", "--exact-count", "20", "--exact-examples", "4",
-        "--output", str(folder / "run"),
-    ])  # fmt: skip
-    assert code == 0
-    return folder / "run"
+    )  # fmt: skip
 
 
 def test_every_expected_row_is_there_once(finished) -> None:
-    keys = [row["key"] for row in read_rows(finished)]
-    config = stored_config(ARTEFACTS["spectra"], finished)
-    assert sorted(keys) == sorted(spectra.ARTEFACT.expected(config))
-    assert len(keys) == len(set(keys)) == 7
+    assert len(assert_whole("spectra", finished)) == 7
 
 
 def test_both_ends_are_the_dense_ones_before_and_after_training(finished) -> None:
@@ -141,12 +133,5 @@ def test_both_ends_are_the_dense_ones_before_and_after_training(finished) -> Non
 
 
 def test_render_draws_and_prints(finished, capsys) -> None:
-    assert main(["render", "spectra", "--output", str(finished)]) == 0
+    render_artefact("spectra", finished)
     assert "negative share" in capsys.readouterr().out
-    assert (finished / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert "<table>" in (finished / "index.html").read_text()
-
-
-def test_presets_resolve() -> None:
-    for preset in ("smoke", "local", "paper"):
-        assert spectra.ARTEFACT.expected(ARTEFACTS["spectra"].configure(preset, {}))

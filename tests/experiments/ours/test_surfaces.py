@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from samples import glue_folder, model_folder
+from tiny_runs import assert_whole, render_artefact, run_artefact
 
 import landscape as ls
-from experiments.__main__ import ARTEFACTS, main
+from experiments.__main__ import ARTEFACTS
 from experiments.kit.artefact import stored_config
 from experiments.kit.judge import SIGNS
 from experiments.kit.measure import ENDS, delta_path, train_cell
 from experiments.kit.store import Store, read_rows
-from experiments.ours import surfaces, surfaces_report
+from experiments.ours import surfaces_report
 
 RATIOS = (1e-2, 1e-3)
 AXIS = [-2.0, -1.0, 0.0, 1.0, 2.0]
@@ -72,24 +72,17 @@ def test_the_rise_of_a_line_leaves_its_slope_out() -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("surfaces")
-    code = main([
-        "run", "surfaces", "--model", str(model_folder(folder / "opt")), "--task", "sst2",
-        "--source", str(glue_folder(folder / "SST-2")), "--ratios", "3e-3", "1e-3",
+    return run_artefact(
+        "surfaces", tmp_path_factory.mktemp("surfaces"), "--ratios", "3e-3", "1e-3",
         "--epochs", "1", "--num-train", "16", "--num-dev", "6", "--batch-size", "4",
         "--curvature-examples", "4", "--rate-times-ratio", "1e-4", "--plane-points", "3",
         "--line-points", "3", "--path-points", "2", "--tolerance", "1e-2",
-        "--max-products", "60", "--output", str(folder / "run"),
-    ])  # fmt: skip
-    assert code == 0
-    return folder / "run"
+        "--max-products", "60",
+    )  # fmt: skip
 
 
 def test_every_expected_row_is_there_once(finished) -> None:
-    keys = [row["key"] for row in read_rows(finished)]
-    config = stored_config(ARTEFACTS["surfaces"], finished)
-    assert sorted(keys) == sorted(surfaces.ARTEFACT.expected(config))
-    assert len(keys) == len(set(keys)) == 18
+    assert len(assert_whole("surfaces", finished)) == 18
 
 
 def test_all_lines_and_eigenvector_planes_have_one_scale_set_by_the_sharpest_mask(finished) -> None:
@@ -141,12 +134,5 @@ def test_the_path_ends_at_the_trained_point_and_starts_at_its_distance(finished)
 
 
 def test_render_draws_and_prints(finished, capsys) -> None:
-    assert main(["render", "surfaces", "--output", str(finished)]) == 0
+    render_artefact("surfaces", finished)
     assert "rise, eigenvector" in capsys.readouterr().out
-    assert (finished / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert "<table>" in (finished / "index.html").read_text()
-
-
-def test_presets_resolve() -> None:
-    for preset in ("smoke", "local", "paper"):
-        assert surfaces.ARTEFACT.expected(ARTEFACTS["surfaces"].configure(preset, {}))

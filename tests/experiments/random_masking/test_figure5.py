@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from samples import glue_folder, model_folder
+from tiny_runs import assert_whole, render_artefact, run_artefact
 
 import landscape as ls
-from experiments.__main__ import ARTEFACTS, main
+from experiments.__main__ import ARTEFACTS
 from experiments.kit.artefact import stored_config
 from experiments.kit.judge import SIGNS
 from experiments.kit.measure import Setup
@@ -85,16 +85,11 @@ def test_a_single_seed_and_ratio_decide_nothing() -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("figure5")
-    code = main([
-        "run", "figure5", "--model", str(model_folder(folder / "opt")), "--task", "sst2",
-        "--source", str(glue_folder(folder / "SST-2")), "--ratios", "1e-2", "1e-3",
+    return run_artefact(
+        "figure5", tmp_path_factory.mktemp("figure5"), "--ratios", "1e-2", "1e-3",
         "--rate-times-ratio", "1e-5", "1e-4", "--epochs", "1", "--num-train", "16", "--num-dev",
         "6", "--num-test", "8", "--hessian-examples", "4", "--seed", "0", "1",
-        "--output", str(folder / "run"),
-    ])  # fmt: skip
-    assert code == 0
-    return folder / "run"
+    )  # fmt: skip
 
 
 def mask_of(finished: Path, mask: str, ratio: float, seed: int) -> ls.Mask:
@@ -107,10 +102,7 @@ def mask_of(finished: Path, mask: str, ratio: float, seed: int) -> ls.Mask:
 
 
 def test_every_expected_row_is_there_once(finished) -> None:
-    keys = [row["key"] for row in read_rows(finished)]
-    listed = figure5.ARTEFACT.expected(stored_config(ARTEFACTS["figure5"], finished))
-    assert len(keys) == len(set(keys)) == len(listed)
-    assert {key for key in listed if "*" not in key} <= set(keys)
+    assert_whole("figure5", finished)
 
 
 def test_both_masks_have_the_same_count_and_structured_ones_fill_columns(finished) -> None:
@@ -147,15 +139,7 @@ def test_sharpness_rows_equal_a_dense_eigenvalue_at_the_stored_delta(finished) -
 
 
 def test_render_draws_and_lists_the_papers_values_and_the_differences(finished, capsys) -> None:
-    assert main(["render", "figure5", "--output", str(finished)]) == 0
+    render_artefact("figure5", finished)
     printed = capsys.readouterr().out
     assert "0.876" in printed  # table 5: OPT-125m on SST-2 at ratio 1e-2
     assert "the paper takes 1000 and 5" in printed
-    assert (finished / "figure.png").read_bytes().startswith(b"\x89PNG")
-    assert "<table>" in (finished / "index.html").read_text()
-
-
-def test_presets_resolve() -> None:
-    for preset in ("smoke", "local", "paper"):
-        config = ARTEFACTS["figure5"].configure(preset, {})
-        assert figure5.ARTEFACT.expected(config)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from samples import glue_folder, model_folder
+from tiny_runs import assert_whole, render_artefact, run_artefact
 
 import landscape as ls
-from experiments.__main__ import ARTEFACTS, main
+from experiments.__main__ import ARTEFACTS
 from experiments.kit.artefact import stored_config
 from experiments.kit.store import read_rows
 from experiments.random_masking import linear, linear_report
@@ -68,23 +68,16 @@ def test_a_descent_that_did_not_reach_the_loss_is_no_best_descent() -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("linear")
-    code = main([
-        "run", "linear", "--model", str(model_folder(folder / "opt")), "--task", "sst2",
-        "--source", str(glue_folder(folder / "SST-2")), "--ratios", "1e-2", "3e-3",
+    return run_artefact(
+        "linear", tmp_path_factory.mktemp("linear"), "--ratios", "1e-2", "3e-3",
         "--targets", "*.[qv]_proj", "--num-train", "12", "--max-steps", "4", "--batch-size", "6",
         "--curvature-examples", "4", "--random-masks", "2", "--structured-masks", "1",
-        "--rate-times-ratio", "1e-5", "--sgd-multiples", "0.3", "--output", str(folder / "run"),
-    ])  # fmt: skip
-    assert code == 0
-    return folder / "run"
+        "--rate-times-ratio", "1e-5", "--sgd-multiples", "0.3",
+    )  # fmt: skip
 
 
 def test_every_expected_row_is_there_once(finished) -> None:
-    keys = [row["key"] for row in read_rows(finished)]
-    config = stored_config(ARTEFACTS["linear"], finished)
-    assert sorted(keys) == sorted(linear.ARTEFACT.expected(config))
-    assert len(keys) == len(set(keys))
+    assert_whole("linear", finished)
 
 
 WANTED = ("random", 3e-3, 1)
@@ -117,6 +110,5 @@ def test_shuffled_labels_keep_the_label_counts(finished) -> None:
 
 
 def test_render_draws_and_prints(finished, capsys) -> None:
-    assert main(["render", "linear", "--output", str(finished)]) == 0
+    render_artefact("linear", finished)
     assert "Descents to one loss" in capsys.readouterr().out
-    assert (finished / "figure.png").read_bytes().startswith(b"\x89PNG")

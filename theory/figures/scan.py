@@ -1,27 +1,22 @@
-"""What the figures share: colours, axes, the values of p that they scan, masks."""
+"""What the figures share: colours, the values of p that they scan, masks at each of them."""
 
 from __future__ import annotations
 
 import numpy as np
-import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from landscape import seeds
+from theory import purposes
 from theory.factors import masked_factors
 from theory.features import Array, Features
 from theory.problems import MaskedRegression
 from theory.spectra import draw_mask, masked_grams
 
-BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = sns.color_palette("colorblind")
+#: of seaborn's palette "colorblind"
+BLUE, ORANGE, GREEN, RED, PURPLE = "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"
+GREY, SKY = "#949494", "#56b4e9"
+
 MASKS = 60
 FEWEST = 20  # kept features below which a mask is no longer a sample of the columns
-
-
-def canvas(columns: int, width: float = 9.6) -> tuple[Figure, list[Axes]]:
-    """Return a figure, ``width`` inches wide, with axes side by side."""
-    figure = Figure(figsize=(width, 4.0), layout="constrained")
-    return figure, [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
 
 
 def scan_ratios(problem: MaskedRegression, count: int = 9) -> Array:
@@ -31,11 +26,11 @@ def scan_ratios(problem: MaskedRegression, count: int = 9) -> Array:
 
 def grams_at(features: Features, p: float, count: int, seed: int) -> Array:
     """Return X M X^T (count, n, n) of random masks at one p."""
-    rng = seeds.numbered(seed, 10)
+    rng = seeds.numbered(seed, purposes.FIGURE_MASKS)
     return masked_grams(features, [draw_mask(rng, features.d, p) for _ in range(count)])
 
 
 def factors_at(features: Features, p: float, count: int, seed: int) -> Array:
     """Return factors R (count, n, n), R^T R = X M X^T, of the masks of ``grams_at``."""
-    rng = seeds.numbered(seed, 10)
+    rng = seeds.numbered(seed, purposes.FIGURE_MASKS)
     return masked_factors(features, [draw_mask(rng, features.d, p) for _ in range(count)])

@@ -1,4 +1,4 @@
-"""The command line: what a user types, what comes back, and one sentence for every mistake."""
+"""``landscape finetune``: the run that a user types, and one sentence for every mistake."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
+from command_lines import last_object
 from samples import glue_folder, model_folder
 
 import landscape as ls
@@ -15,7 +14,7 @@ from landscape.cli import main
 from landscape.models import reading
 from landscape.sources.hub import HubAnswer
 from landscape.tasks import glue
-from landscape.training import finetuning as train
+from landscape.training import training as train
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +34,6 @@ def common(files: dict[str, Path]) -> list[str]:
         "--model", str(files["model"]), "--task", "sst2", "--source", str(files["task"]),
         "--density", "0.1", *sizes,
     ]  # fmt: skip
-
-
-def last_object(text: str) -> dict:
-    """Read what --json printed: one object, and nothing beside it."""
-    return json.loads(text)
 
 
 def test_finetune_writes_a_run_and_a_delta_that_the_library_reads(
@@ -98,24 +92,6 @@ def test_a_folder_with_other_rows_is_refused_by_name_and_begun_anew_by_force(
     assert main(other) == 0
 
 
-def test_sharpness_at_a_delta_equals_the_dense_eigenvalue(common, files, tmp_path, capsys) -> None:
-    out = tmp_path / "run"
-    assert main(["finetune", *common, "--lr", "0.01", "--epochs", "1", "--output", str(out)]) == 0
-    capsys.readouterr()
-    delta = str(out / "delta.safetensors")
-    arguments = ["sharpness", *common, "--delta", delta, "--examples", "4", "--tol", "1e-3"]
-    assert main([*arguments, "--json"]) == 0
-    result = last_object(capsys.readouterr().out)
-    assert result["converged"]
-    model, tokenizer = ls.load_model(files["model"])
-    ls.load_delta(model, delta)
-    task = ls.load_task("sst2", source=files["task"], num_train=16, num_dev=8, num_test=8)
-    H = ls.HessianOperator(model, ls.make_batches(task.train[:4], tokenizer, 4, loss=task.loss))
-    dense = torch.stack([H @ row for row in torch.eye(H.size)])
-    top = float(torch.linalg.eigvalsh(dense.double()).max())
-    assert result["eigenvalues"][0] == pytest.approx(top, rel=1e-2)
-
-
 def test_the_protocols_options_reach_the_run(common, capsys) -> None:
     options = ["--bos", "0", "--max-length", "12", "--select-by", "loss"]
     run = ["finetune", *common, "--lr", "0.01", "--epochs", "1", "--json", *options]
@@ -128,7 +104,24 @@ def test_the_protocols_options_reach_the_run(common, capsys) -> None:
     assert "expected tokenizer, none or a token id, got 'first'" in capsys.readouterr().err
 
 
+def test_the_optimizers_options_reach_the_run(common, capsys) -> None:
+    chosen = {"optimizer": "sgd", "momentum": 0.5, "weight_decay": 0.1, "lr_schedule": "cosine",
+              "warmup": 0.25, "accumulate": 2, "autocast": "bf16", "patience": 3}  # fmt: skip
+    options = [part for name, value in chosen.items()
+               for part in (f"--{name.replace('_', '-')}", str(value))]  # fmt: skip
+    run = ["finetune", *common, "--lr", "0.01", "--epochs", "4", "--json", "--batch-size", "4"]
+    assert main([*run, *options, "--device", "cpu"]) == 0
+    result = last_object(capsys.readouterr().out)
+    assert {name: result["config"][name] for name in chosen} == chosen
+    assert result["metrics"]["steps"] <= 8  # 16 examples, 8 a step
+    assert main([*run, "--warmup", "5"]) == 0
+    assert last_object(capsys.readouterr().out)["config"]["warmup"] == 5
+
+
 MISTAKES = {
+    "momentum of adamw": (["--momentum", "0.9"], "takes momentum, got 'adamw'"),
+    "warm-up of everything": (["--warmup", "1.0"], "--warmup: expected a finite number"),
+    "a device that is none": (["--device", "gpu"], "expected device to be a device of torch"),
     "unknown model": (["--model", "gpt-17"], "smollm2-135m"),
     "unknown task": (["--task", "imdb"], "rotten_tomatoes"),
     "ratio above the targets' share": (["--ratio", "0.9"], "ratio"),
@@ -206,12 +199,3 @@ def test_without_a_hub_opt_and_sst2_name_the_offline_alternatives(capsys, monkey
     said = capsys.readouterr().err
     assert "rotten_tomatoes" in said
     assert "Traceback" not in said
-
-
-def test_a_truncated_delta_is_refused(common, tmp_path, capsys) -> None:
-    path = tmp_path / "delta.safetensors"
-    save_file({"a": torch.zeros(100)}, path)
-    load_file(path)
-    path.write_bytes(path.read_bytes()[:-10])
-    assert main(["sharpness", *common, "--delta", str(path)]) == 2
-    assert "whole safetensors file" in capsys.readouterr().err

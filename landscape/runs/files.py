@@ -1,0 +1,113 @@
+"""JSON files, and files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from landscape.errors import UserError
+
+_DEPTH = 32
+"""Levels of lists and objects that a file's JSON may have."""
+
+
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UserError: the file is missing or is not a JSON object.
+    """
+    try:
+        text = Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"expected a JSON object in {path}, could not read one: {error}; check the path, or "
+            "write the file anew"
+        ) from error
+    return json_object(text, path)
+
+
+def json_object(text: str, path: str | Path) -> dict[str, Any]:
+    """Parse the JSON object that a file holds, of at most 32 levels.
+
+    Args:
+        text: the file's text.
+        path: what a sentence calls the file.
+
+    Raises:
+        UserError: the text is no JSON, nested deeper, or something else than an object.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        reason = str(error).split(";")[0]
+        raise UserError(
+            f"expected a JSON object in {path}, could not read one: {reason}; write the file anew"
+        ) from None
+    if not isinstance(value, dict):
+        raise UserError(
+            f"expected a JSON object in {path}, got a {type(value).__name__}; write the file anew"
+        )
+    level: list[Any] = [value]
+    for _ in range(_DEPTH):
+        inner = [item for v in level for item in (v.values() if isinstance(v, dict) else v)]
+        level = [item for item in inner if isinstance(item, dict | list)]
+    if level:
+        raise UserError(
+            f"expected at most {_DEPTH} levels of JSON in {path}, got more; write the file anew"
+        )
+    return value
+
+
+def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object whole or not at all.
+
+    Args:
+        path: the file.
+        value: the object; NaN and infinity in it, which JSON lacks, become null.
+    """
+    text = json.dumps(finite(value), indent=1, sort_keys=False, allow_nan=False) + "\n"
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def finite(value: object) -> Any:
+    """Return a JSON value with null for numbers that JSON lacks, and plain numbers for numpy's.
+
+    >>> finite({"a": [1.0, float("inf")]})
+    {'a': [1.0, None]}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    if isinstance(value, np.generic):
+        return finite(value.item())
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside its place and move it there in one step, so no reader sees a part.
+
+    Args:
+        path: the place; its folder is made where it is missing.
+        write: called with the path to write to.
+    """
+    target = Path(path).expanduser()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

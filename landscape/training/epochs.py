@@ -1,0 +1,74 @@
+"""Which rows each step takes: every epoch in an order of its own."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from landscape import seeds
+from landscape.tasks import Task
+from landscape.tasks.batches import Batch, collate, pad_id
+from landscape.tasks.encoding import Encoded, encode
+from landscape.training.processes import Processes
+from landscape.training.settings import Settings
+
+
+class Share(NamedTuple):
+    """What a process computes of a step: batches, and whether their rows count."""
+
+    batches: list[Batch]
+    counted: bool
+
+
+class Epochs:
+    """Deal the training examples of a task to steps, batches and processes.
+
+    The order of the examples is a pure function of (seed, epoch), so a step finds its rows
+    whatever came before. A step takes accumulate batches of batch_size rows in each process.
+
+    Args:
+        task, tokenizer, settings: of the run.
+        limit: most tokens of a row.
+        processes: that share the rows.
+    """
+
+    def __init__(
+        self, task: Task, tokenizer: PreTrainedTokenizerBase, settings: Settings, limit: int,
+        processes: Processes,
+    ) -> None:  # fmt: skip
+        self._task, self._tokenizer, self._settings = task, tokenizer, settings
+        self._limit, self._processes = limit, processes
+        self._rows = settings.batch_size * settings.accumulate * processes.count
+        self.steps = -(-len(task.train) // self._rows)
+        """Steps of an epoch."""
+        number = settings.evaluations_per_epoch
+        self._evaluated = {self.steps * (i + 1) // number for i in range(number)}
+
+    @cached_property
+    def _encoded(self) -> list[Encoded]:
+        return encode(
+            self._task.train, self._tokenizer, max_length=self._limit, bos=self._settings.bos
+        )
+
+    def share(self, step: int) -> Share:
+        """Return this process's share of a step, counted from 0."""
+        epoch, place = divmod(step, self.steps)
+        derived = seeds.derived(self._settings.seed, "order", epoch)
+        order = torch.randperm(len(self._encoded), generator=seeds.generator(derived)).tolist()
+        chosen = order[place * self._rows : (place + 1) * self._rows]
+        size = self._settings.batch_size
+        dealt = [chosen[i : i + size] for i in range(0, len(chosen), size)]
+        own = dealt[self._processes.rank :: self._processes.count]
+        pad = pad_id(self._tokenizer)
+        batches = [
+            collate([self._encoded[i] for i in rows], pad, loss=self._task.loss)
+            for rows in own or dealt[:1]
+        ]
+        return Share(batches, bool(own))
+
+    def evaluated(self, steps: int) -> bool:
+        """Tell whether dev is evaluated after so many steps: evenly, the last time at the end."""
+        return (steps - 1) % self.steps + 1 in self._evaluated

@@ -1,0 +1,201 @@
+"""The parts of a training, put together: rows, mask, configuration, folder, loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from landscape import checks
+from landscape.errors import UserError
+from landscape.identity import precision
+from landscape.losses import Loss
+from landscape.subspace import attached_mask, detach, is_attached, trainable
+from landscape.subspace.attachable import unwrapped
+from landscape.tasks import Task
+from landscape.tasks.encoding import length_limit
+from landscape.training.epochs import Epochs
+from landscape.training.folder import RunFolder, identity_of
+from landscape.training.groups import parameter_groups
+from landscape.training.loop import Loop, refuse_nothing
+from landscape.training.lr_schedule import make_lr_schedule, warmup_steps
+from landscape.training.moving import MovingMask
+from landscape.training.optimizer import make_optimizer
+from landscape.training.processes import Processes
+from landscape.training.schedule import Schedule
+from landscape.training.settings import Settings
+
+Probe = Callable[[nn.Module, dict[str, Any]], None]
+"""Called after every step with the model and the step's record, to which it may add."""
+
+
+def check_kinds(
+    model: object, tokenizer: object, task: object, schedule: object, probes: object
+) -> None:
+    """Refuse arguments of a training that are of another kind.
+
+    Raises:
+        UserError: with the argument's name.
+    """
+    checks.model(model)
+    checks.tokenizer(tokenizer)
+    checks.instance("task", task, Task, "load or make one")
+    checks.several("probes", probes, "functions")
+    for probe in probes:  # type: ignore[attr-defined]
+        checks.has("each probe", probe, "a function", "__call__", do="give probe(model, record)")
+    if schedule is not None:
+        checks.instance("schedule", schedule, Schedule, "make one, or leave it out")
+
+
+def checked_device(device: str | torch.device) -> torch.device:
+    """Return a device of torch.
+
+    Raises:
+        UserError: it is none.
+    """
+    try:
+        return torch.device(device if isinstance(device, str | torch.device) else "")
+    except RuntimeError:
+        checks.refuse("device", "a device of torch", device, 'give "cpu", "cuda" or "cuda:1"')
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Hold what a training works with.
+
+    Args:
+        inner: the model without what torch has wrapped around it.
+        processes: that train it.
+        limit: most tokens of a row.
+        epochs: which rows each step takes.
+        moving: the mask, where a schedule moves it.
+        config: everything that determines the result, as JSON.
+        folder: of the run, open; None where nothing is kept.
+        parameters: the trainable parameters.
+        loop: at its beginning.
+    """
+
+    inner: nn.Module
+    processes: Processes
+    limit: int
+    epochs: Epochs
+    moving: MovingMask | None
+    config: dict[str, Any]
+    folder: RunFolder | None
+    parameters: dict[str, nn.Parameter]
+    loop: Loop
+
+
+def assemble(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    settings: Settings,
+    loss: Loss,
+    *,
+    schedule: Schedule | None,
+    directory: str | Path | None,
+    overwrite: bool,
+) -> Parts:
+    """Make the parts of a training: the folder knows the model as it is before a mask is attached.
+
+    Raises:
+        UserError: as `finetune`.
+    """
+    inner, processes = unwrapped(model), Processes.of(model)
+    limit = length_limit(inner, settings.max_length)
+    epochs = Epochs(task, tokenizer, settings, limit, processes)
+    total = settings.epochs * epochs.steps
+    moving = _moving_mask(schedule, model, settings, total)
+    config, folder = _run_config(inner, task, settings, limit, moving, processes), None
+    if schedule is not None:
+        config["schedule"] = schedule.as_dict()
+    if directory is not None:
+        directory = checks.path("directory", directory)
+        identity = identity_of(
+            inner, tokenizer, task, directory, test=settings.test, schedule=schedule,
+            overwrite=overwrite,
+        )  # fmt: skip
+        folder = RunFolder(directory, config, identity, overwrite=overwrite, processes=processes)
+        config = folder.config
+    if moving is not None:
+        if is_attached(inner) and folder is not None:
+            detach(inner)  # the mask that a stopped run of it has left
+        moving.attach()
+    loop = _make_loop(model, loss, settings, total, moving=moving is not None)
+    parameters = trainable(inner)
+    return Parts(inner, processes, limit, epochs, moving, config, folder, parameters, loop)
+
+
+def _moving_mask(
+    schedule: Schedule | None, model: nn.Module, settings: Settings, steps: int
+) -> MovingMask | None:
+    """Return the mask that a schedule moves, not yet attached; None without a schedule.
+
+    Raises:
+        UserError: it would see this process's part of a step's gradient only.
+    """
+    if schedule is None:
+        return None
+    if unwrapped(model) is not model:
+        raise UserError(
+            "expected the model itself for a schedule of masks, which looks at its gradients, got "
+            f"it wrapped in {type(model).__name__}; pass the model inside"
+        )
+    return MovingMask(schedule, model, steps)
+
+
+def _run_config(
+    model: nn.Module, task: Task, settings: Settings, limit: int, moving: MovingMask | None,
+    processes: Processes,
+) -> dict[str, Any]:  # fmt: skip
+    """Return everything that determines a run's result as JSON, its inputs by their names.
+
+    Raises:
+        UserError: the model has nothing to train, or the task has no accuracy to select by.
+    """
+    count = moving.budget if moving else sum(p.numel() for p in trainable(model).values())
+    refuse_nothing(count)
+    mask: dict[str, Any] = {}
+    if moving is None and is_attached(model):
+        attached = attached_mask(model)
+        mask = {"rule": dict(attached.rule), "count": attached.count, "ratio": attached.ratio}
+    config = {
+        "model": getattr(getattr(model, "config", None), "_name_or_path", "")
+        or type(model).__name__,
+        "dtype": precision(model), "task": task.name, "source": task.source, "mask": mask,
+        "trainable": count, **settings.config(), "max_length": limit,
+    }  # fmt: skip
+    if settings.select_by == "metric":
+        config["select_by"] = task.metric
+    elif settings.select_by not in (task.metric, "loss"):
+        raise UserError(
+            f'expected select_by "metric" or "loss" for a task judged by {task.metric}, got '
+            f'"{settings.select_by}"; leave select_by out'
+        )
+    if processes.count > 1:
+        config["processes"] = processes.count
+    return config
+
+
+def _make_loop(
+    model: nn.Module, loss: Loss, settings: Settings, steps: int, *, moving: bool
+) -> Loop:
+    """Return the loop of a run of so many steps, at its beginning."""
+    warmup = warmup_steps(settings.warmup, steps)
+    groups = parameter_groups(unwrapped(model), lr=settings.lr, dense_lr=settings.dense_lr)
+    optimizer = make_optimizer(
+        parameters=groups, warmup=warmup, moving=moving, **settings.of_optimizer()
+    )
+    if settings.optimizer == "schedule-free":
+        warmup = 0  # it warms up by itself
+    lr_schedule = make_lr_schedule(settings.lr_schedule, optimizer, steps=steps, warmup=warmup)
+    return Loop(
+        model, optimizer, loss, lr_schedule=lr_schedule, autocast=settings.autocast is not None,
+        max_gradient_norm=settings.max_gradient_norm,
+    )  # fmt: skip

@@ -1,0 +1,110 @@
+"""One line for every command that cannot be: no traceback, no file, nothing loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+import landscape as ls
+from experiments.__main__ import main as experiments
+from landscape import cli
+from landscape.cli.guard import (
+    MISTAKE,
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """Name a command line that must fail, the words of its sentence, and its program."""
+
+    line: str
+    words: tuple[str, ...]
+    main: Callable[[list[str]], int] = cli.main
+
+
+def command(line: str, *words: str, main: Callable[[list[str]], int] = cli.main):
+    return pytest.param(Command(line, words, main), id=line)
+
+
+COMMANDS = [
+    command("finetune --lr -1", "--lr", "above 0", "got -1"),
+    command("finetune --lr nan", "--lr", "got nan"),
+    command("finetune --lr much", "--lr", "the text 'much'"),
+    command("finetune", "--lr", "landscape finetune --help"),
+    command("finetune --lr 1 --epochs 0", "--epochs", "at least 1", "got 0"),
+    command("finetune --lr 1 --epochs 1.5", "--epochs", "whole number", "'1.5'"),
+    command("finetune --lr 1 --batch-size 0", "--batch-size", "got 0"),
+    command("finetune --lr 1 --seed -1", "--seed", "from 0 to 4,294,967,295", "got -1"),
+    command("finetune --lr 1 --seed 4294967296", "--seed", "got 4294967296"),
+    command("finetune --lr 1 --mask-seed -1", "--mask-seed", "got -1"),
+    command("finetune --lr 1 --ratio 2", "--ratio", "at most 1", "got 2"),
+    command("finetune --lr 1 --count 0", "--count", "got 0"),
+    command("finetune --lr 1 --ratio 0.1 --count 3", "--count", "--ratio"),
+    command("finetune --lr 1 --num-labels 1", "--num-labels", "at least 2"),
+    command("finetune --lr 1 --num-train 0", "--num-train", "got 0"),
+    command("finetune --lr 1 --trajectory 5", "--output", "got none"),
+    command("finetune --lr 1 --trajectory 0 --output OUT", "--trajectory", "at least 1"),
+    command("finetune --lr 1 --output /proc/x", "--output", "can be written", "/proc"),
+    command("finetune --lr 1 --output FILE", "--output", "a folder", "the file"),
+    command("finetune --lr 1 --output FILE/below", "--output", "Not a directory"),
+    command("finetune --lr 1 --nonsense", "--nonsense", "landscape --help"),
+    command("nonsense", "nonsense", "landscape --help"),
+    command("sharpness --delta nowhere", "--delta", "a file at nowhere", "got none"),
+    command("sharpness --k 0", "--k", "at least 1"),
+    command("sharpness --tol 0", "--tol", "above 0"),
+    command("sharpness --max-matvecs 0", "--max-matvecs", "got 0"),
+    command("sharpness --examples 0", "--examples", "got 0"),
+    command("sharpness --which XX", "--which", "'XX'"),
+    command("density --steps 0", "--steps", "at least 1", "got 0"),
+    command("density --vectors 0", "--vectors", "got 0"),
+    command("density --bins 0", "--bins", "got 0"),
+    command("density --figure OUT/x.xyz", "x.xyz", "rename it"),
+    command("density --figure FOLDER", "--figure", "the folder"),
+    command("surface", "--output"),
+    command("surface --output OUT --points 4", "odd number of --points", "got 4"),
+    command("surface --output OUT --points 1", "--points", "at least 3"),
+    command("surface --output OUT --span 0", "--span", "above 0"),
+    command("surface --output OUT --to nowhere", "--to", "got none"),
+    command("surface --output OUT --directions displacement", "--delta FILE", "got none"),
+    command("suggest-lr --batch-size 0", "--batch-size", "got 0"),
+    command("suggest-lr --examples x", "--examples", "the text 'x'"),
+    command("delta info nowhere", "a file at nowhere", "got none"),
+    command("delta scale FILE --factor nan --output OUT", "--factor", "got nan"),
+    command("delta add FILE FILE --output FOLDER", "--output", "the folder"),
+    command("delta merge FILE --output FOLDER", "new or empty folder"),
+    command("bench step --rounds 0", "--rounds", "got 0"),
+    command("run figure4 --seed -1", "--seed", "got -1", main=experiments),
+    command("run figure4 --output /proc/x", "--output", "/proc", main=experiments),
+    command("run figure4 --preset huge", "smoke, local", "'huge'", main=experiments),
+    command("check figure4 --output nowhere", "run of figure4 in nowhere", main=experiments),
+    command("check figure4", "figure4/smoke, got none", "give --preset one", main=experiments),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", COMMANDS)
+def test_a_command_refuses_its_arguments_in_one_line_before_it_loads_anything(
+    bad, tmp_path, capsys, monkeypatch
+) -> None:
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("loaded before the arguments were checked")
+
+    for name in ("load_model", "load_task"):
+        monkeypatch.setattr(ls, name, loaded)
+    file, folder, out = tmp_path / "file", tmp_path / "folder", tmp_path / "out"
+    file.write_text("")
+    folder.mkdir()
+    (folder / "full").write_text("")
+    line = bad.line
+    for word, path in (("FILE", file), ("FOLDER", folder), ("OUT", out)):
+        line = line.replace(word, str(path))
+    before = sorted(tmp_path.rglob("*"))
+    assert bad.main(line.split()) == MISTAKE
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    for words in bad.words:
+        assert words in said.err
+    assert sorted(tmp_path.rglob("*")) == before

@@ -134,7 +134,7 @@ def orthonormal(directions: Tensor, size: int) -> list[Tensor]:
     """Turn columns into unit vectors on the CPU, in float64, each orthogonal to those before it.
 
     Raises:
-        UserError: not columns of `size` numbers, or zero, not finite or parallel.
+        UserError: not columns of `size` entries, or zero, not finite or parallel.
     """
     given = directions.detach().double().cpu()
     if given.shape[0] != size:

@@ -97,10 +97,7 @@ class Trajectory:
             self._points.append(now)
 
     def as_callback(self) -> TrainerCallback:
-        """Return this recorder as a callback for ``transformers.Trainer(callbacks=[...])``.
-
-        Every step's path_length is appended to the trainer's ``state.log_history``.
-        """
+        """Return this recorder for ``transformers.Trainer(callbacks=[...])``; it logs path_length."""
         return ProbeCallback(self)
 
     @torch.no_grad()

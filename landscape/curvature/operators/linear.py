@@ -252,5 +252,5 @@ def as_tensor(v: object) -> Num[Tensor, "*shape"]:
             f"expected numbers, got what are none ({error}); give a tensor, an array or lists"
         ) from error
     if tensor.is_complex():
-        raise UserError(f"expected real numbers, got {tensor.dtype}; the operators here are real")
+        raise UserError(f"expected real numbers, got {tensor.dtype}; give the real part")
     return tensor

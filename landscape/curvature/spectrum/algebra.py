@@ -112,8 +112,8 @@ def append(rows: Float[Tensor, "m size"], count: int, v: Float[Tensor, " size"])
         v: shape (size,).
 
     Returns:
-        The share of ||v|| that is outside the rows, from 0 to 1; 0 for v = 0. Near the rounding
-        of the numbers the row written is rounding too: do not count it.
+        The share of ||v|| that is outside the rows, from 0 to 1; 0 for v = 0. Where it is
+        near rounding, so is the row that was written: do not count it.
     """
     before = norm(v)
     left = remove(rows[:count], v)[1]

@@ -11,7 +11,6 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from landscape.curvature.operators.linear import LinearOperator, as_tensor
-from landscape.curvature.spectrum.algebra import inner as inner
 from landscape.curvature.spectrum.algebra import norm, unit
 from landscape.errors import NotConvergedWarning, UserError
 

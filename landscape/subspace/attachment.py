@@ -34,9 +34,10 @@ from landscape.subspace.attached import (
     masked_sites,
     synchronise,
 )
+from landscape.subspace.beside import is_beside
 from landscape.subspace.dense import close_dense, dense_parameters, find_dense, leave_dense
 from landscape.subspace.masked import install, refuse_mixture, uninstall
-from landscape.subspace.sites import PREFIX, Site, is_beside
+from landscape.subspace.sites import PREFIX, Site
 
 
 def attach(model: nn.Module, mask: Mask, *, dense: str | Sequence[str] = ()) -> Attachment:

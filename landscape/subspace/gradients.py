@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from landscape.errors import UserError
 from landscape.models.tensors import is_sharded
 from landscape.subspace.attached import attached_model, is_attached, masked_sites
-from landscape.subspace.sites import Site, alias_of
+from landscape.subspace.sites import Site
 
 
 @contextmanager
@@ -41,7 +41,7 @@ def dense_gradients(model: nn.Module, receive: Callable[[str, Tensor], None]) ->
                 "mask on one process, and attach it to the sharded model"
             )
     for name, site in sites.items():
-        site.watched = alias_of(site, partial(_hand_over, receive, name, site))
+        site.watched = _alias_of(site, partial(_hand_over, receive, name, site))
     try:
         yield
     finally:
@@ -106,3 +106,22 @@ def refuse_unseen_readers(model: nn.Module, loss: Callable[[], Tensor]) -> Tenso
             )
         waiting += [following for following, _ in node.next_functions]
     return value
+
+
+def _alias_of(site: Site, receive: Callable[[Tensor], None]) -> Tensor:
+    """Return a stand-in for a site's weight that hands its dense gradient to a function.
+
+    As ``site.watched``, forwards use it; for a quantised weight, whose own product has no
+    gradient, it is a zero matrix of one number.
+    """
+    if site.beside:
+        module: Any = site.owner
+        theta = site.theta
+        zero = torch.zeros((), dtype=theta.dtype, device=theta.device)
+        alias = zero.expand(module.out_features, module.in_features)
+    else:
+        site.synchronise()
+        alias = site.weight.detach()
+    alias = alias.requires_grad_()
+    alias.register_post_accumulate_grad_hook(receive)
+    return alias

@@ -1,13 +1,28 @@
 """The class that a module has while weights of it are masked.
 
-A subclass of the module's own class, of the same name, made once a class. Its masked leaves are
-properties, so that every reader gets the answer of `landscape.subspace.sites.read`: the module's
-forward, another module's, a log line. Copies, pickles, casts and loads go through it too.
+`attach` leaves the model's code alone. It changes what the modules with masked tensors *are*: each
+gets a generated subclass of its own class, of the same name, made once a class; and its dict of
+parameters becomes a dict that knows which of them are masked.
+
+    before                          attached
+    Linear                          Linear, made of (_Masked, Linear)
+      _parameters: dict               _parameters: Live, a dict
+        weight, bias                    weight, bias, theta_weight
+      weight: looked up there         weight: a property
+
+    who looks                       passes                      which is in
+    layer.weight                    the property                readers.read
+    parameters(), state_dict()      Live                        readers.Live
+    layer(x)                        Linear's or Conv1D's        forwards
+    copies, pickles, .to(), load    the methods of _Masked      here
+
+All of them end at `Site.synchronise`, so that everybody finds W_0 + S(theta). `detach` gives the
+class and the dict back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, cast
@@ -15,22 +30,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
-from transformers.pytorch_utils import Conv1D
 
 from landscape.errors import UserError
-from landscape.kernels import choice, masked_matmul
-from landscape.subspace.sites import (
-    PREFIX,
-    Live,
-    Site,
-    add_product,
-    autocast,
-    in_plain_torch,
-    is_differentiated,
-    own,
-    put,
-    read,
-)
+from landscape.subspace.beside import add_product
+from landscape.subspace.forwards import FORWARDS
+from landscape.subspace.readers import Live, put, read
+from landscape.subspace.sites import PREFIX, Site
 
 
 def install(module: nn.Module, leaf: str, site: Site) -> None:
@@ -128,7 +133,7 @@ def _closed(module: nn.Module) -> Iterator[None]:
                 site.adopt()
 
 
-def refuse_mixture(module: nn.Module, state: Any, prefix: str) -> None:
+def refuse_mixture(module: nn.Module, state: Mapping[str, Tensor], prefix: str) -> None:
     """Refuse a state that would put other weights under the theta and origin of a module.
 
     Raises:
@@ -155,8 +160,8 @@ def refuse_mixture(module: nn.Module, state: Any, prefix: str) -> None:
 @cache
 def _subclass(base: Any, leaves: frozenset[str]) -> Any:
     names: dict[str, Any] = {leaf: _property(leaf) for leaf in leaves}
-    if base in (nn.Linear, Conv1D) and "weight" in leaves:
-        names["forward"] = _FORWARDS[base]
+    if base in FORWARDS and "weight" in leaves:
+        names["forward"] = FORWARDS[base]
     if issubclass(base, nn.RNNBase):
         names["_flat_weights"] = property(_flat_weights, _leave_flat_weights)
     if issubclass(base, nn.Embedding) and "weight" in leaves:
@@ -183,38 +188,6 @@ def _property(leaf: str) -> property:
 def _owns(module: nn.Module, leaf: str) -> bool:
     site = module.__dict__["_masked"][leaf]
     return site.owner is module and site.leaf == leaf
-
-
-def _linear(self: nn.Linear, input: Tensor) -> Tensor:
-    return _product(self, input, nn.Linear)
-
-
-def _conv1d(self: Conv1D, x: Tensor) -> Tensor:
-    return _product(self, x, Conv1D)
-
-
-_FORWARDS: dict[type[nn.Module], Any] = {nn.Linear: _linear, Conv1D: _conv1d}
-
-
-def _product(module: Any, x: Tensor, base: Any) -> Tensor:
-    """Multiply with the sparse gradient kernels where they are wanted, else as the base does."""
-    site: Site | None = module.__dict__.get("_masked", {}).get("weight")
-    out: Tensor
-    # without a site, what has wrapped this forward has outlived the mask
-    if site is None or site.watched is not None or in_plain_torch():
-        out = base.forward(module, x)
-        return out
-    theta, weight = site.theta, own(module, "weight")
-    if not is_differentiated(theta) or not site.holds(theta, weight):
-        out = base.forward(module, x)
-        return out
-    flat, at = autocast(x.reshape(-1, x.shape[-1])), site.coordinates
-    if choice.choose_kernel(at, flat.shape[0], flat.dtype) == "dense":
-        out = base.forward(module, x)
-        return out
-    site.synchronise()
-    out = masked_matmul(flat, theta, weight.detach(), module.bias, at, transpose=base is nn.Linear)
-    return out.view(*x.shape[:-1], out.shape[-1])
 
 
 def _flat_weights(module: Any) -> list[Tensor | None]:

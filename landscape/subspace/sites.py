@@ -1,32 +1,35 @@
-"""Masked tensors: where theta lives, and what whoever reads the weight gets.
+"""Masked tensors: where theta lives, and how the stored weight is kept at W_0 + S(theta).
 
-A site is a masked tensor. Its owner, the first module that holds it, has the parameter
-``theta_<leaf>`` and the buffers ``theta_<leaf>_indices`` and ``theta_<leaf>_origin``, the weights'
-pretrained values. The stored tensor holds W_0 + S(theta), brought up to date when somebody looks:
+A site is one masked tensor. Its owner, the first module that holds it, has four entries for it:
 
-    in place      theta and the weight are the model's own: written if theta has changed since
-    out of place  either is another's (functional_call, a replica) or is being traced, batched or
-                  differentiated by torch.func: a copy with S(theta) in it, in plain torch
-    beside        quantised and sharded weights: y = module(x) + x S(theta)^T, in a hook
+    <leaf>                  the stored weight, in place: W_0 + S(theta), where S(theta) has theta at
+                            the mask's indices and zeros elsewhere
+    theta_<leaf>            parameter, shape (k,): the change of the weights on the mask
+    theta_<leaf>_indices    buffer, shape (k,): their flat indices
+    theta_<leaf>_origin     buffer, shape (k,): their pretrained values
+
+The stored weight is thus a cache of theta. `Site.synchronise` brings it up to date, and everybody
+who looks at it passes there first (`landscape.subspace.readers`).
 """
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from landscape.errors import UserError
-from landscape.kernels import Coordinates, sparse_product
-from landscape.models.tensors import is_quantised
+from landscape.kernels import Coordinates
 
 PREFIX = "theta_"
 _WRITING = threading.RLock()
-_BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+#: of the C library; it keeps Python's lock, so that no thread frees what is compared
+_MEMCMP = ctypes.PyDLL(None if os.name == "posix" else "msvcrt").memcmp
+_MEMCMP.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
 
 
 class Site:
@@ -39,6 +42,8 @@ class Site:
 
     def __init__(self, owner: nn.Module, leaf: str, beside: bool) -> None:
         self.owner, self.leaf, self.beside = owner, leaf, beside
+        #: of theta
+        self.name = PREFIX + leaf
         #: stands in for the weight while somebody wants its dense gradient
         self.watched: Tensor | None = None
         self._key: tuple[int, ...] | None = None
@@ -49,17 +54,17 @@ class Site:
     @property
     def theta(self) -> Tensor:
         """Return theta as the owner shows it now, shape (k,)."""
-        return own(self.owner, PREFIX + self.leaf)
+        return own(self.owner, self.name)
 
     @property
     def indices(self) -> Tensor:
         """Return the flat indices, shape (k,)."""
-        return own(self.owner, f"{PREFIX}{self.leaf}_indices")
+        return own(self.owner, f"{self.name}_indices")
 
     @property
     def origin(self) -> Tensor:
         """Return the pretrained values, shape (k,); zeros where theta stays beside the weight."""
-        return own(self.owner, f"{PREFIX}{self.leaf}_origin")
+        return own(self.owner, f"{self.name}_origin")
 
     @property
     def flat(self) -> Tensor | None:
@@ -100,27 +105,43 @@ class Site:
         Raises:
             UserError: theta is narrower than float32, or the weight was changed under it.
 
-        Cost: two versions and addresses, and on a processor k numbers compared, because a write
-        through ``.data`` changes no version; elsewhere k numbers written, which waits for nothing.
+        Cost: where theta is current, its stamp and, on a CPU, k numbers compared; on another
+        device k numbers are written, because to compare is to wait for it.
         """
+        if self.is_current():
+            return
         theta, weight = self.held, self.weight
         if theta.dtype not in (torch.float32, torch.float64):
             raise UserError(
-                f"theta must be float32 or float64 to hold small updates, got {theta.dtype}: cast "
-                "the model before a mask is attached, or merge first"
+                f"expected theta in float32 or float64, which hold small updates, got "
+                f"{theta.dtype}; cast the model before a mask is attached, or merge first"
             )
         if self.beside or not theta.numel():
             return
-        key = (theta._version, theta.data_ptr(), weight._version, weight.data_ptr())
-        if key == self._key and self._written is not None:
-            if not _is_near(weight):
-                with torch.no_grad():  # through .data: the same numbers, and no new version
-                    weight.data.view(-1).index_copy_(0, self.indices, self._values())
-                return
-            if _same(theta, self._written):
-                return
+        if (
+            not _is_on_cpu(weight)
+            and self._written is not None
+            and _stamp(theta, weight) == self._key
+        ):
+            with torch.no_grad():  # through .data: the same numbers, and no new version
+                weight.data.view(-1).index_copy_(0, self.indices, self._values())
+            return
         with _WRITING, torch.inference_mode(False), torch.no_grad():
             self._write()
+
+    def is_current(self) -> bool:
+        """Tell whether theta is known to be what was written last.
+
+        The versions and addresses tell most changes. The k numbers are compared as well, because
+        a write through ``.data`` or numpy changes no version; on a CPU only (`_written`).
+        """
+        theta, written = self.held, self._written
+        if written is None or self._key != _stamp(theta, self.weight):
+            return False
+        if not (written.is_cpu and theta.is_contiguous()):
+            return False
+        same = _MEMCMP(theta.data_ptr(), written.data_ptr(), theta.nbytes) == 0
+        return same or _same(theta, written)
 
     def _values(self) -> Tensor:
         values = self.origin.to(self.held.dtype) + self.held.detach()
@@ -130,19 +151,18 @@ class Site:
         theta, weight = self.held, self.weight
         self._check_shape(weight)
         flat, values, indices = weight.detach().view(-1), self._values(), self.indices
-        at = (theta._version, theta.data_ptr())
-        renewed = self._key is None or self._key[:2] != at
+        renewed = self._key is None or self._key[:3] != _stamp(theta, weight)[:3]
         # Writing bumps the weight's version, which invalidates graphs of another point; so only
         # when something changed, or two uses of one tensor in a forward would invalidate each
-        # other. On another device than the processor to compare is to wait: theta's version tells.
-        if renewed and not _is_near(weight):
+        # other. On another device than a CPU to compare is to wait: theta's version tells.
+        if renewed and not _is_on_cpu(weight):
             flat.index_copy_(0, indices, values)
         elif not _same(flat.index_select(0, indices), values):
             if not renewed and _same(theta, self._written):
                 raise self._overwritten()
             flat.index_copy_(0, indices, values)
-        self._written = theta.detach().clone()
-        self._key = (theta._version, theta.data_ptr(), weight._version, weight.data_ptr())
+        self._written = theta.detach().clone(memory_format=torch.contiguous_format)
+        self._key = _stamp(theta, weight)
 
     def scattered(self, weight: Tensor, holder: nn.Module) -> Tensor:
         """Return a copy of a weight with S(theta) in it, in operations that torch knows.
@@ -151,9 +171,9 @@ class Site:
             weight: shape of the tensor.
             holder: the module with theta and its indices: the owner, or its replica.
         """
-        theta = own(holder, PREFIX + self.leaf)
-        indices = own(holder, f"{PREFIX}{self.leaf}_indices")
-        origin = own(holder, f"{PREFIX}{self.leaf}_origin")
+        theta = own(holder, self.name)
+        indices = own(holder, f"{self.name}_indices")
+        origin = own(holder, f"{self.name}_origin")
         values = (origin.to(theta.dtype) + theta).to(weight.dtype)
         return weight.reshape(-1).index_copy(0, indices, values).view(weight.shape)
 
@@ -184,197 +204,31 @@ class Site:
         return {**self.__dict__, **passing}
 
 
-class Live(dict[str, Any]):
-    """The parameters of a module with masked tensors: whoever looks finds W_0 + S(theta)."""
-
-    def __init__(self, values: Any, sites: dict[str, Site]) -> None:
-        super().__init__(values)
-        self._sites = sites
-
-    def __getitem__(self, name: str) -> Any:
-        self._look(name)
-        return super().__getitem__(name)
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Return a parameter."""
-        self._look(name)
-        return super().get(name, default)
-
-    def items(self) -> Any:
-        """Return the parameters with their names."""
-        self._look(*self._sites)
-        return super().items()
-
-    def values(self) -> Any:
-        """Return the parameters."""
-        self._look(*self._sites)
-        return super().values()
-
-    def __reduce__(self) -> Any:
-        return dict, (list(self.items()),)
-
-    def _look(self, *names: str) -> None:
-        if in_plain_torch():
-            return
-        for name in names:
-            if name in self._sites:
-                self._sites[name].synchronise()
-
-
 def own(module: nn.Module, name: str) -> Any:
     """Return a parameter or buffer of a module as it is stored; a replica's are attributes."""
-    for kind in ("_parameters", "_buffers"):
-        held = module.__dict__[kind]
+    entries = module.__dict__
+    for held in (entries["_parameters"], entries["_buffers"]):
         if dict.__contains__(held, name):
             return dict.__getitem__(held, name)
-    return module.__dict__[name]
+    return entries[name]
 
 
-def read(module: nn.Module, leaf: str) -> Tensor:
-    """Return what ``module.<leaf>`` is for whoever reads it: W_0 + S(theta), differentiable.
-
-    Where gradients are wanted the weight itself stands in, its gradient gathered at the mask.
-    """
-    site: Site = module.__dict__["_masked"][leaf]
-    try:
-        weight: Tensor = own(module, leaf)
-    except KeyError:
-        raise AttributeError(f"{type(module).__name__} has no attribute {leaf!r}") from None
-    if "_is_replica" in module.__dict__:
-        return site.scattered(weight, weight.__dict__["_holder"])
-    if in_plain_torch():
-        return site.scattered(weight, site.owner)
-    if site.watched is not None:
-        site.synchronise()
-        return site.watched
-    theta = site.theta
-    if not site.holds(theta, weight):
-        if theta is site.held and weight is not site.weight:
-            site.check_given(weight)
-        return site.scattered(weight, site.owner)
-    site.synchronise()
-    if not is_differentiated(theta):
-        return weight
-    out: Any = _Effective.apply(theta, weight.detach(), site.indices)
-    out._is_param = True  # to those who ask, as Module.get_parameter does, it is a parameter
-    weight = out
-    return weight
+def _stamp(theta: Tensor, weight: Tensor) -> tuple[int, ...]:
+    """Return what changes with theta (three numbers) or the weight, unless through ``.data``."""
+    at = theta.data_ptr()
+    return theta._version, at, theta.nbytes, weight._version, weight.data_ptr()
 
 
-def put(module: nn.Module, leaf: str, value: Any) -> None:
-    """Give a replica its copy of a weight: what ``replica.<leaf> = copy`` does.
-
-    Tied modules get the same copy, which remembers the replica that has theta.
-
-    Raises:
-        UserError: the module is no replica.
-    """
-    site: Site = module.__dict__["_masked"][leaf]
-    if "_is_replica" not in module.__dict__:
-        raise UserError(
-            f"expected a masked {leaf} to stay in its place, got a {type(value).__name__} put "
-            "there; change theta, or detach the mask first"
-        )
-    if module.__dict__["_masked"] is site.owner.__dict__["_masked"] and leaf == site.leaf:
-        value._holder = module
-    module.__dict__[leaf] = value
-
-
-def in_plain_torch() -> bool:
-    """Tell whether what runs is recorded or transformed by something that knows torch only."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.FAKE) is not None
-    )
-
-
-def is_differentiated(theta: Tensor) -> bool:
-    """Tell whether a derivative by theta is wanted here, backward or forward."""
-    if torch.is_grad_enabled() and theta.requires_grad:
-        return True
-    return forward_ad._current_level >= 0 and forward_ad.unpack_dual(theta).tangent is not None
-
-
-def alias_of(site: Site, receive: Callable[[Tensor], None]) -> Tensor:
-    """Return a stand-in for a site's weight that hands its dense gradient to a function.
-
-    As ``site.watched``, forwards use it; for a quantised weight, whose own product has no
-    gradient, it is a zero matrix of one number.
-    """
-    if site.beside:
-        module: Any = site.owner
-        theta = site.theta
-        zero = torch.zeros((), dtype=theta.dtype, device=theta.device)
-        alias = zero.expand(module.out_features, module.in_features)
-    else:
-        site.synchronise()
-        alias = site.weight.detach()
-    alias = alias.requires_grad_()
-    alias.register_post_accumulate_grad_hook(receive)
-    return alias
-
-
-def is_beside(module: nn.Module, leaf: str) -> bool:
-    """Tell whether theta stays beside a layer's weight; a sharded one is whole in its forward."""
-    return leaf == "weight" and is_quantised(module)
-
-
-def add_product(module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
-    """Add x S(theta)^T to the output of a layer, as its forward hook."""
-    site: Site = module.__dict__["_masked"]["weight"]
-    site.synchronise()
-    x: Tensor = args[0] if args else next(iter(kwargs.values()))
-    flat = autocast(x.reshape(-1, x.shape[-1]))
-    theta = site.theta
-    if site.watched is not None:
-        theta = theta.detach()  # its gradient comes from the alias's, which is zero
-    change = sparse_product(theta, flat, site.coordinates)
-    if site.watched is not None:
-        change = change + flat @ site.watched.to(flat.dtype).t()
-    return output + change.view(output.shape).to(output.dtype)
-
-
-def autocast(x: Tensor) -> Tensor:
-    """Cast as autocast would, once, so that what is kept for backward is narrow too."""
-    kind = x.device.type
-    if x.dtype == torch.float64 or not torch.is_autocast_enabled(kind):
-        return x
-    return x.to(torch.get_autocast_dtype(kind))
-
-
-def _is_near(tensor: Tensor) -> bool:
+def _is_on_cpu(tensor: Tensor) -> bool:
     """Tell whether numbers can be compared without waiting for a device."""
-    return tensor.device.type == "cpu"
+    return tensor.is_cpu
 
 
 def _same(left: Tensor, right: Tensor | None) -> bool:
-    """Tell whether numbers are the same, NaN being what it was."""
+    """Tell whether two tensors hold the same numbers, NaN being what it was."""
     if right is None or left.dtype != right.dtype:
         return False
     if torch.equal(left, right):
         return True
-    bits = _BITS[left.element_size()]
-    return torch.equal(left.detach().view(bits), right.view(bits))
-
-
-class _Effective(torch.autograd.Function):
-    """The weight itself, whose gradient is gathered at the mask: no copy forward."""
-
-    @staticmethod
-    def forward(ctx: Any, theta: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
-        ctx.indices, ctx.dtype = indices, theta.dtype
-        ctx.shape, ctx.kept = weight.shape, weight.dtype
-        return weight.view_as(weight)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        grad = grads[0].to_dense() if grads[0].is_sparse else grads[0]
-        return grad.reshape(-1).index_select(0, ctx.indices).to(ctx.dtype), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Any) -> Any:
-        change = torch.zeros(ctx.shape, dtype=ctx.kept, device=tangents[0].device)
-        flat = change.reshape(-1).index_copy(0, ctx.indices, tangents[0].to(ctx.kept))
-        return flat.view(ctx.shape)
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}[left.element_size()]
+    return torch.equal(left.detach().view(integers), right.view(integers))

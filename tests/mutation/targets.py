@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-_EIGENVALUES = [f"curvature/spectrum/{name}" for name in ("eigen", "krylov", "hidden")]
+_EIGENVALUES = [
+    f"curvature/spectrum/{name}" for name in ("eigen", "krylov", "recurrence", "hidden")
+]
 _EIGENVALUES.append("curvature/mutations")
 
 #: module -> the test files that guard it; of each file, the tests that reach the changed line run.

@@ -7,6 +7,7 @@ import io
 import pickle
 import threading
 
+import numpy as np
 import pytest
 import torch
 from families import add_dense, attached, case_of, seeded, spread, tokens
@@ -73,9 +74,9 @@ LOOKS = {
 
 @pytest.mark.parametrize("change", ["in place", "through .data", "another storage", "an optimizer"])
 @pytest.mark.parametrize("look", LOOKS)
-@pytest.mark.parametrize("near", [True, False], ids=["processor", "device"])
+@pytest.mark.parametrize("near", [True, False], ids=["CPU", "device"])
 def test_every_look_at_a_weight_shows_theta_as_it_is_now(look, change, near, monkeypatch) -> None:
-    monkeypatch.setattr("landscape.subspace.sites._is_near", lambda _: near)
+    monkeypatch.setattr("landscape.subspace.sites._is_on_cpu", lambda _: near)
     model, plain, mask = small()
     before = {n: t.detach().clone() for n, t in ls.trainable(model).items()}
     for name in ("table.weight", "norm.weight", "inner.weight", "head.weight"):
@@ -98,6 +99,58 @@ def test_every_look_at_a_weight_shows_theta_as_it_is_now(look, change, near, mon
         torch.testing.assert_close(LOOKS[look](model, name).detach(), weights(plain)[name])
 
 
+CHANGES = {
+    "in place": lambda theta: theta.add_(0.25),
+    "through .data": lambda theta: theta.data.add_(0.25),
+    "through numpy": lambda theta: np.add(theta.numpy(), 0.25, out=theta.numpy()),
+    "another storage": lambda theta: setattr(theta, "data", theta.data + 0.25),
+    "not contiguous": lambda theta: setattr(
+        theta, "data", torch.stack([theta.data + 0.25, theta.data], 1)[:, 0]
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("near", [True, False], ids=["CPU", "device"])
+def test_a_forward_without_gradients_computes_with_theta_as_it_is_now(
+    change, near, monkeypatch
+) -> None:
+    """It compares theta with what was written last, and asks nothing else of an unchanged one."""
+    monkeypatch.setattr("landscape.subspace.sites._is_on_cpu", lambda _: near)
+    model, plain, mask = small()
+    with torch.no_grad():
+        for _ in range(3):
+            torch.testing.assert_close(model(tokens()), plain(tokens()))
+            for theta in ls.trainable(model).values():
+                CHANGES[change](theta.requires_grad_(False))
+            by_hand = {n: torch.full_like(t, 0.25) for n, t in ls.trainable(model).items()}
+            add_dense(plain, mask, by_hand)
+            torch.testing.assert_close(model(tokens()), plain(tokens()))
+
+
+def test_a_forward_without_gradients_computes_with_the_theta_that_it_is_given() -> None:
+    model, plain, mask = small()
+    moved = {f"{n.rpartition('.')[0]}.theta_weight" if n.endswith("weight") else
+             f"{n.rpartition('.')[0]}.theta_bias": t.detach() + 0.5
+             for n, t in ls.trainable(model).items()}  # fmt: skip
+    with torch.no_grad():
+        here = model(tokens())
+        other = add_dense(copy.deepcopy(plain), mask, {
+            n: torch.full_like(t, 0.5) for n, t in ls.trainable(model).items()
+        })  # fmt: skip
+        torch.testing.assert_close(functional_call(model, moved, (tokens(),)), other(tokens()))
+        assert torch.equal(model(tokens()), here)
+
+
+def test_a_forward_without_gradients_refuses_a_weight_that_was_overwritten() -> None:
+    model, _, _ = small()
+    with torch.no_grad():
+        model(tokens())
+        dict.__getitem__(model.inner._parameters, "weight").zero_()
+        with pytest.raises(ls.errors.UserError, match="written or put there since"):
+            model(tokens())
+
+
 def test_a_saved_model_computes_what_the_attached_one_does_after_steps(tmp_path) -> None:
     case = case_of("opt")
     model, mask = attached(case)
@@ -117,11 +170,11 @@ def test_a_saved_model_computes_what_the_attached_one_does_after_steps(tmp_path)
     torch.testing.assert_close(model(input_ids=tokens()).logits, wanted)
 
 
-@pytest.mark.parametrize("near", [True, False], ids=["processor", "device"])
+@pytest.mark.parametrize("near", [True, False], ids=["CPU", "device"])
 def test_a_graph_stays_whole_while_theta_stays_and_is_refused_once_it_moved(
     near, monkeypatch
 ) -> None:
-    monkeypatch.setattr("landscape.subspace.sites._is_near", lambda _: near)
+    monkeypatch.setattr("landscape.subspace.sites._is_on_cpu", lambda _: near)
     model, _, _ = small()
     first, second = model(tokens()).sum(), model(tokens()).sum()
     model.state_dict()

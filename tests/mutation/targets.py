@@ -138,14 +138,31 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     "dev from the end of the permutation": (
         "landscape/tasks/glue.py", "order[num_train : num_train + num_dev]", "order[-num_dev:]"
     ),
+    "what a diverged model does not predict is its first candidate": (
+        "landscape/tasks/evaluation.py", "None if best is None else", "0 if best is None else"
+    ),
+    "files of another hash are read": (
+        "landscape/sources/pinned.py", "(digest := sha256(path)) != wanted",
+        "(digest := sha256(path)) != wanted and False",
+    ),
+    "half of a pair is an attention": (
+        "landscape/models/targets.py", "names.keys() >= set(together)",
+        "names.keys() & set(together)",
+    ),
 }  # fmt: skip
 for _module, _files in (
     ("landscape/advisor/suggestion.py", "advisor"),
+    ("landscape/models/targets.py", "models/targets"),
+    ("landscape/sources/pinned.py", "sources"),
+    ("landscape/tasks/evaluation.py", "tasks/metrics"),
     ("landscape/tasks/glue.py", "tasks/tasks"),
 ):
     GUARDS[_module] = [_files]
 #: these have mutants made by hand only
-HAND_ONLY = {"landscape/advisor/suggestion.py", "landscape/tasks/glue.py"}
+HAND_ONLY = {
+    "landscape/advisor/suggestion.py", "landscape/models/targets.py", "landscape/sources/pinned.py",
+    "landscape/tasks/evaluation.py", "landscape/tasks/glue.py",
+}  # fmt: skip
 
 #: functions that run once in a process, whose tests start processes of their own
 ELSEWHERE = {

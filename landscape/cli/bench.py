@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import get_args
 
 from landscape.cli.arguments import Commands, whole
 from landscape.cli.shared import Outcome, json_argument
@@ -71,18 +70,17 @@ def _scoring(chosen: argparse.Namespace) -> Outcome:
 def _kernels(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.kernels import bench_kernels
     from landscape.figures.table import format_table
-    from landscape.kernels import Kernel
+    from landscape.kernels.choice import KERNELS
 
     result = bench_kernels(rounds=chosen.rounds)
     print(format_table([
         {"mask": cell["pattern"], "density": f"{cell['density']:g}", "tokens": str(cell["tokens"]),
          **{f"{kernel} (ms)": f"{cell['milliseconds'].get(kernel, float('nan')):.3g}"
-            for kernel in get_args(Kernel)
-            if any(kernel in c["milliseconds"] for c in result["cells"])},
+            for kernel in KERNELS if any(kernel in c["milliseconds"] for c in result["cells"])},
          "choice": cell["choice"], "over best": f"{cell['choice_over_best']:.2f}"}
         for cell in result["cells"]
     ]))  # fmt: skip
-    print("fitted SECONDS of landscape/kernels/choice.py:")
+    print("fitted constants of the kernels in landscape/kernels:")
     for name, value in result["fitted"].items():
         print(f'    "{name}": {value:.2e},  # in use {result["present"][name]:.2e}')
     chunks = ", ".join(f"{int(c):,}: {over:.2f}" for c, over in result["gather_chunks"].items())

@@ -18,7 +18,7 @@ from landscape.bench import curvature, scoring, step
 from landscape.bench import kernels as bench
 from landscape.bench.curvature import cases, libraries, overhead
 from landscape.cli import main
-from landscape.kernels.choice import SECONDS
+from landscape.kernels.choice import KERNELS
 from landscape.models.tensors import num_parameters
 
 TINY = partial(
@@ -45,7 +45,7 @@ def test_every_cell_times_every_kernel_and_judges_the_choice() -> None:
     for cell in result["cells"]:
         times = cell["milliseconds"]
         assert {"gather", "sampled", "dense"} <= set(times)
-        assert ("slices" in times) == (cell["pattern"] == "columns" or cell["k"] == 1)
+        assert ("submatrix" in times) == (cell["pattern"] == "columns" or cell["k"] == 1)
         best = min(times.values())
         assert cell["choice_over_best"] == pytest.approx(times[cell["choice"]] / best)
     over = [c["choice_over_best"] for c in result["cells"]]
@@ -63,32 +63,35 @@ def synthetic(constants: dict[str, float], noise: float, seed: int = 0) -> list[
     for pattern in bench.PATTERNS:
         for density in bench.DENSITIES:
             for tokens in bench.TOKENS:
-                k, grid = max(1, round(density * rows * cols)), None
+                k, inner = max(1, round(density * rows * cols)), None
                 if pattern == "columns":
-                    grid = [rows, max(1, k // rows)]
-                    k = grid[0] * grid[1]
-                cell = {"k": k, "tokens": tokens, "grid": grid}
-                kernels = ["gather", "native", "sampled", "dense", "spops"] + ["slices"] * bool(
-                    grid
+                    inner = [rows, max(1, k // rows)]
+                    k = inner[0] * inner[1]
+                cell = {"k": k, "tokens": tokens, "submatrix": inner}
+                kernels = ["gather", "native", "sampled", "dense", "spops"] + ["submatrix"] * bool(
+                    inner
                 )
                 work = bench._work(cell)
                 cell["milliseconds"] = {
-                    name: 1e3 * work.seconds(name, constants) * np.exp(noise * rng.normal())
+                    name: 1e3
+                    * KERNELS[name].seconds(work, constants)
+                    * np.exp(noise * rng.normal())
                     for name in kernels
                 }
                 cells.append(cell)
     return cells
 
 
+CONSTANTS = bench.constants()
 #: far from the constants in use, as another machine would be
-OTHER = {name: value * (3.0 if i % 2 else 0.4) for i, (name, value) in enumerate(SECONDS.items())}
+OTHER = {name: value * (3.0 if i % 2 else 0.4) for i, (name, value) in enumerate(CONSTANTS.items())}
 
 
 def test_the_fit_recovers_the_constants_that_made_the_times() -> None:
     fitted = bench.fit(synthetic(OTHER, noise=0.0))
-    on_processors = {name: v for name, v in OTHER.items() if not name.startswith("triton")}
-    assert fitted.keys() == on_processors.keys()
-    for name, value in on_processors.items():
+    on_a_cpu = {name: v for name, v in OTHER.items() if not name.startswith("triton")}
+    assert fitted.keys() == on_a_cpu.keys()
+    for name, value in on_a_cpu.items():
         assert fitted[name] == pytest.approx(value, rel=1e-4), name
 
 
@@ -101,8 +104,8 @@ def test_a_model_fitted_to_noisy_times_chooses_within_15_percent_of_the_best(see
 
 
 def test_a_bad_choice_is_reported_as_bad() -> None:
-    slow = {n: v * (1e3 if n.startswith("native") else 1) for n, v in SECONDS.items()}
-    over = [bench.choice_over_best(cell, SECONDS)[1] for cell in synthetic(slow, noise=0.0)]
+    slow = {n: v * (1e3 if n.startswith("native") else 1) for n, v in CONSTANTS.items()}
+    over = [bench.choice_over_best(cell, CONSTANTS)[1] for cell in synthetic(slow, noise=0.0)]
     assert max(over) > 10
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from landscape import seeds
-from landscape.errors import UserError
+from landscape.bench.interleaved import refuse_rounds
 from landscape.kernels import Coordinates, sampled_values
 from landscape.kernels.choice import KERNELS, usable_kernels
 from landscape.kernels.gather import gather
@@ -51,8 +51,7 @@ def bench_kernels(*, rounds: int = 7, seed: int = 0) -> dict[str, Any]:
     Raises:
         UserError: rounds is below 1.
     """
-    if rounds < 1:
-        raise UserError(f"expected at least 1 round, got {rounds}; give rounds=1 or more")
+    refuse_rounds(rounds)
     sizes = [(p, density, tokens) for p in PATTERNS for density in DENSITIES for tokens in TOKENS]
     cells = [_cell(*at, rounds, seed) for at in tqdm(sizes, leave=False, disable=None)]
     fitted = fit(cells)

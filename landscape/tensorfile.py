@@ -49,7 +49,7 @@ class TensorFile:
         """
         if self.digest != _digest(self.text, self.tensors):
             raise UserError(
-                f"expected {self.path} as it was written, got other numbers: its digest differs; "
+                f"expected {self.path} as it was written, got other values: its digest differs; "
                 f"the file is damaged, {self.cure}"
             )
 
@@ -57,12 +57,15 @@ class TensorFile:
 def write_tensors(
     path: str | Path, tensors: Mapping[str, Tensor], header: Mapping[str, Any]
 ) -> Path:
-    """Write tensors and a header, whole or not at all; return the path.
+    """Write tensors and a header, whole or not at all.
 
     Args:
         path: the file; a leading ~ is the user's folder.
         tensors: name -> tensor; none may share memory.
         header: a JSON object.
+
+    Returns:
+        The path, with ~ replaced.
     """
     stored = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     text = json.dumps(dict(header), allow_nan=False)
@@ -85,6 +88,9 @@ def read_tensors(
         what: what it should be, such as "a delta file".
         cure: what to do about a file that is missing or damaged.
         accept: called as ``accept(header, names)`` before any tensor is read, to refuse a file.
+
+    Returns:
+        What the file holds.
 
     Raises:
         UserError: there is no file, or it is no whole tensor file.
@@ -110,10 +116,14 @@ def read_tensors(
     return TensorFile(place, header, tensors, metadata.get("sha256"), text, cure)
 
 
-def hash_tensor(digest: Any, tensor: Tensor) -> None:
+def hash_tensor(digest: hashlib._Hash, tensor: Tensor) -> None:
     """Feed a tensor's bytes, in order, to a hash of hashlib; nothing of its size is copied.
 
-    Cost: SHA-256 takes 0.3 to 1 s for 135 million float32 numbers, by the processor.
+    Args:
+        digest: as ``hashlib.sha256()`` returns it.
+        tensor: of any shape, dtype and device.
+
+    Cost: SHA-256 takes 0.3 to 1 s for 135 million float32 values, by the CPU.
     """
     flat = tensor.detach().reshape(-1)
     step = max(1, _CHUNK // max(flat.element_size(), 1)) if flat.device.type != "cpu" else len(flat)

@@ -35,7 +35,7 @@ def regression(
     features: int = 6, batches: int = 4, size: int = 8, seed: int = 0, noise: float = 0,
     start: float = 0.5,
 ):  # fmt: skip
-    """A linear model and batches of it in float64, each cut into two parts."""
+    """A linear model and batches of it in float64, each in two parts."""
     draw = torch.Generator().manual_seed(seed)
     model = nn.Linear(features, 1, bias=False).double()
     target = torch.ones(features, dtype=torch.float64)
@@ -100,9 +100,9 @@ def test_what_all_examples_share_does_not_count() -> None:
 
 def test_parts_of_unequal_length_are_pooled_and_a_single_example_adds_nothing() -> None:
     model, ((first, second), *others) = regression(batches=3, size=12)
-    cut = [first, (second[0][:1], second[1][:1])]
-    found = measure_rates(model, [cut, *others], split=squares())
-    sign = dense(cut, model.weight.detach()[0])[0].sign()
+    pooled = [first, (second[0][:1], second[1][:1])]
+    found = measure_rates(model, [pooled, *others], split=squares())
+    sign = dense(pooled, model.weight.detach()[0])[0].sign()
     assert found.changes[0] == pytest.approx(variance([first[0] @ sign]), rel=1e-9)
 
 
@@ -227,12 +227,12 @@ def test_rates_follow_a_change_of_the_weights_units(scale, seed) -> None:
 
 def test_rotating_the_order_of_the_batches_changes_nothing() -> None:
     model, batches = regression(batches=5, noise=0.5)
-    plain, turned = (
+    plain, rotated = (
         recommend(measure_rates(model, given, split=squares()))
         for given in (batches, batches[2:] + batches[:2])
     )
-    assert turned.good == pytest.approx(plain.good, rel=1e-9)
-    assert turned.sampling_error == pytest.approx(plain.sampling_error, rel=1e-6)
+    assert rotated.good == pytest.approx(plain.good, rel=1e-9)
+    assert rotated.sampling_error == pytest.approx(plain.sampling_error, rel=1e-6)
 
 
 def test_the_sampling_error_is_the_spread_of_the_change_over_independent_draws() -> None:

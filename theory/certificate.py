@@ -71,7 +71,7 @@ def certify(
     """
     if d < 1 or r <= 0 or not 0 <= p <= 1 or not 0 < delta < 1:
         raise UserError(
-            f"expected d >= 1, r > 0, p in [0, 1], delta in (0, 1); got d={d}, r={r}, p={p}, "
+            f"expected d >= 1, r > 0, p in [0, 1], delta in (0, 1), got d={d}, r={r}, p={p}, "
             f"delta={delta}; change the one that is out of range"
         )
     deviation = Fraction(bound) / Fraction(r) ** 2 if math.isfinite(bound) else Fraction(d)

@@ -30,7 +30,7 @@ def draw(name: str, n: int, d: int, *, seed: int = 0) -> Features:
     """
     if name not in DISTRIBUTIONS:
         known = ", ".join(DISTRIBUTIONS)
-        raise UserError(f"expected features among {known}; got {name!r}; choose one of them")
+        raise UserError(f"expected features among {known}, got {name!r}; choose one of them")
     if n < 1 or d < 1:
         raise UserError(f"expected n >= 1 and d >= 1, got n={n}, d={d}; give positive sizes")
     rule = DISTRIBUTIONS[name]

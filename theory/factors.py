@@ -22,14 +22,14 @@ BATCH = 32  # factors that are held at once
 def factor_of(columns: Array) -> Array:
     """Return R (n, n), upper triangular, with R^T R = sum_j z_j z_j^T, of columns as rows (k, n).
 
-    Tall matrices are cut into pieces whose factors are factored again, for the reason that
+    Tall matrices are divided into chunks whose factors are factored again, for the reason that
     ``gram_of`` gives. Cost: 2 k n^2.
     """
     n = columns.shape[1]
-    piece = max(64, 2 * n, SERIAL // n**2)
-    while len(columns) > piece:
-        whole = len(columns) - len(columns) % piece
-        heads = np.asarray(np.linalg.qr(columns[:whole].reshape(-1, piece, n), mode="r"))
+    chunk = max(64, 2 * n, SERIAL // n**2)
+    while len(columns) > chunk:
+        whole = len(columns) - len(columns) % chunk
+        heads = np.asarray(np.linalg.qr(columns[:whole].reshape(-1, chunk, n), mode="r"))
         columns = np.concatenate([heads.reshape(-1, n), columns[whole:]])
     factor = np.asarray(np.linalg.qr(columns, mode="r"))
     return np.concatenate([factor, np.zeros((n - len(factor), n))])
@@ -79,19 +79,19 @@ def resolved(singular_values: Array) -> bool:
 
 
 def rank_note(singular_values: Array) -> str:
-    """Say in a sentence that the rank depends on where zero is cut, or return nothing.
+    """Say in a sentence that the rank depends on what counts as zero, or nothing.
 
     >>> rank_note(np.array([1.0, 1e-7]))
     ''
-    >>> rank_note(np.array([1.0, 1e-16]))
-    'numerically rank-deficient: 1 of 2 singular values below 1e-12 of the largest, 1 cut to 0'
+    >>> rank_note(np.array([1.0, 1e-16])).rpartition(", ")[2]
+    '1 truncated to 0'
     """
     top = singular_values.max(initial=0.0)
     small = int((singular_values < RESOLVED * top).sum())
     if small == 0:
         return ""
-    cut = singular_values.size - rank(singular_values)
+    truncated = singular_values.size - rank(singular_values)
     return (
         f"numerically rank-deficient: {small} of {singular_values.size} singular values below "
-        f"{RESOLVED:g} of the largest, {cut} cut to 0"
+        f"{RESOLVED:g} of the largest, {truncated} truncated to 0"
     )

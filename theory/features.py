@@ -150,7 +150,9 @@ def load_features(path: str | Path) -> Features:
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"expected a .npy or .npz file with X, but {path} is missing; check --x")
+        raise UserError(
+            f"expected a .npy or .npz file with X, got {path}, which is missing; check --x"
+        )
     try:
         loaded = np.load(path, mmap_mode="r", allow_pickle=False)
         names, array = [], loaded
@@ -161,7 +163,7 @@ def load_features(path: str | Path) -> Features:
                 array = None if key is None else loaded[key]
     except (ValueError, OSError, EOFError, BadZipFile) as error:
         raise UserError(
-            f"expected a .npy or .npz file, but {path} cannot be read ({error}); "
+            f"expected a .npy or .npz file, got {path}, which cannot be read ({error}); "
             "write it with numpy.save"
         ) from None
     if array is None:

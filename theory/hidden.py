@@ -35,7 +35,7 @@ def hidden_states(
     Cost: n forwards.
     """
     if n < 1:
-        raise UserError(f"expected n >= 1 prompts, got {n}")
+        raise UserError(f"expected n >= 1 prompts, got {n}; give a positive number")
     return from_array(_states(n, seed, model, task), HIDDEN)
 
 

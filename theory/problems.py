@@ -53,7 +53,9 @@ class MaskedRegression:
 
     def __post_init__(self) -> None:
         if not 0 <= self.p <= 1:
-            raise UserError(f"expected p in [0, 1], got {self.p}; p is the share of kept features")
+            raise UserError(
+                f"expected p in [0, 1], got {self.p}; it is the share of kept features, try 0.1"
+            )
         if not 0 < self.delta < 1:
             raise UserError(f"expected delta in (0, 1), got {self.delta}; try 0.05")
         if not 0 <= self.sigma < np.inf:

@@ -73,13 +73,13 @@ def moments(features: Features) -> Moments:
 def gram_of(columns: Array) -> Array:
     """Return sum_j z_j z_j^T, (n, n), of columns given as rows (k, n).
 
-    Tall products are cut into pieces that BLAS does not spread over threads: on a busy machine its
-    threads wait for each other and such a product takes hundreds of times longer.
+    Tall products are divided into chunks that BLAS does not spread over threads: on a busy machine
+    its threads wait for each other and such a product takes hundreds of times longer.
     """
     k, n = columns.shape
-    piece = max(64, SERIAL // n**2)
-    whole = k - k % piece
-    body = columns[:whole].reshape(-1, piece, n)
+    chunk = max(64, SERIAL // n**2)
+    whole = k - k % chunk
+    body = columns[:whole].reshape(-1, chunk, n)
     rest = columns[whole:]
     return np.asarray(np.matmul(body.transpose(0, 2, 1), body).sum(axis=0) + rest.T @ rest)
 

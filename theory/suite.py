@@ -28,7 +28,7 @@ def claim(claim_id: str) -> Claim:
         if candidate.id == claim_id:
             return candidate
     known = ", ".join(c.id for c in ALL)
-    raise UserError(f"expected a claim among {known}; got {claim_id!r}; choose one of them")
+    raise UserError(f"expected a claim among {known}, got {claim_id!r}; choose one of them")
 
 
 def verify(claim_id: str, problem: MaskedRegression, seed: int = 0) -> Result:

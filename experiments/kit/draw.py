@@ -26,7 +26,7 @@ def look() -> Iterator[None]:
     """Draw and save in the artefacts' style; outside, matplotlib's settings stay as they were."""
     import matplotlib
     import seaborn as sns
-    from cycler import cycler
+    from matplotlib.rcsetup import cycler
 
     cycle = cycler("color", colors())
     style = sns.axes_style("ticks") | {"font.family": ["sans-serif"], "axes.prop_cycle": cycle}

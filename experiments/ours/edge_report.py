@@ -106,11 +106,11 @@ def _stays(rows: Sequence[Row], chosen: Sequence[Row], loss: str) -> Finding:
     return Finding(text, every(map(_at_edge, chosen, values)), evidence)
 
 
-def _at_edge(row: Row, value: float) -> Verdict:
+def _at_edge(row: Row, value: float, least: float = AT_EDGE[0]) -> Verdict:
     """Judge the second half of a descent; one that was not measured there decides nothing."""
     if math.isnan(value) and not row["diverged"]:
         return "undecided"
-    return settle(AT_EDGE[0] <= value <= AT_EDGE[1] and not row["diverged"])
+    return settle(least <= value <= AT_EDGE[1] and not row["diverged"])
 
 
 def _flattens(rows: Sequence[Row], chosen: Sequence[Row], loss: str) -> Finding:
@@ -121,13 +121,7 @@ def _flattens(rows: Sequence[Row], chosen: Sequence[Row], loss: str) -> Finding:
         for r in chosen
     )
     ends = [(r, settled(rows, r)) for r in chosen]
-    return Finding(text, every(_below_edge(r, value) for r, value in ends), evidence)
-
-
-def _below_edge(row: Row, value: float) -> Verdict:
-    if math.isnan(value) and not row["diverged"]:
-        return "undecided"
-    return settle(value <= AT_EDGE[1] and not row["diverged"])
+    return Finding(text, every(_at_edge(r, value, least=-math.inf) for r, value in ends), evidence)
 
 
 def _start(rows: Sequence[Row], loss: str) -> Finding:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -38,11 +37,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Config(Tuned):
-    """The defaults are the paper's, the presets hold the deviations."""
-
-
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": PACKAGED | {
         "epochs": 1,
@@ -60,7 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def cells(config: Config) -> Iterator[Cell]:
+def cells(config: Tuned) -> Iterator[Cell]:
     """List every ratio at every rate with the first seed, then at the best with the others."""
     for seed in config.seeds:
         yield {"kind": "zero-shot", "seed": seed}
@@ -211,7 +205,7 @@ ARTEFACT = Artefact(
     name="figure4",
     title="Sharpness before and after training, and distance, against the ratio",
     source="Xu & Zhang 2024, figure 4 a and c",
-    config=Config, presets=PRESETS, cells=cells, setup=load_setup,
+    config=Tuned, presets=PRESETS, cells=cells, setup=load_setup,
     measures={"zero-shot": zero_shot, "train": train, "health": health, "sharpness": sharpness},
     rates=lambda config, cell: config.rates(cell["ratio"]),
     check=check, tables=tables, draw=draw,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -65,11 +64,6 @@ DIFFERENCES = (
 )
 
 
-@dataclass(frozen=True)
-class Config(Tuned):
-    """The defaults are the paper's, the presets hold the deviations."""
-
-
 PRESETS: dict[str, dict[str, Any]] = {
     "smoke": PACKAGED | {
         "epochs": 1, "ratios": (1e-2, 1e-4), "rate_times_ratio": (1e-5,), "seeds": (0,),
@@ -85,7 +79,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def cells(config: Config) -> Iterator[Cell]:
+def cells(config: Tuned) -> Iterator[Cell]:
     """List each mask at every rate with the first seed, then at the best with the others."""
     for seed in config.seeds:
         yield {"kind": "zero-shot", "seed": seed}
@@ -243,7 +237,7 @@ ARTEFACT = Artefact(
     name="figure5",
     title="Structured against random masks: accuracy, sharpness and distance against the ratio",
     source="Xu & Zhang 2024, figure 5 and table 8",
-    config=Config, presets=PRESETS, cells=cells, setup=load_setup,
+    config=Tuned, presets=PRESETS, cells=cells, setup=load_setup,
     measures={"zero-shot": zero_shot, "train": train, "sharpness": sharpness},
     rates=lambda config, cell: config.rates(cell["ratio"]),
     check=check, tables=tables, draw=draw,

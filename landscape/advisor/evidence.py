@@ -74,6 +74,9 @@ def measure_rates(
         loss: a criterion such as ``torch.nn.CrossEntropyLoss()`` instead, for parts
             (inputs, targets).
 
+    Returns:
+        What was measured, to be stored or judged.
+
     Raises:
         UserError: as `suggest_lr`.
     """
@@ -83,11 +86,11 @@ def measure_rates(
         raise UserError(
             f"expected at least three batches, got {len(batches)}; their spread is the uncertainty"
         )
-    given, cut = split is not None or loss is not None, as_split(split, loss)
-    summed = as_loss(split=cut) if given else None
+    given, whole = split is not None or loss is not None, as_split(split, loss)
+    summed = as_loss(split=whole) if given else None
     if optimizer == "sgd":
         return _measure_threshold(model, batches, summed)
-    apart = partial(_apart, cut)
+    apart = partial(_apart, whole)
     apart.in_batch = False  # type: ignore[attr-defined]  # couples the examples of a part, as meant
     spreads, changes, terms = [], [], 0
     for batch in batches:

@@ -48,8 +48,8 @@ def suggest_lr(
         UserError: fewer than three batches, an unknown optimizer, nothing trainable, a loss that
             is flat or not finite, or outputs that are the same for every example.
 
-    Cost: for AdamW 2 gradients and a product over the examples, for SGD about 20 products; k
-    numbers for each batch. Source: AdamW: the artefact `rates`, in the spirit of features that
+    Cost: for AdamW 2 gradients and a matvec over the examples, for SGD about 20 matvecs; k
+    elements for each batch. Source: AdamW: the artefact `rates`, in the spirit of features that
     change by their own size, Yang & Hu (2021); SGD: Cohen et al. (2021), section 2.
     """
     checks.model(model)

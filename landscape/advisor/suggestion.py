@@ -74,7 +74,13 @@ class RateSuggestion:
 
 
 def recommend(evidence: RateEvidence) -> RateSuggestion:
-    """Turn what was measured into rates; pure, so stored evidence can be judged again.
+    """Turn what was measured into learning rates; pure, so stored evidence can be judged again.
+
+    Args:
+        evidence: of `measure_rates`.
+
+    Returns:
+        The suggestion, with about 95 % intervals.
 
     Raises:
         UserError: the loss has no curvature along the first step.

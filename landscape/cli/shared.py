@@ -7,12 +7,20 @@ import contextlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from landscape.cli.arguments import file, number, seed, whole
 from landscape.cli.guard import DONE
 from landscape.cli.output import print_json
 from landscape.tasks import TASKS
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from landscape.curvature import EigenResult
+    from landscape.tasks import Task
+    from landscape.tasks.batches import Batch
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,12 @@ class Outcome:
 def run(command: Callable[[argparse.Namespace], Outcome], chosen: argparse.Namespace) -> int:
     """Run a command; with ``--json`` print its result alone, its prose on the error stream.
 
-    NaN and infinity, which JSON lacks, become null.
+    Args:
+        command: from its arguments to what it found.
+        chosen: the arguments; ``chosen.json`` says how the result is told.
+
+    Returns:
+        The exit code.
     """
     if not chosen.json:
         return command(chosen).code
@@ -70,7 +83,7 @@ def json_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load(chosen: argparse.Namespace) -> tuple[Any, Any, Any]:
+def load(chosen: argparse.Namespace) -> tuple[nn.Module, PreTrainedTokenizerBase, Task]:
     """Return the model, its tokenizer and the task that a command was given."""
     import landscape as ls
     from landscape.models import num_labels_for
@@ -85,7 +98,7 @@ def load(chosen: argparse.Namespace) -> tuple[Any, Any, Any]:
     return model, tokenizer, task
 
 
-def attach_mask(model: Any, chosen: argparse.Namespace) -> None:
+def attach_mask(model: nn.Module, chosen: argparse.Namespace) -> None:
     """Attach a random mask of the budget that a command was given and print its summary."""
     import landscape as ls
 
@@ -113,7 +126,7 @@ def point_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_point(chosen: argparse.Namespace) -> tuple[Any, list[Any]]:
+def load_point(chosen: argparse.Namespace) -> tuple[nn.Module, list[Batch]]:
     """Return the model at the delta or fresh mask that a command was given, and its batches."""
     import landscape as ls
 
@@ -133,7 +146,7 @@ def load_point(chosen: argparse.Namespace) -> tuple[Any, list[Any]]:
     )
 
 
-def describe_search(found: Any) -> str:
+def describe_search(found: EigenResult) -> str:
     """Say what is known of eigenvalues beyond those that were found."""
     inside = "each interval holds some eigenvalue"
     if found.ceiling is None:

@@ -19,6 +19,9 @@ def format_table(rows: Table, *, plain: bool = False) -> str:
     Returns:
         The lines, without a newline at the end.
 
+    >>> print(format_table([{"ratio": "0.1", "k": "10"}], plain=True))
+    ratio   k
+    0.1    10
     >>> print(format_table([{"ratio": "0.1", "k": "10"}]))
     | ratio |  k |
     |:------|---:|

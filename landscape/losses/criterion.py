@@ -26,6 +26,9 @@ def is_criterion(loss: object) -> TypeGuard[Criterion]:
     """Tell whether something is called on (outputs, targets) rather than on (model, batch).
 
     A module is, unless its first argument is called model; a function is if it has a `reduction`.
+
+    >>> is_criterion(nn.CrossEntropyLoss()), is_criterion(lambda model, batch: (0.0, 1))
+    (True, False)
     """
     if isinstance(loss, nn.Module):
         return next(iter(inspect.signature(loss.forward).parameters), "") != "model"
@@ -45,6 +48,12 @@ def criterion_split(criterion: Criterion) -> Split:
       weight, for cross-entropy; a row, itself a mean over the outputs, for criteria of single
       outputs such as the mean squared error;
     - a criterion without a `reduction` returns the mean over rows, or a term each.
+
+    Args:
+        criterion: such as ``torch.nn.CrossEntropyLoss()`` or ``torch.nn.functional.mse_loss``.
+
+    Returns:
+        A function (model, batch) -> (outputs z, z -> (terms, their number)).
 
     Raises:
         UserError: its reduction is a sum, and when called: a batch is no pair, or the model's

@@ -62,7 +62,7 @@ default_loss.in_batch = default_split.in_batch = False  # type: ignore[attr-defi
 
 @dataclass(frozen=True)
 class _Default:
-    """Hold the loss that one kind of batch has, whole and cut at the outputs."""
+    """Hold the loss that one kind of batch has, whole and split at the outputs."""
 
     loss: Loss
     split: Split
@@ -89,7 +89,7 @@ def _labelled_loss(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, 
 
 
 def labelled_split(model: nn.Module, batch: Mapping[str, Any]) -> tuple[Tensor, Terms]:
-    """Return a transformers model's logits, and its own cross-entropy of ``labels`` given them.
+    """Return a model's logits, and its own cross-entropy of ``labels`` as a loss of them.
 
     A term is a label that is not -100: an example of a classifier, a token of a language model
     (causal ones predict the next token). Their mean is checked against the model's own loss.

@@ -43,7 +43,14 @@ def as_loss(loss: Loss | Criterion | None = None, split: Split | Criterion | Non
 
 
 def as_split(split: Split | Criterion | None = None, loss: Loss | Criterion | None = None) -> Split:
-    """Return the loss that is meant, split at the model's outputs; arguments as `as_loss`.
+    """Return the loss that is meant, split at the model's outputs.
+
+    Args:
+        split: a function (model, batch) -> (outputs, loss of outputs).
+        loss: a criterion instead; with neither, the default.
+
+    Returns:
+        A function (model, batch) -> (outputs z, z -> (terms, their number)).
 
     Raises:
         UserError: both are given, or a loss of which no split is known.

@@ -20,6 +20,10 @@ def sees_all_tokens(config: PretrainedConfig | None) -> bool:
     """Tell whether a configuration is an encoder's: a masked language model, not set to decode.
 
     ``transformers`` loads such a model as a causal one, without the causal mask.
+
+    >>> from transformers import BertConfig, LlamaConfig
+    >>> sees_all_tokens(BertConfig()), sees_all_tokens(LlamaConfig())
+    (True, False)
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 

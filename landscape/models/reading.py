@@ -62,6 +62,9 @@ class Wanted:
         """Refuse a language model that the files hold a part of; the rest would be random.
 
         A classifier's head may be missing, for it has a seed.
+
+        Raises:
+            UserError: weights of a language model are missing.
         """
         if missing and self.num_labels is None and not self.bare:
             raise UserError(
@@ -78,6 +81,15 @@ class Wanted:
 
 def read_from_hub(wanted: Wanted, name: str, dtype: torch.dtype, revision: str | None) -> Loaded:
     """Read a model from the hub, or from an earlier download of it where the hub is not reachable.
+
+    Args:
+        wanted: what to read it as.
+        name: repository, as in ``facebook/opt-125m``.
+        dtype: of its weights.
+        revision: branch, tag or commit; the default branch if absent.
+
+    Returns:
+        As `read_pretrained`.
 
     Raises:
         UserError: neither is there, or as `read_pretrained`.

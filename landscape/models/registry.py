@@ -25,7 +25,8 @@ class Packaged:
         licence: of the weights, as their publisher states it.
         parameters: their number, tied ones once, without a classifier's head.
         head: a language model scores any candidates; a classifier needs its number of labels.
-        targets: patterns of its query and value layers.
+        targets: patterns of its query and value layers; "auto" where they change with the version
+            of transformers.
         default: whether ``make`` installs it.
     """
 
@@ -133,13 +134,13 @@ PACKAGED: dict[str, Packaged] = {
         default=True,
     ),
     "mpnet-base": Packaged(
-        _MPNET, "folder", "Apache-2.0", 109_486_464, "classifier", ("*.attn.q", "*.attn.v")
+        _MPNET, "folder", "Apache-2.0", 109_486_464, "classifier", ("*.q", "*.v")
     ),
     "qwen2.5-coder-0.5b": Packaged(
         _QWEN, "gguf", "Apache-2.0", 630_167_424, "language model", ("*.[qv]_proj",)
     ),
     "dinov2-small": Packaged(
-        _DINOV2, "onnx", "MIT", 22_056_576, "classifier", ("*.query", "*.value")
+        _DINOV2, "onnx", "MIT", 22_056_576, "classifier", ("auto",)
     ),
 }  # fmt: skip
 """The packaged models, by the name that ``load_model`` knows.

@@ -79,6 +79,10 @@ def target_shapes(model: nn.Module, targets: str | Sequence[str]) -> dict[str, t
 def target_patterns(model: nn.Module, targets: str | Sequence[str]) -> list[str]:
     """Return the patterns that are meant: "auto" gives way to those of the model.
 
+    Args:
+        model: any module.
+        targets: one pattern or several.
+
     Raises:
         UserError: no pattern, or "auto" for a model whose query and value layers are not known.
     """

@@ -63,7 +63,7 @@ class NamedTensor:
     def stored(self, indices: Tensor) -> Tensor:
         """Return what the tensor stores at flat indices, on cpu: what tells two models apart.
 
-        Values, in the tensor's type. Of a quantised layer numbers of its packed storage, at the
+        Values, in the tensor's type. Of a quantised layer elements of its packed storage, at the
         indices modulo its size, as float64; zeros where the layer shows none.
 
         Args:
@@ -102,8 +102,8 @@ def tensors(model: nn.Module) -> Iterator[NamedTensor]:
             yield NamedTensor(f"{prefix}{leaf}", module, leaf, shape, False, id(value))
 
 
-def is_sharded(weight: Any) -> bool:
-    """Tell whether a weight lies in pieces on several processes (a DTensor, as FSDP makes it)."""
+def is_sharded(weight: object) -> bool:
+    """Return whether a weight lies in pieces on several processes (a DTensor, as FSDP makes it)."""
     return hasattr(weight, "device_mesh")
 
 
@@ -130,6 +130,9 @@ def is_quantised(module: nn.Module) -> bool:
 def num_parameters(model: nn.Module) -> int:
     """Count all parameters of a model, tied weights once, those of an attached mask left out.
 
-    A quantised layer counts the weights it computes with, not the numbers they are packed into.
+    A quantised layer counts the weights it computes with, not the elements they are packed into.
+
+    >>> num_parameters(nn.Linear(3, 2))
+    8
     """
     return sum({t.identity: t.size for t in tensors(model)}.values())

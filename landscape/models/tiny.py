@@ -91,7 +91,7 @@ def tiny_model(architecture: str, *, seed: int = 0, **overrides: Any) -> "PreTra
         overrides: entries of the architecture's ``transformers`` configuration to change.
 
     Returns:
-        A float32 model on the processor.
+        A float32 model on the CPU.
 
     Raises:
         UserError: an unknown architecture.

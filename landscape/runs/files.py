@@ -37,6 +37,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
 def json_object(text: str, path: str | Path) -> dict[str, Any]:
     """Parse the JSON object that a file holds, of at most 32 levels.
 
+    Args:
+        text: the file's text.
+        path: what a sentence calls the file.
+
     Raises:
         UserError: the text is no JSON, nested deeper, or something else than an object.
     """
@@ -63,7 +67,12 @@ def json_object(text: str, path: str | Path) -> dict[str, Any]:
 
 
 def write_json(path: str | Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object whole or not at all; numbers that JSON lacks become null."""
+    """Write a JSON object whole or not at all.
+
+    Args:
+        path: the file.
+        value: the object; NaN and infinity in it, which JSON lacks, become null.
+    """
     text = json.dumps(finite(value), indent=1, sort_keys=False, allow_nan=False) + "\n"
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
@@ -84,7 +93,12 @@ def finite(value: object) -> Any:
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place and move it there in one step, so no reader sees a part."""
+    """Write a file beside its place and move it there in one step, so no reader sees a part.
+
+    Args:
+        path: the place; its folder is made where it is missing.
+        write: called with the path to write to.
+    """
     target = Path(path).expanduser()
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")

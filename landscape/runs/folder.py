@@ -38,7 +38,7 @@ def open_folder(
 
     Args:
         directory: the folder; made with its parents.
-        config: the settings that determine the run's numbers; must be JSON.
+        config: the settings that determine the run's results; must be JSON.
         identity: hashes of its inputs, by plural names that a sentence can use ("base weights"); a
             dict compares rows, with their "count". Stored under "identity"; where it is given,
             the config's "model" is a name that is not compared.

@@ -143,7 +143,7 @@ def require(purpose: str, *modules: str) -> None:
     """
     if absent := missing(*modules):
         needed = ", ".join(OPTIONAL[m] for m in modules)
-        raise UserError(f"expected {needed} for {purpose}, but {absent}")  # says what to do
+        raise UserError(f"expected {needed} for {purpose}, but {absent}")
 
 
 def sha256(path: Path) -> str:

@@ -88,6 +88,10 @@ def encode(
 def length_limit(model: nn.Module, max_length: int | None = None) -> int:
     """Return the most tokens of a row: ``max_length`` or 2048, and never more than a model takes.
 
+    Args:
+        model: of transformers; its configuration says how many positions it has.
+        max_length: what is asked for, at least 2; 2048 if absent.
+
     Raises:
         UserError: a length below 2, which leaves no room for a prompt and a candidate, or a model
             without a configuration, such as a wrapper of one.

@@ -20,6 +20,11 @@ _WITHOUT_POSITIONS = ("bloom", "falcon_mamba", "mamba", "mamba2", "mpt", "roform
 def last_logits(model: nn.Module, batch: Batch, last: int) -> Tensor:
     """Return logits (rows, last, vocabulary) at the last positions of each row.
 
+    Args:
+        model: causal language model, masked or not.
+        batch: rows of t tokens, padded on the left, on the model's device.
+        last: how many positions, from 1 to t.
+
     Raises:
         UserError: the model is no causal language model, or cannot tell padding from text.
     """
@@ -59,6 +64,10 @@ def label_logits(model: nn.Module, batch: Batch) -> Tensor:
     Rows are moved to the left, padding on the right, where encoders look for a first token.
     Decoders read the last token that is not the model's padding token, whatever the tokenizer's
     is: so padding becomes the model's.
+
+    Args:
+        model: sequence classifier, masked or not.
+        batch: b rows, padded on the left, of c candidates of one token each.
 
     Raises:
         UserError: it has another number of labels than there are candidates, or no padding token

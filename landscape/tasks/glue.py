@@ -96,9 +96,9 @@ def load_glue(
     Args:
         name: a key of ``TEMPLATES``.
         source: folder with train.tsv and dev.tsv; the hub if absent.
-        num_train: number of training examples, >= 1; likewise ``num_dev`` and ``num_test``.
-        num_dev: see above.
-        num_test: see above.
+        num_train: number of training examples, >= 1.
+        num_dev: number of examples to choose hyper-parameters with, >= 1.
+        num_test: number of examples to report on, >= 1.
         seed: of the two permutations.
 
     Returns:

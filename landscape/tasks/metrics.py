@@ -90,6 +90,10 @@ def text_f1(text: str, answer: str) -> float:
     Words are compared as `normalise` leaves them, each as often as it occurs; 0 where none is
     shared, so also where both are empty.
 
+    Args:
+        text: what was predicted.
+        answer: what is right.
+
     >>> text_f1("the red old barn", "old barn") == 2 * (2 / 3) * (2 / 2) / (2 / 3 + 2 / 2)
     True
     """
@@ -216,7 +220,7 @@ METRICS: dict[str, Metric] = {
         Metric("entity_f1", "tags", _entity_f1),
     )
 }
-"""The metrics, by name.
+"""The metrics, by name; ``METRICS["mine"] = Metric("mine", "text", function)`` adds another.
 
 - accuracy: share of examples of which a right candidate is predicted.
 - f1: of candidate 1 against all others; macro_f1: its mean over the candidates that occur.

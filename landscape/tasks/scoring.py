@@ -46,6 +46,9 @@ def candidate_log_probs(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]
 
     Returns:
         Sums (b, c), -inf where an example has no such candidate, and counts (b, c), 0 there.
+
+    Raises:
+        UserError: as ``candidate_scores``.
     """
     batch = on_device(batch, model)
     if "candidate_ids" in batch:
@@ -93,7 +96,7 @@ def task_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
 def task_split(
     model: nn.Module, batch: Batch
 ) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, int]]]:
-    """Cut ``task_loss`` at the model's outputs, where what follows is convex in them.
+    """Return ``task_loss`` in two steps: the model's outputs, and a loss that is convex in them.
 
     Args:
         model: causal language model, or a sequence classifier (candidates of one token each).
@@ -152,7 +155,7 @@ def _candidate_log_probs(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def _row_log_probs(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Return summed log-probabilities (rows,) of each row's targets, and their numbers (rows,)."""
+    """Return summed log-probabilities (rows,) of each row's targets, and how many (rows,)."""
     targets, mask = batch["targets"], batch["target_mask"]
     log_probs = wide(last_logits(model, batch, targets.shape[1])).log_softmax(-1)
     chosen = log_probs.gather(2, targets.unsqueeze(2)).squeeze(2)

@@ -35,7 +35,7 @@ def read_text(path: Path) -> str:
     The encoding is the one that the file's byte order mark names, and UTF-8 without a mark.
 
     Raises:
-        UserError: a file that is packed otherwise or cut off, or text in another encoding; the
+        UserError: a file that is packed otherwise or truncated, or text in another encoding; the
             sentence names the line.
     """
     raw = path.read_bytes()
@@ -100,7 +100,11 @@ def read_tsv(path: Path) -> Iterator[tuple[int, list[str]]]:
 def records(
     rows: Iterator[tuple[int, list[str]]], path: Path
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield rows as column -> value; the first names the columns.
+    """Yield rows as column -> value, each with its line; the first row names the columns.
+
+    Args:
+        rows: of `read_csv` or `read_tsv`.
+        path: what sentences call the file.
 
     Raises:
         UserError: no row, a column named twice, or a row of another length than the first.

@@ -199,13 +199,17 @@ class Loop:
             self._lr_schedule.load_state_dict(state["lr_schedule"])
         self._method.load_state_dict(state["method"])
 
+    def _precision(self) -> AbstractContextManager[Any]:
+        if not self._autocast:
+            return nullcontext()  # inside a user's own autocast, too
+        return torch.autocast(self._parameters[0].device.type, torch.bfloat16)
+
     def _sum(self, batch: object) -> tuple[Tensor, float]:
         count = 0.0
 
         def total() -> Tensor:
             nonlocal count
-            device = self._parameters[0].device.type
-            with torch.autocast(device, torch.bfloat16, enabled=self._autocast):
+            with self._precision():
                 value, count = self._loss(self.model, batch)
             return value
 

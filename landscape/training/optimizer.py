@@ -46,10 +46,11 @@ def make_optimizer(
     Args:
         optimizer: "adamw" and "sgd" are torch's. "adafactor" is transformers' with a given
             learning rate (``scale_parameter=False``): torch's multiplies every step by the size of
-            the parameter, which for a mask is the size of the change, nothing at the start; empty
-            parameters are left out. "schedule-free" is AdamW of the package schedulefree. A
-            function is called as ``optimizer(parameters, lr=lr)``, so that ``torch.optim.NAdam``
-            or ``partial(torch.optim.RMSprop, alpha=0.9)`` are some.
+            the parameter, which for a mask is the size of the change, nothing at the start.
+            "schedule-free" is AdamW of the package schedulefree. A function is called as
+            ``optimizer(parameters, lr=lr)``: ``torch.optim.NAdam``, say, or
+            ``partial(torch.optim.RMSprop, alpha=0.9)``. Parameters without entries, of which a
+            sparse mask leaves some, are left out of these and of "adafactor".
         parameters: to train, or groups of them, as `parameter_groups` makes them.
         lr: the learning rate.
         betas, eps, weight_decay, momentum: of those that `TAKES` lists for the name.
@@ -79,12 +80,9 @@ def make_optimizer(
     if optimizer == "adafactor":
         from transformers.optimization import Adafactor
 
-        made = Adafactor(
+        return _without_empty(Adafactor(
             held, lr=lr, weight_decay=weight_decay, scale_parameter=False, relative_step=False
-        )
-        for group in made.param_groups:  # it divides by their sizes
-            group["params"] = [p for p in group["params"] if p.numel()]
-        return made
+        ))  # fmt: skip
     make: MakeOptimizer = AdamW if moving else torch.optim.AdamW
     if optimizer == "schedule-free":
         make = partial(optional("schedulefree").AdamWScheduleFree, warmup_steps=warmup)
@@ -111,4 +109,11 @@ def _made(make: MakeOptimizer, parameters: list[Any], lr: float) -> Optimizer:
         "optimizer", made, "a function that makes an optimizer", "param_groups", "step",
         do="give a name, or a class such as torch.optim.NAdam",
     )  # fmt: skip
-    return made
+    return _without_empty(made)
+
+
+def _without_empty(optimizer: Optimizer) -> Optimizer:
+    """Leave out parameters without entries, by whose size some optimizers divide."""
+    for group in optimizer.param_groups:
+        group["params"] = [p for p in group["params"] if p.numel()]
+    return optimizer

@@ -78,7 +78,6 @@ class Training:
         self.model, self._tokenizer, self._task, self._probes = model, tokenizer, task, probes
         self._loop, self._folder, self._moving = parts.loop, parts.folder, parts.moving
         self.config, self.total = parts.config, self.settings.epochs * parts.epochs.steps
-        """What determines the run's result, and the steps that it takes at most."""
         self._start = point(parts.parameters, self._moving)
         self._best = BestOnDev(
             task, self.settings.select_by, dict(self._start), self.settings.patience
@@ -215,10 +214,10 @@ class Training:
         go_to(self._parts.parameters, self._best.point, self._moving)
         tested = self._evaluate("test") if self.settings.test else None
         metrics = {"diverged": self.diverged, "test": tested, "seconds": self._seconds}
-        path = None if self._folder is None else self._folder.path
         self._run = run_of(
-            self._parts.inner, self._start, self._best, self.config, self.history, metrics, path
-        )
+            self._parts.inner, self._start, self._best, self.config, self.history, metrics,
+            self._folder.path if self._folder else None,
+        )  # fmt: skip
         if self._folder is not None:
             self._folder.finish(self._run, self._best.point)
         return self._run
@@ -229,9 +228,9 @@ class Training:
             self._run, best = self._folder.result()
             go_to(self._parts.parameters, best, self._moving)
             self.history, self._best.evaluations = self._run.history, self._run.evaluations
+            self._loop.taken = len(self.history)
             return
-        saved = None if self._folder is None else self._folder.saved(_ENTRIES)
-        if saved is not None:
+        if self._folder is not None and (saved := self._folder.saved(_ENTRIES)):
             self.load_state_dict(saved)
         for probe in self._probes:
             if hasattr(probe, "start"):
@@ -239,10 +238,8 @@ class Training:
 
     def _watch(self, step: int) -> AbstractContextManager[None]:
         """Return the context of a step's backwards: a mask that moves selects its weights there."""
-        if self._moving is None:
-            return nullcontext()
-        backwards = self.settings.accumulate
-        return self._moving.step(step, self.optimizer, backwards=backwards)
+        moving, most = self._moving, self.settings.accumulate
+        return moving.step(step, self.optimizer, backwards=most) if moving else nullcontext()
 
     def _dropout_seed(self, step: int) -> int:
         rank = self._parts.processes.rank
@@ -259,8 +256,7 @@ class Training:
             self._best.judge(self.taken, self._evaluate("dev"), here)
 
     def _evaluate(self, split: SplitName) -> dict[str, float]:
-        inner, limit = self._parts.inner, self._parts.limit
         return evaluate(
-            inner, self._tokenizer, self._task, split=split, max_length=limit,
-            bos=self.settings.bos,
+            self._parts.inner, self._tokenizer, self._task, split=split,
+            max_length=self._parts.limit, bos=self.settings.bos,
         )  # fmt: skip

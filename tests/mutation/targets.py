@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
-_EIGENVALUES = [f"curvature/spectrum/{name}" for name in ("eigen", "krylov", "hidden")]
+_EIGENVALUES = [
+    f"curvature/spectrum/{name}" for name in ("eigen", "krylov", "recurrence", "hidden")
+]
 _EIGENVALUES.append("curvature/mutations")
 
 #: module -> the test files that guard it; of each file, the tests that reach the changed line run.
@@ -123,7 +125,9 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     "the smallest remainder first": (
         "landscape/masks.py", "-(count * sizes[name] % total)", "(count * sizes[name] % total)"
     ),
-    "one standard deviation for 95 percent": ("landscape/advisor/suggestion.py", "(1.96 *", "(1.0 *"),
+    "one standard deviation for 95 percent": (
+        "landscape/advisor/suggestion.py", "(1.96 *", "(1.0 *"
+    ),
     "relative is absolute": (
         "landscape/distances.py", "l2 / origin**0.5 if origin", "l2 if origin"
     ),

@@ -207,10 +207,10 @@ def test_a_diverged_model_has_a_loss_of_nan_and_nothing_right(tokenizer: Any) ->
 def test_truncation_keeps_the_first_token_and_the_end_of_the_prompt(tokenizer: Any) -> None:
     example = Example("abcdefgh", ("xyz", "w"), 0)
     (full,) = encode([example], tokenizer)
-    (cut,) = encode([example], tokenizer, max_length=7)
-    assert cut.prompt == (full.prompt[0], *full.prompt[-3:])
-    assert cut.candidates == full.candidates
-    assert cut.length == 7
+    (truncated,) = encode([example], tokenizer, max_length=7)
+    assert truncated.prompt == (full.prompt[0], *full.prompt[-3:])
+    assert truncated.candidates == full.candidates
+    assert truncated.length == 7
 
 
 def test_a_candidate_longer_than_the_limit_is_refused(tokenizer: Any) -> None:

@@ -94,7 +94,7 @@ BAD = {
     "unknown claim": (["--claim", "thm-9"], "got 'thm-9'"),
     "unknown features": (["--features", "cauchy"], "got 'cauchy'"),
     "entries above r": (["--r", "0.5"], "all |x| <= r=0.5"),
-    "missing file": (["--x", "nowhere.npy"], "nowhere.npy is missing"),
+    "missing file": (["--x", "nowhere.npy"], "nowhere.npy, which is missing"),
     "file and size": (["--x", "nowhere.npy", "--n", "0"], "--x without --n"),
 }
 

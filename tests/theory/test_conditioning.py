@@ -140,8 +140,8 @@ def test_a_rank_that_depends_on_the_cut_is_named() -> None:
 def test_singular_values_without_digits_make_the_distance_unsettled() -> None:
     finding = claim("prop-5.3").verify(make_problem(twin_rows(1e-13), p=0.5)).finding
     assert finding.verdict == "unsettled"
-    assert "1 of 6 singular values below 1e-12 of the largest, 0 cut to 0" in finding.note
-    assert rank_note(np.array([1.0, 2 * FLOOR, FLOOR / 2])).endswith("1 cut to 0")
+    assert "1 of 6 singular values below 1e-12 of the largest, 0 truncated to 0" in finding.note
+    assert rank_note(np.array([1.0, 2 * FLOOR, FLOOR / 2])).endswith("1 truncated to 0")
 
 
 @pytest.mark.parametrize("scale", [1e-100, 1e-50, 1e-19, 1e-3, 1e19, 1e50, 1e100])

@@ -204,7 +204,7 @@ BAD_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"sigma": float("inf")}, "sigma >= 0 and finite"),
     ({"r": 0.5}, r"all \|x\| <= r=0.5, got an entry of size 0.99"),
     ({"features": "gaussian", "r": 1.0}, r"all \|x\| <= r=1, got an entry of size"),
-    ({"features": "normal"}, "features among uniform, .*; got 'normal'"),
+    ({"features": "normal"}, "features among uniform, .*, got 'normal'"),
     ({"n": 0}, "n >= 1 and d >= 1"),
     ({"d": -3}, "n >= 1 and d >= 1"),
 ]

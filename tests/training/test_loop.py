@@ -153,6 +153,11 @@ def test_autocast_computes_the_loss_in_bfloat16_and_steps_in_float32() -> None:
     wide, _ = ls.task_loss(model, batch)
     found = Loop(model, sgd(model), autocast=True).step([batch])
     assert found["loss"] == float(total.detach() / count) != float(wide.detach() / count)
+    with torch.no_grad():
+        for theta in ls.trainable(model).values():
+            theta.zero_()
+    with torch.autocast("cpu", torch.bfloat16):  # a user's own
+        assert Loop(model, sgd(model)).step([batch])["loss"] == found["loss"]
     assert {p.dtype for p in ls.trainable(model).values()} == {torch.float32}
 
 

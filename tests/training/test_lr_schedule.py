@@ -55,6 +55,19 @@ def test_a_step_moves_by_the_rate_of_its_place() -> None:
     assert theta.item() == pytest.approx(0.5 * sum(closed("linear", t, 8, 2) for t in range(8)))
 
 
+def test_schedule_free_warms_up_by_itself_and_from_its_first_step() -> None:
+    """Its first step is z = -lr / w g / |g| from theta = 0, and the average is z."""
+    pytest.importorskip("schedulefree")
+    model = ls.tiny_model("llama", vocab_size=len(TOKENIZER))
+    ls.attach(model, ls.random_mask(model, density=0.1))
+    training = ls.Training(
+        model, TOKENIZER, tiny_task(24), lr=0.03, optimizer="schedule-free", warmup=3, eps=1e-30
+    )
+    assert "lr" not in training.step()
+    moved = max(float(theta.detach().abs().max()) for theta in ls.trainable(model).values())
+    assert moved == pytest.approx(0.01, rel=1e-4)
+
+
 @pytest.mark.parametrize("warmup", [-1, 1.0, "some", True, math.nan])
 def test_a_warm_up_is_a_number_of_steps_or_a_share_below_one(warmup) -> None:
     with pytest.raises(UserError, match="warmup"):

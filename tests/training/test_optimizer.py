@@ -88,13 +88,14 @@ def test_a_class_of_torch_is_an_optimizer_too() -> None:
     assert found == pytest.approx(theta, abs=1e-12)
 
 
-def test_adafactor_trains_a_mask_that_leaves_tensors_empty() -> None:
+@pytest.mark.parametrize("optimizer", ["adafactor", torch.optim.Adafactor, "sgd", "schedule-free"])
+def test_optimizers_train_a_mask_that_leaves_tensors_empty(optimizer) -> None:
     model = ls.tiny_model("llama", vocab_size=len(ls.tiny_tokenizer()))
     mask = ls.random_mask(model, count=3, targets="*_proj", sampling="exact")
     assert 0 in {i.numel() for i in mask.indices.values()}
     ls.attach(model, mask)
     run = ls.finetune(
-        model, ls.tiny_tokenizer(), tiny_task(24), lr=1e-2, epochs=1, optimizer="adafactor"
+        model, ls.tiny_tokenizer(), tiny_task(24), lr=1e-2, epochs=1, optimizer=optimizer
     )
     assert not run.diverged
     assert run.distance["l2"] > 0
@@ -104,6 +105,16 @@ def test_a_missing_schedulefree_is_named_with_the_line_that_installs_it(monkeypa
     monkeypatch.setitem(sys.modules, "schedulefree", None)
     with pytest.raises(UserError, match="pip install schedulefree"):
         make_optimizer("schedule-free", [nn.Parameter(torch.zeros(2))], lr=0.1)
+
+
+def test_a_mask_that_moves_wants_the_model_itself() -> None:
+    model = ls.tiny_model("llama", vocab_size=len(ls.tiny_tokenizer()))
+    wrapped = nn.DataParallel(model)
+    with pytest.raises(UserError, match="got it wrapped in DataParallel; pass the model inside"):
+        ls.finetune(
+            wrapped, ls.tiny_tokenizer(), tiny_task(24), lr=0.1,
+            schedule=ls.Schedule("static", count=9),
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -159,6 +159,11 @@ def test_a_run_out_of_patience_is_finished_when_it_is_asked_for_again(
     first = judged(monkeypatch, values, patience=1, directory=tmp_path)
     again = judged(monkeypatch, [], epochs=3, patience=1, directory=tmp_path)
     assert again.stored
+    parts = BASIC | {"epochs": 3, "batch_size": 24, "test": False, "patience": 1}
+    training = ls.Training(model_of({}), TOKENIZER, task(), directory=tmp_path, **parts)
+    assert training.done
+    assert (training.taken, training.total) == (2, 3)
+    assert list(training) == []
     assert again.metrics == first.metrics
     assert again.metrics["steps"] == 2
 
@@ -263,21 +268,46 @@ def test_a_setting_that_is_none_is_named_with_those_that_are() -> None:
         ls.Training(model_of({}), TOKENIZER, task())
 
 
-def test_accumulated_batches_take_the_steps_of_large_ones() -> None:
+@pytest.mark.parametrize(
+    "schedule",
+    [None, ls.Schedule("increment", count=60), ls.Schedule("drop_regrow", count=60, every=2),
+     ls.Schedule("repeat", count=60, every=3)],
+    ids=lambda schedule: schedule.kind if schedule else "a fixed mask",
+)  # fmt: skip
+def test_accumulated_batches_take_the_steps_of_large_ones(schedule) -> None:
     """Ends of epochs included, where batches are ragged: 24 rows are 10, 10 and 4."""
     ends = []
-    for settings in ({"batch_size": 10}, {"batch_size": 4, "accumulate": 2, "epochs": 1}):
+    for size in ({"batch_size": 10}, {"batch_size": 5, "accumulate": 2}):
         model = ls.tiny_model("opt", vocab_size=len(TOKENIZER), dropout=0.0).double()
-        ls.attach(model, ls.random_mask(model, density=0.3))
+        if schedule is None:
+            ls.attach(model, ls.random_mask(model, density=0.3))
         data = replace(task(), loss="language modelling")
-        if "accumulate" in settings:
-            settings |= {"batch_size": 5, "epochs": 2}
-        run = ls.finetune(model, TOKENIZER, data, **(BASIC | settings))
-        ends.append((run, thetas(model)))
-    (large, wanted), (small, found) = ends
+        settings = BASIC | {"epochs": 2, "schedule": schedule} | size
+        run = ls.finetune(model, TOKENIZER, data, **settings)
+        ends.append((run, thetas(model), ls.subspace.attached_mask(model).indices))
+    (large, wanted, chosen), (small, found, as_chosen) = ends
     assert len(large.history) == len(small.history) == 6
     for name in wanted:
+        assert torch.equal(chosen[name], as_chosen[name])
         torch.testing.assert_close(found[name], wanted[name], rtol=1e-6, atol=1e-9)
+
+
+def test_what_is_dense_beside_a_mask_has_a_learning_rate_of_its_own(tmp_path) -> None:
+    """A first step of Adam moves every weight by its rate."""
+    model = ls.tiny_model("llama", vocab_size=len(TOKENIZER))
+    mask = ls.random_mask(model, density=0.3, targets="*_proj")
+    ls.attach(model, mask, dense="lm_head")
+    before = thetas(model)
+    settings = BASIC | {"epochs": 1, "max_gradient_norm": float("inf"), "eps": 1e-30}
+    training = ls.Training(model, TOKENIZER, task(), dense_lr=1e-4, directory=tmp_path, **settings)
+    training.step()
+    assert training.config["dense_lr"] == 1e-4
+    for name, value in thetas(model).items():
+        moved = (value - before[name]).abs().max()
+        assert float(moved) == pytest.approx(1e-4 if name.startswith("lm_head") else 1e-2, rel=1e-2)
+    plain = model_of({})
+    with pytest.raises(UserError, match="dense parameters beside its mask for dense_lr"):
+        ls.finetune(plain, TOKENIZER, task(), dense_lr=1e-4, **BASIC)
 
 
 def test_a_model_is_moved_where_it_shall_be_trained_before_anything_else() -> None:

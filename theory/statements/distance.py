@@ -45,8 +45,8 @@ def expected_distance(mask: Restricted, signal: Array, sigma: float) -> tuple[fl
 def pseudo_inverse(columns: Array) -> Array:
     """Return T^-1 Q^T (rank, n), equal to (XM)^+ up to a rotation on the left, without an SVD.
 
-    Pivoted QR of A, cut at the rounding of its largest pivot, then QR of what is left: the complete
-    orthogonal decomposition. Squared lengths of its products are those of (XM)^+.
+    Pivoted QR of A, truncated at the rounding of its largest pivot, then QR of what is left: the
+    complete orthogonal decomposition. Squared lengths of its products are those of (XM)^+.
 
     Args:
         columns: A = the kept columns as rows, (k, n).

@@ -37,7 +37,7 @@ class Coordinates:
 
     @cached_property
     def row_offsets(self) -> Tensor:
-        """Return where each row begins among the k entries, shape (rows + 1,), int32."""
+        """Return the row offsets (crow) of the pattern in CSR, shape (rows + 1,), int32."""
         edges = torch.arange(self.shape[0] + 1, device=self.flat.device) * self.shape[1]
         return torch.searchsorted(self.flat, edges, out_int32=True)
 

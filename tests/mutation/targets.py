@@ -25,7 +25,12 @@ GUARDS: dict[str, list[str]] = {
     "landscape/training/checkpoint.py": ["training/checkpoint"],
     "landscape/training/optimizer.py": ["training/optimizer", "training/reference"],
     "landscape/training/lr_schedule.py": ["training/lr_schedule"],
-    "landscape/kernels/choice.py": ["kernels/branches", "kernels/kernels"],
+    "landscape/kernels/choice.py": ["kernels/branches", "kernels/kernels", "kernels/records"],
+    "landscape/kernels/kernel.py": ["kernels/branches", "kernels/records"],
+    "landscape/kernels/gather.py": ["kernels/branches", "kernels/kernels"],
+    "landscape/kernels/sampled.py": ["kernels/branches", "kernels/kernels"],
+    "landscape/kernels/dense.py": ["kernels/branches", "kernels/kernels"],
+    "landscape/kernels/submatrix.py": ["kernels/branches", "kernels/kernels"],
     "landscape/kernels/coordinates.py": ["kernels/branches", "kernels/kernels"],
     "landscape/kernels/native.py": ["kernels/native", "kernels/branches"],
     "landscape/kernels/products.py": ["kernels/branches", "kernels/kernels"],
@@ -104,11 +109,11 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "landscape/training/loop.py", "terms + float(count) * weight", "terms + weight"
     ),
     "few columns multiplied the wrong way round": (
-        "landscape/kernels/values.py", "(right.t() @ left).t().reshape(-1)",
+        "landscape/kernels/submatrix.py", "(right.t() @ left).t().reshape(-1)",
         "(right.t() @ left).reshape(-1)",
     ),
     "Conv1D scattered by rows": (
-        "landscape/kernels/values.py",
+        "landscape/kernels/gather.py",
         "(at.cols, at.rows) if transpose else (at.rows, at.cols)", "(at.cols, at.rows)",
     ),
     "tangents without the bias": (
@@ -196,8 +201,8 @@ EQUIVALENT: dict[str, str] = {
     "landscape/kernels/native.py *threads=_threads((m + n + k) * tokens)*": (
         "how many threads share the work, not what it gives"
     ),
-    "landscape/kernels/values.py _slices: if 8 * *": "the same product, turned or not",
-    "landscape/kernels/values.py gather: * => *zip(a.split(tokens), b.split(tokens)):": (
+    "landscape/kernels/submatrix.py _values: if 8 * *": "the same product, transposed or not",
+    "landscape/kernels/gather.py gather: * => *zip(a.split(tokens), b.split(tokens)):": (
         "both are split alike"
     ),
     "landscape/masks.py bernoulli: gaps = * => gaps = rng.geometric(probability, size=*": (

@@ -133,8 +133,8 @@ def check_arguments(
 
 
 def checked_product(
-    operator: LinearOperator, v: Float[Tensor, size * block]
-) -> Float[Tensor, size * block]:
+    operator: LinearOperator, v: Float[Tensor, " size *block"]
+) -> Float[Tensor, " size *block"]:
     """Return A v, for a vector or for columns, refusing a product that is not finite.
 
     Raises:

@@ -97,7 +97,7 @@ class Trajectory:
             self._points.append(now)
 
     def as_callback(self) -> TrainerCallback:
-        """Return this recorder for ``transformers.Trainer(callbacks=[...])``; logging path_length."""
+        """Return this recorder for ``transformers.Trainer(callbacks=..)``; it logs path_length."""
         return ProbeCallback(self)
 
     @torch.no_grad()

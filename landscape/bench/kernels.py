@@ -1,11 +1,11 @@
-"""Time the gradient kernels over a grid, fit the cost model, and say what its choices cost."""
+"""Time the gradient kernels on many sizes, fit the cost model, and say what its choices cost."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from statistics import median
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +14,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from landscape import seeds
-from landscape.errors import UserError
-from landscape.kernels import Coordinates, Kernel, sampled_values
-from landscape.kernels.choice import SECONDS, Work, usable_kernels
-from landscape.kernels.values import gather
+from landscape.bench.interleaved import refuse_rounds
+from landscape.kernels import Coordinates, sampled_values
+from landscape.kernels.choice import KERNELS, usable_kernels
+from landscape.kernels.gather import gather
+from landscape.kernels.kernel import Work
 from landscape.runs import provenance
 
 SHAPE = (768, 768)
@@ -40,7 +41,7 @@ def bench_kernels(*, rounds: int = 7, seed: int = 0) -> dict[str, Any]:
         seed: of the positions and activations.
 
     Returns:
-        `cells` (pattern, density, tokens, k, grid, milliseconds by kernel, the least of the
+        `cells` (pattern, density, tokens, k, submatrix, milliseconds by kernel, the least of the
         rounds, since a busy machine only adds; the model's choice, its time over the best);
         `worst_choice` and `median_choice` over the cells; `fitted` and `present` constants of the
         cost model in seconds; `worst_fitted_choice` and `median_fitted_choice`, of a model with
@@ -50,13 +51,12 @@ def bench_kernels(*, rounds: int = 7, seed: int = 0) -> dict[str, Any]:
     Raises:
         UserError: rounds is below 1.
     """
-    if rounds < 1:
-        raise UserError(f"rounds must be at least 1, got {rounds}")
-    grid = [(p, density, tokens) for p in PATTERNS for density in DENSITIES for tokens in TOKENS]
-    cells = [_cell(*at, rounds, seed) for at in tqdm(grid, leave=False, disable=None)]
+    refuse_rounds(rounds)
+    sizes = [(p, density, tokens) for p in PATTERNS for density in DENSITIES for tokens in TOKENS]
+    cells = [_cell(*at, rounds, seed) for at in tqdm(sizes, leave=False, disable=None)]
     fitted = fit(cells)
     over = [cell["choice_over_best"] for cell in cells]
-    over_fitted = [choice_over_best(cell, dict(SECONDS) | fitted)[1] for cell in cells]
+    over_fitted = [choice_over_best(cell, constants() | fitted)[1] for cell in cells]
     return {
         "shape": list(SHAPE),
         "rounds": rounds,
@@ -66,7 +66,7 @@ def bench_kernels(*, rounds: int = 7, seed: int = 0) -> dict[str, Any]:
         "worst_fitted_choice": max(over_fitted),
         "median_fitted_choice": median(over_fitted),
         "fitted": fitted,
-        "present": dict(SECONDS),
+        "present": constants(),
         "gather_chunks": _time_chunks(cells, rounds, seed),
         "provenance": provenance(),
     }
@@ -79,18 +79,18 @@ def fit(cells: list[dict[str, Any]]) -> dict[str, float]:
     the best kernel's time over this one's: how slow a hopeless kernel is does not matter. A kernel
     that no cell timed keeps its constants; they are absent here.
 
-    >>> def cell(k): return {"k": k, "tokens": 64, "grid": None,
+    >>> def cell(k): return {"k": k, "tokens": 64, "submatrix": None,
     ...                      "milliseconds": {"gather": 0.01 + 2e-6 * k * 64}}
     >>> {name: round(value * 1e9, 6) for name, value in fit([cell(9), cell(900)]).items()}
     {'gather.call': 10000.0, 'gather.entry': 2.0}
     """
     found: dict[str, float] = {}
-    for kernel in get_args(Kernel):
+    for kernel, record in KERNELS.items():
         timed = [c for c in cells if kernel in c["milliseconds"]]
         if not timed:
             continue
         seconds = np.array([c["milliseconds"][kernel] * 1e-3 for c in timed])
-        units = [_work(c).units(kernel) for c in timed]
+        units = [record.units(_work(c)) for c in timed]
         # a structured mask may leave entries to the gather kernel, which has its own fit
         known = np.array([sum(found[n] * u for n, u in row.items() if n in found) for row in units])
         names = sorted({n for row in units for n in row} - found.keys())
@@ -106,18 +106,23 @@ def fit(cells: list[dict[str, Any]]) -> dict[str, float]:
     return found
 
 
-def choice_over_best(cell: Mapping[str, Any], constants: Mapping[str, float]) -> tuple[str, float]:
+def constants() -> dict[str, float]:
+    """Return the constants in use of all kernels' cost models, in seconds."""
+    return {name: value for kernel in KERNELS.values() for name, value in kernel.constants.items()}
+
+
+def choice_over_best(cell: Mapping[str, Any], seconds: Mapping[str, float]) -> tuple[str, float]:
     """Return the kernel that the model chooses for a cell, and its time over the best one's.
 
     Among the kernels that the cell timed.
     """
     work, times = _work(cell), cell["milliseconds"]
-    chosen = min(times, key=lambda kernel: work.seconds(kernel, constants))
+    chosen = min(times, key=lambda name: KERNELS[name].seconds(work, seconds))
     return chosen, times[chosen] / min(times.values())
 
 
 def _work(cell: Mapping[str, Any]) -> Work:
-    return Work(cell["k"], *SHAPE, cell["tokens"], cell["grid"] and tuple(cell["grid"]))
+    return Work(cell["k"], *SHAPE, cell["tokens"], cell["submatrix"] and tuple(cell["submatrix"]))
 
 
 def _positions(pattern: str, density: float, generator: torch.Generator) -> Tensor:
@@ -151,10 +156,10 @@ def _cell(pattern: str, density: float, tokens: int, rounds: int, seed: int) -> 
     work = Work.of(at, tokens)
     cell: dict[str, Any] = {
         "pattern": pattern, "density": density, "tokens": tokens, "k": at.count,
-        "grid": work.grid and list(work.grid),
+        "submatrix": work.submatrix and list(work.submatrix),
         "milliseconds": {name: 1e3 * min(values) for name, values in times.items()},
     }  # fmt: skip
-    chosen, over = choice_over_best(cell, SECONDS)
+    chosen, over = choice_over_best(cell, constants())
     return cell | {"choice": chosen, "choice_over_best": over}
 
 
@@ -179,7 +184,7 @@ def _time_chunks(cells: list[dict[str, Any]], rounds: int, seed: int) -> dict[st
     return {str(chunk): median(ratios) for chunk, ratios in over.items() if ratios}
 
 
-def _seconds(a: Tensor, b: Tensor, at: Coordinates, kernel: Kernel, calls: int) -> float:
+def _seconds(a: Tensor, b: Tensor, at: Coordinates, kernel: str, calls: int) -> float:
     """Return the mean time of some calls."""
     start = time.perf_counter()
     for _ in range(calls):

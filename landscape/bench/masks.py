@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from landscape.bench.step import peak_memory
+from landscape.bench.memory import peak_memory
 from landscape.errors import UserError
 from landscape.masks import random_mask
 from landscape.runs import provenance
@@ -42,7 +42,7 @@ def bench_masks(*, deltas: int = 1000) -> dict[str, Any]:
         UserError: deltas is below 1.
     """
     if deltas < 1:
-        raise UserError(f"deltas must be at least 1, got {deltas}")
+        raise UserError(f"expected at least 1 delta, got {deltas}; give deltas=1 or more")
     command = [sys.executable, "-m", "landscape.bench.masks"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     cells = [_attach_in_turn(width, count, deltas) for width, count in DELTA_CELLS]

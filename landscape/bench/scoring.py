@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from statistics import median
 from typing import Any
@@ -16,8 +15,9 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers import OPTConfig, OPTForCausalLM
 
-from landscape.bench.step import BATCH, RATIO, TARGETS, TOKENS, peak_memory
-from landscape.errors import UserError
+from landscape.bench.interleaved import interleaved, refuse_rounds
+from landscape.bench.memory import peak_memory
+from landscape.bench.variants import BATCH, RATIO, TARGETS, TOKENS
 from landscape.models.targets import target_shapes
 from landscape.runs import provenance
 from landscape.selection import select_mask
@@ -50,8 +50,7 @@ def bench_scoring(*, rounds: int = 5, seed: int = 0, memory: bool = True) -> dic
     Raises:
         UserError: rounds is below 1.
     """
-    if rounds < 1:
-        raise UserError(f"rounds must be at least 1, got {rounds}")
+    refuse_rounds(rounds)
     cells = []
     for layers in tqdm(TARGETS, leave=False, disable=None):
         for score in SCORES:
@@ -65,19 +64,12 @@ def bench_scoring(*, rounds: int = 5, seed: int = 0, memory: bool = True) -> dic
 
 def _cell(layers: str, score: str, rounds: int, seed: int) -> dict[str, Any]:
     model, select, step = build(layers, score, seed)
-    times: dict[str, list[float]] = {"select": [], "step": []}
-    for turn in range(rounds + 1):
-        for name, function in (("select", select), ("step", step)):
-            start = time.perf_counter()
-            function()
-            if turn:
-                times[name].append(time.perf_counter() - start)
-    pairs = zip(times["select"], times["step"], strict=True)
+    times = interleaved({"select": select, "step": step}, rounds)
     weights = sum(torch.Size(s).numel() for s in target_shapes(model, _patterns(layers)).values())
     return {
         "layers": layers, "score": score, "weights": weights,
-        "seconds": {name: median(seconds) for name, seconds in times.items()},
-        "over_step": median(a / b for a, b in pairs),
+        "seconds": {name: median(seconds) for name, seconds in times.wall.items()},
+        "over_step": times.over("select", "step")["wall"],
     }  # fmt: skip
 
 

@@ -1,9 +1,9 @@
-"""``landscape bench step | scoring | kernels | masks | curvature``."""
+"""``landscape bench step | generate | scoring | kernels | masks | curvature``."""
 
 from __future__ import annotations
 
 import argparse
-from typing import get_args
+from typing import Any
 
 from landscape.cli.arguments import Commands, whole
 from landscape.cli.shared import Outcome, json_argument
@@ -16,9 +16,11 @@ def add(commands: Commands) -> None:
     for name, command, purpose, times, default, counted in (
         ("step", _step, "one training step against peft and the frozen floor",
          "--rounds", 9, "timed rounds"),
+        ("generate", _generate, "generating with a mask attached against the merged model",
+         "--rounds", 5, "timed rounds"),
         ("scoring", _scoring, "selecting a mask against one gradient step",
          "--rounds", 5, "timed rounds"),
-        ("kernels", _kernels, "gradient kernels over a grid, and the cost model",
+        ("kernels", _kernels, "gradient kernels on many sizes, and the cost model",
          "--rounds", 7, "timed rounds"),
         ("masks", _masks, "making a mask of OPT-13b, attaching many deltas",
          "--deltas", 1000, "deltas attached in turn"),
@@ -51,6 +53,26 @@ def _step(chosen: argparse.Namespace) -> Outcome:
     return Outcome(result)
 
 
+def _generate(chosen: argparse.Namespace) -> Outcome:
+    from landscape.bench.generate import bench_generate
+    from landscape.figures.table import format_table
+
+    result = bench_generate(rounds=chosen.rounds)
+    print(format_table([
+        {"layers": cell["layers"], "ratio": f"{cell['ratio']:g}", "trainable": f"{cell['count']:,}",
+         "merged (s)": f"{cell['seconds']['merged']:.3f}",
+         **{f"{name} over merged, {clock}": _spread(cell[f"{name}_over_merged"], clock)
+            for clock in ("wall", "cpu") for name in ("attached", "plain")}}
+        for cell in result["cells"]
+    ]))  # fmt: skip
+    return Outcome(result)
+
+
+def _spread(ratio: dict[str, Any], clock: str) -> str:
+    low, high = ratio[f"{clock}_quartiles"]
+    return f"{ratio[clock]:.3f} ({low:.3f} to {high:.3f})"
+
+
 def _scoring(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.scoring import bench_scoring
     from landscape.figures.table import format_table
@@ -71,18 +93,17 @@ def _scoring(chosen: argparse.Namespace) -> Outcome:
 def _kernels(chosen: argparse.Namespace) -> Outcome:
     from landscape.bench.kernels import bench_kernels
     from landscape.figures.table import format_table
-    from landscape.kernels import Kernel
+    from landscape.kernels.choice import KERNELS
 
     result = bench_kernels(rounds=chosen.rounds)
     print(format_table([
         {"mask": cell["pattern"], "density": f"{cell['density']:g}", "tokens": str(cell["tokens"]),
          **{f"{kernel} (ms)": f"{cell['milliseconds'].get(kernel, float('nan')):.3g}"
-            for kernel in get_args(Kernel)
-            if any(kernel in c["milliseconds"] for c in result["cells"])},
+            for kernel in KERNELS if any(kernel in c["milliseconds"] for c in result["cells"])},
          "choice": cell["choice"], "over best": f"{cell['choice_over_best']:.2f}"}
         for cell in result["cells"]
     ]))  # fmt: skip
-    print("fitted SECONDS of landscape/kernels/choice.py:")
+    print("fitted constants of the kernels in landscape/kernels:")
     for name, value in result["fitted"].items():
         print(f'    "{name}": {value:.2e},  # in use {result["present"][name]:.2e}')
     chunks = ", ".join(f"{int(c):,}: {over:.2f}" for c, over in result["gather_chunks"].items())

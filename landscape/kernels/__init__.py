@@ -7,11 +7,12 @@ Three bilinear maps, each with the others as its derivatives, are all that maske
     sampled_values  a, b     -> sum_t a[t, r_j] b[t, c_j]      shape (k,)
     spmm_values     v, x     -> x @ S(v)^T                     (or without the transpose)
 
-The second has several kernels; a cost model chooses among them.
+The second has several kernels, a record each (`landscape.kernels.kernel`); cost models choose.
 """
 
 from landscape.kernels.choice import choose_kernel
-from landscape.kernels.coordinates import Coordinates, Kernel
+from landscape.kernels.coordinates import Coordinates
+from landscape.kernels.kernel import Kernel
 from landscape.kernels.products import masked_matmul, sparse_product
 from landscape.kernels.values import sampled_values, spmm_values
 

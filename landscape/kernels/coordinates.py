@@ -5,12 +5,10 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import torch
+from jaxtyping import Int32
 from torch import Tensor
-
-Kernel = Literal["gather", "native", "sampled", "dense", "slices", "spops", "triton"]
 
 
 class Coordinates:
@@ -19,8 +17,8 @@ class Coordinates:
     def __init__(self, indices: Tensor, shape: tuple[int, int]) -> None:
         self.shape = shape
         self.flat = indices
-        #: (tokens, dtype) -> the kernel that the cost model chose
-        self.chosen: dict[tuple[int, torch.dtype], Kernel] = {}
+        #: (what for, tokens, dtype) -> name of the kernel that the cost model chose
+        self.chosen: dict[tuple[str, int, torch.dtype], str] = {}
 
     @property
     def count(self) -> int:
@@ -29,18 +27,18 @@ class Coordinates:
 
     # rows and columns are computed whenever a kernel asks: 2 k numbers that need not be kept
     @property
-    def rows(self) -> Tensor:
+    def rows(self) -> Int32[Tensor, " k"]:
         """Return the row of every entry, shape (k,), int32."""
         return torch.div(self.flat, self.shape[1], rounding_mode="floor").int()
 
     @property
-    def cols(self) -> Tensor:
+    def cols(self) -> Int32[Tensor, " k"]:
         """Return the column of every entry, shape (k,), int32."""
         return (self.flat % self.shape[1]).int()
 
     @cached_property
-    def row_offsets(self) -> Tensor:
-        """Return where each row begins among the k entries, shape (rows + 1,), int32."""
+    def row_offsets(self) -> Int32[Tensor, " offsets"]:
+        """Return the row offsets (crow) of the pattern in CSR, shape (rows + 1,), int32."""
         edges = torch.arange(self.shape[0] + 1, device=self.flat.device) * self.shape[1]
         return torch.searchsorted(self.flat, edges, out_int32=True)
 
@@ -55,9 +53,9 @@ class Coordinates:
             )  # fmt: skip
 
     @cached_property
-    def slices(self) -> Slices | None:
-        """Return the grid of whole rows and columns that most entries form, None without one."""
-        found = [f for f in (_grid(self, "cols"), _grid(self, "rows")) if f is not None]
+    def submatrix(self) -> Submatrix | None:
+        """Return the submatrix that most entries fill, every row with every column, or None."""
+        found = [f for f in (_filled(self, "cols"), _filled(self, "rows")) if f is not None]
         return max(found, key=lambda f: f.size, default=None)
 
     @cached_property
@@ -79,13 +77,13 @@ class Coordinates:
 
 
 @dataclass(frozen=True)
-class Slices:
-    """Hold the part of some coordinates that is a full grid rows x cols, and what is left.
+class Submatrix:
+    """Hold the part of some coordinates that is every row with every column, and what is left.
 
     Args:
-        rows: sorted rows of the grid.
-        cols: sorted columns of the grid.
-        place: which of the k entries the grid holds, row by row; None where it holds all.
+        rows: its rows, sorted.
+        cols: its columns, sorted.
+        place: which of the k entries it holds, row by row; None where it holds all.
         rest: which of the k entries it does not hold.
         rest_at: the positions of those.
     """
@@ -98,12 +96,12 @@ class Slices:
 
     @property
     def size(self) -> int:
-        """Return the number of entries of the grid."""
+        """Return the number of its entries."""
         return self.rows.numel() * self.cols.numel()
 
 
-def _grid(at: Coordinates, side: str) -> Slices | None:
-    """Find the grid of the fullest columns (or rows), if it holds at least half of the entries."""
+def _filled(at: Coordinates, side: str) -> Submatrix | None:
+    """Find the submatrix of the fullest columns (or rows), if half of the entries are in it."""
     if not at.count:
         return None
     across, along = at.flat // at.shape[1], at.flat % at.shape[1]
@@ -120,7 +118,7 @@ def _grid(at: Coordinates, side: str) -> Slices | None:
         return None
     rest = torch.nonzero(~inside).reshape(-1)
     rest_at = Coordinates(at.flat[rest], at.shape)
-    return Slices(rows, cols, place if rest.numel() else None, rest, rest_at)
+    return Submatrix(rows, cols, place if rest.numel() else None, rest, rest_at)
 
 
 def _used(side: Tensor, width: int) -> tuple[Tensor | None, Tensor]:

@@ -1,11 +1,11 @@
 /* Products with k entries of a (m, n) matrix, for operands that lie token by token.
  *
- * The entries come row by row: their flat indices, ascending, and where each row begins among them.
- * A block of tokens is turned, so that the tokens of a row or a column lie side by side, and every
- * entry then takes one short dot product, or one scaled addition, of contiguous numbers. Where the
- * entries are fewer than a FEW-th of the rows and columns, operands are read where they lie.
+ * The entries come row by row, as in CSR: their flat indices, ascending, and the rows' offsets.
+ * A block of tokens is transposed, so that the tokens of a row or a column lie side by side, and
+ * every entry then takes one short dot product, or one scaled addition, of contiguous numbers. Where
+ * the entries are fewer than a FEW-th of the rows and columns, operands are read where they lie.
  * Tokens are divided among threads. Both functions return 0, or 1 where memory is short.
- * Compiled with NUMBER as float and as double.
+ * Compiled with SCALAR as float and as double.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,13 +16,13 @@
 #define omp_get_thread_num() 0
 #endif
 
-#define BLOCK 64 /* tokens turned at a time: two operands of 768 columns fill a second-level cache */
+#define BLOCK 64 /* tokens transposed at a time: two operands of 768 columns fill a second-level cache */
 #define TILE 8
 #define INLINE static inline __attribute__((always_inline))
 
 typedef struct {
   const int64_t *flat;   /* k ascending indices into the matrix */
-  const int32_t *begins; /* m + 1 places among them */
+  const int32_t *row_offsets; /* m + 1 places among them */
   int64_t m, n, k;
 } Entries;
 
@@ -33,12 +33,12 @@ static int64_t block_of(int64_t tokens) {
   return least(BLOCK, tokens < TILE ? TILE : (tokens + TILE - 1) / TILE * TILE);
 }
 
-static NUMBER *new_block(int64_t width, int64_t block) {
-  return aligned_alloc(64, ((size_t)(width * block) * sizeof(NUMBER) + 64) / 64 * 64);
+static SCALAR *new_block(int64_t width, int64_t block) {
+  return aligned_alloc(64, ((size_t)(width * block) * sizeof(SCALAR) + 64) / 64 * 64);
 }
 
 /* to[u, t] = from[t, u] for t < tokens, u < width, and zero for the other t < block */
-INLINE void turn(const NUMBER *restrict from, int64_t tokens, int64_t width, NUMBER *restrict to,
+INLINE void transpose(const SCALAR *restrict from, int64_t tokens, int64_t width, SCALAR *restrict to,
                  int64_t block) {
   int64_t whole = width - width % TILE;
   for (int64_t t = 0; t < block; t += TILE) {
@@ -54,8 +54,8 @@ INLINE void turn(const NUMBER *restrict from, int64_t tokens, int64_t width, NUM
 }
 
 /* to[t, u] = from[u, t] for t < tokens, u < width */
-INLINE void turn_back(const NUMBER *restrict from, int64_t tokens, int64_t width,
-                      NUMBER *restrict to, int64_t block) {
+INLINE void transpose_back(const SCALAR *restrict from, int64_t tokens, int64_t width,
+                      SCALAR *restrict to, int64_t block) {
   int64_t whole_tokens = tokens - tokens % TILE, whole = width - width % TILE;
   for (int64_t t = 0; t < whole_tokens; t += TILE)
     for (int64_t u = 0; u < whole; u += TILE)
@@ -66,13 +66,13 @@ INLINE void turn_back(const NUMBER *restrict from, int64_t tokens, int64_t width
       to[t * width + u] = from[u * block + t];
 }
 
-/* sum[j] += the dot product of row and column j, both turned */
-INLINE void add_dots(const NUMBER *at, const NUMBER *bt, Entries e, NUMBER *sum, int64_t block) {
+/* sum[j] += the dot product of row and column j, both transposed */
+INLINE void add_dots(const SCALAR *at, const SCALAR *bt, Entries e, SCALAR *sum, int64_t block) {
   for (int64_t r = 0; r < e.m; ++r) {
-    const NUMBER *row = at + r * block;
-    for (int64_t j = e.begins[r]; j < e.begins[r + 1]; ++j) {
-      const NUMBER *col = bt + (e.flat[j] - r * e.n) * block;
-      NUMBER dot = 0;
+    const SCALAR *row = at + r * block;
+    for (int64_t j = e.row_offsets[r]; j < e.row_offsets[r + 1]; ++j) {
+      const SCALAR *col = bt + (e.flat[j] - r * e.n) * block;
+      SCALAR dot = 0;
 #pragma omp simd reduction(+ : dot)
       for (int64_t t = 0; t < block; ++t) dot += row[t] * col[t];
       sum[j] += dot;
@@ -80,32 +80,32 @@ INLINE void add_dots(const NUMBER *at, const NUMBER *bt, Entries e, NUMBER *sum,
   }
 }
 
-/* sinks += v times sources, both turned: columns into rows, or rows into columns */
-INLINE void add_scaled(const NUMBER *v, NUMBER *rows, NUMBER *cols, int into_rows, Entries e,
+/* sinks += v times sources, both transposed: columns into rows, or rows into columns */
+INLINE void add_scaled(const SCALAR *v, SCALAR *rows, SCALAR *cols, int into_rows, Entries e,
                        int64_t block) {
   for (int64_t r = 0; r < e.m; ++r)
-    for (int64_t j = e.begins[r]; j < e.begins[r + 1]; ++j) {
-      NUMBER *row = rows + r * block, *col = cols + (e.flat[j] - r * e.n) * block;
-      const NUMBER *restrict source = into_rows ? col : row;
-      NUMBER *restrict sink = into_rows ? row : col, scale = v[j];
+    for (int64_t j = e.row_offsets[r]; j < e.row_offsets[r + 1]; ++j) {
+      SCALAR *row = rows + r * block, *col = cols + (e.flat[j] - r * e.n) * block;
+      const SCALAR *restrict source = into_rows ? col : row;
+      SCALAR *restrict sink = into_rows ? row : col, scale = v[j];
 #pragma omp simd
       for (int64_t t = 0; t < block; ++t) sink[t] += scale * source[t];
     }
 }
 
 /* out[j] = sum_t a[t, row of j] b[t, column of j]; a is (tokens, m), b is (tokens, n) */
-int sampled(const NUMBER *a, const NUMBER *b, const int64_t *flat, const int32_t *begins, int64_t m,
-            int64_t n, int64_t k, int64_t tokens, NUMBER *out, int threads) {
-  Entries e = {flat, begins, m, n, k};
-  int short_of_memory = 0, turned = k * FEW >= m + n;
+int sampled(const SCALAR *a, const SCALAR *b, const int64_t *flat, const int32_t *row_offsets, int64_t m,
+            int64_t n, int64_t k, int64_t tokens, SCALAR *out, int threads) {
+  Entries e = {flat, row_offsets, m, n, k};
+  int short_of_memory = 0, transposed = k * FEW >= m + n;
   int64_t block = block_of(tokens);
-  NUMBER *sums = calloc((size_t)threads * (size_t)k, sizeof(NUMBER));
+  SCALAR *sums = calloc((size_t)threads * (size_t)k, sizeof(SCALAR));
   if (!sums) return 1;
 #pragma omp parallel num_threads(threads)
   {
-    NUMBER *at = turned ? new_block(m, block) : NULL, *bt = turned ? new_block(n, block) : NULL;
-    NUMBER *sum = sums + (size_t)omp_get_thread_num() * (size_t)k;
-    int ready = !turned || (at && bt);
+    SCALAR *at = transposed ? new_block(m, block) : NULL, *bt = transposed ? new_block(n, block) : NULL;
+    SCALAR *sum = sums + (size_t)omp_get_thread_num() * (size_t)k;
+    int ready = !transposed || (at && bt);
     if (!ready) {
 #pragma omp atomic write
       short_of_memory = 1;
@@ -113,26 +113,26 @@ int sampled(const NUMBER *a, const NUMBER *b, const int64_t *flat, const int32_t
 #pragma omp for schedule(static)
     for (int64_t first = 0; first < tokens; first += block) {
       int64_t here = least(tokens - first, block);
-      const NUMBER *left = a + first * m, *right = b + first * n;
-      if (!turned) {
+      const SCALAR *left = a + first * m, *right = b + first * n;
+      if (!transposed) {
         for (int64_t j = 0; j < k; ++j) {
           int64_t r = flat[j] / n, c = flat[j] - r * n;
           for (int64_t t = 0; t < here; ++t) sum[j] += left[t * m + r] * right[t * n + c];
         }
       } else if (ready && block == BLOCK) {
-        turn(left, here, m, at, BLOCK);
-        turn(right, here, n, bt, BLOCK);
+        transpose(left, here, m, at, BLOCK);
+        transpose(right, here, n, bt, BLOCK);
         add_dots(at, bt, e, sum, BLOCK);
       } else if (ready) {
-        turn(left, here, m, at, block);
-        turn(right, here, n, bt, block);
+        transpose(left, here, m, at, block);
+        transpose(right, here, n, bt, block);
         add_dots(at, bt, e, sum, block);
       }
     }
     free(at);
     free(bt);
   }
-  memcpy(out, sums, (size_t)k * sizeof(NUMBER));
+  memcpy(out, sums, (size_t)k * sizeof(SCALAR));
   for (int i = 1; i < threads; ++i)
     for (int64_t j = 0; j < k; ++j) out[j] += sums[(size_t)i * (size_t)k + j];
   free(sums);
@@ -141,17 +141,17 @@ int sampled(const NUMBER *a, const NUMBER *b, const int64_t *flat, const int32_t
 
 /* into rows: x is (tokens, n), out (tokens, m), out[t, row of j] += v[j] x[t, column of j] from
  * zero; otherwise the same with rows and columns exchanged */
-int scattered(const NUMBER *v, const NUMBER *x, const int64_t *flat, const int32_t *begins,
-              int64_t m, int64_t n, int64_t k, int64_t tokens, NUMBER *out, int into_rows,
+int scattered(const SCALAR *v, const SCALAR *x, const int64_t *flat, const int32_t *row_offsets,
+              int64_t m, int64_t n, int64_t k, int64_t tokens, SCALAR *out, int into_rows,
               int threads) {
-  Entries e = {flat, begins, m, n, k};
-  int short_of_memory = 0, turned = k * FEW >= m + n;
+  Entries e = {flat, row_offsets, m, n, k};
+  int short_of_memory = 0, transposed = k * FEW >= m + n;
   int64_t block = block_of(tokens), from_width = into_rows ? n : m, to_width = into_rows ? m : n;
 #pragma omp parallel num_threads(threads)
   {
-    NUMBER *xt = turned ? new_block(from_width, block) : NULL;
-    NUMBER *yt = turned ? new_block(to_width, block) : NULL;
-    int ready = !turned || (xt && yt);
+    SCALAR *xt = transposed ? new_block(from_width, block) : NULL;
+    SCALAR *yt = transposed ? new_block(to_width, block) : NULL;
+    int ready = !transposed || (xt && yt);
     if (!ready) {
 #pragma omp atomic write
       short_of_memory = 1;
@@ -159,10 +159,10 @@ int scattered(const NUMBER *v, const NUMBER *x, const int64_t *flat, const int32
 #pragma omp for schedule(static)
     for (int64_t first = 0; first < tokens; first += block) {
       int64_t here = least(tokens - first, block);
-      const NUMBER *from = x + first * from_width;
-      NUMBER *to = out + first * to_width;
-      if (!turned) {
-        memset(to, 0, (size_t)(here * to_width) * sizeof(NUMBER));
+      const SCALAR *from = x + first * from_width;
+      SCALAR *to = out + first * to_width;
+      if (!transposed) {
+        memset(to, 0, (size_t)(here * to_width) * sizeof(SCALAR));
         for (int64_t j = 0; j < k; ++j) {
           int64_t r = flat[j] / n, c = flat[j] - r * n;
           int64_t source = into_rows ? c : r, sink = into_rows ? r : c;
@@ -170,16 +170,16 @@ int scattered(const NUMBER *v, const NUMBER *x, const int64_t *flat, const int32
             to[t * to_width + sink] += v[j] * from[t * from_width + source];
         }
       } else if (ready) {
-        NUMBER *rows = into_rows ? yt : xt, *cols = into_rows ? xt : yt;
-        memset(yt, 0, (size_t)(to_width * block) * sizeof(NUMBER));
+        SCALAR *rows = into_rows ? yt : xt, *cols = into_rows ? xt : yt;
+        memset(yt, 0, (size_t)(to_width * block) * sizeof(SCALAR));
         if (block == BLOCK) {
-          turn(from, here, from_width, xt, BLOCK);
+          transpose(from, here, from_width, xt, BLOCK);
           add_scaled(v, rows, cols, into_rows, e, BLOCK);
-          turn_back(yt, here, to_width, to, BLOCK);
+          transpose_back(yt, here, to_width, to, BLOCK);
         } else {
-          turn(from, here, from_width, xt, block);
+          transpose(from, here, from_width, xt, block);
           add_scaled(v, rows, cols, into_rows, e, block);
-          turn_back(yt, here, to_width, to, block);
+          transpose_back(yt, here, to_width, to, block);
         }
       }
     }

@@ -10,15 +10,13 @@ from __future__ import annotations
 import importlib
 from functools import cache
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from landscape.errors import UserError
-
-if TYPE_CHECKING:
-    from landscape.kernels.coordinates import Coordinates
+from landscape.kernels.coordinates import Coordinates
+from landscape.kernels.kernel import Kernel, Work
 
 #: On CUDA its indices are int16.
 LARGEST = 32_767
@@ -58,15 +56,17 @@ def values(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
     """
     module = load()
     if a.dtype == torch.float64 or b.dtype == torch.float64:
-        raise UserError("spops computes in float32, got float64 operands; take another kernel")
+        raise UserError(
+            "expected float32 operands, in which spops computes, got float64; take another kernel"
+        )
     if a.is_cuda and max(at.shape) > LARGEST:
         raise UserError(
-            f"spops indexes with int16 on CUDA, at most {LARGEST} rows and columns, got "
-            f"{at.shape}; take another kernel for this matrix"
+            f"expected at most {LARGEST} rows and columns, which spops indexes with int16 on CUDA, "
+            f"got {at.shape}; take another kernel for this matrix"
         )
     offsets = at.row_offsets
     order = torch.argsort(offsets.diff(), descending=True, stable=True)
-    # row and column numbers; on a processor it widens the columns to int32 itself
+    # row and column numbers; on a CPU it widens the columns to int32 itself
     narrow = torch.int16 if max(at.shape) <= LARGEST else torch.int32
     left, right = a.float().t().contiguous(), b.float().t().contiguous()
     out: Tensor = module.sddmm(
@@ -85,3 +85,30 @@ def _installed() -> ModuleType | None:
         return importlib.import_module("spops")
     except ImportError:
         return None
+
+
+def _units(work: Work) -> dict[str, float]:
+    return {
+        "spops.call": 1,
+        "spops.index": work.k,
+        "spops.transpose": work.operands,
+        "spops.far_transpose": work.is_far * work.operands,
+        "spops.entry": work.k * work.tokens,
+        "spops.far_entry": work.is_far * work.k * work.tokens,
+    }
+
+
+KERNEL = Kernel(
+    name="spops",
+    constants={
+        "spops.call": 1.40e-04,
+        "spops.index": 1.07e-09,
+        "spops.transpose": 1.17e-09,
+        "spops.far_transpose": 1.70e-09,
+        "spops.entry": 1.50e-10,
+        "spops.far_entry": 2.65e-10,
+    },
+    units=_units,
+    is_usable=lambda at, dtype, device: is_usable(at.shape, dtype, device),
+    values=values,
+)

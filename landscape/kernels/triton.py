@@ -1,7 +1,7 @@
 """The sampled product as a Triton kernel: one program a block of entries, no temporaries.
 
-Triton is optional and imported with this module, which `landscape.kernels.values` does late. It
-needs a GPU; with TRITON_INTERPRET=1 set before, its interpreter runs the kernel on a processor.
+Triton is optional and imported with this module, which `landscape.kernels.gpu` does late. It
+needs a GPU; with TRITON_INTERPRET=1 set before, its interpreter runs the kernel on a CPU.
 """
 
 from __future__ import annotations

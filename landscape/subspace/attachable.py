@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -43,16 +43,15 @@ def refuse_model(model: nn.Module) -> None:
             )
 
 
-def unwrapped(model: Any) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
     """Return the model inside what torch wraps around one: data parallel, compiled."""
     while True:
         if isinstance(model, _PARALLEL):
             model = model.module
         elif type(model).__name__ == "OptimizedModule":  # its module takes a second to import
-            model = model._orig_mod
+            model = cast(nn.Module, model._orig_mod)
         else:
-            inner: nn.Module = model
-            return inner
+            return model
 
 
 def refuse_wrapped(model: nn.Module, what: str) -> None:
@@ -85,31 +84,38 @@ def places(model: nn.Module, mask: Mask) -> dict[str, list[Place]]:
     found: dict[str, list[Place]] = {}
     for name, indices in mask.indices.items():
         if name not in present:
-            raise UserError(f"the mask names {name}, which this model lacks; make a mask for it")
+            raise UserError(
+                f"expected a mask of this model's tensors, got one that names {name}, which it "
+                "lacks; make a mask for this model"
+            )
         tensor = present[name]
         if first[tensor.identity] != name:
             raise UserError(
-                f"the mask names {name}, which is tied to {first[tensor.identity]}; name it so"
+                f"expected tied tensors under their first name, {first[tensor.identity]}, got a "
+                f"mask that names {name}; name it so"
             )
         if tensor.shape != tuple(mask.shapes[name]):
             raise UserError(
-                f"the mask expects {name} of shape {tuple(mask.shapes[name])}, "
-                f"the model has {tensor.shape}; make a mask for this model"
+                f"expected {name} of shape {tuple(mask.shapes[name])}, as the mask has it, got a "
+                f"model where it has {tensor.shape}; make a mask for this model"
             )
         if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < tensor.size:
-            raise UserError(f"the mask's indices for {name} leave 0..{tensor.size - 1}")
+            raise UserError(
+                f"expected indices of {name} from 0 to {tensor.size - 1}, got a mask with some "
+                f"from {int(indices.min())} to {int(indices.max())}; make a mask for this model"
+            )
         weight: Any = tensor.module._parameters.get(tensor.leaf)
         if is_sharded(weight) and weight.device_mesh.ndim != 1:
             raise UserError(
-                f"{name} is sharded over a mesh of {weight.device_mesh.ndim} dimensions; masks "
-                "need one dimension, of data-parallel processes"
+                f"expected {name} sharded over data-parallel processes, one dimension, got a mesh "
+                f"of {weight.device_mesh.ndim}; shard it over one, or leave it out of targets"
             )
         if weight is not None and not tensor.quantised:
             _refuse_storage(name, weight)
             if tensor.leaf == "weight" and getattr(tensor.module, "max_norm", None) is not None:
                 raise UserError(
-                    f"{name} is renormalised by its lookups (max_norm), which would undo theta; "
-                    "leave it out of targets"
+                    f"expected {name} to stay as it is written, got one that its lookups "
+                    "renormalise (max_norm), which would undo theta; leave it out of targets"
                 )
         found[name] = holders[tensor.identity]
     return found
@@ -212,21 +218,21 @@ def _span(tensor: Tensor) -> tuple[int, int]:
 def _refuse_storage(name: str, weight: Tensor) -> None:
     if is_sharded(weight):
         raise UserError(
-            f"{name} is sharded over processes, where only weights of linear layers can be masked; "
-            "leave it out of targets"
+            f"expected sharded tensors to be weights of linear layers, got {name}, which cannot be "
+            "masked; leave it out of targets"
         )
     if weight.is_meta:
         raise UserError(
-            f"{name} is on the meta device and holds no values (not loaded, or offloaded); load "
-            "the weights onto a device before a mask is attached"
+            f"expected {name} to hold values, got it on the meta device (not loaded, or "
+            "offloaded); load the weights onto a device before a mask is attached"
         )
     if weight.is_inference():
         raise UserError(
-            f"{name} was made under torch.inference_mode, where nothing can be trained; make or "
-            "load the model outside of it"
+            f"expected {name} to be trainable, got one made under torch.inference_mode; make "
+            "or load the model outside of it"
         )
     if not weight.is_contiguous() or not weight.is_floating_point():
         raise UserError(
-            f"{name} must be a contiguous floating-point tensor to be masked, "
-            f"got {weight.dtype} with strides {weight.stride()}; load it in full precision"
+            f"expected {name} to be a contiguous floating-point tensor, got {weight.dtype} with "
+            f"strides {weight.stride()}; load it in full precision"
         )

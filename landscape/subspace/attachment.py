@@ -1,4 +1,4 @@
-"""The trainable subspace: attach a mask to a model, and the model has k trainable numbers.
+"""The trainable subspace: attach a mask to a model, and the model has k trainable parameters.
 
 Whoever looks at a masked tensor finds W_0 + S(theta): a forward, another module, a state dict, a
 copy. It is held in place, so a forward costs what the frozen model costs. theta, float32 of size

@@ -37,8 +37,8 @@ def dense_gradients(model: nn.Module, receive: Callable[[str, Tensor], None]) ->
     for name, site in sites.items():
         if is_sharded(site.weight):
             raise UserError(
-                f"{name} is sharded over processes, none of which has its whole gradient; make the "
-                "mask on one process, and attach it to the sharded model"
+                f"expected whole tensors, whose dense gradient one process has, got {name}, which "
+                "is sharded; make the mask on one process, and attach it to the sharded model"
             )
     for name, site in sites.items():
         site.watched = _alias_of(site, partial(_hand_over, receive, name, site))

@@ -11,14 +11,14 @@ from statistics import median
 import numpy as np
 import pytest
 import torch
-from transformers import OPTConfig
+from transformers import LlamaConfig, LlamaForCausalLM, OPTConfig
 
 import landscape as ls
-from landscape.bench import curvature, scoring, step
+from landscape.bench import apart, curvature, generate, interleaved, scoring, step, variants
 from landscape.bench import kernels as bench
 from landscape.bench.curvature import cases, libraries, overhead
 from landscape.cli import main
-from landscape.kernels.choice import SECONDS
+from landscape.kernels.choice import KERNELS
 from landscape.models.tensors import num_parameters
 
 TINY = partial(
@@ -45,7 +45,7 @@ def test_every_cell_times_every_kernel_and_judges_the_choice() -> None:
     for cell in result["cells"]:
         times = cell["milliseconds"]
         assert {"gather", "sampled", "dense"} <= set(times)
-        assert ("slices" in times) == (cell["pattern"] == "columns" or cell["k"] == 1)
+        assert ("submatrix" in times) == (cell["pattern"] == "columns" or cell["k"] == 1)
         best = min(times.values())
         assert cell["choice_over_best"] == pytest.approx(times[cell["choice"]] / best)
     over = [c["choice_over_best"] for c in result["cells"]]
@@ -63,32 +63,35 @@ def synthetic(constants: dict[str, float], noise: float, seed: int = 0) -> list[
     for pattern in bench.PATTERNS:
         for density in bench.DENSITIES:
             for tokens in bench.TOKENS:
-                k, grid = max(1, round(density * rows * cols)), None
+                k, inner = max(1, round(density * rows * cols)), None
                 if pattern == "columns":
-                    grid = [rows, max(1, k // rows)]
-                    k = grid[0] * grid[1]
-                cell = {"k": k, "tokens": tokens, "grid": grid}
-                kernels = ["gather", "native", "sampled", "dense", "spops"] + ["slices"] * bool(
-                    grid
+                    inner = [rows, max(1, k // rows)]
+                    k = inner[0] * inner[1]
+                cell = {"k": k, "tokens": tokens, "submatrix": inner}
+                kernels = ["gather", "native", "sampled", "dense", "spops"] + ["submatrix"] * bool(
+                    inner
                 )
                 work = bench._work(cell)
                 cell["milliseconds"] = {
-                    name: 1e3 * work.seconds(name, constants) * np.exp(noise * rng.normal())
+                    name: 1e3
+                    * KERNELS[name].seconds(work, constants)
+                    * np.exp(noise * rng.normal())
                     for name in kernels
                 }
                 cells.append(cell)
     return cells
 
 
+CONSTANTS = bench.constants()
 #: far from the constants in use, as another machine would be
-OTHER = {name: value * (3.0 if i % 2 else 0.4) for i, (name, value) in enumerate(SECONDS.items())}
+OTHER = {name: value * (3.0 if i % 2 else 0.4) for i, (name, value) in enumerate(CONSTANTS.items())}
 
 
 def test_the_fit_recovers_the_constants_that_made_the_times() -> None:
     fitted = bench.fit(synthetic(OTHER, noise=0.0))
-    on_processors = {name: v for name, v in OTHER.items() if not name.startswith("triton")}
-    assert fitted.keys() == on_processors.keys()
-    for name, value in on_processors.items():
+    on_a_cpu = {name: v for name, v in OTHER.items() if not name.startswith("triton")}
+    assert fitted.keys() == on_a_cpu.keys()
+    for name, value in on_a_cpu.items():
         assert fitted[name] == pytest.approx(value, rel=1e-4), name
 
 
@@ -101,21 +104,21 @@ def test_a_model_fitted_to_noisy_times_chooses_within_15_percent_of_the_best(see
 
 
 def test_a_bad_choice_is_reported_as_bad() -> None:
-    slow = {n: v * (1e3 if n.startswith("native") else 1) for n, v in SECONDS.items()}
-    over = [bench.choice_over_best(cell, SECONDS)[1] for cell in synthetic(slow, noise=0.0)]
+    slow = {n: v * (1e3 if n.startswith("native") else 1) for n, v in CONSTANTS.items()}
+    over = [bench.choice_over_best(cell, CONSTANTS)[1] for cell in synthetic(slow, noise=0.0)]
     assert max(over) > 10
 
 
-SMALL = step.Shape(2, 8, tuple((TINY.keywords | {"vocab_size": 1000}).items()))
+SMALL = variants.Shape(2, 8, tuple((TINY.keywords | {"vocab_size": 1000}).items()))
 
 
 class Here:
     """A benchmark's step in this process, with an invented peak of memory."""
 
-    def __init__(self, variant: step.Variant, seed: int, shape: step.Shape) -> None:
-        self._step = step.build(variant, seed, shape)
-        larger = step.Variant("masked", layers="all", ratio=9.9e-3)
-        self._peak = 3 if variant in (larger, step.VARIANTS["masked_full_head"]) else 2
+    def __init__(self, variant: variants.Variant, seed: int, shape: variants.Shape) -> None:
+        self._step = variants.build(variant, seed, shape)
+        larger = variants.Variant("masked", layers="all", ratio=9.9e-3)
+        self._peak = 3 if variant in (larger, variants.VARIANTS["masked_full_head"]) else 2
 
     def __enter__(self) -> Here:
         return self
@@ -134,7 +137,7 @@ class Here:
 
 def test_the_step_bench_reports_every_ratio_the_scripts_read(monkeypatch, capsys) -> None:
     honest = step.bench_step
-    monkeypatch.setattr(step, "_Apart", Here)
+    monkeypatch.setattr(step, "Apart", Here)
     monkeypatch.setattr(step, "bench_step", lambda rounds: honest(rounds=rounds, shape=SMALL))
     assert main(["bench", "step", "--rounds", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
@@ -153,23 +156,61 @@ def test_the_step_bench_reports_every_ratio_the_scripts_read(monkeypatch, capsys
 
 
 def test_a_step_in_a_process_of_its_own_reports_its_time_and_memory() -> None:
-    with step._Apart(step.VARIANTS["masked"], 0, SMALL) as apart:
-        assert 0 < apart() < 60
-        assert 50e6 < apart.peak() < 4e9  # torch alone takes more than 50 MB
-    assert not apart._process.is_alive()
+    with apart.Apart(variants.VARIANTS["masked"], 0, SMALL) as process:
+        assert 0 < process() < 60
+        assert 50e6 < process.peak() < 4e9  # torch alone takes more than 50 MB
+    assert not process._process.is_alive()
 
 
 def test_a_step_whose_process_ends_says_so() -> None:
     ended = pytest.raises(RuntimeError, match="process of a benchmark's step has ended")
-    with step._Apart(step.Variant("no such method"), 0, SMALL) as apart, ended:
-        apart()
+    with apart.Apart(variants.Variant("no such method"), 0, SMALL) as process, ended:
+        process()
 
 
-@pytest.mark.parametrize("name", step.VARIANTS)
+def test_the_generate_bench_compares_models_that_generate_the_same(monkeypatch, capsys) -> None:
+    tiny = LlamaConfig(vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+                       num_attention_heads=4, num_key_value_heads=2)  # fmt: skip
+    made: list[torch.Tensor] = []
+    honest_generate, honest = LlamaForCausalLM.generate, generate.bench_generate
+    monkeypatch.setattr(LlamaForCausalLM, "generate",
+                        lambda *a, **k: made.append(honest_generate(*a, **k)))  # fmt: skip
+    monkeypatch.setattr(
+        generate, "bench_generate", lambda rounds: honest(rounds=rounds, tokens=3, shape=tiny)
+    )
+    monkeypatch.setattr(generate, "RATIOS", (0.01, 0.02))
+    assert main(["bench", "generate", "--rounds", "2", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [(c["layers"], c["ratio"]) for c in result["cells"]] == [
+        ("q_v", 0.01), ("all", 0.01), ("q_v", 0.02), ("all", 0.02)
+    ]  # fmt: skip
+    for cell in result["cells"]:
+        assert cell["count"] > 0
+        for ratio in (cell["attached_over_merged"], cell["plain_over_merged"]):
+            assert ratio["wall"] > 0
+            assert ratio["cpu"] > 0
+    # attached, merged, plain; then backwards, then forwards: the first two compute alike
+    for i in range(0, len(made), 9):
+        plain, merged, attached = made[i : i + 3]
+        assert torch.equal(merged, attached)
+        assert plain.shape == merged.shape == (1, 8 + 3)
+
+
+def test_functions_are_timed_in_turn_and_every_other_round_backwards() -> None:
+    seen: list[str] = []
+    functions = {name: partial(seen.append, name) for name in "abc"}
+    times = interleaved.interleaved(functions, 2)
+    assert seen == [*"cba", *"abc", *"cba"]
+    assert all(len(times.wall[n]) == len(times.cpu[n]) == 2 for n in "abc")
+
+
+@pytest.mark.parametrize("name", variants.VARIANTS)
 def test_every_variant_trains_what_it_says(name) -> None:
-    variant = step.VARIANTS[name]
-    _, parameters = step._METHODS[variant.method](step.OPTForCausalLM(TINY()).eval(), variant)
-    total = sum(p.numel() for p in step.OPTForCausalLM(TINY()).parameters())
+    variant = variants.VARIANTS[name]
+    _, parameters = variants._METHODS[variant.method](
+        variants.OPTForCausalLM(TINY()).eval(), variant
+    )
+    total = sum(p.numel() for p in variants.OPTForCausalLM(TINY()).parameters())
     layers = {"q_v": 2, "all": 6}[variant.layers]  # here every one is 64 x 64
     count = sum(p.numel() for p in parameters)
     wanted = {"floor": 0, "full": total, "lora": layers * 8 * (64 + 64)}
@@ -279,7 +320,8 @@ def test_a_shape_that_is_not_known_is_refused() -> None:
 
 def test_no_rounds_are_refused() -> None:
     for bench_any in (
-        bench.bench_kernels, step.bench_step, scoring.bench_scoring, curvature.bench_curvature
+        bench.bench_kernels, step.bench_step, generate.bench_generate,
+        scoring.bench_scoring, curvature.bench_curvature
     ):  # fmt: skip
         with pytest.raises(ls.UserError, match="at least 1"):
             bench_any(rounds=0)

@@ -1,7 +1,7 @@
 """Shapes that reach every branch of the kernels, against dense products in float64.
 
-Wide and narrow grids, both layouts of the weight, and the operations of machines that have no C
-compiler, as every GPU does.
+Wide and narrow submatrices, both layouts of the weight, and the operations of machines that have
+no C compiler, as every GPU does.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from torch.autograd import forward_ad
 
 from landscape.kernels import (
     Coordinates,
-    choice,
+    gather,
     masked_matmul,
     native,
     sampled_values,
     sparse_product,
     spmm_values,
-    values,
 )
-from landscape.kernels.choice import Work, usable_kernels
+from landscape.kernels.choice import KERNELS, usable_kernels
+from landscape.kernels.kernel import Kernel, Work
 
 ROWS, COLS = 64, 80
 WIDE = torch.float64
@@ -32,21 +32,21 @@ def numbers(*shape: int, seed: int = 0, dtype: torch.dtype = WIDE) -> Tensor:
     return torch.randn(shape, dtype=WIDE, generator=generator).to(dtype)
 
 
-def grid(rows, cols, extra=()) -> Coordinates:
+def product(rows, cols, extra=()) -> Coordinates:
     flat = {r * COLS + c for r in rows for c in cols} | set(extra)
     return Coordinates(torch.tensor(sorted(flat)), (ROWS, COLS))
 
 
 SHAPES = {
-    "two columns": grid(range(ROWS), (3, 41)),
-    "two rows": grid((5, 60), range(COLS)),
-    "a low wide block": grid((1, 2), range(0, COLS, 3)),
-    "a high narrow block": grid(range(0, ROWS, 2), (7, 9)),
-    "a square block": grid(range(10, 20), range(30, 41)),
-    "two columns and three entries": grid(range(ROWS), (3, 41), (0, 2000, ROWS * COLS - 1)),
-    "two rows and three entries": grid((5, 60), range(COLS), (0, 2000, ROWS * COLS - 1)),
-    "few entries": grid((), (), (0, 1, 333, 334, 1999, 4000, ROWS * COLS - 1)),
-    "every third entry": grid((), (), range(0, ROWS * COLS, 3)),
+    "two columns": product(range(ROWS), (3, 41)),
+    "two rows": product((5, 60), range(COLS)),
+    "a low wide block": product((1, 2), range(0, COLS, 3)),
+    "a high narrow block": product(range(0, ROWS, 2), (7, 9)),
+    "a square block": product(range(10, 20), range(30, 41)),
+    "two columns and three entries": product(range(ROWS), (3, 41), (0, 2000, ROWS * COLS - 1)),
+    "two rows and three entries": product((5, 60), range(COLS), (0, 2000, ROWS * COLS - 1)),
+    "few entries": product((), (), (0, 1, 333, 334, 1999, 4000, ROWS * COLS - 1)),
+    "every third entry": product((), (), range(0, ROWS * COLS, 3)),
 }
 
 
@@ -75,7 +75,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def take(seconds: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Work, "seconds", lambda self, kernel, *_: seconds.get(kernel, 9.0))
+    monkeypatch.setattr(Kernel, "seconds", lambda self, *_: seconds.get(self.name, 9.0))
 
 
 def matrix(v: Tensor, at: Coordinates) -> Tensor:
@@ -102,13 +102,13 @@ def test_every_usable_kernel_gives_the_entries_of_the_dense_product(at, tokens) 
     assert {"gather", "sampled", "dense"} <= set(usable)
     for kernel in usable:
         close(sampled_values(a, b, at, kernel), entries(a.t() @ b, at))
-    close(sampled_values(a, b, at, "slices"), entries(a.t() @ b, at))
+    close(sampled_values(a, b, at, "submatrix"), entries(a.t() @ b, at))
 
 
 def test_a_gather_in_pieces_gives_the_entries_of_the_dense_product(at) -> None:
     a, b = numbers(50, ROWS), numbers(50, COLS, seed=1)
     for tokens in (1, 7, 49, 1000):
-        close(values.gather(a, b, at, chunk=tokens * at.count), entries(a.t() @ b, at))
+        close(gather.gather(a, b, at, chunk=tokens * at.count), entries(a.t() @ b, at))
 
 
 @pytest.mark.usefixtures("way")
@@ -117,7 +117,7 @@ def test_a_gather_in_pieces_gives_the_entries_of_the_dense_product(at) -> None:
 def test_a_sparse_product_is_the_dense_one_in_both_layouts(
     at, transpose, tokens, monkeypatch
 ) -> None:
-    monkeypatch.setattr(values, "GATHER_CHUNK", int(tokens * at.count))
+    monkeypatch.setattr(gather, "CHUNK", int(tokens * at.count))
     v, x = numbers(at.count), numbers(50, COLS if transpose else ROWS, seed=1)
     S = matrix(v, at)
     close(spmm_values(v, x, at, transpose), x @ (S.t() if transpose else S))
@@ -137,7 +137,7 @@ def test_products_are_made_where_their_operands_are_not_on_torchs_default_device
 
 
 def test_the_way_of_scattering_is_the_cheaper_one_by_the_model(monkeypatch) -> None:
-    """In C it costs one sampled product, in torch about two; a dense matrix has to be filled."""
+    """In C it costs one sampled product, in torch about four; a dense matrix has to be filled."""
     if native.is_usable((1, 1), WIDE, torch.device("cpu")):
         assert taken({"native": 2.0, "dense": 1.0}, monkeypatch) == {"native"}
         assert taken({"native": 2.1, "dense": 1.0}, monkeypatch) == {"index_copy"}
@@ -149,7 +149,7 @@ def test_the_way_of_scattering_is_the_cheaper_one_by_the_model(monkeypatch) -> N
 def taken(seconds: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """The operations that a sparse product consists of when kernels take such times."""
     found: set[str] = set()
-    at = SHAPES["few entries"]
+    at = Coordinates(SHAPES["few entries"].flat, (ROWS, COLS))
     with monkeypatch.context() as patch:
         for owner, operation in ((Tensor, "index_add"), (Tensor, "index_copy")):
             patch.setattr(owner, operation, watched(getattr(owner, operation), operation, found))
@@ -178,10 +178,10 @@ def test_tangents_and_gradients_of_a_masked_layer_are_those_of_the_dense_one(
     bias = numbers(ROWS if transpose else COLS, seed=2) if with_bias else None
     base = numbers(ROWS, COLS, seed=3)
     weight = base + matrix(theta, at)
-    turn = (lambda w: w.t()) if transpose else (lambda w: w)
+    layout = (lambda w: w.t()) if transpose else (lambda w: w)
     d_theta, dx = numbers(at.count, seed=4), numbers(9, width, seed=5)
     # out = x W + b, W = base + S(theta): the product rule, each term alone and all together
-    parts = {"x": dx @ turn(weight), "theta": x @ turn(matrix(d_theta, at))}
+    parts = {"x": dx @ layout(weight), "theta": x @ layout(matrix(d_theta, at))}
     if bias is not None:
         db = numbers(len(bias), seed=6)
         parts["bias"] = db.expand(9, -1)
@@ -195,7 +195,7 @@ def test_tangents_and_gradients_of_a_masked_layer_are_those_of_the_dense_one(
     )
     g = numbers(*out.shape, seed=7)
     found = torch.autograd.grad(out, leaves, g)
-    close(found[0], g @ turn(weight).t())
+    close(found[0], g @ layout(weight).t())
     close(found[1], entries(g.t() @ x if transpose else x.t() @ g, at))
     if with_bias:
         close(found[2], g.sum(0))
@@ -258,12 +258,12 @@ def test_a_layer_without_gradients_still_has_tangents() -> None:
     close(moved, x @ matrix(step, at).t())
 
 
-@pytest.mark.parametrize("kernel", ["gather", "dense", "slices"])
+@pytest.mark.parametrize("kernel", ["gather", "dense", "submatrix"])
 @pytest.mark.parametrize("count", [0, 7])
 def test_results_lie_on_the_device_of_the_operands(kernel, count) -> None:
     """Tensors of the device meta have places and shapes alone: any of another device shows."""
     at = Coordinates(torch.empty(count, dtype=torch.int64, device="meta"), (ROWS, COLS))
-    at.__dict__["slices"] = None  # what a grid is cannot be told without values
+    at.__dict__["submatrix"] = None  # which one is filled cannot be told without values
     a, b = (torch.empty(9, width, device="meta") for width in (ROWS, COLS))
     found = sampled_values(a, b, at, kernel)
     assert (found.device.type, found.shape, found.dtype) == ("meta", (count,), torch.float32)
@@ -290,64 +290,70 @@ def test_narrow_coordinates_hold_the_sides_in_use_while_they_are_few() -> None:
     assert Coordinates(torch.empty(0, dtype=torch.int64), (9, 9)).narrow_cols is None
 
 
-def test_a_grid_is_taken_from_half_of_the_entries_on() -> None:
+def test_a_submatrix_is_taken_from_half_of_the_entries_on() -> None:
     column = [r * 20 for r in range(6)]
     apart = [r * 20 + 3 + r for r in range(6)]
-    half = Coordinates(torch.tensor(sorted(column + apart)), (6, 20)).slices
+    half = Coordinates(torch.tensor(sorted(column + apart)), (6, 20)).submatrix
     assert half.cols.tolist() == [0]
     assert half.size == 6
     assert half.place.tolist() == [0, 2, 4, 6, 8, 10]
     assert half.rest.tolist() == [1, 3, 5, 7, 9, 11]
     assert half.rest_at.flat.tolist() == apart
-    less = Coordinates(torch.tensor(sorted([*column, *apart, 19])), (6, 20)).slices
+    less = Coordinates(torch.tensor(sorted([*column, *apart, 19])), (6, 20)).submatrix
     assert less is None or less.cols.tolist() != [0]
 
 
 # --- the cost model, by hand --------------------------------------------------------------------
 
 TALLY = Work(k=10, rows=32, cols=64, tokens=5)
-FAR = Work(k=10, rows=32_000, cols=64_000, tokens=50)  # 4.8 million numbers to turn: above 2^22
+FAR = Work(
+    k=10, rows=32_000, cols=64_000, tokens=50
+)  # 4.8 million numbers to transpose: above 2^22
+
+
+def units(kernel: str, work: Work = TALLY) -> dict[str, float]:
+    return KERNELS[kernel].units(work)
 
 
 def test_the_units_of_each_kernel_are_those_counted_by_hand() -> None:
-    turned = (32 + 64) * 5
-    assert TALLY.units("gather") == {"gather.call": 1, "gather.entry": 50, "gather.far_line": 0}
-    assert TALLY.units("native") == {
-        "native.call": 1, "native.index": 10, "native.direct": 0, "native.turn": turned,
+    operands = (32 + 64) * 5
+    assert units("gather") == {"gather.call": 1, "gather.entry": 50, "gather.far_line": 0}
+    assert units("native") == {
+        "native.call": 1, "native.index": 10, "native.direct": 0, "native.transpose": operands,
         "native.entry": 50,
     }  # fmt: skip
     few = Work(k=7, rows=32, cols=64, tokens=5)  # 12 k < rows + cols: read where they lie
-    assert few.units("native") == {
-        "native.call": 1, "native.index": 7, "native.direct": 35, "native.turn": 0,
+    assert units("native", few) == {
+        "native.call": 1, "native.index": 7, "native.direct": 35, "native.transpose": 0,
         "native.entry": 0,
     }  # fmt: skip
-    assert Work(8, 32, 64, 5).units("native")["native.direct"] == 0  # 12 k = rows + cols
-    assert TALLY.units("triton") == {"triton.call": 1, "triton.entry": 50}
-    assert TALLY.units("dense") == {
+    assert units("native", Work(8, 32, 64, 5))["native.direct"] == 0  # 12 k = rows + cols
+    assert units("triton") == {"triton.call": 1, "triton.entry": 50}
+    assert units("dense") == {
         "dense.product": 32 * 64 * 5, "dense.cell": 32 * 64, "dense.entry": 10
     }  # fmt: skip
-    for kernel in ("sampled", "spops"):
-        assert TALLY.units(kernel) == {
-            f"{kernel}.call": 1, f"{kernel}.index": 10, f"{kernel}.turn": turned,
-            f"{kernel}.far_turn": 0, f"{kernel}.entry": 50, f"{kernel}.far_entry": 0,
+    for kernel, far in (("sampled", {}), ("spops", {"spops.far_entry": 0})):
+        assert units(kernel) == {
+            f"{kernel}.call": 1, f"{kernel}.index": 10, f"{kernel}.transpose": operands,
+            f"{kernel}.far_transpose": 0, f"{kernel}.entry": 50, **far,
         }  # fmt: skip
-    turned = (32_000 + 64_000) * 50
-    assert FAR.units("sampled")["sampled.far_turn"] == turned
-    assert FAR.units("sampled")["sampled.far_entry"] == 500
+    operands = (32_000 + 64_000) * 50
+    assert units("sampled", FAR)["sampled.far_transpose"] == operands
+    assert units("spops", FAR)["spops.far_entry"] == 500
 
 
-def test_the_units_of_slices_are_the_grids_and_those_of_what_is_left() -> None:
-    whole = Work(k=6, rows=32, cols=64, tokens=5, grid=(2, 3))
-    assert whole.units("slices") == {
-        "slices.call": 1, "slices.product": 30, "slices.copy": 25
+def test_the_units_of_a_submatrix_are_its_own_and_those_of_what_is_left() -> None:
+    whole = Work(k=6, rows=32, cols=64, tokens=5, submatrix=(2, 3))
+    assert units("submatrix", whole) == {
+        "submatrix.call": 1, "submatrix.product": 30, "submatrix.copy": 25
     }  # fmt: skip
-    part = Work(k=10, rows=32, cols=64, tokens=5, grid=(2, 3))
-    assert part.units("slices") == {
-        **whole.units("slices"), "gather.call": 1, "gather.entry": 20, "gather.far_line": 0
+    part = Work(k=10, rows=32, cols=64, tokens=5, submatrix=(2, 3))
+    assert units("submatrix", part) == {
+        **units("submatrix", whole), "gather.call": 1, "gather.entry": 20, "gather.far_line": 0
     }  # fmt: skip
-    everything = Work(k=32 * 64, rows=32, cols=64, tokens=5)  # a grid of all rows and columns
-    assert everything.units("slices") == {
-        "slices.call": 1, "slices.product": 32 * 64 * 5, "slices.copy": 480
+    everything = Work(k=32 * 64, rows=32, cols=64, tokens=5)  # all rows and columns
+    assert units("submatrix", everything) == {
+        "submatrix.call": 1, "submatrix.product": 32 * 64 * 5, "submatrix.copy": 480
     }  # fmt: skip
     at = SHAPES["two columns and three entries"]
     assert Work.of(at, 7) == Work(ROWS * 2 + 3, ROWS, COLS, 7, (ROWS, 2))
@@ -359,10 +365,10 @@ def test_entries_of_a_large_matrix_are_expected_on_lines_as_balls_in_boxes() -> 
     for width in (32_000, 64_000):
         boxes = width // 16
         lines.append(boxes - boxes * (1 - 1 / boxes) ** 10)
-    assert FAR.units("gather")["gather.far_line"] == pytest.approx(sum(lines) * 50, rel=1e-9)
-    assert choice._lines(8, 3) == 1  # narrower than a line
+    assert units("gather", FAR)["gather.far_line"] == pytest.approx(sum(lines) * 50, rel=1e-9)
+    assert gather._lines(8, 3) == 1  # narrower than a line
 
 
 def test_the_predicted_time_is_the_sum_of_units_times_constants() -> None:
     constants = {"dense.product": 1e-3, "dense.cell": 1e-1, "dense.entry": 7.0}
-    assert TALLY.seconds("dense", constants) == pytest.approx(10.24 + 204.8 + 70)
+    assert KERNELS["dense"].seconds(TALLY, constants) == pytest.approx(10.24 + 204.8 + 70)

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import types
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -20,8 +19,8 @@ import landscape as ls
 from landscape.errors import UserError
 from landscape.kernels import (
     Coordinates,
-    Kernel,
     choice,
+    gpu,
     masked_matmul,
     native,
     sampled_values,
@@ -29,7 +28,7 @@ from landscape.kernels import (
     spmm_values,
     spops,
 )
-from landscape.kernels.choice import usable_kernels
+from landscape.kernels.choice import KERNELS, usable_kernels
 
 ROWS, COLS = 12, 18
 HERE = torch.device("cpu")
@@ -62,7 +61,7 @@ def stand_in() -> types.ModuleType:
 
 
 def provide(kernel: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Make an optional kernel usable on a processor, or skip."""
+    """Make an optional kernel usable on a CPU, or skip."""
     if kernel == "native" and not native.is_usable((1, 1), torch.float32, HERE):
         pytest.skip("needs a C compiler")
     if kernel == "spops" and spops._installed() is None:
@@ -70,11 +69,11 @@ def provide(kernel: str, monkeypatch: pytest.MonkeyPatch) -> str:
     if kernel == "triton":
         pytest.importorskip("triton", reason="Triton is optional")
         if os.environ.get("TRITON_INTERPRET") != "1":
-            pytest.skip("set TRITON_INTERPRET=1 to run Triton's interpreter on a processor")
+            pytest.skip("set TRITON_INTERPRET=1 to run Triton's interpreter on a CPU")
     return kernel
 
 
-@pytest.fixture(params=get_args(Kernel))
+@pytest.fixture(params=list(KERNELS))
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     return provide(request.param, monkeypatch)
 
@@ -85,7 +84,7 @@ def numbers(*shape: int, dtype=torch.float64, seed: int = 0) -> Tensor:
     ).to(dtype)
 
 
-def grid(rows, cols, extra=()) -> Tensor:
+def product(rows, cols, extra=()) -> Tensor:
     flat = {r * COLS + c for r in rows for c in cols} | set(extra)
     return torch.tensor(sorted(flat), dtype=torch.int64)
 
@@ -96,11 +95,11 @@ PATTERNS = {
     "random": torch.randperm(ROWS * COLS, generator=torch.Generator().manual_seed(1))[:40].sort()[
         0
     ],
-    "columns": grid(range(ROWS), (2, 3, 11)),
-    "rows": grid((0, 7), range(COLS)),
-    "block": grid((4, 5, 6), (9, 10)),
-    "columns and a part": grid(range(ROWS), (2, 3), [r * COLS + 11 for r in range(5)]),
-    "rows and a part": grid((0, 7), range(COLS), range(3 * COLS, 3 * COLS + 7)),
+    "columns": product(range(ROWS), (2, 3, 11)),
+    "rows": product((0, 7), range(COLS)),
+    "block": product((4, 5, 6), (9, 10)),
+    "columns and a part": product(range(ROWS), (2, 3), [r * COLS + 11 for r in range(5)]),
+    "rows and a part": product((0, 7), range(COLS), range(3 * COLS, 3 * COLS + 7)),
     "all": torch.arange(ROWS * COLS),
 }
 
@@ -125,7 +124,7 @@ def test_values_agree_with_the_dense_product_in_float64(kernel, at, tokens, dtyp
     assert got.shape == (at.count,)
     assert got.dtype == torch.float32
     # products in the half types are rounded to them once, sums of 37 terms to float32
-    unit = torch.finfo(dtype).eps if kernel in ("dense", "slices") else 1.2e-7
+    unit = torch.finfo(dtype).eps if kernel in ("dense", "submatrix") else 1.2e-7
     assert torch.all((got.double() - exact).abs() <= 20 * unit * max(tokens, 1) ** 0.5)
 
 
@@ -139,7 +138,7 @@ def test_sparse_times_dense_agrees_with_the_dense_product(at, transpose, tokens)
 
 
 @pytest.mark.parametrize("transpose", [True, False])
-@pytest.mark.parametrize("kernel", ["gather", "native", "sampled", "dense", "slices"])
+@pytest.mark.parametrize("kernel", ["gather", "native", "sampled", "dense", "submatrix"])
 def test_first_and_second_derivatives_agree_with_finite_differences(
     kernel, at, transpose, monkeypatch
 ) -> None:
@@ -198,10 +197,10 @@ def test_the_product_beside_a_quantised_weight_has_the_dense_gradients(at, dtype
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_a_grid_is_recognised_exactly_where_the_mask_is_one(data: st.DataObject) -> None:
+def test_a_submatrix_is_recognised_exactly_where_the_mask_is_one(data: st.DataObject) -> None:
     rows = data.draw(st.sets(st.integers(0, ROWS - 1), min_size=1))
     cols = data.draw(st.sets(st.integers(0, COLS - 1), min_size=1))
-    found = Coordinates(grid(rows, cols), (ROWS, COLS)).slices
+    found = Coordinates(product(rows, cols), (ROWS, COLS)).submatrix
     assert found is not None
     assert found.rows.tolist() == sorted(rows)
     assert found.cols.tolist() == sorted(cols)
@@ -210,15 +209,15 @@ def test_a_grid_is_recognised_exactly_where_the_mask_is_one(data: st.DataObject)
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, ROWS * COLS), st.integers(0, 10**6))
-def test_whatever_is_recognised_the_grid_and_the_rest_are_all_entries_once(k, seed) -> None:
+def test_whatever_is_recognised_the_submatrix_and_the_rest_are_all_entries_once(k, seed) -> None:
     flat = np.sort(np.random.default_rng(seed).choice(ROWS * COLS, size=k, replace=False))
     at = Coordinates(torch.from_numpy(flat), (ROWS, COLS))
-    if at.slices is None:
+    if at.submatrix is None:
         return
-    inside = (at.slices.rows[:, None] * COLS + at.slices.cols).reshape(-1)
-    place = torch.arange(k) if at.slices.place is None else at.slices.place
+    inside = (at.submatrix.rows[:, None] * COLS + at.submatrix.cols).reshape(-1)
+    place = torch.arange(k) if at.submatrix.place is None else at.submatrix.place
     assert torch.equal(at.flat[place], inside)
-    assert torch.equal(torch.cat([place, at.slices.rest]).sort().values, torch.arange(k))
+    assert torch.equal(torch.cat([place, at.submatrix.rest]).sort().values, torch.arange(k))
     assert 2 * inside.numel() >= k
 
 
@@ -228,19 +227,19 @@ def test_structured_masks_are_recognised_as_grids_and_random_ones_are_not(granul
     mask = ls.structured_mask(model, granularity=granularity, density=0.25, block=(16, 16))
     for name, indices in mask.indices.items():
         at = Coordinates(indices, mask.shapes[name])
-        assert at.slices is not None
-        assert at.slices.size == at.count
-        assert "slices" in usable_kernels(at, torch.bfloat16)
+        assert at.submatrix is not None
+        assert at.submatrix.size == at.count
+        assert "submatrix" in usable_kernels(at, torch.bfloat16)
     random = ls.random_mask(model, density=0.25)
     for name, indices in random.indices.items():
-        assert Coordinates(indices, random.shapes[name]).slices is None
+        assert Coordinates(indices, random.shapes[name]).submatrix is None
 
 
 def test_whole_columns_of_a_large_matrix_are_multiplied_as_slices() -> None:
     flat = torch.arange(768 * 768).view(768, 768)[:, torch.arange(0, 768, 8)].reshape(-1)
     at = Coordinates(flat, (768, 768))
     for dtype in (torch.float32, torch.bfloat16):
-        assert choice.choose_kernel(at, 512, dtype) == "slices"
+        assert choice.choose_kernel(at, 512, dtype) == "submatrix"
 
 
 # --- spops --------------------------------------------------------------------------------------
@@ -260,7 +259,7 @@ def test_spops_refuses_a_single_operand_of_float64_too(monkeypatch, wide) -> Non
     at = Coordinates(PATTERNS["random"], (ROWS, COLS))
     a, b = numbers(3, ROWS), numbers(3, COLS)
     a, b = (a.float() if wide == "right" else a), (b.float() if wide == "left" else b)
-    with pytest.raises(UserError, match="got float64 operands"):
+    with pytest.raises(UserError, match="got float64"):
         spops.values(a, b, at)
 
 
@@ -322,7 +321,7 @@ def test_only_the_columns_that_the_mask_reads_are_kept_for_backward(granularity)
 
 @pytest.mark.parametrize("installed", [True, False])
 def test_triton_is_for_gpus_only(installed, monkeypatch) -> None:
-    monkeypatch.setattr(choice, "_has_triton", lambda: installed)
+    monkeypatch.setattr(gpu, "_has_triton", lambda: installed)
     at = Coordinates(PATTERNS["random"], (ROWS, COLS))
     assert "triton" not in usable_kernels(at, torch.float32, HERE)
     assert ("triton" in usable_kernels(at, torch.float32, torch.device("cuda"))) is installed

@@ -25,7 +25,12 @@ GUARDS: dict[str, list[str]] = {
     "landscape/training/checkpoint.py": ["training/checkpoint"],
     "landscape/training/optimizer.py": ["training/optimizer", "training/reference"],
     "landscape/training/lr_schedule.py": ["training/lr_schedule"],
-    "landscape/kernels/choice.py": ["kernels/branches", "kernels/kernels"],
+    "landscape/kernels/choice.py": ["kernels/branches", "kernels/kernels", "kernels/records"],
+    "landscape/kernels/kernel.py": ["kernels/branches", "kernels/records"],
+    "landscape/kernels/gather.py": ["kernels/branches", "kernels/kernels"],
+    "landscape/kernels/sampled.py": ["kernels/branches", "kernels/kernels"],
+    "landscape/kernels/dense.py": ["kernels/branches", "kernels/kernels"],
+    "landscape/kernels/submatrix.py": ["kernels/branches", "kernels/kernels"],
     "landscape/kernels/coordinates.py": ["kernels/branches", "kernels/kernels"],
     "landscape/kernels/native.py": ["kernels/native", "kernels/branches"],
     "landscape/kernels/products.py": ["kernels/branches", "kernels/kernels"],
@@ -35,9 +40,11 @@ GUARDS: dict[str, list[str]] = {
     "landscape/tasks/metrics.py": ["tasks/metrics"],
     "landscape/tasks/scoring.py": ["tasks/scoring"],
     "landscape/masks.py": ["masks", "models/models"],
-    "landscape/deltas/algebra.py": ["deltas/algebra", "deltas/formats"],
-    "landscape/deltas/files.py": ["deltas/files"],
+    "landscape/deltas/algebra.py": ["deltas/algebra", "deltas/formats", "deltas/dense"],
+    "landscape/deltas/files.py": ["deltas/files", "deltas/dense"],
     "landscape/distances.py": ["distance"],
+    "landscape/training/budget.py": ["training/schedule"],
+    "landscape/training/ranking.py": ["training/moving", "training/schedule"],
     "landscape/curvature/spectrum/result.py": _EIGENVALUES,
     "landscape/curvature/spectrum/krylov.py": _EIGENVALUES,
     "landscape/curvature/spectrum/recurrence.py": _EIGENVALUES,
@@ -102,11 +109,11 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "landscape/training/loop.py", "terms + float(count) * weight", "terms + weight"
     ),
     "few columns multiplied the wrong way round": (
-        "landscape/kernels/values.py", "(right.t() @ left).t().reshape(-1)",
+        "landscape/kernels/submatrix.py", "(right.t() @ left).t().reshape(-1)",
         "(right.t() @ left).reshape(-1)",
     ),
     "Conv1D scattered by rows": (
-        "landscape/kernels/values.py",
+        "landscape/kernels/gather.py",
         "(at.cols, at.rows) if transpose else (at.rows, at.cols)", "(at.cols, at.rows)",
     ),
     "tangents without the bias": (
@@ -136,14 +143,31 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     "dev from the end of the permutation": (
         "landscape/tasks/glue.py", "order[num_train : num_train + num_dev]", "order[-num_dev:]"
     ),
+    "what a diverged model does not predict is its first candidate": (
+        "landscape/tasks/evaluation.py", "None if best is None else", "0 if best is None else"
+    ),
+    "files of another hash are read": (
+        "landscape/sources/pinned.py", "(digest := sha256(path)) != wanted",
+        "(digest := sha256(path)) != wanted and False",
+    ),
+    "half of a pair is an attention": (
+        "landscape/models/targets.py", "names.keys() >= set(together)",
+        "names.keys() & set(together)",
+    ),
 }  # fmt: skip
 for _module, _files in (
     ("landscape/advisor/suggestion.py", "advisor"),
+    ("landscape/models/targets.py", "models/targets"),
+    ("landscape/sources/pinned.py", "sources"),
+    ("landscape/tasks/evaluation.py", "tasks/metrics"),
     ("landscape/tasks/glue.py", "tasks/tasks"),
 ):
     GUARDS[_module] = [_files]
 #: these have mutants made by hand only
-HAND_ONLY = {"landscape/advisor/suggestion.py", "landscape/tasks/glue.py"}
+HAND_ONLY = {
+    "landscape/advisor/suggestion.py", "landscape/models/targets.py", "landscape/sources/pinned.py",
+    "landscape/tasks/evaluation.py", "landscape/tasks/glue.py",
+}  # fmt: skip
 
 #: functions that run once in a process, whose tests start processes of their own
 ELSEWHERE = {
@@ -177,8 +201,8 @@ EQUIVALENT: dict[str, str] = {
     "landscape/kernels/native.py *threads=_threads((m + n + k) * tokens)*": (
         "how many threads share the work, not what it gives"
     ),
-    "landscape/kernels/values.py _slices: if 8 * *": "the same product, turned or not",
-    "landscape/kernels/values.py gather: * => *zip(a.split(tokens), b.split(tokens)):": (
+    "landscape/kernels/submatrix.py _values: if 8 * *": "the same product, transposed or not",
+    "landscape/kernels/gather.py gather: * => *zip(a.split(tokens), b.split(tokens)):": (
         "both are split alike"
     ),
     "landscape/masks.py bernoulli: gaps = * => gaps = rng.geometric(probability, size=*": (

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Generic, Literal, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from landscape.curvature.derivatives.differentiate import Graph, Linearised
@@ -149,7 +150,7 @@ class BatchedOperator(ModelOperator, Generic[Graph]):
         return self._value
 
     @final
-    def gradient(self) -> Tensor:
+    def gradient(self) -> Float[Tensor, " size"]:
         """Return the gradient of L, flat, shape (size,). Cost: none, unless the weights moved."""
         self._refresh()
         return self._gradient.clone()

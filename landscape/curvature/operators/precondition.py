@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -49,7 +50,7 @@ class PreconditionedOperator(LinearOperator):
         inner = self._operator.description
         return {**inner, "operator": f"preconditioned {inner['operator']}"}
 
-    def scale(self) -> Tensor:
+    def scale(self) -> Float[Tensor, " size"]:
         """Return the diagonal of S = P^-1/2 at the optimizer's present state, shape (size,).
 
         It is 0 where the optimizer has not moved a parameter: one that a schedule froze, one that

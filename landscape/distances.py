@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from landscape import checks
@@ -146,7 +147,9 @@ def _effective(model: nn.Module, start: Mapping[str, Tensor]) -> float | None:
 
 
 @torch.no_grad()
-def changes(model: nn.Module, initial: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+def changes(
+    model: nn.Module, initial: Mapping[str, Tensor] | None = None
+) -> dict[str, Float[Tensor, "*shape"]]:
     """Return theta - theta_0 by tensor name, in float64; arguments and errors as `distance`."""
     return dict(_stream(model, initial))
 
@@ -177,8 +180,8 @@ def _stream(model: nn.Module, initial: Mapping[str, Tensor] | None) -> Iterator[
 
 @torch.no_grad()
 def cosines(
-    model: nn.Module, vectors: Tensor, initial: Mapping[str, Tensor] | None = None
-) -> Tensor:
+    model: nn.Module, vectors: Float[Tensor, "size m"], initial: Mapping[str, Tensor] | None = None
+) -> Float64[Tensor, " m"]:
     """Return the cosines of the update theta - theta_0 with given vectors.
 
         cos_i = <theta - theta_0, y_i> / (||theta - theta_0|| ||y_i||)

@@ -7,6 +7,7 @@ its own affair.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -16,17 +17,30 @@ from types import ModuleType
 from typing import Any
 
 from beartype import beartype
-from jaxtyping import jaxtyped
+from jaxtyping import TypeCheckError, jaxtyped
 
 _SHAPED = re.compile(r"\b(Bool|Complex|Float|Inexact|Int|Num|Shaped)\[")
 
 
 def checked(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Check a function's annotations that give a tensor's type and shape."""
+    """Check a function's annotations that give a tensor's type and shape.
+
+    Arguments that the library itself refuses, in a sentence, are no fault.
+    """
     found = function.__annotations__
     function.__annotations__ = {n: k for n, k in found.items() if _SHAPED.search(str(k))}
-    wrapped = jaxtyped(function, typechecker=beartype)
-    wrapped.__annotations__ = found
+    strict = jaxtyped(function, typechecker=beartype)
+    function.__annotations__ = found
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **given: Any) -> Any:
+        try:
+            return strict(*args, **given)
+        except TypeCheckError as error:
+            if "checking the parameters" in str(error):
+                function(*args, **given)  # raises what a user would see
+            raise
+
     return wrapped
 
 

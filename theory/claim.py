@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
+from theory.features import Array
 from theory.problems import MaskedRegression
 
 Verdict = Literal["holds", "violated", "vacuous", "unsettled"]
@@ -172,6 +174,28 @@ def judge_probability(violations: int, samples: int, delta: float) -> tuple[Verd
     if high > delta:
         return "unsettled", f"{violations} of {samples} masks fail: does not settle delta={delta:g}"
     return "holds", ""
+
+
+def settle(
+    delta: float, sample: Callable[[int], Array], fails: Callable[[Array], NDArray[np.bool_]]
+) -> tuple[Array, int, Verdict, str]:
+    """Sample what a probability claim is about, and more where the first sample decides nothing.
+
+    Args:
+        delta: failure probability that the claim allows.
+        sample: number of masks -> one value for each, of which fewer are the first of more.
+        fails: values -> which of them break the claim.
+
+    Returns:
+        The values of the last sample, how many of them fail, the verdict and its note.
+    """
+    for count in looks(delta):
+        values = sample(count)
+        broken = int(fails(values).sum())
+        verdict, note = judge_probability(broken, count, delta)
+        if verdict != "unsettled":
+            break
+    return values, broken, verdict, note
 
 
 def ratio(prediction: float, measurement: float) -> float | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from theory.claim import Finding
 from theory.features import Array
 from theory.spectra import Moments
 
@@ -118,6 +119,10 @@ class Excess:
     def refutes(self) -> bool:
         """Whether the bound fails more often than allowed."""
         return self.factor > 1 + SLACK
+
+    def finding(self, quantity: str) -> Finding:
+        """Return that the claim is violated, whatever the instance."""
+        return Finding("violated", quantity, 1.0, self.factor, 1 / self.factor, note=self.where)
 
 
 def worst(cases: Iterator[tuple[float, float, str]]) -> Excess:

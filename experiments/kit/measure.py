@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from experiments.kit.settings import Setting, Tuned
+    from landscape.tasks.batches import Batch
     from landscape.training.callbacks import Probe
 
 ENDS = ("before", "after")
@@ -52,12 +53,11 @@ class Setup:
     tokenizer: PreTrainedTokenizerBase
     task: ls.Task
 
-    def batches(self, count: int, size: int) -> list[Any]:
+    def batches(self, count: int, size: int) -> list[Batch]:
         """Return the first training examples, in batches of a size and of similar length."""
-        found: list[Any] = ls.make_batches(
+        return ls.make_batches(
             self.task.train[:count], self.tokenizer, size, sort=True, loss=self.task.loss
         )
-        return found
 
 
 def load_setup(config: Setting, store: Store, cell: Cell, **sizes: int) -> Setup:

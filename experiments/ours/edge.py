@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from landscape.tasks.batches import Batch
+
 
 @dataclass(frozen=True)
 class Config(Setting):
@@ -63,7 +65,7 @@ class Config(Setting):
 MARGIN = 4.0
 
 
-def square_loss(model: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, int]:
+def square_loss(model: nn.Module, batch: Batch) -> tuple[torch.Tensor, int]:
     """Return sum ||z - mean(z) - MARGIN (y - 1/c)||^2 / 2 over the examples, and their number.
 
     z are the c candidates' scores of an example, y is 1 for the right candidate and 0 elsewhere.
@@ -155,7 +157,7 @@ def descent(setup: Setup, cell: Cell) -> dict[str, Any]:
 
 
 def descend(
-    config: Config, model: Any, batches: list[Any], loss: str, optimizer: str, rate: float
+    config: Config, model: nn.Module, batches: list[Batch], loss: str, optimizer: str, rate: float
 ) -> dict[str, Any]:
     """Take full-batch steps with a probe; ``losses[t]`` is the loss after t steps.
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
+    from landscape.tasks.batches import Batch
+
 
 @dataclass(frozen=True)
 class Config:
@@ -100,7 +102,7 @@ class Setup:
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     task: ls.Task
-    steps: list[Any]
+    steps: list[list[Batch]]
     masks: dict[float, ls.Mask]
 
     def mask(self, ratio: float, seed: int) -> ls.Mask:
@@ -126,7 +128,9 @@ def load(config: Config, store: Store, cell: Cell) -> Setup:
     return Setup(config, store, case, model, tokenizer, task, steps, {})
 
 
-def choose_mask(case: Case, model: nn.Module, steps: list[Any], ratio: float, seed: int) -> ls.Mask:
+def choose_mask(
+    case: Case, model: nn.Module, steps: list[list[Batch]], ratio: float, seed: int
+) -> ls.Mask:
     """Return the mask of a case: random, or by its score on all examples of the predictor."""
     if not case.score:
         return ls.random_mask(model, ratio=ratio, targets=case.targets, seed=seed)

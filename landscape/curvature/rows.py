@@ -27,7 +27,7 @@ def micro_batches(batch: object, rows: int) -> list[Any]:
     Args:
         batch: a tensor, or dicts, tuples, lists and dataclasses of tensors in each other, whose
             first dimension is the rows (numpy arrays and lists of as many plain values are divided
-            too); numbers, strings and None go into every piece.
+            too); numbers, strings and None go into every one.
         rows: at least 1.
 
     Raises:

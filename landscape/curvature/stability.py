@@ -117,7 +117,7 @@ def coupled_decay(optimizer: Optimizer, group: Group) -> float:
 
 
 def step_divisor(optimizer: Optimizer, group: Group, state: State) -> Tensor:
-    """Return P of the numbers that have a state, in its shape, in float64, for equal rates.
+    """Return P of the entries that have a state, in its shape, in float64, for equal rates.
 
     P is such that stability is the same condition for every member of the family. For all but
     NAdam a step is -rate P^-1 m_t with m_t the moving average of the gradients.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from landscape.deltas.header import DeltaHeader
@@ -79,7 +80,7 @@ def stored_mask(
     return mask
 
 
-def narrowed(indices: Tensor) -> Tensor:
+def narrowed(indices: Int[Tensor, " k"]) -> Int[Tensor, " k"]:
     """Return indices in the narrowest of int32 and int64 that holds the last."""
     return indices.cpu().to(torch.int32 if _last(indices) < 2**31 else torch.int64)
 

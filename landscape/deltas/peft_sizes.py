@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from landscape.errors import UserError
@@ -61,7 +62,9 @@ def supertuning_size(counts: Mapping[str, int], shapes: Shapes) -> Sizes:
     return setting, sizes
 
 
-def padded(values: Tensor, indices: Tensor, size: int, name: str) -> tuple[Tensor, Tensor]:
+def padded(
+    values: Float[Tensor, " k"], indices: Int[Tensor, " k"], size: int, name: str
+) -> tuple[Tensor, Tensor]:
     """Return values in float32 and indices, both of a larger size.
 
     Args:
@@ -85,7 +88,7 @@ def padded(values: Tensor, indices: Tensor, size: int, name: str) -> tuple[Tenso
     )
 
 
-def as_float32(values: Tensor, name: str) -> Tensor:
+def as_float32(values: Float[Tensor, "*shape"], name: str) -> Float32[Tensor, "*shape"]:
     """Return values in float32, which is what peft stores.
 
     Raises:

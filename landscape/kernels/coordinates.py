@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Literal
 
 import torch
+from jaxtyping import Int32
 from torch import Tensor
 
 Kernel = Literal["gather", "native", "sampled", "dense", "slices", "spops", "triton"]
@@ -29,17 +30,17 @@ class Coordinates:
 
     # rows and columns are computed whenever a kernel asks: 2 k numbers that need not be kept
     @property
-    def rows(self) -> Tensor:
+    def rows(self) -> Int32[Tensor, " k"]:
         """Return the row of every entry, shape (k,), int32."""
         return torch.div(self.flat, self.shape[1], rounding_mode="floor").int()
 
     @property
-    def cols(self) -> Tensor:
+    def cols(self) -> Int32[Tensor, " k"]:
         """Return the column of every entry, shape (k,), int32."""
         return (self.flat % self.shape[1]).int()
 
     @cached_property
-    def row_offsets(self) -> Tensor:
+    def row_offsets(self) -> Int32[Tensor, " offsets"]:
         """Return where each row begins among the k entries, shape (rows + 1,), int32."""
         edges = torch.arange(self.shape[0] + 1, device=self.flat.device) * self.shape[1]
         return torch.searchsorted(self.flat, edges, out_int32=True)

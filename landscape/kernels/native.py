@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from landscape.errors import UserError
@@ -60,7 +61,9 @@ def turns(k: int, rows: int, cols: int) -> bool:
     return k * FEW >= rows + cols
 
 
-def sampled(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
+def sampled(
+    a: Float[Tensor, "tokens rows"], b: Float[Tensor, "tokens cols"], at: Coordinates
+) -> Float[Tensor, " k"]:
     """Return s_j = sum_t a[t, r_j] b[t, c_j], shape (k,).
 
     Args:
@@ -76,7 +79,9 @@ def sampled(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
     return out
 
 
-def scattered(v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tensor:
+def scattered(
+    v: Float[Tensor, " k"], x: Float[Tensor, "tokens inner"], at: Coordinates, transpose: bool
+) -> Float[Tensor, "tokens outer"]:
     """Return x @ S(v)^T (transpose) or x @ S(v).
 
     Args:

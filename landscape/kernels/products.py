@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.forward_ad import unpack_dual
 
@@ -119,14 +120,14 @@ class _MaskedMatmul(torch.autograd.Function):
 
 
 def masked_matmul(
-    x: Tensor,
-    theta: Tensor,
-    weight: Tensor,
+    x: Float[Tensor, "tokens inner"],
+    theta: Float[Tensor, " k"],
+    weight: Float[Tensor, "rows cols"],
     bias: Tensor | None,
     at: Coordinates,
     *,
     transpose: bool,
-) -> Tensor:
+) -> Float[Tensor, "tokens outer"]:
     """Return x @ weight^T + bias (transpose) or x @ weight + bias, with gradients for x and theta.
 
     Nothing dense is kept for backward: the weight by reference, and of x only the columns that
@@ -146,7 +147,9 @@ def masked_matmul(
     return _MaskedMatmul.apply(x, kept, theta, weight, bias, at, kept_at, transpose)
 
 
-def sparse_product(theta: Tensor, x: Tensor, at: Coordinates) -> Tensor:
+def sparse_product(
+    theta: Float[Tensor, " k"], x: Float[Tensor, "tokens cols"], at: Coordinates
+) -> Float[Tensor, "tokens rows"]:
     """Return x @ S(theta)^T in x's dtype, differentiable to any order.
 
     Args:

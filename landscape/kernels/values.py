@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from landscape.kernels import choice, native, spops
@@ -13,7 +14,12 @@ from landscape.kernels.coordinates import Coordinates, Kernel
 GATHER_CHUNK = 1 << 19
 
 
-def sampled_values(a: Tensor, b: Tensor, at: Coordinates, kernel: Kernel | None = None) -> Tensor:
+def sampled_values(
+    a: Float[Tensor, "tokens rows"],
+    b: Float[Tensor, "tokens cols"],
+    at: Coordinates,
+    kernel: Kernel | None = None,
+) -> Float[Tensor, " k"]:
     """Return s_j = sum_t a[t, r_j] b[t, c_j], shape (k,), in at least float32.
 
     Args:
@@ -34,7 +40,12 @@ def sampled_values(a: Tensor, b: Tensor, at: Coordinates, kernel: Kernel | None 
     return _KERNELS[kernel](a, b, at).to(wide)
 
 
-def gather(a: Tensor, b: Tensor, at: Coordinates, chunk: int = GATHER_CHUNK) -> Tensor:
+def gather(
+    a: Float[Tensor, "tokens rows"],
+    b: Float[Tensor, "tokens cols"],
+    at: Coordinates,
+    chunk: int = GATHER_CHUNK,
+) -> Float[Tensor, " k"]:
     """Take the k columns of each operand, some tokens at a time, and sum their products.
 
     Args:
@@ -99,7 +110,9 @@ _KERNELS = {
 }
 
 
-def spmm_values(v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tensor:
+def spmm_values(
+    v: Float[Tensor, " k"], x: Float[Tensor, "tokens inner"], at: Coordinates, transpose: bool
+) -> Float[Tensor, "tokens outer"]:
     """Return x @ S(v)^T (transpose) or x @ S(v), in x's dtype.
 
     Args:

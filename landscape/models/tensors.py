@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Int, Num
 from torch import Tensor, nn
 
 _COMPUTED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -60,7 +61,7 @@ class NamedTensor:
         return columns.t()
 
     @torch.no_grad()
-    def stored(self, indices: Tensor) -> Tensor:
+    def stored(self, indices: Int[Tensor, " k"]) -> Num[Tensor, " k"]:
         """Return what the tensor stores at flat indices, on cpu: what tells two models apart.
 
         Values, in the tensor's type. Of a quantised layer elements of its packed storage, at the

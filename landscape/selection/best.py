@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from landscape.errors import UserError
@@ -14,7 +15,7 @@ from landscape.errors import UserError
 _SAMPLE = 1 << 14
 
 
-def top(scores: Tensor, k: int) -> Tensor:
+def top(scores: Float[Tensor, " n"], k: int) -> Tensor:
     """Return the sorted positions of the k largest scores; the lowest positions win ties.
 
     Args:
@@ -46,7 +47,7 @@ def top(scores: Tensor, k: int) -> Tensor:
     return torch.from_numpy(chosen).to(scores.device)
 
 
-def require_finite(name: str, scores: Tensor) -> Tensor:
+def require_finite(name: str, scores: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return scores that are all finite.
 
     Raises:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -51,12 +52,12 @@ class Tiling:
         """Return the number of tiles."""
         return -(-self.outputs // self.height) * self.across
 
-    def sizes(self) -> Tensor:
+    def sizes(self) -> Int64[Tensor, " count"]:
         """Return the number of weights of every tile, shape (count,), int64."""
         heights = _lengths(self.outputs, self.height)
         return torch.outer(heights, _lengths(self.inputs, self.width)).view(-1)
 
-    def means(self, scores: Tensor) -> Tensor:
+    def means(self, scores: Tensor) -> Float[Tensor, " count"]:
         """Return the mean score of every tile, shape (count,), from one score a weight."""
         if self.height == self.width == 1 and not self.transposed:
             return scores.reshape(-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
 from landscape.errors import UserError
@@ -51,7 +52,9 @@ def move(model: nn.Module, mask: Mask) -> None:
     model.__dict__["_attachment"] = replace(model.__dict__["_attachment"], mask=mask)
 
 
-def positions(before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+def positions(
+    before: Int[Tensor, " k"], after: Int[Tensor, " m"]
+) -> tuple[Bool[Tensor, " m"], Int[Tensor, " m"]]:
     """Find the members of one sorted index list in another.
 
     Returns:

@@ -20,6 +20,7 @@ import threading
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from landscape.errors import UserError
@@ -52,17 +53,17 @@ class Site:
         self.adopt()
 
     @property
-    def theta(self) -> Tensor:
+    def theta(self) -> Float[Tensor, " k"]:
         """Return theta as the owner shows it now, shape (k,)."""
         return own(self.owner, self.name)
 
     @property
-    def indices(self) -> Tensor:
+    def indices(self) -> Int64[Tensor, " k"]:
         """Return the flat indices, shape (k,)."""
         return own(self.owner, f"{self.name}_indices")
 
     @property
-    def origin(self) -> Tensor:
+    def origin(self) -> Float[Tensor, " k"]:
         """Return the pretrained values, shape (k,); zeros where theta stays beside the weight."""
         return own(self.owner, f"{self.name}_origin")
 

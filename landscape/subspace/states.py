@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from landscape.models.tensors import tensors
@@ -14,7 +15,7 @@ from landscape.subspace.movement import positions
 from landscape.subspace.sites import PREFIX
 
 
-def masked_origins(model: nn.Module) -> dict[str, Tensor]:
+def masked_origins(model: nn.Module) -> dict[str, Float[Tensor, " _"]]:
     """Return the pretrained values on the mask, by tensor name, shape (k_tensor,).
 
     Raises:
@@ -43,7 +44,9 @@ def theta_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def pretrained(model: nn.Module, indices: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def pretrained(
+    model: nn.Module, indices: Mapping[str, Int[Tensor, " _"]]
+) -> dict[str, Num[Tensor, " _"]]:
     """Return what a base model stores at flat indices, whatever training has changed of it.
 
     Pretrained values, in the tensor's type, on cpu. A quantised weight shows none: in their place

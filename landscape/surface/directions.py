@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor, nn
 
 from landscape import checks, seeds
@@ -35,7 +36,9 @@ Directions: TypeAlias = Tensor | Sequence[Tensor] | EigenResult | PrincipalDirec
 
 
 @torch.no_grad()
-def random_directions(model: nn.Module, count: int = 2, *, seed: int = 0) -> Tensor:
+def random_directions(
+    model: nn.Module, count: int = 2, *, seed: int = 0
+) -> Float64[Tensor, "size count"]:
     """Draw Gaussian directions, normalised filter by filter and orthogonal to each other.
 
     Each filter (the trainable parameters in one row of a weight, or a whole vector) of a direction
@@ -79,7 +82,9 @@ def random_directions(model: nn.Module, count: int = 2, *, seed: int = 0) -> Ten
 
 
 @torch.no_grad()
-def displacement(model: nn.Module, initial: Mapping[str, Tensor] | None = None) -> Tensor:
+def displacement(
+    model: nn.Module, initial: Mapping[str, Tensor] | None = None
+) -> Float64[Tensor, " size"]:
     """Return present minus initial weights, flat, shape (size,), float64, on the CPU.
 
     Args:
@@ -129,7 +134,7 @@ def orthonormal(directions: Tensor, size: int) -> list[Tensor]:
     """Turn columns into unit vectors on the CPU, in float64, each orthogonal to those before it.
 
     Raises:
-        UserError: not columns of `size` numbers, or zero, not finite or parallel.
+        UserError: not columns of `size` entries, or zero, not finite or parallel.
     """
     given = directions.detach().double().cpu()
     if given.shape[0] != size:

@@ -148,7 +148,7 @@ class MeanLoss:
             raise UserError("expected at least one batch, got none; pass a list of batches")
         numbers = [p.dtype for p in model.parameters() if p.is_floating_point()]
         self.eps = max((torch.finfo(dtype).eps for dtype in numbers), default=2.0**-23)
-        """Rounding error of the coarsest of the model's numbers."""
+        """Rounding error of the coarsest dtype among the model's parameters."""
         self._model, self._loss = model, as_loss(loss)
         self._evaluate = without_graph(self._one)
         self._checked = False

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, final
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import TrainerCallback
@@ -96,10 +97,7 @@ class Trajectory:
             self._points.append(now)
 
     def as_callback(self) -> TrainerCallback:
-        """Return this recorder as a callback for ``transformers.Trainer(callbacks=[...])``.
-
-        Every step's path_length is appended to the trainer's ``state.log_history``.
-        """
+        """Return this recorder for ``transformers.Trainer(callbacks=[...])``; it logs path_length."""
         return ProbeCallback(self)
 
     @torch.no_grad()
@@ -142,7 +140,9 @@ class Trajectory:
         return PrincipalDirections(torch.stack(units, 1), squares[:count] / squares.sum())
 
     @torch.no_grad()
-    def coordinates(self, model: nn.Module, directions: Directions, dimensions: int = 2) -> Tensor:
+    def coordinates(
+        self, model: nn.Module, directions: Directions, dimensions: int = 2
+    ) -> Float64[Tensor, "points dimensions"]:
         """Return where the points lie in a plane through the present weights, to be drawn on it.
 
             a_t = U'(theta_t - theta),    U the directions made orthonormal, as in `surface_2d`

@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from landscape import checks
@@ -17,7 +18,7 @@ from landscape.tasks.batches import Batch
 _WITHOUT_POSITIONS = ("bloom", "falcon_mamba", "mamba", "mamba2", "mpt", "roformer")
 
 
-def last_logits(model: nn.Module, batch: Batch, last: int) -> Tensor:
+def last_logits(model: nn.Module, batch: Batch, last: int) -> Float[Tensor, "rows last vocabulary"]:
     """Return logits (rows, last, vocabulary) at the last positions of each row.
 
     Args:
@@ -58,7 +59,7 @@ def last_logits(model: nn.Module, batch: Batch, last: int) -> Tensor:
     return logits
 
 
-def label_logits(model: nn.Module, batch: Batch) -> Tensor:
+def label_logits(model: nn.Module, batch: Batch) -> Float[Tensor, "b c"]:
     """Return a classifier's logits (b, c); its label j stands for candidate j.
 
     Rows are moved to the left, padding on the right, where encoders look for a first token.
@@ -119,6 +120,6 @@ def on_device(batch: Batch, model: nn.Module) -> Batch:
     return {name: tensor.to(device) for name, tensor in batch.items()}
 
 
-def wide(logits: Tensor) -> Tensor:
+def wide(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return logits in float32, or in float64 where they are that already."""
     return logits.to(torch.promote_types(logits.dtype, torch.float32))

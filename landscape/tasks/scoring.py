@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from landscape.errors import UserError
@@ -18,7 +19,7 @@ from landscape.tasks.batches import Batch
 from landscape.tasks.forward import label_logits, last_logits, on_device, wide
 
 
-def candidate_scores(model: nn.Module, batch: Batch) -> Tensor:
+def candidate_scores(model: nn.Module, batch: Batch) -> Float[Tensor, "b c"]:
     """Score each candidate by the mean log-probability of its tokens after the prompt.
 
         score_j = 1/L_j sum_i log p(token_ji | prompt, token_j1 .. token_j(i-1))
@@ -37,7 +38,9 @@ def candidate_scores(model: nn.Module, batch: Batch) -> Tensor:
     return totals / counts.clamp(min=1)
 
 
-def candidate_log_probs(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+def candidate_log_probs(
+    model: nn.Module, batch: Batch
+) -> tuple[Float[Tensor, "b c"], Int[Tensor, "b c"]]:
     """Return the summed log-probabilities of each candidate's tokens, and how many there are.
 
     Args:
@@ -65,7 +68,7 @@ def candidate_log_probs(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]
     return totals[rows].masked_fill(absent, -torch.inf), counts[rows].masked_fill(absent, 0)
 
 
-def task_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
+def task_loss(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], int]:
     """Return the loss of a batch, summed over its terms, and the number of terms.
 
     Classification: cross-entropy of the candidates' scores against the right one, one term an

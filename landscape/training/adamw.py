@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from landscape import checks
@@ -93,7 +94,12 @@ class AdamW(torch.optim.Optimizer):
         return sum(self._rows(p)["step"].numel() for g in self.param_groups for p in g["params"])
 
     @torch.no_grad()
-    def follow(self, parameter: nn.Parameter, source: Tensor, active: Tensor | None = None) -> None:
+    def follow(
+        self,
+        parameter: nn.Parameter,
+        source: Int[Tensor, " k"],
+        active: Int[Tensor, " k"] | None = None,
+    ) -> None:
         """Rearrange the state of a parameter whose entries have moved.
 
         Args:

@@ -147,5 +147,5 @@ def test_figures_are_drawn_and_empty_ones_refused(tmp_path) -> None:
         analysis.plot_allocation(flat, tmp_path / "x.png")
     with pytest.raises(UserError, match="rows to draw"):
         analysis.plot_curves({"one": []}, tmp_path / "x.png")
-    with pytest.raises(UserError, match="at least 1 scalar"):
+    with pytest.raises(UserError, match="at least 1 weight"):
         analysis.BudgetProbe(tmp_path, [0])

@@ -370,7 +370,8 @@ def test_a_module_that_peft_saved_whole_is_read_as_a_dense_head(tmp_path, kind) 
     ("change", "sentence"),
     [
         (lambda t: t.update({f"{HEAD}.bias": torch.zeros(3)}), r"shape \(2,\) for classifier"),
-        (lambda t: t.update({f"{HEAD}.bias": torch.full((2,), math.nan)}), "expected finite"),
+        (lambda t: t.update({f"{HEAD}.bias": torch.full((2,), math.nan)}), "finite floating-point"),
+        (lambda t: t.update({f"{HEAD}.bias": torch.ones(2).bool()}), "finite floating-point"),
         (lambda t: t.update({f"{HEAD}.scale": torch.zeros(3)}), "got .*classifier.scale"),
         (lambda t: t.update({"base_model.model.bert.x": torch.zeros(3)}), "such as .*bert.x"),
     ],

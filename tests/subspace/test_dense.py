@@ -106,6 +106,7 @@ def test_the_start_of_a_head_follows_a_cast_of_the_model() -> None:
     model = attached(HEADED[0], dtype=torch.float32)
     start = model.classifier.weight.detach().clone()
     model.double()
+    assert dense_starts(model)["classifier.weight"].dtype == torch.float64
     assert torch.equal(dense_starts(model)["classifier.weight"], start.double())
     assert torch.equal(ls.detach(model).classifier.weight, start.double())
 

@@ -108,6 +108,18 @@ def test_a_head_below_a_classification_head_is_found() -> None:
     )
 
 
+def test_the_last_of_many_layers_with_as_many_outputs_as_labels_is_the_head() -> None:
+    """A body as wide as there are labels: all of its attention is."""
+    config = transformers.BertConfig(**TEXT, **SIZE, num_labels=16)
+    model = transformers.BertForSequenceClassification(config).eval().double()
+    ids = torch.randint(3, 200, (20, 5), generator=torch.Generator().manual_seed(0))
+    batches = [{"input_ids": ids, "labels": torch.arange(20) % 16}]
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    ls.fit_head(model, batches)
+    changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert changed == {"classifier.weight", "classifier.bias"}
+
+
 def test_a_head_that_is_all_zero_is_fitted_at_the_token_that_it_reads() -> None:
     """All its outputs are the same then: the token cannot be told by its logits."""
     batches = texts()

@@ -85,9 +85,7 @@ def _law_cases(predict: Law) -> Iterator[tuple[float, float, str]]:
 def _law(predict: Law, problem: MaskedRegression, seed: int) -> Finding:
     quantity, excess = "E ||w_hat||^2 given M", law_excess(predict)
     if excess.refutes:
-        return Finding(
-            "violated", quantity, 1.0, excess.factor, 1 / excess.factor, note=excess.where
-        )
+        return excess.finding(quantity)
     p, s = problem.p, np.asarray(np.linalg.svd(problem.factor, compute_uv=False))
     if not 0 < p < 1 or rank(s) < problem.n or not resolved(s):
         note = rank_note(s) or "p is 0 or 1, or rank X < n"

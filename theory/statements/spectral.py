@@ -18,6 +18,7 @@ from theory.claim import (
     judge_probability,
     looks,
     ratio,
+    settle,
 )
 from theory.features import Array
 from theory.problems import MaskedRegression
@@ -47,18 +48,13 @@ def bernstein_excess(predict: Deviation) -> tiled.Excess:
 def _bernstein(predict: Deviation, problem: MaskedRegression, seed: int) -> Finding:
     quantity, excess = "||X M X^T - p X X^T||", bernstein_excess(predict)
     if excess.refutes:
-        return Finding(
-            "violated", quantity, 1.0, excess.factor, 1 / excess.factor, note=excess.where
-        )
+        return excess.finding(quantity)
     if not random_mask(problem):
         return Finding("vacuous", quantity, 0.0, 0.0, note="Q = 0: p is 0 or 1, or X = 0")
     allowed = predict(problem.moments, problem.p, problem.delta)
-    for count in looks(problem.delta):
-        norms = _norms(problem, count, seed)
-        broken = int((norms >= allowed).sum())
-        verdict, note = judge_probability(broken, count, problem.delta)
-        if verdict != "unsettled":
-            break
+    norms, broken, verdict, note = settle(
+        problem.delta, lambda count: _norms(problem, count, seed), lambda norms: norms >= allowed
+    )
     if broken == 0 and allowed >= certain(problem):
         verdict, note = "vacuous", "the bound exceeds what any mask can deviate"
     old = bounds.theorem_51_corrected(problem.n, problem.d, problem.bound, problem.delta)
@@ -69,9 +65,9 @@ def _bernstein(predict: Deviation, problem: MaskedRegression, seed: int) -> Find
         float(norms.max()),
         ratio(allowed, float(norms.max())),
         "Monte Carlo",
-        samples=count,
+        samples=len(norms),
         violations=broken,
-        interval=clopper_pearson(broken, count),
+        interval=clopper_pearson(broken, len(norms)),
         note=note or f"{old / allowed:.3g} times tighter than theorem 5.1 corrected",
         details={
             "theorem 5.1 corrected": old,
@@ -149,9 +145,7 @@ def _chernoff(
 ) -> Finding:
     quantity, excess = "largest stable step 2n/lambda_1", chernoff_excess(predict)
     if excess.refutes:
-        return Finding(
-            "violated", quantity, 1.0, excess.factor, 1 / excess.factor, note=excess.where
-        )
+        return excess.finding(quantity)
     if not random_mask(problem):
         return Finding("vacuous", quantity, 0.0, 0.0, note="p is 0 or 1, or X = 0")
     n, mean = problem.n, problem.p * problem.moments.top

@@ -15,9 +15,8 @@ from theory.claim import (
     Finding,
     Verdict,
     clopper_pearson,
-    judge_probability,
-    looks,
     ratio,
+    settle,
 )
 from theory.features import Array
 from theory.problems import MaskedRegression
@@ -86,11 +85,9 @@ def _printed(bound: Bound, problem: MaskedRegression, seed: int) -> Finding:
         verdict, note = "violated", f"whatever the instance: {excess.where}"
     else:
         here = bound(problem.n, problem.d, problem.bound, problem.delta)
-        for count in looks(problem.delta):
-            broken = int((deviations(problem, count, seed) > here).sum())
-            verdict, note = judge_probability(broken, count, problem.delta)
-            if verdict != "unsettled":
-                break
+        _, _, verdict, note = settle(
+            problem.delta, lambda count: deviations(problem, count, seed), lambda seen: seen > here
+        )
     return Finding(
         verdict,
         "P(deviation > bound) against delta, n = 1",
@@ -110,18 +107,13 @@ def _printed(bound: Bound, problem: MaskedRegression, seed: int) -> Finding:
 def _corrected(bound: Bound, problem: MaskedRegression, seed: int) -> Finding:
     quantity, excess = "max_i |lambda_i - p lambda_i(X^T X)|", worst_excess(bound)
     if excess.refutes:
-        return Finding(
-            "violated", quantity, 1.0, excess.factor, 1 / excess.factor, note=excess.where
-        )
+        return excess.finding(quantity)
     if not random_mask(problem):
         return Finding("vacuous", quantity, 0.0, 0.0, note="Q = 0: p is 0 or 1, or X = 0")
     allowed = bound(problem.n, problem.d, problem.bound, problem.delta)
-    for count in looks(problem.delta):
-        seen = deviations(problem, count, seed)
-        broken = int((seen > allowed).sum())
-        verdict, note = judge_probability(broken, count, problem.delta)
-        if verdict != "unsettled":
-            break
+    seen, broken, verdict, note = settle(
+        problem.delta, lambda count: deviations(problem, count, seed), lambda seen: seen > allowed
+    )
     if broken == 0 and allowed >= certain(problem):
         verdict, note = "vacuous", "the bound exceeds what any mask can deviate"
     worst = float(seen.max())
@@ -133,9 +125,9 @@ def _corrected(bound: Bound, problem: MaskedRegression, seed: int) -> Finding:
         ratio(allowed, worst),
         "Monte Carlo",
         {"|x| <= r": problem.moments.max_abs <= problem.bound},
-        count,
+        len(seen),
         violations=broken,
-        interval=clopper_pearson(broken, count),
+        interval=clopper_pearson(broken, len(seen)),
         note=note,
         details={
             "p lambda_1(X^T X)": problem.p * problem.moments.top,

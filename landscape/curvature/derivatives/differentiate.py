@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from landscape.curvature.derivatives.space import Pieces
 from landscape.errors import UserError
+
+Graph = TypeVar("Graph")
+"""What an operator keeps of a batch between products."""
+
+
+@dataclass(frozen=True)
+class Linearised(Generic[Graph]):
+    """Hold what one batch contributes at the present weights."""
+
+    value: float
+    """The loss sum."""
+    count: float
+    """The number of loss terms."""
+    gradient: Pieces
+    """The gradient of the loss sum."""
+    graph: Graph | None
+    """What products need, where it was asked for."""
 
 
 def checked_sum(value: Tensor) -> Tensor:

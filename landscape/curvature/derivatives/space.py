@@ -17,7 +17,7 @@ Pieces: TypeAlias = Sequence[Tensor | None]
 
 
 class Space:
-    """Hold the parameters whose numbers the vectors are, flattened and concatenated in order.
+    """Hold the parameters whose entries the vectors are, flattened and concatenated in order.
 
     Args:
         model: the model.
@@ -76,9 +76,9 @@ class Space:
 
     @property
     def rounding(self) -> float:
-        """The rounding error of the coarsest of the model's numbers."""
-        numbers = [*self.parameters, *self._model.parameters()]
-        return max(torch.finfo(p.dtype).eps for p in numbers if p.is_floating_point())
+        """The rounding error of the coarsest dtype among the model's tensors."""
+        tensors = [*self.parameters, *self._model.parameters()]
+        return max(torch.finfo(p.dtype).eps for p in tensors if p.is_floating_point())
 
     def pieces(self, v: Tensor) -> list[Tensor]:
         """Divide a vector (size,), or each row of (b, size), into one tensor a parameter."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeVar, final
+from typing import Any, Generic, Literal, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from landscape.curvature.derivatives.differentiate import Graph, Linearised
 from landscape.curvature.derivatives.layers import refuse_renormed_embeddings
 from landscape.curvature.derivatives.memory import GraphRoom
 from landscape.curvature.derivatives.modes import Mode, NoForwardModeError, pushed
@@ -25,22 +26,6 @@ from landscape.curvature.operators.model import ModelOperator
 from landscape.errors import UserError
 from landscape.losses import Loss, Split, as_batches
 from landscape.subspace import refuse_unseen_readers
-
-Graph = TypeVar("Graph")
-
-
-@dataclass(frozen=True)
-class Linearised(Generic[Graph]):
-    """Hold what one batch contributes at the present weights."""
-
-    value: float
-    """The loss sum."""
-    count: float
-    """The number of loss terms."""
-    gradient: Pieces
-    """The gradient of the loss sum."""
-    graph: Graph | None
-    """What products need, where it was asked for."""
 
 
 class BatchedOperator(ModelOperator, Generic[Graph]):
@@ -165,7 +150,7 @@ class BatchedOperator(ModelOperator, Generic[Graph]):
         return self._value
 
     @final
-    def gradient(self) -> Tensor:
+    def gradient(self) -> Float[Tensor, " size"]:
         """Return the gradient of L, flat, shape (size,). Cost: none, unless the weights moved."""
         self._refresh()
         return self._gradient.clone()

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, final, get_args
 from torch import Tensor, nn
 
 from landscape.curvature.derivatives.differentiate import (
+    Linearised,
     checked_sum,
     derivative,
     refuse_single_derivatives,
@@ -15,7 +16,7 @@ from landscape.curvature.derivatives.differentiate import (
 from landscape.curvature.derivatives.layers import refuse_wrong_functions
 from landscape.curvature.derivatives.modes import Mode, tangent
 from landscape.curvature.derivatives.space import Pieces
-from landscape.curvature.operators.batched import BatchedOperator, Linearised
+from landscape.curvature.operators.batched import BatchedOperator
 from landscape.errors import UserError
 from landscape.losses import Loss, Split, as_loss, sum_and_count
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.curvature.derivatives.differentiate import (
+    Linearised,
     checked_sum,
     derivative,
     refuse_single_derivatives,
@@ -18,7 +19,7 @@ from landscape.curvature.derivatives.differentiate import (
 from landscape.curvature.derivatives.layers import refuse_wrong_functions
 from landscape.curvature.derivatives.modes import tangent
 from landscape.curvature.derivatives.space import Pieces
-from landscape.curvature.operators.batched import BatchedOperator, Linearised
+from landscape.curvature.operators.batched import BatchedOperator
 from landscape.losses import Split, as_split, terms_and_count
 from landscape.losses.given import halves
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
 import torch
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from landscape.errors import UserError
@@ -64,7 +65,7 @@ class LinearOperator(ABC):
         """Return A v for each row v of (b, size), as rows."""
 
     @final
-    def matvec(self, v: Array) -> Tensor:
+    def matvec(self, v: Array) -> Float[Tensor, " size"]:
         """Return the product A v.
 
         Args:
@@ -84,7 +85,7 @@ class LinearOperator(ABC):
         return self._apply(vector)
 
     @final
-    def matvec_afresh(self, v: Array) -> Tensor:
+    def matvec_afresh(self, v: Array) -> Float[Tensor, " size"]:
         """Return A v made another way, the second opinion of `health_check`.
 
         Nothing kept from earlier products takes part, and where there is a second mode of
@@ -96,7 +97,7 @@ class LinearOperator(ABC):
         return self._apply_afresh(vector)
 
     @final
-    def matmat(self, block: Array) -> Tensor:
+    def matmat(self, block: Array) -> Float[Tensor, "size b"]:
         """Return A V for the columns of V, shape (size, b). Cost: b matvecs."""
         columns = as_tensor(block)
         if columns.ndim != 2 or columns.shape[0] != self.size:
@@ -238,7 +239,7 @@ class CongruentOperator(LinearOperator):
         return self._pull(self._operator._apply_afresh(self._push(v)))
 
 
-def as_tensor(v: object) -> Tensor:
+def as_tensor(v: object) -> Num[Tensor, "*shape"]:
     """Return real numbers, whatever holds them, as a tensor.
 
     Raises:
@@ -251,5 +252,5 @@ def as_tensor(v: object) -> Tensor:
             f"expected numbers, got what are none ({error}); give a tensor, an array or lists"
         ) from error
     if tensor.is_complex():
-        raise UserError(f"expected real numbers, got {tensor.dtype}; the operators here are real")
+        raise UserError(f"expected real numbers, got {tensor.dtype}; give the real part")
     return tensor

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, final
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -49,7 +50,7 @@ class PreconditionedOperator(LinearOperator):
         inner = self._operator.description
         return {**inner, "operator": f"preconditioned {inner['operator']}"}
 
-    def scale(self) -> Tensor:
+    def scale(self) -> Float[Tensor, " size"]:
         """Return the diagonal of S = P^-1/2 at the optimizer's present state, shape (size,).
 
         It is 0 where the optimizer has not moved a parameter: one that a schedule froze, one that
@@ -128,7 +129,7 @@ def preconditioned(operator: ModelOperator, optimizer: Optimizer) -> Preconditio
         optimizer: ``torch.optim.Adam``, ``AdamW``, ``NAdam``, ``RAdam`` or ``Adamax`` after at
             least one step; any optimizer that steps as Adam does and whose state has ``step`` (a
             number, or one for each entry), ``exp_avg_sq`` and, with amsgrad, ``max_exp_avg_sq``;
-            with `landscape.AdamW` also ``active``, the positions of the numbers that a schedule
+            with `landscape.AdamW` also ``active``, the positions of the entries that a schedule
             lets move. Decoupled weight decay is no part of P.
 
     Returns:
@@ -148,7 +149,7 @@ def _has_second(state: Any) -> bool:
 
 
 def _inverse_root(optimizer: Optimizer, state: Any, group: Any, reference: float) -> Tensor:
-    """Return P^-1/2 of the numbers that have a state, in its shape, in float64."""
+    """Return P^-1/2 of the entries that have a state, in its shape, in float64."""
     P = step_divisor(optimizer, group, state)
     share = float(group["lr"]) / reference if reference else 1.0
     moved = torch.as_tensor(state["step"]).to(P.device) > 0

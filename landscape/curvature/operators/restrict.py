@@ -73,7 +73,7 @@ def module_blocks(operator: ModelOperator, modules: str = "*") -> dict[str, Rest
         operator: a Hessian, Gauss-Newton or Fisher operator of a model.
         modules: a shell pattern of module names, such as ``"*.layers.*[0-9]"`` for whole layers
             or ``"*.q_proj"``; the default is one block for each module that owns trainable
-            numbers. Of the modules that match, those inside another one are left out unless the
+            parameters. Of the modules that match, those inside another one are left out unless the
             pattern is the default.
 
     Returns:

@@ -13,6 +13,7 @@ from functools import wraps
 from typing import ParamSpec, TypeVar
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 _P = ParamSpec("_P")
@@ -38,7 +39,7 @@ def _as_given(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 @_as_given
-def inner(rows: Tensor, v: Tensor) -> Tensor:
+def inner(rows: Float[Tensor, "m size"], v: Float[Tensor, " size"]) -> Float64[Tensor, " m"]:
     """Return the inner products of rows (m, size) with v, float64, on the CPU."""
     piece = _PIECE.get(rows.device.type, 1 << 22)
     parts = rows.new_empty(-(-v.numel() // piece), len(rows))
@@ -49,7 +50,7 @@ def inner(rows: Tensor, v: Tensor) -> Tensor:
 
 
 @_as_given
-def norm(v: Tensor) -> float:
+def norm(v: Float[Tensor, "*shape"]) -> float:
     """Return the Euclidean norm of a vector."""
     piece = _PIECE.get(v.device.type, 1 << 22)
     squares = v.new_empty(-(-v.numel() // piece))
@@ -68,13 +69,17 @@ def unit(v: Tensor) -> Tensor:
 
 
 @_as_given
-def subtract(rows: Tensor, coefficients: Tensor, w: Tensor) -> None:
+def subtract(
+    rows: Float[Tensor, "m size"], coefficients: Float[Tensor, " m"], w: Float[Tensor, " size"]
+) -> None:
     """Subtract the combination of rows (m, size) with coefficients (m,) from w, in place."""
     w.addmv_(rows.t(), coefficients.to(w), alpha=-1)
 
 
 @_as_given
-def remove(rows: Tensor, w: Tensor) -> tuple[Tensor, float]:
+def remove(
+    rows: Float[Tensor, "m size"], w: Float[Tensor, " size"]
+) -> tuple[Float[Tensor, " m"], float]:
     """Remove the span of orthonormal rows from w, in place.
 
     Once more as long as that takes more than half of w away, since what is left is then rounding
@@ -96,7 +101,7 @@ def remove(rows: Tensor, w: Tensor) -> tuple[Tensor, float]:
 
 
 @_as_given
-def append(rows: Tensor, count: int, v: Tensor) -> float:
+def append(rows: Float[Tensor, "m size"], count: int, v: Float[Tensor, " size"]) -> float:
     """Write what v adds to the first `count` orthonormal rows behind them, as a unit vector.
 
     This is Gram-Schmidt, a vector at a time; v is used up.
@@ -107,8 +112,8 @@ def append(rows: Tensor, count: int, v: Tensor) -> float:
         v: shape (size,).
 
     Returns:
-        The share of ||v|| that is outside the rows, from 0 to 1; 0 for v = 0. Near the rounding
-        of the numbers the row written is rounding too: do not count it.
+        The share of ||v|| that is outside the rows, from 0 to 1; 0 for v = 0. Where it is
+        near rounding, so is the row that was written: do not count it.
     """
     before = norm(v)
     left = remove(rows[:count], v)[1]
@@ -117,7 +122,9 @@ def append(rows: Tensor, count: int, v: Tensor) -> float:
 
 
 @_as_given
-def rotate(rows: Tensor, weights: Tensor, out: Tensor | None = None) -> Tensor:
+def rotate(
+    rows: Float[Tensor, "m size"], weights: Float[Tensor, "k m"], out: Tensor | None = None
+) -> Tensor:
     """Return weights (k, m) times rows (m, size), accumulated in float64.
 
     `out` may be the first k of the rows themselves: no second basis is made.
@@ -131,7 +138,9 @@ def rotate(rows: Tensor, weights: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 @_as_given
-def residual(y: Tensor, product: Tensor) -> tuple[float, float, Tensor]:
+def residual(
+    y: Float[Tensor, " size"], product: Float[Tensor, " size"]
+) -> tuple[float, float, Float[Tensor, " size"]]:
     """Return the Rayleigh quotient y'w of a unit vector, ||w - (y'w) y||, and that vector.
 
     Where w = A y, some eigenvalue of a symmetric A is no farther than the norm (Weinstein).

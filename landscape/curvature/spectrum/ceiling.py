@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from landscape import checks, seeds
@@ -108,7 +109,12 @@ def least_steps(size: int, failure: float, root: float) -> int:
 
 
 def overshoot(
-    T: Tensor, coupling: float, size: int, steps: int, failure: float, width: int = 1
+    T: Float64[Tensor, "m m"],
+    coupling: float,
+    size: int,
+    steps: int,
+    failure: float,
+    width: int = 1,
 ) -> float:
     """Bound how far the spectrum reaches beyond the extreme eigenvalues of T = Q'AQ.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from landscape import checks, seeds
@@ -46,7 +47,9 @@ class SpectralDensity:
         shape = (len(keep), -1)
         return self.nodes[keep].reshape(shape), self.weights[keep].reshape(shape)
 
-    def mean(self, values: Tensor) -> tuple[Tensor, Tensor]:
+    def mean(
+        self, values: Float[Tensor, "*shape vectors steps"]
+    ) -> tuple[Float64[Tensor, "*shape"], Float64[Tensor, "*shape"]]:
         """Average a function of the eigenvalues over the spectrum, (1/n) sum_i f(lambda_i).
 
         Args:
@@ -70,7 +73,9 @@ class SpectralDensity:
         value, error = self.mean(self.nodes**power)
         return float(value), float(error)
 
-    def cumulative(self, grid: Tensor) -> tuple[Tensor, Tensor]:
+    def cumulative(
+        self, grid: Float[Tensor, " m"]
+    ) -> tuple[Float64[Tensor, " m"], Float64[Tensor, " m"]]:
         """Return the share of eigenvalues at or below each grid point, with standard errors.
 
         The quadrature counts whole nodes: near zero, where most eigenvalues are, it says little
@@ -79,7 +84,9 @@ class SpectralDensity:
         points = grid.double().cpu()[:, None, None]
         return self.mean((self.nodes <= points).double())
 
-    def density(self, grid: Tensor, width: float) -> tuple[Tensor, Tensor]:
+    def density(
+        self, grid: Float[Tensor, " m"], width: float
+    ) -> tuple[Float64[Tensor, " m"], Float64[Tensor, " m"]]:
         """Return the density smoothed by a Gaussian, sum_i N(t; lambda_i, width^2) / n.
 
         Args:
@@ -100,7 +107,7 @@ class SpectralDensity:
         distance = (grid.double().cpu()[:, None, None] - self.nodes) / width
         return self.mean((-0.5 * distance**2).exp() / (width * (2 * torch.pi) ** 0.5))
 
-    def grid(self, points: int = 400, margin: float = 0.05) -> Tensor:
+    def grid(self, points: int = 400, margin: float = 0.05) -> Float64[Tensor, " points"]:
         """Return equidistant points over the range of the nodes and a margin on both sides."""
         low, high = float(self.nodes.min()), float(self.nodes.max())
         room = margin * (high - low) or margin * abs(high) or margin

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float64
 from torch import Tensor
 
 from landscape import checks, seeds
@@ -14,7 +15,7 @@ _LARGEST = 20_000
 """Rows of the largest matrix that is formed: 3.2 GB in float64."""
 
 
-def exact_matrix(operator: LinearOperator, *, block: int = 1) -> Tensor:
+def exact_matrix(operator: LinearOperator, *, block: int = 1) -> Float64[Tensor, "size size"]:
     """Form the whole matrix A from products with unit vectors, several at once.
 
     Args:

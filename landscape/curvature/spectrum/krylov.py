@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from landscape.curvature.operators.linear import LinearOperator
@@ -166,7 +167,7 @@ class Krylov:
         self.basis.known = known[:, :keep].t()
         self._steps, self._is_random = 0, False
 
-    def ritz_vectors(self, k: int) -> Tensor:
+    def ritz_vectors(self, k: int) -> Float[Tensor, "k size"]:
         """Return the k most wanted approximate eigenvectors, as rows."""
         rows = rotate(self.basis.rows[: self.basis.count], self._weights[:, :k].t())
         for row in rows:

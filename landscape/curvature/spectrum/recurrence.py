@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from landscape.curvature.operators.linear import LinearOperator
@@ -134,8 +135,8 @@ class Recurrence:
 
 
 def tridiagonal(
-    operator: LinearOperator, v: Tensor, steps: int, basis: Tensor | None = None
-) -> tuple[Tensor, float]:
+    operator: LinearOperator, v: Float[Tensor, " size"], steps: int, basis: Tensor | None = None
+) -> tuple[Float64[Tensor, "m m"], float]:
     """Return T = Q'AQ for the Krylov space of a vector, shape (m, m), m <= steps, float64.
 
     Args:

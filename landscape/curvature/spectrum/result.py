@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from landscape.curvature.operators.linear import LinearOperator, as_tensor
-from landscape.curvature.spectrum.algebra import inner as inner
 from landscape.curvature.spectrum.algebra import norm, unit
 from landscape.errors import NotConvergedWarning, UserError
 
@@ -55,7 +55,7 @@ class EigenResult:
     """
 
     @property
-    def intervals(self) -> Tensor:
+    def intervals(self) -> Float64[Tensor, "k 2"]:
         """Intervals [lambda_i - residual_i, lambda_i + residual_i], shape (k, 2), float64.
 
         Each contains an eigenvalue of A (Weinstein's bound: A symmetric, up to the rounding of
@@ -92,12 +92,14 @@ class EigenResult:
         return f"{self.which} [{values}] by {self.method}, {self.num_matvecs} matvecs, {state}"
 
 
-def score(values: Tensor, which: Which) -> Tensor:
+def score(values: Float[Tensor, " m"], which: Which) -> Float[Tensor, " m"]:
     """Return a number that is larger the more an eigenvalue is wanted."""
     return {"LA": values, "SA": -values, "LM": values.abs()}[which]
 
 
-def allowed_residual(values: Tensor, tol: float, norm: float, dtype: torch.dtype) -> Tensor:
+def allowed_residual(
+    values: Float[Tensor, " m"], tol: float, norm: float, dtype: torch.dtype
+) -> Float[Tensor, " m"]:
     """Return the largest residual that counts as converged.
 
     tol * |lambda|, but never below 100 eps ||A||: an eigenvalue that is zero beside the others
@@ -130,7 +132,9 @@ def check_arguments(
         raise UserError(f"expected max_matvecs of at least {least}, got {max_matvecs}; raise it")
 
 
-def checked_product(operator: LinearOperator, v: Tensor) -> Tensor:
+def checked_product(
+    operator: LinearOperator, v: Float[Tensor, size * block]
+) -> Float[Tensor, size * block]:
     """Return A v, for a vector or for columns, refusing a product that is not finite.
 
     Raises:
@@ -145,7 +149,7 @@ def checked_product(operator: LinearOperator, v: Tensor) -> Tensor:
     return product
 
 
-def random_unit(operator: LinearOperator, generator: torch.Generator) -> Tensor:
+def random_unit(operator: LinearOperator, generator: torch.Generator) -> Float[Tensor, " size"]:
     """Draw a direction uniformly, on the CPU so that every device gets the same one."""
     v = torch.randn(operator.size, generator=generator, dtype=torch.float64, device="cpu")
     return (v / v.norm()).to(dtype=operator.dtype, device=operator.device)
@@ -173,11 +177,11 @@ def start_vector(operator: LinearOperator, v0: object, tol: float, fresh: Tensor
 
 def conclude(
     operator: LinearOperator,
-    vectors: Tensor,
+    vectors: Float[Tensor, "k size"],
     *,
-    values: Tensor,
-    residuals: Tensor,
-    ritz_values: Tensor,
+    values: Float[Tensor, " k"],
+    residuals: Float[Tensor, " k"],
+    ritz_values: Float[Tensor, " m"],
     num_matvecs: int,
     norm: float,
     method: str,

@@ -1,0 +1,49 @@
+"""What figures share: a style that leaves nothing behind, guides with the slope of their law."""
+
+from __future__ import annotations
+
+import matplotlib
+import numpy as np
+import pytest
+
+from experiments.kit.draw import colors, curve, guide, look, means, panels
+
+
+def test_the_style_holds_inside_and_is_gone_outside() -> None:
+    before = dict(matplotlib.rcParams)
+    with look():
+        assert matplotlib.rcParams["axes.prop_cycle"].by_key()["color"] == colors()
+        assert matplotlib.rcParams["xtick.bottom"]
+        inside = dict(matplotlib.rcParams)
+    assert inside != before
+    assert dict(matplotlib.rcParams) == before
+
+
+@pytest.mark.parametrize("power", [1.0, -0.5])
+def test_a_guide_has_its_power_and_passes_through_the_middle_point(power) -> None:
+    _, axis = panels((2, 2))
+    x, y = [1e-4, 1e-3, 1e-2], [5.0, 7.0, 4.0]
+    guide(axis, x, y, power)
+    drawn = axis.lines[0].get_ydata()
+    assert drawn[1] == 7.0
+    slopes = np.diff(np.log(drawn)) / np.diff(np.log(x))
+    np.testing.assert_allclose(slopes, power, rtol=1e-12)
+
+
+def test_a_curve_is_the_mean_of_its_dots_at_every_ratio() -> None:
+    rows = [{"ratio": r, "value": v} for r, v in ((0.2, 1.0), (0.1, 2.0), (0.2, 4.0))]
+    assert means(rows, "value") == ([0.1, 0.2], [2.0, 2.5])
+    _, axis = panels((2, 2))
+    curve(axis, rows, "value", "black", "all")
+    line, dots = axis.lines
+    np.testing.assert_array_equal(line.get_xydata(), [[0.1, 2.0], [0.2, 2.5]])
+    np.testing.assert_array_equal(dots.get_xydata(), [[0.2, 1.0], [0.1, 2.0], [0.2, 4.0]])
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "shape"), [(1, 1, ()), (3, 1, (3,)), (2, 3, (3, 2)), (1, 2, (2, 1))]
+)
+def test_panels_have_one_axis_a_row_of_them_or_a_grid(columns, rows, shape) -> None:
+    figure, axes = panels((2, 2), columns, rows)
+    assert np.shape(axes) == shape
+    assert len(figure.axes) == columns * rows

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Num
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from landscape.errors import UserError
@@ -239,7 +239,7 @@ class CongruentOperator(LinearOperator):
         return self._pull(self._operator._apply_afresh(self._push(v)))
 
 
-def as_tensor(v: object) -> Num[Tensor, "*shape"]:
+def as_tensor(v: object) -> Shaped[Tensor, "*shape"]:
     """Return real numbers, whatever holds them, as a tensor.
 
     Raises:

@@ -241,14 +241,11 @@ class Krylov:
         """List the pairs at the unwanted end that are known to rounding, at most half the room."""
         if self._which == "LM":
             return []
-        known = self._estimates <= allowed_residual(
-            zeros(1), 1.0, self.basis.norm, self.basis.rows.dtype
-        )
-        most = min(self.basis.count - k - 1, (self.capacity - k) // 2)
-        first = self.basis.count
-        while self.basis.count - first < most and bool(known[first - 1]):
+        count, known = self.basis.count, self._estimates <= self.allowed(zeros(1), 1.0)
+        most, first = min(count - k - 1, (self.capacity - k) // 2), count
+        while count - first < most and bool(known[first - 1]):
             first -= 1
-        return list(range(first, self.basis.count))
+        return list(range(first, count))
 
     def _compress(self, chosen: list[int]) -> None:
         """Replace the basis by some of its Ritz vectors."""

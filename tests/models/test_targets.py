@@ -184,6 +184,19 @@ WITHOUT = {
     "jetmoe": "queries and outputs inside a mixture of experts",
 }  # fmt: skip
 
+#: what some families' defaults leave open
+NEEDED: dict[str, dict[str, object]] = {
+    "autoformer": {"prediction_length": 4},
+    "esm": {"vocab_size": 33, "pad_token_id": 1},
+    "hunyuan_v1_dense": {"head_dim": 64},
+    "hunyuan_v1_moe": {"head_dim": 64},
+    "informer": {"prediction_length": 4},
+    "lfm2_moe": {"layer_types": ["full_attention", "conv"], "num_hidden_layers": 2},
+    "ministral": {"head_dim": 64},
+    "nemotron": {"head_dim": 64, "num_key_value_heads": 8},
+    "time_series_transformer": {"prediction_length": 4},
+}
+
 _LAYERS = (
     "num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers",
     "num_decoder_layers", "num_encoder_layers", "depth",
@@ -224,7 +237,7 @@ def _built(name: str) -> Iterator[nn.Module]:
     for shrink in (_shrink, lambda config: config):
         try:
             with _seconds(60), torch.device("meta"):
-                model = AutoModel.from_config(shrink(CONFIG_MAPPING[name]()))
+                model = AutoModel.from_config(shrink(CONFIG_MAPPING[name](**NEEDED.get(name, {}))))
         except Exception:  # a library that is not installed, sizes that do not fit each other
             continue
         yield model

@@ -161,6 +161,7 @@ def test_autocast_computes_the_loss_in_bfloat16_and_steps_in_float32() -> None:
     assert {p.dtype for p in ls.trainable(model).values()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_a_compiled_model_takes_the_steps_of_the_model_inside() -> None:
     """Traced, but run by torch's own operations: what is compared is the loop, not a compiler."""
     batches = ls.make_batches(rows(6), TOKENIZER, 3)

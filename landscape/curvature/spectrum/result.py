@@ -98,8 +98,8 @@ def score(values: Float[Tensor, " m"], which: Which) -> Float[Tensor, " m"]:
 
 
 def allowed_residual(
-    values: Float[Tensor, " m"], tol: float, norm: float, dtype: torch.dtype
-) -> Float[Tensor, " m"]:
+    values: Float[Tensor, "*m"], tol: float, norm: float, dtype: torch.dtype
+) -> Float[Tensor, "*m"]:
     """Return the largest residual that counts as converged.
 
     tol * |lambda|, but never below 100 eps ||A||: an eigenvalue that is zero beside the others

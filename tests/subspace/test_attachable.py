@@ -75,9 +75,7 @@ def test_names_of_one_tied_tensor_cannot_both_be_masked() -> None:
     model = case_of("opt").model(torch.float32)
     shape = tuple(model.lm_head.weight.shape)
     mask = ls.Mask({"lm_head.weight": torch.tensor([3])}, {"lm_head.weight": shape}, 1000)
-    with pytest.raises(
-        UserError, match=r"first name, model.decoder.embed_tokens.weight,"
-    ):
+    with pytest.raises(UserError, match=r"first name, model.decoder.embed_tokens.weight,"):
         ls.attach(model, mask)
 
 

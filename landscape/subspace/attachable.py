@@ -54,19 +54,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
-def refuse_wrapped(model: nn.Module, what: str) -> None:
-    """Refuse a model that torch has wrapped where the model itself is called.
-
-    Raises:
-        UserError: with the wrapper's name.
-    """
-    if unwrapped(model) is not model:
-        raise UserError(
-            f"expected the model itself for {what}, which computes in one process and eagerly, got "
-            f"it wrapped in {type(model).__name__}; pass the model inside"
-        )
-
-
 def places(model: nn.Module, mask: Mask) -> dict[str, list[Place]]:
     """Map each masked tensor to every (module, leaf) that holds it, the first name's first.
 

@@ -185,11 +185,12 @@ def detach(model: nn.Module) -> nn.Module:
     """
     checks.model(model)
     model = attached_model(model)
-    close_dense(model, restore=True)
     for site in every_site(model):
         if site.flat is not None:
             site.flat[site.indices] = site.origin
-    return _uninstall(model)
+    _uninstall(model)  # first: nobody reads a weight that was overwritten under its mask
+    close_dense(model, restore=True)
+    return model
 
 
 @torch.no_grad()

@@ -235,7 +235,7 @@ def test_structured_masks_are_recognised_as_grids_and_random_ones_are_not(granul
         assert Coordinates(indices, random.shapes[name]).submatrix is None
 
 
-def test_whole_columns_of_a_large_matrix_are_multiplied_as_slices() -> None:
+def test_whole_columns_of_a_large_matrix_are_multiplied_as_a_submatrix() -> None:
     flat = torch.arange(768 * 768).view(768, 768)[:, torch.arange(0, 768, 8)].reshape(-1)
     at = Coordinates(flat, (768, 768))
     for dtype in (torch.float32, torch.bfloat16):
@@ -288,7 +288,7 @@ def test_matrices_beyond_int16_are_not_for_spops_on_cuda(monkeypatch) -> None:
         spops.values(OnCuda(), OnCuda(), at)
 
 
-def test_columns_beyond_int16_reach_spops_as_they_are_on_a_processor(monkeypatch) -> None:
+def test_columns_beyond_int16_reach_spops_as_they_are_on_a_cpu(monkeypatch) -> None:
     if spops._installed() is None:
         monkeypatch.setattr(spops, "_installed", stand_in)
     at = Coordinates(torch.tensor([32_768, 39_999, 79_998]), (3, 40_000))

@@ -47,7 +47,7 @@ def dense(v: Tensor, at: Coordinates) -> Tensor:
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )  # fmt: skip
 def test_both_products_are_exact_for_every_size(rows, cols, tokens, share, threads, dtype) -> None:
-    # few entries are read where they lie, many after their operands were turned
+    # few entries are read where they lie, many after their operands were transposed
     at = entries(rows, cols, max(1, round(share * rows * cols)))
     a, b = numbers(tokens, rows, dtype=dtype), numbers(tokens, cols, dtype=dtype, seed=1)
     v = numbers(at.count, dtype=dtype, seed=2)

@@ -37,11 +37,22 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return strict(*args, **given)
         except TypeCheckError as error:
-            if "checking the parameters" in str(error):
-                function(*args, **given)  # raises what a user would see
+            if "checking the parameters" in str(error) and _is_refused(function, args, given):
+                return function(*args, **given)
             raise
 
     return wrapped
+
+
+def _is_refused(function: Callable[..., Any], args: Any, given: Any) -> bool:
+    """Tell whether the library itself refuses these arguments in a sentence."""
+    try:
+        function(*args, **given)
+    except sys.modules["landscape.errors"].UserError:
+        return True
+    except Exception:
+        return False
+    return False
 
 
 class _Decorate(ast.NodeTransformer):

@@ -325,8 +325,8 @@ def test_a_base_sharded_by_fsdp_trains_theta_as_one_process_does(tmp_path) -> No
             assert torch.equal(indices[name], mask.indices[name])
             assert torch.equal(thetas[name], found[0][1][name])
             torch.testing.assert_close(thetas[name], theta.detach(), rtol=1e-7, atol=1e-9)
-        sentences = ("quantised or sharded", "whose dense gradient one process has",
-                     "whole gradients for a schedule", "only weights of linear",
+        sentences = ("quantised or sharded", "is sharded; make the mask on",
+                     "whole gradients for a schedule", "to be weights of linear",
                      "shard the model first")  # fmt: skip
         assert len(refused) == len(sentences)
         assert all(text in error for text, error in zip(sentences, refused, strict=True))

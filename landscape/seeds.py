@@ -5,8 +5,8 @@ every device and rank.
 
     generator(seed)               directions, probes and starting vectors: torch, on the CPU
     stream(seed, name, shape)     the mask of one tensor: numpy's Philox, keyed by all three
-    derived(seed, "order", 3)     a seed out of a seed and a purpose: the order of an epoch, the
-                                  dropout of a step
+    derived(seed, "order", 3)     a seed out of a seed and a purpose: the order of an epoch
+                                  (training/epochs.py), the dropout of a step
     drawing(seed)                 layers that torch initialises itself, from the global generator
     numbered(seed, purpose)       theory: numpy's default generator, one stream a purpose
 """

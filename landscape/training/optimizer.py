@@ -75,18 +75,36 @@ def make_optimizer(
     if not isinstance(optimizer, str):
         return _made(optimizer, held, lr)
     checks.choice("optimizer", optimizer, get_args(OptimizerName))
-    if optimizer == "sgd":
-        return torch.optim.SGD(held, lr=lr, momentum=momentum, weight_decay=weight_decay)
-    if optimizer == "adafactor":
-        from transformers.optimization import Adafactor
+    given = {"betas": betas, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
+    make = partial(_MAKERS[optimizer](moving, warmup), **{n: given[n] for n in TAKES[optimizer]})
+    return _without_empty(make(held, lr=lr)) if optimizer == "adafactor" else make(held, lr=lr)
 
-        return _without_empty(Adafactor(
-            held, lr=lr, weight_decay=weight_decay, scale_parameter=False, relative_step=False
-        ))  # fmt: skip
-    make: MakeOptimizer = AdamW if moving else torch.optim.AdamW
-    if optimizer == "schedule-free":
-        make = partial(optional("schedulefree").AdamWScheduleFree, warmup_steps=warmup)
-    return make(held, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+
+def _adamw(moving: bool, warmup: int) -> MakeOptimizer:
+    return AdamW if moving else torch.optim.AdamW
+
+
+def _sgd(moving: bool, warmup: int) -> MakeOptimizer:
+    return torch.optim.SGD
+
+
+def _adafactor(moving: bool, warmup: int) -> MakeOptimizer:
+    from transformers.optimization import Adafactor
+
+    return partial(Adafactor, scale_parameter=False, relative_step=False)
+
+
+def _schedule_free(moving: bool, warmup: int) -> MakeOptimizer:
+    return partial(optional("schedulefree").AdamWScheduleFree, warmup_steps=warmup)
+
+
+#: name -> what gives the class, for a mask that moves or not and a number of steps of warm-up
+_MAKERS: dict[OptimizerName, Callable[[bool, int], MakeOptimizer]] = {
+    "adamw": _adamw,
+    "sgd": _sgd,
+    "adafactor": _adafactor,
+    "schedule-free": _schedule_free,
+}
 
 
 def name_of(optimizer: OptimizerName | MakeOptimizer, lr: float) -> object:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import os
-import socket
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -222,9 +221,17 @@ def _train(model: nn.Module, thetas, batches) -> None:
 TARGETS = ["*.[qv]_proj", "*embed_tokens", "*layer_norm*"]
 
 
-def _one_rank(rank: int, port: int, folder: str) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=PARALLEL)
+def _join(rank: int, folder: str) -> None:
+    """Meet the other processes at a file, which nobody else can take as they can a port."""
+    meeting = (Path(folder) / "meeting").as_uri()
+    limit = timedelta(minutes=2)  # a process that waits for one that is gone fails, and says so
+    torch.distributed.init_process_group(
+        "gloo", init_method=meeting, rank=rank, world_size=PARALLEL, timeout=limit
+    )
+
+
+def _one_rank(rank: int, folder: str) -> None:
+    _join(rank, folder)
     torch.manual_seed(100 + rank)  # the mask must not depend on it
     # at this density some tensors have no entry
     model, mask = attached(case_of("opt"), torch.float64, 0.01, TARGETS)
@@ -238,10 +245,7 @@ def _one_rank(rank: int, port: int, folder: str) -> None:
 
 
 def test_two_processes_share_mask_and_theta_and_equal_one_on_the_whole_batch(tmp_path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(_one_rank, (port, str(tmp_path)), nprocs=PARALLEL)
+    torch.multiprocessing.spawn(_one_rank, (str(tmp_path),), nprocs=PARALLEL)
     (masks, thetas) = zip(*(torch.load(tmp_path / f"{r}.pt") for r in range(PARALLEL)))
     for name in masks[0]:
         assert torch.equal(masks[0][name], masks[1][name])
@@ -266,9 +270,8 @@ def _shard(model: nn.Module) -> None:
     fully_shard(model, mesh=mesh)
 
 
-def _one_shard(rank: int, port: int, folder: str) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=PARALLEL)
+def _one_shard(rank: int, folder: str) -> None:
+    _join(rank, folder)
     torch.manual_seed(100 + rank)
     plain = case_of("opt").model(torch.float64)
     model = copy.deepcopy(plain)
@@ -309,10 +312,7 @@ def _one_shard(rank: int, port: int, folder: str) -> None:
 
 
 def test_a_base_sharded_by_fsdp_trains_theta_as_one_process_does(tmp_path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    torch.multiprocessing.spawn(_one_shard, (port, str(tmp_path)), nprocs=PARALLEL)
+    torch.multiprocessing.spawn(_one_shard, (str(tmp_path),), nprocs=PARALLEL)
     found = [torch.load(tmp_path / f"{r}.pt") for r in range(PARALLEL)]
     model = case_of("opt").model(torch.float64)
     mask = ls.random_mask(model, density=0.05, targets=SHARDED, seed=3)

@@ -44,7 +44,7 @@ class Artefact:
         page: what the page says around them.
         rates: ``rates(config, cell)`` lists the rates tried for a cell whose rate dev chooses.
         key: ``key(cell)`` names a cell's row.
-        shared: the coordinates with which a new setup has to be loaded.
+        shared: names of the coordinates on which `setup` depends; it runs again when one changes.
         needs: modules of optional packages without which it cannot run.
     """
 
@@ -107,7 +107,10 @@ class Artefact:
         return list(store)
 
     def decide(self, config: Any, store: Store, cell: Cell) -> Cell:
-        """Return a cell with the rate that the rows of the first seed decide."""
+        """Fill in a rate that is None with the one that dev chose in the first seed's rows.
+
+        Cells without a rate, or with one, stay as they are.
+        """
         if cell.get("rate", 0.0) is not None or self.rates is None:
             return cell
         rates = self.rates(config, cell)

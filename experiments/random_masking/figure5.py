@@ -96,10 +96,10 @@ def training(mask: str, ratio: float) -> Cell:
 
 def mask_of(setup: Setup, cell: Cell) -> ls.Mask:
     """Draw a mask of exactly the budget: single weights, or whole columns (section 4.4)."""
-    draw = {"ratio": cell["ratio"], "targets": setup.config.targets, "seed": cell["seed"]}
+    options = {"ratio": cell["ratio"], "targets": setup.config.targets, "seed": cell["seed"]}
     if cell["mask"] == "random":
-        return ls.random_mask(setup.model, sampling="exact", **draw)
-    return ls.structured_mask(setup.model, granularity="columns", **draw)
+        return ls.random_mask(setup.model, sampling="exact", **options)
+    return ls.structured_mask(setup.model, granularity="columns", **options)
 
 
 def train(setup: Setup, cell: Cell) -> dict[str, Any]:

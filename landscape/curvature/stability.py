@@ -31,7 +31,7 @@ def family(optimizer: Optimizer) -> Family:
 
     Raises:
         UserError: it is of another kind, ascends, or its groups differ in what the threshold
-            needs: momentum, and for SGD the rate.
+            needs: momentum, and for SGD the learning rate.
     """
     optimizer = unwrapped(optimizer)
     known = next((name for kind, name in _FAMILIES if isinstance(optimizer, kind)), None)
@@ -65,14 +65,14 @@ def unwrapped(optimizer: Optimizer) -> Optimizer:
 
 def reference_rate(optimizer: Optimizer) -> float:
     """Return the learning rate that P is relative to: the first that is not zero, else zero."""
-    rates = (float(group["lr"]) for group in optimizer.param_groups)
-    return next((rate for rate in rates if rate), 0.0)
+    lrs = (float(group["lr"]) for group in optimizer.param_groups)
+    return next((lr for lr in lrs if lr), 0.0)
 
 
 def stability_threshold(optimizer: Optimizer) -> float:
     """Return the largest eigenvalue at which an optimizer is stable on a quadratic.
 
-    With rate r, momentum b and weight decay w, of the Hessian H for SGD:
+    With learning rate r, momentum b and weight decay w, of the Hessian H for SGD:
 
         2 (1 + b) / (r (1 - dampening)) - w,    with Nesterov 2 (1 + b) / (r (1 + 2 b)) - w
 
@@ -81,7 +81,8 @@ def stability_threshold(optimizer: Optimizer) -> float:
 
         (1 + b) (2 - r w) / (r (1 - b))
 
-    Where groups differ in their weight decay the largest is taken. Infinite while the rate is 0.
+    Where groups differ in their weight decay the largest is taken. Infinite while the learning
+    rate is 0.
 
     Raises:
         UserError: an optimizer of another kind, or groups that differ in momentum.
@@ -96,18 +97,18 @@ def stability_threshold(optimizer: Optimizer) -> float:
     38.0
     """
     kind, optimizer = family(optimizer), unwrapped(optimizer)
-    group, rate = optimizer.param_groups[0], reference_rate(optimizer)
-    if rate == 0:
+    group, lr = optimizer.param_groups[0], reference_rate(optimizer)
+    if lr == 0:
         return float("inf")
     if kind == "sgd":
         b = float(group["momentum"])
         w = max(float(g["weight_decay"]) for g in optimizer.param_groups)
         # the first buffer is the gradient itself: without momentum there is no dampening
         share = 1 + 2 * b if group["nesterov"] else 1 - float(group["dampening"]) * bool(b)
-        return 2 * (1 + b) / (rate * share) - w
+        return 2 * (1 + b) / (lr * share) - w
     b = float(group["betas"][0])
     w = max(float(g["weight_decay"]) for g in _decoupled(optimizer))
-    return (1 + b) * (2 - rate * w) / ((1 - b) * rate)
+    return (1 + b) * (2 - lr * w) / ((1 - b) * lr)
 
 
 def coupled_decay(optimizer: Optimizer, group: Group) -> float:
@@ -120,7 +121,7 @@ def step_divisor(optimizer: Optimizer, group: Group, state: State) -> Tensor:
     """Return P of the entries that have a state, in its shape, in float64, for equal rates.
 
     P is such that stability is the same condition for every member of the family. For all but
-    NAdam a step is -rate P^-1 m_t with m_t the moving average of the gradients.
+    NAdam a step is -lr P^-1 m_t with m_t the moving average of the gradients.
     """
     beta1, beta2 = (float(b) for b in group["betas"])
     held = state["exp_inf"] if "exp_inf" in state else state["exp_avg_sq"]
@@ -147,7 +148,7 @@ def _rectified(root: Tensor, clear: Tensor, beta2: float, step: Tensor) -> Tenso
 
 
 def _nesterov_share(group: Group, state: State, beta1: float, step: float) -> float:
-    """Return (1 - b) / ((1 + b) a + (1 - b) c) for NAdam's step -rate (a g + c m)."""
+    """Return (1 - b) / ((1 + b) a + (1 - b) c) for NAdam's step -lr (a g + c m)."""
     decay = float(group["momentum_decay"])
     now, following = (beta1 * (1 - 0.5 * 0.96 ** (t * decay)) for t in (step, step + 1))
     reached = float(state["mu_product"])

@@ -47,9 +47,9 @@ class SharpnessProbe:
 
     - ``sharpness``, lambda_1(H), and ``sharpness_threshold``: where SGD, with its momentum,
       dampening, Nesterov's look-ahead and weight decay, turns unstable on a quadratic
-      (`stability_threshold`); with Adam's family 2 / rate, that of plain gradient descent;
+      (`stability_threshold`); with Adam's family 2 / lr, that of plain gradient descent;
     - with Adam, AdamW, NAdam, RAdam or Adamax ``preconditioned_sharpness``, lambda_1(P^-1 H), and
-      ``preconditioned_threshold``, (2 + 2 beta1) / ((1 - beta1) rate) without weight decay: the
+      ``preconditioned_threshold``, (2 + 2 beta1) / ((1 - beta1) lr) without weight decay: the
       same for these with P held fixed (see `preconditioned`). After the very first step P is one
       gradient's size, next to nothing wherever that gradient nearly vanishes, and its rounding
       moves the value by percents; two steps mend it;
@@ -120,7 +120,7 @@ class SharpnessProbe:
         self._calls, self._spent, self._started = 0, 0.0, time.perf_counter()
 
     def start(self, optimizer: Optimizer) -> None:
-        """Begin a run: remember the optimizer, whose rate and state the thresholds need.
+        """Begin a run: remember the optimizer, whose learning rate and state the thresholds need.
 
         Raises:
             UserError: its threshold is not known (`stability_threshold`).
@@ -154,12 +154,12 @@ class SharpnessProbe:
     def measure(self, model: nn.Module) -> Row:
         """Return the entries of one measurement now; see the class for what they are."""
         optimizer = self._known_optimizer()
-        threshold, rate = stability_threshold(optimizer), reference_rate(optimizer)
+        threshold, lr = stability_threshold(optimizer), reference_rate(optimizer)
         has_state = family(optimizer) != "sgd"
         row = {"sharpness_threshold": threshold}
         if has_state:
             row = {
-                "sharpness_threshold": 2 / rate if rate else math.inf,
+                "sharpness_threshold": 2 / lr if lr else math.inf,
                 "preconditioned_threshold": threshold,
             }
         hessian = self._operator(model)

@@ -60,7 +60,7 @@ class Scatter:
 
     Args:
         product: (v, x, coordinates, transpose) -> the product in x's dtype; see `spmm_values`.
-        cost: what it takes, in times of the kernel's own gradient; only their order counts.
+        cost: time of the product over the predicted time of the kernel's gradient.
     """
 
     product: Callable[[Tensor, Tensor, Coordinates, bool], Tensor]

@@ -33,9 +33,9 @@ SOURCE = Path(__file__).with_suffix(".c")
 DTYPES = {torch.float32: "float", torch.float64: "double"}
 #: Rows and columns together, above which a thread's blocks would take more than 32 MiB.
 LARGEST = 1 << 17
-#: Entries are read where they lie when they are fewer than this part of rows and columns together.
+#: Below (rows + cols) / FEW entries, to transpose the operands costs more than it saves.
 FEW = 12
-#: Multiplications and transposed numbers that are worth a thread of their own.
+#: Least work, in multiplications and transposed numbers, that is worth one more thread.
 SMALLEST_SHARE = 1 << 17
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC", f"-DFEW={FEW}")
 _LOG = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def is_usable(shape: tuple[int, int], dtype: torch.dtype, device: torch.device) 
     return device.type == "cpu" and sum(shape) <= LARGEST and _is_loaded(scalar)
 
 
-def transposes(k: int, rows: int, cols: int) -> bool:
+def is_worth_transposing(k: int, rows: int, cols: int) -> bool:
     """Tell whether k entries are enough for the operands to be transposed first."""
     return k * FEW >= rows + cols
 
@@ -226,7 +226,7 @@ def _product(v: Tensor, x: Tensor, at: Coordinates, transpose: bool) -> Tensor:
 
 
 def _units(work: Work) -> dict[str, float]:
-    fast = transposes(work.k, work.rows, work.cols)
+    fast = is_worth_transposing(work.k, work.rows, work.cols)
     return {
         "native.call": 1,
         "native.index": work.k,

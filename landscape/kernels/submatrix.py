@@ -25,7 +25,7 @@ def _values(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
         product = (right.t() @ left).t().reshape(-1)
     else:
         product = (left.t() @ right).reshape(-1)
-    if inner.place is None:
+    if inner.place is None:  # no entry lies outside
         return product
     rest = gather.gather(a, b, inner.rest_at)
     out = rest.new_empty(at.count)

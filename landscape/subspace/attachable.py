@@ -111,7 +111,8 @@ def places(model: nn.Module, mask: Mask) -> dict[str, list[Place]]:
 def refuse_other_holders(model: nn.Module, owners: dict[str, list[Place]]) -> None:
     """Refuse a masked tensor that something besides its modules' parameters holds or overlaps.
 
-    Such a reader gets the memory without the gradient. Recurrent layers' lists are served.
+    Such a reader gets the memory without the gradient. The ``_flat_weights`` of ``nn.RNN`` and its
+    kin are allowed: an attached layer makes that list afresh (`landscape.subspace.masked`).
 
     Raises:
         UserError: with the names of both.

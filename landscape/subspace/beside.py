@@ -15,7 +15,7 @@ from landscape.subspace.sites import Site
 
 
 def is_beside(module: nn.Module, leaf: str) -> bool:
-    """Tell whether theta stays beside a layer's weight; a sharded one is whole in its forward."""
+    """Tell whether theta stays beside a weight: that of a quantised or sharded linear layer."""
     return leaf == "weight" and is_quantised(module)
 
 

@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from landscape.kernels import choice, masked_matmul
 from landscape.subspace.beside import autocast
-from landscape.subspace.readers import in_plain_torch, is_differentiated, stored
+from landscape.subspace.readers import is_differentiated, is_traced_or_transformed, stored
 from landscape.subspace.sites import Site, own
 
 
@@ -45,7 +45,7 @@ def _site_to_multiply(module: nn.Module) -> Site | None:
     """Return the site of a layer's weight if theta and the weight are the model's own here."""
     site: Site | None = module.__dict__.get("_masked", {}).get("weight")
     # without a site, what has wrapped this forward has outlived the mask
-    if site is None or site.watched is not None or in_plain_torch():
+    if site is None or site.watched is not None or is_traced_or_transformed():
         return None
     return site if site.holds(site.theta, own(module, "weight")) else None
 

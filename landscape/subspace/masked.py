@@ -122,7 +122,11 @@ _NEW = nn.Module().__reduce_ex__(2)[0]  # copyreg's maker of empty objects
 
 @contextmanager
 def _closed(module: nn.Module) -> Iterator[None]:
-    """Let the tensors of a module be changed one by one; what is there afterwards is its own."""
+    """Give a module a plain dict while torch replaces its tensors (``.to``, ``load_state_dict``).
+
+    Meanwhile to read the dict writes nothing; then the module's own sites are bound to the new
+    tensors.
+    """
     module.__dict__["_parameters"] = dict(dict.items(module._parameters))
     try:
         yield

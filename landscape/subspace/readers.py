@@ -56,7 +56,7 @@ class Live(dict[str, Any]):
         return dict, (list(self.items()),)
 
     def _look(self, *names: str) -> None:
-        if in_plain_torch():
+        if is_traced_or_transformed():
             return
         for name in names:
             self._sites[name].synchronise()
@@ -77,7 +77,7 @@ def read(module: nn.Module, leaf: str) -> Tensor:
         raise AttributeError(f"{type(module).__name__} has no attribute {leaf!r}") from None
     if "_is_replica" in module.__dict__:
         return site.scattered(weight, weight.__dict__["_holder"])
-    if in_plain_torch():
+    if is_traced_or_transformed():
         return site.scattered(weight, site.owner)
     if site.watched is not None:
         site.synchronise()
@@ -133,8 +133,8 @@ def put(module: nn.Module, leaf: str, value: Tensor) -> None:
     module.__dict__[leaf] = value
 
 
-def in_plain_torch() -> bool:
-    """Tell whether what runs is recorded or transformed by something that knows torch only."""
+def is_traced_or_transformed() -> bool:
+    """Tell whether torch records or transforms what runs: compile, trace, vmap, fake tensors."""
     return (
         torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None

@@ -82,7 +82,10 @@ class Site:
         return known
 
     def adopt(self) -> None:
-        """Take the tensors that the owner has now for the model's own, whatever was written."""
+        """Bind this site to the theta and weight that its owner holds now.
+
+        What was written is forgotten.
+        """
         self.held = self.theta
         self.weight = cast(Any, dict.get(self.owner._parameters, self.leaf))
         self.shape = None if self.beside else self.weight.shape
@@ -179,7 +182,13 @@ class Site:
         return weight.reshape(-1).index_copy(0, indices, values).view(weight.shape)
 
     def check_given(self, weight: Tensor) -> None:
-        """Refuse another weight under the model's own theta that is not W_0 + S(theta) there."""
+        """Refuse a weight in the stored one's place that is not W_0 + S(theta) on the mask.
+
+        Such as ``functional_call`` puts there, with the model's own theta.
+
+        Raises:
+            UserError: other values on the mask, or another shape.
+        """
         self._check_shape(weight)
         with torch.no_grad():
             given = weight.detach().reshape(-1).index_select(0, self.indices)

@@ -78,7 +78,8 @@ class Trajectory:
         """Begin a run at the optimizer's present parameters, and forget any before it."""
         self.length, self._points, self._last = 0.0, [], None
         held = [p for group in optimizer.param_groups for p in group["params"]]
-        # theta of a moving mask is known where it is empty; else which weights it is of is not
+        # A moving mask (AdamW) that is still empty starts at the pretrained model. Of one with
+        # entries (a resumed run) the indices are unknown here: its first point is its first step's.
         known = not isinstance(optimizer, AdamW) or not any(p.numel() for p in held)
         self._initial = {id(p): cpu_copy(p) for p in held} if known else {}
 

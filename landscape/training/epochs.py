@@ -21,6 +21,8 @@ class Share(NamedTuple):
 
     batches: list[Batch]
     counted: bool
+    """False in a process that has no rows left in this step: it runs a batch of another with
+    weight 0, so that collective operations match."""
 
 
 class Epochs:
@@ -69,6 +71,6 @@ class Epochs:
         ]
         return Share(batches, bool(own))
 
-    def evaluated(self, steps: int) -> bool:
-        """Tell whether dev is evaluated after so many steps: evenly, the last time at the end."""
+    def is_evaluation_due(self, steps: int) -> bool:
+        """Tell whether dev is evaluated after so many steps: evenly, last at an epoch's end."""
         return (steps - 1) % self.steps + 1 in self._evaluated

@@ -106,7 +106,8 @@ class Loop:
 
         Args:
             batches: as for `step`.
-            counted: whether they count; a process without rows takes part with any batch.
+            counted: False in a process that has no rows left in this step: it runs any batch with
+                weight 0, so that collective operations match.
             inside: entered for the forwards and backwards: a mask that moves.
         """
         if hasattr(self.optimizer, "train"):  # schedule-free
@@ -137,7 +138,7 @@ class Loop:
         if self._max_norm is not None:
             norm = float(nn.utils.clip_grad_norm_(self._parameters, self._max_norm))
             fine, record["gradient_norm"] = fine and math.isfinite(norm), norm
-        rate = self.optimizer.param_groups[0]["lr"]
+        lr = self.optimizer.param_groups[0]["lr"]
         if fine:
             self.optimizer.step()
             if self._lr_schedule is not None:
@@ -150,15 +151,15 @@ class Loop:
         self.taken += 1
         record["step"] = self.taken
         if self._lr_schedule is not None:
-            record["lr"] = rate
+            record["lr"] = lr
         return record
 
     @contextmanager
     def judged(self) -> Iterator[None]:
-        """Put the parameters where the optimizer would have them judged; go on from before.
+        """Hold the parameters that are to be evaluated; then restore those that train.
 
         Schedule-free optimizers take gradients at one point and give another, an average, as their
-        result. The parameters of all others stay as they are.
+        result: inside, the model has the average. With all others it stays as it is.
         """
         optimizer: Any = self.optimizer
         if not hasattr(optimizer, "eval"):

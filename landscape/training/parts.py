@@ -102,7 +102,9 @@ def assemble(
     directory: str | Path | None,
     overwrite: bool,
 ) -> Parts:
-    """Make the parts of a training: the folder knows the model as it is before a mask is attached.
+    """Make the parts of a training.
+
+    The folder's hashes are of the model without the schedule's mask: hence the order.
 
     Raises:
         UserError: as `finetune`.

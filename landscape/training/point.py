@@ -24,10 +24,13 @@ def point(parameters: Mapping[str, nn.Parameter], moving: MovingMask | None = No
     return found
 
 
-def fit(
+def is_point_of(
     parameters: Mapping[str, nn.Parameter], there: Mapping[str, Tensor], moving: MovingMask | None
 ) -> bool:
-    """Tell whether a point has values for these parameters; those of a moving mask change size."""
+    """Tell whether a point has the names and shapes of these parameters.
+
+    Where the mask moves, the names alone: shapes change with it.
+    """
     if moving is not None:
         return there.keys() == {*parameters, *(f"{name}.indices" for name in moving.indices())}
     shapes = {name: p.shape for name, p in parameters.items()}

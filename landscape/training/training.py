@@ -23,7 +23,7 @@ from landscape.training.best import BestOnDev
 from landscape.training.loop import Record
 from landscape.training.mode import training_mode
 from landscape.training.parts import Probe, assemble, check_kinds, checked_device
-from landscape.training.point import fit, go_to, point
+from landscape.training.point import go_to, is_point_of, point
 from landscape.training.run import Run, run_of
 from landscape.training.schedule import Schedule
 from landscape.training.settings import Settings
@@ -152,7 +152,7 @@ class Training:
         self.history.append(record)
         for probe in self._probes:
             probe(self._parts.inner, record)
-        due = self._parts.epochs.evaluated(self.taken)
+        due = self._parts.epochs.is_evaluation_due(self.taken)
         if due and not self.diverged:
             self._judge()
         self._seconds += time.perf_counter() - began
@@ -184,7 +184,9 @@ class Training:
             UserError: it is no state of such a training, or this one is finished.
         """
         there = state.get("parameters", {})
-        fits = state.keys() == set(_ENTRIES) and fit(self._parts.parameters, there, self._moving)
+        fits = state.keys() == set(_ENTRIES) and is_point_of(
+            self._parts.parameters, there, self._moving
+        )
         if self._run is not None or not fits:
             raise UserError(
                 "expected the state of a training like this one, which is not finished, got "

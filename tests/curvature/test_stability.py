@@ -1,4 +1,4 @@
-"""Thresholds of stability against torch's own optimisers on a quadratic, just below and above."""
+"""Thresholds of stability against torch's own optimizers on a quadratic, just below and above."""
 
 from __future__ import annotations
 

@@ -203,10 +203,10 @@ def test_deltas_of_bases_that_differ_where_no_mask_is_do_not_add() -> None:
 
 def test_deltas_of_a_tensor_and_its_transpose_do_not_add() -> None:
     """As many parameters, and no hash of either base."""
-    turned = torch.nn.ModuleDict({"a": torch.nn.Linear(5, 6, bias=False)})
+    transposed = torch.nn.ModuleDict({"a": torch.nn.Linear(5, 6, bias=False)})
     own = torch.nn.ModuleDict({"a": torch.nn.Linear(6, 5, bias=False)})
     changes = []
-    for model, shape in ((own, (5, 6)), (turned, (6, 5))):
+    for model, shape in ((own, (5, 6)), (transposed, (6, 5))):
         ls.attach(
             model, ls.Mask({"a.weight": torch.tensor([len(changes)])}, {"a.weight": shape}, 30)
         )

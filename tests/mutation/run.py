@@ -22,9 +22,9 @@ import pytest
 from .mutants import Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Seconds of processor time that a test may take under a mutant: a part of its own, and a floor.
+#: Seconds of CPU time that a test may take under a mutant: a part of its own, and a floor.
 SLOWER, LEAST = 8, 10
-#: Seconds after which a mutant that uses no processor time is given up.
+#: Seconds after which a mutant that uses no CPU time is given up.
 WALL = 900
 MEMORY = 6 << 30
 #: Most cases of one test function that a mutant is given.
@@ -85,7 +85,7 @@ class Loop:
         return True
 
     def _reached(self, session: pytest.Session) -> Reached:
-        """Return the processor time and the reached lines of every test that passes."""
+        """Return the CPU time and the reached lines of every test that passes."""
         kept = self._kept()
         known = {f: kept[f] for f, stamp in self.stamps.items() if kept.get(f, [""])[0] == stamp}
         new = [item for item in session.items if _file(item.nodeid) not in known]
@@ -230,7 +230,7 @@ def _trace(
     modules: list[str],
     say: Callable[[str], None],
 ) -> None:
-    """Run tests; say the processor time of each that passes and the lines that it reaches.
+    """Run tests; say the CPU time of each that passes and the lines that it reaches.
 
     Those that start another Python are left out: in it the code is as it was.
     """

@@ -1,4 +1,4 @@
-"""Slow references, kept simple: dense masks, dense gradients, dense optimiser states."""
+"""Slow references, kept simple: dense masks, dense gradients, dense optimizer states."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def test_the_engine_diverges_just_above_the_predicted_rate_and_not_just_below() 
     assert losses[1.01] > 100 * start  # the top component grew by 1.02^600 = 145,000
 
 
-def test_the_fine_tuning_optimiser_takes_the_steps_of_adam_written_out() -> None:
+def test_the_fine_tuning_optimizer_takes_the_steps_of_adam_written_out() -> None:
     problem = make_problem("gaussian", n=N, d=60, p=0.5, seed=7)
     model, mask = attached(problem, density=0.5)
     (whole,) = batches(problem)

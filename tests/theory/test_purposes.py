@@ -5,10 +5,10 @@ from __future__ import annotations
 from landscape import seeds
 from theory import purposes
 
-NUMBERS = {name: value for name, value in vars(purposes).items() if name.isupper()}
+PURPOSES = {name: value for name, value in vars(purposes).items() if name.isupper()}
 
 
 def test_no_two_purposes_share_a_number_or_a_stream() -> None:
-    assert sorted(NUMBERS.values()) == list(range(1, len(NUMBERS) + 1))
-    firsts = {seeds.numbered(0, number).random() for number in NUMBERS.values()}
-    assert len(firsts) == len(NUMBERS)
+    assert sorted(PURPOSES.values()) == list(range(1, len(PURPOSES) + 1))
+    firsts = {seeds.numbered(0, number).random() for number in PURPOSES.values()}
+    assert len(firsts) == len(PURPOSES)

@@ -115,13 +115,13 @@ class PreconditionedOperator(LinearOperator):
 def preconditioned(operator: ModelOperator, optimizer: Optimizer) -> PreconditionedOperator:
     """Precondition an operator by the state of the Adam (or kin) that trains its parameters.
 
-        P = (1 - beta1^t) (sqrt(v_t / (1 - beta2^t)) + eps) * (reference rate / group's rate)
+        P = (1 - beta1^t) (sqrt(v_t / (1 - beta2^t)) + eps) * (reference lr / group's lr)
 
-    so that a step of Adam is -rate * P^-1 m_t, with m_t the moving average of the gradients. On
+    so that a step of Adam is -lr * P^-1 m_t, with m_t the moving average of the gradients. On
     a quadratic with P held fixed it is stable while the largest eigenvalue of P^-1 H is below
-    `stability_threshold`, (2 + 2 beta1) / ((1 - beta1) rate). RAdam and Adamax have their own
+    `stability_threshold`, (2 + 2 beta1) / ((1 - beta1) lr). RAdam and Adamax have their own
     second factor, NAdam the first factor that gives it the same threshold; weight decay that is
-    not decoupled is added to H. The reference rate is `reference_rate`: the first group's.
+    not decoupled is added to H. The reference lr is `reference_rate`: the first group's.
     P^-1 H itself is not symmetric; P^-1/2 H P^-1/2 has its eigenvalues.
 
     Args:

@@ -129,7 +129,8 @@ def overshoot(
 
     Args:
         T: shape (m, m), float64; q is the first of its vectors.
-        coupling: norm of what A makes of the last vectors outside Q, rounding included.
+        coupling: Frobenius norm of (I - Q Q')A applied to the last `width` vectors of Q, plus
+            rounding.
         size: of A.
         steps: from q, at least 1; m of them if one vector is multiplied at a time.
         failure: probability with which each bound may be wrong.

@@ -18,7 +18,11 @@ _DOUBT = 0.005
 """Probability that an end of the spectrum reaches farther than it is bounded: 0.01 for both."""
 
 _FEW = 20
-"""An eigenvalue that stands for at most so many is one or a small cluster: P(chi^2 > 20) < 1e-5."""
+"""Most eigenvalues that a Ritz vector may stand for as one or a small cluster.
+
+With n the size, n (part of the random vector along the Ritz vector)^2 estimates how many it stands
+for; that of one alone is above 20 with probability P(chi^2 > 20) < 1e-5.
+"""
 
 
 class Krylov:
@@ -45,14 +49,16 @@ class Krylov:
         self._width = 1  # vectors whose products are partly outside the basis
         self._outside = 0.0  # norm of those parts
         self._ceiling: float | None = None
-        self._mixed: Tensor | None = None  # this sweep's random direction, where mixed with another
-        self._coordinates = zeros(0)  # Q times that direction
-        self._is_random = False  # nothing but that direction began this sweep, and no restart since
+        self._mixed: Tensor | None = None  # the random vector of a warm start; else None
+        self._random_part = zeros(0)  # Q times this sweep's random vector
+        self._is_random = False  # random vectors alone began this sweep, no restart since
 
     def start(self, rows: Tensor, mixed: Tensor | None = None) -> None:
-        """Begin with the span of rows, the first of them random, or warm and `mixed` with random.
+        """Start the basis from the span of `rows`, which are overwritten.
 
-        The rows are used up.
+        Args:
+            rows: shape (at most block, size); without `mixed`, ``rows[0]`` must be random.
+            mixed: shape (size,); with it, ``rows[0]`` is a warm vector plus this random one.
         """
         self.basis.follow(rows)
         self._mixed, self._is_random = mixed, mixed is None
@@ -66,7 +72,7 @@ class Krylov:
         else:
             drawn = zeros(len(basis.following))
             drawn[:1] = float(before == self._locked)
-        self._coordinates = torch.cat([self._coordinates, drawn])
+        self._random_part = torch.cat([self._random_part, drawn])
         b = basis.extend()
         values, weights = torch.linalg.eigh(basis.projected[: basis.count, : basis.count])
         order = torch.argsort(score(values, self._which), descending=True, stable=True)
@@ -94,7 +100,7 @@ class Krylov:
         return float((self._estimates[:k] / allowed).max())
 
     def is_doubtful(self, k: int, tol: float) -> bool:
-        """Tell whether small residuals of the k most wanted pairs do not say that they are it.
+        """Tell whether the k pairs may be the wrong ones although their residuals are small.
 
         Rounding allows a residual that is large beside an eigenvalue near zero, and so does the
         tolerance for a value that stands for very many: a single eigenvector y has so small a
@@ -102,7 +108,7 @@ class Krylov:
         about size * (its part of the random vector)^2 eigenvalues; m of them can hide another one
         at a relative distance below sqrt(m) tol.
         """
-        parts = (self._coordinates @ self._weights[:, :k]).tolist()
+        parts = (self._random_part @ self._weights[:, :k]).tolist()
         if not all(self._stands_for_few(part) for part in parts):
             return True
         return bool((self._estimates[:k] > tol * self.values[:k].abs()).any())
@@ -121,8 +127,8 @@ class Krylov:
         """Tell whether a sweep outside what is known now promises more than going on.
 
         Due are the first one, `at_once` or after enough steps; another if the last one has found
-        other pairs than it set out with; and one where the far end of the spectrum is known
-        meanwhile, whose distance is what keeps the bound from closing.
+        other pairs than it set out with; and one where locking a far end that has converged would
+        more than halve the spread, and with it the first bound of `overshoot`.
         """
         if not self._locked and at_once:
             return True
@@ -141,15 +147,15 @@ class Krylov:
     def sweep(self, k: int, generator: torch.Generator) -> None:
         """Lock the k most wanted pairs and the known far end, and search outside them."""
         self._compress([*range(k), *self._far(k)])
-        self.draw(generator)
+        self.sample(generator)
 
-    def draw(self, generator: torch.Generator) -> None:
+    def sample(self, generator: torch.Generator) -> None:
         """Lock the basis, and begin a sweep outside it from a random direction."""
         basis = self.basis
         basis.follow(random_unit(self.operator, generator)[None])
         while not len(basis.following):
             basis.follow(random_unit(self.operator, generator)[None])
-        self._coordinates, self._mixed = zeros(basis.count), None
+        self._random_part, self._mixed = zeros(basis.count), None
         self._locked, self._locked_values = basis.count, self.values.clone()
         self._steps, self._is_random = 0, True
 
@@ -218,7 +224,7 @@ class Krylov:
             if self.basis.count <= k:
                 return False
             value, weights = float(self.values[k]), self._weights[:, k]
-            part = float(self._coordinates @ weights)
+            part = float(self._random_part @ weights)
         else:
             values, vectors = torch.linalg.eigh(self._part())
             best = int(torch.argmax(score(values, self._which)))
@@ -238,7 +244,11 @@ class Krylov:
         return bool(((self.values[:k] - before).abs() <= self.allowed(before, tol)).all())
 
     def _far(self, k: int) -> list[int]:
-        """List the pairs at the unwanted end that are known to rounding, at most half the room."""
+        """List the pairs at the unwanted end that have converged to rounding.
+
+        Locking them narrows the spread that `overshoot` multiplies. They are at most half of the
+        room beside the k.
+        """
         if self._which == "LM":
             return []
         count, known = self.basis.count, self._estimates <= self.allowed(zeros(1), 1.0)
@@ -254,5 +264,5 @@ class Krylov:
         basis.count = keep
         basis.projected.zero_()
         basis.projected[:keep, :keep] = torch.diag(self.values[chosen])
-        self._coordinates = weights.t() @ self._coordinates
+        self._random_part = weights.t() @ self._random_part
         self.values = self.values[chosen]

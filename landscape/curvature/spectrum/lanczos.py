@@ -142,7 +142,7 @@ def lanczos(
 
 @dataclass(frozen=True)
 class _Found:
-    """Hold k eigenpairs with recomputed residuals, what they cost, and whether they are it."""
+    """Hold k eigenpairs with recomputed residuals, their cost, and whether they pass as wanted."""
 
     vectors: Tensor
     values: Tensor
@@ -191,7 +191,7 @@ def _search(
             before_restart = lag
             krylov.restart(min(room, k + (room - k) // 2))
         if not len(krylov.basis.following):
-            krylov.draw(generator)
+            krylov.sample(generator)
 
 
 def _measured(krylov: Krylov, vectors: Tensor, tol: float) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -14,8 +14,9 @@ from landscape.curvature.spectrum.result import checked_product
 class Recurrence:
     """Hold an orthonormal basis Q (rows), T = Q A Q', and the directions to multiply next.
 
-    T is (block) tridiagonal up to rounding, an arrow beside it after a restart; it is kept whole,
-    in float64, from the coefficients of the orthogonalisation, so that no case needs its own code.
+    T is (block) tridiagonal up to rounding; after a restart what was kept is diagonal, and the rows
+    and columns of the next block are full (arrowhead). It is kept whole, in float64, from the
+    coefficients of the orthogonalisation, so that no case needs its own code.
 
     Args:
         operator: A, symmetric.
@@ -39,9 +40,16 @@ class Recurrence:
         self.following = self.rows[:0]
         """Orthonormal rows outside the basis whose products come next."""
         self.known = zeros(0, 0)
-        """Q A following', as far as it is known, shape (count, following)."""
+        """Q A following', as far as it is known, shape (count, following).
+
+        The transpose of `coupling`, with zeros for the rest of the basis; after a restart the
+        arrow, and zeros for new directions (`follow`).
+        """
         self.coupling = zeros(0, 0)
-        """following A q' of the vectors q multiplied last, shape (following, those)."""
+        """T's next off-diagonal block, shape (following, vectors multiplied last).
+
+        ``coupling[i, j]`` = <following_i, A q_j> for the vectors q_j that were multiplied last.
+        """
         self._work = torch.empty(block, size, dtype=like[0], device=like[1])
         self._place = 0  # of the following directions in the rows
 

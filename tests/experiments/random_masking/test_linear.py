@@ -105,7 +105,7 @@ def test_shuffled_labels_keep_the_label_counts(finished) -> None:
     rows = [row for row in read_rows(finished) if row["kind"] == "descent"]
     first = {(r["labels"], r["losses"][0]) for r in rows}
     true, shuffled = ({v for lab, v in first if lab == name} for name in ("true", "shuffled"))
-    assert len(true) == len(shuffled) == 1  # the start does not depend on mask, rate or optimiser
+    assert len(true) == len(shuffled) == 1  # the start does not depend on mask, rate or optimizer
     assert true != shuffled
 
 

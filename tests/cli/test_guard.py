@@ -149,7 +149,8 @@ def test_exit_codes_tell_diverged_from_not_converged(small, capsys, monkeypatch)
 
 
 LIGHT = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where started in background
 from landscape.cli import guarded, main
 """
 

@@ -89,8 +89,7 @@ test_file.__test__ = False  # type: ignore[attr-defined]  # it is none
 #: name -> (module, text, what stands there instead): mistakes that the suite once let through
 BY_HAND: dict[str, tuple[str, str, str]] = {
     "weight decay ignored": (
-        "landscape/training/optimizer.py", "eps=eps, weight_decay=weight_decay)",
-        "eps=eps, weight_decay=0.0)",
+        "landscape/training/optimizer.py", '"weight_decay": weight_decay,', '"weight_decay": 0.0,'
     ),
     "one dropout seed for all steps": (
         "landscape/training/training.py", 'else ("dropout", step)', 'else ("dropout", 0)'

@@ -337,7 +337,7 @@ def test_the_triton_kernel_passes_these_tests_in_its_interpreter() -> None:
         env={**os.environ, "TRITON_INTERPRET": "1"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
-    (passed,) = re.findall(r"(\d+) passed", done.stdout)
+    (passed,) = re.findall(r"(\d+) passed.* in ", done.stdout)  # of this run, not of the slow suite
     # every pattern with three sizes and three types, and its derivatives
     assert int(passed) >= len(PATTERNS) * (3 * 3 + 1)
 

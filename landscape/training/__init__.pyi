@@ -2,6 +2,7 @@ from . import baselines
 from .adamw import AdamW
 from .callbacks import MovingMaskCallback
 from .finetuning import finetune
+from .groups import parameter_groups
 from .heads import fit_head
 from .loop import Loop
 from .lr_schedule import make_lr_schedule
@@ -24,4 +25,5 @@ __all__ = [
     "fit_head",
     "make_lr_schedule",
     "make_optimizer",
+    "parameter_groups",
 ]

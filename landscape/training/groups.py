@@ -14,9 +14,9 @@ from landscape.subspace import dense_parameters, trainable
 def parameter_groups(
     model: nn.Module, *, lr: float, dense_lr: float | None = None
 ) -> list[dict[str, Any]]:
-    """Return the trainable parameters of a model as an optimizer takes them, each with its rate.
+    """Return the trainable parameters of a model as an optimizer takes them, each with its lr.
 
-    Masked weights need a larger rate the fewer they are, a head beside them does not.
+    Masked weights need a larger learning rate the fewer they are, a head beside them does not.
 
     Args:
         model: a model, as a rule with a mask attached.

@@ -9,6 +9,9 @@ WORDS = (" terrible", " great")
 VOCABULARY = len(SPECIAL) + 256 + len(WORDS)
 """Tokens of ``tiny_tokenizer``: pad, bos and eos, the 256 bytes, and two whole words."""
 
+FULL_STOP = 16
+"""Token of "." in ``tiny_tokenizer``."""
+
 HIDDEN = 32
 LAYERS = 2
 HEADS = 4
@@ -105,7 +108,7 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "CLIPConfig",
         "CLIPModel",
         {
-            "text_config": {**_TEXT, **_SIZE, **_LONG},
+            "text_config": {**_TEXT, **_SIZE, **_LONG, "eos_token_id": FULL_STOP},
             "vision_config": {**_SIZE, **_IMAGE},
             "projection_dim": HIDDEN // 2,
         },

@@ -24,7 +24,8 @@ def tiny_model(
             "gpt2" (tied head, ``Conv1D`` weights), "t5" (encoder and decoder, relative positions);
             "bert", "roberta", "mpnet", "deberta-v2" (classify a sequence); "vit", "resnet"
             (classify a 16 x 16 image, "resnet" by convolutions, most of them 1 x 1, and batch
-            norms), or "clip" (compares texts with 16 x 16 images).
+            norms), or "clip" (compares texts with 16 x 16 images; of a text it keeps what it knows
+            at the first full stop, as its kin at their end token).
         seed: of the weights; the global random state is left alone.
         head: "sequence" or "tokens" for a classifier of either in place of what the architecture
             ends with here.

@@ -140,7 +140,8 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "landscape/curvature/spectrum/ceiling.py", "lower + beyond", "lower"
     ),
     "dev from the end of the permutation": (
-        "landscape/tasks/glue.py", "order[num_train : num_train + num_dev]", "order[-num_dev:]"
+        "landscape/tasks/splits.py", "order[sizes.train : sizes.train + sizes.dev]",
+        "order[-sizes.dev:]",
     ),
     "what a diverged model does not predict is its first candidate": (
         "landscape/tasks/evaluation.py", "None if best is None else", "0 if best is None else"
@@ -159,13 +160,13 @@ for _module, _files in (
     ("landscape/models/targets.py", "models/targets"),
     ("landscape/sources/pinned.py", "sources"),
     ("landscape/tasks/evaluation.py", "tasks/metrics"),
-    ("landscape/tasks/glue.py", "tasks/tasks"),
+    ("landscape/tasks/splits.py", "tasks/tasks"),
 ):
     GUARDS[_module] = [_files]
 #: these have mutants made by hand only
 HAND_ONLY = {
     "landscape/advisor/suggestion.py", "landscape/models/targets.py", "landscape/sources/pinned.py",
-    "landscape/tasks/evaluation.py", "landscape/tasks/glue.py",
+    "landscape/tasks/evaluation.py", "landscape/tasks/splits.py",
 }  # fmt: skip
 
 #: functions that run once in a process, whose tests start processes of their own

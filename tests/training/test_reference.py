@@ -14,7 +14,8 @@ from oracles.training import Slow, mean_loss, order, run, seed_of
 from samples import tiny_task
 
 import landscape as ls
-from landscape.tasks.batches import encode, make_batches
+from landscape.tasks.batches import make_batches
+from landscape.tasks.encoding import encode
 from landscape.training import epochs as dealt
 from landscape.training import training as train
 

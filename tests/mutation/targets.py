@@ -144,7 +144,7 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "order[-sizes.dev:]",
     ),
     "what a diverged model does not predict is its first candidate": (
-        "landscape/tasks/evaluation.py", "None if best is None else", "0 if best is None else"
+        "landscape/tasks/forms/candidates.py", "None if best is None else", "0 if best is None else"
     ),
     "files of another hash are read": (
         "landscape/sources/pinned.py", "(digest := sha256(path)) != wanted",
@@ -159,14 +159,14 @@ for _module, _files in (
     ("landscape/advisor/suggestion.py", "advisor"),
     ("landscape/models/targets.py", "models/targets"),
     ("landscape/sources/pinned.py", "sources"),
-    ("landscape/tasks/evaluation.py", "tasks/metrics"),
+    ("landscape/tasks/forms/candidates.py", "tasks/metrics"),
     ("landscape/tasks/splits.py", "tasks/tasks"),
 ):
     GUARDS[_module] = [_files]
 #: these have mutants made by hand only
 HAND_ONLY = {
     "landscape/advisor/suggestion.py", "landscape/models/targets.py", "landscape/sources/pinned.py",
-    "landscape/tasks/evaluation.py", "landscape/tasks/splits.py",
+    "landscape/tasks/forms/candidates.py", "landscape/tasks/splits.py",
 }  # fmt: skip
 
 #: functions that run once in a process, whose tests start processes of their own

@@ -59,7 +59,16 @@ from .surface import (
     surface_1d,
     surface_2d,
 )
-from .tasks import Example, Task, load_task
+from .tasks import (
+    Completion,
+    Example,
+    Generation,
+    ImageExample,
+    TaggedExample,
+    Task,
+    TextExample,
+    load_task,
+)
 from .tasks.batches import make_batches
 from .tasks.evaluation import evaluate
 from .tasks.scoring import task_loss, task_split
@@ -75,13 +84,16 @@ from .training.training import Training
 
 __all__ = [
     "AdamW",
+    "Completion",
     "Delta",
     "Distance",
     "EigenResult",
     "Example",
     "FisherOperator",
     "GGNOperator",
+    "Generation",
     "HessianOperator",
+    "ImageExample",
     "LinearOperator",
     "Mask",
     "MatrixOperator",
@@ -95,7 +107,9 @@ __all__ = [
     "Schedule",
     "SharpnessProbe",
     "Surface",
+    "TaggedExample",
     "Task",
+    "TextExample",
     "Training",
     "Trajectory",
     "UserError",

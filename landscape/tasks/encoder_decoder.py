@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from landscape.errors import UserError
 from landscape.models.kinds import without_wrappers
 from landscape.models.tensors import is_sharded
-from landscape.tasks.batches import Batch
+from landscape.tasks.padding import Batch
 
 
 def encoder_rows(model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from landscape import checks
 from landscape.errors import UserError
 from landscape.models.kinds import positions
-from landscape.tasks.task import Example
+from landscape.tasks.example import Example
 
 Bos: TypeAlias = Literal["tokenizer"] | int | None
 """What a row starts with; see `encode`."""
@@ -35,6 +35,11 @@ class Encoded:
     def length(self) -> int:
         """Return the number of tokens of the prompt and its longest candidate."""
         return len(self.prompt) + max(map(len, self.candidates))
+
+    @property
+    def contents(self) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+        """Return its tokens, which order examples of one length."""
+        return self.prompt, self.candidates
 
     @property
     def single_token(self) -> bool:

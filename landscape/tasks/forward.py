@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from landscape import checks
 from landscape.errors import UserError
 from landscape.models.kinds import kind, num_labels, sees_all_tokens, without_wrappers
-from landscape.tasks.batches import Batch
 from landscape.tasks.encoder_decoder import decoder_logits, encoder_rows
+from landscape.tasks.padding import Batch
 
 #: models whose forward takes no positions and needs none: padding on the left changes nothing
 _WITHOUT_POSITIONS = ("bloom", "falcon_mamba", "mamba", "mamba2", "mpt", "roformer")

@@ -15,8 +15,12 @@ from torch import Tensor, nn
 
 from landscape.errors import UserError
 from landscape.models.kinds import num_labels
-from landscape.tasks.batches import Batch
 from landscape.tasks.forward import label_logits, last_logits, on_device, wide
+from landscape.tasks.labelled import labelled_split
+from landscape.tasks.padding import Batch
+
+SCORED = frozenset({"candidate_ids", "rows", "targets"})
+"""Entries of which a batch of candidates or completions has one or two."""
 
 
 def candidate_scores(model: nn.Module, batch: Batch) -> Float[Tensor, "b c"]:
@@ -63,7 +67,7 @@ def candidate_log_probs(
             "expected a batch with all candidates, got one with the right candidates only; make "
             'batches with loss="classification" to score them'
         )
-    totals, counts = _row_log_probs(model, batch)
+    totals, counts = row_log_probs(model, batch)
     rows, absent = batch["rows"].clamp(min=0), batch["rows"] < 0
     return totals[rows].masked_fill(absent, -torch.inf), counts[rows].masked_fill(absent, 0)
 
@@ -84,6 +88,10 @@ def task_loss(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], int]:
         The sum, a scalar tensor in float32 or wider, and the count. Their quotient over several
         batches (sum of sums / sum of counts) does not depend on how examples are batched.
     """
+    if not SCORED & batch.keys():
+        outputs, loss = labelled_split(model, batch)
+        terms, count = loss(outputs)
+        return terms.sum(), count
     batch = on_device(batch, model)
     labels = batch["labels"]
     if "candidate_ids" in batch:
@@ -92,7 +100,7 @@ def task_loss(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], int]:
     if "rows" in batch:
         scores = candidate_scores(model, batch)
         return _cross_entropy(scores, batch["rows"] < 0, labels), len(labels)
-    totals, counts = _row_log_probs(model, batch)
+    totals, counts = row_log_probs(model, batch)
     return -totals.sum(), int(counts.sum())
 
 
@@ -111,6 +119,8 @@ def task_split(
         Language modelling: z holds the logits (rows, L, vocabulary), a term a token, absent
         tokens being zero.
     """
+    if not SCORED & batch.keys():
+        return labelled_split(model, batch)
     batch = on_device(batch, model)
     labels = batch["labels"]
     if "candidate_ids" in batch or "rows" in batch:
@@ -157,8 +167,9 @@ def _candidate_log_probs(model: nn.Module, batch: Batch) -> Tensor:
     return log_probs.gather(1, batch["candidate_ids"])
 
 
-def _row_log_probs(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+def row_log_probs(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return summed log-probabilities (rows,) of each row's targets, and how many (rows,)."""
+    batch = on_device(batch, model)
     targets, mask = batch["targets"], batch["target_mask"]
     log_probs = wide(last_logits(model, batch, targets.shape[1])).log_softmax(-1)
     chosen = log_probs.gather(2, targets.unsqueeze(2)).squeeze(2)

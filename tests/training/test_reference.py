@@ -14,7 +14,8 @@ from oracles.training import Slow, mean_loss, order, run, seed_of
 from samples import tiny_task
 
 import landscape as ls
-from landscape.tasks.batches import encode, make_batches
+from landscape.tasks.batches import make_batches
+from landscape.tasks.encoding import encode
 from landscape.training import epochs as dealt
 from landscape.training import training as train
 
@@ -144,13 +145,13 @@ def test_every_epoch_passes_over_all_examples_once_in_an_order_of_its_own(monkey
     encoded = {e.prompt: encode([e], tokenizer)[0].prompt for e in task.train}
     number = {encoded[prompt]: i for prompt, i in examples.items()}
     seen: list[int] = []
-    honest = dealt.collate
+    honest = dealt.form_of(task.train)
 
-    def spy(rows, *given, **named):
+    def spy(rows, *given):
         seen.extend(number[row.prompt] for row in rows)
-        return honest(rows, *given, **named)
+        return honest.collate(rows, *given)
 
-    monkeypatch.setattr(dealt, "collate", spy)
+    monkeypatch.setattr(dealt, "form_of", lambda _: replace(honest, collate=spy))
     ls.attach(model, mask)
     ls.finetune(model, tokenizer, task, test=False, **(BASIC | {"epochs": 3}))
     epochs = [seen[:6], seen[6:12], seen[12:]]

@@ -1,0 +1,7 @@
+"""The data sets that are known by name, a family a file."""
+
+from landscape.tasks.dataset import Dataset
+from landscape.tasks.sets.glue import GLUE
+
+DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (*GLUE,)}
+"""The data sets in an official release or on the hub, by the name that ``load_task`` knows."""

@@ -1,9 +1,9 @@
 """Checkpoint coordinates: where a model's weights lie in the files that `save_pretrained` writes.
 
-They are not those of the modules. Some names differ (a ViT's layers, a prefix that a file lacks), a
-tied tensor is stored once, under one of its names, and what transformers joins when it reads (the
-experts of a mixture, q with k and v) is several tensors there. Layouts stay as modules have them:
-a Conv1D of GPT-2 is stored (inputs, outputs).
+They are not those of the modules. Some names differ (those of a ViT's layers), a tied tensor is
+stored once, under one of its names, and what transformers joins when it reads (the experts of a
+mixture) is several tensors there, what it splits one. Layouts are the modules' own otherwise: a
+Conv1D of GPT-2 is stored (inputs, outputs).
 
 transformers itself is asked for the way back: by tensors without values where it only renames, and
 by tensors that hold their own positions where it also joins or splits.

@@ -6,8 +6,9 @@
                           values, and a second one that restores the original
 
 What a patch addresses are checkpoint coordinates: names, shapes and layouts of the files that
-`save_pretrained` writes of the base. A packaged model that was converted from a GGUF file has the
-coordinates of the converted one; the GGUF file itself takes no patch.
+`save_pretrained` writes of the base. Where a server has read files of other names (old ones of the
+hub may lack a prefix), save the base and serve that. A packaged model that was converted from a
+GGUF file has the coordinates of the converted one; the GGUF file itself takes no patch.
 """
 
 from __future__ import annotations
@@ -129,8 +130,10 @@ def export_delta(
     target, back = check_outputs(output, format=format, restore=restore)
     kind = _dtype_of(dtype, format)
     if tokenizer is not None:
-        do = "take the one that load_model gives"
+        do = "take the one that load_model gives, for a merged model alone"
         checks.has("tokenizer", tokenizer, "a tokenizer", "save_pretrained", do=do)
+        if format != "merged":
+            checks.refuse("tokenizer", f"absent with {format}", tokenizer, do)
     if format == "merged":
         plain = saved_model(model)
         changed = list(changed_weights(plain, kind))
@@ -153,7 +156,7 @@ def export_delta(
 def _dtype_of(dtype: torch.dtype | None, format: Format) -> torch.dtype | None:
     """Return the type to round to, None for the base's own."""
     if dtype is not None and dtype not in DTYPES.values():
-        checks.refuse("dtype", f"one of {', '.join(DTYPES)}", dtype, "give such a torch.dtype")
+        checks.refuse("dtype", f"one of {', '.join(DTYPES)}", str(dtype), "give such a torch.dtype")
     if format == "trl":
         if dtype not in (None, torch.bfloat16):
             checks.refuse("dtype", "bfloat16, which trl stores", str(dtype), "leave it out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from landscape.deltas.checkpoint import saved_state
 from landscape.errors import UserError
 from landscape.models.kinds import quiet
 
-Tokenizer = PreTrainedTokenizerBase | BaseImageProcessor
+Tokenizer: TypeAlias = PreTrainedTokenizerBase | BaseImageProcessor
 """What `load_model` gives beside a model."""
 
 

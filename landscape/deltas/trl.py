@@ -7,7 +7,7 @@ copy of the checkpoint that it began with, writes the values there and hands who
 
 Read in TRL's source, ``trl/experimental/async_grpo/delta_engine.py`` of pull request 5417, which
 huggingface.co/blog/delta-weight-sync describes (May 2026); nothing here imports it. That request
-was closed unmerged, and no TRL up to July 2026 reads the file; its successor, 5937, closed too,
+was closed unmerged, and TRL up to 1.16 does not read the file; its successor, 5937, closed too,
 names the tensors ``.idx`` and ``.val`` and codes gaps between indices. What is written here is the
 format that was published. TRL leaves out what bfloat16 rounds back to what it was; here all weights
 of the mask are written, so that a patch also replaces another one on the same mask. TRL takes names

@@ -8,10 +8,12 @@ stands for an entry that stays. The model's own ``load_weights`` brings them to 
 names, fused projections, tensor-parallel ranks, Conv1D. Sparse and dense patches cannot be mixed
 in one call, so a head that was trained whole is here a sparse patch of all its entries.
 
-All that was read in vLLM's source; nothing here imports it. vLLM defines no file. This one is
-safetensors: ``<name>.indices`` (int32, which its NCCL engine demands; the loader takes int64 as
-well) and ``<name>.values``, and as JSON in the metadata what that engine's update says: ``names``,
-``dtype_names``, ``shapes``, ``num_updates_list``. To apply it::
+All that was read in vLLM's source, and exported patches were put through that one file of vLLM
+0.33.0: the result was the merged model bit for bit. A running server was not tried, and nothing
+here imports vLLM, which defines no file. This one is safetensors: ``<name>.indices`` (int32, which
+its NCCL engine demands; the loader takes int64 as well) and ``<name>.values``, and as JSON in the
+metadata what that engine's update says: ``names``, ``dtype_names``, ``shapes`` and
+``num_updates_list``. To apply it::
 
     with safe_open(path, "pt") as file:
         lists = [json.loads(file.metadata()[key]) for key in ("names", "shapes", "dtype_names")]

@@ -33,9 +33,12 @@ class Patch(NamedTuple):
     def staged(self) -> Tensor:
         """Return the whole tensor, NaN where an entry stays, after vLLM's checks."""
         places = self.indices.tolist()
-        assert self.indices.dtype in (torch.int32, torch.int64) and self.indices.ndim == 1
-        assert self.values.ndim == 1 and len(places) == len(set(places)) == self.values.numel()
-        assert self.dtype.is_floating_point and not any(map(math.isnan, self.values.tolist()))
+        assert self.indices.dtype in (torch.int32, torch.int64)
+        assert self.indices.ndim == 1
+        assert self.values.ndim == 1
+        assert len(places) == len(set(places)) == self.values.numel()
+        assert self.dtype.is_floating_point
+        assert not any(map(math.isnan, self.values.tolist()))
         flat = torch.full((math.prod(self.shape),), math.nan, dtype=self.dtype)
         for place, value in zip(places, self.values.to(self.dtype), strict=True):
             assert 0 <= place < flat.numel()
@@ -57,7 +60,8 @@ def read_vllm(path: Path) -> Iterator[Patch]:
         assert len(file.keys()) == 2 * len(said["names"])
         for name, dtype, shape, count in zip(*said.values(), strict=True):
             indices, values = (file.get_tensor(f"{name}.{end}") for end in ("indices", "values"))
-            assert indices.dtype == torch.int32 and indices.numel() == count
+            assert indices.dtype == torch.int32
+            assert indices.numel() == count
             assert values.dtype == getattr(torch, dtype)
             yield Patch(name, tuple(shape), values.dtype, values, indices)
 
@@ -76,12 +80,14 @@ def apply_trl(path: Path, checkpoint: Tensors) -> Tensors:
     copy = {name: tensor.to(torch.bfloat16).clone() for name, tensor in checkpoint.items()}
     with safe_open(path, "pt") as file:
         said = file.metadata()
-        assert said["sparse"] == "True" and int(said["model_version"]) in (0, 1)
+        assert said["sparse"] == "True"
+        assert int(said["model_version"]) in (0, 1)
         names = json.loads(said["changed_params"])
         assert {f"{n}.{end}" for n in names for end in ("indices", "values")} == set(file.keys())
         for name in names:
             indices, values = (file.get_tensor(f"{name}.{end}") for end in ("indices", "values"))
-            assert indices.dtype == torch.int32 and values.dtype == torch.bfloat16
+            assert indices.dtype == torch.int32
+            assert values.dtype == torch.bfloat16
             flat = copy[name].flatten()
             flat[indices.long()] = values
             copy[name] = flat.reshape(copy[name].shape)

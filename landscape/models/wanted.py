@@ -47,7 +47,8 @@ class Wanted:
         """Return the kind that files with a configuration are read as.
 
         Raises:
-            UserError: a zero-shot classifier is wanted of another model than CLIP.
+            UserError: a zero-shot classifier is wanted of another model than CLIP, or labels of
+                tokens from one of images.
         """
         held = held_kind(config)
         if self.zero_shot:
@@ -58,8 +59,14 @@ class Wanted:
                 )
             return self.given
         if self.num_labels is not None:
-            images = sees_images(config) or held == "image classifier"
-            return "image classifier" if images else self.given
+            if not (sees_images(config) or held == "image classifier"):
+                return self.given
+            if self.head != "sequence":
+                raise UserError(
+                    f"expected a model of texts in {name} for head={self.head!r}, got "
+                    f"{config.model_type}, which sees images; leave head out"
+                )
+            return "image classifier"
         if self.bare:
             return self.given
         if held is None and config.is_encoder_decoder:

@@ -24,7 +24,7 @@ _TEXTS = 64
 """Texts of one forward."""
 
 
-class ZeroShotClassifier(CLIPPreTrainedModel):  # type: ignore[misc, no-any-unimported]
+class ZeroShotClassifier(CLIPPreTrainedModel):
     """Classify an image by the cosine of its features with a fixed embedding of each class.
 
         logit_j = scale <f(x) / |f(x)|, e_j>,   |e_j| = 1

@@ -14,6 +14,7 @@ from landscape import checks
 from landscape.tasks.batches import length_order
 from landscape.tasks.encoding import Bos, length_limit
 from landscape.tasks.example import AnyExample
+from landscape.tasks.fitting import refuse_unfit
 from landscape.tasks.forms import form_of
 from landscape.tasks.forms.form import Encoding, Judged, Judging
 from landscape.tasks.metrics import METRICS, Prediction
@@ -57,8 +58,9 @@ def evaluate(
         NaN.
 
     Raises:
-        UserError: an unknown split, a batch size or length that is too small, a metric of numbers
-            where a candidate is none, or a metric of tags, which no candidate is.
+        UserError: a model that does not answer such examples, an unknown split, a batch size or
+            length that is too small, a metric of numbers where a candidate is none, or a metric of
+            tags, which no candidate is.
     """
     checks.model(model)
     checks.tokenizer(tokenizer)
@@ -67,6 +69,7 @@ def evaluate(
     if max_length is not None:
         max_length = checks.whole("max_length", max_length, least=2)
     examples, metric = task.split(split), METRICS[task.metric]
+    refuse_unfit(model, task)
     form = form_of(examples)
     answers = [form.answers(metric, example) for example in examples]
     judging = Judging(

@@ -45,6 +45,8 @@ def labelled_split(
     if logits.ndim == 3 and _predicts_the_next(model):
         logits, labels = logits[:, :-1], labels[:, 1:]
     wanted, numbers = labels.reshape(-1), labels.is_floating_point()
+    if numbers and logits.ndim == 1:  # so DeBERTa returns what its head made with labels
+        logits = logits.unsqueeze(1)
     count = len(wanted) if numbers else int((wanted != IGNORED).sum())
 
     def terms(z: Tensor) -> tuple[Tensor, int]:

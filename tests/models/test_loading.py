@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -263,3 +265,45 @@ def test_the_kind_of_a_model_is_seen_through_its_wrappers() -> None:
     assert kind(transformers.BartModel(bart)) is None
     assert kind(ls.tiny_model("bert").base_model) is None
     assert labels_of(ls.tiny_model("opt")) == 0
+
+
+LOADING = """
+import re, sys, threading, time
+import landscape as ls
+from landscape.models import load
+
+ls.tiny_model("llama")  # imports what a first model imports
+
+def held():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+
+start, peak, done = held(), 0, False
+
+def watch():
+    global peak
+    while not done:
+        peak = max(peak, held() - start)
+        time.sleep(0.001)
+
+thread = threading.Thread(target=watch)
+thread.start()
+model, _ = ls.load_model(sys.argv[1], dtype="bfloat16")
+done = True
+thread.join()
+print(peak, sum(p.numel() * p.element_size() for p in model.parameters()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is Linux's to tell")
+@pytest.mark.parametrize("shard", ["20MB", "1GB"])
+def test_narrow_weights_are_read_without_a_wide_copy_of_them(tmp_path, shard) -> None:
+    size = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 6}
+    ls.tiny_model("llama", **size).save_pretrained(tmp_path, max_shard_size=shard)
+    ls.tiny_tokenizer().save_pretrained(tmp_path)
+    told = subprocess.run(
+        [sys.executable, "-c", LOADING, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    peak, weights = map(int, told.stdout.split())
+    assert weights > 100e6
+    assert peak < 1.2 * weights

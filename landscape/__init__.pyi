@@ -46,6 +46,7 @@ from .errors import NotConvergedWarning, UserError
 from .figures import plot_density, plot_surface
 from .masks import Mask, random_mask
 from .models import load_model, tiny_model, tiny_tokenizer
+from .models.zero_shot import zero_shot_classifier
 from .selection import select_mask, structured_mask
 from .subspace import attach, detach, merge, trainable
 from .surface import (
@@ -176,4 +177,5 @@ __all__ = [
     "trainable",
     "training",
     "with_heads",
+    "zero_shot_classifier",
 ]

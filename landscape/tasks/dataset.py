@@ -12,8 +12,8 @@ from landscape.sources.carriers import optional, sha256
 from landscape.sources.hub import ask_hub
 from landscape.tasks.example import AnyExample, Example, ImageExample, TextExample
 from landscape.tasks.rows import Row, read_rows
-from landscape.tasks.splits import PAPERS, Sizes, split_rows
-from landscape.tasks.task import Generation, Loss, Task, label_shares
+from landscape.tasks.splits import PAPERS, Sizes, split_one_file, split_rows
+from landscape.tasks.task import Generation, Loss, Task, label_shares, normal
 
 Examples = Callable[[Row], Iterable[AnyExample]]
 """From a row to its examples: one as a rule, several where a row asks several questions, none
@@ -43,7 +43,7 @@ class Dataset:
         prompts: a row's examples for a language model; None where it takes a head.
         heads: a row's examples for a model with a head; None where none can answer.
         train, validation: names of the files of its official release, the first that is there
-            being read.
+            being read; where both are the same file, it is dealt to train, dev and test.
         read: a file's rows.
         hub: where it is on the hub.
         metric: what the papers judge it by.
@@ -77,7 +77,7 @@ def load(
     head: bool | None,
     loss: Loss | None = None,
 ) -> Task:
-    """Load a data set as a task, with the one split of `landscape.tasks.splits.split_rows`.
+    """Load a data set as a task, with the one split of `landscape.tasks.splits`.
 
     Args:
         dataset: which.
@@ -97,7 +97,10 @@ def load(
         training, validation, provenance = _from_hub(dataset, examples)
     else:
         training, validation, provenance = _from_folder(dataset, examples, source)
-    train, dev, test = split_rows(dataset.name, training, validation, sizes, seed)
+    if training is validation:
+        train, dev, test = split_one_file(dataset.name, training, sizes, seed)
+    else:
+        train, dev, test = split_rows(dataset.name, training, validation, sizes, seed)
     splits = {"train": train, "dev": dev, "test": test}
     told = {
         "name": dataset.name,
@@ -147,12 +150,15 @@ def _from_folder(dataset: Dataset, examples: Examples, folder: Path) -> Loaded:
         _first(folder, (*names, SHARD.format(split)))
         for names, split in ((dataset.train, hub.train), (dataset.validation, hub.validation))
     ]
-    (train, validation), left_out = _both(
-        examples, ((dataset.read(path), path.name) for path in paths)
-    )
-    hashes = {path.name: sha256(path) for path in paths}
-    told = {"kind": "folder", "folder": folder.name, "sha256": hashes}
-    return train, validation, told | left_out
+    told: dict[str, Any] = {"kind": "folder", "folder": folder.name}
+    told["sha256"] = {path.name: sha256(path) for path in paths}
+    files = [(dataset.read(path), path.name) for path in dict.fromkeys(paths)]
+    (train, *validation), left_out = _both(examples, files)
+    if validation:
+        return train, validation[0], told | left_out
+    unique = list({normal(example.shown): example for example in reversed(train)}.values())[::-1]
+    told["split"] = "train, dev and test are parts of the one file, each text once"
+    return unique, unique, told | left_out
 
 
 def _first(folder: Path, names: tuple[str, ...]) -> Path:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from landscape.tasks.encoding import Encoded, encode
+from landscape.tasks.encoding import Bos, Encoded, encode
 from landscape.tasks.example import Completion, Example
 from landscape.tasks.forms.candidates import collate
 from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
@@ -18,12 +19,49 @@ from landscape.tasks.scoring import row_log_probs
 from landscape.tasks.task import Loss
 
 
+@dataclass(frozen=True)
+class Asked(Encoded):
+    """Hold a completion as tokens: what training reads, and the prompt that is generated after.
+
+    They differ where a row is too long: training leaves room for its answer, generation for any.
+    """
+
+    asked: tuple[int, ...] = ()
+
+
 def _encode(
     examples: Sequence[Completion], tokenizer: PreTrainedTokenizerBase, encoding: Encoding
-) -> list[Encoded]:
-    """Tokenise each prompt with what training appends to it."""
+) -> list[Asked]:
+    """Tokenise each prompt with what training appends to it.
+
+    What does not end with a newline token ends with the tokenizer's end-of-text token, if it has
+    one, lest a model never learn to stop: answers of several lines, and all answers of tokenizers
+    without newlines, such as T5's.
+    """
+    limit = _limit(tokenizer, encoding)
     rows = [Example(example.prompt, (example.written,), 0) for example in examples]
-    return encode(rows, tokenizer, max_length=encoding.max_length, bos=encoding.bos)
+    found = encode(rows, tokenizer, max_length=limit, bos=encoding.bos)
+    return [_asked(row, e, tokenizer, limit, encoding.bos) for row, e in zip(rows, found)]
+
+
+def _asked(
+    row: Example, encoded: Encoded, tokenizer: PreTrainedTokenizerBase, limit: int, bos: Bos
+) -> Asked:
+    asked = encoded.prompt
+    if encoded.length >= limit:  # it may be truncated, for an answer that generation does not know
+        asked = encode([replace(row, candidates=(" a",))], tokenizer, max_length=limit, bos=bos)[
+            0
+        ].prompt
+    end, written = tokenizer.eos_token_id, encoded.candidates[0]
+    if end is not None and not tokenizer.decode(written[-1:]).endswith("\n"):
+        if encoded.length >= limit:
+            (encoded,) = encode([row], tokenizer, max_length=limit - 1, bos=bos)
+        written = (*written, int(end))
+    return Asked(encoded.prompt, (written,), 0, asked=asked)
+
+
+def _limit(tokenizer: PreTrainedTokenizerBase, encoding: Encoding) -> int:
+    return min(encoding.max_length, getattr(tokenizer, "model_max_length", encoding.max_length))
 
 
 def _collate(encoded: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase, loss: Loss) -> Batch:
@@ -31,12 +69,16 @@ def _collate(encoded: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase, los
 
 
 def _judge(
-    model: nn.Module, encoded: Sequence[Encoded], examples: Sequence[Completion], judging: Judging
+    model: nn.Module, encoded: Sequence[Asked], examples: Sequence[Completion], judging: Judging
 ) -> Judged:
+    """Generate a text after each prompt, and take the loss of its first answer.
+
+    Cost: `generate`'s, and one forward more for the loss.
+    """
     totals, counts = row_log_probs(model, _collate(encoded, judging.tokenizer, judging.loss))
     texts = generate(
-        model, [e.prompt for e in encoded], judging.tokenizer, judging.generation,
-        max_length=judging.encoding.max_length,
+        model, [e.asked for e in encoded], judging.tokenizer, judging.generation,
+        max_length=_limit(judging.tokenizer, judging.encoding),
     )  # fmt: skip
     lost = totals.isnan().tolist()
     predictions: list[Prediction | None] = [

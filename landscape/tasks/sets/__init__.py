@@ -2,7 +2,11 @@
 
 from landscape.tasks.dataset import Dataset
 from landscape.tasks.sets.glue import GLUE
+from landscape.tasks.sets.math import MATH
+from landscape.tasks.sets.reading import READING
 from landscape.tasks.sets.superglue import SUPERGLUE
 
-DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (*GLUE, *SUPERGLUE)}
+DATASETS: dict[str, Dataset] = {
+    dataset.name: dataset for dataset in (*GLUE, *SUPERGLUE, *READING, *MATH)
+}
 """The data sets in an official release or on the hub, by the name that ``load_task`` knows."""

@@ -19,6 +19,7 @@ from landscape.subspace import attached_mask, detach, is_attached, trainable
 from landscape.subspace.attachable import unwrapped
 from landscape.tasks import Task
 from landscape.tasks.encoding import length_limit
+from landscape.tasks.forms import form_of
 from landscape.training.epochs import Epochs
 from landscape.training.folder import RunFolder, identity_of
 from landscape.training.groups import parameter_groups
@@ -110,6 +111,7 @@ def assemble(
         UserError: as `finetune`.
     """
     inner, processes = unwrapped(model), Processes.of(model)
+    form_of(task.train).check(inner, task.train)
     limit = length_limit(inner, settings.max_length)
     epochs = Epochs(task, tokenizer, settings, limit, processes)
     total = settings.epochs * epochs.steps

@@ -56,9 +56,9 @@ def read_idx(images: Path, labels: Path) -> Iterator[Row]:
 
 def _idx(path: Path, dimensions: int) -> Pixels:
     raw = unpacked(path)
-    head = np.frombuffer(raw[: 4 * (dimensions + 1)], ">u4").tolist() if len(raw) >= 16 else []
-    shape = tuple(head[1 : dimensions + 1])
-    size = 4 * (dimensions + 1)
+    size = 4 * (1 + dimensions)
+    head = np.frombuffer(raw[:size], ">u4").tolist() if len(raw) >= size else []
+    shape = tuple(head[1:])
     if head[:1] != [_IDX[dimensions]] or len(raw) - size != math.prod(shape):
         raise UserError(
             f"expected an idx file of bytes in {dimensions} dimensions, whole, got {path.name} "

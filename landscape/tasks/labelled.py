@@ -87,8 +87,13 @@ def labelled_split(
     inputs = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
     base = without_wrappers(model)
     _check_labels(base, inputs["labels"])
-    output = model(**_readable(base, inputs))
-    logits, labels = output.logits, inputs["labels"]
+    inputs = _readable(base, inputs)
+    output, labels = model(**inputs), inputs["labels"]
+    logits = getattr(output, "logits", None)
+    if logits is None:
+        raise _no_head(base)
+    if labels.is_floating_point():
+        logits = logits.reshape(len(labels), -1)  # DeBERTa returns them as flat as its labels
     if logits.ndim == 3 and _predicts_the_next(base):
         logits, labels = logits[:, :-1], labels[:, 1:]
     wanted, numbers = labels.reshape(-1), labels.is_floating_point()
@@ -117,10 +122,7 @@ def _check_labels(base: nn.Module, labels: Tensor) -> None:
     """Refuse labels that the model would stumble over: of another kind, or without an output."""
     accepted = inspect.signature(base.forward).parameters.values()
     if not any(p.name == "labels" or p.kind is p.VAR_KEYWORD for p in accepted):
-        raise UserError(
-            f"expected a model with a head, which takes labels, got {type(base).__name__}; load a "
-            "classifier with num_labels="
-        )
+        raise _no_head(base)
     count, numbers = labels_of(base), labels.is_floating_point()
     if count and labels.ndim == 1 and numbers != (count == 1):
         given = "numbers" if numbers else "classes"
@@ -135,9 +137,20 @@ def _check_labels(base: nn.Module, labels: Tensor) -> None:
         )
 
 
+def _no_head(base: nn.Module) -> UserError:
+    return UserError(
+        "expected a model with a head, which takes labels and returns logits, got "
+        f"{type(base).__name__}; load a classifier with num_labels="
+    )
+
+
 def _readable(base: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arguments as the model reads them: padded as its own head expects it, if a decoder."""
+    """Return arguments as the model reads them: numbers as precise as its outputs, which some give
+    the type of their labels; a decoder's padding as its own head expects it."""
     found = dict(inputs)
+    if found["labels"].is_floating_point():
+        precise = torch.promote_types(found["labels"].dtype, next(base.parameters()).dtype)
+        found["labels"] = found["labels"].to(precise)
     accepted = inspect.signature(base.forward).parameters
     if "token_type_ids" not in accepted:
         found.pop("token_type_ids", None)

@@ -101,6 +101,7 @@ def judge(
         said: what a progress bar on standard error says; None for none.
     """
     form = form_of(examples)
+    form.check(model, examples)
     encoded = form.encode(examples, judging.tokenizer, judging.encoding)
     order = length_order(encoded)
     torch.clear_autocast_cache()  # of weights written in place before, inside a user's autocast

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,12 +11,56 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landscape.errors import UserError
+from landscape.models.kinds import Kind, kind, labels_of, without_wrappers
+from landscape.tasks.example import AnyExample
+from landscape.tasks.forward import as_the_model_pads
 
 IGNORED = -100
 """The label of what is not scored, in transformers and torch."""
 
 _DIFFERENT = 1e-3
 """Relative difference above which two losses are not the same."""
+
+_LOADED: dict[Kind, str] = {
+    "sequence classifier": "num_labels={}",
+    "token classifier": 'num_labels={}, head="tokens"',
+    "image classifier": "num_labels={}",
+}
+"""How `landscape.load_model` is asked for a kind of model, with a number of labels."""
+
+
+def check_head(model: nn.Module, examples: Sequence[AnyExample], wanted: Kind) -> None:
+    """Refuse a model whose head cannot answer examples.
+
+    Args:
+        model: masked or not; of a class that is not known, nothing is said.
+        examples: at least one, all of one kind.
+        wanted: the kind of model that answers them.
+
+    Raises:
+        UserError: the model is of another kind, has another number of labels, or reads a text's
+            end where padding is.
+    """
+    base: Any = without_wrappers(model)
+    count, found = max(example.num_labels for example in examples), kind(model)
+    do = f"load one with {_LOADED[wanted].format(count)}"
+    if found is None and getattr(base, "get_output_embeddings", lambda: None)() is not None:
+        found = "encoder"  # with the head that it was pretrained with
+    if found not in (None, wanted):
+        raise UserError(
+            f"expected {_a(wanted)} for examples of the kind {type(examples[0]).__name__}, got "
+            f"{_a(found)}, {type(base).__name__}; {do}"
+        )
+    if found is not None and labels_of(model) != count:
+        raise UserError(
+            f"expected a model with {count} labels for these examples, got {labels_of(model)} of "
+            f"{type(base).__name__}; {do}"
+        )
+    if found == "sequence classifier" and getattr(base.config, "summary_type", None) == "last":
+        raise UserError(
+            f"expected a classifier that tells text from padding, got {type(base).__name__}, whose "
+            "head reads the last position of a row; take another model"
+        )
 
 
 def labelled_split(
@@ -36,13 +81,20 @@ def labelled_split(
         The logits z, and a function z -> (terms, their number).
 
     Raises:
-        UserError: the model's own loss is another one.
+        UserError: the model takes no labels or has too few for them, or its own loss is another.
     """
     device = next(model.parameters()).device
     inputs = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in batch.items()}
-    output = model(**inputs)
-    logits, labels = output.logits, inputs["labels"]
-    if logits.ndim == 3 and _predicts_the_next(model):
+    base = without_wrappers(model)
+    _check_labels(base, inputs["labels"])
+    inputs = _readable(base, inputs)
+    output, labels = model(**inputs), inputs["labels"]
+    logits = getattr(output, "logits", None)
+    if logits is None:
+        raise _no_head(base)
+    if labels.is_floating_point():
+        logits = logits.reshape(len(labels), -1)  # DeBERTa returns them as flat as its labels
+    if logits.ndim == 3 and _predicts_the_next(base):
         logits, labels = logits[:, :-1], labels[:, 1:]
     wanted, numbers = labels.reshape(-1), labels.is_floating_point()
     if numbers and logits.ndim == 1:  # so DeBERTa returns what its head made with labels
@@ -57,19 +109,67 @@ def labelled_split(
 
     z = logits.to(torch.promote_types(logits.dtype, torch.float32))
     fits = not numbers or z.numel() == len(wanted)
-    if count and not (fits and _agree(terms(z)[0].sum() / count, output.loss)):
+    own = getattr(output, "loss", None)
+    if count and not (fits and _agree(terms(z)[0].sum() / count, own)):
         raise UserError(
-            f"expected {type(model).__name__} to have the mean cross-entropy of its labels (or the "
-            "mean squared error of numbers) as its loss, got another one; pass loss= (or split=), "
+            f"expected {type(base).__name__} to have the mean cross-entropy of its labels (or the "
+            "mean squared error of numbers) as its loss, got "
+            f"{'another one' if isinstance(own, Tensor) else 'none'}; pass loss= (or split=), "
             "returning a sum and a number of terms"
         )
     return z, terms
 
 
-def _predicts_the_next(model: nn.Module) -> bool:
-    kind = getattr(model, "loss_type", None)
-    encodes = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
-    return kind == "ForCausalLM" or (kind is None and not encodes)
+def _check_labels(base: nn.Module, labels: Tensor) -> None:
+    """Refuse labels that the model would stumble over: of another kind, or without an output."""
+    accepted = inspect.signature(base.forward).parameters.values()
+    if not any(p.name == "labels" or p.kind is p.VAR_KEYWORD for p in accepted):
+        raise _no_head(base)
+    count, numbers = labels_of(base), labels.is_floating_point()
+    if count and labels.ndim == 1 and numbers != (count == 1):
+        given = "numbers" if numbers else "classes"
+        raise UserError(
+            f"expected labels for the {count} outputs of {type(base).__name__}, got {given}; load "
+            "the model with num_labels=1 for numbers, and one a class for classes"
+        )
+    if count and not numbers and labels.numel() and int(labels.max()) >= count:
+        raise UserError(
+            f"expected labels below {count}, the outputs of {type(base).__name__}, got "
+            f"{int(labels.max())}; load the model with num_labels={int(labels.max()) + 1} or more"
+        )
+
+
+def _no_head(base: nn.Module) -> UserError:
+    return UserError(
+        "expected a model with a head, which takes labels and returns logits, got "
+        f"{type(base).__name__}; load a classifier with num_labels="
+    )
+
+
+def _readable(base: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments as the model reads them: numbers as precise as its outputs, which some give
+    the type of their labels; a decoder's padding as its own head expects it."""
+    found = dict(inputs)
+    if found["labels"].is_floating_point():
+        precise = torch.promote_types(found["labels"].dtype, next(base.parameters()).dtype)
+        found["labels"] = found["labels"].to(precise)
+    accepted = inspect.signature(base.forward).parameters
+    if "token_type_ids" not in accepted:
+        found.pop("token_type_ids", None)
+    decodes = kind(base) == "sequence classifier" and hasattr(base, "score")
+    if decodes and {"input_ids", "attention_mask"} <= found.keys():
+        found["input_ids"] = as_the_model_pads(base, found["input_ids"], found["attention_mask"])
+    return found
+
+
+def _predicts_the_next(base: nn.Module) -> bool:
+    loss = getattr(base, "loss_type", None)
+    encodes = getattr(getattr(base, "config", None), "is_encoder_decoder", False)
+    return loss == "ForCausalLM" or (loss is None and not encodes)
+
+
+def _a(noun: str | None) -> str:
+    return f"{'an' if str(noun)[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _agree(mean: Tensor, theirs: object) -> bool:

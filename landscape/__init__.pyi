@@ -67,9 +67,11 @@ from .tasks import (
     Task,
     TextExample,
     load_task,
+    task_from,
 )
 from .tasks.batches import make_batches
 from .tasks.evaluation import evaluate
+from .tasks.predicting import Predicted, predict
 from .tasks.scoring import task_loss, task_split
 from .training import baselines
 from .training.adamw import AdamW
@@ -100,6 +102,7 @@ __all__ = [
     "MovingMaskCallback",
     "NotConvergedWarning",
     "Overlap",
+    "Predicted",
     "PrincipalDirections",
     "RateSuggestion",
     "Run",
@@ -150,6 +153,7 @@ __all__ = [
     "plot_surface",
     "power_iteration",
     "preconditioned",
+    "predict",
     "random_directions",
     "random_mask",
     "read_delta",
@@ -167,6 +171,7 @@ __all__ = [
     "surface",
     "surface_1d",
     "surface_2d",
+    "task_from",
     "task_loss",
     "task_split",
     "tasks",

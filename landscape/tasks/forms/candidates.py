@@ -79,12 +79,13 @@ def _judge(
 ) -> Judged:
     batch = collate(encoded, pad_id(judging.tokenizer))
     totals, counts = (x.cpu() for x in candidate_log_probs(model, batch))
-    chosen = _best(totals / counts.clamp(min=1))
+    scores = totals / counts.clamp(min=1)
     predictions = [
         None if best is None else _as(judging.metric, example, best)
-        for example, best in zip(examples, chosen, strict=True)
+        for example, best in zip(examples, _best(scores), strict=True)
     ]
-    return Judged(predictions, *_loss_terms(totals, counts, batch["labels"], judging.loss))
+    losses, terms = _loss_terms(totals, counts, batch["labels"], judging.loss)
+    return Judged(predictions, losses, terms, scores.tolist())
 
 
 def _answers(metric: Metric, example: Example) -> list[Prediction]:

@@ -93,7 +93,7 @@ def _judge(
     terms, count = loss(logits)
     lost = logits.isnan().any(1).tolist()
     best = [None if nan else i for nan, i in zip(lost, logits.argmax(1).tolist(), strict=True)]
-    return Judged(best, terms.tolist(), count)
+    return Judged(best, terms.tolist(), count, logits.log_softmax(1).tolist())
 
 
 def _answers(metric: Metric, example: ImageExample) -> list[Prediction]:

@@ -80,7 +80,8 @@ def _judge(
     best = (logits[:, 0] if numbers else logits.argmax(1)).tolist()
     lost = logits.isnan().any(1).tolist()
     predictions = [None if nan else value for nan, value in zip(lost, best, strict=True)]
-    return Judged(predictions, terms.tolist(), count)
+    scores = [] if numbers else logits.log_softmax(1).tolist()
+    return Judged(predictions, terms.tolist(), count, scores)
 
 
 def _answers(metric: Metric, example: TextExample) -> list[Prediction]:

@@ -1,0 +1,126 @@
+"""``landscape evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from landscape import checks
+from landscape.cli.about import About
+from landscape.cli.arguments import Commands
+from landscape.cli.judging import (
+    Subject,
+    judging_arguments,
+    load_subject,
+    reading,
+    subject,
+)
+from landscape.cli.shared import Outcome, has_head, labels_for
+from landscape.cli.task import asked_task, open_task, task_arguments
+from landscape.errors import UserError
+
+if TYPE_CHECKING:
+    from landscape.tasks import Task
+    from landscape.tasks.example import AnyExample
+
+#: metrics that are the share of examples that are right
+_SHARES = ("accuracy", "exact_match")
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    judge = commands.add_parser(
+        "evaluate", help="judge a model, or a delta, on a task or your data"
+    )
+    judging_arguments(judge)
+    task_arguments(judge)
+    judge.add_argument(
+        "--split", choices=("train", "dev", "test"), help="which split of the task (test)"
+    )
+    judge.set_defaults(command=_evaluate)
+
+
+def _evaluate(chosen: argparse.Namespace) -> Outcome:
+    judged = subject(chosen)
+    if judged.about and chosen.data:
+        return _of_rows(chosen, judged, judged.about)
+    asked = (
+        judged.about.asked
+        if judged.about and not chosen.task
+        else asked_task(
+            chosen,
+            head=has_head(judged.model, chosen) or bool(judged.about and judged.about.num_labels),
+        )
+    )
+    task = open_task(asked)
+    if judged.about and asked is judged.about.asked:
+        _refuse_other_data(judged, judged.about, task)
+    if judged.delta and judged.about is None and not (chosen.task or chosen.data):
+        raise UserError(
+            f"expected --task or --data for {judged.delta}, which does not say its task, got "
+            "neither; name one"
+        )
+    import landscape as ls
+
+    labels = labels_for(judged.model, chosen, task)
+    model, tokenizer = load_subject(chosen, judged, num_labels=labels)
+    split = chosen.split or "test"
+    found = ls.evaluate(model, tokenizer, task, split=split, **reading(chosen, judged))
+    return _told(found, task.metric, f"{split} of {task.name}", judged)
+
+
+def _of_rows(chosen: argparse.Namespace, judged: Subject, about: About) -> Outcome:
+    """Judge a delta on all labelled rows of a file, read as those it was trained on."""
+    from landscape.tasks.encoding import length_limit
+    from landscape.tasks.evaluation import measure
+    from landscape.tasks.forms.form import Encoding, Judging
+    from landscape.tasks.metrics import METRICS
+    from landscape.tasks.own.rows import read_own
+
+    assert judged.delta is not None
+    alone = ("text", "label", "answer", "separator", "prompt", "verbaliser", "regression", "dev",
+             "test", "group", "metric", "max_new_tokens", "num_train", "num_dev", "num_test",
+             "split")  # fmt: skip
+    for name in alone:
+        if getattr(chosen, name) not in (None, False):
+            raise UserError(
+                f"expected --data alone with a delta that knows how it reads rows, got "
+                f"--{name.replace('_', '-')}; leave it out: all rows are judged"
+            )
+    recipe = about.read_recipe(judged.delta)
+    rows = read_own(chosen.data)
+    held = about.sha256 if isinstance(about.sha256, dict) else {}
+    if rows.sha256 in held.values():
+        raise UserError(
+            f"expected rows that {judged.delta} was not trained on, got {rows.name}, which it was "
+            "made from; leave --data out, which judges its test split"
+        )
+    examples: Sequence[AnyExample] = recipe.examples(rows)
+    checks.choice("the metric of the delta", about.metric, METRICS)
+    model, tokenizer = load_subject(chosen, judged, num_labels=about.num_labels)
+    how = reading(chosen, judged)
+    encoding = Encoding(length_limit(model, how["max_length"]), how["bos"])
+    judging = Judging(METRICS[about.metric], about.loss, tokenizer, encoding, about.generation)  # type: ignore[arg-type]
+    found = measure(model, examples, judging, batch_size=chosen.batch_size, said="evaluate")
+    return _told(found, about.metric, rows.name, judged)
+
+
+def _refuse_other_data(judged: Subject, about: About, task: Task) -> None:
+    """Refuse data that has changed since: its split would hold rows that were trained on."""
+    if about.sha256 != task.source.get("sha256"):
+        raise UserError(
+            f"expected the data that {judged.delta} was trained on, got other files of the same "
+            f"name ({task.name}), whose splits would mix rows that it has seen; give other rows "
+            "with --data"
+        )
+
+
+def _told(found: dict[str, float], metric: str, where: str, judged: Subject) -> Outcome:
+    value, n = found[metric], int(found["n"])
+    error = math.sqrt(value * (1 - value) / n) if metric in _SHARES and 0 <= value <= 1 else None
+    spread = "" if error is None else f" ± {error:.3f}"
+    print(f"{metric} {value:.3f}{spread}, loss {found['loss']:.4f}, {n:,} examples: {where}")
+    result: dict[str, Any] = {"model": judged.model, "delta": judged.delta, "of": where, **found}
+    return Outcome(result | ({} if error is None else {"standard_error": error}))

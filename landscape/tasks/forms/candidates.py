@@ -15,6 +15,7 @@ from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
 from landscape.tasks.metrics import Metric, Prediction
 from landscape.tasks.padding import Batch, pad_id, padded
 from landscape.tasks.scoring import candidate_log_probs
+from landscape.tasks.shared_prompt import shared_log_probs
 from landscape.tasks.task import Loss
 
 
@@ -77,14 +78,23 @@ def _collate(encoded: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase, los
 def _judge(
     model: nn.Module, encoded: Sequence[Encoded], examples: Sequence[Example], judging: Judging
 ) -> Judged:
-    batch = collate(encoded, pad_id(judging.tokenizer))
-    totals, counts = (x.cpu() for x in candidate_log_probs(model, batch))
+    totals, counts = _log_probs(model, encoded, pad_id(judging.tokenizer))
     chosen = _best(totals / counts.clamp(min=1))
     predictions = [
         None if best is None else _as(judging.metric, example, best)
         for example, best in zip(examples, chosen, strict=True)
     ]
-    return Judged(predictions, *_loss_terms(totals, counts, batch["labels"], judging.loss))
+    labels = torch.tensor([e.label for e in encoded])
+    return Judged(predictions, *_loss_terms(totals, counts, labels, judging.loss))
+
+
+def _log_probs(model: nn.Module, encoded: Sequence[Encoded], pad: int) -> tuple[Tensor, Tensor]:
+    """Return ``candidate_log_probs`` of examples, of which each prompt is computed once."""
+    found = None
+    if not all(e.single_token for e in encoded):
+        found = shared_log_probs(model, encoded, pad)
+    totals, counts = found or candidate_log_probs(model, collate(encoded, pad))
+    return totals.cpu(), counts.cpu()
 
 
 def _answers(metric: Metric, example: Example) -> list[Prediction]:

@@ -70,6 +70,7 @@ from .tasks import (
 )
 from .tasks.batches import make_batches
 from .tasks.evaluation import evaluate
+from .tasks.protocol import reference_settings
 from .tasks.scoring import task_loss, task_split
 from .training import baselines
 from .training.adamw import AdamW
@@ -154,6 +155,7 @@ __all__ = [
     "random_mask",
     "read_delta",
     "read_peft",
+    "reference_settings",
     "save_delta",
     "save_peft",
     "select_mask",

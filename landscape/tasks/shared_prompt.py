@@ -9,7 +9,7 @@ instead of b c (t + s). The candidates' first own tokens are predicted by the tr
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ def shared_log_probs(
     device = next(model.parameters()).device
     width = max(len(e.candidates) for e in encoded)
     totals = []
-    for part in _parts(encoded):
+    for part in parts(encoded, lambda _: 1, TOKENS):
         trunks = _trunks(model, part, width, pad, device)
         if trunks is None:
             return None
@@ -79,14 +79,21 @@ def _keeps_all(model: nn.Module) -> bool:
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=base.config).layers)
 
 
-def _parts(encoded: Sequence[Encoded]) -> Iterator[Sequence[Encoded]]:
-    """Cut examples into runs whose trunks fit into `TOKENS`, one at least."""
-    first, longest = 0, 0
+def parts(
+    encoded: Sequence[Encoded], rows: Callable[[Encoded], int], most: int
+) -> Iterator[Sequence[Encoded]]:
+    """Cut examples into runs, of one at least, whose padded rows have at most so many tokens.
+
+    >>> examples = [Encoded((1, 2, 3), ((4,), (5,)), 0)] * 5
+    >>> [len(part) for part in parts(examples, lambda e: len(e.candidates), 16)]
+    [2, 2, 1]
+    """
+    first, longest, count = 0, 0, 0
     for i, e in enumerate(encoded):
-        longest = max(longest, len(e.prompt) + _in_common(e))
-        if i > first and (i + 1 - first) * longest > TOKENS:
+        longest, count = max(longest, e.length), count + rows(e)
+        if i > first and count * longest > most:
             yield encoded[first:i]
-            first, longest = i, len(e.prompt) + _in_common(e)
+            first, longest, count = i, e.length, rows(e)
     yield encoded[first:]
 
 

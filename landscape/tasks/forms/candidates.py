@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -15,7 +16,7 @@ from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
 from landscape.tasks.metrics import Metric, Prediction
 from landscape.tasks.padding import Batch, pad_id, padded
 from landscape.tasks.scoring import candidate_log_probs
-from landscape.tasks.shared_prompt import shared_log_probs
+from landscape.tasks.shared_prompt import CONTEXT, parts, shared_log_probs
 from landscape.tasks.task import Loss
 
 
@@ -89,12 +90,24 @@ def _judge(
 
 
 def _log_probs(model: nn.Module, encoded: Sequence[Encoded], pad: int) -> tuple[Tensor, Tensor]:
-    """Return ``candidate_log_probs`` of examples, of which each prompt is computed once."""
-    found = None
-    if not all(e.single_token for e in encoded):
-        found = shared_log_probs(model, encoded, pad)
-    totals, counts = found or candidate_log_probs(model, collate(encoded, pad))
-    return totals.cpu(), counts.cpu()
+    """Return ``candidate_log_probs`` of examples, on the CPU, with each prompt computed once."""
+    if all(e.single_token for e in encoded):
+        found = candidate_log_probs(model, collate(encoded, pad))
+    else:
+        found = shared_log_probs(model, encoded, pad) or _row_log_probs(model, encoded, pad)
+    return found[0].cpu(), found[1].cpu()
+
+
+def _row_log_probs(model: nn.Module, encoded: Sequence[Encoded], pad: int) -> tuple[Tensor, Tensor]:
+    """Return ``candidate_log_probs`` of examples, by forwards of bounded size."""
+    width = max(len(e.candidates) for e in encoded)
+    totals, counts = [], []
+    for part in parts(encoded, lambda e: len(e.candidates), CONTEXT):
+        found, held = candidate_log_probs(model, collate(part, pad))
+        absent = (0, width - found.shape[1])
+        totals.append(F.pad(found, absent, value=-torch.inf))
+        counts.append(F.pad(held, absent))
+    return torch.cat(totals), torch.cat(counts)
 
 
 def _answers(metric: Metric, example: Example) -> list[Prediction]:

@@ -79,7 +79,7 @@ def _collate(encoded: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase, los
 def _judge(
     model: nn.Module, encoded: Sequence[Encoded], examples: Sequence[Example], judging: Judging
 ) -> Judged:
-    totals, counts = _log_probs(model, encoded, pad_id(judging.tokenizer))
+    totals, counts = log_probs(model, encoded, pad_id(judging.tokenizer))
     chosen = _best(totals / counts.clamp(min=1))
     predictions = [
         None if best is None else _as(judging.metric, example, best)
@@ -89,7 +89,7 @@ def _judge(
     return Judged(predictions, *_loss_terms(totals, counts, labels, judging.loss))
 
 
-def _log_probs(model: nn.Module, encoded: Sequence[Encoded], pad: int) -> tuple[Tensor, Tensor]:
+def log_probs(model: nn.Module, encoded: Sequence[Encoded], pad: int) -> tuple[Tensor, Tensor]:
     """Return ``candidate_log_probs`` of examples, on the CPU, with each prompt computed once."""
     if all(e.single_token for e in encoded):
         found = candidate_log_probs(model, collate(encoded, pad))

@@ -58,40 +58,32 @@ def loss_sum(
 
 
 @torch.no_grad()
-def token_log_probs(model: nn.Module, prompt: Sequence[int], candidate: Sequence[int]) -> Tensor:
-    """Return the log-probability of each token of a candidate, from a forward of its own."""
-    ids = torch.tensor([[*prompt, *candidate]])
-    log_probs = model(input_ids=ids, use_cache=False).logits[0, :-1].log_softmax(-1)
-    return log_probs[torch.arange(ids.shape[1] - 1), ids[0, 1:]][-len(candidate) :]
-
-
-def judged(model: nn.Module, examples: Sequence[Encoded], loss: Loss) -> dict[str, float]:
-    """Return accuracy and mean loss, a candidate at a time."""
-    right, total, terms = 0, 0.0, 0
-    for e in examples:
-        tokens = [token_log_probs(model, e.prompt, candidate) for candidate in e.candidates]
-        scores = torch.stack([found.mean() for found in tokens])
-        right += int(scores.argmax()) in (e.label, *e.also_right)
-        own = -(
-            tokens[e.label] if loss == "language modelling" else scores.log_softmax(0)[[e.label]]
-        )
-        total, terms = total + float(own.sum()), terms + len(own)
-    return {"accuracy": right / len(examples), "loss": total / terms}
+def scores(model: nn.Module, example: Encoded) -> list[float]:
+    """Return the mean log-probability of each candidate's tokens, from a forward of its own."""
+    found = []
+    for candidate in example.candidates:
+        ids = torch.tensor([[*example.prompt, *candidate]])
+        log_probs = model(input_ids=ids, use_cache=False).logits[0, :-1].log_softmax(-1)
+        selected = log_probs[torch.arange(ids.shape[1] - 1), ids[0, 1:]]
+        found.append(float(selected[-len(candidate) :].mean()))
+    return found
 
 
 @torch.no_grad()
-def generated(
+def texts(
     model: Any, prompts: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase,
     generation: Generation, max_length: int,
 ) -> list[str]:  # fmt: skip
-    """Return the text after each prompt, a prompt at a time, with keys and values kept."""
+    """Return the text after each prompt, one prompt at a time, with keys and values kept."""
     ends = [tokenizer.encode(text, add_special_tokens=False)[-1] for text in generation.stop]
-    texts = []
+    found = []
     for prompt in prompts:
         kept = [prompt[0], *prompt[1:][-(max_length - generation.max_new_tokens - 1) :]]
+        ids = torch.tensor([kept])
         row = model.generate(
-            torch.tensor([kept]), do_sample=False, num_beams=1, pad_token_id=pad_id(tokenizer),
-            max_new_tokens=generation.max_new_tokens, eos_token_id=[*ends, tokenizer.eos_token_id],
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, num_beams=1,
+            pad_token_id=pad_id(tokenizer), max_new_tokens=generation.max_new_tokens,
+            eos_token_id=[*ends, tokenizer.eos_token_id],
         )  # fmt: skip
-        texts.append(tokenizer.decode(row[0, len(kept) :], skip_special_tokens=True).strip())
-    return texts
+        found.append(tokenizer.decode(row[0, len(kept) :], skip_special_tokens=True).strip())
+    return found

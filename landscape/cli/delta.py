@@ -37,8 +37,9 @@ def add(commands: Commands) -> None:
     _declare(kinds, "subtract", _subtract, 2, "the first minus the second", "delta file to write")
     scale = _declare(kinds, "scale", _scale, 1, "a multiple of a delta", "delta file to write")
     scale.add_argument("--factor", type=number(), required=True, help="the multiple")
-    merge = _declare(kinds, "merge", _export, 1, "export --format merged", "folder to write")
-    merge.set_defaults(format="merged", restore=None)
+    plain = "a plain model with the delta in its weights: export --format merged"
+    merge = _declare(kinds, "merge", _export, 1, plain, "folder to write")
+    merge.set_defaults(format="merged", restore=None, dtype=None)
     export = _declare(kinds, "export", _export, 1, "for peft, any software, or a running server")
     export.add_argument(
         "--format", choices=_FORMATS, required=True,
@@ -49,8 +50,7 @@ def add(commands: Commands) -> None:
     export.add_argument(
         "--restore", help="file for the patch that restores the original (OUTPUT.restore.*)"
     )
-    for one in (merge, export):
-        one.add_argument("--dtype", choices=_DTYPES, help="of the checkpoint (the base's own)")
+    export.add_argument("--dtype", choices=_DTYPES, help="of the checkpoint (the base's own)")
 
 
 def _declare(

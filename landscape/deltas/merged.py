@@ -41,8 +41,11 @@ def write_merged(
     entries = model.config.to_dict()
     entries.pop("quantization_config", None)  # of a GGUF file: its weights are dequantised
     config = type(model.config).from_dict(entries)
+    kind = getattr(
+        type(model), "_masked_base", type(model)
+    )  # where it holds a masked tensor itself
     with torch.device("meta"):  # the same model without values or a mask, to save in its name
-        plain = type(model)(config)
+        plain: PreTrainedModel = kind(config)
     plain.to(model.dtype if dtype is None else dtype)
     state = saved_state(model)
     strange = state.keys() - plain.state_dict().keys()

@@ -110,6 +110,7 @@ class HeadFirst(PreTrainedModel):
         self.head = torch.nn.Linear(4, 6, bias=False)
         self.embed = torch.nn.Embedding(6, 4)
         self.scale = torch.nn.Linear(4, 4, bias=False)
+        self.bias = torch.nn.Parameter(torch.zeros(6))
         self.post_init()
 
 
@@ -147,15 +148,22 @@ def test_what_transformers_joins_when_it_reads_is_patched_part_by_part(tmp_path)
     assert same_bits(APPLY["vllm"](done.restore, patched), base)
 
 
-def test_what_transformers_splits_when_it_reads_is_one_tensor_of_the_patch(tmp_path) -> None:
-    """q, k and v as one tensor of the file."""
+def joined_in_the_file(**kinds: torch.dtype) -> torch.nn.Module:
+    """A Llama whose checkpoint has q, k and v as one tensor, which transformers splits."""
     from transformers.core_model_loading import Chunk, WeightConverter
 
     model = ls.tiny_model("llama", num_key_value_heads=4)
+    for part, dtype in kinds.items():
+        model.get_submodule(f"model.layers.0.self_attn.{part}_proj").to(dtype)
     parts = [f"self_attn.{part}_proj.weight" for part in "qkv"]
     model._weight_conversions = [
         WeightConverter("self_attn.qkv.weight", parts, operations=[Chunk(dim=0)])
     ]
+    return model
+
+
+def test_what_transformers_splits_when_it_reads_is_one_tensor_of_the_patch(tmp_path) -> None:
+    model = joined_in_the_file()
     base = checkpoint(saved(model, tmp_path / "base"))
     joined = "model.layers.0.self_attn.qkv.weight"
     assert base[joined].shape == (96, 32)
@@ -290,6 +298,16 @@ def test_a_merged_export_is_the_folder_that_the_merged_model_saves(tmp_path, fam
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_a_model_that_holds_a_masked_tensor_itself_is_exported_merged(tmp_path) -> None:
+    model = trained(
+        HeadFirst(PretrainedConfig(tie_word_embeddings=True)), targets="bias", density=0.9
+    )
+    done = ls.export_delta(model, tmp_path / "out", format="merged")
+    held = checkpoint(done.output)
+    assert torch.equal(held["bias"], model.bias.detach())
+    assert held.keys() == {"bias", "embed.weight"}
 
 
 @pytest.mark.parametrize("kind", ["shira", "super-tuning"])

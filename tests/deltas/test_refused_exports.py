@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from deltas.test_export import HeadFirst, trained
+from deltas.test_export import HeadFirst, joined_in_the_file, trained
 from sentences import row, the_sentence
 from torch import nn
 from transformers import PretrainedConfig
@@ -111,6 +111,17 @@ def plain_module() -> nn.Module:
     return trained(nn.Sequential(nn.Linear(3, 3)), density=0.9)
 
 
+def two_types() -> nn.Module:
+    model = joined_in_the_file(v=torch.bfloat16)
+    return trained(model, targets="*.0.*.[qv]_proj")
+
+
+def offloaded() -> nn.Module:
+    model = tiny()
+    model.model.decoder.layers[1].to("meta")
+    return model
+
+
 def unsaved() -> nn.Module:
     model = HeadFirst(PretrainedConfig(tie_word_embeddings=True))
     return trained(model, targets="scale", density=0.5)
@@ -129,6 +140,9 @@ BAD = [
         "got a Sequential", "save_delta"),
     row("not in the checkpoint", export_of(unsaved), "got scale.weight", "leaves out"),
     row("other numbers", export_of(computed), "self_attn.q_proj.weight", "computes"),
+    row("two types in one tensor", export_of(two_types), "one floating type", "self_attn.qkv",
+        "torch.bfloat16 and torch.float32", "dtype"),
+    row("on a disk", export_of(offloaded), "in memory", "layers.1.", "without values"),
     row("an adapter's tensors", export_of(with_an_adapter, format="merged"),
         "tensors of a OPTForCausalLM", "adapter", "remove"),
     row("Conv1D for peft", export_of(lambda: trained(ls.tiny_model("gpt2"), targets="*.c_attn"),
@@ -210,8 +224,16 @@ def test_where_one_of_two_files_cannot_be_written_neither_is(tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("format", ["trl", "merged"])
+def test_folders_on_the_way_to_an_export_are_made(tmp_path, format) -> None:
+    done = export_of(format=format, output="a/b/out")(tmp_path)
+    assert done.output.exists()
+    assert len(os.listdir(tmp_path / "a" / "b")) == (2 if format == "trl" else 1)
+
+
 def test_a_folder_that_cannot_be_finished_is_not_there(tmp_path) -> None:
     def write(folder: Path) -> None:
+        assert folder.parent == tmp_path  # on the same disk, to be moved in one step
         (folder / "half").write_text("half")
         raise KeyboardInterrupt
 

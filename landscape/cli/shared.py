@@ -134,15 +134,9 @@ def load_model(
     name: str, chosen: argparse.Namespace, *, num_labels: int | None
 ) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     """Load a model in the type and on the device that a command was given."""
-    import torch
-
     import landscape as ls
-    from landscape.training.parts import checked_device
 
-    device = None if chosen.device is None else checked_device(chosen.device)
-    dtype = getattr(torch, chosen.dtype)
-    model, tokenizer = ls.load_model(name, dtype=dtype, num_labels=num_labels)
-    return (model if device is None else model.to(device)), tokenizer
+    return ls.load_model(name, dtype=chosen.dtype, device=chosen.device, num_labels=num_labels)
 
 
 def attach_mask(model: nn.Module, chosen: argparse.Namespace, *, dense: Sequence[str] = ()) -> None:

@@ -142,11 +142,13 @@ def _one_file(name: str, about: str, sizes: Sizes, *own: str) -> Dataset:
 MATH = (
     _set(
         "gsm8k", "problems of grade school in several steps (GSM8K)", Sizes(1000, 500, 1000),
-        (("train.jsonl", *MIXTURE), ("test.jsonl", "test.json")), Hub("openai/gsm8k", "main", "train", "test"),
+        (("train.jsonl", *MIXTURE), ("test.jsonl", "test.json")),
+        Hub("openai/gsm8k", "main", "train", "test"),
     ),
     _set(
         "aqua", "problems in algebra with five options (AQuA-RAT)", Sizes(1000, 500, 254),
-        (("train.jsonl", *MIXTURE), ("test.jsonl", "test.json")), Hub("deepmind/aqua_rat", "raw", "train", "test"),
+        (("train.jsonl", *MIXTURE), ("test.jsonl", "test.json")),
+        Hub("deepmind/aqua_rat", "raw", "train", "test"),
     ),
     _one_file(
         "svamp", "problems of one step, varied in their wording (SVAMP)", Sizes(400, 100, 500),

@@ -53,7 +53,7 @@ def model_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say which model, task and mask a command is about."""
     parser.add_argument("--model", default="smollm2-135m", help="packaged name, hub name or path")
     parser.add_argument(
-        "--num-labels", type=whole(least=2),
+        "--num-labels", type=whole(least=1),
         help="load a sequence classifier with this many labels (a packaged encoder: the task's)",
     )  # fmt: skip
     parser.add_argument("--task", default="rotten_tomatoes", help=f"one of {', '.join(TASKS)}")

@@ -111,6 +111,7 @@ def zero_shot_classifier(
     if not isinstance(model, CLIPModel):
         checks.refuse("model", "a CLIPModel of transformers", model, "load one, as "
                       "load_model('openai/clip-vit-base-patch16') does")  # fmt: skip
+    checks.tokenizer(tokenizer)
     clip: Any = model
     head = _head(clip, tokenizer, checked_classes(classes), checked_templates(templates))
     config = copy.deepcopy(clip.config.vision_config)

@@ -97,7 +97,11 @@ PUBLIC: list[tuple[str, Callable[[], dict[str, object]], str]] = [
     ("load_task", lambda: {"name": "sst2"},
      "name:text num_train:whole num_dev:whole num_test:whole seed:whole source:path"),
     ("load_model", lambda: {"name": "./nowhere"},
-     "name:path dtype:object revision:text num_labels:whole seed:whole"),
+     "name:path dtype:object device:text revision:text num_labels:whole head:text seed:whole "
+     "classes:several"),
+    ("zero_shot_classifier",
+     lambda: {"model": ls.tiny_model("clip"), "tokenizer": TOKENIZER, "classes": ["a", "b"]},
+     "model:object tokenizer:object classes:several templates:several"),
     ("tiny_model", lambda: {"architecture": "opt"}, "architecture:text seed:whole"),
     ("make_batches", lambda: {"examples": [RIGHT], "tokenizer": TOKENIZER, "batch_size": 1},
      "examples:several tokenizer:object batch_size:whole max_length:whole bos:whole"),

@@ -60,7 +60,7 @@ def _declare(
     parser = kinds.add_parser(name, help=purpose)
     parser.add_argument("files", nargs=files, type=file, metavar="delta", help="delta file")
     parser.add_argument("--model", default="smollm2-135m", help="the base model of the deltas")
-    parser.add_argument("--num-labels", type=whole(least=2), help="of a classifier")
+    parser.add_argument("--num-labels", type=whole(least=1), help="of a classifier")
     if output:
         kind = output_folder if output.startswith("folder") else output_file
         parser.add_argument("--output", type=kind, required=True, help=output)

@@ -40,7 +40,7 @@ class Placement:
         """Return what ``from_pretrained`` is told."""
         place: Any = self.device_map
         if place is None and self.device is not None and self.device.type != "cpu":
-            place = {"": self.device}
+            place = {"": str(self.device)}
         return {"dtype": self.dtype} | ({} if place is None else {"device_map": place})
 
     def refuse_a_map(self, what: str) -> None:
@@ -73,7 +73,7 @@ def placement(
     >>> placement("bfloat16").options
     {'dtype': torch.bfloat16}
     >>> placement(torch.float32, device_map={"": "cpu"}).options["device_map"]
-    {'': device(type='cpu')}
+    {'': 'cpu'}
     """
     found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
@@ -93,7 +93,7 @@ def placement(
         device_map = {
             checks.text("a module of device_map", module): place
             if place == "disk"
-            else checked_device(f"device_map[{module!r}]", place)
+            else str(checked_device(f"device_map[{module!r}]", place))
             for module, place in device_map.items()
         }
     return Placement(found, device_map=device_map)

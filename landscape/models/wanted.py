@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from landscape import seeds
 from landscape.errors import UserError
@@ -107,7 +107,9 @@ class Wanted:
                 "the seed"
             )
 
-    def refuse_missing(self, kind: Kind, model: Any, name: str, missing: list[str]) -> None:
+    def refuse_missing(
+        self, kind: Kind, model: PreTrainedModel, name: str, missing: list[str]
+    ) -> None:
         """Refuse a model that the files hold a part of; the rest would be random.
 
         A classifier's head may be missing where a number of labels is given, for it has a seed; so
@@ -123,12 +125,11 @@ class Wanted:
             missing = [n for n in missing if "pooler" not in n]
         if missing:
             more = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
-            advice = "; fetch the files again" if kind in CLASSIFIERS else (
-                "; fetch the files again or, for an encoder, give num_labels= (--num-labels) for a "
-                "classifier"
-            )  # fmt: skip
+            advice = "fetch the files again"
+            if kind not in CLASSIFIERS:
+                advice += " or, for an encoder, give num_labels= (--num-labels) for a classifier"
             raise UserError(
-                f"expected all weights of a {kind} in {name}, got none for {missing[0]}{more}"
+                f"expected all weights of a {kind} in {name}, got none for {missing[0]}{more}; "
                 f"{advice}"
             )
 

@@ -307,3 +307,38 @@ def test_narrow_weights_are_read_without_a_wide_copy_of_them(tmp_path, shard) ->
     peak, weights = map(int, told.stdout.split())
     assert weights > 100e6
     assert peak < 1.2 * weights
+
+
+def test_gradients_pass_the_hooks_that_accelerate_puts_on_every_layer() -> None:
+    from accelerate.hooks import attach_align_device_hook
+    from families import case_of
+
+    case = case_of("llama")
+    found = []
+    for hooked in (False, True):
+        model = case.model()
+        if hooked:
+            attach_align_device_hook(model, execution_device="cpu")
+            assert "forward" in model.lm_head.__dict__
+        ls.attach(model, ls.random_mask(model, density=0.1, targets="*", seed=0))
+        for theta in ls.trainable(model).values():
+            theta.data.fill_(0.01)
+        case.loss(model).backward()
+        found.append({n: t.grad for n, t in ls.trainable(model).items()})
+    for name, grad in found[0].items():
+        torch.testing.assert_close(found[1][name], grad, rtol=1e-6, atol=1e-12)
+
+
+def test_weights_that_a_device_map_leaves_on_disk_cannot_be_masked(tmp_path) -> None:
+    folder = model_folder(tmp_path / "m", "llama")
+    places = {"model.layers.1": "disk", "model.layers.0": "cpu", "model.embed_tokens": "cpu",
+              "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}  # fmt: skip
+    model, _ = ls.load_model(folder, device_map=places)
+    with torch.no_grad():
+        whole = ls.tiny_model("llama")(input_ids=torch.tensor([[1, 5, 9]])).logits
+        assert torch.equal(model(input_ids=torch.tensor([[1, 5, 9]])).logits, whole)
+    ls.attach(model, ls.random_mask(model, density=0.1, targets="*.layers.0.*.q_proj", seed=0))
+    ls.detach(model)
+    with pytest.raises(UserError, match=r"layers.1.self_attn.q_proj.weight to hold values, got it "
+                                        r"on the meta device .*; load the weights"):  # fmt: skip
+        ls.attach(model, ls.random_mask(model, density=0.1, targets="*.layers.1.*.q_proj", seed=0))

@@ -37,6 +37,7 @@ from .curvature import (
 from .curvature.tracking import SharpnessProbe
 from .deltas.algebra import Delta
 from .deltas.comparison import Overlap, compose, overlap
+from .deltas.export import Export, export_delta
 from .deltas.files import load_delta, read_delta, save_delta
 from .deltas.heads import with_heads
 from .deltas.peft import load_peft, read_peft, save_peft
@@ -46,6 +47,7 @@ from .errors import NotConvergedWarning, UserError
 from .figures import plot_density, plot_surface
 from .masks import Mask, random_mask
 from .models import load_model, tiny_model, tiny_tokenizer
+from .models.zero_shot import zero_shot_classifier
 from .selection import select_mask, structured_mask
 from .subspace import attach, detach, merge, trainable
 from .surface import (
@@ -89,6 +91,7 @@ __all__ = [
     "Distance",
     "EigenResult",
     "Example",
+    "Export",
     "FisherOperator",
     "GGNOperator",
     "Generation",
@@ -128,6 +131,7 @@ __all__ = [
     "evaluate",
     "exact_matrix",
     "exact_spectrum",
+    "export_delta",
     "figures",
     "finetune",
     "fit_head",
@@ -178,4 +182,5 @@ __all__ = [
     "trainable",
     "training",
     "with_heads",
+    "zero_shot_classifier",
 ]

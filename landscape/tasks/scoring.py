@@ -30,7 +30,7 @@ def candidate_scores(model: nn.Module, batch: Batch) -> Float[Tensor, "b c"]:
         score_j = 1/L_j sum_i log p(token_ji | prompt, token_j1 .. token_j(i-1))
 
     Args:
-        model: causal language model, or a sequence classifier (candidates of one token each).
+        model: language model, or a sequence classifier (candidates of one token each).
         batch: b examples with at most c candidates, from ``collate(..., "classification")``.
 
     Returns:
@@ -49,7 +49,7 @@ def candidate_log_probs(
     """Return the summed log-probabilities of each candidate's tokens, and how many there are.
 
     Args:
-        model: causal language model, or a sequence classifier (candidates of one token each).
+        model: language model, or a sequence classifier (candidates of one token each).
         batch: as for ``candidate_scores``.
 
     Returns:
@@ -82,7 +82,7 @@ def task_loss(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], int]:
     Language modelling: negative log-probability of the right candidate, one term a token.
 
     Args:
-        model: causal language model, or a sequence classifier (candidates of one token each).
+        model: language model, or a sequence classifier (candidates of one token each).
         batch: from ``collate``, which is told which of the two losses it is for.
 
     Returns:
@@ -111,7 +111,7 @@ def task_split(
     """Return ``task_loss`` in two steps: the model's outputs, and a loss that is convex in them.
 
     Args:
-        model: causal language model, or a sequence classifier (candidates of one token each).
+        model: language model, or a sequence classifier (candidates of one token each).
         batch: from ``collate``.
 
     Returns:

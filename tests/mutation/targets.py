@@ -143,6 +143,12 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "landscape/tasks/splits.py", "order[sizes.train : sizes.train + sizes.dev]",
         "order[-sizes.dev:]",
     ),
+    "a prompt loses the newline that ends it": (
+        "landscape/tasks/sets/superglue.py", 'prompt.strip(" ")', "prompt.strip()"
+    ),
+    "of several right answers one counts": (
+        "landscape/tasks/sets/superglue.py", "tuple(right[1:])", "()"
+    ),
     "what a diverged model does not predict is its first candidate": (
         "landscape/tasks/forms/candidates.py", "None if best is None else", "0 if best is None else"
     ),
@@ -160,13 +166,15 @@ for _module, _files in (
     ("landscape/models/targets.py", "models/targets"),
     ("landscape/sources/pinned.py", "sources"),
     ("landscape/tasks/forms/candidates.py", "tasks/metrics"),
+    ("landscape/tasks/sets/superglue.py", "tasks/sets/superglue"),
     ("landscape/tasks/splits.py", "tasks/tasks"),
 ):
     GUARDS[_module] = [_files]
 #: these have mutants made by hand only
 HAND_ONLY = {
     "landscape/advisor/suggestion.py", "landscape/models/targets.py", "landscape/sources/pinned.py",
-    "landscape/tasks/forms/candidates.py", "landscape/tasks/splits.py",
+    "landscape/tasks/forms/candidates.py", "landscape/tasks/sets/superglue.py",
+    "landscape/tasks/splits.py",
 }  # fmt: skip
 
 #: functions that run once in a process, whose tests start processes of their own

@@ -328,6 +328,11 @@ def test_copa_is_trained_either_way(tmp_path: Path) -> None:
         load_task("copa", **sizes, loss="mlm")  # type: ignore[arg-type]
 
 
+def test_a_head_for_a_task_without_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cb with a language model's prompts, .* got head=True"):
+        load_task("cb", source=tmp_path, head=True)
+
+
 def test_answers_are_dealt_one_by_one_by_numpys_legacy_permutation(tmp_path: Path) -> None:
     def passage(name: str) -> dict[str, Any]:
         answers = [{"text": f"{name}{i}", "label": i % 2} for i in range(5)]

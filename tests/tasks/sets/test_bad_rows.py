@@ -54,6 +54,11 @@ BAD_ROWS = [
         "a whole number of at least 0 in the column 'span1_index' of .* target, got '0'",
     ),
     (
+        "wsc",
+        {"text": "a b", "target": {"span1_text": "A", "span1_index": False}, "label": 0},
+        "a whole number of at least 0 in the column 'span1_index' of .* target, got False",
+    ),
+    (
         "record",
         {"passage": "a", "query": "b @placeholder", "entities": ["c"], "answers": []},
         r"an answer among them in .* got 'b @placeholder', \['c'\] and \[\]",

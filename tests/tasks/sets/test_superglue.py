@@ -313,7 +313,7 @@ def test_the_papers_sizes_and_losses_are_the_default(
 
 
 def test_copa_is_trained_either_way(tmp_path: Path) -> None:
-    (case,) = (case for case in CASES if case.name == "copa")
+    case = next(case for case in CASES if case.name == "copa")
     for name in ("train", "val"):
         rows = [{**row, "premise": f"{name} {row['premise']}"} for row in case.official]
         jsonl_file(tmp_path / f"{name}.jsonl", rows)
@@ -322,6 +322,8 @@ def test_copa_is_trained_either_way(tmp_path: Path) -> None:
     other = load_task("copa", **sizes, loss="classification")
     assert (usual.loss, other.loss) == ("language modelling", "classification")
     assert (usual.train, usual.dev, usual.test) == (other.train, other.dev, other.test)
+    # whose answers are no shares of anything: they are other ones in every example
+    assert "label_shares" not in usual.source
     with pytest.raises(UserError, match="classification or language modelling for examples"):
         load_task("copa", **sizes, loss="regression")
     with pytest.raises(UserError, match=r"loss to be one of .*, got the text 'mlm'"):

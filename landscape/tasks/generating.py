@@ -93,9 +93,7 @@ class _Stops(StoppingCriteria):
     costs time: it is cut off afterwards.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str], begun: int
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Sequence[str], begun: int) -> None:
         self.tokenizer, self.stop, self.begun = tokenizer, stop, begun
         self.width = max((len(text.encode()) for text in stop), default=0)
 

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 
 
-def greedy(model: Any, tokenizer: Any, prompt: Sequence[int], new: int, ends: set[int]) -> list[int]:
+def greedy(
+    model: Any, tokenizer: Any, prompt: Sequence[int], new: int, ends: set[int]
+) -> list[int]:
     """Return the most probable tokens after a prompt, one by one, up to a token that ends it.
 
     Args:

@@ -147,9 +147,7 @@ def test_drop_on_the_hub_has_its_answers_read_already(monkeypatch) -> None:
     asked = rows_on_the_hub(monkeypatch, {"train": rows[:2], "validation": rows[2:]})
     task = ls.load_task("drop", num_train=1, num_dev=1)
     assert asked[0][0] == "ucinlp/drop"
-    assert task.test == (
-        Completion("Passage: P.\nQuestion: Q2?\nAnswer:", ("a b", "c"), " a b\n"),
-    )
+    assert task.test == (Completion("Passage: P.\nQuestion: Q2?\nAnswer:", ("a b", "c"), " a b\n"),)
 
 
 @pytest.mark.parametrize(

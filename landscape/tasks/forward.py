@@ -19,13 +19,17 @@ from landscape.tasks.padding import Batch
 _WITHOUT_POSITIONS = ("bloom", "falcon_mamba", "mamba", "mamba2", "mpt", "roformer")
 
 
-def last_logits(model: nn.Module, batch: Batch, last: int) -> Float[Tensor, "rows last vocabulary"]:
+def last_logits(
+    model: nn.Module, batch: Batch, last: int, cache: Any = None
+) -> Float[Tensor, "rows last vocabulary"]:
     """Return logits (rows, last, vocabulary) at the last positions of each row.
 
     Args:
         model: causal language model or encoder-decoder, masked or not.
         batch: rows of t tokens, padded on the left, on the model's device.
         last: how many positions, from 1 to t.
+        cache: keys and values of transformers that the rows go on from, and are put into; the
+            batch's ``attention_mask`` then speaks of them too.
 
     Raises:
         UserError: the model is no such language model, or cannot tell padding from text.
@@ -49,7 +53,8 @@ def last_logits(model: nn.Module, batch: Batch, last: int) -> Float[Tensor, "row
         )
     options: dict[str, Any] = {"logits_to_keep": last}
     if "position_ids" in accepted:
-        options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        options["position_ids"] = positions[:, -batch["input_ids"].shape[1] :]
     elif getattr(config, "model_type", "") not in _WITHOUT_POSITIONS and not bool(mask.all()):
         raise UserError(
             f"expected rows of one length for {name}, which takes no positions and counts padding "
@@ -57,7 +62,9 @@ def last_logits(model: nn.Module, batch: Batch, last: int) -> Float[Tensor, "row
             "another model"
         )
     if "use_cache" in accepted:
-        options["use_cache"] = False
+        options["use_cache"] = cache is not None
+    if cache is not None:
+        options["past_key_values"] = cache
     logits: Tensor = model(input_ids=batch["input_ids"], attention_mask=mask, **options).logits
     return logits
 

@@ -49,7 +49,7 @@ def shared_log_probs(
 
     Cost: keys and values of at most `TOKENS` tokens, or of one trunk, are held at once.
     """
-    if not _keeps_all(model):
+    if not keeps_all(model):
         return None
     device = next(model.parameters()).device
     width = max(len(e.candidates) for e in encoded)
@@ -66,7 +66,7 @@ def shared_log_probs(
     return torch.cat(totals).masked_fill(counts == 0, -torch.inf), counts
 
 
-def _keeps_all(model: nn.Module) -> bool:
+def keeps_all(model: nn.Module) -> bool:
     """Tell whether a model's forward and configuration speak of a cache of all tokens."""
     base: Any = without_wrappers(model)
     accepted = inspect.signature(base.forward).parameters

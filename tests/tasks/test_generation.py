@@ -20,7 +20,7 @@ from landscape.tasks import Completion, Generation
 from landscape.tasks.evaluation import evaluate
 from landscape.tasks.forms.completions import COMPLETIONS
 from landscape.tasks.forms.form import Encoding, Judging
-from landscape.tasks.generating import generate
+from landscape.tasks.generating import generate, reads_once
 from landscape.tasks.metrics import METRICS
 from landscape.training.baselines import full, lora, prefix
 
@@ -184,6 +184,39 @@ def test_a_token_of_two_newlines_ends_a_text_but_is_not_the_newline_token(by, fo
     assert generate(model, [prompt], tokenizer, new, max_length=99) == [found]
 
 
+def test_rows_that_are_done_leave_the_batch(tokenizer) -> None:
+    prompts = tokens(tokenizer, ["a" * n for n in (3, 6, 9, 12)])
+    script: dict[int, int] = {}
+    for prompt, text in zip(prompts, ("\n", "x\n", "xx\n", "xxx\n")):
+        script |= writes(tokenizer, text, after=len(prompt))
+    model, seen = scripted_model(script), []
+    model.register_forward_hook(
+        lambda module, given, kwargs, output: seen.append(tuple(kwargs["input_ids"].shape)),
+        with_kwargs=True,
+    )
+    found = generate(model, prompts, tokenizer, Generation(20), max_length=99)
+    assert found == ["", "x", "xx", "xxx"]
+    assert seen == [(4, 13), (3, 1), (2, 1), (1, 1)]
+
+
+def test_models_that_forget_far_tokens_generate_as_they_predict(tokenizer) -> None:
+    """With a sliding window not all keys are kept: transformers' own loop generates."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = MistralForCausalLM(MistralConfig(
+            vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, sliding_window=6, pad_token_id=0,
+            initializer_range=0.2,
+        )).double().eval()  # fmt: skip
+    assert not reads_once(model)
+    prompts = tokens(tokenizer)
+    wanted = expected(model, tokenizer, prompts)
+    assert len(set(wanted)) == len(TEXTS)
+    assert generate(model, prompts, tokenizer, TWELVE, max_length=100) == wanted
+
+
 def test_a_text_to_stop_at_may_take_several_tokens(tokenizer) -> None:
     prompt = tokenizer("four")["input_ids"]
     model, seen = scripted_model(writes(tokenizer, "ab###cdefgh", after=len(prompt))), []
@@ -285,6 +318,24 @@ def test_a_split_is_judged_by_the_texts_and_by_the_loss_of_its_first_answers(
     assert result["loss"] == pytest.approx(sum(terms) / len(terms), abs=1e-10)
     again = evaluate(model, tokenizer, task, batch_size=5)
     assert again["token_f1"] == result["token_f1"]
+
+
+def test_reading_prompts_once_changes_neither_texts_nor_losses(tokenizer, monkeypatch) -> None:
+    """One forward of the prompts serves loss and text; without it there are two."""
+    model, seen = lively("llama"), []
+    model.register_forward_hook(lambda module, given, output: seen.append(1))
+    examples = [answered(f"{text} is", "one", written="x" * (i % 3) + "\n")
+                for i, text in enumerate(TEXTS)]  # fmt: skip
+    given = [*map(encoded(tokenizer, *examples).__getitem__, range(5))], examples
+    judging = Judging(METRICS["token_f1"], "language modelling", tokenizer, Encoding(100), TWELVE)
+    once = COMPLETIONS.judge(model, *given, judging)
+    forwards = len(seen)
+    monkeypatch.setattr("landscape.tasks.forms.completions.reads_once", lambda model: False)
+    twice = COMPLETIONS.judge(model, *given, judging)
+    assert len(seen) - forwards == forwards
+    assert once.predictions == twice.predictions
+    assert once.losses == pytest.approx(twice.losses, abs=1e-10)
+    assert once.terms == twice.terms == 1 + 2 + 3 + 1 + 2
 
 
 def test_a_diverged_model_answers_nothing(tokenizer) -> None:

@@ -48,7 +48,7 @@ def read(model: nn.Module, prompts: Sequence[Sequence[int]], pad: int) -> Readin
     base = without_wrappers(model)
     device = next(base.parameters()).device
     batch = {name: x.to(device) for name, x in padded(prompts, pad).items()}
-    cache = DynamicCache(config=base.config)  # type: ignore[arg-type]
+    cache = DynamicCache(config=base.config)
     logits = last_logits(base, batch, 1, cache)[:, -1]
     return Reading(base, cache, batch["attention_mask"], logits)
 

@@ -338,6 +338,21 @@ def test_reading_prompts_once_changes_neither_texts_nor_losses(tokenizer, monkey
     assert once.terms == twice.terms == 1 + 2 + 3 + 1 + 2
 
 
+def test_keys_and_values_of_so_many_tokens_are_held_at_once(tokenizer, monkeypatch) -> None:
+    monkeypatch.setattr("landscape.tasks.forms.completions.CONTEXT", 90)
+    model, seen = lively("llama"), []
+    model.register_forward_hook(
+        lambda module, given, kwargs, output: seen.append(tuple(kwargs["input_ids"].shape)),
+        with_kwargs=True,
+    )
+    examples = tuple(answered(f"{text} is", "one") for text in TEXTS)
+    task = toy(examples, generation=TWELVE)
+    bounded = evaluate(model, tokenizer, task, batch_size=5)
+    assert max(rows * length for rows, length in seen) <= 90
+    monkeypatch.undo()
+    assert evaluate(model, tokenizer, task, batch_size=5) == pytest.approx(bounded, abs=1e-10)
+
+
 def test_a_diverged_model_answers_nothing(tokenizer) -> None:
     model = ls.tiny_model("opt")
     with torch.no_grad():

@@ -149,8 +149,8 @@ class Row(NamedTuple):
 def read_rows(path: Path) -> Iterator[Row]:
     """Yield the rows of a csv, tsv, jsonl, json or parquet file, packed or not, in its order.
 
-    A json file holds a list of objects, or one a line. Values are texts in csv and tsv, and of
-    json's and parquet's own types in the others.
+    A json file holds a list of objects, or an object a line. Values are texts in csv and tsv, and
+    of json's and parquet's own types in the others.
 
     Raises:
         UserError: no such file, another format, or a malformed row; the sentence names the line.

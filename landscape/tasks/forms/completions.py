@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from landscape.tasks.decoding import log_probs_after, read
 from landscape.tasks.encoding import Bos, Encoded, encode
 from landscape.tasks.example import Completion, Example
 from landscape.tasks.forms.candidates import collate
 from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
-from landscape.tasks.generating import generate
+from landscape.tasks.generating import generate, prompt_room, reads_once, texts_after
 from landscape.tasks.metrics import Metric, Prediction
 from landscape.tasks.padding import Batch, pad_id
 from landscape.tasks.scoring import row_log_probs
+from landscape.tasks.shared_prompt import CONTEXT, parts
 from landscape.tasks.task import Loss
 
 
@@ -73,18 +76,34 @@ def _judge(
 ) -> Judged:
     """Generate a text after each prompt, and take the loss of its first answer.
 
-    Cost: `generate`'s, and one forward more for the loss.
+    Cost: `generate`'s, and a forward of the answers; of prompts and answers where a model's prompts
+    cannot be read once, or a row is too long for both. Keys and values of `CONTEXT` tokens, or of
+    one row, are held at once.
     """
-    totals, counts = row_log_probs(model, _collate(encoded, judging.tokenizer, judging.loss))
-    texts = generate(
-        model, [e.asked for e in encoded], judging.tokenizer, judging.generation,
-        max_length=_limit(judging.tokenizer, judging.encoding),
-    )  # fmt: skip
-    lost = totals.isnan().tolist()
-    predictions: list[Prediction | None] = [
-        None if nan else text for nan, text in zip(lost, texts, strict=True)
-    ]
-    return Judged(predictions, (-totals).tolist(), int(counts.sum()))
+    predictions: list[Prediction | None] = []
+    losses: list[float] = []
+    for part in parts(encoded, lambda _: 1, CONTEXT):
+        totals, texts = _loss_and_texts(model, part, judging)
+        losses += (-totals).tolist()
+        for nan, text in zip(totals.isnan().tolist(), texts, strict=True):
+            predictions.append(None if nan else text)
+    return Judged(predictions, losses, sum(len(e.candidates[0]) for e in encoded))
+
+
+def _loss_and_texts(
+    model: nn.Module, encoded: Sequence[Asked], judging: Judging
+) -> tuple[Float[Tensor, " b"], list[str]]:
+    """Return the summed log-probability of each first answer, and what the model writes."""
+    tokenizer, generation, pad = judging.tokenizer, judging.generation, pad_id(judging.tokenizer)
+    limit = _limit(tokenizer, judging.encoding)
+    room = prompt_room(model, generation, limit)
+    if reads_once(model) and all(e.prompt == e.asked and len(e.asked) <= room for e in encoded):
+        reading = read(model, [e.prompt for e in encoded], pad)
+        totals = log_probs_after(reading, [e.candidates[0] for e in encoded], pad)
+        return totals, texts_after(reading, tokenizer, generation)
+    totals, _ = row_log_probs(model, _collate(encoded, tokenizer, judging.loss))
+    prompts = [e.asked for e in encoded]
+    return totals, generate(model, prompts, tokenizer, generation, max_length=limit)
 
 
 def _answers(metric: Metric, example: Completion) -> list[Prediction]:

@@ -119,6 +119,9 @@ def _plain(value: object, row: Row) -> str:
 
 
 MIXTURE = ("train.json", "math_10k.json")
+"""Files of problems to train on."""
+
+TWO_FILES = ("train.jsonl", *MIXTURE), ("test.jsonl", "test.json")
 
 
 def _set(
@@ -142,13 +145,11 @@ def _one_file(name: str, about: str, sizes: Sizes, *own: str) -> Dataset:
 MATH = (
     _set(
         "gsm8k", "problems of grade school in several steps (GSM8K)", Sizes(1000, 500, 1000),
-        (("train.jsonl", *MIXTURE), ("test.jsonl", "test.json")),
-        Hub("openai/gsm8k", "main", "train", "test"),
+        TWO_FILES, Hub("openai/gsm8k", "main", "train", "test"),
     ),
     _set(
         "aqua", "problems in algebra with five options (AQuA-RAT)", Sizes(1000, 500, 254),
-        (("train.jsonl", *MIXTURE), ("test.jsonl", "test.json")),
-        Hub("deepmind/aqua_rat", "raw", "train", "test"),
+        TWO_FILES, Hub("deepmind/aqua_rat", "raw", "train", "test"),
     ),
     _one_file(
         "svamp", "problems of one step, varied in their wording (SVAMP)", Sizes(400, 100, 500),

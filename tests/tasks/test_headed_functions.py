@@ -22,7 +22,7 @@ form = pytest.mark.parametrize("case", FORMS, ids=str)
 
 def masked(case: Headed, count: int = 40) -> nn.Module:
     model = case.model()
-    ls.attach(model, ls.random_mask(model, targets="*weight", count=count, seed=0))
+    ls.attach(model, ls.random_mask(model, targets="auto", count=count, seed=0))
     return model
 
 

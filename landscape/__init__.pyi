@@ -37,6 +37,7 @@ from .curvature import (
 from .curvature.tracking import SharpnessProbe
 from .deltas.algebra import Delta
 from .deltas.comparison import Overlap, compose, overlap
+from .deltas.export import Export, export_delta
 from .deltas.files import load_delta, read_delta, save_delta
 from .deltas.heads import with_heads
 from .deltas.peft import load_peft, read_peft, save_peft
@@ -71,6 +72,7 @@ from .tasks import (
 )
 from .tasks.batches import make_batches
 from .tasks.evaluation import evaluate
+from .tasks.protocol import reference_settings
 from .tasks.scoring import task_loss, task_split
 from .training import baselines
 from .training.adamw import AdamW
@@ -89,6 +91,7 @@ __all__ = [
     "Distance",
     "EigenResult",
     "Example",
+    "Export",
     "FisherOperator",
     "GGNOperator",
     "Generation",
@@ -128,6 +131,7 @@ __all__ = [
     "evaluate",
     "exact_matrix",
     "exact_spectrum",
+    "export_delta",
     "figures",
     "finetune",
     "fit_head",
@@ -155,6 +159,7 @@ __all__ = [
     "random_mask",
     "read_delta",
     "read_peft",
+    "reference_settings",
     "save_delta",
     "save_peft",
     "select_mask",

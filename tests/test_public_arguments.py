@@ -90,6 +90,8 @@ PUBLIC: list[tuple[str, Callable[[], dict[str, object]], str]] = [
     ("read_delta", lambda: {"model": plain(), "path": "x"}, "model:object path:path"),
     ("save_peft", lambda: {"model": masked(), "folder": "x", "kind": "shira"},
      "model:object folder:path kind:text"),
+    ("export_delta", lambda: {"model": masked(), "output": "x", "format": "vllm"},
+     "model:object output:path format:text restore:path tokenizer:whole"),
     ("load_peft", lambda: {"model": plain(), "folder": "x"}, "model:object folder:path"),
     ("with_heads", lambda: {"mask": None, "model": plain(), "heads": "lm_head"}, "mask:object"),
     ("load_task", lambda: {"name": "sst2"},

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.models.kinds import num_labels
 from landscape.tasks.forward import label_logits, last_logits, on_device, wide
@@ -88,7 +89,7 @@ def task_loss(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], int]:
         The sum, a scalar tensor in float32 or wider, and the count. Their quotient over several
         batches (sum of sums / sum of counts) does not depend on how examples are batched.
     """
-    if not SCORED & batch.keys():
+    if not _is_scored(batch):
         outputs, loss = labelled_split(model, batch)
         terms, count = loss(outputs)
         return terms.sum(), count
@@ -119,7 +120,7 @@ def task_split(
         Language modelling: z holds the logits (rows, L, vocabulary), a term a token, absent
         tokens being zero.
     """
-    if not SCORED & batch.keys():
+    if not _is_scored(batch):
         return labelled_split(model, batch)
     batch = on_device(batch, model)
     labels = batch["labels"]
@@ -140,6 +141,12 @@ def task_split(
         return -chosen.masked_fill(~mask, 0.0), int(mask.sum())
 
     return wide(last_logits(model, batch, targets.shape[1])), log_losses
+
+
+def _is_scored(batch: Batch) -> bool:
+    """Tell a batch of candidates or completions from one with labels, for a head."""
+    checks.has("batch", batch, "a batch", "keys", do="make some with make_batches")
+    return bool(SCORED & batch.keys())
 
 
 def _cross_entropy(

@@ -4,6 +4,9 @@ from landscape.tasks.dataset import Dataset
 from landscape.tasks.sets.conll import CONLL
 from landscape.tasks.sets.glue import GLUE
 from landscape.tasks.sets.images import IMAGES
+from landscape.tasks.sets.superglue import SUPERGLUE
 
-DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (*CONLL, *GLUE, *IMAGES)}
+DATASETS: dict[str, Dataset] = {
+    dataset.name: dataset for dataset in (*CONLL, *GLUE, *IMAGES, *SUPERGLUE)
+}
 """The data sets in an official release or on the hub, by the name that ``load_task`` knows."""

@@ -37,6 +37,7 @@ from .curvature import (
 from .curvature.tracking import SharpnessProbe
 from .deltas.algebra import Delta
 from .deltas.comparison import Overlap, compose, overlap
+from .deltas.export import Export, export_delta
 from .deltas.files import load_delta, read_delta, save_delta
 from .deltas.heads import with_heads
 from .deltas.peft import load_peft, read_peft, save_peft
@@ -46,6 +47,7 @@ from .errors import NotConvergedWarning, UserError
 from .figures import plot_density, plot_surface
 from .masks import Mask, random_mask
 from .models import load_model, tiny_model, tiny_tokenizer
+from .models.zero_shot import zero_shot_classifier
 from .selection import select_mask, structured_mask
 from .subspace import attach, detach, merge, trainable
 from .surface import (
@@ -72,6 +74,7 @@ from .tasks import (
 from .tasks.batches import make_batches
 from .tasks.evaluation import evaluate
 from .tasks.predicting import Predicted, predict
+from .tasks.protocol import reference_settings
 from .tasks.scoring import task_loss, task_split
 from .training import baselines
 from .training.adamw import AdamW
@@ -90,6 +93,7 @@ __all__ = [
     "Distance",
     "EigenResult",
     "Example",
+    "Export",
     "FisherOperator",
     "GGNOperator",
     "Generation",
@@ -130,6 +134,7 @@ __all__ = [
     "evaluate",
     "exact_matrix",
     "exact_spectrum",
+    "export_delta",
     "figures",
     "finetune",
     "fit_head",
@@ -158,6 +163,7 @@ __all__ = [
     "random_mask",
     "read_delta",
     "read_peft",
+    "reference_settings",
     "save_delta",
     "save_peft",
     "select_mask",
@@ -181,4 +187,5 @@ __all__ = [
     "trainable",
     "training",
     "with_heads",
+    "zero_shot_classifier",
 ]

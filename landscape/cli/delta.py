@@ -1,21 +1,35 @@
-"""``landscape delta info | add | subtract | scale | overlap | merge``."""
+"""``landscape delta info | overlap | add | subtract | scale | merge | export``."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
+import json
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from landscape.cli.arguments import Commands, Parser, file, number, output_file, output_folder
+from landscape.cli.arguments import (
+    Commands,
+    Parser,
+    file,
+    number,
+    output_file,
+    output_folder,
+    whole,
+)
 from landscape.cli.shared import Outcome, json_argument
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: as `landscape.deltas.export` has them, which is not imported before a command needs torch
+_FORMATS = ("shira", "super-tuning", "merged", "vllm", "trl")
+_DTYPES = ("float32", "float16", "bfloat16")
 
 
 def add(commands: Commands) -> None:
     """Declare the commands."""
-    delta = commands.add_parser("delta", help="add, scale, compare and merge delta files")
+    delta = commands.add_parser("delta", help="add, scale, compare, merge and export delta files")
     kinds = delta.add_subparsers(required=True, metavar="what")
     _declare(kinds, "info", _info, 1, "the mask, and how far it moved")
     _declare(kinds, "overlap", _overlap, 2, "the weights that two deltas both change")
@@ -23,7 +37,20 @@ def add(commands: Commands) -> None:
     _declare(kinds, "subtract", _subtract, 2, "the first minus the second", "delta file to write")
     scale = _declare(kinds, "scale", _scale, 1, "a multiple of a delta", "delta file to write")
     scale.add_argument("--factor", type=number(), required=True, help="the multiple")
-    _declare(kinds, "merge", _merge, 1, "a plain model with the delta in its weights", "folder")
+    merge = _declare(kinds, "merge", _export, 1, "export --format merged", "folder to write")
+    merge.set_defaults(format="merged", restore=None)
+    export = _declare(kinds, "export", _export, 1, "for peft, any software, or a running server")
+    export.add_argument(
+        "--format", choices=_FORMATS, required=True,
+        help="an adapter of peft (shira, super-tuning), a plain model (merged), or a patch of the "
+        "checkpoint that a server has loaded (vllm, trl)",
+    )  # fmt: skip
+    export.add_argument("--output", required=True, help="file (vllm, trl) or folder to write")
+    export.add_argument(
+        "--restore", help="file for the patch that restores the original (OUTPUT.restore.*)"
+    )
+    for one in (merge, export):
+        one.add_argument("--dtype", choices=_DTYPES, help="of the checkpoint (the base's own)")
 
 
 def _declare(
@@ -33,8 +60,9 @@ def _declare(
     parser = kinds.add_parser(name, help=purpose)
     parser.add_argument("files", nargs=files, type=file, metavar="delta", help="delta file")
     parser.add_argument("--model", default="smollm2-135m", help="the base model of the deltas")
+    parser.add_argument("--num-labels", type=whole(least=2), help="of a classifier")
     if output:
-        kind = output_folder if output == "folder" else output_file
+        kind = output_folder if output.startswith("folder") else output_file
         parser.add_argument("--output", type=kind, required=True, help=output)
     parser.add_argument(
         "--force", action="store_true", help="take --model for the base, whatever the files say"
@@ -47,7 +75,7 @@ def _declare(
 def _info(chosen: argparse.Namespace) -> Outcome:
     import landscape as ls
 
-    model, _ = ls.load_model(chosen.model)
+    model, _ = _load(chosen)
     attachment = ls.load_delta(model, chosen.files[0], force=chosen.force)
     moved = dataclasses.asdict(ls.distance(model))
     print(attachment)
@@ -84,31 +112,69 @@ def _scale(chosen: argparse.Namespace) -> Outcome:
     return _write(chosen, model, chosen.factor * only)
 
 
-def _merge(chosen: argparse.Namespace) -> Outcome:
-    from transformers.utils import logging
+def _export(chosen: argparse.Namespace) -> Outcome:
+    from landscape.deltas.outputs import check_outputs
+
+    output = _place(chosen)
+    check_outputs(output, format=chosen.format, restore=chosen.restore)  # before anything is loaded
+    import torch
 
     import landscape as ls
 
-    target = Path(chosen.output)
-    if target.exists() and any(target.iterdir()):
-        raise ls.UserError(
-            f"expected a new or empty folder, got {target}, which is not; name another"
-        )
-    model, tokenizer = ls.load_model(chosen.model)
+    model, tokenizer = _load(chosen)
     print(ls.load_delta(model, chosen.files[0], force=chosen.force))
-    merged: Any = ls.merge(model)
-    if not sys.stderr.isatty():  # transformers shows its bar in any case
-        logging.disable_progress_bar()
-    merged.save_pretrained(target)
-    tokenizer.save_pretrained(target)
-    print(f"model: {target}")
-    return Outcome({"output": str(target)})
+    exported = ls.export_delta(
+        model, output, format=chosen.format, restore=chosen.restore,
+        dtype=getattr(torch, chosen.dtype) if chosen.dtype else None,
+        tokenizer=tokenizer if chosen.format == "merged" else None,
+    )  # fmt: skip
+    print(exported)
+    places = {"output": str(exported.output), "restore": None}
+    if exported.restore is not None:
+        places["restore"] = str(exported.restore)
+    return Outcome(dataclasses.asdict(exported) | places)
+
+
+def _place(chosen: argparse.Namespace) -> str:
+    """Return where an export goes, a file or a folder by its format, if it can be written."""
+    from landscape.errors import UserError
+
+    try:
+        return (output_file if chosen.format in ("vllm", "trl") else output_folder)(chosen.output)
+    except argparse.ArgumentTypeError as error:
+        raise UserError(f"argument --output: {error}") from None
+
+
+def _load(chosen: argparse.Namespace) -> tuple[nn.Module, Any]:
+    """Return the base model, in the precision that the first delta was made in, and its tokenizer.
+
+    With ``--force`` in float32, whatever the file says.
+    """
+    import torch
+
+    import landscape as ls
+
+    dtype = "float32" if chosen.force else _precision(chosen.files[0])
+    return ls.load_model(chosen.model, dtype=getattr(torch, dtype), num_labels=chosen.num_labels)
+
+
+def _precision(path: str) -> str:
+    """Return the floating type that a delta file names; whoever reads it says what is wrong."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as opened:
+            said = json.loads((opened.metadata() or {}).get("landscape", "{}"))
+    except (SafetensorError, OSError, ValueError, RecursionError):
+        said = {}
+    found = said.get("dtype") if isinstance(said, dict) else None
+    return found if found in _DTYPES else "float32"
 
 
 def _read(chosen: argparse.Namespace) -> tuple[Any, list[Any]]:
     import landscape as ls
 
-    model, _ = ls.load_model(chosen.model)
+    model, _ = _load(chosen)
     return model, [ls.read_delta(model, file, force=chosen.force) for file in chosen.files]
 
 

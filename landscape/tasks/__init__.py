@@ -1,6 +1,7 @@
 """Tasks: examples in three splits, from a data package, a local folder, the hub or your files."""
 
 from pathlib import Path
+from typing import get_args
 
 from landscape import checks
 from landscape.tasks.dataset import load
@@ -16,7 +17,7 @@ from landscape.tasks.sets import DATASETS
 from landscape.tasks.sets.reviews import NAME as REVIEWS
 from landscape.tasks.sets.reviews import load_reviews
 from landscape.tasks.splits import PAPERS, Sizes
-from landscape.tasks.task import Generation, Task
+from landscape.tasks.task import Generation, Loss, Task
 
 __all__ = [
     "DATASETS", "REVIEWS", "TASKS", "Completion", "Example", "Generation", "ImageExample",
@@ -36,6 +37,7 @@ def load_task(
     num_test: int | None = None,
     seed: int = 0,
     head: bool | None = None,
+    loss: Loss | None = None,
 ) -> Task:
     """Load a task by name, split deterministically.
 
@@ -52,13 +54,16 @@ def load_task(
         head: True for examples of a model with a head, such as an encoder: raw sentences, or a
             pair of them, and a class. False for a language model: a prompt and candidates, or a
             text to generate. None takes the language model's where the task has them.
+        loss: what to train with, "classification" or "language modelling", instead of the task's
+            own. COPA's own is MeZO's, language modelling; the script of Xu & Zhang 2024 trains it
+            as classification.
 
     Returns:
         The task; ``task.source`` tells where it comes from.
 
     Raises:
-        UserError: an unknown name, absent data, malformed rows, sizes that do not fit, or examples
-            of a form that the task does not have.
+        UserError: an unknown name, absent data, malformed rows, sizes that do not fit, examples of
+            a form that the task does not have, or a loss that they do not allow.
     """
     checks.choice("name", name, TASKS)
     usual = DATASETS[name].sizes if name in DATASETS else PAPERS
@@ -70,9 +75,11 @@ def load_task(
     seed = checks.seed(seed)
     if head is not None:
         head = checks.flag("head", head)
+    if loss is not None:
+        checks.choice("loss", loss, get_args(Loss))
     if source is not None:
         source = checks.path("source", source)
     if name == REVIEWS:
-        return load_reviews(source=source, sizes=sizes, seed=seed, head=bool(head))
+        return load_reviews(source=source, sizes=sizes, seed=seed, head=bool(head), loss=loss)
     place = None if source is None else Path(source)
-    return load(DATASETS[name], source=place, sizes=sizes, seed=seed, head=head)
+    return load(DATASETS[name], source=place, sizes=sizes, seed=seed, head=head, loss=loss)

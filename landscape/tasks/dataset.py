@@ -10,14 +10,17 @@ from typing import Any
 from landscape.errors import UserError
 from landscape.sources.carriers import optional, sha256
 from landscape.sources.hub import ask_hub
-from landscape.tasks.example import AnyExample
+from landscape.tasks.example import AnyExample, Example, ImageExample, TextExample
 from landscape.tasks.rows import Row, read_rows
 from landscape.tasks.splits import PAPERS, Sizes, split_rows
 from landscape.tasks.task import Generation, Loss, Task, label_shares
 
 Examples = Callable[[Row], Iterable[AnyExample]]
 """From a row to its examples: one as a rule, several where a row asks several questions, none
-where the official code leaves the row out."""
+where the official code leaves the row out, which `Task.source` then counts."""
+
+SHARD = "{}-00000-of-00001.parquet"
+"""The name of a split's file in a folder of the hub, which a local folder may hold instead."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,13 @@ class Dataset:
 
 
 def load(
-    dataset: Dataset, *, source: Path | None, sizes: Sizes, seed: int, head: bool | None
+    dataset: Dataset,
+    *,
+    source: Path | None,
+    sizes: Sizes,
+    seed: int,
+    head: bool | None,
+    loss: Loss | None = None,
 ) -> Task:
     """Load a data set as a task, with the one split of `landscape.tasks.splits.split_rows`.
 
@@ -77,6 +86,7 @@ def load(
         seed: of the split.
         head: examples for a model with a head (True), or for a language model (False); None takes
             a language model's where there are any.
+        loss: instead of the data set's.
 
     Raises:
         UserError: no hub, a missing file or column, an unknown label, sizes that do not fit, or
@@ -96,13 +106,25 @@ def load(
         "rows": {"train": len(training), "validation": len(validation)},
         "sizes": {split: len(found) for split, found in splits.items()},
     }
-    if train and train[0].num_labels > 1 and all(e.num_labels < 100 for e in train):
+    if _share_choices(train):
         told["label_shares"] = {split: label_shares(found) for split, found in splits.items()}
+    usual = dataset.loss if examples is dataset.prompts else None
     return Task(
         name=dataset.name, train=tuple(train), dev=tuple(dev), test=tuple(test),
-        metric=dataset.metric, loss=dataset.loss if examples is dataset.prompts else None,  # type: ignore[arg-type]
+        metric=dataset.metric, loss=loss or usual,  # type: ignore[arg-type]
         source=told, generation=dataset.generation,
     )  # fmt: skip
+
+
+def _share_choices(examples: Iterable[AnyExample]) -> bool:
+    """Return whether all examples have the same few answers to choose one from."""
+    found: set[tuple[str, ...]] = set()
+    for example in examples:
+        if isinstance(example, Example):
+            found.add(example.candidates)
+        else:
+            found.add(example.classes if isinstance(example, TextExample | ImageExample) else ())
+    return len(found) == 1 and 1 < len(*found) < 100
 
 
 def _examples(dataset: Dataset, head: bool | None) -> Examples:
@@ -120,10 +142,17 @@ Loaded = tuple[list[AnyExample], list[AnyExample], dict[str, Any]]
 
 
 def _from_folder(dataset: Dataset, examples: Examples, folder: Path) -> Loaded:
-    paths = [_first(folder, names) for names in (dataset.train, dataset.validation)]
-    train, validation = (_all(dataset.read(path), examples, path.name) for path in paths)
+    hub = dataset.hub or Hub("")
+    paths = [
+        _first(folder, (*names, SHARD.format(split)))
+        for names, split in ((dataset.train, hub.train), (dataset.validation, hub.validation))
+    ]
+    (train, validation), left_out = _both(
+        examples, ((dataset.read(path), path.name) for path in paths)
+    )
     hashes = {path.name: sha256(path) for path in paths}
-    return train, validation, {"kind": "folder", "folder": folder.name, "sha256": hashes}
+    told = {"kind": "folder", "folder": folder.name, "sha256": hashes}
+    return train, validation, told | left_out
 
 
 def _first(folder: Path, names: tuple[str, ...]) -> Path:
@@ -136,11 +165,20 @@ def _first(folder: Path, names: tuple[str, ...]) -> Path:
     return found
 
 
-def _all(rows: Iterable[Row], examples: Examples, name: str) -> list[AnyExample]:
-    found = [example for row in rows for example in examples(row)]
-    if not found:
-        raise UserError(f"expected rows in {name}, got none; check the file")
-    return found
+def _both(
+    examples: Examples, files: Iterable[tuple[Iterable[Row], str]]
+) -> tuple[list[list[AnyExample]], dict[str, Any]]:
+    """Return the examples of each file's rows, and how many rows gave none, if any."""
+    found: list[list[AnyExample]] = []
+    left_out: dict[str, int] = {}
+    for rows, name in files:
+        of_rows = [list(examples(row)) for row in rows]
+        found.append([example for of_row in of_rows for example in of_row])
+        if not found[-1]:
+            raise UserError(f"expected rows in {name}, got none; check the file")
+        if empty := sum(not of_row for of_row in of_rows):
+            left_out[name] = empty
+    return found, {"left_out": left_out} if left_out else {}
 
 
 def _from_hub(dataset: Dataset, examples: Examples) -> Loaded:
@@ -170,12 +208,16 @@ def _from_hub(dataset: Dataset, examples: Examples) -> Loaded:
             f"or {offline}"
         ) from error
     where = f"{hub.repository} {hub.config or ''}".strip()
-    train, validation = (
-        _all((Row(row, f"{where}, {name} row {i}") for i, row in enumerate(rows)), examples, where)
-        for name, rows in zip((hub.train, hub.validation), splits, strict=True)
+    names = [f"{where}, {split}" for split in (hub.train, hub.validation)]
+    (train, validation), left_out = _both(
+        examples,
+        (
+            ((Row(row, f"{name} row {i}") for i, row in enumerate(rows)), name)
+            for name, rows in zip(names, splits, strict=True)
+        ),
     )
     told = {"kind": "hub", "hub": where.replace(" ", "/"), "revision": answer.revision or "cached"}
-    return train, validation, told
+    return train, validation, told | left_out
 
 
 def _offline(dataset: Dataset) -> str:

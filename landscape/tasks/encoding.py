@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from landscape import checks
 from landscape.errors import UserError
+from landscape.models.kinds import positions
 from landscape.tasks.example import Example
 
 Bos: TypeAlias = Literal["tokenizer"] | int | None
@@ -110,7 +111,8 @@ def length_limit(model: nn.Module, max_length: int | None = None) -> int:
             f"expected a max_length of at least 2 tokens, got {wanted}; a row holds a prompt and "
             "a candidate"
         )
-    return min(wanted, getattr(model.config, "max_position_embeddings", wanted))
+    taken = positions(model)
+    return wanted if taken is None else min(wanted, taken)
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:

@@ -38,7 +38,7 @@ def evaluate(
     the order in which the split lists them. The model is in eval mode meanwhile.
 
     Args:
-        model: causal language model, or a sequence classifier (candidates of one token each).
+        model: language model, or a sequence classifier (candidates of one token each).
         tokenizer: of the model.
         task: what to judge it on.
         split: "train", "dev" or "test".

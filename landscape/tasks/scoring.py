@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.models.kinds import num_labels
 from landscape.tasks.forward import label_logits, last_logits, on_device, wide
@@ -29,7 +30,7 @@ def candidate_scores(model: nn.Module, batch: Batch) -> Float[Tensor, "b c"]:
         score_j = 1/L_j sum_i log p(token_ji | prompt, token_j1 .. token_j(i-1))
 
     Args:
-        model: causal language model, or a sequence classifier (candidates of one token each).
+        model: language model, or a sequence classifier (candidates of one token each).
         batch: b examples with at most c candidates, from ``collate(..., "classification")``.
 
     Returns:
@@ -48,7 +49,7 @@ def candidate_log_probs(
     """Return the summed log-probabilities of each candidate's tokens, and how many there are.
 
     Args:
-        model: causal language model, or a sequence classifier (candidates of one token each).
+        model: language model, or a sequence classifier (candidates of one token each).
         batch: as for ``candidate_scores``.
 
     Returns:
@@ -81,14 +82,14 @@ def task_loss(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], int]:
     Language modelling: negative log-probability of the right candidate, one term a token.
 
     Args:
-        model: causal language model, or a sequence classifier (candidates of one token each).
+        model: language model, or a sequence classifier (candidates of one token each).
         batch: from ``collate``, which is told which of the two losses it is for.
 
     Returns:
         The sum, a scalar tensor in float32 or wider, and the count. Their quotient over several
         batches (sum of sums / sum of counts) does not depend on how examples are batched.
     """
-    if not SCORED & batch.keys():
+    if not _is_scored(batch):
         outputs, loss = labelled_split(model, batch)
         terms, count = loss(outputs)
         return terms.sum(), count
@@ -110,7 +111,7 @@ def task_split(
     """Return ``task_loss`` in two steps: the model's outputs, and a loss that is convex in them.
 
     Args:
-        model: causal language model, or a sequence classifier (candidates of one token each).
+        model: language model, or a sequence classifier (candidates of one token each).
         batch: from ``collate``.
 
     Returns:
@@ -119,7 +120,7 @@ def task_split(
         Language modelling: z holds the logits (rows, L, vocabulary), a term a token, absent
         tokens being zero.
     """
-    if not SCORED & batch.keys():
+    if not _is_scored(batch):
         return labelled_split(model, batch)
     batch = on_device(batch, model)
     labels = batch["labels"]
@@ -140,6 +141,12 @@ def task_split(
         return -chosen.masked_fill(~mask, 0.0), int(mask.sum())
 
     return wide(last_logits(model, batch, targets.shape[1])), log_losses
+
+
+def _is_scored(batch: Batch) -> bool:
+    """Tell a batch of candidates or completions from one with labels, for a head."""
+    checks.has("batch", batch, "a batch", "keys", do="make some with make_batches")
+    return bool(SCORED & batch.keys())
 
 
 def _cross_entropy(

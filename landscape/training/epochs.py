@@ -73,4 +73,7 @@ class Epochs:
 
     def is_evaluation_due(self, steps: int) -> bool:
         """Tell whether dev is evaluated after so many steps: evenly, last at an epoch's end."""
+        if self._settings.evaluate_every is not None:
+            last = self.steps * self._settings.epochs
+            return steps % self._settings.evaluate_every == 0 or steps == last
         return (steps - 1) % self.steps + 1 in self._evaluated

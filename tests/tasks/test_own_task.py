@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import landscape as ls
 from landscape.tasks.own.recipe import Recipe
 from landscape.tasks.own.rows import read_own
 from landscape.tasks.task import normal
+
+pytestmark = pytest.mark.filterwarnings("ignore:expected every label")
 
 TICKETS = """id,subject,body,team,customer
 1,Money,"I paid twice, again",billing,ann
@@ -51,7 +54,10 @@ def test_a_prompt_and_a_verbaliser_say_what_a_model_is_shown(tickets) -> None:
     )  # fmt: skip
     found = {e.group + str(e.label): e for e in every(task)}
     assert found["bob2"] == ls.Example(
-        "Login {2}\nCannot\nlog in\nWho answers?", (" accounts", "\nanybody", " engineers"), 2, "bob"
+        "Login {2}\nCannot\nlog in\nWho answers?",
+        (" accounts", "\nanybody", " engineers"),
+        2,
+        "bob",
     )
 
 
@@ -143,9 +149,13 @@ def test_sizes_take_the_first_of_each_split() -> None:
 
 def test_a_class_that_train_lacks_is_warned_of() -> None:
     rows = [{"text": f"film {i}", "label": "rare" if i < 2 else i % 2} for i in range(8)]
-    with pytest.warns(UserWarning, match=r"in train, got none of rare .* seed"):
-        for seed in range(40):
-            ls.task_from(rows, text="text", label="label", dev=0.25, test=0.25, seed=seed)
+    for seed in range(40):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            task = ls.task_from(rows, text="text", label="label", dev=0.25, test=0.25, seed=seed)
+        lacks = all(example.answer != "rare" for example in task.train)
+        told = [str(w.message) for w in caught if "in train, got none of rare" in str(w.message)]
+        assert len(told) == lacks, seed
 
 
 def test_a_recipe_read_from_json_makes_the_same_examples(tickets) -> None:

@@ -56,7 +56,7 @@ CASES = {
     "mixed": SINGLE + SEVERAL,
     "single-token, unequal in number": UNEVEN,
 }
-ARCHITECTURES = ["opt", "llama", "gpt2"]
+ARCHITECTURES = ["opt", "llama", "qwen2", "gpt2", "t5"]
 ROUNDING = 1e-10
 """Far above the rounding of float64 sums of these sizes, far below any difference in content."""
 

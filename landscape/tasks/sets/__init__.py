@@ -2,6 +2,7 @@
 
 from landscape.tasks.dataset import Dataset
 from landscape.tasks.sets.glue import GLUE
+from landscape.tasks.sets.superglue import SUPERGLUE
 
-DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (*GLUE,)}
+DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (*GLUE, *SUPERGLUE)}
 """The data sets in an official release or on the hub, by the name that ``load_task`` knows."""

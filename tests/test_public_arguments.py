@@ -85,7 +85,8 @@ PUBLIC: list[tuple[str, Callable[[], dict[str, object]], str]] = [
     ("displacement", dict, "model:object"),
     ("apply_delta", lambda: {"model": plain(), "change": None}, "model:object change:object"),
     ("overlap", lambda: {"first": change(), "second": change()}, "first:object second:object"),
-    ("save_delta", lambda: {"model": masked(), "path": "x"}, "model:object path:path"),
+    ("save_delta", lambda: {"model": masked(), "path": "x"},
+     "model:object path:path about:several"),
     ("load_delta", lambda: {"model": plain(), "path": "x"}, "model:object path:path"),
     ("read_delta", lambda: {"model": plain(), "path": "x"}, "model:object path:path"),
     ("save_peft", lambda: {"model": masked(), "folder": "x", "kind": "shira"},
@@ -96,6 +97,14 @@ PUBLIC: list[tuple[str, Callable[[], dict[str, object]], str]] = [
     ("with_heads", lambda: {"mask": None, "model": plain(), "heads": "lm_head"}, "mask:object"),
     ("load_task", lambda: {"name": "sst2"},
      "name:text num_train:whole num_dev:whole num_test:whole seed:whole source:path"),
+    ("task_from",
+     lambda: {"data": [{"a": i, "b": i % 2} for i in range(9)], "text": "a", "label": "b"},
+     "data:object text:text label:text answer:text prompt:text verbaliser:text separator:text "
+     "dev:object test:object group:text seed:whole num_train:whole num_dev:whole num_test:whole "
+     "metric:text loss:text generation:text name:text"),
+    ("predict", lambda: {"model": plain(), "tokenizer": TOKENIZER, "examples": [RIGHT]},
+     "model:object tokenizer:object examples:several batch_size:whole max_length:whole "
+     "bos:whole generation:text"),
     ("load_model", lambda: {"name": "./nowhere"},
      "name:path dtype:object device:text revision:text num_labels:whole head:text seed:whole "
      "classes:several"),

@@ -23,7 +23,7 @@ class About:
 
     Args:
         model: name of its base, as it was given.
-        num_labels: of its classifier; None for a language model.
+        head: of its classifier, as of `landscape.cli.shared.head_for`.
         asked: its task, as of `landscape.cli.task.open_task`.
         recipe: how a row of one's own becomes an example; None for a task known by name.
         metric, loss: of the task.
@@ -33,7 +33,7 @@ class About:
     """
 
     model: str
-    num_labels: int | None
+    head: dict[str, Any]
     asked: dict[str, Any]
     recipe: dict[str, Any] | None
     metric: str
@@ -69,20 +69,20 @@ class About:
 
 
 def about_run(
-    model: str, num_labels: int | None, asked: Mapping[str, Any], task: Task,
+    model: str, head: Mapping[str, Any], asked: Mapping[str, Any], task: Task,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Return what a delta shall say of the run that made it, as JSON.
 
     Args:
         model: the name it was loaded by.
-        num_labels: of a classifier.
+        head: of `landscape.cli.shared.head_for`.
         asked: of `landscape.cli.task.asked_task`.
         task: what it made.
         settings: of the run.
     """
     return {
-        "model": model, "num_labels": num_labels, "asked": dict(asked),
+        "model": model, "head": dict(head), "asked": dict(asked),
         "recipe": task.source.get("recipe"), "metric": task.metric, "loss": task.loss,
         "sha256": task.source.get("sha256"),
         "max_length": settings["max_length"], "bos": settings["bos"],
@@ -103,6 +103,7 @@ def about_delta(path: str) -> About | None:
         return None
     wrong = [name for name, kinds in _KINDS.items() if not isinstance(told.get(name), kinds)]
     wrong += sorted(told.keys() - _KINDS.keys())
+    wrong += [] if wrong else sorted(told["head"].keys() - {"num_labels", "head", "new_head"})
     if wrong or not all(isinstance(one, str) for one in told["stop"]):
         raise UserError(
             f"expected {path} to say its model and task as landscape finetune writes them, got "
@@ -113,7 +114,7 @@ def about_delta(path: str) -> About | None:
 
 _NONE = type(None)
 _KINDS: dict[str, type | tuple[type, ...]] = {
-    "model": str, "num_labels": (int, _NONE), "asked": dict, "recipe": (dict, _NONE),
+    "model": str, "head": dict, "asked": dict, "recipe": (dict, _NONE),
     "metric": str, "loss": str, "sha256": (dict, str, _NONE),
     "max_length": (int, _NONE), "bos": (str, int, _NONE),
     "max_new_tokens": int, "stop": list,

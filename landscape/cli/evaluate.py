@@ -17,14 +17,15 @@ from landscape.cli.judging import (
     reading,
     subject,
 )
-from landscape.cli.shared import Outcome, has_head, labels_for
-from landscape.cli.task import asked_task, open_task, task_arguments
+from landscape.cli.shared import Outcome, has_head, head_for
+from landscape.cli.task import OWN, asked_task, open_task, task_arguments
 from landscape.errors import UserError
 
 if TYPE_CHECKING:
     from landscape.tasks import Task
     from landscape.tasks.example import AnyExample
 
+_OF_TASK = (*OWN, "source", "num_train", "num_dev", "num_test", "seed", "loss", "head")
 #: metrics that are the share of examples that are right
 _SHARES = ("accuracy", "exact_match")
 
@@ -45,27 +46,23 @@ def add(commands: Commands) -> None:
 def _evaluate(chosen: argparse.Namespace) -> Outcome:
     judged = subject(chosen)
     if judged.about and chosen.data:
+        _refuse_given(chosen, "--data alone", (*_OF_TASK, "split"), "all rows of it are judged")
         return _of_rows(chosen, judged, judged.about)
-    asked = (
-        judged.about.asked
-        if judged.about and not chosen.task
-        else asked_task(
-            chosen,
-            head=has_head(judged.model, chosen) or bool(judged.about and judged.about.num_labels),
-        )
-    )
-    task = open_task(asked)
-    if judged.about and asked is judged.about.asked:
+    if judged.about and not chosen.task:
+        _refuse_given(chosen, "no more", _OF_TASK, "its own task is judged, or give --task")
+        task = open_task(judged.about.asked)
         _refuse_other_data(judged, judged.about, task)
-    if judged.delta and judged.about is None and not (chosen.task or chosen.data):
-        raise UserError(
-            f"expected --task or --data for {judged.delta}, which does not say its task, got "
-            "neither; name one"
-        )
+    else:
+        if judged.delta and not (chosen.task or chosen.data):
+            raise UserError(
+                f"expected --task or --data for {judged.delta}, which does not say its task, got "
+                "neither; name one"
+            )
+        headed = has_head(judged.model, chosen) or bool(judged.about and judged.about.head)
+        task = open_task(asked_task(chosen, head=headed))
     import landscape as ls
 
-    labels = labels_for(judged.model, chosen, task)
-    model, tokenizer = load_subject(chosen, judged, num_labels=labels)
+    model, tokenizer = load_subject(chosen, judged, head_for(judged.model, chosen, task))
     split = chosen.split or "test"
     found = ls.evaluate(model, tokenizer, task, split=split, **reading(chosen, judged))
     return _told(found, task.metric, f"{split} of {task.name}", judged)
@@ -80,15 +77,6 @@ def _of_rows(chosen: argparse.Namespace, judged: Subject, about: About) -> Outco
     from landscape.tasks.own.rows import read_own
 
     assert judged.delta is not None
-    alone = ("text", "label", "answer", "separator", "prompt", "verbaliser", "regression", "dev",
-             "test", "group", "metric", "max_new_tokens", "num_train", "num_dev", "num_test",
-             "split")  # fmt: skip
-    for name in alone:
-        if getattr(chosen, name) not in (None, False):
-            raise UserError(
-                f"expected --data alone with a delta that knows how it reads rows, got "
-                f"--{name.replace('_', '-')}; leave it out: all rows are judged"
-            )
     recipe = about.read_recipe(judged.delta)
     rows = read_own(chosen.data)
     held = about.sha256 if isinstance(about.sha256, dict) else {}
@@ -99,12 +87,22 @@ def _of_rows(chosen: argparse.Namespace, judged: Subject, about: About) -> Outco
         )
     examples: Sequence[AnyExample] = recipe.examples(rows)
     checks.choice("the metric of the delta", about.metric, METRICS)
-    model, tokenizer = load_subject(chosen, judged, num_labels=about.num_labels)
+    model, tokenizer = load_subject(chosen, judged, about.head)
     how = reading(chosen, judged)
     encoding = Encoding(length_limit(model, how["max_length"]), how["bos"])
     judging = Judging(METRICS[about.metric], about.loss, tokenizer, encoding, about.generation)  # type: ignore[arg-type]
     found = measure(model, examples, judging, batch_size=chosen.batch_size, said="evaluate")
     return _told(found, about.metric, rows.name, judged)
+
+
+def _refuse_given(chosen: argparse.Namespace, alone: str, names: Sequence[str], do: str) -> None:
+    """Refuse arguments that a delta which knows its task leaves no room for."""
+    given = [name for name in names if getattr(chosen, name)]
+    if given:
+        raise UserError(
+            f"expected {alone} beside a delta that knows its task and how it reads rows, got "
+            f"--{given[0].replace('_', '-')}; leave it out: {do}"
+        )
 
 
 def _refuse_other_data(judged: Subject, about: About, task: Task) -> None:
@@ -117,9 +115,18 @@ def _refuse_other_data(judged: Subject, about: About, task: Task) -> None:
         )
 
 
+def _error(share: float, n: int) -> float:
+    """Return the standard error of a share as half of Wilson's interval, which is not 0 at 0 or 1.
+
+    >>> round(_error(0.5, 100), 4), round(_error(1.0, 9), 4)
+    (0.0498, 0.05)
+    """
+    return math.sqrt(share * (1 - share) / n + 1 / (4 * n * n)) / (1 + 1 / n)
+
+
 def _told(found: dict[str, float], metric: str, where: str, judged: Subject) -> Outcome:
     value, n = found[metric], int(found["n"])
-    error = math.sqrt(value * (1 - value) / n) if metric in _SHARES and 0 <= value <= 1 else None
+    error = _error(value, n) if metric in _SHARES and 0 <= value <= 1 else None
     spread = "" if error is None else f" ± {error:.3f}"
     print(f"{metric} {value:.3f}{spread}, loss {found['loss']:.4f}, {n:,} examples: {where}")
     result: dict[str, Any] = {"model": judged.model, "delta": judged.delta, "of": where, **found}

@@ -13,7 +13,7 @@ from landscape.cli.shared import (
     Outcome,
     attach_mask,
     has_head,
-    labels_for,
+    head_for,
     load_model,
     masked_arguments,
 )
@@ -30,7 +30,8 @@ DENSE_LR = 1e-3
 
 _SETTINGS = (
     "lr", "epochs", "batch_size", "seed", "accumulate", "select_by", "patience", "max_length",
-    "bos", "autocast", "optimizer", "momentum", "weight_decay", "lr_schedule", "warmup",
+    "bos", "loss_average", "evaluate_every", "autocast", "optimizer", "momentum",
+    "weight_decay", "lr_schedule", "warmup",
 )  # fmt: skip
 
 
@@ -77,6 +78,15 @@ def _training_arguments(tune: argparse.ArgumentParser) -> None:
     tune.add_argument(
         "--accumulate", type=least, default=1,
         help="batches a step, which has the gradient of one large batch (1)",
+    )  # fmt: skip
+    tune.add_argument(
+        "--loss-average", choices=("terms", "batches"), default="terms",
+        help="what weighs the same in a step of several batches (terms); the code of paper 1 "
+        "takes batches",
+    )  # fmt: skip
+    tune.add_argument(
+        "--evaluate-every", type=least, metavar="STEPS",
+        help="steps between dev evaluations (an epoch)",
     )  # fmt: skip
     tune.add_argument(
         "--select-by", choices=("metric", "accuracy", "loss"), default="metric",
@@ -165,8 +175,8 @@ def _train(chosen: argparse.Namespace, settings: dict[str, Any]) -> Outcome:
     path = None if chosen.trajectory is None else ls.Trajectory(every=chosen.trajectory)
     asked = asked_task(chosen, head=has_head(chosen.model, chosen))
     task = open_task(asked)
-    num_labels = labels_for(chosen.model, chosen, task)
-    model, tokenizer = load_model(chosen.model, chosen, num_labels=num_labels)
+    head = head_for(chosen.model, chosen, task)
+    model, tokenizer = load_model(chosen.model, chosen, head)
     dense = _dense(chosen, model, task)
     attach_mask(model, chosen, dense=dense)
     if dense:
@@ -178,7 +188,7 @@ def _train(chosen: argparse.Namespace, settings: dict[str, Any]) -> Outcome:
     if chosen.output:
         delta = Path(chosen.output) / "delta.safetensors"
         if not (run.stored and delta.is_file()):
-            about = about_run(chosen.model, num_labels, asked, task, settings)
+            about = about_run(chosen.model, head, asked, task, settings)
             ls.save_delta(model, delta, about=about)
         print(f"delta: {delta} ({delta.stat().st_size:,} bytes)")
     if path and path.steps:  # a run that was finished before takes no step

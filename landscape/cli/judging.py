@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -63,18 +64,22 @@ def subject(chosen: argparse.Namespace) -> Subject:
             f"expected a delta that knows its model, got {chosen.delta}, which does not say it; "
             "name it with --model"
         )
+    if about and (chosen.num_labels or chosen.new_head):
+        raise UserError(
+            f"expected no --num-labels and no --new-head beside {chosen.delta}, which knows its "
+            "head, got one; leave it out"
+        )
     return Subject(chosen.model or (about.model if about else MODEL), chosen.delta, about)
 
 
 def load_subject(
-    chosen: argparse.Namespace, subject: Subject, *, num_labels: int | None
+    chosen: argparse.Namespace, subject: Subject, head: Mapping[str, Any]
 ) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    """Load the model, with the delta attached."""
+    """Load the model, with the delta attached; the delta knows the head better."""
     import landscape as ls
 
     about = subject.about
-    wanted = chosen.num_labels or (about.num_labels if about else num_labels)
-    model, tokenizer = load_model(subject.model, chosen, num_labels=wanted)
+    model, tokenizer = load_model(subject.model, chosen, about.head if about else head)
     if subject.delta:
         print(ls.load_delta(model, subject.delta, force=chosen.force))
     return model, tokenizer

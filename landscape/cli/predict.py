@@ -60,9 +60,7 @@ def _predict(chosen: argparse.Namespace) -> Outcome:
     examples = recipe.examples(rows, labelled=False)
     from landscape.tasks.predicting import predict
 
-    labels = len(recipe.classes) or 1
-    head = None if recipe.kind in ("candidates", "answers") else labels
-    model, tokenizer = load_subject(chosen, judged, num_labels=head)
+    model, tokenizer = load_subject(chosen, judged, {})
     generation = judged.about.generation if judged.about else None
     found = predict(model, tokenizer, examples, generation=generation, **reading(chosen, judged))
     told = [_told(row.values, one, recipe, columns)

@@ -66,6 +66,9 @@ def model_arguments(parser: argparse.ArgumentParser, *, default: str | None = MO
         "--num-labels", type=whole(least=1),
         help="load a sequence classifier with this many labels (with a head: the task's)",
     )  # fmt: skip
+    parser.add_argument(
+        "--new-head", action="store_true", help="draw another head than the one the files hold"
+    )
     parser.add_argument("--device", help="where it runs, such as cuda (cpu)")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16", "float64"), default="float32",
@@ -112,31 +115,40 @@ def has_head(name: str, chosen: argparse.Namespace) -> bool:
 def load(chosen: argparse.Namespace) -> tuple[nn.Module, PreTrainedTokenizerBase, Task]:
     """Return the model, its tokenizer and the task that a command was given."""
     task = open_task(asked_task(chosen, head=has_head(chosen.model, chosen)))
-    model, tokenizer = load_model(
-        chosen.model, chosen, num_labels=labels_for(chosen.model, chosen, task)
-    )
-    return model, tokenizer, task
+    return *load_model(chosen.model, chosen, head_for(chosen.model, chosen, task)), task
 
 
-def labels_for(name: str, chosen: argparse.Namespace, task: Task) -> int | None:
-    """Return how many labels a task's model has; None for a language model."""
+def head_for(name: str, chosen: argparse.Namespace, task: Task) -> dict[str, Any]:
+    """Return what `landscape.load_model` is told of a task's head: nothing of a language model's.
+
+    Args:
+        name: of the model.
+        chosen: the arguments of `model_arguments`.
+        task: which it is for.
+    """
     from landscape.models import num_labels_for
-    from landscape.tasks import Completion, Example
+    from landscape.tasks import Completion, Example, TaggedExample
 
-    if chosen.num_labels:
-        return int(chosen.num_labels)
-    if task.kind not in (Example, Completion):
-        return task.num_labels
-    return num_labels_for(name, task.num_labels)
+    own = None if task.kind in (Example, Completion) else task.num_labels
+    num_labels = chosen.num_labels or own or num_labels_for(name, task.num_labels)
+    told = {} if num_labels is None else {"num_labels": num_labels}
+    told |= {"head": "tokens"} if task.kind is TaggedExample else {}
+    return told | ({"new_head": True} if chosen.new_head else {})
 
 
 def load_model(
-    name: str, chosen: argparse.Namespace, *, num_labels: int | None
+    name: str, chosen: argparse.Namespace, head: Mapping[str, Any]
 ) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    """Load a model in the type and on the device that a command was given."""
+    """Load a model in the type and on the device that a command was given.
+
+    Args:
+        name: of the model.
+        chosen: the arguments of `model_arguments`.
+        head: of `head_for`.
+    """
     import landscape as ls
 
-    return ls.load_model(name, dtype=chosen.dtype, device=chosen.device, num_labels=num_labels)
+    return ls.load_model(name, dtype=chosen.dtype, device=chosen.device, **head)
 
 
 def attach_mask(model: nn.Module, chosen: argparse.Namespace, *, dense: Sequence[str] = ()) -> None:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from landscape.tasks import Task
 
 #: what only data of one's own takes: option -> argument of `landscape.task_from`
-_OWN = ("text", "label", "answer", "separator", "prompt", "verbaliser", "regression", "dev",
+OWN = ("text", "label", "answer", "separator", "prompt", "verbaliser", "regression", "dev",
         "test", "group", "metric", "max_new_tokens")  # fmt: skip
-_SIZES = ("num_train", "num_dev", "num_test", "seed")
+_SIZES = ("num_train", "num_dev", "num_test", "seed", "loss")
 
 
 def task_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +41,10 @@ def task_arguments(parser: argparse.ArgumentParser) -> None:
         "--head", action="store_true",
         help="load a classifier and show it bare texts (so it is for a packaged encoder, and with "
         "--num-labels)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--loss", choices=("classification", "language modelling"),
+        help="what a language model is trained with (the task's)",
     )  # fmt: skip
     own_arguments(parser)
     own = parser.add_argument_group("of --data")
@@ -89,7 +93,7 @@ def asked_task(chosen: argparse.Namespace, *, head: bool) -> dict[str, Any]:
         UserError: arguments of one's own data without any, or of a known task with one's own.
     """
     asked = {name: getattr(chosen, name) for name in _SIZES if getattr(chosen, name) is not None}
-    own = {name: value for name in _OWN if (value := getattr(chosen, name, None))}
+    own = {name: value for name in OWN if (value := getattr(chosen, name, None))}
     asked |= {"head": True} if head else {}
     if chosen.data is None:
         refuse_without_data(own)
@@ -125,7 +129,7 @@ def open_task(asked: Mapping[str, Any]) -> Task:
     import landscape as ls
 
     given = dict(asked)
-    known = {*_SIZES, "head", *(("task", "source") if "task" in given else ("data", *_OWN))}
+    known = {*_SIZES, "head", *(("task", "source") if "task" in given else ("data", *OWN))}
     if not given.keys() <= known or not {"task", "data"} & given.keys():
         raise UserError(
             f"expected a task as landscape writes it, got one with {', '.join(given) or 'nothing'};"

@@ -14,7 +14,7 @@ from landscape.tasks.own.asking import recipe_for
 from landscape.tasks.own.dealing import deal
 from landscape.tasks.own.recipe import Recipe
 from landscape.tasks.own.rows import Own, Rows, read_own
-from landscape.tasks.task import Generation, Task, label_shares, normal
+from landscape.tasks.task import Generation, Loss, Task, label_shares, normal
 
 _METRIC = {"candidates": "accuracy", "classes": "accuracy", "images": "accuracy",
            "number": "pearson_spearman", "answers": "exact_match"}  # fmt: skip
@@ -40,6 +40,7 @@ def task_from(
     num_dev: int | None = None,
     num_test: int | None = None,
     metric: str | None = None,
+    loss: Loss | None = None,
     generation: Generation | None = None,
     name: str | None = None,
 ) -> Task:
@@ -72,6 +73,8 @@ def task_from(
         num_train, num_dev, num_test: take so many of a split's rows only, the first in its order.
         metric: of ``landscape.tasks.metrics.METRICS``: "accuracy" of classes, "exact_match" of
             answers and "pearson_spearman" of numbers by default.
+        loss: "language modelling" trains a language model on the right word alone; by default
+            on the best of all, "classification".
         generation: how answers are generated.
         name: of the task; the file's by default.
 
@@ -112,6 +115,7 @@ def task_from(
     return Task(
         name=found, train=splits["train"], dev=splits["dev"], test=splits["test"],
         metric=_METRIC[recipe.kind] if metric is None else metric,
+        loss=loss,  # type: ignore[arg-type]  # None becomes a name
         generation=Generation() if generation is None else generation,
         source=_source(sources, recipe, splits, shares, group, seed),
     )  # fmt: skip

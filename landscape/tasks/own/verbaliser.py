@@ -24,6 +24,8 @@ def words_of(
     Raises:
         UserError: a class without a word, a word for none, or one word for two.
     """
+    if verbaliser is not None:
+        checks.instance("verbaliser", verbaliser, Mapping, "give a dict from label to word")
     given = dict(verbaliser) if verbaliser is not None else {name: name for name in classes}
     for name in given:
         if name not in classes:

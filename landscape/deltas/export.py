@@ -149,8 +149,8 @@ def export_delta(
     starts, held = dense_starts(model), dense_parameters(model)
     moves = [theta != 0 for theta in thetas(model).values()]
     moves += [p != starts[name] for name, p in held.items()]
-    sizes = [sum(numbers) for numbers in zip(*((m.numel(), int(m.sum())) for m in moves))]
-    return Export(format, target, None, "float32", sizes[0], sizes[1], 0, 0.0, 0)
+    count, updates = sum(m.numel() for m in moves), sum(int(m.sum()) for m in moves)
+    return Export(format, target, None, "float32", count, updates, 0, 0.0, 0)
 
 
 def _dtype_of(dtype: torch.dtype | None, format: Format) -> torch.dtype | None:

@@ -253,7 +253,11 @@ def test_what_rounding_does_is_counted_as_typed_by_hand(tmp_path) -> None:
     assert file[f"{name}.values"].tolist() == [1.0, 1.0, 1.0, 1 + step, 1 + step, 1.0]
     assert file[f"{name}.indices"].tolist() == [0, 2, 4, 6, 8, 9]
     assert load_file(done.restore)[f"{name}.values"].tolist() == [1.0] * 6
-    assert "bfloat16 rounds 3 of 5 updates away; largest rounding 0.00391" in str(done)
+    assert str(done).splitlines() == [
+        f"trl: {done.output} (6 weights, bfloat16)",
+        f"restores the original: {tmp_path / 'p.restore.safetensors'}",
+        "bfloat16 rounds 3 of 5 updates away; largest rounding 0.00391",
+    ]
 
 
 def test_originals_that_the_type_does_not_hold_are_counted(tmp_path) -> None:
@@ -287,6 +291,8 @@ def test_the_texts_beside_trls_tensors_are_those_of_its_receiver(tmp_path) -> No
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_merged_export_is_the_folder_that_the_merged_model_saves(tmp_path, family, dtype) -> None:
     model = trained(ls.tiny_model(family), targets="*attention*" if family == "bert" else "*")
+    if model.can_generate():
+        model.generation_config.max_new_tokens = 7
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     done = ls.export_delta(model, tmp_path / "out", format="merged", dtype=dtype)
     wanted = merged(model, tmp_path / "merged", dtype)
@@ -318,7 +324,32 @@ def test_an_adapter_is_exported_as_save_peft_writes_it(tmp_path, kind) -> None:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "peft" / name).read_bytes()
     assert (done.rounded_away, done.largest_rounding, done.restore) == (0, 0.0, None)
+    assert done.originals_rounded == 0
     assert done.count == done.updates == ls.delta(model).count
+    assert "restores" not in str(done)
+
+
+def test_an_adapter_with_a_head_counts_what_has_moved(tmp_path) -> None:
+    model = ls.tiny_model("bert")
+    total = sum(p.numel() for p in model.parameters())
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    mask = ls.Mask({name: torch.tensor([1, 2, 3])}, {name: (32, 32)}, total, {"kind": "given"})
+    ls.attach(model, mask, dense="classifier")
+    with torch.no_grad():
+        ls.trainable(model)[name].copy_(torch.tensor([0.5, 0.0, 1.0]))
+        model.classifier.bias.add_(torch.tensor([0.0, 1.0]))
+    done = ls.export_delta(model, tmp_path / "out", format="shira")
+    assert (done.count, done.updates) == (3 + 2 * 32 + 2, 3)
+
+
+def test_a_tokenizer_is_saved_beside_a_merged_model(tmp_path) -> None:
+    model = trained(ls.tiny_model("opt"))
+    tokenizer = ls.tiny_tokenizer()
+    done = ls.export_delta(model, tmp_path / "out", format="merged", tokenizer=tokenizer)
+    plain, same = ls.load_model(done.output)
+    assert same("a film") == tokenizer("a film")
+    with torch.no_grad():
+        assert torch.equal(plain(input_ids=IDS).logits, model(input_ids=IDS).logits)
 
 
 @pytest.mark.slow

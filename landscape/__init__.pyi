@@ -47,6 +47,7 @@ from .errors import NotConvergedWarning, UserError
 from .figures import plot_density, plot_surface
 from .masks import Mask, random_mask
 from .models import load_model, tiny_model, tiny_tokenizer
+from .models.zero_shot import zero_shot_classifier
 from .selection import select_mask, structured_mask
 from .subspace import attach, detach, merge, trainable
 from .surface import (
@@ -59,9 +60,19 @@ from .surface import (
     surface_1d,
     surface_2d,
 )
-from .tasks import Example, Task, load_task
+from .tasks import (
+    Completion,
+    Example,
+    Generation,
+    ImageExample,
+    TaggedExample,
+    Task,
+    TextExample,
+    load_task,
+)
 from .tasks.batches import make_batches
 from .tasks.evaluation import evaluate
+from .tasks.protocol import reference_settings
 from .tasks.scoring import task_loss, task_split
 from .training import baselines
 from .training.adamw import AdamW
@@ -75,6 +86,7 @@ from .training.training import Training
 
 __all__ = [
     "AdamW",
+    "Completion",
     "Delta",
     "Distance",
     "EigenResult",
@@ -82,7 +94,9 @@ __all__ = [
     "Export",
     "FisherOperator",
     "GGNOperator",
+    "Generation",
     "HessianOperator",
+    "ImageExample",
     "LinearOperator",
     "Mask",
     "MatrixOperator",
@@ -96,7 +110,9 @@ __all__ = [
     "Schedule",
     "SharpnessProbe",
     "Surface",
+    "TaggedExample",
     "Task",
+    "TextExample",
     "Training",
     "Trajectory",
     "UserError",
@@ -143,6 +159,7 @@ __all__ = [
     "random_mask",
     "read_delta",
     "read_peft",
+    "reference_settings",
     "save_delta",
     "save_peft",
     "select_mask",
@@ -165,4 +182,5 @@ __all__ = [
     "trainable",
     "training",
     "with_heads",
+    "zero_shot_classifier",
 ]

@@ -209,12 +209,14 @@ def operator(value: object) -> None:
 
 
 def tokenizer(value: object) -> None:
-    """Refuse what is no tokenizer.
+    """Refuse what is neither a tokenizer nor, of an image model, an image processor.
 
     Raises:
         UserError: it is none.
     """
-    has("tokenizer", value, "a tokenizer", "pad_token_id", do="take the one that load_model gives")
+    if not hasattr(value, "preprocess"):
+        do = "take the one that load_model gives"
+        has("tokenizer", value, "a tokenizer", "pad_token_id", do=do)
 
 
 def has(name: str, value: object, kind: str, *attributes: str, do: str) -> None:

@@ -42,18 +42,18 @@ def _tokens() -> Tensor:
     return torch.randint(3, 60, (3, 7), generator=torch.Generator().manual_seed(1))
 
 
-def _language_loss(model: nn.Module) -> Tensor:
+def language_loss(model: nn.Module) -> Tensor:
     logits = model(input_ids=_tokens()).logits
     return torch.logsumexp(logits, -1).mean() - logits[..., 5].mean()
 
 
-def _class_loss(model: nn.Module) -> Tensor:
+def class_loss(model: nn.Module) -> Tensor:
     logits = model(input_ids=_tokens()).logits
     return torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1, 1]))
 
 
-def _image_loss(model: nn.Module) -> Tensor:
-    size, channels = model.config.image_size, model.config.num_channels
+def image_loss(model: nn.Module) -> Tensor:
+    size, channels = getattr(model.config, "image_size", 16), model.config.num_channels
     generator = torch.Generator().manual_seed(2)
     dtype = next(model.parameters()).dtype
     pixels = torch.randn(3, channels, size, size, generator=generator).to(dtype)
@@ -62,11 +62,11 @@ def _image_loss(model: nn.Module) -> Tensor:
 
 
 CASES = [
-    Case("opt", "*.[qv]_proj", _language_loss),
-    Case("llama", "*.[qv]_proj", _language_loss),
-    Case("gpt2", "*.c_attn", _language_loss),
-    Case("bert", "*.attention.self.query", _class_loss),
-    Case("vit", "*attention*weight", _image_loss),
+    Case("opt", "*.[qv]_proj", language_loss),
+    Case("llama", "*.[qv]_proj", language_loss),
+    Case("gpt2", "*.c_attn", language_loss),
+    Case("bert", "*.attention.self.query", class_loss),
+    Case("vit", "*attention*weight", image_loss),
 ]
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import torch
-from conftest import CASES, Case
+from conftest import CASES, Case, class_loss, image_loss, language_loss
 from torch import Tensor, nn
 
 import landscape as ls
-
-SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 4}  # fmt: skip
 
 
 def seeded(build):
@@ -22,15 +19,6 @@ def tokens(rows: int = 3, length: int = 7, seed: int = 1) -> Tensor:
     return torch.randint(3, 60, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
-def t5() -> nn.Module:
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    return seeded(lambda: T5ForConditionalGeneration(T5Config(
-        vocab_size=64, d_model=32, d_kv=8, d_ff=64, num_layers=2, num_heads=4, dropout_rate=0.0,
-        decoder_start_token_id=0,
-    )))  # fmt: skip
-
-
 def bart() -> nn.Module:
     from transformers import BartConfig, BartForConditionalGeneration
 
@@ -39,16 +27,6 @@ def bart() -> nn.Module:
         decoder_attention_heads=4, encoder_ffn_dim=64, decoder_ffn_dim=64, dropout=0.0,
         max_position_embeddings=32,
     )))  # fmt: skip
-
-
-def clip() -> nn.Module:
-    from transformers import CLIPConfig, CLIPModel
-
-    text = {**SIZE, "vocab_size": 64, "max_position_embeddings": 16, "eos_token_id": 59,
-            "bos_token_id": 0, "pad_token_id": 1}  # fmt: skip
-    vision = {**SIZE, "image_size": 16, "patch_size": 8}
-    config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)
-    return seeded(lambda: CLIPModel(config))
 
 
 def sequence_loss(model: nn.Module) -> Tensor:
@@ -63,21 +41,23 @@ def contrastive_loss(model: nn.Module) -> Tensor:
     return nn.functional.cross_entropy(logits, torch.arange(3))
 
 
-BUILDERS = {"t5": t5, "bart": bart, "clip": clip}
-
-
-class Family(Case):
+class Bart(Case):
     """A case whose model is built here."""
 
     def model(self, dtype: torch.dtype = torch.float64) -> nn.Module:
-        return BUILDERS[self.name]().to(dtype)
+        return bart().to(dtype)
 
 
 FAMILIES = [
     *CASES,
-    Family("t5", "*", sequence_loss),
-    Family("bart", "*", sequence_loss),
-    Family("clip", "*", contrastive_loss),
+    Case("qwen2", "*", language_loss),
+    Case("roberta", "*", class_loss),
+    Case("mpnet", "*", class_loss),
+    Case("deberta-v2", "*", class_loss),
+    Case("resnet", "*", image_loss),
+    Case("t5", "*", sequence_loss),
+    Bart("bart", "*", sequence_loss),
+    Case("clip", "*", contrastive_loss),
 ]
 
 

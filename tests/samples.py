@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import csv
 from pathlib import Path
+from typing import Any, Literal
 
 import landscape as ls
 from landscape.models import tiny_model, tiny_tokenizer
@@ -36,11 +37,28 @@ def glue_folder(folder: Path, train: int = 30, dev: int = 12) -> Path:
     return folder
 
 
-def model_folder(folder: Path, architecture: str = "opt") -> Path:
-    """Save a tiny random model and its tokenizer as a user would."""
-    tiny_model(architecture).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
+def model_folder(
+    folder: Path, architecture: str = "opt", head: Literal["sequence", "tokens"] | None = None
+) -> Path:
+    """Save a tiny random model as a user would, with its tokenizer, image processor, or both."""
+    tiny_model(architecture, head=head).save_pretrained(folder)
+    if architecture not in ("vit", "resnet"):
+        tiny_tokenizer().save_pretrained(folder)
+    if architecture in ("vit", "resnet", "clip"):
+        image_processor(architecture).save_pretrained(folder)
     return folder
+
+
+def image_processor(architecture: str) -> Any:
+    """Make a processor of images for a tiny model, which takes 16 x 16 pixels."""
+    import transformers
+
+    size = {"height": 16, "width": 16}
+    if architecture == "vit":
+        return transformers.ViTImageProcessorPil(size=size)
+    if architecture == "clip":
+        return transformers.CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=size)
+    return transformers.ConvNextImageProcessorPil(size={"shortest_edge": 16}, crop_pct=1.0)
 
 
 def tiny_task(count: int = 24) -> ls.Task:

@@ -18,6 +18,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 #: packages that only some functions need, all of which say so where they lack them
 OPTIONAL = {
     "pyhessian", "curvlinops", "hessian_eigenthings", "spops", "triton", "mpmath", "IPython",
+    "lm_eval",
 }  # fmt: skip
 #: what declared packages bring with them, by their own promise
 BROUGHT = {

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from landscape import load_model, load_task
+from landscape import Example, load_model, load_task
 from landscape.errors import UserError
 from theory.distributions import HIDDEN
 from theory.features import Array, Features, from_array
@@ -46,6 +46,10 @@ def _states(n: int, seed: int, model: str, task: str) -> Array:
     rows = []
     with torch.no_grad():
         for example in examples:
+            if not isinstance(example, Example):
+                raise UserError(
+                    f"expected a task of prompts with candidates, got {task}; choose another"
+                )
             tokens = tokenizer(example.prompt, return_tensors="pt")
             states = network(**tokens, output_hidden_states=True, use_cache=False).hidden_states
             rows.append(torch.cat([layer[0, -1] for layer in states]).double().numpy())

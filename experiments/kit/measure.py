@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from experiments.kit.settings import Setting, Tuned
-    from landscape.tasks.batches import Batch
+    from landscape.tasks.padding import Batch
     from landscape.training.callbacks import Probe
 
 ENDS = ("before", "after")
@@ -83,8 +83,8 @@ def load_task(config: Data, seed: int, **sizes: int) -> ls.Task:
         sizes: examples of a split, instead of the configuration's.
     """
     splits = ("num_train", "num_dev", "num_test")
-    chosen = {name: sizes.get(name, getattr(config, name, 8)) for name in splits}
-    return ls.load_task(config.task, source=config.source or None, seed=seed, **chosen)
+    chosen: dict[str, int] = {name: sizes.get(name, getattr(config, name, 8)) for name in splits}
+    return ls.load_task(config.task, source=config.source or None, seed=seed, **chosen)  # type: ignore[arg-type]
 
 
 def load_pretrained(name: str, task: ls.Task) -> tuple[nn.Module, PreTrainedTokenizerBase]:
@@ -95,7 +95,7 @@ def load_pretrained(name: str, task: ls.Task) -> tuple[nn.Module, PreTrainedToke
     """
     from landscape.models import num_labels_for
 
-    candidates = max(len(example.candidates) for example in task.train)
+    candidates = task.num_labels
     num_labels = num_labels_for(name, candidates)
     model, tokenizer = ls.load_model(name, num_labels=num_labels)
     if num_labels is None:

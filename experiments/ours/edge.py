@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from landscape.tasks.batches import Batch
+    from landscape.tasks.padding import Batch
 
 
 @dataclass(frozen=True)

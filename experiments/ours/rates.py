@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
-    from landscape.tasks.batches import Batch
+    from landscape.tasks.padding import Batch
 
 
 @dataclass(frozen=True)

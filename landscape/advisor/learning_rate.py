@@ -10,7 +10,8 @@ from landscape.advisor.evidence import Optimizer, measure_rates
 from landscape.advisor.suggestion import RateSuggestion, recommend
 from landscape.errors import UserError
 from landscape.tasks import Task
-from landscape.tasks.batches import length_limit, make_batches
+from landscape.tasks.batches import make_batches
+from landscape.tasks.encoding import length_limit
 
 _ROWS = 4
 """Rows of a forward: a product holds the graph of that many."""

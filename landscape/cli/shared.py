@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from landscape.curvature import EigenResult
     from landscape.tasks import Task
-    from landscape.tasks.batches import Batch
+    from landscape.tasks.padding import Batch
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def load(chosen: argparse.Namespace) -> tuple[nn.Module, PreTrainedTokenizerBase
         chosen.task, source=chosen.source, num_train=chosen.num_train, num_dev=chosen.num_dev,
         num_test=chosen.num_test, seed=chosen.seed,
     )  # fmt: skip
-    candidates = max(len(example.candidates) for example in task.train)
+    candidates = task.num_labels
     num_labels = chosen.num_labels or num_labels_for(chosen.model, candidates)
     model, tokenizer = ls.load_model(chosen.model, num_labels=num_labels)
     return model, tokenizer, task

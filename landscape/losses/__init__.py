@@ -1,7 +1,7 @@
 """Losses: a sum of terms and their number, from a model and a batch."""
 
 from landscape.losses.criterion import Criterion, is_criterion
-from landscape.losses.default import default_loss, default_split, labelled_split
+from landscape.losses.default import default_loss, default_split
 from landscape.losses.given import as_batches, as_loss, as_split
 from landscape.losses.kinds import Loss, Split, Terms, sum_and_count, terms_and_count
 
@@ -16,7 +16,6 @@ __all__ = [
     "default_loss",
     "default_split",
     "is_criterion",
-    "labelled_split",
     "sum_and_count",
     "terms_and_count",
 ]

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from landscape.models.placement import Placement
 from landscape.sources import cache_folder
 from landscape.sources.carriers import sha256
 
@@ -52,9 +53,7 @@ def plain_model(model: "PreTrainedModel") -> "PreTrainedModel":
     return plain.to(model.dtype).eval()
 
 
-def load_gguf(
-    gguf: Path, *, cache: Path | None, dtype: torch.dtype
-) -> tuple["PreTrainedModel", Any]:
+def load_gguf(gguf: Path, *, cache: Path | None, place: Placement) -> tuple["PreTrainedModel", Any]:
     """Load a causal language model and its tokenizer from a GGUF file.
 
     Args:
@@ -62,7 +61,7 @@ def load_gguf(
         cache: folder that keeps the converted model (as large as the model in float32); the
             user's cache folder if absent. It is written atomically and checked by the file's
             SHA-256, so a changed file is converted anew.
-        dtype: of the weights returned; the cache holds float32.
+        place: where the weights go, and their type; the cache holds float32.
 
     Returns:
         The model (plain: it can be saved) in eval mode and its tokenizer.
@@ -75,9 +74,11 @@ def load_gguf(
     if _manifest(folder) == wanted:
         logger.info("reusing the converted model in %s", folder)
         try:
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, use_safetensors=True, **place.options
+            )
             return model.eval(), AutoTokenizer.from_pretrained(folder)
-        except MemoryError:
+        except (MemoryError, torch.OutOfMemoryError):
             raise
         except Exception as error:  # a file was damaged after it was stored
             logger.warning("%s cannot be read (%s) and is made anew", folder, error)
@@ -93,7 +94,10 @@ def load_gguf(
         logger.info("kept the converted model in %s", folder)
     except OSError as error:
         logger.warning("the converted model is not kept, the next load is slow too: %s", error)
-    return model.to(dtype), tokenizer
+    if place.device_map is not None and _manifest(folder) == wanted:
+        return load_gguf(gguf, cache=cache, place=place)
+    place.refuse_a_map(f"{gguf.name}, whose conversion could not be kept")
+    return model.to(place.device, place.dtype), tokenizer
 
 
 def _manifest(folder: Path) -> dict[str, Any] | None:

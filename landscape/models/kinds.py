@@ -2,18 +2,105 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from transformers import PretrainedConfig
 
+Kind = Literal[
+    "causal language model", "encoder-decoder language model",
+    "sequence classifier", "token classifier", "image classifier",
+    "encoder of images and texts", "encoder",
+]  # fmt: skip
+"""What a model is by what it returns; an encoder ends without a head."""
+
+Head = Literal["sequence", "tokens"]
+"""What a classifier of texts gives its labels to: a whole text, or each of its tokens."""
+
+HEADS: dict[str, Kind] = {"sequence": "sequence classifier", "tokens": "token classifier"}
+"""A head -> the kind of model that has it."""
+
+CLASSIFIERS: tuple[Kind, ...] = ("sequence classifier", "token classifier", "image classifier")
+"""The kinds that have a number of labels."""
+
+#: how names of classes end
+_ENDS: dict[str, Kind] = {
+    "ForSequenceClassification": "sequence classifier",
+    "ForTokenClassification": "token classifier",
+    "ForImageClassification": "image classifier",
+    "ForImageClassificationWithTeacher": "image classifier",
+    "ZeroShotClassifier": "image classifier",
+    "CLIPModel": "encoder of images and texts",
+}
+#: kind -> the class of transformers that reads it
+_READERS: dict[Kind, str] = {
+    "causal language model": "AutoModelForCausalLM",
+    "encoder-decoder language model": "AutoModelForSeq2SeqLM",
+    "sequence classifier": "AutoModelForSequenceClassification",
+    "token classifier": "AutoModelForTokenClassification",
+    "image classifier": "AutoModelForImageClassification",
+    "encoder of images and texts": "AutoModel",
+    "encoder": "AutoModel",
+}
+
 _PARALLEL = (DataParallel, DistributedDataParallel)
 
 _ALSO_SEE_ALL = ("bert-generation", "cpmant", "xlnet")
 """Beside masked language models: kinds that ``transformers`` lists as causal and are not."""
+
+
+def kind(model: nn.Module) -> Kind | None:
+    """Return what a model is, or the one that a wrapper hides; None where that is not known.
+
+    >>> kind(nn.Linear(2, 2)) is None
+    True
+    """
+    base: Any = without_wrappers(model)
+    found = kind_named(type(base).__name__)
+    if found is not None:
+        return found
+    config, accepted = getattr(base, "config", None), inspect.signature(base.forward).parameters
+    heads = getattr(base, "get_output_embeddings", lambda: None)() is not None
+    if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in accepted and heads:
+        return "encoder-decoder language model"
+    if "logits_to_keep" in accepted and not sees_all_tokens(config):
+        return "causal language model"
+    return None
+
+
+def kind_named(name: str) -> Kind | None:
+    """Return what models of a class are, where its name tells: classifiers, and CLIP's.
+
+    >>> kind_named("BertForTokenClassification"), kind_named("BertForMaskedLM")
+    ('token classifier', None)
+    """
+    return next((kind for end, kind in _ENDS.items() if name.endswith(end)), None)
+
+
+def reader(kind: Kind) -> Any:
+    """Return the class of ``transformers`` that reads models of a kind from their files."""
+    import transformers
+
+    return getattr(transformers, _READERS[kind])
+
+
+def positions(model: nn.Module) -> int | None:
+    """Return how many tokens a row may have by a model's positions; None where they don't end.
+
+    RoBERTa and its kin count from behind their padding token, so fewer than they hold.
+    """
+    held: int | None = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if held is None:
+        return None
+    for module in without_wrappers(model).modules():
+        table = getattr(module, "position_embeddings", None)
+        if isinstance(table, nn.Embedding) and table.padding_idx is not None:
+            return min(held, table.num_embeddings - table.padding_idx - 1)
+    return held
 
 
 def sees_all_tokens(config: PretrainedConfig | None) -> bool:
@@ -55,10 +142,16 @@ def without_wrappers(model: nn.Module) -> nn.Module:
 
 def num_labels(model: nn.Module) -> int:
     """Return the number of labels of a sequence classifier, 0 for any other model."""
-    base = without_wrappers(model)
-    if not type(base).__name__.endswith("ForSequenceClassification"):
-        return 0
-    return int(base.config.num_labels)  # type: ignore[union-attr, arg-type]
+    return labels_of(model) if kind(model) == "sequence classifier" else 0
+
+
+def labels_of(model: nn.Module) -> int:
+    """Return the number of labels of a classifier of sequences, tokens or images; 0 without one.
+
+    1 is a regression head: one number instead of a score of each label.
+    """
+    base: Any = without_wrappers(model)
+    return int(base.config.num_labels) if kind(model) in CLASSIFIERS else 0
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from landscape import seeds
 from landscape.errors import UserError
-from landscape.models.kinds import quiet, sees_all_tokens, sees_images
+from landscape.models.files import refuse_files
+from landscape.models.kinds import CLASSIFIERS, Kind, quiet, sees_all_tokens
+from landscape.models.placement import Placement
 from landscape.models.registry import PACKAGED
+from landscape.models.wanted import Wanted
 from landscape.sources.hub import ask_hub
 
 logger = logging.getLogger(__name__)
@@ -23,69 +24,18 @@ OFFLINE = (
     f"without the hub, use a packaged model ({', '.join(PACKAGED)}) or the path of a folder "
     "written by save_pretrained"
 )
-WRITTEN = "give a folder written by save_pretrained of the model and of the tokenizer"
 
 Loaded = tuple[nn.Module, Any]
-"""A model and its tokenizer, or its image processor."""
+"""A model and its tokenizer, or its image processor, or both in one."""
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Say what to read: a causal language model, or a classifier whose head has a seed.
-
-    Args:
-        num_labels: of the classifier; None for a language model or, if ``bare``, for no head.
-        seed: of the head, where the files hold none.
-        bare: read an encoder without a head where no number of labels is given.
-    """
-
-    num_labels: int | None
-    seed: int
-    bare: bool = False
-
-    def read(self, name: str, *, images: bool, **options: Any) -> Any:
-        """Read a model's files with the class of ``transformers`` that they are wanted as."""
-        import transformers
-
-        if self.num_labels is None:
-            reads = transformers.AutoModel if self.bare else transformers.AutoModelForCausalLM
-            return reads.from_pretrained(name, **options)
-        reads = (
-            transformers.AutoModelForImageClassification
-            if images
-            else transformers.AutoModelForSequenceClassification
-        )
-        with seeds.drawing(self.seed):
-            return reads.from_pretrained(name, num_labels=self.num_labels, **options)
-
-    def refuse_missing(self, name: str, missing: list[str]) -> None:
-        """Refuse a language model that the files hold a part of; the rest would be random.
-
-        A classifier's head may be missing, for it has a seed.
-
-        Raises:
-            UserError: weights of a language model are missing.
-        """
-        if missing and self.num_labels is None and not self.bare:
-            raise UserError(
-                f"expected all weights of a {self} in {name}, got none for {missing[0]}"
-                f"{f' and {len(missing) - 1} others' if len(missing) > 1 else ''}; fetch the files "
-                "again or, for an encoder, give num_labels= (--num-labels) for a classifier"
-            )
-
-    def __str__(self) -> str:
-        if self.num_labels is not None:
-            return "sequence classifier"
-        return "encoder" if self.bare else "causal language model"
-
-
-def read_from_hub(wanted: Wanted, name: str, dtype: torch.dtype, revision: str | None) -> Loaded:
+def read_from_hub(wanted: Wanted, name: str, place: Placement, revision: str | None) -> Loaded:
     """Read a model from the hub, or from an earlier download of it where the hub is not reachable.
 
     Args:
         wanted: what to read it as.
         name: repository, as in ``facebook/opt-125m``.
-        dtype: of its weights.
+        place: where its weights go, and their type.
         revision: branch, tag or commit; the default branch if absent.
 
     Returns:
@@ -96,7 +46,7 @@ def read_from_hub(wanted: Wanted, name: str, dtype: torch.dtype, revision: str |
     """
     answer = ask_hub(name, "model", revision=revision)
     if answer.reachable:
-        return read_pretrained(wanted, name, dtype, revision=revision)
+        return read_pretrained(wanted, name, place, revision=revision)
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -112,10 +62,10 @@ def read_from_hub(wanted: Wanted, name: str, dtype: torch.dtype, revision: str |
             f"download of it; {OFFLINE}"
         )
     logger.info("%s: using an earlier download of %s", answer.reason, name)
-    return read_pretrained(wanted, str(Path(earlier).parent), dtype, local_files_only=True)
+    return read_pretrained(wanted, str(Path(earlier).parent), place, local_files_only=True)
 
 
-def read_pretrained(wanted: Wanted, name: str, dtype: torch.dtype, **where: Any) -> Loaded:
+def read_pretrained(wanted: Wanted, name: str, place: Placement, **where: Any) -> Loaded:
     """Read a model, from safetensors if there are any, else from a .bin file.
 
     ``transformers`` reads a .bin file with ``torch.load(weights_only=True)``: tensors, no code.
@@ -123,7 +73,7 @@ def read_pretrained(wanted: Wanted, name: str, dtype: torch.dtype, **where: Any)
     Args:
         wanted: what to read it as.
         name: a folder, or a repository of the hub.
-        dtype: of its weights.
+        place: where its weights go, and their type.
         where: revision and local_files_only, as ``from_pretrained`` takes them.
 
     Returns:
@@ -132,50 +82,90 @@ def read_pretrained(wanted: Wanted, name: str, dtype: torch.dtype, **where: Any)
     Raises:
         UserError: the files are not such a model with its tokenizer.
     """
-    from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+    refuse_files(name)
+    with quiet():
+        config = _read(f"{wanted.given} with its tokenizer", name, _config, name, where)
+        kind = wanted.kind(config, name)
+        wanted.refuse_other_labels(config, kind, name)
+        what = f"{kind} with its {_beside(kind)}"
+        model, report = _read(what, name, _model, wanted, kind, config, name, place, where)
+        if kind == "causal language model" and sees_all_tokens(model.config):
+            raise UserError(
+                f"expected a causal language model in {name}, got {model.config.model_type}, an "
+                "encoder, which sees the tokens that it should predict; load it with num_labels= "
+                "(--num-labels) as a sequence classifier"
+            )
+        wanted.refuse_missing(kind, model, name, sorted(report["missing_keys"]))
+        processor = _read(what, name, _processor, kind, name, where)
+    if _beside(kind) == "tokenizer":
+        _check_tokenizer(processor, name)
+        if kind in CLASSIFIERS:
+            _pad_as(model, processor)
+    return model.eval(), processor
 
-    options = {"dtype": dtype, "trust_remote_code": False, "output_loading_info": True, **where}
+
+def _read(what: str, name: str, function: Any, *given: Any) -> Any:
     try:
-        with quiet():
-            config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
-            images = sees_images(config)
-            try:
-                model, report = wanted.read(name, images=images, use_safetensors=True, **options)
-            except OSError as no_safetensors:
-                try:
-                    model, report = wanted.read(
-                        name, images=images, use_safetensors=False, **options
-                    )
-                except OSError:
-                    raise no_safetensors from None
-            reader = AutoImageProcessor if images else AutoTokenizer
-            tokenizer = reader.from_pretrained(name, trust_remote_code=False, **where)
-    except MemoryError:
+        return function(*given)
+    except (MemoryError, torch.OutOfMemoryError, UserError):
         raise
     except Exception as error:  # damaged files make each of their readers fail in its own way
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"expected a {what} in {name} of an architecture that transformers knows, got one "
+                "whose repository ships code of its own, which is never run; choose another "
+                "model, or build it yourself and pass it to the library"
+            ) from error
         raise UserError(
-            f"expected a {wanted} with its tokenizer in {name}, got what cannot be "
-            f"read: {_first_line(error)}; {WRITTEN}"
+            f"expected a {what} in {name}, got what cannot be read: {_first_line(error)}; give a "
+            f"folder written by save_pretrained of the model and of the {_beside(what)}"
         ) from error
-    if wanted.num_labels is None and not wanted.bare and sees_all_tokens(model.config):
-        raise UserError(
-            f"expected a causal language model in {name}, got {model.config.model_type}, an "
-            "encoder, which sees the tokens that it should predict; load it with num_labels= "
-            "(--num-labels) as a sequence classifier"
-        )
-    wanted.refuse_missing(name, sorted(report["missing_keys"]))
-    if not images:
-        _check_tokenizer(tokenizer, name)
-        if wanted.num_labels is not None:
-            _pad_as(model, tokenizer)
-    return model.eval(), tokenizer
+
+
+def _config(name: str, where: dict[str, Any]) -> Any:
+    from transformers import AutoConfig
+
+    return AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
+
+
+def _model(
+    wanted: Wanted, kind: Kind, config: Any, name: str, place: Placement, where: dict[str, Any]
+) -> Any:
+    options = {
+        **place.options, "trust_remote_code": False, "output_loading_info": True, **where
+    }  # fmt: skip
+    try:
+        return wanted.read(kind, config, name, use_safetensors=True, **options)
+    except OSError as no_safetensors:
+        try:
+            return wanted.read(kind, config, name, use_safetensors=False, **options)
+        except OSError:
+            raise no_safetensors from None
+
+
+def _processor(kind: Kind, name: str, where: dict[str, Any]) -> Any:
+    import transformers
+
+    reads = {
+        "tokenizer": transformers.AutoTokenizer,
+        "image processor": transformers.AutoImageProcessor,
+        "processor": transformers.AutoProcessor,
+    }[_beside(kind)]
+    return reads.from_pretrained(name, trust_remote_code=False, **where)
+
+
+def _beside(kind: str) -> str:
+    """Return what a kind of model comes with."""
+    if "images and texts" in kind:
+        return "processor"
+    return "image processor" if "image" in kind else "tokenizer"
 
 
 def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise UserError(
             f"expected a tokenizer in {name}, got none: what is there knows no token of text; "
-            f"{WRITTEN}"
+            "give a folder written by save_pretrained of the model and of the tokenizer"
         )
 
 

@@ -1,118 +1,68 @@
 """Tiny random models of each architecture and a tokenizer without a download, for tests."""
 
+from __future__ import annotations
+
 from typing import TYPE_CHECKING, Any
 
 from landscape import checks, seeds
 from landscape.errors import UserError
+from landscape.models.architectures import ARCHITECTURES, POSITIONS, SPECIAL, WORDS
+from landscape.models.kinds import HEADS, Head, reader
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-SPECIAL = ("<pad>", "<s>", "</s>")
-WORDS = (" terrible", " great")
-VOCABULARY = len(SPECIAL) + 256 + len(WORDS)
-"""Tokens of ``tiny_tokenizer``: pad, bos and eos, the 256 bytes, and two whole words."""
 
-HIDDEN = 32
-LAYERS = 2
-HEADS = 4
-POSITIONS = 512
-
-_TEXT = {"vocab_size": VOCABULARY, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-_SIZE = {
-    "hidden_size": HIDDEN,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": HEADS,
-    "intermediate_size": 2 * HIDDEN,
-}
-_SHAPES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "opt": (
-        "OPTConfig",
-        "OPTForCausalLM",
-        {
-            **_TEXT,
-            "hidden_size": HIDDEN,
-            "word_embed_proj_dim": HIDDEN,
-            "num_hidden_layers": LAYERS,
-            "num_attention_heads": HEADS,
-            "ffn_dim": 2 * HIDDEN,
-            "max_position_embeddings": POSITIONS,
-            "dropout": 0.0,
-        },
-    ),
-    "llama": (
-        "LlamaConfig",
-        "LlamaForCausalLM",
-        {**_TEXT, **_SIZE, "num_key_value_heads": 2, "max_position_embeddings": POSITIONS},
-    ),
-    "gpt2": (
-        "GPT2Config",
-        "GPT2LMHeadModel",
-        {
-            **_TEXT,
-            "n_embd": HIDDEN,
-            "n_layer": LAYERS,
-            "n_head": HEADS,
-            "n_positions": POSITIONS,
-            "resid_pdrop": 0.0,
-            "embd_pdrop": 0.0,
-            "attn_pdrop": 0.0,
-        },
-    ),
-    "bert": (
-        "BertConfig",
-        "BertForSequenceClassification",
-        {
-            "vocab_size": VOCABULARY,
-            "pad_token_id": 0,
-            **_SIZE,
-            "max_position_embeddings": POSITIONS,
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-            "num_labels": 2,
-        },
-    ),
-    "vit": (
-        "ViTConfig",
-        "ViTForImageClassification",
-        {**_SIZE, "image_size": 16, "patch_size": 4, "num_channels": 3, "num_labels": 3},
-    ),
-}
-
-
-def tiny_model(architecture: str, *, seed: int = 0, **overrides: Any) -> "PreTrainedModel":
+def tiny_model(
+    architecture: str, *, seed: int = 0, head: Head | None = None, **overrides: Any
+) -> PreTrainedModel:
     """Build a random model of two layers and width 32, in eval mode and without dropout.
 
     Args:
         architecture: "opt" (tied head), "llama" (grouped-query attention, 4 query heads on 2
-            key-value heads), "gpt2" (tied head, ``Conv1D`` weights), "bert" (classifies a
-            sequence) or "vit" (classifies a 16 x 16 image).
+            key-value heads), "qwen2" (as Llama, biases on queries, keys and values, tied head),
+            "gpt2" (tied head, ``Conv1D`` weights), "t5" (encoder and decoder, relative positions);
+            "bert", "roberta", "mpnet", "deberta-v2" (classify a sequence); "vit", "resnet"
+            (classify a 16 x 16 image, "resnet" by convolutions, most of them 1 x 1, and batch
+            norms), or "clip" (compares texts with 16 x 16 images; of a text it keeps what it knows
+            at the first full stop, as its kin at their end token).
         seed: of the weights; the global random state is left alone.
+        head: "sequence" or "tokens" for a classifier of either in place of what the architecture
+            ends with here.
         overrides: entries of the architecture's ``transformers`` configuration to change.
 
     Returns:
         A float32 model on the CPU.
 
     Raises:
-        UserError: an unknown architecture.
+        UserError: an unknown architecture, or one without such a head.
     """
     checks.text("architecture", architecture)
     seed = checks.seed(seed)
+    if head is not None:
+        checks.choice("head", head, HEADS)
     import transformers
 
-    if architecture not in _SHAPES:
+    if architecture not in ARCHITECTURES:
         raise UserError(
-            f"expected an architecture among {', '.join(_SHAPES)}, got {architecture!r}; "
+            f"expected an architecture among {', '.join(ARCHITECTURES)}, got {architecture!r}; "
             "check the spelling"
         )
-    config_name, model_name, entries = _SHAPES[architecture]
+    config_name, model_name, entries = ARCHITECTURES[architecture]
     config = getattr(transformers, config_name)(**{**entries, **overrides})
     with seeds.drawing(seed):
-        model = getattr(transformers, model_name)(config)
-    return model.eval()
+        if head is None:
+            return getattr(transformers, model_name)(config).eval()
+        try:
+            return reader(HEADS[head]).from_config(config).eval()
+        except ValueError as error:
+            raise UserError(
+                f"expected an architecture that transformers gives a {HEADS[head]}, got "
+                f"{architecture}; choose another one, or leave head out"
+            ) from error
 
 
-def tiny_tokenizer() -> "PreTrainedTokenizerFast":
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
     """Build a byte-level tokenizer that starts every text with its bos token, as OPT's does.
 
     Any text is representable: the vocabulary is pad (0), bos (1), eos (2), the 256 bytes, and the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from landscape.models.targets import QUERY_VALUE, target_patterns, target_shapes
 from landscape.models.tensors import num_parameters
 from landscape.selection.tiles import Tiling, matrix_view, pattern, tilings
 
+Order: TypeAlias = Literal["random", "first"]
+
 
 def structured_mask(
     model: nn.Module,
@@ -26,8 +29,9 @@ def structured_mask(
     targets: str | Sequence[str] = QUERY_VALUE,
     seed: int = 0,
     block: tuple[int, int] = (16, 16),
+    order: Order = "random",
 ) -> Mask:
-    """Draw a random structured mask over the target matrices of a model.
+    """Make a structured mask over the target matrices of a model: of random tiles, or the first.
 
     The budget is shared over the tensors in proportion to their size and met exactly: random
     tiles are taken whole, the last one in part where the budget ends inside it. Every tensor's
@@ -42,12 +46,16 @@ def structured_mask(
         targets: shell patterns, as for `random_mask`.
         seed: seed of the mask.
         block: height and width of a block.
+        order: "random" draws the tiles; "first" takes them as they lie, the first columns of every
+            matrix and of the last one its first rows, as the code of Xu & Zhang 2024 does for its
+            tables 8 and 9: the paper calls that random.
 
     Returns:
         The mask.
 
     Raises:
-        UserError: a wrong budget, unknown granularity, or targets that are no matrices.
+        UserError: a wrong budget, unknown granularity or order, a pattern, which is random, with
+            another order, or targets that are no matrices.
 
     Cost: O(k) memory and one number a tile; a pattern one number a weight of one tensor.
     Source: Xu & Zhang 2024, section 4.4 (columns).
@@ -55,15 +63,18 @@ def structured_mask(
     >>> layer = nn.ModuleDict({"q": nn.Linear(5, 4, bias=False)})
     >>> structured_mask(layer, granularity="rows", count=10, targets="q").indices["q.weight"] // 5
     tensor([2, 2, 2, 2, 2, 3, 3, 3, 3, 3])
+    >>> structured_mask(layer, count=6, targets="q", order="first").indices["q.weight"]
+    tensor([ 0,  1,  5,  6, 10, 15])
     """
     checks.model(model)
+    checks.choice("order", order, get_args(Order))
     checks.text("granularity", granularity)
     seed = checks.seed(seed)
     patterns = target_patterns(model, targets)
     shapes = target_shapes(model, patterns)
     total = num_parameters(model)
     group = pattern(granularity)
-    rule = {
+    rule: dict[str, Any] = {
         "kind": "structured",
         "granularity": granularity,
         "seed": seed,
@@ -71,6 +82,11 @@ def structured_mask(
     }
     if group is not None:
         refuse_budget(granularity, ratio, density, count)
+        if order != "random":
+            raise UserError(
+                f'expected order "random" for the pattern {granularity}, whose weights are drawn, '
+                f"got {order!r}; leave it out, or choose columns, rows, heads or blocks"
+            )
         modules = dict(model.named_modules())
         indices = {}
         for name, shape in shapes.items():
@@ -83,9 +99,15 @@ def structured_mask(
     wanted = round(budget_density(ratio, density, count, size, total) * size)
     indices = {}
     for name, k in share(shapes, wanted).items():
-        order = seeds.stream(seed, name, shapes[name]).permutation(tiled[name].count)
-        indices[name] = fill(tiled[name], torch.from_numpy(order), k)
-    return Mask(indices, shapes, total, rule | {"count": wanted, "block": list(block)})
+        tiles = torch.arange(tiled[name].count)
+        if order == "random":
+            drawn = seeds.stream(seed, name, shapes[name]).permutation(tiled[name].count)
+            tiles = torch.from_numpy(drawn)
+        indices[name] = fill(tiled[name], tiles, k)
+    rule |= {"count": wanted, "block": list(block)}
+    if order != "random":
+        rule = {key: value for key, value in rule.items() if key != "seed"} | {"order": order}
+    return Mask(indices, shapes, total, rule)
 
 
 def fill(tiling: Tiling, order: Tensor, k: int) -> Tensor:

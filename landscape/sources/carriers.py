@@ -16,6 +16,7 @@ OPTIONAL = {
     "curvlinops": "curvlinops-for-pytorch",
     "datasets": "datasets",
     "hessian_eigenthings": "hessian-eigenthings",
+    "lm_eval": "lm_eval",
     "peft": "peft",
     "onnx": "onnx",
     "pyhessian": "PyHessian",

@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.tasks.task import Example
+from landscape.models.kinds import positions
+from landscape.tasks.example import Example
 
 Bos: TypeAlias = Literal["tokenizer"] | int | None
 """What a row starts with; see `encode`."""
@@ -34,6 +35,11 @@ class Encoded:
     def length(self) -> int:
         """Return the number of tokens of the prompt and its longest candidate."""
         return len(self.prompt) + max(map(len, self.candidates))
+
+    @property
+    def contents(self) -> tuple[tuple[int, ...], tuple[tuple[int, ...], ...]]:
+        """Return its tokens, which order examples of one length."""
+        return self.prompt, self.candidates
 
     @property
     def single_token(self) -> bool:
@@ -105,7 +111,8 @@ def length_limit(model: nn.Module, max_length: int | None = None) -> int:
             f"expected a max_length of at least 2 tokens, got {wanted}; a row holds a prompt and "
             "a candidate"
         )
-    return min(wanted, getattr(model.config, "max_position_embeddings", wanted))
+    taken = positions(model)
+    return wanted if taken is None else min(wanted, taken)
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:

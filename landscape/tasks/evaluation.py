@@ -6,17 +6,18 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from landscape import checks
-from landscape.errors import UserError
-from landscape.tasks.batches import Bos, collate, length_order, pad_id
-from landscape.tasks.encoding import encode, length_limit
-from landscape.tasks.metrics import METRICS, Metric, Prediction
-from landscape.tasks.scoring import candidate_log_probs
-from landscape.tasks.task import Example, Loss, Task
+from landscape.tasks.batches import length_order
+from landscape.tasks.encoding import Bos, length_limit
+from landscape.tasks.example import AnyExample
+from landscape.tasks.forms import form_of
+from landscape.tasks.forms.form import Encoding, Judged, Judging
+from landscape.tasks.metrics import METRICS, Prediction
+from landscape.tasks.task import Task
 
 
 @torch.no_grad()
@@ -37,7 +38,7 @@ def evaluate(
     the order in which the split lists them. The model is in eval mode meanwhile.
 
     Args:
-        model: causal language model, or a sequence classifier (candidates of one token each).
+        model: language model, or a sequence classifier (candidates of one token each).
         tokenizer: of the model.
         task: what to judge it on.
         split: "train", "dev" or "test".
@@ -65,11 +66,40 @@ def evaluate(
     batch_size = checks.whole("batch_size", batch_size, least=1)
     if max_length is not None:
         max_length = checks.whole("max_length", max_length, least=2)
-    metric, examples = METRICS[task.metric], task.split(split)
-    answers = [_answers(metric, example) for example in examples]
-    limit = length_limit(model, max_length)
-    encoded = encode(examples, tokenizer, max_length=limit, bos=bos)
-    order, pad = length_order(encoded), pad_id(tokenizer)
+    examples, metric = task.split(split), METRICS[task.metric]
+    form = form_of(examples)
+    answers = [form.answers(metric, example) for example in examples]
+    judging = Judging(
+        metric, task.loss, tokenizer, Encoding(length_limit(model, max_length), bos),
+        task.generation,
+    )  # fmt: skip
+    said = f"evaluate {split}" if progress else None
+    found = judge(model, examples, judging, batch_size=batch_size, said=said)
+    value = metric(found.predictions, answers)
+    return {task.metric: value, "loss": math.fsum(found.losses) / found.terms, "n": len(examples)}
+
+
+@torch.no_grad()
+def judge(
+    model: nn.Module,
+    examples: Sequence[AnyExample],
+    judging: Judging,
+    *,
+    batch_size: int = 32,
+    said: str | None = None,
+) -> Judged:
+    """Return what a model predicts for examples, in their order, and its losses.
+
+    Args:
+        model: put into eval mode meanwhile.
+        examples: at least one, all of one kind.
+        judging: what the predictions are wanted for.
+        batch_size: examples a forward.
+        said: what a progress bar on standard error says; None for none.
+    """
+    form = form_of(examples)
+    encoded = form.encode(examples, judging.tokenizer, judging.encoding)
+    order = length_order(encoded)
     torch.clear_autocast_cache()  # of weights written in place before, inside a user's autocast
     predictions: list[Prediction | None] = [None] * len(order)
     losses: list[float] = []
@@ -77,61 +107,15 @@ def evaluate(
     model.eval()
     try:
         starts = range(0, len(order), batch_size)
-        bar = tqdm(
-            starts, desc=f"evaluate {split}", disable=None if progress else True, leave=False
-        )
-        for i in bar:
+        for i in tqdm(starts, desc=said, disable=None if said else True, leave=False):
             chosen = order[i : i + batch_size]
-            batch = collate([encoded[j] for j in chosen], pad)
-            totals, counts = (x.cpu() for x in candidate_log_probs(model, batch))
-            for j, best in zip(chosen, _best(totals / counts.clamp(min=1)), strict=True):
-                predictions[j] = None if best is None else _as(metric, examples[j], best)
-            loss, weight = _loss_terms(totals, counts, batch["labels"], task.loss)
-            losses += loss
-            terms += weight
+            found = form.judge(
+                model, [encoded[j] for j in chosen], [examples[j] for j in chosen], judging
+            )
+            for j, prediction in zip(chosen, found.predictions, strict=True):
+                predictions[j] = prediction
+            losses += found.losses
+            terms += found.terms
     finally:
         model.train(training)
-    value = metric(predictions, answers)
-    return {task.metric: value, "loss": math.fsum(losses) / terms, "n": len(order)}
-
-
-def _best(scores: Tensor) -> list[int | None]:
-    """Return the candidate of the highest score in each row (b, c), None where one is NaN."""
-    unknown = scores.isnan().any(1).tolist()
-    return [None if nan else best for nan, best in zip(unknown, scores.argmax(1).tolist())]
-
-
-def _as(metric: Metric, example: Example, candidate: int) -> Prediction:
-    """Return a candidate of an example as what a metric needs."""
-    if metric.needs == "candidate":
-        return candidate
-    text = example.candidates[candidate].strip()
-    if metric.needs == "text":
-        return text
-    try:
-        return float(text)
-    except ValueError:
-        raise UserError(
-            f"expected candidates that are numbers for {metric.name}, got {text[:60]!r}; choose "
-            "a metric of candidates or texts"
-        ) from None
-
-
-def _answers(metric: Metric, example: Example) -> Sequence[Prediction]:
-    if metric.needs == "tags":
-        raise UserError(
-            f"expected a metric of candidates, texts or numbers, got {metric.name}, which judges "
-            "a tag for each word; call it with tags: METRICS[name](predictions, answers)"
-        )
-    return [_as(metric, example, i) for i in (example.label, *example.also_right)]
-
-
-def _loss_terms(
-    totals: Tensor, counts: Tensor, labels: Tensor, loss: Loss
-) -> tuple[list[float], int]:
-    """Return each example's loss and the number of terms, as in ``scoring.task_loss``."""
-    right = labels.unsqueeze(1)
-    if loss == "language modelling":
-        return (-totals.gather(1, right)).flatten().tolist(), int(counts.gather(1, right).sum())
-    log_probs = (totals / counts.clamp(min=1)).log_softmax(1)
-    return (-log_probs.gather(1, right)).flatten().tolist(), len(labels)
+    return Judged(predictions, losses, terms)

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.models.kinds import num_labels, sees_all_tokens, without_wrappers
-from landscape.tasks.batches import Batch
+from landscape.models.kinds import kind, num_labels, sees_all_tokens, without_wrappers
+from landscape.tasks.encoder_decoder import decoder_logits, encoder_rows
+from landscape.tasks.padding import Batch
 
 #: models whose forward takes no positions and needs none: padding on the left changes nothing
 _WITHOUT_POSITIONS = ("bloom", "falcon_mamba", "mamba", "mamba2", "mpt", "roformer")
@@ -22,23 +23,25 @@ def last_logits(model: nn.Module, batch: Batch, last: int) -> Float[Tensor, "row
     """Return logits (rows, last, vocabulary) at the last positions of each row.
 
     Args:
-        model: causal language model, masked or not.
+        model: causal language model or encoder-decoder, masked or not.
         batch: rows of t tokens, padded on the left, on the model's device.
         last: how many positions, from 1 to t.
 
     Raises:
-        UserError: the model is no causal language model, or cannot tell padding from text.
+        UserError: the model is no such language model, or cannot tell padding from text.
     """
-    mask = batch["attention_mask"]
-    accepted = inspect.signature(without_wrappers(model).forward).parameters
-    if "logits_to_keep" not in accepted:
-        raise UserError(
-            "expected a causal language model of transformers whose forward takes logits_to_keep, "
-            "or a sequence classifier and candidates of one token each, got "
-            f"{type(model).__name__}; load it as a causal language model"
-        )
-    base = without_wrappers(model)
+    if kind(model) == "encoder-decoder language model":
+        return decoder_logits(model, batch, last)
+    mask, base = batch["attention_mask"], without_wrappers(model)
     config, name = getattr(base, "config", None), type(base).__name__
+    accepted = inspect.signature(base.forward).parameters
+    if "logits_to_keep" not in accepted:
+        found = f", {kind(model)}" if kind(model) else ""
+        raise UserError(
+            "expected a language model of transformers (a causal one, whose forward takes "
+            "logits_to_keep, or an encoder-decoder), or a sequence classifier and candidates of "
+            f"one token each, got {name}{found}; load it as a language model"
+        )
     if sees_all_tokens(config):
         raise UserError(
             f"expected a causal language model or a sequence classifier, got {name}, which sees "
@@ -64,7 +67,7 @@ def label_logits(model: nn.Module, batch: Batch) -> Float[Tensor, "b c"]:
 
     Rows are moved to the left, padding on the right, where encoders look for a first token.
     Decoders read the last token that is not the model's padding token, whatever the tokenizer's
-    is: so padding becomes the model's.
+    is: so padding becomes the model's. Encoder-decoders read their end token, which is put there.
 
     Args:
         model: sequence classifier, masked or not.
@@ -80,6 +83,8 @@ def label_logits(model: nn.Module, batch: Batch) -> Float[Tensor, "b c"]:
             f"expected {num_labels(model)} candidates an example, one a label of "
             f"{type(base).__name__}, got {width}; load the model with num_labels={width}"
         )
+    if getattr(base.config, "is_encoder_decoder", False):
+        return wide(model(**encoder_rows(model, batch)).logits)
     mask = batch["attention_mask"]
     order = (1 - mask).argsort(dim=1, stable=True)
     rows = {name: batch[name].gather(1, order) for name in ("input_ids", "attention_mask")}

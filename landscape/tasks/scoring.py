@@ -13,10 +13,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.models.kinds import num_labels
-from landscape.tasks.batches import Batch
 from landscape.tasks.forward import label_logits, last_logits, on_device, wide
+from landscape.tasks.labelled import labelled_split
+from landscape.tasks.padding import Batch
+
+SCORED = frozenset({"candidate_ids", "rows", "targets"})
+"""Entries of which a batch of candidates or completions has one or two."""
 
 
 def candidate_scores(model: nn.Module, batch: Batch) -> Float[Tensor, "b c"]:
@@ -25,7 +30,7 @@ def candidate_scores(model: nn.Module, batch: Batch) -> Float[Tensor, "b c"]:
         score_j = 1/L_j sum_i log p(token_ji | prompt, token_j1 .. token_j(i-1))
 
     Args:
-        model: causal language model, or a sequence classifier (candidates of one token each).
+        model: language model, or a sequence classifier (candidates of one token each).
         batch: b examples with at most c candidates, from ``collate(..., "classification")``.
 
     Returns:
@@ -44,7 +49,7 @@ def candidate_log_probs(
     """Return the summed log-probabilities of each candidate's tokens, and how many there are.
 
     Args:
-        model: causal language model, or a sequence classifier (candidates of one token each).
+        model: language model, or a sequence classifier (candidates of one token each).
         batch: as for ``candidate_scores``.
 
     Returns:
@@ -63,7 +68,7 @@ def candidate_log_probs(
             "expected a batch with all candidates, got one with the right candidates only; make "
             'batches with loss="classification" to score them'
         )
-    totals, counts = _row_log_probs(model, batch)
+    totals, counts = row_log_probs(model, batch)
     rows, absent = batch["rows"].clamp(min=0), batch["rows"] < 0
     return totals[rows].masked_fill(absent, -torch.inf), counts[rows].masked_fill(absent, 0)
 
@@ -77,13 +82,17 @@ def task_loss(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], int]:
     Language modelling: negative log-probability of the right candidate, one term a token.
 
     Args:
-        model: causal language model, or a sequence classifier (candidates of one token each).
+        model: language model, or a sequence classifier (candidates of one token each).
         batch: from ``collate``, which is told which of the two losses it is for.
 
     Returns:
         The sum, a scalar tensor in float32 or wider, and the count. Their quotient over several
         batches (sum of sums / sum of counts) does not depend on how examples are batched.
     """
+    if not _is_scored(batch):
+        outputs, loss = labelled_split(model, batch)
+        terms, count = loss(outputs)
+        return terms.sum(), count
     batch = on_device(batch, model)
     labels = batch["labels"]
     if "candidate_ids" in batch:
@@ -92,7 +101,7 @@ def task_loss(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], int]:
     if "rows" in batch:
         scores = candidate_scores(model, batch)
         return _cross_entropy(scores, batch["rows"] < 0, labels), len(labels)
-    totals, counts = _row_log_probs(model, batch)
+    totals, counts = row_log_probs(model, batch)
     return -totals.sum(), int(counts.sum())
 
 
@@ -102,7 +111,7 @@ def task_split(
     """Return ``task_loss`` in two steps: the model's outputs, and a loss that is convex in them.
 
     Args:
-        model: causal language model, or a sequence classifier (candidates of one token each).
+        model: language model, or a sequence classifier (candidates of one token each).
         batch: from ``collate``.
 
     Returns:
@@ -111,6 +120,8 @@ def task_split(
         Language modelling: z holds the logits (rows, L, vocabulary), a term a token, absent
         tokens being zero.
     """
+    if not _is_scored(batch):
+        return labelled_split(model, batch)
     batch = on_device(batch, model)
     labels = batch["labels"]
     if "candidate_ids" in batch or "rows" in batch:
@@ -130,6 +141,12 @@ def task_split(
         return -chosen.masked_fill(~mask, 0.0), int(mask.sum())
 
     return wide(last_logits(model, batch, targets.shape[1])), log_losses
+
+
+def _is_scored(batch: Batch) -> bool:
+    """Tell a batch of candidates or completions from one with labels, for a head."""
+    checks.has("batch", batch, "a batch", "keys", do="make some with make_batches")
+    return bool(SCORED & batch.keys())
 
 
 def _cross_entropy(
@@ -157,8 +174,9 @@ def _candidate_log_probs(model: nn.Module, batch: Batch) -> Tensor:
     return log_probs.gather(1, batch["candidate_ids"])
 
 
-def _row_log_probs(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+def row_log_probs(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return summed log-probabilities (rows,) of each row's targets, and how many (rows,)."""
+    batch = on_device(batch, model)
     targets, mask = batch["targets"], batch["target_mask"]
     log_probs = wide(last_logits(model, batch, targets.shape[1])).log_softmax(-1)
     chosen = log_probs.gather(2, targets.unsqueeze(2)).squeeze(2)

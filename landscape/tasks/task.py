@@ -1,71 +1,62 @@
-"""A task: prompts with scored candidates, in three splits, with the way to train and to judge."""
+"""A task: examples in three splits, with the way to train on them and to judge them."""
 
+import unicodedata
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from numbers import Integral
 from typing import Any, Literal, get_args
 
 from landscape import checks
 from landscape.errors import UserError
+from landscape.tasks.example import (
+    KINDS,
+    AnyExample,
+    Completion,
+    Example,
+    ImageExample,
+    TaggedExample,
+    TextExample,
+)
 from landscape.tasks.metrics import METRICS
 
-Loss = Literal["classification", "language modelling"]
+Loss = Literal["classification", "language modelling", "regression"]
 SplitName = Literal["train", "dev", "test"]
 _SPLITS = get_args(SplitName)
+
+#: the losses that a kind of example can be trained with, and what a metric of it may need
+_ALLOWED: dict[type, tuple[tuple[Loss, ...], tuple[str, ...]]] = {
+    Example: (("classification", "language modelling"), ("candidate", "text", "number")),
+    Completion: (("language modelling",), ("text",)),
+    TextExample: (("classification", "regression"), ("candidate", "number")),
+    TaggedExample: (("classification",), ("tags",)),
+    ImageExample: (("classification",), ("candidate",)),
+}
 
 SHARED = 0.01
 """Share of a split's examples that may be in another: GLUE's own files repeat a few texts."""
 
 
 @dataclass(frozen=True)
-class Example:
-    """Hold one prompt, the texts that may follow it, and which of them is right.
+class Generation:
+    """Say how a completion is generated: greedily, until a text to stop at, an end or a length.
 
     Args:
-        prompt: text before the candidates.
-        candidates: texts appended to the prompt, each with its leading space or newline.
-        label: index of the right candidate, 0 <= label < len(candidates).
-        group: what must not be shared by two splits (the film of a review); "" if nothing.
-        also_right: indices of the other right candidates, where there are several: an answer
-            among them counts as right, while training takes ``label`` alone.
+        max_new_tokens: most tokens of it, at least 1; 50 in the papers' protocol of SQuAD, DROP.
+        stop: texts at the first of which it ends, none of them part of it.
 
     Raises:
-        UserError: a prompt or candidate that is no text, no candidate, or a label that is not the
-            index of one.
+        UserError: a length below 1, or an empty text to stop at.
     """
 
-    prompt: str
-    candidates: tuple[str, ...]
-    label: int
-    group: str = ""
-    also_right: tuple[int, ...] = ()
+    max_new_tokens: int = 50
+    stop: tuple[str, ...] = ("\n",)
 
     def __post_init__(self) -> None:
-        checks.text("prompt", self.prompt)
-        checks.text("group", self.group)
-        # a list becomes the tuple, numpy's integer the int, that they are said to be
-        object.__setattr__(self, "candidates", checks.texts("candidates", self.candidates))
-        object.__setattr__(self, "label", _index("label", self.label))
-        checks.instance("also_right", self.also_right, (tuple, list), "give the other indices")
-        others = tuple(_index("each of also_right", i) for i in self.also_right)
-        object.__setattr__(self, "also_right", others)
-        right = (self.label, *self.also_right)
-        if len(set(right)) < len(right) or not all(
-            0 <= i < len(self.candidates) for i in right[1:]
-        ):
-            raise UserError(
-                f"expected also_right to hold other indices of the {len(self.candidates)} "
-                f"candidates than label {self.label}, each once, got {list(self.also_right)} for "
-                f"the prompt {self.prompt[:60]!r}; correct them"
-            )
-        if not 0 <= self.label < len(self.candidates):
-            raise UserError(
-                f"expected a label from 0 to {len(self.candidates) - 1} for the candidates "
-                f"{list(self.candidates)}, got {self.label} for the prompt {self.prompt[:60]!r}; "
-                "correct the label or add its candidate"
-            )
+        checks.whole("max_new_tokens", self.max_new_tokens, least=1)
+        object.__setattr__(self, "stop", checks.texts("stop", self.stop))
+        if "" in self.stop:
+            checks.refuse("stop", "texts to stop at", '""', "leave the empty one out")
 
 
 @dataclass(frozen=True)
@@ -74,53 +65,115 @@ class Task:
 
     Args:
         name: the name that ``load_task`` knows it by.
-        train: examples to fit.
+        train: examples to fit, all of one kind of `landscape.tasks.example`.
         dev: examples to choose a learning rate and a checkpoint.
         test: examples to report.
         metric: what ``evaluate`` judges by; a name of ``landscape.tasks.metrics.METRICS``.
-        loss: "classification" (cross-entropy over the candidates' scores) or "language modelling"
-            (cross-entropy of the right candidate's tokens).
+        loss: "classification" (cross-entropy over the candidates' scores, or over a head's
+            logits), "language modelling" (cross-entropy of the right text's tokens) or
+            "regression" (squared error of a head with one output); by default the first that
+            the examples allow.
         source: where the examples come from: package or hub name, version or revision, SHA-256 of
             the files, seed, sizes.
+        generation: how completions are generated.
 
     Raises:
-        UserError: another metric or loss, a split that is empty or holds what is no `Example`, or
-            a group that is in two splits.
+        UserError: another metric or loss, one that the examples do not allow, a split that is
+            empty or holds examples of another kind, or a group that is in two splits.
 
-    Warns, with their number, of examples of a split that are in another too.
+    Warns, with their number, of examples of a split whose text is in another too, whatever its
+    case and spaces.
     """
 
     name: str
-    train: tuple[Example, ...]
-    dev: tuple[Example, ...]
-    test: tuple[Example, ...]
+    train: tuple[AnyExample, ...]
+    dev: tuple[AnyExample, ...]
+    test: tuple[AnyExample, ...]
     metric: str = "accuracy"
-    loss: Loss = "classification"
+    loss: Loss = None  # type: ignore[assignment]  # becomes a name
     source: dict[str, Any] = field(default_factory=dict)
+    generation: Generation = Generation()
 
     def __post_init__(self) -> None:
         checks.text("name", self.name)
         checks.choice("metric", self.metric, METRICS)
-        checks.choice("loss", self.loss, get_args(Loss))
-        groups: dict[str, str] = {}
+        checks.instance("generation", self.generation, Generation, "make one, or leave it out")
         for name in _SPLITS:
             object.__setattr__(self, name, _examples(name, getattr(self, name)))
-            examples = self.split(name)
-            if not examples:
+            if not self.split(name):
                 raise UserError(
                     f"expected at least one example in the {name} split of {self.name}, got none; "
                     f"ask for a size of at least 1, or check the data source"
                 )
-            for example in examples:
+        self._check_kind()
+        self._check_groups()
+        self._warn_of_shared()
+
+    @property
+    def kind(self) -> type:
+        """What the examples are: a class of `landscape.tasks.example`."""
+        return type(self.train[0])
+
+    @property
+    def num_labels(self) -> int:
+        """Labels that a classifier's head needs; 1 for a number, 0 where no head can answer."""
+        splits = (self.train, self.dev, self.test)
+        return max(example.num_labels for examples in splits for example in examples)
+
+    def split(self, name: str) -> tuple[AnyExample, ...]:
+        """Return the examples of the split "train", "dev" or "test".
+
+        Raises:
+            UserError: another name.
+        """
+        if name not in _SPLITS:
+            checks.refuse("split", f"one of {', '.join(_SPLITS)}", name, "check the spelling")
+        examples: tuple[AnyExample, ...] = getattr(self, name)
+        return examples
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(self.split(name)):,} {name}" for name in _SPLITS)
+        return f"Task({self.name!r}: {sizes}; {self.kind.__name__}, {self.metric}, {self.loss})"
+
+    def _check_kind(self) -> None:
+        """Make the loss the default of the examples' kind, and check that it and all else fit."""
+        kinds = {type(example) for name in _SPLITS for example in self.split(name)}
+        if len(kinds) > 1:
+            names = " and ".join(sorted(kind.__name__ for kind in kinds))
+            raise UserError(
+                f"expected examples of one kind in {self.name}, got {names}; make them alike"
+            )
+        losses, needs = _ALLOWED[self.kind]
+        if self.kind is TextExample:
+            losses = ("classification",) if self.train[0].classes else ("regression",)  # type: ignore[union-attr]
+        if self.loss is None:
+            object.__setattr__(self, "loss", losses[0])
+        checks.choice("loss", self.loss, get_args(Loss))
+        what = f"examples of the kind {self.kind.__name__}"
+        if self.loss not in losses:
+            raise UserError(
+                f"expected the loss {' or '.join(losses)} for {what}, got {self.loss!r}; choose "
+                "it, or make other examples"
+            )
+        if METRICS[self.metric].needs not in needs:
+            judges = [name for name, metric in METRICS.items() if metric.needs in needs]
+            raise UserError(
+                f"expected a metric among {', '.join(judges)} for {what}, got {self.metric!r}; "
+                "choose one of them"
+            )
+
+    def _check_groups(self) -> None:
+        groups: dict[str, str] = {}
+        for name in _SPLITS:
+            for example in self.split(name):
                 if example.group and groups.setdefault(example.group, name) != name:
                     raise UserError(
                         f"expected every group of {self.name} in one split, got {example.group!r} "
                         f"in {groups[example.group]} and in {name}; split by group"
                     )
-        self._warn_of_shared()
 
     def _warn_of_shared(self) -> None:
-        held = {name: [(e.prompt, e.candidates) for e in self.split(name)] for name in _SPLITS}
+        held = {name: [normal(e.shown) for e in self.split(name)] for name in _SPLITS}
         found = []
         for first, second in combinations(held, 2):
             known = set(held[first])
@@ -134,32 +187,27 @@ class Task:
                 stacklevel=4,
             )
 
-    def split(self, name: str) -> tuple[Example, ...]:
-        """Return the examples of the split "train", "dev" or "test".
 
-        Raises:
-            UserError: another name.
-        """
-        if name not in _SPLITS:
-            checks.refuse("split", f"one of {', '.join(_SPLITS)}", name, "check the spelling")
-        examples: tuple[Example, ...] = getattr(self, name)
-        return examples
+def normal(shown: str | bytes) -> str | bytes:
+    """Return a text as a leak is looked for: without case, and with single spaces.
 
-
-def _index(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        checks.refuse(name, "the index of a candidate", value, "give a whole number")
-    return int(value)
+    >>> normal(" The  film\\nwas Great")
+    'the film was great'
+    """
+    if isinstance(shown, bytes):
+        return shown
+    return " ".join(unicodedata.normalize("NFKC", shown).casefold().split())
 
 
-def _examples(name: str, given: Any) -> tuple[Example, ...]:
+def _examples(name: str, given: Sequence[AnyExample]) -> tuple[AnyExample, ...]:
     checks.instance(name, given, (tuple, list), "give the examples of the split")
     for example in given:
-        checks.instance(f"{name}, each", example, Example, "make one of every row")
+        if not isinstance(example, KINDS):
+            checks.refuse(f"{name}, each", "an Example", example, "make one of every row")
     return tuple(given)
 
 
-def label_shares(examples: Iterable[Example]) -> dict[str, float]:
+def label_shares(examples: Iterable[AnyExample]) -> dict[str, float]:
     """Return the share of each right answer: the accuracy of always giving that answer."""
-    answers = [example.candidates[example.label].strip() for example in examples]
+    answers = [example.answer for example in examples]
     return {answer: answers.count(answer) / len(answers) for answer in sorted(set(answers))}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import torch
 from jaxtyping import Int
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from landscape import checks
 from landscape.errors import UserError
+
+Ages: TypeAlias = Literal["own", "shared"]
 
 
 class AdamW(torch.optim.Optimizer):
@@ -25,6 +27,11 @@ class AdamW(torch.optim.Optimizer):
     is the change of the weights, so the decay is towards the pretrained values. Entries that are
     not active are frozen: no update, no decay, no state.
 
+    With ``ages="shared"`` age_j is the number of all steps so far, as in the code of Agarwal et al.
+    2024, where one counter serves a whole parameter: the first step of an entry selected at step t
+    is sqrt(1 - beta2^t) / (1 - beta1^t) * (1 - beta1) / sqrt(1 - beta2) of the learning rate, with
+    the usual betas between 0.51 (t = 21) and 3.16 (t large), where its own age makes it 1.
+
     The state of a parameter: ``exp_avg``, ``exp_avg_sq`` and ``step`` (the ages), one row for
     each active entry, and ``active``, their positions, where not all are.
 
@@ -35,6 +42,7 @@ class AdamW(torch.optim.Optimizer):
         betas: each from 0 to below 1.
         eps: at least 0.
         weight_decay: at least 0.
+        ages: "own", every entry's, or "shared".
 
     Raises:
         UserError: an argument out of range.
@@ -51,13 +59,16 @@ class AdamW(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        ages: Ages = "own",
     ) -> None:
-        settings = {
+        settings: dict[str, Any] = {
             "lr": checks.number("lr", lr, above=0),
             "betas": check_betas("betas", betas),
             "eps": checks.number("eps", eps, least=0),
             "weight_decay": checks.number("weight_decay", weight_decay, least=0),
         }
+        if checks.choice("ages", ages, get_args(Ages)) == "shared":
+            settings |= {"ages": "shared", "taken": 0}
         checks.several("parameters", parameters, "parameters")
         held: list[Any] = list(parameters)
         if not held or not all(isinstance(one, Tensor | dict) for one in held):
@@ -72,6 +83,8 @@ class AdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
+            if "taken" in group:
+                group["taken"] += 1
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     _update(parameter, self._rows(parameter), group)
@@ -159,6 +172,8 @@ def _update(parameter: nn.Parameter, state: dict[str, Tensor], group: dict[str, 
     lr, (beta1, beta2) = group["lr"], group["betas"]
     mean, square, age = state["exp_avg"], state["exp_avg_sq"], state["step"]
     age += 1
+    if "taken" in group:
+        age = torch.full_like(age, group["taken"])
     mean.lerp_(gradient, 1 - beta1)
     square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
     scale = (square / _correction(beta2, age)).sqrt_().add_(group["eps"])

@@ -10,8 +10,9 @@ from transformers import PreTrainedTokenizerBase
 
 from landscape import seeds
 from landscape.tasks import Task
-from landscape.tasks.batches import Batch, collate, pad_id
-from landscape.tasks.encoding import Encoded, encode
+from landscape.tasks.forms import form_of
+from landscape.tasks.forms.form import Encoded, Encoding
+from landscape.tasks.padding import Batch
 from landscape.training.processes import Processes
 from landscape.training.settings import Settings
 
@@ -51,9 +52,8 @@ class Epochs:
 
     @cached_property
     def _encoded(self) -> list[Encoded]:
-        return encode(
-            self._task.train, self._tokenizer, max_length=self._limit, bos=self._settings.bos
-        )
+        encoding = Encoding(self._limit, self._settings.bos)
+        return form_of(self._task.train).encode(self._task.train, self._tokenizer, encoding)
 
     def share(self, step: int) -> Share:
         """Return this process's share of a step, counted from 0."""
@@ -64,13 +64,16 @@ class Epochs:
         size = self._settings.batch_size
         dealt = [chosen[i : i + size] for i in range(0, len(chosen), size)]
         own = dealt[self._processes.rank :: self._processes.count]
-        pad = pad_id(self._tokenizer)
+        collate = form_of(self._task.train).collate
         batches = [
-            collate([self._encoded[i] for i in rows], pad, loss=self._task.loss)
+            collate([self._encoded[i] for i in rows], self._tokenizer, self._task.loss)
             for rows in own or dealt[:1]
         ]
         return Share(batches, bool(own))
 
     def is_evaluation_due(self, steps: int) -> bool:
         """Tell whether dev is evaluated after so many steps: evenly, last at an epoch's end."""
+        if self._settings.evaluate_every is not None:
+            last = self.steps * self._settings.epochs
+            return steps % self._settings.evaluate_every == 0 or steps == last
         return (steps - 1) % self.steps + 1 in self._evaluated

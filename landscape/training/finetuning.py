@@ -21,7 +21,7 @@ from landscape.training.parts import Probe
 from landscape.training.point import left_as_found
 from landscape.training.run import Run
 from landscape.training.schedule import Schedule
-from landscape.training.settings import Autocast, SelectBy
+from landscape.training.settings import Autocast, LossAverage, SelectBy
 from landscape.training.training import Training
 
 
@@ -51,6 +51,8 @@ def finetune(
     bos: Bos = "tokenizer",
     schedule: Schedule | None = None,
     dense_lr: float | None = None,
+    loss_average: LossAverage = "terms",
+    evaluate_every: int | None = None,
     test: bool = True,
     device: str | torch.device | None = None,
     directory: str | Path | None = None,
@@ -85,11 +87,15 @@ def finetune(
         lr_schedule: "constant", or falling to 0: "linear", or as half a "cosine".
         warmup: steps in which the learning rate rises from 0; as a float below 1, their share.
         accumulate: batches whose gradient makes one step: that of one large batch of their
-            examples, each loss term (example or token) weighing the same.
+            examples, unless loss_average says otherwise.
         max_gradient_norm: clipping threshold; ``math.inf`` for none.
         autocast: "bf16" computes the training loss in bfloat16 where torch's autocast does;
             evaluations are in the model's own precision.
+        loss_average: what weighs the same in a step of several batches: each of the "terms"
+            (examples, or tokens of a language model), or each of the "batches", as in the code of
+            paper 1, which averages the batches' means.
         evaluations_per_epoch: dev evaluations an epoch, evenly spaced, the last at its end.
+        evaluate_every: steps between dev evaluations instead, one at the end.
         select_by: what makes a checkpoint the best on dev: "metric", the task's, ties going to the
             lower loss ("accuracy" says the same of a task judged by accuracy); or "loss", as in
             the code of paper 1.
@@ -132,9 +138,10 @@ def finetune(
             momentum=momentum, lr_schedule=lr_schedule, warmup=warmup, accumulate=accumulate,
             max_gradient_norm=max_gradient_norm, autocast=autocast,
             evaluations_per_epoch=evaluations_per_epoch, select_by=select_by, patience=patience,
-            max_length=max_length, bos=bos, schedule=schedule, dense_lr=dense_lr, test=test,
-            device=device, directory=directory, overwrite=overwrite,
-            checkpoint_every=checkpoint_every, probes=probes,
+            max_length=max_length, bos=bos, schedule=schedule, dense_lr=dense_lr,
+            loss_average=loss_average, evaluate_every=evaluate_every, test=test, device=device,
+            directory=directory, overwrite=overwrite, checkpoint_every=checkpoint_every,
+            probes=probes,
         )  # fmt: skip
         bar = tqdm(
             training, total=training.total, initial=training.taken, leave=False, unit="step",

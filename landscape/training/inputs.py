@@ -14,7 +14,8 @@ from transformers import PreTrainedTokenizerBase
 
 from landscape.identity import base_digests, fingerprint, mask_digest
 from landscape.subspace import attached_mask, dense_starts, is_attached, thetas, trainable
-from landscape.tasks import Example, Task
+from landscape.tasks import Task
+from landscape.tasks.example import AnyExample
 from landscape.tensorfile import digest_of
 
 #: what a model's configuration says of its files and of how it is run, not of what it computes
@@ -105,6 +106,8 @@ def _tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
         rules = _rules(backend)
     else:
         vocabulary = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else None
+        if hasattr(tokenizer, "image_mean"):  # an image processor
+            vocabulary = _computing(tokenizer.to_dict())
         rules = f"{type(tokenizer).__qualname__} {_hash_json(vocabulary)}"
     special = getattr(tokenizer, "special_tokens_map", {})
     return _hash_json({
@@ -130,11 +133,16 @@ def _rules(backend: Any) -> str:
             backend.enable_padding(**padding)
 
 
-def _rows(examples: Collection[Example]) -> dict[str, Any]:
-    """Hash examples in their order, texts and labels apart."""
-    told = [f.name for f in dataclasses.fields(Example)]
-    answers = [name for name in told if name not in ("prompt", "candidates", "group")]
-    texts = [[example.prompt, example.candidates] for example in examples]
+#: what the kinds of examples show and are judged by, beside their labels
+_TEXTS = ("prompt", "candidates", "texts", "words", "image")
+
+
+def _rows(examples: Collection[AnyExample]) -> dict[str, Any]:
+    """Hash examples in their order, what they show and their labels apart."""
+    told = [f.name for example in list(examples)[:1] for f in dataclasses.fields(example)]
+    answers = [name for name in told if name not in (*_TEXTS, "group")]
+    shows = [name for name in told if name in _TEXTS]
+    texts = [[getattr(example, name) for name in shows] for example in examples]
     labels = [[getattr(example, name) for name in answers] for example in examples]
     return {"count": len(labels), "texts": _hash_json(texts), "labels": _hash_json(labels)}
 
@@ -147,6 +155,8 @@ def _hash_json(value: Any) -> str:
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, bytes):
+        return hashlib.sha256(value).hexdigest()
     if isinstance(value, set | frozenset):
         return sorted(map(str, value))
     if isinstance(value, list | tuple):

@@ -56,7 +56,8 @@ def make_optimizer(
         betas, eps, weight_decay, momentum: of those that `TAKES` lists for the name.
         warmup: steps of "schedule-free" in which its learning rate rises linearly; the others
             leave that to a schedule (`make_lr_schedule`).
-        moving: whether a mask moves, which a state has to follow: "adamw" is `landscape.AdamW`.
+        moving: whether a mask moves, which a state has to follow: "adamw" is `landscape.AdamW`,
+            and a function has to make one: ``partial(landscape.AdamW, ages="shared")``.
 
     Raises:
         UserError: an unknown name, a function that makes no optimizer, schedulefree is missing, or
@@ -66,14 +67,16 @@ def make_optimizer(
     (schedule-free).
     """
     held: list[Any] = list(parameters)
-    if moving and optimizer != "adamw":
-        shown = repr(optimizer) if isinstance(optimizer, str) else "a function that makes one"
+    made = None if isinstance(optimizer, str) else _made(optimizer, held, lr)
+    if moving and not (optimizer == "adamw" or isinstance(made, AdamW)):
+        shown = repr(optimizer) if isinstance(optimizer, str) else "a function that makes another"
         raise UserError(
-            f"expected the optimizer adamw, whose state follows a mask that moves, got {shown}; "
-            "leave the schedule of masks out, or the optimizer"
+            "expected the optimizer adamw or a landscape.AdamW, whose state follows a mask that "
+            f"moves, got {shown}; leave the schedule of masks out, or the optimizer"
         )
-    if not isinstance(optimizer, str):
-        return _made(optimizer, held, lr)
+    if made is not None:
+        return made if moving else _without_empty(made)  # what is empty may grow
+    assert isinstance(optimizer, str)
     checks.choice("optimizer", optimizer, get_args(OptimizerName))
     given = {"betas": betas, "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
     make = partial(_MAKERS[optimizer](moving, warmup), **{n: given[n] for n in TAKES[optimizer]})
@@ -127,7 +130,7 @@ def _made(make: MakeOptimizer, parameters: list[Any], lr: float) -> Optimizer:
         "optimizer", made, "a function that makes an optimizer", "param_groups", "step",
         do="give a name, or a class such as torch.optim.NAdam",
     )  # fmt: skip
-    return _without_empty(made)
+    return made
 
 
 def _without_empty(optimizer: Optimizer) -> Optimizer:

@@ -16,6 +16,7 @@ from landscape.training.optimizer import TAKES, MakeOptimizer, OptimizerName, na
 
 SelectBy = Literal["metric", "accuracy", "loss"]
 Autocast = Literal["bf16"]
+LossAverage = Literal["terms", "batches"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,8 @@ class Settings:
     autocast: Autocast | None = None
     patience: int | None = None
     dense_lr: float | None = None
+    loss_average: LossAverage = "terms"
+    evaluate_every: int | None = None
 
     @classmethod
     def of(cls, given: Mapping[str, object]) -> Settings:
@@ -81,6 +84,11 @@ class Settings:
         return {name: getattr(self, name) for name in names}
 
     def _refuse_without_effect(self) -> None:
+        if self.evaluate_every is not None and self.evaluations_per_epoch != 1:
+            raise UserError(
+                f"expected evaluate_every or evaluations_per_epoch, got {self.evaluate_every} and "
+                f"{self.evaluations_per_epoch}; leave one out"
+            )
         name = self.optimizer
         taken = TAKES[name] if isinstance(name, str) else ()
         for field in fields(self):
@@ -143,4 +151,6 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     "autocast": _or_none(_one_of(Autocast)),
     "patience": _or_none(_WHOLE),
     "dense_lr": _or_none(partial(checks.number, above=0)),
+    "loss_average": _one_of(LossAverage),
+    "evaluate_every": _or_none(_WHOLE),
 }

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from landscape import checks, seeds
 from landscape.errors import UserError
 from landscape.tasks import Task
 from landscape.tasks.evaluation import evaluate
+from landscape.tasks.padding import Batch
 from landscape.tasks.scoring import task_loss
 from landscape.tasks.task import SplitName
 from landscape.training.best import BestOnDev
@@ -72,7 +73,7 @@ class Training:
         if device is not None:
             model.to(checked_device(device))
         self._parts = parts = assemble(
-            model, tokenizer, task, self.settings, lambda m, batch: task_loss(m, batch),
+            model, tokenizer, task, self.settings, self._loss,
             schedule=schedule, directory=directory, overwrite=overwrite,
         )  # fmt: skip
         self.model, self._tokenizer, self._task, self._probes = model, tokenizer, task, probes
@@ -237,6 +238,12 @@ class Training:
         for probe in self._probes:
             if hasattr(probe, "start"):
                 probe.start(self.optimizer)
+
+    def _loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, float]:
+        total, count = task_loss(model, batch)
+        if self.settings.loss_average == "batches":
+            return total / count, 1
+        return total, count
 
     def _watch(self, step: int) -> AbstractContextManager[None]:
         """Return the context of a step's backwards: a mask that moves selects its weights there."""

@@ -13,7 +13,7 @@ import landscape as ls
 from landscape.cli import main
 from landscape.models import reading
 from landscape.sources.hub import HubAnswer
-from landscape.tasks import glue
+from landscape.tasks import dataset
 from landscape.training import training as train
 
 
@@ -191,7 +191,7 @@ def test_a_loss_of_nan_ends_the_run_cleanly_with_exit_code_1(
 def test_without_a_hub_opt_and_sst2_name_the_offline_alternatives(capsys, monkeypatch) -> None:
     away = HubAnswer(False, reason="the hub cannot be reached")
     monkeypatch.setattr(reading, "ask_hub", lambda *_, **__: away)
-    monkeypatch.setattr(glue, "ask_hub", lambda *_, **__: away)
+    monkeypatch.setattr(dataset, "ask_hub", lambda *_, **__: away)
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", "nowhere", raising=False)
     assert (
         main(["finetune", "--model", "facebook/opt-125m", "--task", "sst2", "--lr", "0.001"]) == 2

@@ -140,10 +140,11 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "landscape/curvature/spectrum/ceiling.py", "lower + beyond", "lower"
     ),
     "dev from the end of the permutation": (
-        "landscape/tasks/glue.py", "order[num_train : num_train + num_dev]", "order[-num_dev:]"
+        "landscape/tasks/splits.py", "order[sizes.train : sizes.train + sizes.dev]",
+        "order[-sizes.dev:]",
     ),
     "what a diverged model does not predict is its first candidate": (
-        "landscape/tasks/evaluation.py", "None if best is None else", "0 if best is None else"
+        "landscape/tasks/forms/candidates.py", "None if best is None else", "0 if best is None else"
     ),
     "files of another hash are read": (
         "landscape/sources/pinned.py", "(digest := sha256(path)) != wanted",
@@ -158,14 +159,14 @@ for _module, _files in (
     ("landscape/advisor/suggestion.py", "advisor"),
     ("landscape/models/targets.py", "models/targets"),
     ("landscape/sources/pinned.py", "sources"),
-    ("landscape/tasks/evaluation.py", "tasks/metrics"),
-    ("landscape/tasks/glue.py", "tasks/tasks"),
+    ("landscape/tasks/forms/candidates.py", "tasks/metrics"),
+    ("landscape/tasks/splits.py", "tasks/tasks"),
 ):
     GUARDS[_module] = [_files]
 #: these have mutants made by hand only
 HAND_ONLY = {
     "landscape/advisor/suggestion.py", "landscape/models/targets.py", "landscape/sources/pinned.py",
-    "landscape/tasks/evaluation.py", "landscape/tasks/glue.py",
+    "landscape/tasks/forms/candidates.py", "landscape/tasks/splits.py",
 }  # fmt: skip
 
 #: functions that run once in a process, whose tests start processes of their own

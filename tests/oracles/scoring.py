@@ -16,9 +16,23 @@ def token_log_probs(model: Any, tokenizer: Any, example: Example, j: int) -> lis
     prompt = tokenizer(example.prompt)["input_ids"]
     whole = tokenizer(example.prompt + example.candidates[j])["input_ids"]
     assert whole[: len(prompt)] == prompt
+    if model.config.is_encoder_decoder:
+        return decoder_log_probs(model, prompt, whole[len(prompt) :])
     with torch.no_grad():
         log_probs = model(input_ids=torch.tensor([whole])).logits[0].log_softmax(-1)
     return [float(log_probs[i - 1, whole[i]]) for i in range(len(prompt), len(whole))]
+
+
+def decoder_log_probs(model: Any, prompt: list[int], candidate: list[int]) -> list[float]:
+    """Return log p of each token of a candidate by a decoder that sees the ended prompt.
+
+    The model's own call with ``labels`` shifts them to the right by itself.
+    """
+    encoder = torch.tensor([[*prompt, model.config.eos_token_id]])
+    with torch.no_grad():
+        logits = model(input_ids=encoder, labels=torch.tensor([candidate])).logits[0]
+    log_probs = logits.log_softmax(-1)
+    return [float(log_probs[i, token]) for i, token in enumerate(candidate)]
 
 
 def scores(model: Any, tokenizer: Any, example: Example) -> list[float]:

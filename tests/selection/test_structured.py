@@ -183,3 +183,25 @@ def test_mistakes_are_refused_with_a_sentence(change, sentence) -> None:
     model = nn.ModuleDict({"q": nn.Linear(8, 8)})
     with pytest.raises(UserError, match=sentence):
         ls.structured_mask(model, **({"count": 5, "targets": "q"} | change))
+
+
+def test_the_first_columns_are_taken_whole_and_of_the_last_one_its_first_rows() -> None:
+    """Typed by hand: 6 outputs x 5 inputs; 13 weights are two columns and one weight of a third."""
+    model = nn.ModuleDict({"q": nn.Linear(5, 6, bias=False)})
+    mask = ls.structured_mask(model, count=13, targets="q", order="first")
+    wanted = np.zeros((6, 5), dtype=bool)
+    wanted[:, :2] = True
+    wanted[0, 2] = True
+    assert (grid(mask, "q.weight") == wanted).all()
+    assert mask.rule["order"] == "first"
+    assert "seed" not in mask.rule
+    few = ls.structured_mask(model, count=4, targets="q", order="first", seed=9)
+    assert few.indices["q.weight"].tolist() == [0, 5, 10, 15]  # below one column: its first rows
+
+
+def test_an_order_that_nobody_knows_or_that_a_pattern_cannot_have_is_refused() -> None:
+    model = nn.ModuleDict({"q": nn.Linear(4, 4)})
+    with pytest.raises(UserError, match="order to be one of random, first, got the text 'last'"):
+        ls.structured_mask(model, count=4, targets="q", order="last")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"for the pattern 2:4, whose weights are drawn"):
+        ls.structured_mask(model, granularity="2:4", targets="q", order="first")

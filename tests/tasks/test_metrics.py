@@ -185,8 +185,8 @@ def test_candidates_that_are_numbers_are_correlated_and_others_refused() -> None
     assert value == pytest.approx(np.corrcoef(found, truth)[0, 1])
     with pytest.raises(UserError, match="numbers for pearson, got 'yes'"):
         evaluate(model, tokenizer, judged("pearson"))
-    with pytest.raises(UserError, match="got entity_f1, which judges a tag for each word"):
-        evaluate(model, tokenizer, judged("entity_f1"))
+    with pytest.raises(UserError, match="for examples of the kind Example, got 'entity_f1'"):
+        judged("entity_f1")
 
 
 @pytest.mark.filterwarnings("ignore:expected splits of toy")

@@ -181,3 +181,39 @@ def test_sources_that_do_not_fit_are_refused() -> None:
     theta = nn.Parameter(torch.zeros(3))
     with pytest.raises(UserError, match="expected 3 sources"):
         ls.AdamW([theta], lr=0.1).follow(theta, torch.tensor([0]))
+
+
+@pytest.mark.parametrize(
+    ("step", "share"), [(1, 1.0), (2, 0.744), (6, 0.522), (21, 0.512), (101, 0.98)]
+)
+def test_an_entry_selected_late_begins_below_the_rate_where_ages_are_shared(step, share) -> None:
+    """sqrt(1 - b2^t) / (1 - b1^t) (1 - b1) / sqrt(1 - b2): hand-computed shares of the rate."""
+    theta = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    optimizer = ls.AdamW([theta], lr=0.1, ages="shared")
+    optimizer.follow(theta, torch.tensor([-1]), torch.tensor([0]))
+    for _ in range(step - 1):
+        theta.grad = torch.ones_like(theta)
+        optimizer.step()
+    optimizer.follow(theta, torch.tensor([0, -1]))
+    theta.grad = torch.ones_like(theta)
+    optimizer.step()
+    assert float(theta.detach()[1]) == pytest.approx(-0.1 * share, rel=0.01)
+    assert float(theta.detach()[0]) == pytest.approx(-0.1 * step, rel=1e-6)
+
+
+def test_shared_ages_go_on_where_they_were_saved() -> None:
+    def run(optimizer: ls.AdamW, theta: nn.Parameter, steps: range) -> None:
+        for step in steps:
+            theta.grad = torch.sin(torch.arange(3.0) + step)
+            optimizer.step()
+
+    whole, part = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.zeros(3))
+    run(ls.AdamW([whole], lr=0.1, ages="shared"), whole, range(6))
+    first = ls.AdamW([part], lr=0.1, ages="shared")
+    run(first, part, range(3))
+    second = ls.AdamW([part], lr=0.1, ages="shared")
+    second.load_state_dict(first.state_dict())
+    run(second, part, range(3, 6))
+    assert torch.equal(whole, part)
+    with pytest.raises(UserError, match="ages to be one of own, shared"):
+        ls.AdamW([whole], lr=0.1, ages="mine")  # type: ignore[arg-type]

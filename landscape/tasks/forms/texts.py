@@ -1,0 +1,87 @@
+"""Texts, one or a pair, whose class or number a head predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from landscape.errors import UserError
+from landscape.tasks.example import TextExample
+from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
+from landscape.tasks.labelled import labelled_split
+from landscape.tasks.metrics import Metric, Prediction
+from landscape.tasks.padding import Batch, pad_id, padded
+from landscape.tasks.task import Loss
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """Hold a text's tokens, special ones included, of which text each is, and the label."""
+
+    tokens: tuple[int, ...]
+    segments: tuple[int, ...]
+    label: float
+
+    @property
+    def length(self) -> int:
+        """Return the number of tokens."""
+        return len(self.tokens)
+
+    @property
+    def contents(self) -> tuple[tuple[int, ...], float]:
+        """Return what orders examples of one length."""
+        return self.tokens, self.label
+
+
+def _encode(
+    examples: Sequence[TextExample], tokenizer: PreTrainedTokenizerBase, encoding: Encoding
+) -> list[EncodedText]:
+    """Tokenise as the tokenizer does itself, the longer text of a pair being truncated first."""
+    if encoding.bos != "tokenizer":
+        raise UserError(
+            f'expected bos="tokenizer" for texts that a head reads, got {encoding.bos!r}; leave it '
+            "out, or take the task's prompts"
+        )
+    limit = min(encoding.max_length, getattr(tokenizer, "model_max_length", encoding.max_length))
+    found = []
+    for example in examples:
+        read = tokenizer(*example.texts, truncation=True, max_length=limit, verbose=False)
+        tokens = tuple(read["input_ids"])
+        label = int(example.label) if example.classes else example.label
+        found.append(EncodedText(tokens, tuple(read.get("token_type_ids", ())), label))
+    return found
+
+
+def _collate(
+    encoded: Sequence[EncodedText], tokenizer: PreTrainedTokenizerBase, loss: Loss
+) -> Batch:
+    batch = padded([e.tokens for e in encoded], pad_id(tokenizer), left=False)
+    if all(e.segments for e in encoded):
+        batch["token_type_ids"] = padded([e.segments for e in encoded], 0, left=False)["input_ids"]
+    return batch | {"labels": torch.tensor([e.label for e in encoded])}
+
+
+def _judge(
+    model: nn.Module,
+    encoded: Sequence[EncodedText],
+    examples: Sequence[TextExample],
+    judging: Judging,
+) -> Judged:
+    logits, loss = labelled_split(model, _collate(encoded, judging.tokenizer, judging.loss))
+    terms, count = loss(logits)
+    numbers = judging.loss == "regression"
+    best = (logits[:, 0] if numbers else logits.argmax(1)).tolist()
+    lost = logits.isnan().any(1).tolist()
+    predictions = [None if nan else value for nan, value in zip(lost, best, strict=True)]
+    return Judged(predictions, terms.tolist(), count)
+
+
+def _answers(metric: Metric, example: TextExample) -> list[Prediction]:
+    return [int(example.label) if example.classes else example.label]
+
+
+TEXTS = Form(TextExample, _encode, _collate, _judge, _answers)

@@ -1,0 +1,8 @@
+"""The data sets that are known by name, a family a file."""
+
+from landscape.tasks.dataset import Dataset
+from landscape.tasks.sets.glue import GLUE
+from landscape.tasks.sets.superglue import SUPERGLUE
+
+DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (*GLUE, *SUPERGLUE)}
+"""The data sets in an official release or on the hub, by the name that ``load_task`` knows."""

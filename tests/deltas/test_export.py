@@ -2,58 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
-from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
-from oracles.patches import APPLY, checkpoint, put, read_vllm, same_bits
+from oracles.patches import APPLY, cast, checkpoint, put, read_vllm, same_bits
 from safetensors.torch import load_file, save_file
-from transformers import PretrainedConfig, PreTrainedModel
+from to_export import HeadFirst, from_gguf, joined_in_the_file, merged, move, saved, trained
+from transformers import PretrainedConfig
 
 import landscape as ls
 
 FAMILIES = ("opt", "llama", "gpt2", "bert", "vit")
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+OTHERS = ("qwen2", "t5", "roberta", "mpnet", "deberta-v2", "resnet", "clip")
+CASES = [(family, dtype) for family in FAMILIES for dtype in DTYPES]
+CASES += [(family, torch.bfloat16) for family in OTHERS]
 PATCHES = ("vllm", "trl")
 IDS = torch.tensor([[5, 6, 7, 8], [11, 12, 13, 14]])
 
 
-def trained(model: torch.nn.Module, density: float = 0.1, dense: str = "", **mask: object):
-    """Attach a mask to every kind of tensor, with updates from large to less than bf16 sees."""
-    chosen = {"targets": "*", "density": density, "seed": 1} | mask
-    ls.attach(model, ls.random_mask(model, **chosen), dense=dense or ())
-    move(model, 3)
-    return model
-
-
-def move(model: torch.nn.Module, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for theta in ls.subspace.thetas(model).values():
-            sizes = 10 ** torch.empty(theta.shape).uniform_(-6, -1, generator=generator)
-            theta.copy_(sizes * torch.randn(theta.shape, generator=generator))
-        for p in ls.subspace.dense_parameters(model).values():
-            p.add_(torch.randn(p.shape, generator=generator).to(p) / 10)
-
-
-def saved(model: torch.nn.Module, folder: Path, **options: object) -> Path:
-    model.save_pretrained(folder, **options)
-    return folder
-
-
-def merged(model: torch.nn.Module, folder: Path, dtype: torch.dtype | None = None) -> Path:
-    """Save the merged model as everyone saves a plain one."""
-    plain = ls.merge(copy.deepcopy(model))
-    return saved(plain if dtype is None else plain.to(dtype), folder)
-
-
 @pytest.mark.parametrize("format", PATCHES)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "dtype"), CASES, ids=str)
 def test_the_patched_checkpoint_is_the_merged_one_bit_for_bit_and_the_restored_one_the_base(
     tmp_path, family, dtype, format
 ) -> None:
@@ -67,7 +38,7 @@ def test_the_patched_checkpoint_is_the_merged_one_bit_for_bit_and_the_restored_o
     done = ls.export_delta(model, tmp_path / "p.safetensors", format=format)
     kind = torch.bfloat16 if format == "trl" else dtype
     wanted = checkpoint(merged(model, tmp_path / "merged", kind))
-    original = {name: tensor.to(kind) for name, tensor in base.items()}
+    original = cast(base, kind)
     patched = APPLY[format](done.output, base)
     assert same_bits(patched, wanted)
     assert not same_bits(patched, original)
@@ -96,22 +67,6 @@ def test_a_checkpoint_in_several_files_computes_like_the_merged_model_once_it_is
             save_file(held, shard, metadata={"format": "pt"})
         again = type(plain).from_pretrained(tmp_path / "base").eval()
         assert torch.equal(again(input_ids=IDS).logits, wanted[state])
-
-
-class HeadFirst(PreTrainedModel):
-    """A model that lists a tied tensor first under the name that its checkpoint leaves out."""
-
-    config_class = PretrainedConfig
-    _tied_weights_keys: ClassVar = {"head.weight": "embed.weight"}
-    _keys_to_ignore_on_save = ("scale.weight",)
-
-    def __init__(self, config: PretrainedConfig) -> None:
-        super().__init__(config)
-        self.head = torch.nn.Linear(4, 6, bias=False)
-        self.embed = torch.nn.Embedding(6, 4)
-        self.scale = torch.nn.Linear(4, 4, bias=False)
-        self.bias = torch.nn.Parameter(torch.zeros(6))
-        self.post_init()
 
 
 def test_a_tied_tensor_is_patched_once_under_the_name_that_the_checkpoint_keeps(tmp_path) -> None:
@@ -146,20 +101,6 @@ def test_what_transformers_joins_when_it_reads_is_patched_part_by_part(tmp_path)
     patched = APPLY["vllm"](done.output, base)
     assert same_bits(patched, checkpoint(merged(model, tmp_path / "merged")))
     assert same_bits(APPLY["vllm"](done.restore, patched), base)
-
-
-def joined_in_the_file(**kinds: torch.dtype) -> torch.nn.Module:
-    """A Llama whose checkpoint has q, k and v as one tensor, which transformers splits."""
-    from transformers.core_model_loading import Chunk, WeightConverter
-
-    model = ls.tiny_model("llama", num_key_value_heads=4)
-    for part, dtype in kinds.items():
-        model.get_submodule(f"model.layers.0.self_attn.{part}_proj").to(dtype)
-    parts = [f"self_attn.{part}_proj.weight" for part in "qkv"]
-    model._weight_conversions = [
-        WeightConverter("self_attn.qkv.weight", parts, operations=[Chunk(dim=0)])
-    ]
-    return model
 
 
 def test_what_transformers_splits_when_it_reads_is_one_tensor_of_the_patch(tmp_path) -> None:
@@ -224,7 +165,8 @@ def test_a_delta_of_a_float32_base_is_exported_for_the_checkpoint_that_a_server_
     plain = ls.tiny_model("llama").to(dtype)
     base = checkpoint(saved(plain, tmp_path / "base"))
     model = trained(type(plain).from_pretrained(tmp_path / "base", dtype=torch.float32))
-    done = ls.export_delta(model, tmp_path / "p.safetensors", format="vllm", dtype=dtype)
+    name = str(dtype).removeprefix("torch.")
+    done = ls.export_delta(model, tmp_path / "p.safetensors", format="vllm", dtype=name)
     assert done.originals_rounded == 0
     patched = APPLY["vllm"](done.output, base)
     assert same_bits(patched, checkpoint(merged(model, tmp_path / "merged", dtype)))
@@ -304,6 +246,15 @@ def test_a_merged_export_is_the_folder_that_the_merged_model_saves(tmp_path, fam
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_a_model_read_from_a_gguf_file_is_exported_merged_as_an_ordinary_one(tmp_path) -> None:
+    model = from_gguf()
+    done = ls.export_delta(model, tmp_path / "out", format="merged")
+    again = type(model).from_pretrained(done.output)
+    assert not hasattr(again.config, "quantization_config")
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name])
 
 
 def test_a_model_that_holds_a_masked_tensor_itself_is_exported_merged(tmp_path) -> None:

@@ -92,7 +92,7 @@ PUBLIC: list[tuple[str, Callable[[], dict[str, object]], str]] = [
     ("save_peft", lambda: {"model": masked(), "folder": "x", "kind": "shira"},
      "model:object folder:path kind:text"),
     ("export_delta", lambda: {"model": masked(), "output": "x", "format": "vllm"},
-     "model:object output:path format:text restore:path tokenizer:whole"),
+     "model:object output:path format:text restore:path dtype:whole tokenizer:whole"),
     ("load_peft", lambda: {"model": plain(), "folder": "x"}, "model:object folder:path"),
     ("with_heads", lambda: {"mask": None, "model": plain(), "heads": "lm_head"}, "mask:object"),
     ("load_task", lambda: {"name": "sst2"},

@@ -70,7 +70,8 @@ def test_a_delta_is_not_scaled_to_nan_or_infinity(files, tmp_path, capsys, facto
 
 def test_the_command_line_offers_every_format_and_type_of_the_library() -> None:
     from landscape.cli.delta import _DTYPES, _FORMATS
-    from landscape.deltas.export import DTYPES, FORMATS
+    from landscape.deltas.export import FORMATS
+    from landscape.models.placement import DTYPES
 
     assert (FORMATS, tuple(DTYPES)) == (_FORMATS, _DTYPES)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from deltas.test_export import HeadFirst, joined_in_the_file, trained
 from sentences import row, the_sentence
+from to_export import HeadFirst, from_gguf, joined_in_the_file, trained
 from torch import nn
 from transformers import PretrainedConfig
 
@@ -51,14 +51,6 @@ def quantised() -> nn.Module:
     model = ls.tiny_model("llama")
     model.set_submodule("model.layers.0.mlp.up_proj", Int8(model.model.layers[0].mlp.up_proj))
     return trained(model, targets="*.q_proj")
-
-
-def from_gguf() -> nn.Module:
-    from transformers import GgufConfig
-
-    model = tiny()
-    model.config.quantization_config = GgufConfig()
-    return model
 
 
 def filled(value: float, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -155,8 +147,9 @@ BAD = [
     row("NaN, merged", export_of(lambda: filled(math.nan), format="merged"), "finite trained"),
     row("float16 for trl", export_of(format="trl", dtype=torch.float16), "bfloat16",
         "torch.float16"),
-    row("int8", export_of(dtype=torch.int8), "float32, float16, bfloat16", "torch.int8"),
-    row("dtype as a text", export_of(dtype="bfloat16"), "dtype", "the text 'bfloat16'"),
+    row("int8", export_of(dtype=torch.int8), "dtype to be one of float32", "torch.int8"),
+    row("dtype of another name", export_of(dtype="bf16"), "one of float32", "the text 'bf16'"),
+    row("a quarter", export_of(dtype=torch.float8_e4m3fn), "one of float32", "float8_e4m3fn"),
     row("dtype for peft", export_of(format="shira", dtype=torch.float16), "absent, for shira"),
     row("restore of a model", export_of(format="merged", restore="back"), "with a patch",
         "got it with merged", "leave it out"),

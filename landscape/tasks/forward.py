@@ -51,10 +51,13 @@ def last_logits(
             f"expected a causal language model or a sequence classifier, got {name}, which sees "
             "the tokens that it should predict; load it with num_labels= as a sequence classifier"
         )
-    options: dict[str, Any] = {"logits_to_keep": last}
+    tokens = batch["input_ids"].shape[1]
+    # by places, not by number: a slice of the hidden states costs a product a row in the head
+    places = torch.arange(tokens - last, tokens, device=mask.device)
+    options: dict[str, Any] = {"logits_to_keep": places if last < tokens else 0}
     if "position_ids" in accepted:
         positions = (mask.cumsum(1) - 1).clamp(min=0)
-        options["position_ids"] = positions[:, -batch["input_ids"].shape[1] :]
+        options["position_ids"] = positions[:, -tokens:]
     elif getattr(config, "model_type", "") not in _WITHOUT_POSITIONS and not bool(mask.all()):
         raise UserError(
             f"expected rows of one length for {name}, which takes no positions and counts padding "

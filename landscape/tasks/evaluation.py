@@ -68,7 +68,6 @@ def evaluate(
     batch_size = checks.whole("batch_size", batch_size, least=1)
     if max_length is not None:
         max_length = checks.whole("max_length", max_length, least=2)
-    refuse_unfit(model, task)
     judging = Judging(
         METRICS[task.metric], task.loss, tokenizer,
         Encoding(length_limit(model, max_length), bos), task.generation,
@@ -117,7 +116,7 @@ def judge(
         said: what a progress bar on standard error says; None for none.
     """
     form = form_of(examples)
-    form.check(model, examples)
+    refuse_unfit(model, examples)
     encoded = form.encode(examples, judging.tokenizer, judging.encoding)
     order = length_order(encoded)
     torch.clear_autocast_cache()  # of weights written in place before, inside a user's autocast

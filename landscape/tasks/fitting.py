@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from torch import nn
 
 from landscape.errors import UserError
@@ -14,7 +17,6 @@ from landscape.tasks.example import (
     TaggedExample,
     TextExample,
 )
-from landscape.tasks.task import Task
 
 _GENERATE: tuple[Kind, ...] = ("causal language model", "encoder-decoder language model")
 #: kind of examples -> what they are in a sentence, the kinds of models that answer them, and how
@@ -33,29 +35,37 @@ _ANSWERED: dict[type[AnyExample], tuple[str, tuple[Kind, ...], str]] = {
 }  # fmt: skip
 
 
-def refuse_unfit(model: nn.Module, task: Task) -> None:
-    """Refuse a model of another kind than a task's examples need, or with other labels.
+def refuse_unfit(model: nn.Module, examples: Sequence[AnyExample]) -> None:
+    """Refuse a model of another kind than examples need, or with other labels than they have.
 
     A model of a kind that is not known, such as one of your own, passes: it may well answer.
 
     Args:
         model: masked or not, wrapped or not.
-        task: what it is trained or judged on.
+        examples: what it is trained or judged on, at least one, all of one kind.
 
     Raises:
-        UserError: with what the model is, and how to load one that fits.
+        UserError: with what the model is, and how to load one that fits; or its head reads the end
+            of a row, padding or not.
     """
-    found = kind(model)
-    what, answers, how = _ANSWERED[type(task.train[0])]
-    labels, base = task.num_labels, type(without_wrappers(model)).__name__
+    base: Any = without_wrappers(model)
+    what, answers, how = _ANSWERED[type(examples[0])]
+    labels, name = max(example.num_labels for example in examples), type(base).__name__
+    found: str | None = kind(model)
+    if found is None and getattr(base, "get_output_embeddings", lambda: None)() is not None:
+        found = "masked language model"
     if found is not None and found not in answers:
         raise UserError(
-            f"expected a {' or '.join(answers)} for the {what} of {task.name}, got {base}, "
+            f"expected a {' or '.join(answers)} for {what}, got {name}, "
             f"which is a model of another kind ({found}); {how.format(labels)}"
         )
     if found in CLASSIFIERS and labels_of(model) != labels:
         raise UserError(
-            f"expected a head with {labels} label{'s' * (labels != 1)} for the {what} of "
-            f"{task.name}, got {labels_of(model)} in {base}; load the model with "
-            f"num_labels={labels}"
+            f"expected a head with {labels} label{'s' * (labels != 1)} for {what}, got "
+            f"{labels_of(model)} in {name}; load the model with num_labels={labels}"
+        )
+    if found == "sequence classifier" and getattr(base.config, "summary_type", None) == "last":
+        raise UserError(
+            f"expected a classifier that tells text from padding, got {name}, whose head reads the "
+            "last position of a row; take another model"
         )

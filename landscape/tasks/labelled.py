@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from landscape.errors import UserError
-from landscape.models.kinds import Kind, kind, labels_of, without_wrappers
-from landscape.tasks.example import AnyExample
+from landscape.models.kinds import kind, labels_of, without_wrappers
 from landscape.tasks.forward import as_the_model_pads
 
 IGNORED = -100
@@ -20,47 +19,6 @@ IGNORED = -100
 
 _DIFFERENT = 1e-3
 """Relative difference above which two losses are not the same."""
-
-_LOADED: dict[Kind, str] = {
-    "sequence classifier": "num_labels={}",
-    "token classifier": 'num_labels={}, head="tokens"',
-    "image classifier": "num_labels={}",
-}
-"""How `landscape.load_model` is asked for a kind of model, with a number of labels."""
-
-
-def check_head(model: nn.Module, examples: Sequence[AnyExample], wanted: Kind) -> None:
-    """Refuse a model whose head cannot answer examples.
-
-    Args:
-        model: masked or not; of a class that is not known, nothing is said.
-        examples: at least one, all of one kind.
-        wanted: the kind of model that answers them.
-
-    Raises:
-        UserError: the model is of another kind, has another number of labels, or reads a text's
-            end where padding is.
-    """
-    base: Any = without_wrappers(model)
-    count, found = max(example.num_labels for example in examples), kind(model)
-    do = f"load one with {_LOADED[wanted].format(count)}"
-    if found is None and getattr(base, "get_output_embeddings", lambda: None)() is not None:
-        found = "encoder"  # with the head that it was pretrained with
-    if found not in (None, wanted):
-        raise UserError(
-            f"expected {_a(wanted)} for examples of the kind {type(examples[0]).__name__}, got "
-            f"{_a(found)}, {type(base).__name__}; {do}"
-        )
-    if found is not None and labels_of(model) != count:
-        raise UserError(
-            f"expected a model with {count} labels for these examples, got {labels_of(model)} of "
-            f"{type(base).__name__}; {do}"
-        )
-    if found == "sequence classifier" and getattr(base.config, "summary_type", None) == "last":
-        raise UserError(
-            f"expected a classifier that tells text from padding, got {type(base).__name__}, whose "
-            "head reads the last position of a row; take another model"
-        )
 
 
 def labelled_split(
@@ -166,10 +124,6 @@ def _predicts_the_next(base: nn.Module) -> bool:
     loss = getattr(base, "loss_type", None)
     encodes = getattr(getattr(base, "config", None), "is_encoder_decoder", False)
     return loss == "ForCausalLM" or (loss is None and not encodes)
-
-
-def _a(noun: str | None) -> str:
-    return f"{'an' if str(noun)[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _agree(mean: Tensor, theirs: object) -> bool:

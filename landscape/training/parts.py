@@ -19,7 +19,6 @@ from landscape.subspace.attachable import unwrapped
 from landscape.tasks import Task
 from landscape.tasks.encoding import length_limit
 from landscape.tasks.fitting import refuse_unfit
-from landscape.tasks.forms import form_of
 from landscape.training.epochs import Epochs
 from landscape.training.folder import RunFolder, identity_of
 from landscape.training.groups import parameter_groups
@@ -98,9 +97,8 @@ def assemble(
     Raises:
         UserError: as `finetune`.
     """
-    refuse_unfit(model, task)
+    refuse_unfit(model, task.train)
     inner, processes = unwrapped(model), Processes.of(model)
-    form_of(task.train).check(inner, task.train)
     limit = length_limit(inner, settings.max_length)
     epochs = Epochs(task, tokenizer, settings, limit, processes)
     total = settings.epochs * epochs.steps

@@ -85,7 +85,7 @@ def reader_of(name: str) -> Any:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_that_does_not_answer_is_refused_before_anything_is_read(name, kind) -> None:
     if name in ANSWERS[kind]:
-        refuse_unfit(MODELS[name](), task(kind))
+        refuse_unfit(MODELS[name](), examples(kind))
         return
     if kind == "candidates" and name.startswith("sequences"):
         pytest.skip("answers candidates of one token, which each batch shows")
@@ -124,11 +124,11 @@ def test_a_model_that_answers_learns_the_task_by_its_mask(name, kind) -> None:
 
 
 def test_a_head_of_another_number_of_labels_is_refused() -> None:
-    with pytest.raises(UserError, match=r"a head with 3 labels for the images of images, got 10 in "
+    with pytest.raises(UserError, match=r"a head with 3 labels for images, got 10 in "
                                         r"ViTForImage.*num_labels=3"):  # fmt: skip
-        refuse_unfit(ls.tiny_model("vit", num_labels=10), task("images"))
-    with pytest.raises(UserError, match="a head with 1 label for the texts with a label of"):
-        refuse_unfit(ls.tiny_model("bert"), task("numbers"))
+        refuse_unfit(ls.tiny_model("vit", num_labels=10), examples("images"))
+    with pytest.raises(UserError, match="a head with 1 label for texts with a label, got 2"):
+        refuse_unfit(ls.tiny_model("bert"), examples("numbers"))
 
 
 def test_a_model_of_ones_own_passes() -> None:
@@ -136,4 +136,4 @@ def test_a_model_of_ones_own_passes() -> None:
         def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
             return pixel_values
 
-    refuse_unfit(Own(), task("images"))
+    refuse_unfit(Own(), examples("images"))

@@ -186,9 +186,17 @@ def other_models() -> list[tuple[str, Any, str]]:
         ("fewer", ls.tiny_model("bert", num_labels=2), "3 labels .* got 2 .*num_labels=3"),
         ("more", ls.tiny_model("bert", num_labels=4), "3 labels .* got 4 .*num_labels=3"),
         ("numbers", ls.tiny_model("bert", num_labels=1), "3 labels .* got 1 .*num_labels=3"),
-        ("causal", ls.tiny_model("gpt2"), "got a causal language model, GPT2LMHeadModel"),
-        ("tokens", ls.tiny_model("bert", head="tokens", num_labels=3), "got a token classifier"),
-        ("masked", transformers.BertForMaskedLM(bert), "got an encoder, BertForMaskedLM"),
+        ("causal", ls.tiny_model("gpt2"), r"got GPT2LMHeadModel, .* \(causal language model\)"),
+        (
+            "tokens",
+            ls.tiny_model("bert", head="tokens", num_labels=3),
+            r"\(token classifier\); load",
+        ),
+        (
+            "masked",
+            transformers.BertForMaskedLM(bert),
+            r"\(masked language model\)",
+        ),
         ("bare", transformers.BertModel(bert), "takes labels and returns logits, got BertModel"),
     ]
 

@@ -82,7 +82,6 @@ class Form:
         collate: (encoded, tokenizer, loss) -> a batch, which `landscape.task_loss` takes.
         judge: (model, encoded, examples, judging) -> predictions and losses, without gradients.
         answers: (metric, example) -> its right answers, as the metric needs them.
-        check: (model, examples) -> None; refuses a model that cannot answer them.
     """
 
     kind: type
@@ -90,4 +89,3 @@ class Form:
     collate: Callable[[Sequence[Any], PreTrainedTokenizerBase, Loss], Batch]
     judge: Callable[[nn.Module, Sequence[Any], Sequence[Any], Judging], Judged]
     answers: Callable[[Metric, Any], Sequence[Prediction]]
-    check: Callable[[nn.Module, Sequence[Any]], None] = lambda model, examples: None

@@ -12,7 +12,7 @@ from landscape.errors import UserError
 from landscape.tasks.example import TaggedExample
 from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
 from landscape.tasks.forms.heads import row_limit
-from landscape.tasks.labelled import IGNORED, check_head, labelled_split
+from landscape.tasks.labelled import IGNORED, labelled_split
 from landscape.tasks.metrics import Metric, Prediction
 from landscape.tasks.padding import Batch, pad_id, padded
 from landscape.tasks.task import Loss
@@ -103,8 +103,4 @@ def _answers(metric: Metric, example: TaggedExample) -> list[Prediction]:
     return [example.tags]
 
 
-def _check(model: nn.Module, examples: Sequence[TaggedExample]) -> None:
-    check_head(model, examples, "token classifier")
-
-
-TAGS = Form(TaggedExample, _encode, _collate, _judge, _answers, _check)
+TAGS = Form(TaggedExample, _encode, _collate, _judge, _answers)

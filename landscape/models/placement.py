@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -107,7 +107,7 @@ def checked_device(name: str, given: object) -> torch.device:
     """
     known = isinstance(given, str | int | torch.device) and not isinstance(given, bool)
     try:
-        device = torch.device(cast(Any, given) if known else "")
+        device = torch.device(given if known else "")  # type: ignore[call-overload]
     except RuntimeError:
         checks.refuse(name, "a device of torch", given, 'give "cpu", "cuda" or "cuda:1"')
     try:

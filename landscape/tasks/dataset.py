@@ -227,7 +227,9 @@ def _from_hub(dataset: Dataset, examples: Examples) -> Loaded:
 
 
 def _offline(dataset: Dataset) -> str:
+    both = set(dataset.train) & set(dataset.validation)
+    files = dataset.validation[:1] if both else (dataset.train[0], dataset.validation[0])
     return (
         'use the packaged reviews (task "rotten_tomatoes"), or give source= (--source) a folder '
-        f"with {dataset.train[0]} and {dataset.validation[0]} of the official release"
+        f"with {' and '.join(files)} of the official release"
     )

@@ -135,6 +135,6 @@ def rows_on_the_hub(
         asked.append(names)
         return splits
 
-    monkeypatch.setattr(dataset, "ask_hub", lambda *_: HubAnswer(True, revision="abc"))
+    monkeypatch.setattr(dataset, "ask_hub", lambda *_, **__: HubAnswer(True, revision="abc"))
     monkeypatch.setattr("datasets.load_dataset", load)
     return asked

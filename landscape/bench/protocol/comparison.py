@@ -49,13 +49,14 @@ def bench_protocol(
 
     Returns:
         `cells`, one a task: its source; for "train", "evaluate" or "generate" the examples, those
-        a second on both sides, `speedup`, as `Times.over`, tokens that went through the layers and
-        positions through the output head on both sides (a generated token counting as one), and
-        how far the sides differ (`difference`: of the losses of steps, of the candidates' scores;
-        `same_texts`: share of generated texts); with memory, `peak_memory`, bytes of a process
-        that does all of it on either side, and their ratio. `train_speedup`, `evaluate_speedup`,
-        `generate_speedup`, `peak_memory_ratio` (ours over the literal one): medians over tasks, by
-        the clock; None where no task has it. Provenance.
+        a second on both sides, `speedup`, as `Times.over`, the tokens that entered the model and
+        the positions that its output head saw on both sides, and how far these differ:
+        `difference`, of the losses of steps or of the candidates' scores, `same_answers` and
+        `same_texts`, shares of the predicted candidates and of the generated texts. With memory,
+        `peak_memory`: bytes of a process that does all of it on either side, and ours over the
+        literal one's. `train_speedup`, `evaluate_speedup`, `generate_speedup`,
+        `peak_memory_ratio`: medians over tasks, by the clock; None where no task has it.
+        Provenance.
 
     Raises:
         UserError: rounds is below 1, or there is nothing to compare on.
@@ -95,7 +96,7 @@ def _compared(
     work: dict[str, dict[str, int]] = {}
 
     def run(side: str, function: Any) -> None:
-        with _counted(bench.model) as work[side]:
+        with counted(bench.model) as work[side]:
             found[side] = function(bench, case, examples)
 
     sides = dict(zip(("literal", "ours"), SIDES[what], strict=True))
@@ -117,8 +118,14 @@ def _agreement(
     if what == "generate":
         same = [a == b for a, b in zip(found["literal"], found["ours"], strict=True)]
         return {"same_texts": sum(same) / len(same)}
-    literal = found["literal"]
-    ours = found["ours"] if what == "train" else _scores(bench, examples)
+    literal, told = found["literal"], {}
+    if what == "train":
+        ours = found["ours"]
+    else:
+        ours = _scores(bench, examples)
+        best = [scores.index(max(scores)) for scores in literal]
+        same = [a == b for a, b in zip(best, found["ours"].predictions, strict=True)]
+        told["same_answers"] = sum(same) / len(same)
     pairs = zip(_flat(literal), _flat(ours), strict=True)
     difference = max(abs(a - b) for a, b in pairs)
     if not difference < TOLERANCE:
@@ -126,7 +133,7 @@ def _agreement(
             f"the protocols disagree on {case.name}: {what} differs by {difference:.2g}, of which "
             f"rounding explains {TOLERANCE:g}"
         )
-    return {"difference": difference}
+    return {"difference": difference, **told}
 
 
 def _scores(bench: Bench, examples: list[Encoded]) -> list[list[float]]:
@@ -142,7 +149,7 @@ def _flat(values: list[Any]) -> list[float]:
 
 
 @contextmanager
-def _counted(model: Any) -> Iterator[dict[str, int]]:
+def counted(model: Any) -> Iterator[dict[str, int]]:
     """Count the tokens that enter the model, and the positions that its output head sees."""
     count = {"tokens": 0, "head_positions": 0}
 

@@ -29,7 +29,7 @@ def peak_of(side: str, name: str, data: Path | None, seed: int) -> int:
     return int(json.loads(done.stdout.splitlines()[-1]))
 
 
-def _measure(side: str, name: str, seed: str, data: str | None = None) -> None:
+def measure(side: str, name: str, seed: str, data: str | None = None) -> None:
     bench = Bench.load(int(seed))
     cases = find_cases(Path(data) if data else None, int(seed))
     (case,) = (case for case in cases if case.name == name)
@@ -40,4 +40,4 @@ def _measure(side: str, name: str, seed: str, data: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    _measure(*sys.argv[1:])
+    measure(*sys.argv[1:])

@@ -30,6 +30,9 @@ from landscape.training.loop import Loop
 from landscape.training.mode import training_mode
 
 RATIO, TARGETS = 1e-3, "*.[qv]_proj"
+BATCH = 8
+"""Examples of a step, as in the papers; of an evaluation's forward too, so that the few examples of
+a benchmark fill several batches of about one length, as the many of a split do."""
 LR = 1e-3
 CLIP = 1.0
 
@@ -67,7 +70,7 @@ def train_literally(bench: Bench, case: Case, examples: list[Encoded]) -> list[f
     optimizer, losses = bench.start(), []
     parameters = optimizer.param_groups[0]["params"]
     with training_mode(bench.model, 0):
-        for step in _batches(examples, 8):
+        for step in _batches(examples, BATCH):
             optimizer.zero_grad(set_to_none=True)
             total, terms = 0.0, 0
             for batch in _batches(step, case.micro_batch):
@@ -91,7 +94,7 @@ def train(bench: Bench, case: Case, examples: list[Encoded]) -> list[float]:
                 collate(batch, bench.pad, loss=case.loss)
                 for batch in _batches(step, case.micro_batch)
             ])["loss"]
-            for step in _batches(examples, 8)
+            for step in _batches(examples, BATCH)
         ]  # fmt: skip
 
 
@@ -101,12 +104,12 @@ def evaluate_literally(bench: Bench, case: Case, examples: list[Encoded]) -> lis
 
 
 def evaluate(bench: Bench, case: Case, examples: list[Encoded]) -> Judged:
-    """Judge as `landscape.evaluate` does, in its batches of 32."""
+    """Judge as `landscape.evaluate` does."""
     judging = Judging(
         METRICS["accuracy"], case.loss, bench.tokenizer, Encoding(length_limit(bench.model)),
         Generation(),
     )  # fmt: skip
-    return judge(bench.model, case.test, judging)
+    return judge(bench.model, case.test, judging, batch_size=BATCH)
 
 
 def generate_literally(bench: Bench, case: Case, examples: list[Encoded]) -> list[str]:

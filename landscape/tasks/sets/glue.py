@@ -101,7 +101,7 @@ GLUE = (
     Dataset(
         "cola", "is a sentence acceptable English (CoLA, GLUE)", None,
         classified(("sentence",), ("unacceptable", "acceptable")),
-        TRAIN, DEV, Hub(HUB, "cola"), _read_cola, metric="matthews",
+        TRAIN, DEV, Hub(HUB, "cola"), read=_read_cola, metric="matthews",
     ),
     Dataset(
         "mrpc", "do two sentences mean the same (MRPC, GLUE)", None,
@@ -121,7 +121,7 @@ GLUE = (
     ),
     Dataset(
         "qqp", "do two questions ask the same (QQP, GLUE)", None, _qqp,
-        TRAIN, DEV, Hub(HUB, "qqp"), _read_qqp,
+        TRAIN, DEV, Hub(HUB, "qqp"), read=_read_qqp,
     ),
     *(
         Dataset(

@@ -1,14 +1,13 @@
-"""GLUE for a head: its files to the letter, the hub's rows, and one sentence for every bad line."""
+"""GLUE for a head: its files to the letter, and the hub's rows."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from samples import parquet_file, real_rows, rows_on_the_hub
+from samples import parquet_file, rows_on_the_hub
 
 from landscape.errors import UserError
 from landscape.tasks import DATASETS, Task, TextExample, load_task
@@ -216,41 +215,6 @@ def test_rows_of_qqp_that_lack_a_question_or_the_label_are_left_out_and_counted(
         assert "left_out" not in load_task("qqp", source=tmp_path, **sizes).source
 
 
-BAD_LINES = [
-    ("cola", "ab12\t2\t\tThe mill stands.", "among unacceptable, acceptable, 0, 1 in"),
-    ("cola", "ab12\t1\tThe mill stands.", r"4 values \(source, label, .*got 3"),
-    ("cola", "ab12\t1\t\t ", "a text that is not blank in the column 'sentence'"),
-    ("mrpc", "1\t10\t11\tAnn left .", "5 values .* got 4"),
-    ("mrpc", "1\t10\t11\t\tAnn left .", "not blank in the column 'sentence1'"),
-    ("stsb", "1\tx\tx\t2012\t2\tx\tx\tA cat.\tA dog.\t5.2", "a number from 0 to 5 .* got '5.2'"),
-    ("stsb", "1\tx\tx\t2012\t2\tx\tx\tA cat.\tA dog.\tnan", "a number from 0 to 5 .* got 'nan'"),
-    ("stsb", "1\tx\tx\t2012\t2\tx\tx\tA cat.\tA dog.\tclose", "from 0 to 5 .* got 'close'"),
-    ("qnli", "1\tWho sat?\tIt rained.\tneutral", "among entailment, not_entailment, .*'neutral'"),
-    ("qqp", "8\t3\t4\tWho?\tWhy?\t0\t0", "6 values .* got 7"),
-    ("qqp", "8\t3\t4\tWho?\tWhy?\tyes", "among different, duplicate, 0, 1 .* got 'yes'"),
-    ("mnli", "2\t3\t3n\tx\t\t\t\t\tIt rained.\tIt was dry.\t\t-", "got '-'"),
-    ("sst2", " \t1", "a text that is not blank in the column 'sentence'"),
-]
-
-
-@pytest.mark.parametrize(("name", "line", "message"), BAD_LINES)
-def test_a_bad_line_is_refused_by_file_and_number(
-    name: str, line: str, message: str, tmp_path: Path
-) -> None:
-    (case,) = (case for case in CASES if case.name == name)
-    write(tmp_path, case, f"{case.file}{line}\n")
-    with pytest.raises(UserError, match=message) as caught:
-        load_task(name, source=tmp_path, num_train=1, num_dev=1, num_test=1)
-    assert f"train.tsv, line {len(case.file.splitlines()) + 1}" in str(caught.value)
-
-
-def test_a_file_without_the_columns_of_its_task_is_refused_with_both_names(tmp_path: Path) -> None:
-    (case,) = (case for case in CASES if case.name == "mrpc")
-    write(tmp_path, case, "label\ttext_a\ttext_b\n1\ta\tb\n")
-    with pytest.raises(UserError, match=r"'sentence1' or '#1 String' in train\.tsv, line 2, got"):
-        load_task("mrpc", source=tmp_path)
-
-
 def test_tasks_without_a_prompt_of_the_papers_are_for_a_head_alone(tmp_path: Path) -> None:
     heads = [case.name for case in CASES if DATASETS[case.name].prompts is None]
     assert heads == ["cola", "mrpc", "stsb", "qnli", "qqp", "mnli", "mnli_mm"]
@@ -271,42 +235,3 @@ def test_pairs_are_dealt_by_numpys_legacy_permutations(tmp_path: Path) -> None:
     tested = np.random.permutation(5)
     assert [e.texts[0] for e in task.train + task.dev] == [f"train {i}?" for i in order[:10]]
     assert [e.texts[0] for e in task.test] == [f"dev {i}?" for i in tested[:4]]
-
-
-REAL = [
-    # rows of the files, and how many of each class the rows of dev have
-    ("SST-2", "sst2", 2000, 872, {0: 428, 1: 444}),
-    ("CoLA", "cola", 2000, 1000, None),
-    ("MRPC", "mrpc", 2000, 408, {0: 129, 1: 279}),
-    ("STS-B", "stsb", 2000, 1000, None),
-    ("QNLI", "qnli", None, 1000, None),
-    ("RTE", "rte", 2000, 277, {0: 146, 1: 131}),
-]
-
-
-def real_examples(folder: str, name: str, file: str) -> list[TextExample]:
-    found, path = DATASETS[name], real_rows("glue", folder, file)
-    assert found.heads is not None
-    return [example for row in found.read(path) for example in found.heads(row)]  # type: ignore[misc]
-
-
-@pytest.mark.parametrize(("folder", "name", "train", "dev", "classes"), REAL)
-def test_real_rows_are_read_whole(
-    folder: str, name: str, train: int | None, dev: int, classes: dict[int, int] | None
-) -> None:
-    found = real_examples(folder, name, "dev.tsv")
-    assert len(found) == dev
-    assert classes in (None, Counter(int(example.label) for example in found))
-    assert train is None or len(real_examples(folder, name, "train.tsv")) == train
-
-
-def test_both_releases_of_rte_have_the_same_rows_in_the_same_order() -> None:
-    found = real_examples("RTE", "rte", "dev.tsv")
-    other, path = DATASETS["rte"], real_rows("superglue", "RTE", "val.jsonl")
-    assert other.heads is not None
-    jsonl: list[Any] = [example for row in other.read(path) for example in other.heads(row)]
-    assert [e.label for e in found] == [e.label for e in jsonl]
-    letters = ["".join(c for text in e.texts for c in text if c.isalpha()) for e in found]
-    assert letters == ["".join(c for text in e.texts for c in text if c.isalpha()) for e in jsonl]
-    # SuperGLUE's lost a few quotation marks
-    assert sum(a.texts != b.texts for a, b in zip(found, jsonl)) == 6

@@ -1,19 +1,18 @@
-"""SuperGLUE: prompts typed by hand, both layouts, splits, and one sentence for every bad row."""
+"""SuperGLUE: prompts typed by hand, both layouts, sizes and splits."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from samples import jsonl_file, parquet_file, real_rows, rows_on_the_hub
+from samples import jsonl_file, parquet_file, rows_on_the_hub
 
 from landscape.errors import UserError
 from landscape.tasks import DATASETS, Example, Task, load_task
-from landscape.tasks.rows import Row, read_rows
+from landscape.tasks.rows import Row
 
 NAMES = ("rte", "cb", "boolq", "wsc", "wic", "multirc", "copa", "record")
 
@@ -314,7 +313,7 @@ def test_the_papers_sizes_and_losses_are_the_default(
 
 
 def test_copa_is_trained_either_way(tmp_path: Path) -> None:
-    (case,) = (case for case in CASES if case.name == "copa")
+    case = next(case for case in CASES if case.name == "copa")
     for name in ("train", "val"):
         rows = [{**row, "premise": f"{name} {row['premise']}"} for row in case.official]
         jsonl_file(tmp_path / f"{name}.jsonl", rows)
@@ -323,10 +322,17 @@ def test_copa_is_trained_either_way(tmp_path: Path) -> None:
     other = load_task("copa", **sizes, loss="classification")
     assert (usual.loss, other.loss) == ("language modelling", "classification")
     assert (usual.train, usual.dev, usual.test) == (other.train, other.dev, other.test)
+    # whose answers are no shares of anything: they are other ones in every example
+    assert "label_shares" not in usual.source
     with pytest.raises(UserError, match="classification or language modelling for examples"):
         load_task("copa", **sizes, loss="regression")
     with pytest.raises(UserError, match=r"loss to be one of .*, got the text 'mlm'"):
         load_task("copa", **sizes, loss="mlm")  # type: ignore[arg-type]
+
+
+def test_a_head_for_a_task_without_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cb with a language model's prompts, .* got head=True"):
+        load_task("cb", source=tmp_path, head=True)
 
 
 def test_answers_are_dealt_one_by_one_by_numpys_legacy_permutation(tmp_path: Path) -> None:
@@ -345,155 +351,3 @@ def test_answers_are_dealt_one_by_one_by_numpys_legacy_permutation(tmp_path: Pat
     assert answers == [f"{'ab'[i // 5]}{i % 5}" for i in order[:9]]
     assert [e.prompt.split('"')[1] for e in task.test] == [f"c{i}" for i in tested[:4]]
     assert task == load_task("multirc", source=tmp_path, num_train=6, num_dev=3, num_test=4, seed=3)
-
-
-BAD_ROWS = [
-    ("rte", {"premise": "a", "label": "entailment"}, "column 'hypothesis' or 'sentence2' in"),
-    ("rte", {"premise": " ", "hypothesis": "b", "label": 0}, "a text that is not blank in the"),
-    ("rte", {"premise": "a", "hypothesis": "b", "label": "neutral"}, "among entailment, .*'neut"),
-    ("rte", {"premise": "a", "hypothesis": "b", "label": -1}, "got '-1'"),
-    ("cb", {"premise": ["a"], "hypothesis": "b", "label": 0}, "a text in the column 'premise'"),
-    ("cb", {"premise": "a", "hypothesis": "b", "label": True}, "got 'True'"),
-    ("boolq", {"passage": "a", "question": "b"}, "column 'label' or 'answer' in"),
-    ("boolq", {"passage": "a", "question": "", "label": True}, "column 'question' of"),
-    ("wic", {"word": "a", "sentence1": "b", "sentence2": None, "label": 1}, "got None"),
-    ("multirc", {"passage": "a"}, "an object in the column 'passage'"),
-    ("multirc", {"passage": {"text": "a", "questions": ["b"]}}, "a list of objects in the column"),
-    (
-        "multirc",
-        {"passage": {"text": "a", "questions": [{"question": "b", "answers": [{"text": "c"}]}]}},
-        r"column 'label' in train.jsonl, line 2, passage, questions\[0\], answers\[0\], got",
-    ),
-    (
-        "copa",
-        {"premise": "a", "choice1": "b", "choice2": "c", "question": "why", "label": 0},
-        "among effect, cause .* got 'why'",
-    ),
-    (
-        "wsc",
-        {"text": "a b", "span1_text": "c", "span1_index": 1, "span2_text": "b", "span2_index": 1,
-         "label": 0},
-        "expected span1_text to be in the text of .* got 'c' and 1",
-    ),
-    (
-        "wsc",
-        {"text": "a b", "span1_text": "a", "span1_index": 0, "span2_text": "B.", "span2_index": 2,
-         "label": 0},
-        "expected span2_text to be in the text of .* got 'B.' and 2",
-    ),
-    (
-        "wsc",
-        {"text": "a b", "target": {"span1_text": "A", "span1_index": "0"}, "label": 0},
-        "a whole number of at least 0 in the column 'span1_index' of .* target, got '0'",
-    ),
-    (
-        "record",
-        {"passage": "a", "query": "b @placeholder", "entities": ["c"], "answers": []},
-        r"an answer among them in .* got 'b @placeholder', \['c'\] and \[\]",
-    ),
-    (
-        "record",
-        {"passage": "a", "query": "b", "entities": ["c"], "answers": ["c"]},
-        "a query with @placeholder",
-    ),
-    (
-        "record",
-        {"passage": {"text": "a", "entities": [{"start": 5, "end": 6}]},
-         "qas": [{"query": "@placeholder", "answers": [{"text": ""}]}]},
-        "entities that are not empty",
-    ),
-    ("record", {"passage": "a", "query": "b", "entities": "c"}, "a list of texts in the column"),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("name", "row", "message"), BAD_ROWS)
-def test_a_bad_row_is_refused_by_file_and_line(
-    name: str, row: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    (good,) = [case.official[0] for case in CASES if case.name == name]
-    jsonl_file(tmp_path / "train.jsonl", [good, row, good])
-    jsonl_file(tmp_path / "val.jsonl", [good])
-    with pytest.raises(UserError, match=message) as caught:
-        load_task(name, source=tmp_path, num_train=1, num_dev=1, num_test=1)
-    assert "train.jsonl, line 2" in str(caught.value)
-
-
-def test_a_corrupt_line_is_refused_by_its_number(tmp_path: Path) -> None:
-    good = CASES[0].official[0]
-    for name in ("train", "val"):
-        jsonl_file(tmp_path / f"{name}.jsonl", [good] * 3)
-    with (tmp_path / "val.jsonl").open("a", encoding="utf-8") as stream:
-        stream.write('{"premise": "a", "hypo')
-    with pytest.raises(UserError, match=r"a JSON object in val\.jsonl, line 4"):
-        load_task("rte", source=tmp_path, num_train=1, num_dev=1, num_test=1)
-
-
-REAL = [
-    # rows of the files, and how many of each label the validation rows have
-    ("RTE", "rte", 2000, 277, {"Yes": 146, "No": 131}),
-    ("CB", "cb", 250, 56, {"Yes": 23, "No": 28, "Maybe": 5}),
-    ("BoolQ", "boolq", 32, 1000, {" Yes": 617, " No": 383}),
-    ("WSC", "wsc", 554, 104, {"No": 66, "Yes": 38}),
-    ("WiC", "wic", 2000, 638, {"No": 319, "Yes": 319}),
-    ("MultiRC", "multirc", 1995, 991, None),
-    ("COPA", "copa", 400, 100, None),
-    ("ReCoRD", "record", 32, 11, None),
-]
-
-
-def real_examples(folder: str, name: str, file: str) -> list[Any]:
-    return examples_of(
-        name, [dict(r.values) for r in read_rows(real_rows("superglue", folder, file))]
-    )
-
-
-@pytest.mark.parametrize(("folder", "name", "train", "validation", "labels"), REAL)
-def test_real_rows_are_read_whole(
-    folder: str, name: str, train: int, validation: int, labels: dict[str, int] | None
-) -> None:
-    assert len(real_examples(folder, name, "train.jsonl")) == train
-    found = real_examples(folder, name, "val.jsonl")
-    assert len(found) == validation
-    assert labels in (None, Counter(e.candidates[e.label] for e in found))
-
-
-def test_winograd_spans_are_repaired_in_as_many_real_rows_as_on_the_hub() -> None:
-    repaired = 0
-    for file in ("train.jsonl", "val.jsonl"):
-        rows = [row.values for row in read_rows(real_rows("superglue", "WSC", file))]
-        for row, example in zip(rows, real_examples("WSC", "wsc", file), strict=True):
-            noun, pronoun = (row["target"][f"span{i}_text"] for i in (1, 2))
-            question = f'does the pronoun "{pronoun.lower()}" refer to {noun}? Yes or No?'
-            # the hub changes spans; a pronoun's change of case alone does not show in the prompt
-            repaired += question not in example.prompt or pronoun not in row["text"]
-    assert repaired == 96
-
-
-def test_to_strip_every_column_would_change_every_real_prompt_of_multirc() -> None:
-    changed = total = 0
-    for file in ("train.jsonl", "val.jsonl"):
-        for example in real_examples("MultiRC", "multirc", file):
-            paragraph = example.prompt.partition("\nQuestion: ")[0]
-            changed += paragraph != paragraph.strip()
-            total += 1
-    assert (changed, total) == (2986, 2986)
-
-
-def test_real_titles_of_boolq_are_cut() -> None:
-    rows = [row.values for row in read_rows(real_rows("superglue", "BoolQ", "val.jsonl"))]
-    found = real_examples("BoolQ", "boolq", "val.jsonl")
-    for row, example in zip(rows, found, strict=True):
-        title, text = row["passage"].split(" -- ", 1)
-        asked = row["question"]
-        assert example.prompt == f"{text.strip(' ')} {asked[0].upper()}{asked[1:]}?"
-        assert title
-
-
-def test_several_real_answers_of_record_are_right() -> None:
-    found = real_examples("ReCoRD", "record", "train.jsonl")
-    for row, example in zip(read_rows(real_rows("superglue", "ReCoRD", "train.jsonl")), found):
-        (asked,) = row.values["qas"]
-        texts = sorted({answer["text"] for answer in asked["answers"]})
-        right = [example.candidates[i] for i in (example.label, *example.also_right)]
-        assert right == [f" {asked['query'].replace('@placeholder', t)}".rstrip(" ") for t in texts]
-    assert sum(len(example.also_right) > 0 for example in found) > 5

@@ -247,7 +247,9 @@ def _encoded(split: Any) -> Any:
 
 
 def _offline(dataset: Dataset) -> str:
-    firsts = [names[0] for names in (dataset.train, dataset.validation) if names]
+    one_file = set(dataset.train) & set(dataset.validation)
+    named = (dataset.validation,) if one_file else (dataset.train, dataset.validation)
+    firsts = [names[0] for names in named if names]
     files = " and ".join(name if isinstance(name, str) else name[0] for name in firsts)
     return (
         'use the packaged reviews (task "rotten_tomatoes"), or give source= (--source) a folder '

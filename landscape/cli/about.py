@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from landscape.errors import UserError
+from landscape.tasks.sets.reviews import NAME as REVIEWS
+from landscape.tasks.sets.reviews import recipe
 
 if TYPE_CHECKING:
     from landscape.tasks import Generation, Task
@@ -63,8 +65,10 @@ class About:
             name = self.asked.get("task", "its task")
             raise UserError(
                 f"expected a delta that says how a row becomes an example, got {path}, which was "
-                f"made for {name}; say it: --prompt and --verbaliser, or --text"
-            )
+                f"made for {name}; "
+                + ("train on rows of your own with --data" if self.head else
+                   "say it with --prompt and --verbaliser")
+            )  # fmt: skip
         return Recipe.of(self.recipe, path)
 
 
@@ -81,9 +85,12 @@ def about_run(
         task: what it made.
         settings: of the run.
     """
+    known = task.source.get("recipe")
+    if known is None and task.name == REVIEWS:
+        known = recipe(head=bool(head)).as_dict()
     return {
         "model": model, "head": dict(head), "asked": dict(asked),
-        "recipe": task.source.get("recipe"), "metric": task.metric, "loss": task.loss,
+        "recipe": known, "metric": task.metric, "loss": task.loss,
         "sha256": task.source.get("sha256"),
         "max_length": settings["max_length"], "bos": settings["bos"],
         "max_new_tokens": task.generation.max_new_tokens, "stop": list(task.generation.stop),

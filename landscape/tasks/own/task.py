@@ -159,6 +159,8 @@ def _splits(
     found = {split: tuple(read["train"][i] for i in rows) for split, rows in dealt.items()}
     found |= {split: tuple(rows) for split, rows in read.items() if split != "train"}
     _warn_of_unseen(own, recipe, found["train"], seed)
+    for split in sources.keys() - {"train"}:
+        _warn_of_known(own, sources[split], read["train"], read[split])
     return found
 
 
@@ -193,6 +195,25 @@ def _warn_of_unseen(
         warnings.warn(
             f"expected every label of {rows.name} in train, got none of {', '.join(unseen)} with "
             f"the seed {seed}: the model cannot learn it; take another seed, or smaller shares",
+            stacklevel=4,
+        )
+
+
+def _warn_of_known(
+    own: Rows, others: Rows, train: Sequence[AnyExample], held: Sequence[AnyExample]
+) -> None:
+    """Warn of rows of a file for dev or test that are among the first file's too."""
+    known = {normal(e.shown): row.where for e, row in zip(train, own.rows, strict=True)}
+    both = [
+        (row.where, known[normal(e.shown)])
+        for e, row in zip(held, others.rows, strict=True)
+        if normal(e.shown) in known
+    ]
+    if both:
+        warnings.warn(
+            f"expected rows of {others.name} that are not in {own.name}, got {len(both):,} that "
+            f"are, the first {both[0][0]}, which is {both[0][1]}: scores on them say little of "
+            "new text; remove them from one of the two",
             stacklevel=4,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,9 +59,9 @@ def model_arguments(parser: argparse.ArgumentParser, *, default: str | None = MO
         parser: of the command.
         default: the model where none is named; None where a delta may name it.
     """
-    said = "" if default else f" (the delta's, else {MODEL})"
+    said = MODEL if default else f"the delta's, else {MODEL}"
     parser.add_argument(
-        "--model", default=default, help=f"packaged name, hub name or path{said}"
+        "--model", default=default, help=f"packaged name, hub name or path ({said})"
     )  # fmt: skip
     parser.add_argument(
         "--num-labels", type=whole(least=2),
@@ -206,3 +207,21 @@ def describe_search(found: EigenResult) -> str:
         return f"{inside}; too few matvecs to bound what lies beyond the outermost"
     where = {"LA": "above", "SA": "below", "LM": "larger in magnitude than"}[found.which]
     return f"{inside}; no other one lies {where} {found.ceiling:.6g} with probability 0.99"
+
+
+def standard_error(metric: str, value: float, n: int) -> float | None:
+    """Return the standard error of a metric that is the share of examples that are right.
+
+    It is half of Wilson's interval at one standard error, which is not 0 at shares of 0 and 1.
+
+    Args:
+        metric: its name; None is returned for any other.
+        value: the share.
+        n: examples.
+
+    >>> round(standard_error("accuracy", 0.5, 100), 4), standard_error("f1", 0.5, 100)
+    (0.0498, None)
+    """
+    if metric not in ("accuracy", "exact_match") or not 0 <= value <= 1:
+        return None
+    return math.sqrt(value * (1 - value) / n + 1 / (4 * n * n)) / (1 + 1 / n)

@@ -26,6 +26,7 @@ class About:
     Args:
         model: name of its base, as it was given.
         head: of its classifier, as of `landscape.cli.shared.head_for`.
+        dtype: of its weights, as ``--dtype``.
         asked: its task, as of `landscape.cli.task.open_task`.
         recipe: how a row of one's own becomes an example; None for a task known by name.
         metric, loss: of the task.
@@ -36,6 +37,7 @@ class About:
 
     model: str
     head: dict[str, Any]
+    dtype: str
     asked: dict[str, Any]
     recipe: dict[str, Any] | None
     metric: str
@@ -73,13 +75,13 @@ class About:
 
 
 def about_run(
-    model: str, head: Mapping[str, Any], asked: Mapping[str, Any], task: Task,
+    model: str, dtype: str, head: Mapping[str, Any], asked: Mapping[str, Any], task: Task,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Return what a delta shall say of the run that made it, as JSON.
 
     Args:
-        model: the name it was loaded by.
+        model, dtype: the name it was loaded by, and the type of its weights.
         head: of `landscape.cli.shared.head_for`.
         asked: of `landscape.cli.task.asked_task`.
         task: what it made.
@@ -89,7 +91,7 @@ def about_run(
     if known is None and task.name == REVIEWS:
         known = recipe(head=bool(head)).as_dict()
     return {
-        "model": model, "head": dict(head), "asked": dict(asked),
+        "model": model, "dtype": dtype, "head": dict(head), "asked": dict(asked),
         "recipe": known, "metric": task.metric, "loss": task.loss,
         "sha256": task.source.get("sha256"),
         "max_length": settings["max_length"], "bos": settings["bos"],
@@ -121,7 +123,7 @@ def about_delta(path: str) -> About | None:
 
 _NONE = type(None)
 _KINDS: dict[str, type | tuple[type, ...]] = {
-    "model": str, "head": dict, "asked": dict, "recipe": (dict, _NONE),
+    "model": str, "dtype": str, "head": dict, "asked": dict, "recipe": (dict, _NONE),
     "metric": str, "loss": str, "sha256": (dict, str, _NONE),
     "max_length": (int, _NONE), "bos": (str, int, _NONE),
     "max_new_tokens": int, "stop": list,

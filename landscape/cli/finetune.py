@@ -12,6 +12,7 @@ from landscape.cli.about import about_run
 from landscape.cli.arguments import Commands, bos, number, output_folder, whole
 from landscape.cli.guard import DONE, FAILED, resuming
 from landscape.cli.shared import (
+    DTYPE,
     Outcome,
     attach_mask,
     has_head,
@@ -198,7 +199,7 @@ def _train(chosen: argparse.Namespace, settings: dict[str, Any]) -> Outcome:
     if chosen.output:
         delta = Path(chosen.output) / "delta.safetensors"
         if not (run.stored and delta.is_file()):
-            about = about_run(chosen.model, head, asked, task, settings)
+            about = about_run(chosen.model, chosen.dtype or DTYPE, head, asked, task, settings)
             ls.save_delta(model, delta, about=about)
         print(f"delta: {delta} ({delta.stat().st_size:,} bytes)")
     if path and path.steps:  # a run that was finished before takes no step

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from landscape.tasks import Task
     from landscape.tasks.padding import Batch
 
-MODEL = "smollm2-135m"
+MODEL, DTYPE = "smollm2-135m", "float32"
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ def model_arguments(parser: argparse.ArgumentParser, *, default: str | None = MO
     )
     parser.add_argument("--device", help="where it runs, such as cuda (cpu)")
     parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16", "float64"), default="float32",
-        help="type of the model's weights (float32)",
+        "--dtype", choices=("float32", "bfloat16", "float16", "float64"),
+        help=f"type of the model's weights ({DTYPE if default else 'as the model'})",
     )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def load_model(
     """
     import landscape as ls
 
-    return ls.load_model(name, dtype=chosen.dtype, device=chosen.device, **head)
+    return ls.load_model(name, dtype=chosen.dtype or DTYPE, device=chosen.device, **head)
 
 
 def attach_mask(model: nn.Module, chosen: argparse.Namespace, *, dense: Sequence[str] = ()) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,8 +170,9 @@ def _refuse_single(rows: Rows, examples: Sequence[AnyExample]) -> None:
     if examples[0].num_labels < 2:
         return
     labels = [example.label for example in examples]  # type: ignore[union-attr]
-    for label in sorted(set(labels)):
-        if labels.count(label) == 1:
+    counts = Counter(labels)
+    for label in sorted(counts):
+        if counts[label] == 1:
             row = rows.rows[labels.index(label)]
             raise UserError(
                 f"expected at least two rows of every label, got one of "

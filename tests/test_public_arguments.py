@@ -92,7 +92,7 @@ PUBLIC: list[tuple[str, Callable[[], dict[str, object]], str]] = [
     ("save_peft", lambda: {"model": masked(), "folder": "x", "kind": "shira"},
      "model:object folder:path kind:text"),
     ("export_delta", lambda: {"model": masked(), "output": "x", "format": "vllm"},
-     "model:object output:path format:text restore:path tokenizer:whole"),
+     "model:object output:path format:text restore:path dtype:whole tokenizer:whole"),
     ("load_peft", lambda: {"model": plain(), "folder": "x"}, "model:object folder:path"),
     ("with_heads", lambda: {"mask": None, "model": plain(), "heads": "lm_head"}, "mask:object"),
     ("load_task", lambda: {"name": "sst2"},
@@ -107,7 +107,11 @@ PUBLIC: list[tuple[str, Callable[[], dict[str, object]], str]] = [
      "model:object tokenizer:object examples:several batch_size:whole max_length:whole "
      "bos:whole generation:text"),
     ("load_model", lambda: {"name": "./nowhere"},
-     "name:path dtype:object revision:text num_labels:whole seed:whole"),
+     "name:path dtype:object device:text revision:text num_labels:whole head:text seed:whole "
+     "classes:several"),
+    ("zero_shot_classifier",
+     lambda: {"model": ls.tiny_model("clip"), "tokenizer": TOKENIZER, "classes": ["a", "b"]},
+     "model:object tokenizer:object classes:several templates:several"),
     ("tiny_model", lambda: {"architecture": "opt"}, "architecture:text seed:whole"),
     ("make_batches", lambda: {"examples": [RIGHT], "tokenizer": TOKENIZER, "batch_size": 1},
      "examples:several tokenizer:object batch_size:whole max_length:whole bos:whole"),

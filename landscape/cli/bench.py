@@ -1,8 +1,9 @@
-"""``landscape bench step | generate | scoring | kernels | masks | curvature``."""
+"""``landscape bench step | generate | scoring | kernels | masks | curvature | protocol``."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from landscape.cli.arguments import Commands, whole
@@ -26,12 +27,19 @@ def add(commands: Commands) -> None:
          "--deltas", 1000, "deltas attached in turn"),
         ("curvature", _curvature, "the top eigenvalue against other libraries",
          "--rounds", 1, "timed rounds"),
+        ("protocol", _protocol, "training and evaluation against the papers' protocol done "
+         "literally", "--rounds", 3, "timed rounds"),
     ):  # fmt: skip
         kind = kinds.add_parser(name, help=purpose)
         said = f"{counted} ({default})"
         kind.add_argument(times, type=whole(least=1), default=default, help=said)
         json_argument(kind)
         kind.set_defaults(command=command)
+    kind.add_argument(
+        "--data", type=Path, metavar="FOLDER",
+        help="folder that holds official releases of the tasks, such as FOLDER/superglue/RTE "
+        "(packaged reviews in their shapes)",
+    )  # fmt: skip
 
 
 def _step(chosen: argparse.Namespace) -> Outcome:
@@ -152,3 +160,29 @@ def _curvature(chosen: argparse.Namespace) -> Outcome:
         if isinstance(value, float):
             print(f"{name}: {value:.3g}")
     return Outcome(result)
+
+
+def _protocol(chosen: argparse.Namespace) -> Outcome:
+    from landscape.bench.protocol import bench_protocol
+    from landscape.bench.protocol.sides import SIDES
+    from landscape.figures.table import format_table
+
+    result = bench_protocol(rounds=chosen.rounds, data=chosen.data)
+    print(format_table([
+        {"task": cell["task"], "rows": cell["source"], "what": what,
+         "literal (examples/s)": f"{cell[what]['examples_per_second']['literal']:.3g}",
+         "ours": f"{cell[what]['examples_per_second']['ours']:.3g}",
+         **{f"speedup, {clock}": _spread(cell[what]["speedup"], clock)
+            for clock in ("wall", "cpu")},
+         "tokens": _over(cell[what]["work"], "tokens"),
+         "peak memory": f"{cell['peak_memory']['ratio']:.2f}"}
+        for cell in result["cells"] for what in SIDES if what in cell
+    ]))  # fmt: skip
+    for name, value in result.items():
+        if name.endswith(("_speedup", "_ratio")):
+            print(f"{name}: {'none' if value is None else f'{value:.2f}'}")
+    return Outcome(result)
+
+
+def _over(work: dict[str, dict[str, int]], what: str) -> str:
+    return f"{work['literal'][what] / work['ours'][what]:.2f} times fewer"

@@ -64,7 +64,7 @@ def model_arguments(parser: argparse.ArgumentParser, *, default: str | None = MO
         "--model", default=default, help=f"packaged name, hub name or path ({said})"
     )  # fmt: skip
     parser.add_argument(
-        "--num-labels", type=whole(least=2),
+        "--num-labels", type=whole(least=1),
         help="load a sequence classifier with this many labels (with a head: the task's)",
     )  # fmt: skip
     parser.add_argument(

@@ -14,6 +14,7 @@ from landscape import checks
 from landscape.tasks.batches import length_order
 from landscape.tasks.encoding import Bos, length_limit
 from landscape.tasks.example import AnyExample
+from landscape.tasks.fitting import refuse_unfit
 from landscape.tasks.forms import form_of
 from landscape.tasks.forms.form import Encoding, Judged, Judging
 from landscape.tasks.metrics import METRICS, Prediction
@@ -57,8 +58,9 @@ def evaluate(
         NaN.
 
     Raises:
-        UserError: an unknown split, a batch size or length that is too small, a metric of numbers
-            where a candidate is none, or a metric of tags, which no candidate is.
+        UserError: a model that does not answer such examples, an unknown split, a batch size or
+            length that is too small, a metric of numbers where a candidate is none, or a metric of
+            tags, which no candidate is.
     """
     checks.model(model)
     checks.tokenizer(tokenizer)
@@ -114,6 +116,7 @@ def judge(
         said: what a progress bar on standard error says; None for none.
     """
     form = form_of(examples)
+    refuse_unfit(model, examples)
     encoded = form.encode(examples, judging.tokenizer, judging.encoding)
     order = length_order(encoded)
     torch.clear_autocast_cache()  # of weights written in place before, inside a user's autocast

@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from landscape import checks
@@ -19,13 +19,17 @@ from landscape.tasks.padding import Batch
 _WITHOUT_POSITIONS = ("bloom", "falcon_mamba", "mamba", "mamba2", "mpt", "roformer")
 
 
-def last_logits(model: nn.Module, batch: Batch, last: int) -> Float[Tensor, "rows last vocabulary"]:
+def last_logits(
+    model: nn.Module, batch: Batch, last: int, cache: Any = None
+) -> Float[Tensor, "rows last vocabulary"]:
     """Return logits (rows, last, vocabulary) at the last positions of each row.
 
     Args:
         model: causal language model or encoder-decoder, masked or not.
         batch: rows of t tokens, padded on the left, on the model's device.
         last: how many positions, from 1 to t.
+        cache: keys and values of transformers that the rows go on from, and are put into; the
+            batch's ``attention_mask`` then speaks of them too.
 
     Raises:
         UserError: the model is no such language model, or cannot tell padding from text.
@@ -47,9 +51,13 @@ def last_logits(model: nn.Module, batch: Batch, last: int) -> Float[Tensor, "row
             f"expected a causal language model or a sequence classifier, got {name}, which sees "
             "the tokens that it should predict; load it with num_labels= as a sequence classifier"
         )
-    options: dict[str, Any] = {"logits_to_keep": last}
+    tokens = batch["input_ids"].shape[1]
+    # by places, not by number: a slice of the hidden states costs a product a row in the head
+    places = torch.arange(tokens - last, tokens, device=mask.device)
+    options: dict[str, Any] = {"logits_to_keep": places if last < tokens else 0}
     if "position_ids" in accepted:
-        options["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)
+        options["position_ids"] = positions[:, -tokens:]
     elif getattr(config, "model_type", "") not in _WITHOUT_POSITIONS and not bool(mask.all()):
         raise UserError(
             f"expected rows of one length for {name}, which takes no positions and counts padding "
@@ -57,7 +65,9 @@ def last_logits(model: nn.Module, batch: Batch, last: int) -> Float[Tensor, "row
             "another model"
         )
     if "use_cache" in accepted:
-        options["use_cache"] = False
+        options["use_cache"] = cache is not None
+    if cache is not None:
+        options["past_key_values"] = cache
     logits: Tensor = model(input_ids=batch["input_ids"], attention_mask=mask, **options).logits
     return logits
 
@@ -89,11 +99,23 @@ def label_logits(model: nn.Module, batch: Batch) -> Float[Tensor, "b c"]:
     order = (1 - mask).argsort(dim=1, stable=True)
     rows = {name: batch[name].gather(1, order) for name in ("input_ids", "attention_mask")}
     if hasattr(base, "score"):  # transformers' name of a decoder classifier's head
-        rows["input_ids"] = _as_the_model_pads(base, **rows)
+        rows["input_ids"] = as_the_model_pads(base, **rows)
     return wide(model(**rows).logits)
 
 
-def _as_the_model_pads(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+def as_the_model_pads(
+    model: Any, input_ids: Int[Tensor, "rows t"], attention_mask: Int[Tensor, "rows t"]
+) -> Int[Tensor, "rows t"]:
+    """Return rows of a decoder classifier with the model's padding token, whatever theirs is.
+
+    Args:
+        model: without wrappers; its head reads the last token that is not its padding token.
+        input_ids: padded on either side.
+        attention_mask: 1 where there is text.
+
+    Raises:
+        UserError: the model has no such token, or a text ends with it.
+    """
     pad = model.config.get_text_config().pad_token_id
     if pad is None:
         if len(input_ids) == 1 and bool(attention_mask.all()):
@@ -103,7 +125,7 @@ def _as_the_model_pads(model: Any, input_ids: Tensor, attention_mask: Tensor) ->
             "that is none, got pad_token_id None; set model.config.pad_token_id to a token that "
             "ends no text, such as the tokenizer's end of text"
         )
-    last = input_ids.gather(1, attention_mask.sum(1, keepdim=True) - 1)
+    last = input_ids.gather(1, attention_mask.cumsum(1).argmax(1, keepdim=True))
     if bool((last == pad).any()):
         raise UserError(
             f"expected texts that do not end with the padding token {pad} of "

@@ -32,6 +32,25 @@ _FIELD = 2**30
 """Characters that a field may have: more than the `csv` module's own limit, for whole documents."""
 
 
+def unpacked(path: Path) -> bytes:
+    """Return a file's bytes, unpacked if its name ends in .bz2, .gz or .xz.
+
+    Raises:
+        UserError: a file that is packed otherwise or truncated.
+    """
+    raw = path.read_bytes()
+    unpack = _PACKED.get(path.suffix.lower())
+    if unpack is None:
+        return raw
+    try:
+        return unpack(raw)
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(
+            f"expected a whole {path.suffix} file, got {path.name}, which cannot be unpacked "
+            f"({error}); fetch it again, or name a plain file"
+        ) from error
+
+
 def read_text(path: Path) -> str:
     """Read a text file, unpacked if its name ends in .bz2, .gz or .xz.
 
@@ -41,16 +60,7 @@ def read_text(path: Path) -> str:
         UserError: a file that is packed otherwise or truncated, or text in another encoding; the
             sentence names the line.
     """
-    raw = path.read_bytes()
-    unpack = _PACKED.get(path.suffix.lower())
-    if unpack is not None:
-        try:
-            raw = unpack(raw)
-        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-            raise UserError(
-                f"expected a whole {path.suffix} file, got {path.name}, which cannot be unpacked "
-                f"({error}); fetch it again, or name a plain file"
-            ) from error
+    raw = unpacked(path)
     encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), "utf-8")
     try:
         text = raw.decode(encoding)

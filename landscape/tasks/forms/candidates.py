@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -15,6 +16,7 @@ from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
 from landscape.tasks.metrics import Metric, Prediction
 from landscape.tasks.padding import Batch, pad_id, padded
 from landscape.tasks.scoring import candidate_log_probs
+from landscape.tasks.shared_prompt import CONTEXT, parts, shared_log_probs
 from landscape.tasks.task import Loss
 
 
@@ -77,15 +79,36 @@ def _collate(encoded: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase, los
 def _judge(
     model: nn.Module, encoded: Sequence[Encoded], examples: Sequence[Example], judging: Judging
 ) -> Judged:
-    batch = collate(encoded, pad_id(judging.tokenizer))
-    totals, counts = (x.cpu() for x in candidate_log_probs(model, batch))
+    totals, counts = log_probs(model, encoded, pad_id(judging.tokenizer))
     scores = totals / counts.clamp(min=1)
     predictions = [
         None if best is None else _as(judging.metric, example, best)
         for example, best in zip(examples, _best(scores), strict=True)
     ]
-    losses, terms = _loss_terms(totals, counts, batch["labels"], judging.loss)
+    labels = torch.tensor([e.label for e in encoded])
+    losses, terms = _loss_terms(totals, counts, labels, judging.loss)
     return Judged(predictions, losses, terms, scores.tolist())
+
+
+def log_probs(model: nn.Module, encoded: Sequence[Encoded], pad: int) -> tuple[Tensor, Tensor]:
+    """Return ``candidate_log_probs`` of examples, on the CPU, with each prompt computed once."""
+    if all(e.single_token for e in encoded):
+        found = candidate_log_probs(model, collate(encoded, pad))
+    else:
+        found = shared_log_probs(model, encoded, pad) or _row_log_probs(model, encoded, pad)
+    return found[0].cpu(), found[1].cpu()
+
+
+def _row_log_probs(model: nn.Module, encoded: Sequence[Encoded], pad: int) -> tuple[Tensor, Tensor]:
+    """Return ``candidate_log_probs`` of examples, by forwards of bounded size."""
+    width = max(len(e.candidates) for e in encoded)
+    totals, counts = [], []
+    for part in parts(encoded, lambda e: len(e.candidates), CONTEXT):
+        found, held = candidate_log_probs(model, collate(part, pad))
+        absent = (0, width - found.shape[1])
+        totals.append(F.pad(found, absent, value=-torch.inf))
+        counts.append(F.pad(held, absent))
+    return torch.cat(totals), torch.cat(counts)
 
 
 def _answers(metric: Metric, example: Example) -> list[Prediction]:

@@ -1,0 +1,153 @@
+"""What the protocols are compared on: rows of the papers' tasks, or reviews in their shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from landscape.errors import UserError
+from landscape.tasks import DATASETS, load_task
+from landscape.tasks.example import Completion, Example
+from landscape.tasks.task import Loss
+
+Examples: TypeAlias = tuple[Example, ...] | tuple[Completion, ...]
+
+
+@dataclass(frozen=True)
+class Case:
+    """Hold the examples of a task that a comparison trains on and evaluates.
+
+    Args:
+        name: of the task.
+        source: where the examples come from.
+        train: examples of one step; () for none.
+        test: examples to evaluate or, `Completion`, to generate after.
+        micro_batch: training examples a forward, in the papers' code.
+        loss: of training.
+    """
+
+    name: str
+    source: str
+    train: tuple[Example, ...]
+    test: Examples
+    micro_batch: int = 8
+    loss: Loss = "classification"
+
+
+class _Sizes(NamedTuple):
+    train: int
+    test: int
+    micro_batch: int = 8
+
+
+SIZES = {
+    "sst2": _Sizes(16, 32), "rte": _Sizes(8, 16), "multirc": _Sizes(4, 8, 2),
+    "copa": _Sizes(16, 32), "record": _Sizes(2, 1, 1), "squad": _Sizes(0, 16),
+}  # fmt: skip
+"""Examples of each task: so few that the literal side takes seconds."""
+
+
+def find_cases(data: Path | None, seed: int) -> list[Case]:
+    """Return a case for every task of `SIZES`.
+
+    Args:
+        data: a folder that holds, at whatever depth, folders of official releases, named as those
+            are (SST-2, RTE, MultiRC, COPA, ReCoRD, SQuAD). Without one, the packaged reviews make
+            prompts in the shapes of the tasks; SST-2's are reviews themselves.
+        seed: of the splits.
+
+    Raises:
+        UserError: the folder holds none of the tasks, or there are no packaged reviews.
+    """
+    if data is None:
+        return list(_shaped(seed))
+    found = [(name, _folder(name, data)) for name in SIZES if name in DATASETS]
+    cases = [_loaded(name, folder, seed) for name, folder in found if folder is not None]
+    if not cases:
+        raise UserError(
+            f"expected folders of official releases in {data} ({', '.join(SIZES)}), found none; "
+            "name the folder that holds them, or leave it out"
+        )
+    return cases
+
+
+def _folder(name: str, data: Path) -> Path | None:
+    """Return the folder below another that is named as a data set and holds its two files."""
+    dataset = DATASETS[name]
+    for folder in sorted(path for path in data.rglob("*") if path.is_dir()):
+        named = folder.name.lower().replace("-", "") == name
+        files = (dataset.train, dataset.validation)
+        if named and all(any((folder / file).is_file() for file in choice) for choice in files):
+            return folder
+    return None
+
+
+def _loaded(name: str, folder: Path, seed: int) -> Case:
+    sizes = SIZES[name]
+    task = load_task(
+        name, source=folder, num_train=max(1, sizes.train), num_dev=1, num_test=sizes.test,
+        seed=seed,
+    )  # fmt: skip
+    where = f"{folder.name}, test: {len(task.test)} of its validation rows"
+    return Case(
+        name, where, task.train[: sizes.train], task.test, sizes.micro_batch, task.loss  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+_QUESTION = '\nDoes this mean that "{}" is true? Yes or No?\n'
+
+
+def _shaped(seed: int) -> Iterator[Case]:
+    """Make cases of the packaged reviews: the tokens of text, in the numbers of the tasks."""
+    task = load_task("rotten_tomatoes", num_train=400, num_dev=1, num_test=400, seed=seed)
+    for name, (train, test, micro_batch) in SIZES.items():
+        loss: Loss = (
+            "classification" if name in ("sst2", "rte", "multirc") else ("language modelling")
+        )
+        if name == "sst2":
+            made = [task.train[:train], task.test[:test]]
+        else:
+            texts = [cycle([e.prompt.removesuffix(" It was") for e in split])
+                     for split in (task.train, task.test)]  # fmt: skip
+            made = [
+                tuple(_SHAPES[name](text, i) for i in range(number))
+                for text, number in zip(texts, (train, test), strict=True)
+            ]
+        yield Case(name, f"packaged reviews in the shape of {name}", *made, micro_batch, loss)  # type: ignore[arg-type]
+
+
+def _rte(text: Iterator[str], i: int) -> Example:
+    prompt = f"{next(text)} {next(text)}" + _QUESTION.format(next(text)[:60])
+    return Example(prompt, ("Yes", "No"), i % 2)
+
+
+def _multirc(text: Iterator[str], i: int) -> Example:
+    prompt = " ".join(next(text) for _ in range(10)) + _QUESTION.format(next(text)[:90])
+    return Example(prompt, ("No", "Yes"), i % 2)
+
+
+def _copa(text: Iterator[str], i: int) -> Example:
+    words = [next(text).split() for _ in range(3)]
+    premise, *choices = (" ".join(some[:n]) for some, n in zip(words, (7, 6, 6), strict=True))
+    return Example(f"{premise} because ", tuple(f"{choice}." for choice in choices), i % 2)
+
+
+def _record(text: Iterator[str], i: int) -> Example:
+    passage = " ".join(next(text) for _ in range(9))
+    query, names = next(text).split()[:28], [" ".join(next(text).split()[:2]) for _ in range(24)]
+    begun, ended = " ".join(query[:12]), " ".join(query[12:])
+    entities = tuple(f"{begun} {name} {ended}" for name in dict.fromkeys(names))
+    return Example(f"{passage}\n- ", entities, i % len(entities))
+
+
+def _squad(text: Iterator[str], i: int) -> Completion:
+    context, question = " ".join(next(text) for _ in range(5)), next(text)[:60]
+    return Completion(f"Title: reviews\nContext: {context}\nQuestion: {question}?\nAnswer:", ("?",))
+
+
+_SHAPES: dict[str, Callable[[Iterator[str], int], Example | Completion]] = {
+    "rte": _rte, "multirc": _multirc, "copa": _copa, "record": _record, "squad": _squad,
+}  # fmt: skip

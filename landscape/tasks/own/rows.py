@@ -156,12 +156,19 @@ def _image(path: Path, where: str) -> bytes:
 
     held = path.read_bytes()
     try:
-        Image.open(io.BytesIO(held)).verify()
-    except (OSError, SyntaxError, ValueError) as error:
+        opened = Image.open(io.BytesIO(held))
+        deep = opened.mode.startswith(("I", "F"))
+        opened.verify()
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
         raise UserError(
             f"expected an image in {where}, got {len(held):,} bytes that cannot be read as one; "
             "fetch the file again, or remove it"
         ) from error
+    if deep:
+        raise UserError(
+            f"expected an image of 8 bits a channel in {where}, got PIL's mode {opened.mode}, "
+            "whose values would be cut; convert it first"
+        )
     return held
 
 

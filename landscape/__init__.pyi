@@ -68,6 +68,7 @@ from .tasks import (
     TaggedExample,
     Task,
     TextExample,
+    examples_from,
     load_task,
     task_from,
 )
@@ -134,6 +135,7 @@ __all__ = [
     "evaluate",
     "exact_matrix",
     "exact_spectrum",
+    "examples_from",
     "export_delta",
     "figures",
     "finetune",

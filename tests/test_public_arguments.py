@@ -102,6 +102,7 @@ PUBLIC: list[tuple[str, Callable[[], dict[str, object]], str]] = [
      "data:object text:text label:text answer:text prompt:text verbaliser:text separator:text "
      "dev:object test:object group:text seed:whole num_train:whole num_dev:whole num_test:whole "
      "metric:text loss:text generation:text name:text"),
+    ("examples_from", lambda: {"data": [{"a": 1}], "like": {}}, "data:object like:object"),
     ("predict", lambda: {"model": plain(), "tokenizer": TOKENIZER, "examples": [RIGHT]},
      "model:object tokenizer:object examples:several batch_size:whole max_length:whole "
      "bos:whole generation:text"),

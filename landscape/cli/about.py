@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from landscape.errors import UserError
+from landscape.tasks.sets.reviews import NAME as REVIEWS
+from landscape.tasks.sets.reviews import recipe
 
 if TYPE_CHECKING:
     from landscape.tasks import Generation, Task
@@ -24,6 +26,7 @@ class About:
     Args:
         model: name of its base, as it was given.
         head: of its classifier, as of `landscape.cli.shared.head_for`.
+        dtype: of its weights, as ``--dtype``.
         asked: its task, as of `landscape.cli.task.open_task`.
         recipe: how a row of one's own becomes an example; None for a task known by name.
         metric, loss: of the task.
@@ -34,6 +37,7 @@ class About:
 
     model: str
     head: dict[str, Any]
+    dtype: str
     asked: dict[str, Any]
     recipe: dict[str, Any] | None
     metric: str
@@ -63,27 +67,32 @@ class About:
             name = self.asked.get("task", "its task")
             raise UserError(
                 f"expected a delta that says how a row becomes an example, got {path}, which was "
-                f"made for {name}; say it: --prompt and --verbaliser, or --text"
-            )
+                f"made for {name}; "
+                + ("train on rows of your own with --data" if self.head else
+                   "say it with --prompt and --verbaliser")
+            )  # fmt: skip
         return Recipe.of(self.recipe, path)
 
 
 def about_run(
-    model: str, head: Mapping[str, Any], asked: Mapping[str, Any], task: Task,
+    model: str, dtype: str, head: Mapping[str, Any], asked: Mapping[str, Any], task: Task,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Return what a delta shall say of the run that made it, as JSON.
 
     Args:
-        model: the name it was loaded by.
+        model, dtype: the name it was loaded by, and the type of its weights.
         head: of `landscape.cli.shared.head_for`.
         asked: of `landscape.cli.task.asked_task`.
         task: what it made.
         settings: of the run.
     """
+    known = task.source.get("recipe")
+    if known is None and task.name == REVIEWS:
+        known = recipe(head=bool(head)).as_dict()
     return {
-        "model": model, "head": dict(head), "asked": dict(asked),
-        "recipe": task.source.get("recipe"), "metric": task.metric, "loss": task.loss,
+        "model": model, "dtype": dtype, "head": dict(head), "asked": dict(asked),
+        "recipe": known, "metric": task.metric, "loss": task.loss,
         "sha256": task.source.get("sha256"),
         "max_length": settings["max_length"], "bos": settings["bos"],
         "max_new_tokens": task.generation.max_new_tokens, "stop": list(task.generation.stop),
@@ -114,7 +123,7 @@ def about_delta(path: str) -> About | None:
 
 _NONE = type(None)
 _KINDS: dict[str, type | tuple[type, ...]] = {
-    "model": str, "head": dict, "asked": dict, "recipe": (dict, _NONE),
+    "model": str, "dtype": str, "head": dict, "asked": dict, "recipe": (dict, _NONE),
     "metric": str, "loss": str, "sha256": (dict, str, _NONE),
     "max_length": (int, _NONE), "bos": (str, int, _NONE),
     "max_new_tokens": int, "stop": list,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from landscape.cli.judging import (
     reading,
     subject,
 )
-from landscape.cli.shared import Outcome, has_head, head_for
+from landscape.cli.shared import Outcome, has_head, head_for, standard_error
 from landscape.cli.task import OWN, asked_task, open_task, task_arguments
 from landscape.errors import UserError
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from landscape.tasks.example import AnyExample
 
 _OF_TASK = (*OWN, "source", "num_train", "num_dev", "num_test", "seed", "loss", "head")
-#: metrics that are the share of examples that are right
-_SHARES = ("accuracy", "exact_match")
 
 
 def add(commands: Commands) -> None:
@@ -115,18 +112,9 @@ def _refuse_other_data(judged: Subject, about: About, task: Task) -> None:
         )
 
 
-def _error(share: float, n: int) -> float:
-    """Return the standard error of a share as half of Wilson's interval, which is not 0 at 0 or 1.
-
-    >>> round(_error(0.5, 100), 4), round(_error(1.0, 9), 4)
-    (0.0498, 0.05)
-    """
-    return math.sqrt(share * (1 - share) / n + 1 / (4 * n * n)) / (1 + 1 / n)
-
-
 def _told(found: dict[str, float], metric: str, where: str, judged: Subject) -> Outcome:
     value, n = found[metric], int(found["n"])
-    error = _error(value, n) if metric in _SHARES and 0 <= value <= 1 else None
+    error = standard_error(metric, value, n)
     spread = "" if error is None else f" ± {error:.3f}"
     print(f"{metric} {value:.3f}{spread}, loss {found['loss']:.4f}, {n:,} examples: {where}")
     result: dict[str, Any] = {"model": judged.model, "delta": judged.delta, "of": where, **found}

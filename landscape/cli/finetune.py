@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +12,14 @@ from landscape.cli.about import about_run
 from landscape.cli.arguments import Commands, bos, number, output_folder, whole
 from landscape.cli.guard import DONE, FAILED, resuming
 from landscape.cli.shared import (
+    DTYPE,
     Outcome,
     attach_mask,
     has_head,
     head_for,
     load_model,
     masked_arguments,
+    standard_error,
 )
 from landscape.cli.task import asked_task, open_task
 from landscape.errors import UserError
@@ -150,6 +154,13 @@ def _finetune(chosen: argparse.Namespace) -> Outcome:
         return _train(chosen, settings)
 
 
+def _shown(metric: str, found: Mapping[str, float]) -> str:
+    """Return a value as it is printed, with its standard error where it is known."""
+    value, n = found.get(metric, math.nan), found.get("n")
+    error = standard_error(metric, value, int(n)) if n else None
+    return f"{value:.3f}" if error is None else f"{value:.3f} ± {error:.3f}"
+
+
 def _dense(chosen: argparse.Namespace, model: nn.Module, task: Task) -> list[str]:
     """Return the modules that are trained whole: by default a head that is new to the task."""
     from landscape.tasks import Completion, Example
@@ -188,7 +199,7 @@ def _train(chosen: argparse.Namespace, settings: dict[str, Any]) -> Outcome:
     if chosen.output:
         delta = Path(chosen.output) / "delta.safetensors"
         if not (run.stored and delta.is_file()):
-            about = about_run(chosen.model, head, asked, task, settings)
+            about = about_run(chosen.model, chosen.dtype or DTYPE, head, asked, task, settings)
             ls.save_delta(model, delta, about=about)
         print(f"delta: {delta} ({delta.stat().st_size:,} bytes)")
     if path and path.steps:  # a run that was finished before takes no step
@@ -197,10 +208,11 @@ def _train(chosen: argparse.Namespace, settings: dict[str, Any]) -> Outcome:
     dev, test = run.metrics["dev"] or {}, run.metrics["test"] or {}
     if run.diverged:
         print(f"diverged at step {run.metrics['steps']}: the loss is not finite; lower --lr")
+    shown = ", ".join(f"{name} {_shown(task.metric, found)}"
+                      for name, found in (("dev", dev), ("test", test)))  # fmt: skip
     print(
-        f"dev {dev.get(task.metric, float('nan')):.3f}, "
-        f"test {test.get(task.metric, float('nan')):.3f}, distance {run.distance['l2']:.4g}, "
-        f"{run.metrics['steps']} steps in {run.metrics['seconds']:.0f} s"
+        f"{task.metric}: {shown}; distance {run.distance['l2']:.4g}, {run.metrics['steps']} steps "
+        f"in {run.metrics['seconds']:.0f} s"
     )
     result = {"config": run.config, "metrics": run.metrics, "distance": run.distance}
     return Outcome(result, FAILED if run.diverged else DONE)

@@ -79,6 +79,8 @@ def load_subject(
     import landscape as ls
 
     about = subject.about
+    if about and chosen.dtype is None:
+        chosen.dtype = about.dtype
     model, tokenizer = load_model(subject.model, chosen, about.head if about else head)
     if subject.delta:
         print(ls.load_delta(model, subject.delta, force=chosen.force))

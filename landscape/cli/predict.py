@@ -16,7 +16,7 @@ from landscape.cli.judging import (
     subject,
 )
 from landscape.cli.shared import Outcome
-from landscape.cli.task import data, own_arguments
+from landscape.cli.task import data, prompt_arguments
 from landscape.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from landscape.tasks.predicting import Predicted
 
 ANSWER = "prediction"
-_OF_ROWS = ("text", "prompt", "verbaliser", "answer", "label", "separator", "regression",
-            "max_new_tokens")  # fmt: skip
 _TOLD = 10
 """Most classes of which the number of predictions is printed."""
 
@@ -44,7 +42,7 @@ def add(commands: Commands) -> None:
         help="file to write, of one of these formats: the rows, each with its prediction and the "
         "probability of every class",
     )  # fmt: skip
-    own_arguments(tell)
+    prompt_arguments(tell.add_argument_group("without a delta that knows it"))
     tell.set_defaults(command=_predict)
 
 
@@ -79,7 +77,7 @@ def _recipe(chosen: argparse.Namespace, judged: Subject) -> Recipe:
     from landscape.tasks.own.recipe import Recipe
     from landscape.tasks.own.verbaliser import words_of
 
-    given = [name for name in _OF_ROWS if getattr(chosen, name)]
+    given = [name for name in ("prompt", "verbaliser") if getattr(chosen, name)]
     known = judged.about is not None and judged.about.recipe is not None
     if known and given:
         raise UserError(
@@ -91,11 +89,11 @@ def _recipe(chosen: argparse.Namespace, judged: Subject) -> Recipe:
         assert judged.about is not None
         assert judged.delta is not None
         return judged.about.read_recipe(judged.delta)
-    if not chosen.prompt or not chosen.verbaliser or given != ["prompt", "verbaliser"]:
+    if len(given) < 2:
         raise UserError(
             "expected --prompt and --verbaliser, which say how a model without a delta that knows "
             f"it reads a row, got {', '.join(f'--{name}' for name in given) or 'neither'}; give "
-            "both and nothing else"
+            "both"
         )
     words = dict(chosen.verbaliser)
     prompt, shown = words_of(tuple(words), words, chosen.prompt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from landscape.tasks import Task
     from landscape.tasks.padding import Batch
 
-MODEL = "smollm2-135m"
+MODEL, DTYPE = "smollm2-135m", "float32"
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ def model_arguments(parser: argparse.ArgumentParser, *, default: str | None = MO
         parser: of the command.
         default: the model where none is named; None where a delta may name it.
     """
-    said = "" if default else f" (the delta's, else {MODEL})"
+    said = MODEL if default else f"the delta's, else {MODEL}"
     parser.add_argument(
-        "--model", default=default, help=f"packaged name, hub name or path{said}"
+        "--model", default=default, help=f"packaged name, hub name or path ({said})"
     )  # fmt: skip
     parser.add_argument(
         "--num-labels", type=whole(least=1),
@@ -71,8 +72,8 @@ def model_arguments(parser: argparse.ArgumentParser, *, default: str | None = MO
     )
     parser.add_argument("--device", help="where it runs, such as cuda (cpu)")
     parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16", "float16", "float64"), default="float32",
-        help="type of the model's weights (float32)",
+        "--dtype", choices=("float32", "bfloat16", "float16", "float64"),
+        help=f"type of the model's weights ({DTYPE if default else 'as the model'})",
     )  # fmt: skip
 
 
@@ -148,7 +149,7 @@ def load_model(
     """
     import landscape as ls
 
-    return ls.load_model(name, dtype=chosen.dtype, device=chosen.device, **head)
+    return ls.load_model(name, dtype=chosen.dtype or DTYPE, device=chosen.device, **head)
 
 
 def attach_mask(model: nn.Module, chosen: argparse.Namespace, *, dense: Sequence[str] = ()) -> None:
@@ -206,3 +207,21 @@ def describe_search(found: EigenResult) -> str:
         return f"{inside}; too few matvecs to bound what lies beyond the outermost"
     where = {"LA": "above", "SA": "below", "LM": "larger in magnitude than"}[found.which]
     return f"{inside}; no other one lies {where} {found.ceiling:.6g} with probability 0.99"
+
+
+def standard_error(metric: str, value: float, n: int) -> float | None:
+    """Return the standard error of a metric that is the share of examples that are right.
+
+    It is half of Wilson's interval at one standard error, which is not 0 at shares of 0 and 1.
+
+    Args:
+        metric: its name; None is returned for any other.
+        value: the share.
+        n: examples.
+
+    >>> round(standard_error("accuracy", 0.5, 100), 4), standard_error("f1", 0.5, 100)
+    (0.0498, None)
+    """
+    if metric not in ("accuracy", "exact_match") or not 0 <= value <= 1:
+        return None
+    return math.sqrt(value * (1 - value) / n + 1 / (4 * n * n)) / (1 + 1 / n)

@@ -65,21 +65,26 @@ def own_arguments(parser: argparse.ArgumentParser) -> None:
         "--answer", metavar="COLUMN", help="instead of --label: column of the text to generate"
     )
     own.add_argument("--separator", help="what stands between several answers in one text")
-    own.add_argument(
-        "--prompt", type=_written,
-        help="what a language model is shown, columns in braces, \\n for a new line: "
-        "'{text}\\nIs it good?' (the text, and the label's column in a new line)",
-    )  # fmt: skip
-    own.add_argument(
-        "--verbaliser", nargs="+", type=_word, metavar="LABEL=WORD",
-        help="the word that follows the prompt for a label (the label)",
-    )  # fmt: skip
+    prompt_arguments(own)
     own.add_argument(
         "--regression", action="store_true", help="the label is a number that a head predicts"
     )
     own.add_argument(
         "--max-new-tokens", type=whole(least=1), help="tokens of an answer at most (50)"
     )
+
+
+def prompt_arguments(parser: argparse._ActionsContainer) -> None:
+    """Declare the arguments that say what a language model is shown of a row."""
+    parser.add_argument(
+        "--prompt", type=_written,
+        help="what a language model is shown, columns in braces, \\n for a new line: "
+        "'{text}\\nIs it good?' (the text, and the label's column in a new line)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--verbaliser", nargs="+", type=_word, metavar="LABEL=WORD",
+        help="the word that follows the prompt for a label (the label)",
+    )  # fmt: skip
 
 
 def asked_task(chosen: argparse.Namespace, *, head: bool) -> dict[str, Any]:

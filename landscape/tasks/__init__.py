@@ -13,6 +13,7 @@ from landscape.tasks.example import (
     TextExample,
 )
 from landscape.tasks.own.task import task_from
+from landscape.tasks.own.unlabelled import examples_from
 from landscape.tasks.sets import DATASETS
 from landscape.tasks.sets.reviews import NAME as REVIEWS
 from landscape.tasks.sets.reviews import load_reviews
@@ -21,7 +22,7 @@ from landscape.tasks.task import Generation, Loss, Task
 
 __all__ = [
     "DATASETS", "REVIEWS", "TASKS", "Completion", "Example", "Generation", "ImageExample",
-    "TaggedExample", "Task", "TextExample", "load_task", "task_from",
+    "TaggedExample", "Task", "TextExample", "examples_from", "load_task", "task_from",
 ]  # fmt: skip
 
 TASKS = (REVIEWS, *DATASETS)

@@ -157,10 +157,11 @@ def test_answers_are_generated_after_training_on_them(own, tmp_path, capsys) -> 
     run, out = tmp_path / "run", tmp_path / "p.csv"
     common = ["--model", own["opt"], "--data", own["data"], "--text", "body", "--answer", "team"]
     told(capsys, "finetune", *common, "--lr", 0.01, "--epochs", 1, "--density", 0.1,
-         "--max-new-tokens", 3, "--num-test", 2, "--output", run)  # fmt: skip
+         "--max-new-tokens", 3, "--dtype", "bfloat16", "--device", "cpu", "--num-test", 2,
+         "--output", run)  # fmt: skip
     told(capsys, "predict", "--delta", run / "delta.safetensors", "--data", own["new"],
          "--output", out)  # fmt: skip
-    model, tokenizer = ls.load_model(own["opt"])
+    model, tokenizer = ls.load_model(own["opt"], dtype="bfloat16")
     ls.load_delta(model, run / "delta.safetensors")
     rows = read_own(own["new"]).rows
     examples = [ls.Completion(f"{row.values['body']}\nteam:", ("",)) for row in rows]

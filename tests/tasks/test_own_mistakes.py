@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from sentences import row, the_sentence
 
 import landscape as ls
@@ -39,7 +41,10 @@ def folder(*names: str, **changed: object) -> Callable[[Path], object]:
     def provoke(place: Path) -> object:
         for name in names:
             (place / "set" / name).parent.mkdir(parents=True, exist_ok=True)
-            (place / "set" / name).write_bytes(name.encode())
+            stream = io.BytesIO()
+            Image.new("I;16" if "deep" in name else "L", (2, 2)).save(stream, "PNG")
+            broken = stream.getvalue()[:-20]
+            (place / "set" / name).write_bytes(broken if "cut" in name else stream.getvalue())
         (place / "set").mkdir(exist_ok=True)
         return ls.task_from(place / "set", **changed)
 
@@ -124,6 +129,8 @@ MISTAKES = [
     row("a number", lambda f: ls.task_from(3, **USUAL), "the path of a file", "got 3"),
     row("nothing", rows(), "rows in data, got none"),
     row("no image", folder("cat/a.txt"), "images", "got none"),
+    row("a cut image", folder("cat/a.png", "dog/cut.png"), "an image in set/dog/cut.png", "bytes"),
+    row("a deep image", folder("cat/a.png", "dog/deep.png"), "8 bits", "set/dog/deep.png", "I;16"),
     row("one folder", folder("cat/a.png", "cat/b.png"), "2 to 100 labels", "(cat)"),
     row("splits as folders", folder("train/cat/a.png", "test/dog/a.png"), "set/CLASS/",
         "test/dog/a.png", "the folder of one split"),

@@ -6,13 +6,15 @@ import warnings
 from pathlib import Path
 
 import pytest
+from samples import review_file
 
 import landscape as ls
 from landscape.tasks.own.recipe import Recipe
 from landscape.tasks.own.rows import read_own
+from landscape.tasks.sets.reviews import recipe
 from landscape.tasks.task import normal
 
-pytestmark = pytest.mark.filterwarnings("ignore:expected every label")
+pytestmark = pytest.mark.filterwarnings("ignore:expected (every label|splits)")
 
 TICKETS = """id,subject,body,team,customer
 1,Money,"I paid twice, again",billing,ann
@@ -160,9 +162,32 @@ def test_a_class_that_train_lacks_is_warned_of() -> None:
 
 def test_a_recipe_read_from_json_makes_the_same_examples(tickets) -> None:
     task = ls.task_from(tickets, text="body", label="team", dev=1 / 6, test=1 / 6)
-    recipe = Recipe.of(task.source["recipe"], "a delta")
     rows = read_own(tickets)
-    assert sorted(recipe.examples(rows), key=lambda e: e.shown) == every(task)
+    read = Recipe.of(task.source["recipe"], "a delta")
+    assert sorted(read.examples(rows), key=lambda e: e.shown) == every(task)
     bare = [{k: v for k, v in row.values.items() if k != "team"} for row in rows.rows]
-    shown = [e.shown for e in recipe.examples(read_own(bare), labelled=False)]
-    assert sorted(shown) == [e.shown for e in every(task)]
+    for like in (task, task.source["recipe"]):
+        shown = [e.shown for e in ls.examples_from(bare, like)]
+        assert sorted(shown) == [e.shown for e in every(task)]
+
+
+def test_rows_of_a_test_file_that_are_known_are_warned_of_with_their_lines(
+    tickets, tmp_path
+) -> None:
+    other = tmp_path / "test.csv"
+    other.write_text("body,team\nMy bill?,billing\nit  CRASHED,technical\n", encoding="utf-8")
+    with pytest.warns(UserWarning, match=r"got 1 that are, the first test\.csv, line 3, which is "
+                      r"tickets\.csv, line 7: "):  # fmt: skip
+        ls.task_from(tickets, text="body", label="team", dev=1 / 3, test=other)
+
+
+def test_new_reviews_are_read_as_those_of_the_packaged_task(tmp_path) -> None:
+    source = review_file(tmp_path / "r.csv.bz2", films=12)
+    for head in (False, True):
+        task = ls.load_task("rotten_tomatoes", source=source, num_train=9, num_dev=3, num_test=9,
+                            head=head)  # fmt: skip
+        texts = {e.shown: e for e in task.train}
+        rows = [row for row in read_own(source).rows if row.values["category"] != "plot"]
+        made = [recipe(head=head).example(row, group=str(row.values["movie_name"]))
+                for row in rows if row.values["text"]]  # fmt: skip
+        assert {e.shown: e for e in made if e.shown in texts} == texts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -136,7 +137,7 @@ def _folder(folder: Path) -> Rows:
         values = {
             FILE: place.as_posix(),
             LABEL: place.parts[0] if len(place.parts) == 2 else None,
-            IMAGE: path.read_bytes(),
+            IMAGE: _image(path, f"{folder.name}/{place.as_posix()}"),
         }
         rows.append(Row(values, f"{folder.name}/{place.as_posix()}"))
     if not rows:
@@ -147,6 +148,28 @@ def _folder(folder: Path) -> Rows:
     held = [(row.values[FILE], hashlib.sha256(row.values[IMAGE]).hexdigest()) for row in rows]
     digest = hashlib.sha256(json.dumps(held).encode()).hexdigest()
     return Rows(folder.name, tuple(rows), (FILE, LABEL, IMAGE), digest)
+
+
+def _image(path: Path, where: str) -> bytes:
+    """Return the bytes of an image file, after a look whether they are whole."""
+    from PIL import Image
+
+    held = path.read_bytes()
+    try:
+        opened = Image.open(io.BytesIO(held))
+        deep = opened.mode.startswith(("I", "F"))
+        opened.verify()
+    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise UserError(
+            f"expected an image in {where}, got {len(held):,} bytes that cannot be read as one; "
+            "fetch the file again, or remove it"
+        ) from error
+    if deep:
+        raise UserError(
+            f"expected an image of 8 bits a channel in {where}, got PIL's mode {opened.mode}, "
+            "whose values would be cut; convert it first"
+        )
+    return held
 
 
 def _found(name: str, rows: list[Row], digest: str) -> Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,8 @@ def _splits(
     found = {split: tuple(read["train"][i] for i in rows) for split, rows in dealt.items()}
     found |= {split: tuple(rows) for split, rows in read.items() if split != "train"}
     _warn_of_unseen(own, recipe, found["train"], seed)
+    for split in sources.keys() - {"train"}:
+        _warn_of_known(own, sources[split], read["train"], read[split])
     return found
 
 
@@ -167,8 +170,9 @@ def _refuse_single(rows: Rows, examples: Sequence[AnyExample]) -> None:
     if examples[0].num_labels < 2:
         return
     labels = [example.label for example in examples]  # type: ignore[union-attr]
-    for label in sorted(set(labels)):
-        if labels.count(label) == 1:
+    counts = Counter(labels)
+    for label in sorted(counts):
+        if counts[label] == 1:
             row = rows.rows[labels.index(label)]
             raise UserError(
                 f"expected at least two rows of every label, got one of "
@@ -193,6 +197,25 @@ def _warn_of_unseen(
         warnings.warn(
             f"expected every label of {rows.name} in train, got none of {', '.join(unseen)} with "
             f"the seed {seed}: the model cannot learn it; take another seed, or smaller shares",
+            stacklevel=4,
+        )
+
+
+def _warn_of_known(
+    own: Rows, others: Rows, train: Sequence[AnyExample], held: Sequence[AnyExample]
+) -> None:
+    """Warn of rows of a file for dev or test that are among the first file's too."""
+    known = {normal(e.shown): row.where for e, row in zip(train, own.rows, strict=True)}
+    both = [
+        (row.where, known[normal(e.shown)])
+        for e, row in zip(held, others.rows, strict=True)
+        if normal(e.shown) in known
+    ]
+    if both:
+        warnings.warn(
+            f"expected rows of {others.name} that are not in {own.name}, got {len(both):,} that "
+            f"are, the first {both[0][0]}, which is {both[0][1]}: scores on them say little of "
+            "new text; remove them from one of the two",
             stacklevel=4,
         )
 

@@ -13,6 +13,7 @@ import numpy as np
 from landscape.errors import UserError
 from landscape.sources.carriers import Carrier, sha256
 from landscape.tasks.example import AnyExample, Example, TextExample
+from landscape.tasks.own.recipe import Recipe
 from landscape.tasks.splits import Sizes
 from landscape.tasks.table import read_csv, records
 from landscape.tasks.task import Loss, Task, label_shares
@@ -33,6 +34,14 @@ LABELS = {"rotten": 0, "fresh": 1}
 NO_REVIEW = "plot"
 MIN_SHARE = {"test": 0.2, "dev": 0.1}
 """Smallest share of all reviews whose films are set aside: many films even for a small split."""
+
+
+def recipe(*, head: bool) -> Recipe:
+    """Return how a row with the file's columns becomes an example, for rows that are new."""
+    if head:
+        return Recipe("classes", texts=("text",), label="category", classes=CLASSES)
+    return Recipe("candidates", prompt=f"{{text}}{ASKED}", label="category", classes=CLASSES,
+                  words=CANDIDATES)  # fmt: skip
 
 
 def load_reviews(

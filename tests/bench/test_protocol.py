@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,17 @@ def test_a_side_measures_its_peak_in_its_own_process(
     monkeypatch.setattr(peak.Bench, "load", lambda seed: bench)
     peak.measure("ours", "two", "0")
     assert int(capsys.readouterr().out) > 10_000_000
+
+
+@pytest.mark.skipif("LANDSCAPE_TEST_DATA" not in os.environ, reason="LANDSCAPE_TEST_DATA is unset")
+def test_real_rows_of_every_task_that_is_trained_are_found() -> None:
+    found = {c.name: c for c in cases.find_cases(Path(os.environ["LANDSCAPE_TEST_DATA"]), 0)}
+    trained = {name for name, size in cases.SIZES.items() if size.train}
+    assert trained <= set(found)
+    for name in trained:
+        sizes = cases.SIZES[name]
+        assert (len(found[name].train), len(found[name].test)) == sizes[:2]
+    assert found["record"].loss == found["copa"].loss == "language modelling"
 
 
 def test_a_folder_without_official_releases_is_refused(tmp_path: Path) -> None:

@@ -36,9 +36,10 @@ GUARDS: dict[str, list[str]] = {
     "landscape/kernels/products.py": ["kernels/branches", "kernels/kernels"],
     "landscape/kernels/spops.py": ["kernels/kernels"],
     "landscape/kernels/values.py": ["kernels/branches", "kernels/kernels"],
-    "landscape/tasks/forward.py": ["tasks/scoring"],
+    "landscape/tasks/forward.py": ["tasks/scoring", "tasks/shared_prompt"],
     "landscape/tasks/metrics.py": ["tasks/metrics"],
     "landscape/tasks/scoring.py": ["tasks/scoring"],
+    "landscape/tasks/shared_prompt.py": ["tasks/shared_prompt"],
     "landscape/masks.py": ["masks", "models/models"],
     "landscape/deltas/algebra.py": ["deltas/algebra", "deltas/formats", "deltas/dense"],
     "landscape/deltas/files.py": ["deltas/files", "deltas/dense"],
@@ -142,6 +143,10 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     "dev from the end of the permutation": (
         "landscape/tasks/splits.py", "order[sizes.train : sizes.train + sizes.dev]",
         "order[-sizes.dev:]",
+    ),
+    "branches look at the trunk of another example": (
+        "landscape/tasks/shared_prompt.py", "torch.cat([held[owners], new], -2)",
+        "torch.cat([held[owners.sort().values], new], -2)",
     ),
     "what a diverged model does not predict is its first candidate": (
         "landscape/tasks/forms/candidates.py", "None if best is None else", "0 if best is None else"

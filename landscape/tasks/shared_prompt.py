@@ -100,7 +100,7 @@ def parts(
 def _in_common(encoded: Encoded) -> int:
     """Return how many tokens all candidates begin with; each keeps one of its own."""
     shortest, *_ = candidates = sorted(encoded.candidates, key=len)
-    for i, token in enumerate(shortest[:-1]):
+    for i, token in enumerate(shortest):
         if any(candidate[i] != token for candidate in candidates):
             return i
     return len(shortest) - 1

@@ -69,9 +69,11 @@ from .tasks import (
     Task,
     TextExample,
     load_task,
+    task_from,
 )
 from .tasks.batches import make_batches
 from .tasks.evaluation import evaluate
+from .tasks.predicting import Predicted, predict
 from .tasks.protocol import reference_settings
 from .tasks.scoring import task_loss, task_split
 from .training import baselines
@@ -104,6 +106,7 @@ __all__ = [
     "MovingMaskCallback",
     "NotConvergedWarning",
     "Overlap",
+    "Predicted",
     "PrincipalDirections",
     "RateSuggestion",
     "Run",
@@ -155,6 +158,7 @@ __all__ = [
     "plot_surface",
     "power_iteration",
     "preconditioned",
+    "predict",
     "random_directions",
     "random_mask",
     "read_delta",
@@ -173,6 +177,7 @@ __all__ = [
     "surface",
     "surface_1d",
     "surface_2d",
+    "task_from",
     "task_loss",
     "task_split",
     "tasks",

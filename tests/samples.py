@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import bz2
 import csv
+import json
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
+
 import landscape as ls
 from landscape.models import tiny_model, tiny_tokenizer
+from landscape.sources.hub import HubAnswer
+from landscape.tasks import dataset
 
 
 def review_file(path: Path, films: int = 40, per_film: int = 6) -> Path:
@@ -91,3 +98,43 @@ def short_task() -> ls.Task:
         name="tiny", train=examples, dev=examples[:4], test=examples[:4],
         metric="accuracy", loss="classification", source={"kind": "made for the test"},
     )  # fmt: skip
+
+
+def real_rows(*place: str) -> Path:
+    """Return a folder or file of real rows, or skip the test where there are none."""
+    folder = os.environ.get("LANDSCAPE_TEST_DATA")
+    if not folder:
+        pytest.skip("real rows are not here: LANDSCAPE_TEST_DATA names no folder of them")
+    path = Path(folder, *place)
+    if not path.exists():
+        pytest.skip(f"LANDSCAPE_TEST_DATA has no {'/'.join(place)}")
+    return path
+
+
+def jsonl_file(path: Path, rows: Sequence[object]) -> Path:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def parquet_file(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed")
+    import pyarrow
+
+    parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    return path
+
+
+def rows_on_the_hub(
+    monkeypatch: pytest.MonkeyPatch, splits: Mapping[str, Sequence[Mapping[str, object]]]
+) -> list[tuple[str | None, ...]]:
+    """Let the hub answer with these rows; the list tells what it was asked for."""
+    pytest.importorskip("datasets", reason="the optional package datasets is not installed")
+    asked: list[tuple[str | None, ...]] = []
+
+    def load(*names: str | None, revision: str) -> Mapping[str, object]:
+        asked.append(names)
+        return splits
+
+    monkeypatch.setattr(dataset, "ask_hub", lambda *_, **__: HubAnswer(True, revision="abc"))
+    monkeypatch.setattr("datasets.load_dataset", load)
+    return asked

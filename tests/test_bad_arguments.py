@@ -106,7 +106,7 @@ ARGUMENTS = [
     row("unknown task", lambda: ls.load_task("imdb"), "rotten_tomatoes, sst2", "'imdb'"),
     row("empty split", lambda: ls.load_task("sst2", num_dev=0), "num_dev", "at least 1", "got 0"),
     row("seed of a split", lambda: ls.load_task("sst2", seed=-1), "seed", "got -1"),
-    row("one label", lambda: ls.load_model("minilm-l6", num_labels=1), "labels", "at least 2"),
+    row("no label", lambda: ls.load_model("minilm-l6", num_labels=0), "labels", "at least 1"),
     row("half a label", lambda: ls.load_model("minilm-l6", num_labels=2.5), "labels", "got 2.5"),
     row("whole weights", lambda: ls.load_model("x", dtype=torch.int8), "dtype", "torch.int8"),
     row("no name", lambda: ls.load_model(None), "name", "a path", "got None"),

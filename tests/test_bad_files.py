@@ -59,15 +59,14 @@ def without_tokenizer(folder: Path) -> None:
 HEAD = b"category,text,movie_name\n"
 FILES = [
     row("latin-1 tsv", table("train.tsv", "sentence\tlabel\ngut\t1\nschön\t0\n".encode("latin-1")),
-        "UTF-8", "train.tsv, line 3", "0xf6", "save the file as UTF-8"),
+        "UTF-8", "train.tsv, line 3", "0xf6", "save the file as UTF-8: iconv"),
     row("latin-1 csv", table("r.csv", HEAD + "fresh,schön,a\n".encode("latin-1")),
         "UTF-8", "r.csv, line 2", "0xf6"),
     row("utf-16 without mark", table("r.csv", HEAD.decode().encode("utf-16-le")),
         "r.csv, line 1", "NUL"),
     row("nul byte", table("train.tsv", b"sentence\tlabel\na\0b\t1\n"), "train.tsv, line 2", "NUL"),
-    row("long field", table("r.csv", HEAD + b'fresh,"' + b"a" * 131_073 + b'",a\n'),
-        "r.csv, line 2", "131072", "quote"),
-    row("open quote", table("r.csv", HEAD + b'fresh,"good,a\nrotten,bad,b\n'), "r.csv", "quote"),
+    row("open quote", table("r.csv", HEAD + b'fresh,good,a\nfresh,"good,a\nrotten,bad,b\n'),
+        "r.csv, line 3", "quote"),
     row("ragged csv", table("r.csv", HEAD + b"fresh,good\n"), "3 values", "line 2", "got 2"),
     row("ragged tsv", table("train.tsv", b"sentence\tlabel\na\t1\t2\n"), "2 values", "got 3"),
     row("column twice", table("train.tsv", b"label\tlabel\n1\t1\n"), "different names", "label"),

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from landscape.cli import bench, delta, density, finetune, sharpness, suggest_lr, surface
+from landscape.cli import (
+    bench,
+    delta,
+    density,
+    evaluate,
+    finetune,
+    predict,
+    sharpness,
+    suggest_lr,
+    surface,
+    tasks,
+)
 from landscape.cli.arguments import Parser
 from landscape.cli.guard import EXIT_CODES, guarded
 from landscape.cli.shared import run
 
 #: each has ``add(commands)``, which declares its arguments and the function that runs it
-COMMANDS = (finetune, sharpness, density, surface, suggest_lr, delta, bench)
+COMMANDS = (
+    finetune, evaluate, predict, tasks, sharpness, density, surface, suggest_lr, delta, bench
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

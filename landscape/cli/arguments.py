@@ -54,6 +54,18 @@ def output_folder(text: str) -> str:
     return _output(text, Path.is_file, "a folder", "the file")
 
 
+def bos(text: str) -> int | str | None:
+    """Read what rows start with."""
+    if text in ("tokenizer", "none"):
+        return None if text == "none" else text
+    try:
+        return whole()(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"expected tokenizer, none or a token id, got {text!r}; name what rows start with"
+        ) from None
+
+
 def _output(text: str, wrong: Callable[[Path], bool], wanted: str, found: str) -> str:
     """Try the path with a nameless file in the nearest folder that is there, gone at once."""
     path = Path(text).expanduser()

@@ -22,9 +22,9 @@ from landscape.cli.shared import Outcome, json_argument
 if TYPE_CHECKING:
     from torch import nn
 
-#: as `landscape.deltas.export` has them, which is not imported before a command needs torch
+#: as the library has them, which is not imported before a command needs torch
 _FORMATS = ("shira", "super-tuning", "merged", "vllm", "trl")
-_DTYPES = ("float32", "float16", "bfloat16")
+_DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 
 def add(commands: Commands) -> None:
@@ -37,8 +37,9 @@ def add(commands: Commands) -> None:
     _declare(kinds, "subtract", _subtract, 2, "the first minus the second", "delta file to write")
     scale = _declare(kinds, "scale", _scale, 1, "a multiple of a delta", "delta file to write")
     scale.add_argument("--factor", type=number(), required=True, help="the multiple")
-    merge = _declare(kinds, "merge", _export, 1, "export --format merged", "folder to write")
-    merge.set_defaults(format="merged", restore=None)
+    plain = "a plain model with the delta in its weights: export --format merged"
+    merge = _declare(kinds, "merge", _export, 1, plain, "folder to write")
+    merge.set_defaults(format="merged", restore=None, dtype=None)
     export = _declare(kinds, "export", _export, 1, "for peft, any software, or a running server")
     export.add_argument(
         "--format", choices=_FORMATS, required=True,
@@ -49,8 +50,7 @@ def add(commands: Commands) -> None:
     export.add_argument(
         "--restore", help="file for the patch that restores the original (OUTPUT.restore.*)"
     )
-    for one in (merge, export):
-        one.add_argument("--dtype", choices=_DTYPES, help="of the checkpoint (the base's own)")
+    export.add_argument("--dtype", choices=_DTYPES, help="of the checkpoint (the base's own)")
 
 
 def _declare(
@@ -60,7 +60,9 @@ def _declare(
     parser = kinds.add_parser(name, help=purpose)
     parser.add_argument("files", nargs=files, type=file, metavar="delta", help="delta file")
     parser.add_argument("--model", default="smollm2-135m", help="the base model of the deltas")
-    parser.add_argument("--num-labels", type=whole(least=2), help="of a classifier")
+    parser.add_argument(
+        "--num-labels", type=whole(least=1), help="labels of a classifier (as its files say)"
+    )
     if output:
         kind = output_folder if output.startswith("folder") else output_file
         parser.add_argument("--output", type=kind, required=True, help=output)
@@ -117,15 +119,12 @@ def _export(chosen: argparse.Namespace) -> Outcome:
 
     output = _place(chosen)
     check_outputs(output, format=chosen.format, restore=chosen.restore)  # before anything is loaded
-    import torch
-
     import landscape as ls
 
     model, tokenizer = _load(chosen)
     print(ls.load_delta(model, chosen.files[0], force=chosen.force))
     exported = ls.export_delta(
-        model, output, format=chosen.format, restore=chosen.restore,
-        dtype=getattr(torch, chosen.dtype) if chosen.dtype else None,
+        model, output, format=chosen.format, restore=chosen.restore, dtype=chosen.dtype,
         tokenizer=tokenizer if chosen.format == "merged" else None,
     )  # fmt: skip
     print(exported)
@@ -150,12 +149,10 @@ def _load(chosen: argparse.Namespace) -> tuple[nn.Module, Any]:
 
     With ``--force`` in float32, whatever the file says.
     """
-    import torch
-
     import landscape as ls
 
     dtype = "float32" if chosen.force else _precision(chosen.files[0])
-    return ls.load_model(chosen.model, dtype=getattr(torch, dtype), num_labels=chosen.num_labels)
+    return ls.load_model(chosen.model, dtype=dtype, num_labels=chosen.num_labels)
 
 
 def _precision(path: str) -> str:

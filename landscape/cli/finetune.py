@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from landscape.cli.arguments import Commands, number, output_folder, whole
+from landscape.cli.about import about_run
+from landscape.cli.arguments import Commands, bos, number, output_folder, whole
 from landscape.cli.guard import DONE, FAILED, resuming
-from landscape.cli.shared import Outcome, attach_mask, load, model_arguments
+from landscape.cli.shared import (
+    Outcome,
+    attach_mask,
+    has_head,
+    head_for,
+    load_model,
+    masked_arguments,
+)
+from landscape.cli.task import asked_task, open_task
+from landscape.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from landscape.tasks import Task
+
+DENSE_LR = 1e-3
+"""Learning rate of a head: that of a mask, which is larger the fewer weights it has, breaks it."""
 
 _SETTINGS = (
     "lr", "epochs", "batch_size", "seed", "accumulate", "select_by", "patience", "max_length",
-    "bos", "autocast", "optimizer", "momentum", "weight_decay", "lr_schedule", "warmup",
+    "bos", "loss_average", "evaluate_every", "autocast", "optimizer", "momentum",
+    "weight_decay", "lr_schedule", "warmup",
 )  # fmt: skip
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
     tune = commands.add_parser("finetune", help="train a random fraction of a model's weights")
-    model_arguments(tune)
+    masked_arguments(tune)
     _training_arguments(tune)
     _optimizer_arguments(tune)
+    _head_arguments(tune)
     least = whole(least=1)
-    tune.add_argument("--device", help="where to train, such as cuda (where models load: cpu)")
     tune.add_argument(
         "--output", type=output_folder,
         help="folder of the run: resumes, and receives the delta file",
@@ -38,6 +57,18 @@ def add(commands: Commands) -> None:
     tune.set_defaults(command=_finetune)
 
 
+def _head_arguments(tune: argparse.ArgumentParser) -> None:
+    """Declare what is trained whole beside the mask."""
+    tune.add_argument(
+        "--dense", nargs="+", metavar="PATTERN",
+        help="modules trained whole beside the mask, or none (the new head of a classifier)",
+    )  # fmt: skip
+    tune.add_argument(
+        "--dense-lr", type=number(above=0),
+        help=f"their learning rate, for they need a smaller one ({DENSE_LR:g})",
+    )  # fmt: skip
+
+
 def _training_arguments(tune: argparse.ArgumentParser) -> None:
     """Declare what is trained on, how long, and which checkpoint is kept."""
     least = whole(least=1)
@@ -47,6 +78,15 @@ def _training_arguments(tune: argparse.ArgumentParser) -> None:
     tune.add_argument(
         "--accumulate", type=least, default=1,
         help="batches a step, which has the gradient of one large batch (1)",
+    )  # fmt: skip
+    tune.add_argument(
+        "--loss-average", choices=("terms", "batches"), default="terms",
+        help="what weighs the same in a step of several batches (terms); the code of paper 1 "
+        "takes batches",
+    )  # fmt: skip
+    tune.add_argument(
+        "--evaluate-every", type=least, metavar="STEPS",
+        help="steps between dev evaluations (an epoch)",
     )  # fmt: skip
     tune.add_argument(
         "--select-by", choices=("metric", "accuracy", "loss"), default="metric",
@@ -62,7 +102,7 @@ def _training_arguments(tune: argparse.ArgumentParser) -> None:
         help="most tokens of a row (2048, or what the model takes)",
     )  # fmt: skip
     tune.add_argument(
-        "--bos", type=_bos, default="tokenizer",
+        "--bos", type=bos, default="tokenizer",
         help="what rows start with: tokenizer, none, or a token id (tokenizer); 0 for OPT as in "
         "the code of paper 1",
     )  # fmt: skip
@@ -99,21 +139,7 @@ def _warmup(text: str) -> int | float:
     return whole()(text) if text.isdigit() else number(least=0, below=1)(text)
 
 
-def _bos(text: str) -> int | str | None:
-    """Read what rows start with."""
-    if text in ("tokenizer", "none"):
-        return None if text == "none" else text
-    try:
-        return whole()(text)
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(
-            f"expected tokenizer, none or a token id, got {text!r}; name what rows start with"
-        ) from None
-
-
 def _finetune(chosen: argparse.Namespace) -> Outcome:
-    from landscape.errors import UserError
-
     if chosen.trajectory is not None and not chosen.output:
         raise UserError("expected --output with --trajectory, a file there, got none; give both")
     from landscape.training.settings import Settings
@@ -124,20 +150,46 @@ def _finetune(chosen: argparse.Namespace) -> Outcome:
         return _train(chosen, settings)
 
 
+def _dense(chosen: argparse.Namespace, model: nn.Module, task: Task) -> list[str]:
+    """Return the modules that are trained whole: by default a head that is new to the task."""
+    from landscape.tasks import Completion, Example
+
+    if chosen.dense is not None:
+        named: list[str] = [pattern for pattern in chosen.dense if pattern != "none"]
+    else:
+        base = getattr(model, "base_model_prefix", "")
+        ends = [name for name, module in model.named_children() if name != base]
+        headed = task.kind not in (Example, Completion) and hasattr(model, base)
+        named = [n for n in ends if headed and any(True for _ in getattr(model, n).parameters())]
+    if chosen.dense_lr is not None and not named:
+        raise UserError(
+            "expected modules that are trained whole with --dense-lr, got none; name them with "
+            "--dense, or leave it out"
+        )
+    return named
+
+
 def _train(chosen: argparse.Namespace, settings: dict[str, Any]) -> Outcome:
     import landscape as ls
 
     path = None if chosen.trajectory is None else ls.Trajectory(every=chosen.trajectory)
-    model, tokenizer, task = load(chosen)
-    attach_mask(model, chosen)
+    asked = asked_task(chosen, head=has_head(chosen.model, chosen))
+    task = open_task(asked)
+    head = head_for(chosen.model, chosen, task)
+    model, tokenizer = load_model(chosen.model, chosen, head)
+    dense = _dense(chosen, model, task)
+    attach_mask(model, chosen, dense=dense)
+    if dense:
+        settings["dense_lr"] = chosen.dense_lr or DENSE_LR
     run = ls.finetune(
         model, tokenizer, task, **settings, directory=chosen.output, overwrite=chosen.force,
-        device=chosen.device, probes=[path] if path else [], progress=True,
+        probes=[path] if path else [], progress=True,
     )  # fmt: skip
     if chosen.output:
         delta = Path(chosen.output) / "delta.safetensors"
         if not (run.stored and delta.is_file()):
-            ls.save_delta(model, delta)
+            about = about_run(chosen.model, head, asked, task, settings)
+            ls.save_delta(model, delta, about=about)
         print(f"delta: {delta} ({delta.stat().st_size:,} bytes)")
     if path and path.steps:  # a run that was finished before takes no step
         file = path.save(Path(chosen.output) / "trajectory.safetensors")

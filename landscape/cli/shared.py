@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from landscape.cli.arguments import file, number, seed, whole
 from landscape.cli.guard import DONE
 from landscape.cli.output import print_json
-from landscape.tasks import TASKS
+from landscape.cli.task import asked_task, open_task, task_arguments
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from landscape.curvature import EigenResult
     from landscape.tasks import Task
     from landscape.tasks.padding import Batch
+
+MODEL = "smollm2-135m"
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,33 @@ def run(command: Callable[[argparse.Namespace], Outcome], chosen: argparse.Names
     return outcome.code
 
 
-def model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments that say which model, task and mask a command is about."""
-    parser.add_argument("--model", default="smollm2-135m", help="packaged name, hub name or path")
+def model_arguments(parser: argparse.ArgumentParser, *, default: str | None = MODEL) -> None:
+    """Declare the arguments that say which model a command is about, and where it runs.
+
+    Args:
+        parser: of the command.
+        default: the model where none is named; None where a delta may name it.
+    """
+    said = "" if default else f" (the delta's, else {MODEL})"
     parser.add_argument(
-        "--num-labels", type=whole(least=2),
-        help="load a sequence classifier with this many labels (a packaged encoder: the task's)",
+        "--model", default=default, help=f"packaged name, hub name or path{said}"
     )  # fmt: skip
-    parser.add_argument("--task", default="rotten_tomatoes", help=f"one of {', '.join(TASKS)}")
-    parser.add_argument("--source", help="folder of the task's files, instead of the hub")
+    parser.add_argument(
+        "--num-labels", type=whole(least=1),
+        help="load a sequence classifier with this many labels (with a head: the task's)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--new-head", action="store_true", help="draw another head than the one the files hold"
+    )
+    parser.add_argument("--device", help="where it runs, such as cuda (cpu)")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16", "float64"), default="float32",
+        help="type of the model's weights (float32)",
+    )  # fmt: skip
+
+
+def mask_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that say which mask is made."""
     budget = parser.add_mutually_exclusive_group()
     share = number(above=0, most=1)
     budget.add_argument("--ratio", type=share, help="trainable over all parameters (0.001)")
@@ -67,12 +87,14 @@ def model_arguments(parser: argparse.ArgumentParser) -> None:
         "--targets", nargs="+", metavar="PATTERN", default=["auto"],
         help="patterns of the masked modules (auto: the model's query and value layers)",
     )  # fmt: skip
-    size = whole(least=1)
-    parser.add_argument("--num-train", type=size, default=1000, help="training examples (1000)")
-    parser.add_argument("--num-dev", type=size, default=500, help="development examples (500)")
-    parser.add_argument("--num-test", type=size, default=1000, help="test examples (1000)")
-    parser.add_argument("--seed", type=seed, default=0, help="seed of the data and its order (0)")
     parser.add_argument("--mask-seed", type=seed, default=0, help="seed of the mask (0)")
+
+
+def masked_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of a command about a model, a task and a mask."""
+    model_arguments(parser)
+    task_arguments(parser)
+    mask_arguments(parser)
     json_argument(parser)
 
 
@@ -83,34 +105,65 @@ def json_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load(chosen: argparse.Namespace) -> tuple[nn.Module, PreTrainedTokenizerBase, Task]:
-    """Return the model, its tokenizer and the task that a command was given."""
-    import landscape as ls
+def has_head(name: str, chosen: argparse.Namespace) -> bool:
+    """Tell whether a command's model is one with a head: a packaged encoder, or as it is asked."""
     from landscape.models import num_labels_for
 
-    task = ls.load_task(
-        chosen.task, source=chosen.source, num_train=chosen.num_train, num_dev=chosen.num_dev,
-        num_test=chosen.num_test, seed=chosen.seed,
-    )  # fmt: skip
-    candidates = task.num_labels
-    num_labels = chosen.num_labels or num_labels_for(chosen.model, candidates)
-    model, tokenizer = ls.load_model(chosen.model, num_labels=num_labels)
-    return model, tokenizer, task
+    return bool(chosen.head or chosen.num_labels or num_labels_for(name, 2))
 
 
-def attach_mask(model: nn.Module, chosen: argparse.Namespace) -> None:
+def load(chosen: argparse.Namespace) -> tuple[nn.Module, PreTrainedTokenizerBase, Task]:
+    """Return the model, its tokenizer and the task that a command was given."""
+    task = open_task(asked_task(chosen, head=has_head(chosen.model, chosen)))
+    return *load_model(chosen.model, chosen, head_for(chosen.model, chosen, task)), task
+
+
+def head_for(name: str, chosen: argparse.Namespace, task: Task) -> dict[str, Any]:
+    """Return what `landscape.load_model` is told of a task's head: nothing of a language model's.
+
+    Args:
+        name: of the model.
+        chosen: the arguments of `model_arguments`.
+        task: which it is for.
+    """
+    from landscape.models import num_labels_for
+    from landscape.tasks import Completion, Example, TaggedExample
+
+    own = None if task.kind in (Example, Completion) else task.num_labels
+    num_labels = chosen.num_labels or own or num_labels_for(name, task.num_labels)
+    told = {} if num_labels is None else {"num_labels": num_labels}
+    told |= {"head": "tokens"} if task.kind is TaggedExample else {}
+    return told | ({"new_head": True} if chosen.new_head else {})
+
+
+def load_model(
+    name: str, chosen: argparse.Namespace, head: Mapping[str, Any]
+) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """Load a model in the type and on the device that a command was given.
+
+    Args:
+        name: of the model.
+        chosen: the arguments of `model_arguments`.
+        head: of `head_for`.
+    """
+    import landscape as ls
+
+    return ls.load_model(name, dtype=chosen.dtype, device=chosen.device, **head)
+
+
+def attach_mask(model: nn.Module, chosen: argparse.Namespace, *, dense: Sequence[str] = ()) -> None:
     """Attach a random mask of the budget that a command was given and print its summary."""
     import landscape as ls
 
     budget = {key: getattr(chosen, key) for key in ("ratio", "density", "count")}
     given = {key: value for key, value in budget.items() if value is not None} or {"ratio": 1e-3}
     mask = ls.random_mask(model, targets=chosen.targets, seed=chosen.mask_seed, **given)
-    print(ls.attach(model, mask))
+    print(ls.attach(model, mask, dense=dense))
 
 
 def point_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say where, and on what data, the landscape is measured."""
-    model_arguments(parser)
+    masked_arguments(parser)
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--delta", type=file, help="delta file to measure at, instead of a fresh mask"

@@ -6,13 +6,13 @@ import argparse
 import dataclasses
 
 from landscape.cli.arguments import Commands, whole
-from landscape.cli.shared import Outcome, attach_mask, load, model_arguments
+from landscape.cli.shared import Outcome, attach_mask, load, masked_arguments
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
     suggest = commands.add_parser("suggest-lr", help="predict the learning rate without training")
-    model_arguments(suggest)
+    masked_arguments(suggest)
     suggest.add_argument(
         "--optimizer", choices=("adamw", "sgd"), default="adamw", help="what trains (adamw)"
     )

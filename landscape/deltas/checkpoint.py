@@ -48,7 +48,8 @@ def saved_model(model: nn.Module) -> PreTrainedModel:
     """Return the attached model of transformers, whose checkpoints hold what it computes with.
 
     Raises:
-        UserError: no mask is attached, another kind of model, or quantised or sharded weights.
+        UserError: no mask is attached, another kind of model, or weights that are quantised,
+            sharded, or not in memory.
     """
     held: Any = attached_model(model)
     if not isinstance(held, PreTrainedModel):
@@ -61,6 +62,12 @@ def saved_model(model: nn.Module) -> PreTrainedModel:
         raise UserError(
             f"expected a checkpoint of whole floating-point weights, got {packed}, which is "
             "quantised or sharded; load the model it came from and apply the delta there"
+        )
+    absent = next((name for name, p in held.named_parameters() if p.is_meta), None)
+    if absent is not None:
+        raise UserError(
+            f"expected weights in memory, got {absent} without values: it was left on a disk or a "
+            "meta device; load the whole model"
         )
     return held
 
@@ -76,7 +83,7 @@ def saved_state(model: PreTrainedModel) -> dict[str, Tensor]:
     from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
     ignored = model._keys_to_ignore_on_save or ()
-    state = {
+    state: dict[str, Tensor] = {
         name: value
         for name, value in model.state_dict().items()
         if not name.rpartition(".")[2].startswith("theta_") and name not in ignored
@@ -173,7 +180,8 @@ def _converted(
             out = _reverted(model, ids)
         except _MISFITS:
             continue
-        if all(shapes.get(n) == tuple(t.shape) for n, t in out.items()) and _moves(out, total):
+        written = {other: tuple(tensor.shape) for other, tensor in out.items()}
+        if written.items() <= shapes.items() and _moves(out, total):
             return dict(_places(out, wanted + starts[name]))
     raise UserError(
         f"expected numbers of {name} that a checkpoint of {type(model).__name__} holds in some "
@@ -192,10 +200,8 @@ def _groups(name: str, rest: Collection[str]) -> Iterator[list[str]]:
 
 def _moves(out: Mapping[str, Tensor], total: int) -> bool:
     """Tell whether every position is there once: the conversion moves numbers, and no more."""
-    flat = [tensor.reshape(-1) for tensor in out.values()]
-    if sum(part.numel() for part in flat) != total or any(p.dtype != torch.int64 for p in flat):
-        return False
-    return bool((torch.cat(flat).sort().values == torch.arange(total)).all())
+    found = torch.cat([tensor.reshape(-1) for tensor in out.values()]).sort().values
+    return found.numel() == total and bool((found == torch.arange(total)).all())
 
 
 def _places(out: Mapping[str, Tensor], wanted: Tensor) -> Iterator[tuple[str, Place]]:

@@ -32,12 +32,11 @@ from landscape.deltas.peft import Kind, save_peft
 from landscape.deltas.trl import trl_metadata
 from landscape.deltas.vllm import vllm_metadata
 from landscape.errors import UserError
+from landscape.models.placement import DTYPES
 from landscape.subspace import dense_parameters, dense_starts, thetas
 
 Format = Literal["shira", "super-tuning", "merged", "vllm", "trl"]
 FORMATS = ("shira", "super-tuning", "merged", *PATCHES)
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-"""Floating types of a checkpoint, by name."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def export_delta(
     *,
     format: Format,
     restore: str | Path | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     tokenizer: Tokenizer | None = None,
 ) -> Export:
     """Write the change of an attached model in a format of other software.
@@ -108,8 +107,8 @@ def export_delta(
         format: "shira" or "super-tuning" (`save_peft`), "merged", "vllm" or "trl".
         restore: a new file for the patch that restores the original; the output's name with
             ``.restore`` before its suffix if absent.
-        dtype: of the checkpoint: float32, float16 or bfloat16; the base's own if absent. That of
-            trl is bfloat16, and peft's adapters are float32.
+        dtype: floating type of the checkpoint, or its name; the base's own if absent. That of trl
+            is bfloat16, and peft's adapters are float32.
         tokenizer: or image processor, saved beside a merged model.
 
     Returns:
@@ -149,21 +148,23 @@ def export_delta(
     starts, held = dense_starts(model), dense_parameters(model)
     moves = [theta != 0 for theta in thetas(model).values()]
     moves += [p != starts[name] for name, p in held.items()]
-    sizes = [sum(numbers) for numbers in zip(*((m.numel(), int(m.sum())) for m in moves))]
-    return Export(format, target, None, "float32", sizes[0], sizes[1], 0, 0.0, 0)
+    count, updates = sum(m.numel() for m in moves), sum(int(m.sum()) for m in moves)
+    return Export(format, target, None, "float32", count, updates, 0, 0.0, 0)
 
 
-def _dtype_of(dtype: torch.dtype | None, format: Format) -> torch.dtype | None:
+def _dtype_of(dtype: torch.dtype | str | None, format: Format) -> torch.dtype | None:
     """Return the type to round to, None for the base's own."""
-    if dtype is not None and dtype not in DTYPES.values():
-        checks.refuse("dtype", f"one of {', '.join(DTYPES)}", str(dtype), "give such a torch.dtype")
+    found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if dtype is not None and found not in DTYPES.values():
+        got = str(dtype) if isinstance(dtype, torch.dtype) else dtype
+        checks.refuse("dtype", f"one of {', '.join(DTYPES)}", got, "give one of these")
     if format == "trl":
-        if dtype not in (None, torch.bfloat16):
-            checks.refuse("dtype", "bfloat16, which trl stores", str(dtype), "leave it out")
+        if found not in (None, torch.bfloat16):
+            checks.refuse("dtype", "bfloat16, which trl stores", str(found), "leave it out")
         return torch.bfloat16
-    if dtype is not None and format not in (*PATCHES, "merged"):
-        checks.refuse("dtype", f"absent, for {format} is float32", str(dtype), "leave it out")
-    return dtype
+    if found is not None and format not in (*PATCHES, "merged"):
+        checks.refuse("dtype", f"absent, for {format} is float32", str(found), "leave it out")
+    return found
 
 
 def _writer(patch: Patch, format: Format, version: int) -> partial[None]:

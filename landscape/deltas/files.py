@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,16 @@ from landscape.deltas.switching import check_values, delta, switch
 from landscape.errors import UserError
 from landscape.identity import base_digests, fingerprint, mask_digest, precision
 from landscape.models.tensors import tensors
-from landscape.runs import finite
+from landscape.runs import finite, json_object
 from landscape.subspace import Attachment, pretrained
 from landscape.tensorfile import read_tensors, write_tensors
 
 _WIDE = (torch.float32, torch.float64)
 
 
-def save_delta(model: nn.Module, path: str | Path) -> Path:
+def save_delta(
+    model: nn.Module, path: str | Path, *, about: Mapping[str, Any] | None = None
+) -> Path:
     """Save the change of an attached model: k values, and the mask as its seed and rule.
 
     A random or structured mask is stored as the rule that makes it again; any other as sorted
@@ -37,18 +40,21 @@ def save_delta(model: nn.Module, path: str | Path) -> Path:
     Args:
         model: a model with a mask attached.
         path: the file, by convention ``*.safetensors``; written whole or not at all.
+        about: what the file shall say of itself, a JSON object such as ``task.source``, which
+            `read_about` returns.
 
     Returns:
         The path.
 
     Raises:
-        UserError: no mask is attached, or a value is not finite.
+        UserError: no mask is attached, a value is not finite, or `about` is no JSON object.
 
     Cost: 4 k bytes, plus 4 k for a mask without a seed, and 8 a tensor of the model; time as
     `base_digests`. On a sharded base every process has to call it: each tensor is gathered in turn.
     """
     checks.model(model)
     path = checks.new_file("path", path)
+    told = _about(about)
     change = delta(model)
     check_values(change)
     mask, base = change.mask, change.base or {}
@@ -67,9 +73,44 @@ def save_delta(model: nn.Module, path: str | Path) -> Path:
         rule=rule, shapes=dict(mask.shapes), dense=dense,
         num_parameters=mask.num_parameters, heads=heads, indices=mask_digest(mask.indices),
         fingerprint=fingerprint(base, without=[*heads, *dense]), base=short_digests(base),
-        dtype=precision(model),
+        dtype=precision(model), about=told,
     )  # fmt: skip
     return write_tensors(path, stored, header.as_dict())
+
+
+def read_about(path: str | Path) -> dict[str, Any]:
+    """Read what a delta file says of itself, without a model.
+
+    Args:
+        path: a file of `save_delta`.
+
+    Returns:
+        What was given to it as `about`; empty where it was nothing. It is what somebody wrote:
+        check a field before you use it.
+
+    Raises:
+        UserError: the file is missing, damaged or no delta.
+    """
+    path = checks.path("path", path)
+    file = read_tensors(path, "a delta file")
+    found = parse_header(file.header, file.path, RULES)
+    file.check()
+    return found.about
+
+
+def _about(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return a JSON object as a header holds it."""
+    if given is None:
+        return {}
+    checks.instance("about", given, Mapping, "give a dict")
+    try:
+        text = json.dumps(finite(given), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"expected a JSON object as about, got one with what JSON lacks ({error}); give texts, "
+            "numbers, lists and dicts"
+        ) from None
+    return json_object(text, "about")
 
 
 def load_delta(model: nn.Module, path: str | Path, *, force: bool = False) -> Attachment:

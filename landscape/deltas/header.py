@@ -36,6 +36,7 @@ class DeltaHeader:
         dtype: floating types of the base.
         older: whether it is of the format that knows the base on its mask alone.
         dense: tensors beside the mask that were trained whole.
+        about: what whoever saved it said of it, such as its model and task: any JSON object.
     """
 
     rule: dict[str, Any]
@@ -48,10 +49,12 @@ class DeltaHeader:
     dtype: str
     older: bool = False
     dense: list[str] = field(default_factory=list)
+    about: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the header as JSON; it says nothing of dense tensors where there are none."""
-        more = {"dense": self.dense} if self.dense else {}
+        more: dict[str, Any] = {"dense": self.dense} if self.dense else {}
+        more |= {"about": self.about} if self.about else {}
         return {
             "format": FORMAT, "rule": self.rule,
             "shapes": {name: list(shape) for name, shape in self.shapes.items()},
@@ -109,6 +112,7 @@ def parse_header(
     rule, heads = header["rule"], header["rule"].get("heads", [])
     dense = header.get("dense", [])
     _require(dense, _TEXTS, f"dense in {path}")
+    _require(header.get("about", {}), _FIELDS["about"], f"about in {path}")
     _require(rule.get("kind", ""), _TEXT, f"rule.kind in {path}")
     _require(heads, _TEXTS, f"rule.heads in {path}")
     strange = [*(set(heads) - set(shapes)), *(set(dense) & set(shapes))]
@@ -123,6 +127,7 @@ def parse_header(
     return DeltaHeader(
         rule, shapes, header["num_parameters"], heads, header.get("indices"),
         header["fingerprint"], header.get("base", ""), header.get("dtype", ""), older, dense,
+        header.get("about", {}),
     )  # fmt: skip
 
 
@@ -173,6 +178,7 @@ _FIELDS: dict[str, _Kind] = {
     "fingerprint": ("64 hexadecimal digits", _hash),
     "base": ("a text", lambda v: isinstance(v, str)),
     "dtype": _TEXT,
+    "about": ("an object", lambda v: isinstance(v, dict)),
 }
 #: what the functions that make a mask again take; null is their default
 _OPTIONS: dict[str, _Kind] = {

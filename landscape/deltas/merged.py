@@ -7,13 +7,18 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
-from transformers import BaseImageProcessor, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    BaseImageProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 
 from landscape.deltas.checkpoint import saved_state
 from landscape.errors import UserError
 from landscape.models.kinds import quiet
 
-Tokenizer: TypeAlias = PreTrainedTokenizerBase | BaseImageProcessor
+Tokenizer: TypeAlias = PreTrainedTokenizerBase | BaseImageProcessor | ProcessorMixin
 """What `load_model` gives beside a model."""
 
 
@@ -41,8 +46,10 @@ def write_merged(
     entries = model.config.to_dict()
     entries.pop("quantization_config", None)  # of a GGUF file: its weights are dequantised
     config = type(model.config).from_dict(entries)
+    # a model that itself holds a masked tensor is of a class that attach made
+    kind = getattr(type(model), "_masked_base", type(model))
     with torch.device("meta"):  # the same model without values or a mask, to save in its name
-        plain = type(model)(config)
+        plain: PreTrainedModel = kind(config)
     plain.to(model.dtype if dtype is None else dtype)
     state = saved_state(model)
     strange = state.keys() - plain.state_dict().keys()

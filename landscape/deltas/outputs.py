@@ -88,8 +88,6 @@ def write_folder(target: Path, write: Callable[[Path], object]) -> None:
     try:
         write(draft)
         draft.chmod(0o755)
-        if place.is_dir():
-            place.rmdir()  # it was empty, or this refuses
-        draft.rename(place)
+        draft.rename(place)  # onto an empty folder as well, and no other
     finally:
         shutil.rmtree(draft, ignore_errors=True)

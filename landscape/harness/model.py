@@ -5,25 +5,21 @@ from __future__ import annotations
 import difflib
 import logging
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from lm_eval.models.huggingface import HFLM
-from transformers import AutoConfig, GenerationMixin, PretrainedConfig
 
 from landscape import checks
 from landscape.deltas.files import load_delta
 from landscape.errors import UserError
 from landscape.identity import base_digests, fingerprint, precision
 from landscape.models import load_model
-from landscape.models.kinds import quiet, sees_all_tokens, sees_images
-from landscape.models.reading import Loaded
+from landscape.models.kinds import kind
 from landscape.models.tensors import num_parameters
 from landscape.sources.carriers import sha256
 
 logger = logging.getLogger(__name__)
-
-DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 OWN = ("pretrained", "delta", "force", "dtype", "device", "revision")
 """Arguments that mean what they mean in this library."""
@@ -39,8 +35,7 @@ _SPEED = ("batch_size", "max_batch_size", "logits_cache")
 """Those of them that change no answer but by rounding."""
 
 
-_JUDGES = ("Classification", "QuestionAnswering")
-"""How classes end whose output is no text, and which load as language models all the same."""
+_WRITERS = ("causal language model", "encoder-decoder language model")
 
 _WHOSE = "landscape"
 """Beside a cache's answers, which have hashes for names: the model that gave them."""
@@ -89,10 +84,9 @@ class DeltaLM(HFLM):
                 "name, a folder, or a name on the hub"
             )
         name, force = checks.path("pretrained", pretrained), checks.flag("force", force)
-        wanted = checks.choice("dtype", str(dtype).removeprefix("torch."), DTYPES)
-        place = _device(device)
+        place = str(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._asked = sorted((k, v) for k, v in options.items() if k not in _SPEED)
-        self._model, self._given = _language_model(name, getattr(torch, wanted), revision)
+        self._model, self._given = _language_model(name, dtype, place, revision)
         self._revision = revision or ""
         super().__init__(name, device=place, **options)
         self._delta = None if delta is None else Path(checks.path("delta", delta))
@@ -150,47 +144,14 @@ def _check_names(options: dict[str, Any]) -> None:
         )
 
 
-def _device(device: str | torch.device | None) -> str:
-    if device is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise UserError(
-            f"expected a device of this machine, got {device}: {str(error).splitlines()[0]}; "
-            "give cpu, or a GPU that is there"
-        ) from None
-    return str(device)
-
-
-def _language_model(name: str, dtype: torch.dtype, revision: str | None) -> Loaded:
+def _language_model(
+    name: str, dtype: str | torch.dtype, device: str, revision: str | None
+) -> tuple[Any, Any]:
     """Load a model that scores and writes text, and its tokenizer."""
-    config = _config(name) if Path(name).is_dir() else None
-    if config is not None and (sees_all_tokens(config) or sees_images(config)):
-        _refuse(name, config)
-    model, tokenizer = load_model(name, dtype=dtype, revision=revision)
-    made = _made(model.config)
-    if not isinstance(model, GenerationMixin) or made.endswith(_JUDGES):
-        _refuse(name, model.config)
+    model, tokenizer = load_model(name, dtype=dtype, device=device, revision=revision)
+    if kind(model) not in _WRITERS:
+        raise UserError(
+            f"expected a language model, which scores and writes text, in {name}, got "
+            f"{type(model).__name__}; give one, or judge a classifier with this library's evaluate"
+        )
     return model, tokenizer
-
-
-def _config(folder: str) -> PretrainedConfig | None:
-    """Read a folder's configuration; None where it is damaged, of which ``load_model`` tells."""
-    try:
-        with quiet():
-            return AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError):
-        return None
-
-
-def _made(config: PretrainedConfig) -> str:
-    """Return the class that a model was saved as."""
-    return str((config.architectures or [config.model_type])[0])
-
-
-def _refuse(name: str, config: PretrainedConfig) -> NoReturn:
-    raise UserError(
-        f"expected a language model, which scores and writes text, in {name}, got "
-        f"{_made(config)}; give one, or judge a classifier with this library's evaluate"
-    )

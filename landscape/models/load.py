@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -138,11 +138,7 @@ def _wanted(
             checks.refuse("num_labels", "None with classes, which make a fixed head", labels,
                           f"leave it out: there are {len(names)} classes")  # fmt: skip
     return Wanted(
-        labels,
-        seed,
-        head=head,
-        new_head=bool(new_head),
-        zero_shot=classes is not None,  # type: ignore[arg-type]
+        labels, seed, head=cast(Head, head), new_head=bool(new_head), zero_shot=classes is not None
     )
 
 

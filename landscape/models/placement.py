@@ -40,7 +40,7 @@ class Placement:
         """Return what ``from_pretrained`` is told."""
         place: Any = self.device_map
         if place is None and self.device is not None and self.device.type != "cpu":
-            place = {"": self.device}
+            place = {"": str(self.device)}
         return {"dtype": self.dtype} | ({} if place is None else {"device_map": place})
 
     def refuse_a_map(self, what: str) -> None:
@@ -73,14 +73,14 @@ def placement(
     >>> placement("bfloat16").options
     {'dtype': torch.bfloat16}
     >>> placement(torch.float32, device_map={"": "cpu"}).options["device_map"]
-    {'': device(type='cpu')}
+    {'': 'cpu'}
     """
     found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         got = str(dtype) if isinstance(dtype, torch.dtype) else dtype
         checks.refuse("dtype", f"a floating type ({', '.join(DTYPES)})", got, "give torch.float32")
     if device_map is None:
-        return Placement(found, None if device is None else _device("device", device))
+        return Placement(found, None if device is None else checked_device("device", device))
     if device is not None:
         raise UserError(
             f"expected device or device_map, got both, {device} and {checks.shown(device_map)}; "
@@ -93,20 +93,26 @@ def placement(
         device_map = {
             checks.text("a module of device_map", module): place
             if place == "disk"
-            else _device(f"device_map[{module!r}]", place)
+            else str(checked_device(f"device_map[{module!r}]", place))
             for module, place in device_map.items()
         }
     return Placement(found, device_map=device_map)
 
 
-def _device(name: str, given: object) -> torch.device:
-    """Return a device that this machine has."""
-    if isinstance(given, bool) or not isinstance(given, str | int | torch.device):
-        checks.refuse(name, "a device", given, "give 'cpu', 'cuda' or another of torch's")
+def checked_device(name: str, given: object) -> torch.device:
+    """Return a device that this machine has.
+
+    Raises:
+        UserError: what was given is no device, or of one that torch does not find here.
+    """
+    known = isinstance(given, str | int | torch.device) and not isinstance(given, bool)
     try:
-        device = torch.device(given)
+        device = torch.device(given if known else "")  # type: ignore[call-overload]
+    except RuntimeError:
+        checks.refuse(name, "a device of torch", given, 'give "cpu", "cuda" or "cuda:1"')
+    try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise UserError(
             f"expected {name} to be one that torch finds on this machine, got {given!r} "

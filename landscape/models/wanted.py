@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from landscape import seeds
 from landscape.errors import UserError
@@ -47,7 +47,8 @@ class Wanted:
         """Return the kind that files with a configuration are read as.
 
         Raises:
-            UserError: a zero-shot classifier is wanted of another model than CLIP.
+            UserError: a zero-shot classifier is wanted of another model than CLIP, or labels of
+                tokens from one of images.
         """
         held = held_kind(config)
         if self.zero_shot:
@@ -58,8 +59,14 @@ class Wanted:
                 )
             return self.given
         if self.num_labels is not None:
-            images = sees_images(config) or held == "image classifier"
-            return "image classifier" if images else self.given
+            if not (sees_images(config) or held == "image classifier"):
+                return self.given
+            if self.head != "sequence":
+                raise UserError(
+                    f"expected a model of texts in {name} for head={self.head!r}, got "
+                    f"{config.model_type}, which sees images; leave head out"
+                )
+            return "image classifier"
         if self.bare:
             return self.given
         if held is None and config.is_encoder_decoder:
@@ -100,7 +107,9 @@ class Wanted:
                 "the seed"
             )
 
-    def refuse_missing(self, kind: Kind, model: Any, name: str, missing: list[str]) -> None:
+    def refuse_missing(
+        self, kind: Kind, model: PreTrainedModel, name: str, missing: list[str]
+    ) -> None:
         """Refuse a model that the files hold a part of; the rest would be random.
 
         A classifier's head may be missing where a number of labels is given, for it has a seed; so
@@ -116,12 +125,11 @@ class Wanted:
             missing = [n for n in missing if "pooler" not in n]
         if missing:
             more = f" and {len(missing) - 1} others" if len(missing) > 1 else ""
-            advice = "; fetch the files again" if kind in CLASSIFIERS else (
-                "; fetch the files again or, for an encoder, give num_labels= (--num-labels) for a "
-                "classifier"
-            )  # fmt: skip
+            advice = "fetch the files again"
+            if kind not in CLASSIFIERS:
+                advice += " or, for an encoder, give num_labels= (--num-labels) for a classifier"
             raise UserError(
-                f"expected all weights of a {kind} in {name}, got none for {missing[0]}{more}"
+                f"expected all weights of a {kind} in {name}, got none for {missing[0]}{more}; "
                 f"{advice}"
             )
 

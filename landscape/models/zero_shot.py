@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import CLIPModel, CLIPVisionConfig
+from transformers import CLIPModel, CLIPVisionConfig, PreTrainedTokenizerBase
 from transformers.modeling_outputs import ImageClassifierOutput
 from transformers.models.clip.modeling_clip import CLIPPreTrainedModel, CLIPVisionModel
 
@@ -24,7 +24,7 @@ _TEXTS = 64
 """Texts of one forward."""
 
 
-class ZeroShotClassifier(CLIPPreTrainedModel):  # type: ignore[misc, no-any-unimported]
+class ZeroShotClassifier(CLIPPreTrainedModel):
     """Classify an image by the cosine of its features with a fixed embedding of each class.
 
         logit_j = scale <f(x) / |f(x)|, e_j>,   |e_j| = 1
@@ -43,7 +43,7 @@ class ZeroShotClassifier(CLIPPreTrainedModel):  # type: ignore[misc, no-any-unim
     base_model_prefix = "vision_model"
     loss_type = "ForImageClassification"
 
-    def __init__(self, config: Any) -> None:
+    def __init__(self, config: CLIPVisionConfig) -> None:
         super().__init__(config)
         self.vision_model = CLIPVisionModel(config)
         self.visual_projection = nn.Linear(config.hidden_size, config.projection_dim, bias=False)
@@ -79,7 +79,10 @@ class ZeroShotClassifier(CLIPPreTrainedModel):  # type: ignore[misc, no-any-unim
 
 
 def zero_shot_classifier(
-    model: nn.Module, tokenizer: Any, classes: Sequence[str], templates: Sequence[str] = TEMPLATES
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    classes: Sequence[str],
+    templates: Sequence[str] = TEMPLATES,
 ) -> ZeroShotClassifier:
     """Make an image classifier of a CLIP model, with a head of its own text embeddings.
 
@@ -108,6 +111,7 @@ def zero_shot_classifier(
     if not isinstance(model, CLIPModel):
         checks.refuse("model", "a CLIPModel of transformers", model, "load one, as "
                       "load_model('openai/clip-vit-base-patch16') does")  # fmt: skip
+    checks.tokenizer(tokenizer)
     clip: Any = model
     head = _head(clip, tokenizer, checked_classes(classes), checked_templates(templates))
     config = copy.deepcopy(clip.config.vision_config)

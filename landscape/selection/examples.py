@@ -56,9 +56,11 @@ def possible_labels(model: nn.Module, example: dict[str, Tensor]) -> list[int]:
     if "rows" in example:
         return (example["rows"][0] >= 0).nonzero().view(-1).tolist()
     known = getattr(getattr(model, "config", None), "num_labels", None)
-    if "targets" in example or known is None or example["labels"].dim() != 1:
+    numbers = example["labels"].is_floating_point()
+    if "targets" in example or known is None or example["labels"].dim() != 1 or numbers:
         raise UserError(
             "expected examples with a finite set of labels for the true Fisher information, got "
-            "language modelling; use information='empirical', or classification batches"
+            f"{'numbers' if numbers else 'language modelling'}; use information='empirical', or "
+            "classification batches"
         )
     return list(range(int(known)))

@@ -12,17 +12,19 @@ from landscape.tasks.example import (
     TaggedExample,
     TextExample,
 )
+from landscape.tasks.own.task import task_from
 from landscape.tasks.sets import DATASETS
-from landscape.tasks.sets.reviews import NAME, load_reviews
+from landscape.tasks.sets.reviews import NAME as REVIEWS
+from landscape.tasks.sets.reviews import load_reviews
 from landscape.tasks.splits import PAPERS, Sizes
 from landscape.tasks.task import Generation, Loss, Task
 
 __all__ = [
-    "DATASETS", "TASKS", "Completion", "Example", "Generation", "ImageExample", "TaggedExample",
-    "Task", "TextExample", "load_task",
+    "DATASETS", "REVIEWS", "TASKS", "Completion", "Example", "Generation", "ImageExample",
+    "TaggedExample", "Task", "TextExample", "load_task", "task_from",
 ]  # fmt: skip
 
-TASKS = (NAME, *DATASETS)
+TASKS = (REVIEWS, *DATASETS)
 """The names that ``load_task`` knows."""
 
 
@@ -77,7 +79,7 @@ def load_task(
         checks.choice("loss", loss, get_args(Loss))
     if source is not None:
         source = checks.path("source", source)
-    if name == NAME:
+    if name == REVIEWS:
         return load_reviews(source=source, sizes=sizes, seed=seed, head=bool(head), loss=loss)
     place = None if source is None else Path(source)
     return load(DATASETS[name], source=place, sizes=sizes, seed=seed, head=head, loss=loss)

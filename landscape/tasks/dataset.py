@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
-from landscape.sources.carriers import optional, sha256
+from landscape.sources.carriers import Carrier, optional
 from landscape.sources.hub import ask_hub
 from landscape.tasks.example import AnyExample, Example, ImageExample, TextExample
+from landscape.tasks.release import Part, digests, part_of
 from landscape.tasks.rows import Row, read_rows
-from landscape.tasks.splits import PAPERS, Sizes, split_rows
-from landscape.tasks.task import Generation, Loss, Task, label_shares
+from landscape.tasks.splits import PAPERS, Sizes, split_one_file, split_rows
+from landscape.tasks.task import Generation, Loss, Task, label_shares, normal
 
 Examples = Callable[[Row], Iterable[AnyExample]]
 """From a row to its examples: one as a rule, several where a row asks several questions, none
@@ -25,12 +26,16 @@ SHARD = "{}-00000-of-00001.parquet"
 
 @dataclass(frozen=True)
 class Hub:
-    """Name a data set on the hub, in parquet: repository, configuration, and its two splits."""
+    """Name a data set on the hub, in parquet: repository, configuration, and its two splits.
+
+    The revision is the branch that holds the parquet, where the default one does not.
+    """
 
     repository: str
     config: str | None = None
     train: str = "train"
     validation: str = "validation"
+    revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,10 +47,11 @@ class Dataset:
         about: one line, for lists and help.
         prompts: a row's examples for a language model; None where it takes a head.
         heads: a row's examples for a model with a head; None where none can answer.
-        train, validation: names of the files of its official release, the first that is there
-            being read.
-        read: a file's rows.
+        train, validation: parts of its official release, the first that is there being read;
+            where both are the same, or there is but one, it is dealt to train, dev and test.
+        read: the rows of a part: of its file, or of its files in order.
         hub: where it is on the hub.
+        package: that carries the release, and the folder in it.
         metric: what the papers judge it by.
         loss: what language models are trained with.
         sizes: of train, dev and test in the papers' protocol.
@@ -57,10 +63,11 @@ class Dataset:
     about: str
     prompts: Examples | None
     heads: Examples | None
-    train: tuple[str, ...]
-    validation: tuple[str, ...]
+    train: tuple[Part, ...]
+    validation: tuple[Part, ...]
     hub: Hub | None = None
-    read: Callable[[Path], Iterator[Row]] = read_rows
+    package: tuple[Carrier, str] | None = None
+    read: Callable[..., Iterator[Row]] = read_rows
     metric: str = "accuracy"
     loss: Loss | None = None
     sizes: Sizes = PAPERS
@@ -77,11 +84,11 @@ def load(
     head: bool | None,
     loss: Loss | None = None,
 ) -> Task:
-    """Load a data set as a task, with the one split of `landscape.tasks.splits.split_rows`.
+    """Load a data set as a task, with the one split of `landscape.tasks.splits`.
 
     Args:
         dataset: which.
-        source: folder with its official files; the hub if absent.
+        source: folder with its official files; the package or the hub if absent.
         sizes: of the splits.
         seed: of the split.
         head: examples for a model with a head (True), or for a language model (False); None takes
@@ -93,11 +100,16 @@ def load(
             no examples of the wanted form.
     """
     examples = _examples(dataset, head)
-    if source is None:
-        training, validation, provenance = _from_hub(dataset, examples)
-    else:
+    if source is not None:
         training, validation, provenance = _from_folder(dataset, examples, source)
-    train, dev, test = split_rows(dataset.name, training, validation, sizes, seed)
+    elif dataset.package is not None:
+        training, validation, provenance = _from_package(dataset, examples, *dataset.package)
+    else:
+        training, validation, provenance = _from_hub(dataset, examples)
+    if training is validation:
+        train, dev, test = split_one_file(dataset.name, training, sizes, seed)
+    else:
+        train, dev, test = split_rows(dataset.name, training, validation, sizes, seed)
     splits = {"train": train, "dev": dev, "test": test}
     told = {
         "name": dataset.name,
@@ -143,26 +155,32 @@ Loaded = tuple[list[AnyExample], list[AnyExample], dict[str, Any]]
 
 def _from_folder(dataset: Dataset, examples: Examples, folder: Path) -> Loaded:
     hub = dataset.hub or Hub("")
-    paths = [
-        _first(folder, (*names, SHARD.format(split)))
-        for names, split in ((dataset.train, hub.train), (dataset.validation, hub.validation))
-    ]
-    (train, validation), left_out = _both(
-        examples, ((dataset.read(path), path.name) for path in paths)
+    named = ((dataset.train, hub.train), (dataset.validation or dataset.train, hub.validation))
+    parts = [part_of(folder, (*names, SHARD.format(split))) for names, split in named]
+    told: dict[str, Any] = {"kind": "folder", "folder": folder.name}
+    told["sha256"] = digests(folder, [path for paths in parts for path in paths])
+    files = [(dataset.read(*paths), paths[0].name) for paths in dict.fromkeys(parts)]
+    (train, *validation), left_out = _both(examples, files)
+    if validation:
+        return train, validation[0], told | left_out
+    unique = list({normal(example.shown): example for example in reversed(train)}.values())[::-1]
+    told["split"] = "train, dev and test are parts of the one file, each text once"
+    return unique, unique, told | left_out
+
+
+def _from_package(dataset: Dataset, examples: Examples, carrier: Carrier, inside: str) -> Loaded:
+    train, validation, told = _from_folder(dataset, examples, carrier.file(inside))
+    return (
+        train,
+        validation,
+        told
+        | {
+            "kind": "data package",
+            "package": carrier.distribution,
+            "version": carrier.installed_version(),
+            "licence": "as stated by the package; read in place, not copied",
+        },
     )
-    hashes = {path.name: sha256(path) for path in paths}
-    told = {"kind": "folder", "folder": folder.name, "sha256": hashes}
-    return train, validation, told | left_out
-
-
-def _first(folder: Path, names: tuple[str, ...]) -> Path:
-    found = next((folder / name for name in names if (folder / name).is_file()), None)
-    if found is None:
-        raise UserError(
-            f"expected {' or '.join(names)} in the folder {folder}, found no {names[0]}; give the "
-            "folder of the task as its official release ships it"
-        )
-    return found
 
 
 def _both(
@@ -189,7 +207,7 @@ def _from_hub(dataset: Dataset, examples: Examples) -> Loaded:
             f"that loads without code, got none; {offline}"
         )
     datasets: Any = optional("datasets")
-    answer = ask_hub(hub.repository, "dataset")
+    answer = ask_hub(hub.repository, "dataset", revision=hub.revision)
     cache = Path(datasets.config.HF_DATASETS_CACHE) / hub.repository.replace("/", "___")
     cache = cache / (hub.config or "default")
     if not answer.reachable and not cache.exists():
@@ -199,9 +217,9 @@ def _from_hub(dataset: Dataset, examples: Examples) -> Loaded:
         )
     try:
         data: Mapping[str, Any] = datasets.load_dataset(
-            hub.repository, hub.config, revision=answer.revision
+            hub.repository, hub.config, revision=answer.revision or hub.revision
         )
-        splits = [data[hub.train], data[hub.validation]]
+        splits = [_encoded(data[name]) for name in (hub.train, hub.validation)]
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise UserError(
             f"expected {dataset.name} from the hub, but loading it failed: {error}; try again, "
@@ -220,8 +238,18 @@ def _from_hub(dataset: Dataset, examples: Examples) -> Loaded:
     return train, validation, told | left_out
 
 
+def _encoded(split: Any) -> Any:
+    """Return a split of the hub with its images as the bytes that they are stored in."""
+    for name, feature in (getattr(split, "features", None) or {}).items():
+        if type(feature).__name__ == "Image":
+            split = split.cast_column(name, type(feature)(decode=False))
+    return split
+
+
 def _offline(dataset: Dataset) -> str:
+    firsts = [names[0] for names in (dataset.train, dataset.validation) if names]
+    files = " and ".join(name if isinstance(name, str) else name[0] for name in firsts)
     return (
         'use the packaged reviews (task "rotten_tomatoes"), or give source= (--source) a folder '
-        f"with {dataset.train[0]} and {dataset.validation[0]} of the official release"
+        f"with {files} of the official release"
     )

@@ -57,7 +57,7 @@ def decoder_logits(
     """
     encoded = encoder_rows(model, batch)
     rows = len(encoded["input_ids"])
-    start = torch.full((rows, 1), _start(model), device=encoded["input_ids"].device)
+    start = torch.full((rows, 1), decoder_start(model), device=encoded["input_ids"].device)
     given, lengths = start, None
     if "target_mask" in batch:
         lengths = batch["target_mask"].sum(1)
@@ -113,7 +113,12 @@ def _ended(
     return {"input_ids": ids[:, :width].masked_fill(mask == 0, pad), "attention_mask": mask}
 
 
-def _start(model: nn.Module) -> int:
+def decoder_start(model: nn.Module) -> int:
+    """Return the token that an encoder-decoder's decoder starts with.
+
+    Raises:
+        UserError: the model names none.
+    """
     base: Any = without_wrappers(model)
     for config in (base.config, getattr(base, "generation_config", None)):
         token = getattr(config, "decoder_start_token_id", None)

@@ -14,6 +14,7 @@ from landscape import checks
 from landscape.tasks.batches import length_order
 from landscape.tasks.encoding import Bos, length_limit
 from landscape.tasks.example import AnyExample
+from landscape.tasks.fitting import refuse_unfit
 from landscape.tasks.forms import form_of
 from landscape.tasks.forms.form import Encoding, Judged, Judging
 from landscape.tasks.metrics import METRICS, Prediction
@@ -57,8 +58,9 @@ def evaluate(
         NaN.
 
     Raises:
-        UserError: an unknown split, a batch size or length that is too small, a metric of numbers
-            where a candidate is none, or a metric of tags, which no candidate is.
+        UserError: a model that does not answer such examples, an unknown split, a batch size or
+            length that is too small, a metric of numbers where a candidate is none, or a metric of
+            tags, which no candidate is.
 
     Cost: a prompt goes through the model once, whatever the number and length of its candidates,
     where the model keeps keys and values (`landscape.tasks.shared_prompt`); once a candidate of
@@ -70,17 +72,33 @@ def evaluate(
     batch_size = checks.whole("batch_size", batch_size, least=1)
     if max_length is not None:
         max_length = checks.whole("max_length", max_length, least=2)
-    examples, metric = task.split(split), METRICS[task.metric]
-    form = form_of(examples)
-    answers = [form.answers(metric, example) for example in examples]
     judging = Judging(
-        metric, task.loss, tokenizer, Encoding(length_limit(model, max_length), bos),
-        task.generation,
+        METRICS[task.metric], task.loss, tokenizer,
+        Encoding(length_limit(model, max_length), bos), task.generation,
     )  # fmt: skip
     said = f"evaluate {split}" if progress else None
+    return measure(model, task.split(split), judging, batch_size=batch_size, said=said)
+
+
+def measure(
+    model: nn.Module,
+    examples: Sequence[AnyExample],
+    judging: Judging,
+    *,
+    batch_size: int = 32,
+    said: str | None = None,
+) -> dict[str, float]:
+    """Judge a model on examples, whichever split they are of: what `evaluate` returns.
+
+    Args:
+        model, examples, batch_size, said: as of `judge`.
+        judging: the metric, the loss, and how rows are made.
+    """
+    form, metric = form_of(examples), judging.metric
+    answers = [form.answers(metric, example) for example in examples]
     found = judge(model, examples, judging, batch_size=batch_size, said=said)
-    value = metric(found.predictions, answers)
-    return {task.metric: value, "loss": math.fsum(found.losses) / found.terms, "n": len(examples)}
+    value, loss = metric(found.predictions, answers), math.fsum(found.losses) / found.terms
+    return {metric.name: value, "loss": loss, "n": len(examples)}
 
 
 @torch.no_grad()
@@ -102,11 +120,13 @@ def judge(
         said: what a progress bar on standard error says; None for none.
     """
     form = form_of(examples)
+    refuse_unfit(model, examples)
     encoded = form.encode(examples, judging.tokenizer, judging.encoding)
     order = length_order(encoded)
     torch.clear_autocast_cache()  # of weights written in place before, inside a user's autocast
     predictions: list[Prediction | None] = [None] * len(order)
     losses: list[float] = []
+    scores: list[list[float]] = [[] for _ in order]
     terms, training = 0, model.training
     model.eval()
     try:
@@ -118,8 +138,10 @@ def judge(
             )
             for j, prediction in zip(chosen, found.predictions, strict=True):
                 predictions[j] = prediction
+            for j, scored in zip(chosen, found.scores, strict=False):  # some kinds have none
+                scores[j] = scored
             losses += found.losses
             terms += found.terms
     finally:
         model.train(training)
-    return Judged(predictions, losses, terms)
+    return Judged(predictions, losses, terms, scores)

@@ -79,7 +79,7 @@ class Completion:
         answers: right answers, at least one, without the space before them; training takes the
             first.
         written: what training appends to the prompt; by default a space, the first answer and a
-            newline.
+            newline. The tokenizer's end-of-text token follows what ends with no newline.
         group: as of `Example`.
 
     Raises:

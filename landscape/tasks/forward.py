@@ -6,7 +6,7 @@ import inspect
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
@@ -100,11 +100,23 @@ def label_logits(model: nn.Module, batch: Batch) -> Float[Tensor, "b c"]:
     order = (1 - mask).argsort(dim=1, stable=True)
     rows = {name: batch[name].gather(1, order) for name in ("input_ids", "attention_mask")}
     if hasattr(base, "score"):  # transformers' name of a decoder classifier's head
-        rows["input_ids"] = _as_the_model_pads(base, **rows)
+        rows["input_ids"] = as_the_model_pads(base, **rows)
     return wide(model(**rows).logits)
 
 
-def _as_the_model_pads(model: Any, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+def as_the_model_pads(
+    model: Any, input_ids: Int[Tensor, "rows t"], attention_mask: Int[Tensor, "rows t"]
+) -> Int[Tensor, "rows t"]:
+    """Return rows of a decoder classifier with the model's padding token, whatever theirs is.
+
+    Args:
+        model: without wrappers; its head reads the last token that is not its padding token.
+        input_ids: padded on either side.
+        attention_mask: 1 where there is text.
+
+    Raises:
+        UserError: the model has no such token, or a text ends with it.
+    """
     pad = model.config.get_text_config().pad_token_id
     if pad is None:
         if len(input_ids) == 1 and bool(attention_mask.all()):
@@ -114,7 +126,7 @@ def _as_the_model_pads(model: Any, input_ids: Tensor, attention_mask: Tensor) ->
             "that is none, got pad_token_id None; set model.config.pad_token_id to a token that "
             "ends no text, such as the tokenizer's end of text"
         )
-    last = input_ids.gather(1, attention_mask.sum(1, keepdim=True) - 1)
+    last = input_ids.gather(1, attention_mask.cumsum(1).argmax(1, keepdim=True))
     if bool((last == pad).any()):
         raise UserError(
             f"expected texts that do not end with the padding token {pad} of "

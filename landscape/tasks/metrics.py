@@ -19,6 +19,7 @@ import numpy as np
 
 from landscape.errors import UserError
 from landscape.sources.carriers import optional
+from landscape.tasks.final_answers import begins_right, ends_right
 
 Needs = Literal["candidate", "text", "number", "tags"]
 """What a prediction is: the index of a candidate, a text, a number, or a tag for each word."""
@@ -126,6 +127,16 @@ def _best_f1(prediction: Prediction | None, right: Sequence[Prediction]) -> floa
     return max(text_f1(text, str(answer)) for answer in right)
 
 
+def _share(is_right: Callable[[str, str], bool]) -> Callable[[Predictions, Answers], float]:
+    def compute(predictions: Predictions, answers: Answers) -> float:
+        return fmean(
+            p is not None and any(is_right(str(p), str(answer)) for answer in right)
+            for p, right in zip(predictions, answers)
+        )
+
+    return compute
+
+
 def _classes(predictions: Predictions, answers: Answers) -> tuple[list[Prediction], list[int]]:
     """Return the answer and the prediction of each example as classes.
 
@@ -214,6 +225,8 @@ METRICS: dict[str, Metric] = {
         Metric("matthews", "candidate", _matthews),
         Metric("exact_match", "text", _exact_match),
         Metric("token_f1", "text", _token_f1),
+        Metric("final_answer", "text", _share(ends_right)),
+        Metric("final_answer_first_letter", "text", _share(begins_right)),
         Metric("pearson", "number", _pearson),
         Metric("spearman", "number", _spearman),
         Metric("pearson_spearman", "number", _pearson_spearman),
@@ -227,6 +240,9 @@ METRICS: dict[str, Metric] = {
 - matthews: correlation of predicted and right candidates (Matthews 1975), 0 where either is
   constant; GLUE's for CoLA.
 - exact_match, token_f1: mean over examples of the best over their answers; SQuAD's and DROP's.
+- final_answer: share of examples whose text ends with a right number, or names the right option
+  last; of problems in mathematics. final_answer_first_letter: as the code of Hu et al. 2023 reads
+  options, by the first letter from A to E (`landscape.tasks.final_answers`).
 - pearson, spearman, and their mean, GLUE's for STS-B; 0 where either side is constant, and -1, the
   worst, where one prediction is NaN.
 - entity_f1: of whole entities in tag sequences (IOB2), by seqeval; CoNLL's.

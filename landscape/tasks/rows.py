@@ -149,8 +149,8 @@ class Row(NamedTuple):
 def read_rows(path: Path) -> Iterator[Row]:
     """Yield the rows of a csv, tsv, jsonl, json or parquet file, packed or not, in its order.
 
-    A json file holds a list of objects. Values are texts in csv and tsv, and of json's and
-    parquet's own types in the others.
+    A json file holds a list of objects, or an object a line. Values are texts in csv and tsv, and
+    of json's and parquet's own types in the others.
 
     Raises:
         UserError: no such file, another format, or a malformed row; the sentence names the line.
@@ -186,13 +186,14 @@ def _jsonl(path: Path) -> Iterator[Row]:
 
 
 def _json(path: Path) -> Iterator[Row]:
-    text = read_text(path)
+    """Yield the objects of a list; or, as some releases end their names so, those of each line."""
     try:
-        found = json.loads(text)
-    except ValueError as error:
-        raise UserError(
-            f"expected JSON in {path.name}, got what is none ({error}); fetch the file again"
-        ) from error
+        found = _parsed(path)
+    except UserError:
+        if not read_text(path).lstrip().startswith("{"):
+            raise
+        yield from _jsonl(path)
+        return
     if not isinstance(found, list):
         raise UserError(
             f"expected a list of objects in {path.name}, got {type(found).__name__}; give one "
@@ -200,6 +201,30 @@ def _json(path: Path) -> Iterator[Row]:
         )
     for number, values in enumerate(found, start=1):
         yield _checked(path, values, f"row {number}")
+
+
+def read_json(path: Path) -> Row:
+    """Read a file that holds one object, as a row whose values may hold rows of their own.
+
+    Raises:
+        UserError: text in no known encoding, or what is no JSON object.
+    """
+    found = _parsed(path)
+    if not isinstance(found, dict):
+        raise UserError(
+            f"expected an object in {path.name}, got {type(found).__name__}; check that the file "
+            "is the official one"
+        )
+    return Row(found, path.name)
+
+
+def _parsed(path: Path) -> object:
+    try:
+        return json.loads(read_text(path))
+    except ValueError as error:
+        raise UserError(
+            f"expected JSON in {path.name}, got what is none ({error}); fetch the file again"
+        ) from error
 
 
 def _object(path: Path, text: str, place: str) -> Row:

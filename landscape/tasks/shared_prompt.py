@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -23,6 +23,8 @@ from landscape.models.kinds import without_wrappers
 from landscape.tasks.encoding import Encoded
 from landscape.tasks.forward import last_logits, wide
 from landscape.tasks.padding import padded
+
+_Encoded = TypeVar("_Encoded", bound=Encoded)
 
 TOKENS = 4096
 """Most tokens of the trunks of a forward, which bounds the keys and values that are kept."""
@@ -49,7 +51,7 @@ def shared_log_probs(
 
     Cost: keys and values of at most `TOKENS` tokens, or of one trunk, are held at once.
     """
-    if not _keeps_all(model):
+    if not keeps_all(model):
         return None
     device = next(model.parameters()).device
     width = max(len(e.candidates) for e in encoded)
@@ -66,22 +68,20 @@ def shared_log_probs(
     return torch.cat(totals).masked_fill(counts == 0, -torch.inf), counts
 
 
-def _keeps_all(model: nn.Module) -> bool:
+def keeps_all(model: nn.Module) -> bool:
     """Tell whether a model's forward and configuration speak of a cache of all tokens."""
     base: Any = without_wrappers(model)
     accepted = inspect.signature(base.forward).parameters
     needed = {"logits_to_keep", "past_key_values", "position_ids", "use_cache"}
     replicas = isinstance(model, (DataParallel, DistributedDataParallel))
-    # of peft: keys and values of its own before every text
-    learned = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
-    if not needed <= accepted.keys() or replicas or learned or base.config.is_encoder_decoder:
+    if not needed <= accepted.keys() or replicas or base.config.is_encoder_decoder:
         return False
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=base.config).layers)
 
 
 def parts(
-    encoded: Sequence[Encoded], rows: Callable[[Encoded], int], most: int
-) -> Iterator[Sequence[Encoded]]:
+    encoded: Sequence[_Encoded], rows: Callable[[_Encoded], int], most: int
+) -> Iterator[Sequence[_Encoded]]:
     """Cut examples into runs, of one at least, whose padded rows have at most so many tokens.
 
     >>> examples = [Encoded((1, 2, 3), ((4,), (5,)), 0)] * 5

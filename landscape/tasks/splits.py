@@ -62,3 +62,30 @@ def split_rows(
         [training[i] for i in order[sizes.train : sizes.train + sizes.dev]],
         [validation[i] for i in tested],
     )
+
+
+def split_one_file(
+    name: str, rows: Sequence[_Row], sizes: Sizes, seed: int
+) -> tuple[list[_Row], list[_Row], list[_Row]]:
+    """Deal the rows of a data set without a training split to train, dev and test.
+
+    The three follow each other in the permutation of `split_rows`; test is all that is left where
+    that is less.
+
+    Args:
+        name, sizes, seed: as of `split_rows`.
+        rows: all there are, each once.
+
+    Raises:
+        UserError: no row is left for test.
+    """
+    if sizes.train + sizes.dev >= len(rows):
+        raise UserError(
+            f"expected fewer than {len(rows)} training and dev examples together, the rows of the "
+            f"one file of {name}, got {sizes.train} + {sizes.dev}: none would be left for test; "
+            "ask for fewer"
+        )
+    train, dev, _ = split_rows(name, rows, (), sizes, seed)
+    order = np.random.RandomState(seed).permutation(len(rows))
+    held = order[sizes.train + sizes.dev :][: sizes.test]
+    return train, dev, [rows[i] for i in held]

@@ -27,6 +27,28 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
+_FIELD = 2**30
+"""Characters that a field may have: more than the `csv` module's own limit, for whole documents."""
+
+
+def unpacked(path: Path) -> bytes:
+    """Return a file's bytes, unpacked if its name ends in .bz2, .gz or .xz.
+
+    Raises:
+        UserError: a file that is packed otherwise or truncated.
+    """
+    raw = path.read_bytes()
+    unpack = _PACKED.get(path.suffix.lower())
+    if unpack is None:
+        return raw
+    try:
+        return unpack(raw)
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(
+            f"expected a whole {path.suffix} file, got {path.name}, which cannot be unpacked "
+            f"({error}); fetch it again, or name a plain file"
+        ) from error
 
 
 def read_text(path: Path) -> str:
@@ -38,16 +60,7 @@ def read_text(path: Path) -> str:
         UserError: a file that is packed otherwise or truncated, or text in another encoding; the
             sentence names the line.
     """
-    raw = path.read_bytes()
-    unpack = _PACKED.get(path.suffix.lower())
-    if unpack is not None:
-        try:
-            raw = unpack(raw)
-        except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
-            raise UserError(
-                f"expected a whole {path.suffix} file, got {path.name}, which cannot be unpacked "
-                f"({error}); fetch it again, or name a plain file"
-            ) from error
+    raw = unpacked(path)
     encoding = next((name for mark, name in _MARKS.items() if raw.startswith(mark)), "utf-8")
     try:
         text = raw.decode(encoding)
@@ -56,7 +69,7 @@ def read_text(path: Path) -> str:
         raise UserError(
             f"expected text in {encoding.removesuffix('-sig').upper()} in {path.name}, line "
             f"{line}, got the byte 0x{raw[error.start]:02x} ({error.reason}); save the file as "
-            "UTF-8"
+            f"UTF-8: iconv -f WINDOWS-1252 -t UTF-8 {path.name}, where a Windows program wrote it"
         ) from error
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
@@ -70,20 +83,36 @@ def read_text(path: Path) -> str:
 def read_csv(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield a CSV file's rows with the number of their last line, empty lines left out.
 
+    Values are separated by commas; by semicolons or tabs where the first line has these and no
+    comma, as spreadsheets write it where a comma is the decimal point. A field may be of any
+    length.
+
     Raises:
-        UserError: as `read_text`; a quote that is never closed, or a field of more characters
-            than `csv.field_size_limit`, which is nearly always such a quote.
+        UserError: as `read_text`, or a quote that is never closed, or not where a field begins or
+            ends; the sentence names the line in which the row begins.
     """
-    rows = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    text = read_text(path)
+    head = text.lstrip("\r\n").partition("\n")[0]
+    by = "," if "," in head else next((mark for mark in ";\t" if mark in head), ",")
+    usual = csv.field_size_limit(max(_FIELD, csv.field_size_limit()))
+    rows, begins, found = (
+        csv.reader(io.StringIO(text, newline=""), delimiter=by, strict=True),
+        1,
+        [],
+    )
     try:
         for row in rows:
             if row:
-                yield rows.line_num, row
+                found.append((rows.line_num, row))
+            begins = rows.line_num + 1
     except csv.Error as error:
         raise UserError(
-            f"expected comma-separated values in {path.name}, line {rows.line_num}, got what is "
+            f"expected values separated by {_NAMES[by]} in {path.name}, line {begins}, got what is "
             f"none ({error}); look for a quote that is not closed"
         ) from error
+    finally:
+        csv.field_size_limit(usual)
+    yield from found
 
 
 def read_tsv(path: Path) -> Iterator[tuple[int, list[str]]]:

@@ -43,20 +43,27 @@ class Generation:
 
     Args:
         max_new_tokens: most tokens of it, at least 1; 50 in the papers' protocol of SQuAD, DROP.
-        stop: texts at the first of which it ends, none of them part of it.
+        stop: texts at the first of which it ends, none of them part of it. It also ends at the
+            tokenizer's end-of-text token.
+        stop_by: "text" to end where the text holds one of these, whichever tokens it is made of;
+            "token" to end at the last token of one of these alone, as the papers' code does, which
+            goes on after a token of two newlines. They agree on a model that writes as it is
+            trained.
 
     Raises:
-        UserError: a length below 1, or an empty text to stop at.
+        UserError: a length below 1, an empty text to stop at, or another way to.
     """
 
     max_new_tokens: int = 50
     stop: tuple[str, ...] = ("\n",)
+    stop_by: Literal["text", "token"] = "text"
 
     def __post_init__(self) -> None:
         checks.whole("max_new_tokens", self.max_new_tokens, least=1)
         object.__setattr__(self, "stop", checks.texts("stop", self.stop))
         if "" in self.stop:
             checks.refuse("stop", "texts to stop at", '""', "leave the empty one out")
+        checks.choice("stop_by", self.stop_by, ("text", "token"))
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,10 @@ def _settings(model: nn.Module) -> str:
 
 
 def _computing(entries: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in entries.items() if key not in _INCIDENTAL}
+    kept = {key: value for key, value in entries.items() if key not in _INCIDENTAL}
+    if "problem_type" in kept:  # transformers writes it at the first labels that a model sees
+        kept["problem_type"] = None
+    return kept
 
 
 def _tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -19,6 +18,7 @@ from landscape.subspace import attached_mask, detach, is_attached, trainable
 from landscape.subspace.attachable import unwrapped
 from landscape.tasks import Task
 from landscape.tasks.encoding import length_limit
+from landscape.tasks.fitting import refuse_unfit
 from landscape.training.epochs import Epochs
 from landscape.training.folder import RunFolder, identity_of
 from landscape.training.groups import parameter_groups
@@ -50,18 +50,6 @@ def check_kinds(
         checks.has("each probe", probe, "a function", "__call__", do="give probe(model, record)")
     if schedule is not None:
         checks.instance("schedule", schedule, Schedule, "make one, or leave it out")
-
-
-def checked_device(device: str | torch.device) -> torch.device:
-    """Return a device of torch.
-
-    Raises:
-        UserError: it is none.
-    """
-    try:
-        return torch.device(device if isinstance(device, str | torch.device) else "")
-    except RuntimeError:
-        checks.refuse("device", "a device of torch", device, 'give "cpu", "cuda" or "cuda:1"')
 
 
 @dataclass(frozen=True)
@@ -109,6 +97,7 @@ def assemble(
     Raises:
         UserError: as `finetune`.
     """
+    refuse_unfit(model, task.train)
     inner, processes = unwrapped(model), Processes.of(model)
     limit = length_limit(inner, settings.max_length)
     epochs = Epochs(task, tokenizer, settings, limit, processes)

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from landscape import checks, seeds
 from landscape.errors import UserError
+from landscape.models.placement import checked_device
 from landscape.tasks import Task
 from landscape.tasks.evaluation import evaluate
 from landscape.tasks.padding import Batch
@@ -23,7 +24,7 @@ from landscape.tasks.task import SplitName
 from landscape.training.best import BestOnDev
 from landscape.training.loop import Record
 from landscape.training.mode import training_mode
-from landscape.training.parts import Probe, assemble, check_kinds, checked_device
+from landscape.training.parts import Probe, assemble, check_kinds
 from landscape.training.point import go_to, is_point_of, point
 from landscape.training.run import Run, run_of
 from landscape.training.schedule import Schedule
@@ -71,7 +72,7 @@ class Training:
         self._checkpoint_every = checks.whole("checkpoint_every", checkpoint_every, least=1)
         check_kinds(model, tokenizer, task, schedule, probes)
         if device is not None:
-            model.to(checked_device(device))
+            model.to(checked_device("device", device))
         self._parts = parts = assemble(
             model, tokenizer, task, self.settings, self._loss,
             schedule=schedule, directory=directory, overwrite=overwrite,

@@ -42,7 +42,7 @@ COMMANDS = [
     command("finetune --lr 1 --ratio 2", "--ratio", "at most 1", "got 2"),
     command("finetune --lr 1 --count 0", "--count", "got 0"),
     command("finetune --lr 1 --ratio 0.1 --count 3", "--count", "--ratio"),
-    command("finetune --lr 1 --num-labels 1", "--num-labels", "at least 2"),
+    command("finetune --lr 1 --num-labels 0", "--num-labels", "at least 1"),
     command("finetune --lr 1 --num-train 0", "--num-train", "got 0"),
     command("finetune --lr 1 --trajectory 5", "--output", "got none"),
     command("finetune --lr 1 --trajectory 0 --output OUT", "--trajectory", "at least 1"),

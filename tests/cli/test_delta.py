@@ -68,6 +68,14 @@ def test_a_delta_is_not_scaled_to_nan_or_infinity(files, tmp_path, capsys, facto
     assert not out.exists()
 
 
+def test_the_command_line_offers_every_format_and_type_of_the_library() -> None:
+    from landscape.cli.delta import _DTYPES, _FORMATS
+    from landscape.deltas.export import FORMATS
+    from landscape.models.placement import DTYPES
+
+    assert (FORMATS, tuple(DTYPES)) == (_FORMATS, _DTYPES)
+
+
 def export(files, output, format: str, *more: str, delta: str = "delta1") -> list[str]:
     base = ["--model", str(files["model"]), "--output", str(output), "--format", format]
     return ["delta", "export", str(files[delta]), *base, *more]

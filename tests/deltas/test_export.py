@@ -2,58 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
-from pathlib import Path
-from typing import ClassVar
 
 import pytest
 import torch
-from oracles.patches import APPLY, checkpoint, put, read_vllm, same_bits
+from oracles.patches import APPLY, cast, checkpoint, put, read_vllm, same_bits
 from safetensors.torch import load_file, save_file
-from transformers import PretrainedConfig, PreTrainedModel
+from to_export import HeadFirst, from_gguf, joined_in_the_file, merged, move, saved, trained
+from transformers import PretrainedConfig
 
 import landscape as ls
 
 FAMILIES = ("opt", "llama", "gpt2", "bert", "vit")
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+OTHERS = ("qwen2", "t5", "roberta", "mpnet", "deberta-v2", "resnet", "clip")
+CASES = [(family, dtype) for family in FAMILIES for dtype in DTYPES]
+CASES += [(family, torch.bfloat16) for family in OTHERS]
 PATCHES = ("vllm", "trl")
 IDS = torch.tensor([[5, 6, 7, 8], [11, 12, 13, 14]])
 
 
-def trained(model: torch.nn.Module, density: float = 0.1, dense: str = "", **mask: object):
-    """Attach a mask to every kind of tensor, with updates from large to less than bf16 sees."""
-    chosen = {"targets": "*", "density": density, "seed": 1} | mask
-    ls.attach(model, ls.random_mask(model, **chosen), dense=dense or ())
-    move(model, 3)
-    return model
-
-
-def move(model: torch.nn.Module, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for theta in ls.subspace.thetas(model).values():
-            sizes = 10 ** torch.empty(theta.shape).uniform_(-6, -1, generator=generator)
-            theta.copy_(sizes * torch.randn(theta.shape, generator=generator))
-        for p in ls.subspace.dense_parameters(model).values():
-            p.add_(torch.randn(p.shape, generator=generator).to(p) / 10)
-
-
-def saved(model: torch.nn.Module, folder: Path, **options: object) -> Path:
-    model.save_pretrained(folder, **options)
-    return folder
-
-
-def merged(model: torch.nn.Module, folder: Path, dtype: torch.dtype | None = None) -> Path:
-    """Save the merged model as everyone saves a plain one."""
-    plain = ls.merge(copy.deepcopy(model))
-    return saved(plain if dtype is None else plain.to(dtype), folder)
-
-
 @pytest.mark.parametrize("format", PATCHES)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("family", "dtype"), CASES, ids=str)
 def test_the_patched_checkpoint_is_the_merged_one_bit_for_bit_and_the_restored_one_the_base(
     tmp_path, family, dtype, format
 ) -> None:
@@ -67,7 +38,7 @@ def test_the_patched_checkpoint_is_the_merged_one_bit_for_bit_and_the_restored_o
     done = ls.export_delta(model, tmp_path / "p.safetensors", format=format)
     kind = torch.bfloat16 if format == "trl" else dtype
     wanted = checkpoint(merged(model, tmp_path / "merged", kind))
-    original = {name: tensor.to(kind) for name, tensor in base.items()}
+    original = cast(base, kind)
     patched = APPLY[format](done.output, base)
     assert same_bits(patched, wanted)
     assert not same_bits(patched, original)
@@ -96,21 +67,6 @@ def test_a_checkpoint_in_several_files_computes_like_the_merged_model_once_it_is
             save_file(held, shard, metadata={"format": "pt"})
         again = type(plain).from_pretrained(tmp_path / "base").eval()
         assert torch.equal(again(input_ids=IDS).logits, wanted[state])
-
-
-class HeadFirst(PreTrainedModel):
-    """A model that lists a tied tensor first under the name that its checkpoint leaves out."""
-
-    config_class = PretrainedConfig
-    _tied_weights_keys: ClassVar = {"head.weight": "embed.weight"}
-    _keys_to_ignore_on_save = ("scale.weight",)
-
-    def __init__(self, config: PretrainedConfig) -> None:
-        super().__init__(config)
-        self.head = torch.nn.Linear(4, 6, bias=False)
-        self.embed = torch.nn.Embedding(6, 4)
-        self.scale = torch.nn.Linear(4, 4, bias=False)
-        self.post_init()
 
 
 def test_a_tied_tensor_is_patched_once_under_the_name_that_the_checkpoint_keeps(tmp_path) -> None:
@@ -148,14 +104,7 @@ def test_what_transformers_joins_when_it_reads_is_patched_part_by_part(tmp_path)
 
 
 def test_what_transformers_splits_when_it_reads_is_one_tensor_of_the_patch(tmp_path) -> None:
-    """q, k and v as one tensor of the file."""
-    from transformers.core_model_loading import Chunk, WeightConverter
-
-    model = ls.tiny_model("llama", num_key_value_heads=4)
-    parts = [f"self_attn.{part}_proj.weight" for part in "qkv"]
-    model._weight_conversions = [
-        WeightConverter("self_attn.qkv.weight", parts, operations=[Chunk(dim=0)])
-    ]
+    model = joined_in_the_file()
     base = checkpoint(saved(model, tmp_path / "base"))
     joined = "model.layers.0.self_attn.qkv.weight"
     assert base[joined].shape == (96, 32)
@@ -216,7 +165,8 @@ def test_a_delta_of_a_float32_base_is_exported_for_the_checkpoint_that_a_server_
     plain = ls.tiny_model("llama").to(dtype)
     base = checkpoint(saved(plain, tmp_path / "base"))
     model = trained(type(plain).from_pretrained(tmp_path / "base", dtype=torch.float32))
-    done = ls.export_delta(model, tmp_path / "p.safetensors", format="vllm", dtype=dtype)
+    name = str(dtype).removeprefix("torch.")
+    done = ls.export_delta(model, tmp_path / "p.safetensors", format="vllm", dtype=name)
     assert done.originals_rounded == 0
     patched = APPLY["vllm"](done.output, base)
     assert same_bits(patched, checkpoint(merged(model, tmp_path / "merged", dtype)))
@@ -245,7 +195,11 @@ def test_what_rounding_does_is_counted_as_typed_by_hand(tmp_path) -> None:
     assert file[f"{name}.values"].tolist() == [1.0, 1.0, 1.0, 1 + step, 1 + step, 1.0]
     assert file[f"{name}.indices"].tolist() == [0, 2, 4, 6, 8, 9]
     assert load_file(done.restore)[f"{name}.values"].tolist() == [1.0] * 6
-    assert "bfloat16 rounds 3 of 5 updates away; largest rounding 0.00391" in str(done)
+    assert str(done).splitlines() == [
+        f"trl: {done.output} (6 weights, bfloat16)",
+        f"restores the original: {tmp_path / 'p.restore.safetensors'}",
+        "bfloat16 rounds 3 of 5 updates away; largest rounding 0.00391",
+    ]
 
 
 def test_originals_that_the_type_does_not_hold_are_counted(tmp_path) -> None:
@@ -279,6 +233,8 @@ def test_the_texts_beside_trls_tensors_are_those_of_its_receiver(tmp_path) -> No
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_merged_export_is_the_folder_that_the_merged_model_saves(tmp_path, family, dtype) -> None:
     model = trained(ls.tiny_model(family), targets="*attention*" if family == "bert" else "*")
+    if model.can_generate():
+        model.generation_config.max_new_tokens = 7
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     done = ls.export_delta(model, tmp_path / "out", format="merged", dtype=dtype)
     wanted = merged(model, tmp_path / "merged", dtype)
@@ -292,6 +248,25 @@ def test_a_merged_export_is_the_folder_that_the_merged_model_saves(tmp_path, fam
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
+def test_a_model_read_from_a_gguf_file_is_exported_merged_as_an_ordinary_one(tmp_path) -> None:
+    model = from_gguf()
+    done = ls.export_delta(model, tmp_path / "out", format="merged")
+    again = type(model).from_pretrained(done.output)
+    assert not hasattr(again.config, "quantization_config")
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name])
+
+
+def test_a_model_that_holds_a_masked_tensor_itself_is_exported_merged(tmp_path) -> None:
+    model = trained(
+        HeadFirst(PretrainedConfig(tie_word_embeddings=True)), targets="bias", density=0.9
+    )
+    done = ls.export_delta(model, tmp_path / "out", format="merged")
+    held = checkpoint(done.output)
+    assert torch.equal(held["bias"], model.bias.detach())
+    assert held.keys() == {"bias", "embed.weight"}
+
+
 @pytest.mark.parametrize("kind", ["shira", "super-tuning"])
 def test_an_adapter_is_exported_as_save_peft_writes_it(tmp_path, kind) -> None:
     model = trained(ls.tiny_model("opt"), targets=["*.q_proj.weight", "*.fc1.weight"])
@@ -300,7 +275,32 @@ def test_an_adapter_is_exported_as_save_peft_writes_it(tmp_path, kind) -> None:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "peft" / name).read_bytes()
     assert (done.rounded_away, done.largest_rounding, done.restore) == (0, 0.0, None)
+    assert done.originals_rounded == 0
     assert done.count == done.updates == ls.delta(model).count
+    assert "restores" not in str(done)
+
+
+def test_an_adapter_with_a_head_counts_what_has_moved(tmp_path) -> None:
+    model = ls.tiny_model("bert")
+    total = sum(p.numel() for p in model.parameters())
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    mask = ls.Mask({name: torch.tensor([1, 2, 3])}, {name: (32, 32)}, total, {"kind": "given"})
+    ls.attach(model, mask, dense="classifier")
+    with torch.no_grad():
+        ls.trainable(model)[name].copy_(torch.tensor([0.5, 0.0, 1.0]))
+        model.classifier.bias.add_(torch.tensor([0.0, 1.0]))
+    done = ls.export_delta(model, tmp_path / "out", format="shira")
+    assert (done.count, done.updates) == (3 + 2 * 32 + 2, 3)
+
+
+def test_a_tokenizer_is_saved_beside_a_merged_model(tmp_path) -> None:
+    model = trained(ls.tiny_model("opt"))
+    tokenizer = ls.tiny_tokenizer()
+    done = ls.export_delta(model, tmp_path / "out", format="merged", tokenizer=tokenizer)
+    plain, same = ls.load_model(done.output)
+    assert same("a film") == tokenizer("a film")
+    with torch.no_grad():
+        assert torch.equal(plain(input_ids=IDS).logits, model(input_ids=IDS).logits)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 import landscape as ls
 from landscape.deltas import drawn
+from landscape.deltas.files import read_about
 from landscape.errors import UserError
 
 
@@ -41,6 +42,25 @@ def test_a_delta_round_trips_bit_for_bit(tmp_path, seeded) -> None:
     found = ls.trainable(model)
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[n], expected[n]) for n in expected)
+
+
+def test_a_delta_keeps_what_was_said_of_it_and_nothing_else_changes(tmp_path) -> None:
+    model, _ = trained()
+    about = {"task": {"prompt": "{text}\nGood?", "words": [" no", " yes"]}, "bos": None, "n": 3}
+    told = ls.save_delta(model, tmp_path / "told.safetensors", about=about)
+    plain = ls.save_delta(model, tmp_path / "plain.safetensors")
+    assert read_about(told) == about
+    assert read_about(plain) == {}
+    assert load_file(told).keys() == load_file(plain).keys()
+    ls.detach(model)
+    one, two = (ls.read_delta(model, path) for path in (told, plain))
+    assert all(torch.equal(one.values[n], two.values[n]) for n in two.values)
+    with pytest.raises(UserError, match="what JSON lacks"):
+        ls.save_delta(model, tmp_path / "no.safetensors", about={"x": object()})
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(told.read_bytes().replace(b"Good?", b"Evil?"))
+    with pytest.raises(UserError, match="damaged"):
+        read_about(damaged)
 
 
 def test_a_seeded_delta_stores_values_only(tmp_path) -> None:

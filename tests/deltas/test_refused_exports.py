@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from deltas.test_export import HeadFirst, trained
 from sentences import row, the_sentence
+from to_export import HeadFirst, from_gguf, joined_in_the_file, trained
 from torch import nn
 from transformers import PretrainedConfig
 
@@ -51,14 +51,6 @@ def quantised() -> nn.Module:
     model = ls.tiny_model("llama")
     model.set_submodule("model.layers.0.mlp.up_proj", Int8(model.model.layers[0].mlp.up_proj))
     return trained(model, targets="*.q_proj")
-
-
-def from_gguf() -> nn.Module:
-    from transformers import GgufConfig
-
-    model = tiny()
-    model.config.quantization_config = GgufConfig()
-    return model
 
 
 def filled(value: float, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -111,6 +103,17 @@ def plain_module() -> nn.Module:
     return trained(nn.Sequential(nn.Linear(3, 3)), density=0.9)
 
 
+def two_types() -> nn.Module:
+    model = joined_in_the_file(v=torch.bfloat16)
+    return trained(model, targets="*.0.*.[qv]_proj")
+
+
+def offloaded() -> nn.Module:
+    model = tiny()
+    model.model.decoder.layers[1].to("meta")
+    return model
+
+
 def unsaved() -> nn.Module:
     model = HeadFirst(PretrainedConfig(tie_word_embeddings=True))
     return trained(model, targets="scale", density=0.5)
@@ -129,6 +132,9 @@ BAD = [
         "got a Sequential", "save_delta"),
     row("not in the checkpoint", export_of(unsaved), "got scale.weight", "leaves out"),
     row("other numbers", export_of(computed), "self_attn.q_proj.weight", "computes"),
+    row("two types in one tensor", export_of(two_types), "one floating type", "self_attn.qkv",
+        "torch.bfloat16 and torch.float32", "dtype"),
+    row("on a disk", export_of(offloaded), "in memory", "layers.1.", "without values"),
     row("an adapter's tensors", export_of(with_an_adapter, format="merged"),
         "tensors of a OPTForCausalLM", "adapter", "remove"),
     row("Conv1D for peft", export_of(lambda: trained(ls.tiny_model("gpt2"), targets="*.c_attn"),
@@ -141,8 +147,9 @@ BAD = [
     row("NaN, merged", export_of(lambda: filled(math.nan), format="merged"), "finite trained"),
     row("float16 for trl", export_of(format="trl", dtype=torch.float16), "bfloat16",
         "torch.float16"),
-    row("int8", export_of(dtype=torch.int8), "float32, float16, bfloat16", "torch.int8"),
-    row("dtype as a text", export_of(dtype="bfloat16"), "dtype", "the text 'bfloat16'"),
+    row("int8", export_of(dtype=torch.int8), "dtype to be one of float32", "torch.int8"),
+    row("dtype of another name", export_of(dtype="bf16"), "one of float32", "the text 'bf16'"),
+    row("a quarter", export_of(dtype=torch.float8_e4m3fn), "one of float32", "float8_e4m3fn"),
     row("dtype for peft", export_of(format="shira", dtype=torch.float16), "absent, for shira"),
     row("restore of a model", export_of(format="merged", restore="back"), "with a patch",
         "got it with merged", "leave it out"),
@@ -210,8 +217,16 @@ def test_where_one_of_two_files_cannot_be_written_neither_is(tmp_path, monkeypat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("format", ["trl", "merged"])
+def test_folders_on_the_way_to_an_export_are_made(tmp_path, format) -> None:
+    done = export_of(format=format, output="a/b/out")(tmp_path)
+    assert done.output.exists()
+    assert len(os.listdir(tmp_path / "a" / "b")) == (2 if format == "trl" else 1)
+
+
 def test_a_folder_that_cannot_be_finished_is_not_there(tmp_path) -> None:
     def write(folder: Path) -> None:
+        assert folder.parent == tmp_path  # on the same disk, to be moved in one step
         (folder / "half").write_text("half")
         raise KeyboardInterrupt
 

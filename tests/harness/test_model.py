@@ -130,7 +130,13 @@ def answers(result: dict) -> list:
 
 @pytest.mark.parametrize(
     ("architecture", "targets"),
-    [("opt", ("auto",)), ("llama", ("auto",)), ("gpt2", ("auto",)), ("opt", ("*embed_tokens",))],
+    [
+        ("opt", ("auto",)),
+        ("llama", ("auto",)),
+        ("gpt2", ("auto",)),
+        ("t5", ("auto",)),
+        ("opt", ("*embed_tokens",)),
+    ],
 )
 def test_what_is_measured_of_an_attached_delta_is_what_is_measured_of_the_merged_model(
     architecture, targets, by_name, tmp_path
@@ -140,7 +146,7 @@ def test_what_is_measured_of_an_attached_delta_is_what_is_measured_of_the_merged
     begun = [Instance("generate_until", {}, (text, dict(WRITTEN)), 0) for text in TEXTS]
     found = {}
     for name, lm in {
-        "delta": model_registry.get(by_name)(**here.arguments(batch_size=3)),
+        "delta": model_registry.get(by_name)(**here.arguments(batch_size=4)),
         "merged": own(ls.merge(here.attached())),
         "base": own(tiny_model(architecture)),
     }.items():
@@ -226,15 +232,11 @@ def test_a_delta_of_another_base_is_taken_where_it_is_forced(tiny, tmp_path) -> 
     torch.testing.assert_close(lm.model(tokens).logits, model(tokens).logits)
 
 
-def saved(folder: Path, kind: str) -> str:
-    """Save a tiny model that is no language model."""
-    if kind == "classifier of a decoder":
-        config = tiny_model("opt").config
-        transformers.OPTForSequenceClassification(config).save_pretrained(folder)
-    else:
-        tiny_model({"encoder": "bert", "image model": "vit"}[kind]).save_pretrained(folder)
+def decoder_that_classifies(folder: Path) -> Path:
+    config = tiny_model("opt").config
+    transformers.OPTForSequenceClassification(config).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
-    return str(folder)
+    return folder
 
 
 MISTAKES = [
@@ -247,12 +249,12 @@ MISTAKES = [
     row("a delta that is no path", lambda w, _: DeltaLM(**w.arguments(delta=3)), "got 3"),
     row("no such folder", lambda w, _: DeltaLM("./nowhere"), "./nowhere", "none"),
     row("a type that is none", lambda w, _: DeltaLM(**w.arguments(dtype="auto")), "'auto'"),
-    row("a device that is none", lambda w, _: DeltaLM(**w.arguments(device="gpu")), "got gpu"),
+    row("a device that is none", lambda w, _: DeltaLM(**w.arguments(device="gpu")), "'gpu'"),
     row("force without truth", lambda w, _: DeltaLM(**w.arguments(force="yes")), "'yes'"),
-    *(row(kind, lambda w, folder, kind=kind: DeltaLM(saved(folder, kind)), word, "language model",
-          "evaluate")
-      for kind, word in (("encoder", "BertForSequence"), ("image model", "ViTForImage"),
-                         ("classifier of a decoder", "OPTForSequence"))),
+    row("an encoder", lambda w, folder: DeltaLM(model_folder(folder, "bert")), "got BertFor"),
+    row("an image model", lambda w, folder: DeltaLM(model_folder(folder, "vit")), "got ViTFor"),
+    row("a decoder that classifies", lambda w, folder: DeltaLM(decoder_that_classifies(folder)),
+        "got OPTForSeq", "expected a language model"),
 ]  # fmt: skip
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -195,14 +197,13 @@ def test_a_model_that_accelerate_has_placed_is_masked_and_trained_as_any(tmp_pat
             "expected dtype to be a floating type .float32, bfloat16,.* 'float8'",
         ),
         ({"dtype": torch.int64}, "got the text 'torch.int64'; give torch.float32"),
-        (
-            {"device": "tpu7"},
-            "expected device to be one that torch finds on this machine, got 'tpu7",
-        ),
+        ({"device": "tpu7"}, "expected device to be a device of torch, got the text 'tpu7'; give"),
         ({"device": "meta"}, "expected device to be a device that holds values"),
-        ({"device": 3.5}, "expected device to be a device, got 3.5"),
+        ({"device": 3.5}, "expected device to be a device of torch, got 3.5"),
+        ({"device": True}, "expected device to be a device of torch, got True"),
+        ({"device": "hpu"}, "one that torch finds on this machine, got 'hpu' .*; give 'cpu', or"),
         ({"device_map": "everywhere"}, "one of auto, balanced, .* check the spelling"),
-        ({"device_map": {"": "nowhere"}}, r"device_map\[''\] to be one that torch finds"),
+        ({"device_map": {"": "nowhere"}}, r"device_map\[''\] to be a device of torch"),
         ({"device_map": ["cpu"]}, "expected device_map to be a Mapping"),
         ({"device": "cpu", "device_map": "auto"}, "expected device or device_map, got both"),
         ({"head": "tokens"}, "expected num_labels= with head='tokens', got none"),
@@ -264,3 +265,80 @@ def test_the_kind_of_a_model_is_seen_through_its_wrappers() -> None:
     assert kind(transformers.BartModel(bart)) is None
     assert kind(ls.tiny_model("bert").base_model) is None
     assert labels_of(ls.tiny_model("opt")) == 0
+
+
+LOADING = """
+import re, sys, threading, time
+import landscape as ls
+from landscape.models import load
+
+ls.tiny_model("llama")  # imports what a first model imports
+
+def held():
+    return int(re.search(r"RssAnon:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+
+start, peak, done = held(), 0, False
+
+def watch():
+    global peak
+    while not done:
+        peak = max(peak, held() - start)
+        time.sleep(0.001)
+
+thread = threading.Thread(target=watch)
+thread.start()
+model, _ = ls.load_model(sys.argv[1], dtype="bfloat16")
+done = True
+thread.join()
+print(peak, sum(p.numel() * p.element_size() for p in model.parameters()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is Linux's to tell")
+@pytest.mark.parametrize("shard", ["20MB", "1GB"])
+def test_narrow_weights_are_read_without_a_wide_copy_of_them(tmp_path, shard) -> None:
+    size = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 6}
+    ls.tiny_model("llama", **size).save_pretrained(tmp_path, max_shard_size=shard)
+    ls.tiny_tokenizer().save_pretrained(tmp_path)
+    told = subprocess.run(
+        [sys.executable, "-c", LOADING, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    peak, weights = map(int, told.stdout.split())
+    assert weights > 100e6
+    assert peak < 1.2 * weights
+
+
+def test_gradients_pass_the_hooks_that_accelerate_puts_on_every_layer() -> None:
+    from accelerate.hooks import attach_align_device_hook
+    from families import case_of
+
+    case = case_of("llama")
+    found = []
+    for hooked in (False, True):
+        model = case.model()
+        if hooked:
+            attach_align_device_hook(model, execution_device="cpu")
+            assert "forward" in model.lm_head.__dict__
+        ls.attach(model, ls.random_mask(model, density=0.1, targets="*", seed=0))
+        for theta in ls.trainable(model).values():
+            theta.data.fill_(0.01)
+        case.loss(model).backward()
+        found.append({n: t.grad for n, t in ls.trainable(model).items()})
+    for name, grad in found[0].items():
+        torch.testing.assert_close(found[1][name], grad, rtol=1e-6, atol=1e-12)
+
+
+def test_weights_that_a_device_map_leaves_on_disk_cannot_be_masked(tmp_path) -> None:
+    folder = model_folder(tmp_path / "m", "llama")
+    places = {"model.layers.1": "disk", "model.layers.0": "cpu", "model.embed_tokens": "cpu",
+              "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}  # fmt: skip
+    model, _ = ls.load_model(folder, device_map=places)
+    with torch.no_grad():
+        whole = ls.tiny_model("llama")(input_ids=torch.tensor([[1, 5, 9]])).logits
+        assert torch.equal(model(input_ids=torch.tensor([[1, 5, 9]])).logits, whole)
+    ls.attach(model, ls.random_mask(model, density=0.1, targets="*.layers.0.*.q_proj", seed=0))
+    ls.detach(model)
+    with pytest.raises(UserError, match=r"layers.1.self_attn.q_proj.weight to hold values, got it "
+                                        r"on the meta device .*; load the weights"):  # fmt: skip
+        ls.attach(model, ls.random_mask(model, density=0.1, targets="*.layers.1.*.q_proj", seed=0))

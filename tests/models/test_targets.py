@@ -257,3 +257,21 @@ def test_auto_knows_every_family_of_transformers_that_has_queries_and_values() -
                 break
     assert len(found) > 0.85 * len(names), "most families build from their defaults"
     assert {name for name, patterns in found.items() if not patterns} == WITHOUT.keys() & found
+
+
+#: layers counted by hand: two a layer, of which there are two in each stack; T5's decoder looks at
+#: itself and at the encoder
+COUNTS = {
+    "opt": 4, "llama": 4, "qwen2": 4, "gpt2": 2, "t5": 12, "bert": 4, "roberta": 4, "mpnet": 4,
+    "deberta-v2": 4, "vit": 4, "clip": 8,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COUNTS)
+def test_auto_finds_the_queries_and_values_of_every_tiny_model(name) -> None:
+    model = ls.tiny_model(name)
+    found = target_shapes(model, "auto")
+    assert len(found) == COUNTS[name]
+    ends = {n.removesuffix(".weight").rpartition(".")[2] for n in found}
+    assert len(ends) == (1 if name == "gpt2" else 2)
+    assert not any(end.startswith(("k", "o")) for end in ends)

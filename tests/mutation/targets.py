@@ -36,7 +36,11 @@ GUARDS: dict[str, list[str]] = {
     "landscape/kernels/products.py": ["kernels/branches", "kernels/kernels"],
     "landscape/kernels/spops.py": ["kernels/kernels"],
     "landscape/kernels/values.py": ["kernels/branches", "kernels/kernels"],
+    "landscape/tasks/encoder_decoder.py": ["tasks/encoder_decoder"],
+    "landscape/tasks/decoding.py": ["tasks/generation"],
+    "landscape/tasks/final_answers.py": ["tasks/metrics"],
     "landscape/tasks/forward.py": ["tasks/scoring", "tasks/shared_prompt"],
+    "landscape/tasks/generating.py": ["tasks/generation"],
     "landscape/tasks/metrics.py": ["tasks/metrics"],
     "landscape/tasks/scoring.py": ["tasks/scoring"],
     "landscape/tasks/shared_prompt.py": ["tasks/shared_prompt"],
@@ -148,6 +152,12 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "landscape/tasks/shared_prompt.py", "torch.cat([held[owners], new], -2)",
         "torch.cat([held[owners.sort().values], new], -2)",
     ),
+    "a prompt loses the newline that ends it": (
+        "landscape/tasks/sets/superglue.py", 'prompt.strip(" ")', "prompt.strip()"
+    ),
+    "of several right answers one counts": (
+        "landscape/tasks/sets/superglue.py", "tuple(right[1:])", "()"
+    ),
     "what a diverged model does not predict is its first candidate": (
         "landscape/tasks/forms/candidates.py", "None if best is None else", "0 if best is None else"
     ),
@@ -159,20 +169,40 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "landscape/models/targets.py", "names.keys() >= set(together)",
         "names.keys() & set(together)",
     ),
+    "batch norms learn what they see": (
+        "landscape/training/mode.py", "module.track_running_stats:", "False:"
+    ),
+    "a body without its weights is a classifier": (
+        "landscape/models/wanted.py", 'if n.startswith(body) and "pooler" not in n', "if False"
+    ),
+    "a head is kept that should be new": (
+        "landscape/models/wanted.py", "parameter._is_hf_initialized = False", "pass"
+    ),
+    "weights are read from outside of their folder": (
+        "landscape/models/files.py", "or Path(part).name != part", ""
+    ),
+    "a mean of class embeddings that is no unit vector": (
+        "landscape/models/zero_shot.py", "(_unit(each.mean(1)) if", "(each.mean(1) if"
+    ),
+    "any model may be judged on any examples": (
+        "landscape/tasks/fitting.py", "found not in answers", "False"
+    ),
 }  # fmt: skip
-for _module, _files in (
-    ("landscape/advisor/suggestion.py", "advisor"),
-    ("landscape/models/targets.py", "models/targets"),
-    ("landscape/sources/pinned.py", "sources"),
-    ("landscape/tasks/forms/candidates.py", "tasks/metrics"),
-    ("landscape/tasks/splits.py", "tasks/tasks"),
-):
-    GUARDS[_module] = [_files]
 #: these have mutants made by hand only
 HAND_ONLY = {
-    "landscape/advisor/suggestion.py", "landscape/models/targets.py", "landscape/sources/pinned.py",
-    "landscape/tasks/forms/candidates.py", "landscape/tasks/splits.py",
-}  # fmt: skip
+    "landscape/advisor/suggestion.py": "advisor",
+    "landscape/models/files.py": "models/loading",
+    "landscape/models/targets.py": "models/targets",
+    "landscape/models/wanted.py": "models/loading",
+    "landscape/models/zero_shot.py": "models/zero_shot",
+    "landscape/sources/pinned.py": "sources",
+    "landscape/tasks/fitting.py": "tasks/fitting",
+    "landscape/tasks/forms/candidates.py": "tasks/metrics",
+    "landscape/tasks/sets/superglue.py": "tasks/sets/superglue",
+    "landscape/tasks/splits.py": "tasks/tasks",
+    "landscape/training/mode.py": "models/convolutions",
+}
+GUARDS |= {module: [files] for module, files in HAND_ONLY.items()}
 
 #: functions that run once in a process, whose tests start processes of their own
 ELSEWHERE = {

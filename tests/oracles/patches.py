@@ -77,7 +77,7 @@ def apply_vllm(path: Path, checkpoint: Tensors) -> Tensors:
 
 def apply_trl(path: Path, checkpoint: Tensors) -> Tensors:
     """Return the receiver's bfloat16 copy of a checkpoint after a sparse delta file of TRL's."""
-    copy = {name: tensor.to(torch.bfloat16).clone() for name, tensor in checkpoint.items()}
+    copy = {name: tensor.clone() for name, tensor in cast(checkpoint, torch.bfloat16).items()}
     with safe_open(path, "pt") as file:
         said = file.metadata()
         assert said["sparse"] == "True"
@@ -97,6 +97,11 @@ def apply_trl(path: Path, checkpoint: Tensors) -> Tensors:
 APPLY = {"vllm": apply_vllm, "trl": apply_trl}
 
 
+def cast(tensors: Tensors, dtype: torch.dtype) -> Tensors:
+    """Return floating-point tensors in a type, counts as they are."""
+    return {n: t.to(dtype) if t.is_floating_point() else t for n, t in tensors.items()}
+
+
 def checkpoint(folder: Path) -> Tensors:
     """Return the tensors of a folder of ``save_pretrained``, of one file or several."""
     index = folder / "model.safetensors.index.json"
@@ -111,6 +116,6 @@ def same_bits(left: Tensors, right: Tensors) -> bool:
     """Tell whether two checkpoints hold the same names, shapes, types and bits."""
     return left.keys() == right.keys() and all(
         left[n].dtype == t.dtype and left[n].shape == t.shape
-        and torch.equal(left[n].contiguous().view(torch.uint8), t.contiguous().view(torch.uint8))
+        and torch.equal(*(x.reshape(-1).contiguous().view(torch.uint8) for x in (left[n], t)))
         for n, t in right.items()
     )  # fmt: skip

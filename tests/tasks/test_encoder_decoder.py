@@ -25,6 +25,7 @@ SINGLE = (
     ls.Example("Fine. It was", (" terrible", " great"), 1),
     ls.Example("A film about a film about nothing at all. It was", (" terrible", " great"), 0),
 )
+PAIR = (ls.Example("Warm. It was", ("ab", " great"), 0),)
 ROUNDING = 1e-10
 
 
@@ -49,7 +50,7 @@ BUILDERS = {"t5": t5, "bart": bart}
 
 
 @pytest.mark.parametrize("name", BUILDERS)
-@pytest.mark.parametrize("examples", [SEVERAL, SINGLE, SEVERAL + SINGLE])
+@pytest.mark.parametrize("examples", [SEVERAL, SINGLE, PAIR, SEVERAL + SINGLE])
 def test_scores_equal_one_unpadded_forward_a_candidate(name: str, examples: Any) -> None:
     model, tokenizer = BUILDERS[name](), ls.tiny_tokenizer()
     (batch,) = ls.make_batches(examples, tokenizer, 9)
@@ -106,6 +107,12 @@ def test_a_prompt_that_ends_already_gets_no_second_end_token() -> None:
     encoded = encoder_rows(model, rows)
     assert encoded["input_ids"].tolist() == [[5, 6, 2], [7, 8, 2]]
     assert encoded["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 1]]
+    model.config.eos_token_id = [2, 9]  # of several the first
+    assert torch.equal(encoder_rows(model, rows)["input_ids"], encoded["input_ids"])
+    model.config.eos_token_id = None
+    bare = encoder_rows(model, rows)
+    assert bare["input_ids"].tolist() == [[5, 6, 0], [7, 8, 2]]
+    assert bare["attention_mask"].tolist() == [[1, 1, 0], [1, 1, 1]]
 
 
 @pytest.mark.parametrize("loss", ["classification", "language modelling"])

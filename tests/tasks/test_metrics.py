@@ -90,6 +90,50 @@ def test_normalisation_is_that_of_the_official_script() -> None:
     assert text_f1("a b", "b a") == 1.0
 
 
+@pytest.mark.parametrize(
+    ("text", "answer", "right"),
+    [
+        ("The answer is 18.", "18", True),
+        ("7 - 3 = 4, so 4 mills of 7", "4", False),  # the last number counts, whatever it says
+        ("It costs $1,080.50 a year", "1080.5", True),
+        ("50%", "50", True),
+        ("-3", "3", False),
+        ("minus -3.0", "-3", True),
+        ("0.3334", "0.3333333", True),  # within a thousandth
+        ("0.335", "0.3333333", False),
+        ("10/2", "5", False),  # a fraction counts by what is below its line
+        ("10/2", "2", True),
+        ("no number", "0", False),
+        ("", "0", False),
+        ("9" * 400, "1", False),
+        ("The answer is (C).", "C", True),
+        ("A train of B. The answer is C", "C", True),
+        ("The answer is (C), not B", "C", False),
+        ("The answer is 3C", "C", False),
+        ("the answer is c", "C", False),
+        ("C5", "5", True),
+    ],
+)
+def test_the_last_number_or_option_of_a_text_is_its_answer(text, answer, right) -> None:
+    assert METRICS["final_answer"]([text], [[answer]]) == right
+    assert METRICS["final_answer"]([text], [["-77.7", answer]]) == right
+
+
+def test_an_option_may_be_read_as_the_code_of_llm_adapters_does() -> None:
+    """The first of the letters A to E anywhere: in a word's middle as well."""
+    metric, read = METRICS["final_answer_first_letter"], [("C",), ("C",), ("B",), ("7",)]
+    texts = ["The answer is (C), not B", "Because: (C)", "Because: (C)", "3 + 4 = 7"]
+    assert metric(texts, read) == 3 / 4
+    assert METRICS["final_answer"](texts, read) == 2 / 4
+    assert metric(["none"], [("C",)]) == 0
+
+
+@pytest.mark.parametrize("name", ["final_answer", "final_answer_first_letter"])
+def test_an_answer_that_is_neither_number_nor_option_is_refused(name) -> None:
+    with pytest.raises(UserError, match="a number, or are a letter from A to E, got 'four'"):
+        METRICS[name](["4"], [("four",)])
+
+
 def test_entity_f1_counts_whole_entities_only() -> None:
     truth = [["B-PER", "I-PER", "O", "B-LOC"], ["O", "B-ORG"]]
     found = [["B-PER", "O", "O", "B-LOC"], ["O", "B-ORG"]]  # one entity is cut short
@@ -116,7 +160,7 @@ def test_several_right_answers_count_wherever_one_is_predicted() -> None:
 def test_what_is_not_predicted_is_never_right(name) -> None:
     """A diverged model predicts nothing: no metric may call that right, alone or beside others."""
     kinds = {"candidate": (0, 1), "text": ("", "b"), "number": (1.0, 2.0), "tags": (["O"], ["B-X"])}
-    right = kinds[METRICS[name].needs]
+    right = ("so 3", "4") if name.startswith("final_answer") else kinds[METRICS[name].needs]
     metric, answers = METRICS[name], one([*right, *right])
     assert metric([*right, *right], answers) == pytest.approx(
         0.5 if name in ("token_f1",) else 1.0  # the empty text shares no word with itself

@@ -107,7 +107,8 @@ def _loaded(name: str, folder: Path, seed: int) -> Case:
     )  # fmt: skip
     where = f"{folder.name}, test: {len(task.test)} of its validation rows"
     return Case(
-        name, where, task.train[: sizes.train], task.test, sizes.micro_batch, task.loss  # type: ignore[arg-type]
+        name, where, task.train[: sizes.train], task.test, sizes.micro_batch, task.loss,  # type: ignore[arg-type]
+        task.generation,
     )  # fmt: skip
 
 

@@ -80,13 +80,14 @@ def _judge(
     model: nn.Module, encoded: Sequence[Encoded], examples: Sequence[Example], judging: Judging
 ) -> Judged:
     totals, counts = log_probs(model, encoded, pad_id(judging.tokenizer))
-    chosen = _best(totals / counts.clamp(min=1))
+    scores = totals / counts.clamp(min=1)
     predictions = [
         None if best is None else _as(judging.metric, example, best)
-        for example, best in zip(examples, chosen, strict=True)
+        for example, best in zip(examples, _best(scores), strict=True)
     ]
     labels = torch.tensor([e.label for e in encoded])
-    return Judged(predictions, *_loss_terms(totals, counts, labels, judging.loss))
+    losses, terms = _loss_terms(totals, counts, labels, judging.loss)
+    return Judged(predictions, losses, terms, scores.tolist())
 
 
 def log_probs(model: nn.Module, encoded: Sequence[Encoded], pad: int) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import nn
@@ -62,11 +62,14 @@ class Judged:
         predictions: one an example, None where the model's outputs are NaN.
         losses: summing to the loss of all examples.
         terms: the number of loss terms.
+        scores: of each example, the mean log-probability of each candidate, or the log-probability
+            of each class of a head; empty where the examples have neither.
     """
 
     predictions: list[Prediction | None]
     losses: list[float]
     terms: int
+    scores: list[list[float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from landscape.errors import UserError
 from landscape.tasks.example import TaggedExample
 from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
+from landscape.tasks.forms.heads import row_limit
 from landscape.tasks.labelled import IGNORED, labelled_split
 from landscape.tasks.metrics import Metric, Prediction
 from landscape.tasks.padding import Batch, pad_id, padded
@@ -22,10 +23,18 @@ OUTSIDE = "O"
 
 @dataclass(frozen=True)
 class EncodedTags:
-    """Hold a sentence's tokens, and each token's label: -100 where it begins no word."""
+    """Hold a sentence's tokens, each one's label, and where its words begin.
+
+    Args:
+        tokens: special ones included.
+        labels: one a token: -100 where it begins no word.
+        starts: one a word: the place of its first token, -1 where it has none: words beyond the
+            longest length, and those of which the tokenizer leaves nothing.
+    """
 
     tokens: tuple[int, ...]
     labels: tuple[int, ...]
+    starts: tuple[int, ...]
 
     @property
     def length(self) -> int:
@@ -33,32 +42,34 @@ class EncodedTags:
         return len(self.tokens)
 
     @property
-    def contents(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    def contents(self) -> tuple[tuple[int, ...], ...]:
         """Return what orders examples of one length."""
-        return self.tokens, self.labels
+        return self.tokens, self.labels, self.starts
 
 
 def _encode(
     examples: Sequence[TaggedExample], tokenizer: PreTrainedTokenizerBase, encoding: Encoding
 ) -> list[EncodedTags]:
+    """Tokenise words as they stand in a text, after a space."""
     if not getattr(tokenizer, "is_fast", False):
         raise UserError(
             f"expected a fast tokenizer, which says of which word a token is, got "
             f"{type(tokenizer).__name__}; load the model's fast one"
         )
-    limit = min(encoding.max_length, getattr(tokenizer, "model_max_length", encoding.max_length))
+    limit = row_limit(tokenizer, encoding)
     found = []
     for example in examples:
+        # byte-level tokenizers tell words by the space before them, others do without
         read = tokenizer(
-            list(example.words), is_split_into_words=True, truncation=True, max_length=limit,
-            verbose=False,
+            [f" {word}" for word in example.words], is_split_into_words=True, truncation=True,
+            max_length=limit, verbose=False,
         )  # fmt: skip
-        labels, before = [], None
-        for word in read.word_ids():
-            first = word is not None and word != before
-            labels.append(example.classes.index(example.tags[word]) if first else IGNORED)
-            before = word
-        found.append(EncodedTags(tuple(read["input_ids"]), tuple(labels)))
+        starts, labels = [-1] * len(example.words), [IGNORED] * len(read["input_ids"])
+        for place, word in enumerate(read.word_ids()):
+            if word is not None and starts[word] < 0:
+                starts[word] = place
+                labels[place] = example.classes.index(example.tags[word])
+        found.append(EncodedTags(tuple(read["input_ids"]), tuple(labels), tuple(starts)))
     return found
 
 
@@ -75,16 +86,16 @@ def _judge(
     examples: Sequence[TaggedExample],
     judging: Judging,
 ) -> Judged:
-    batch = _collate(encoded, judging.tokenizer, judging.loss)
-    logits, loss = labelled_split(model, batch)
+    logits, loss = labelled_split(model, _collate(encoded, judging.tokenizer, judging.loss))
     terms, count = loss(logits)
-    asked = (batch["labels"] != IGNORED).to(logits.device)
     predictions: list[Prediction | None] = []
-    for i, example in enumerate(examples):
-        own = logits[i][asked[i]]
-        tags = [example.classes[j] for j in own.argmax(1).tolist()]
-        tags += [OUTSIDE] * (len(example.words) - len(tags))
-        predictions.append(None if bool(own.isnan().any()) else tags)
+    for own, sentence, example in zip(logits, encoded, examples, strict=True):
+        if bool(own[[place for place in sentence.starts if place >= 0]].isnan().any()):
+            predictions.append(None)
+            continue
+        best = own.argmax(1).tolist()
+        tags = [example.classes[best[i]] if i >= 0 else OUTSIDE for i in sentence.starts]
+        predictions.append(tags)
     return Judged(predictions, terms.tolist(), count)
 
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from landscape.errors import UserError
 from landscape.tasks.example import TextExample
 from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
+from landscape.tasks.forms.heads import row_limit
 from landscape.tasks.labelled import labelled_split
 from landscape.tasks.metrics import Metric, Prediction
 from landscape.tasks.padding import Batch, pad_id, padded
@@ -41,16 +42,17 @@ def _encode(
     examples: Sequence[TextExample], tokenizer: PreTrainedTokenizerBase, encoding: Encoding
 ) -> list[EncodedText]:
     """Tokenise as the tokenizer does itself, the longer text of a pair being truncated first."""
-    if encoding.bos != "tokenizer":
-        raise UserError(
-            f'expected bos="tokenizer" for texts that a head reads, got {encoding.bos!r}; leave it '
-            "out, or take the task's prompts"
-        )
-    limit = min(encoding.max_length, getattr(tokenizer, "model_max_length", encoding.max_length))
     found = []
+    limits = {n: row_limit(tokenizer, encoding, texts=n) for n in {len(e.texts) for e in examples}}
     for example in examples:
+        limit = limits[len(example.texts)]
         read = tokenizer(*example.texts, truncation=True, max_length=limit, verbose=False)
         tokens = tuple(read["input_ids"])
+        if not tokens:
+            raise UserError(
+                f"expected a text with at least one token, got {example.texts[0][:60]!r}, of which "
+                "the tokenizer leaves none; leave the example out"
+            )
         label = int(example.label) if example.classes else example.label
         found.append(EncodedText(tokens, tuple(read.get("token_type_ids", ())), label))
     return found
@@ -60,8 +62,9 @@ def _collate(
     encoded: Sequence[EncodedText], tokenizer: PreTrainedTokenizerBase, loss: Loss
 ) -> Batch:
     batch = padded([e.tokens for e in encoded], pad_id(tokenizer), left=False)
-    if all(e.segments for e in encoded):
-        batch["token_type_ids"] = padded([e.segments for e in encoded], 0, left=False)["input_ids"]
+    if any(map(any, (e.segments for e in encoded))):  # all 0 is what a model assumes
+        segments = [e.segments or (0,) * e.length for e in encoded]
+        batch["token_type_ids"] = padded(segments, 0, left=False)["input_ids"]
     return batch | {"labels": torch.tensor([e.label for e in encoded])}
 
 
@@ -77,7 +80,8 @@ def _judge(
     best = (logits[:, 0] if numbers else logits.argmax(1)).tolist()
     lost = logits.isnan().any(1).tolist()
     predictions = [None if nan else value for nan, value in zip(lost, best, strict=True)]
-    return Judged(predictions, terms.tolist(), count)
+    scores = [] if numbers else logits.log_softmax(1).tolist()
+    return Judged(predictions, terms.tolist(), count, scores)
 
 
 def _answers(metric: Metric, example: TextExample) -> list[Prediction]:

@@ -21,7 +21,8 @@ HUB = "nyu-mll/glue"
 TRAIN, DEV = ("train.tsv",), ("dev.tsv",)
 COLA = ("source", "label", "author's label", "sentence")
 """The columns of CoLA's files, which do not name them."""
-PAIR: tuple[Column, ...] = ("sentence1", "sentence2")
+PAIR: tuple[Column, ...] = (("premise", "sentence1"), ("hypothesis", "sentence2"))
+"""Two sentences, as MNLI and RTE call them on the hub and in their files."""
 QUESTIONS: tuple[Column, ...] = ("question1", "question2")
 ENTAILMENT = ("entailment", "not_entailment")
 THREE_WAYS = ("entailment", "neutral", "contradiction")
@@ -37,10 +38,10 @@ def _sst2_texts(row: Row) -> Iterator[TextExample]:
     yield TextExample((row.sentence("sentence").strip(),), label, ("negative", "positive"))
 
 
-def _classified(
+def classified(
     texts: tuple[Column, ...], classes: tuple[str, ...], label: Column = "label"
 ) -> Examples:
-    """Return how a row becomes texts and a class; files give it by name, the hub by number."""
+    """Return how a row becomes texts and a class, which files give by name, the hub by number."""
     labels = {name: i for i, name in enumerate(classes)}
     labels |= {str(i): i for i in range(len(classes))}
 
@@ -53,11 +54,11 @@ def _classified(
 
 def _stsb(row: Row) -> Iterator[TextExample]:
     score = row.number(("label", "score"), least=0, most=5)
-    yield TextExample(tuple(row.sentence(column) for column in PAIR), score)
+    yield TextExample((row.sentence("sentence1"), row.sentence("sentence2")), score)
 
 
 DUPLICATE: Column = ("label", "is_duplicate")
-_of_questions = _classified(QUESTIONS, ("different", "duplicate"), DUPLICATE)
+_of_questions = classified(QUESTIONS, ("different", "duplicate"), DUPLICATE)
 
 
 def _qqp(row: Row) -> Iterable[AnyExample]:
@@ -99,12 +100,12 @@ GLUE = (
     ),
     Dataset(
         "cola", "is a sentence acceptable English (CoLA, GLUE)", None,
-        _classified(("sentence",), ("unacceptable", "acceptable")),
-        TRAIN, DEV, Hub(HUB, "cola"), _read_cola, metric="matthews",
+        classified(("sentence",), ("unacceptable", "acceptable")),
+        TRAIN, DEV, Hub(HUB, "cola"), read=_read_cola, metric="matthews",
     ),
     Dataset(
         "mrpc", "do two sentences mean the same (MRPC, GLUE)", None,
-        _classified(
+        classified(
             (("sentence1", "#1 String"), ("sentence2", "#2 String")),
             ("different", "equivalent"), ("label", "Quality"),
         ),
@@ -116,16 +117,16 @@ GLUE = (
     ),
     Dataset(
         "qnli", "does a sentence answer a question (QNLI, GLUE)", None,
-        _classified(("question", "sentence"), ENTAILMENT), TRAIN, DEV, Hub(HUB, "qnli"),
+        classified(("question", "sentence"), ENTAILMENT), TRAIN, DEV, Hub(HUB, "qnli"),
     ),
     Dataset(
         "qqp", "do two questions ask the same (QQP, GLUE)", None, _qqp,
-        TRAIN, DEV, Hub(HUB, "qqp"), _read_qqp,
+        TRAIN, DEV, Hub(HUB, "qqp"), read=_read_qqp,
     ),
     *(
         Dataset(
             name, f"does a text entail a sentence, {of} genres (MNLI, GLUE)", None,
-            _classified(PAIR, THREE_WAYS, ("label", "gold_label")), TRAIN,
+            classified(PAIR, THREE_WAYS, ("label", "gold_label")), TRAIN,
             (f"dev_{kind}.tsv",), Hub(HUB, "mnli", validation=f"validation_{kind}"),
         )
         for name, kind, of in (("mnli", "matched", "seen"), ("mnli_mm", "mismatched", "unseen"))

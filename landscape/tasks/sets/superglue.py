@@ -18,8 +18,9 @@ from collections.abc import Iterator, Sequence
 
 from landscape.errors import UserError
 from landscape.tasks.dataset import Dataset, Hub
-from landscape.tasks.example import Example, TextExample
+from landscape.tasks.example import Example
 from landscape.tasks.rows import Row
+from landscape.tasks.sets.glue import ENTAILMENT, PAIR, classified
 from landscape.tasks.splits import Sizes
 
 HUB = "aps/super_glue"
@@ -27,10 +28,9 @@ FILES = ("train.jsonl",), ("val.jsonl",)
 
 NO_YES = {"False": 0, "True": 1, "false": 0, "true": 1, "0": 0, "1": 1}
 YES_NO = {label: 1 - number for label, number in NO_YES.items()}
-ENTAILMENT = {"entailment": 0, "not_entailment": 1, "0": 0, "1": 1}
+TWO_WAYS = {"entailment": 0, "not_entailment": 1, "0": 0, "1": 1}
 THREE_WAYS = {"entailment": 0, "contradiction": 1, "neutral": 2, "0": 0, "1": 1, "2": 2}
 
-PREMISE, HYPOTHESIS = ("premise", "sentence1"), ("hypothesis", "sentence2")
 APART = ("Kamenev and Zinoviev", "Kamenev, Zinoviev, and Stalin")
 """Spans of WSC that name what its text names in two places."""
 
@@ -43,15 +43,9 @@ def _example(
 
 
 def _rte(row: Row) -> Iterator[Example]:
-    premise, hypothesis = row.sentence(PREMISE), row.sentence(HYPOTHESIS)
+    premise, hypothesis = (row.sentence(column) for column in PAIR)
     prompt = f'{premise}\nDoes this mean that "{hypothesis}" is true? Yes or No?\n'
-    yield _example(prompt, ("Yes", "No"), row.choice("label", ENTAILMENT))
-
-
-def _rte_texts(row: Row) -> Iterator[TextExample]:
-    pair = row.sentence(PREMISE), row.sentence(HYPOTHESIS)
-    label = row.choice("label", ENTAILMENT)
-    yield TextExample(pair, label, ("entailment", "not_entailment"))
+    yield _example(prompt, ("Yes", "No"), row.choice("label", TWO_WAYS))
 
 
 def _cb(row: Row) -> Iterator[Example]:
@@ -182,7 +176,8 @@ def _query(prompt: str, entities: Sequence[str], answers: Sequence[str], row: Ro
 
 SUPERGLUE = (
     Dataset(
-        "rte", "does a text entail a sentence (RTE, SuperGLUE and GLUE)", _rte, _rte_texts,
+        "rte", "does a text entail a sentence (RTE, SuperGLUE and GLUE)", _rte,
+        classified(PAIR, ENTAILMENT),
         ("train.jsonl", "train.tsv"), ("val.jsonl", "dev.tsv"), Hub(HUB, "rte"),
     ),
     Dataset(

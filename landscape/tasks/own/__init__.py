@@ -1,0 +1,1 @@
+"""Data of your own as a task: rows, recipes, splits."""

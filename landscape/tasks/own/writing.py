@@ -1,0 +1,98 @@
+"""Rows as a file: csv, tsv, jsonl, json or parquet, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from landscape import checks
+from landscape.errors import UserError
+from landscape.runs import write_whole
+from landscape.tasks.rows import READERS
+
+
+def check_output(path: str | Path, source: str | Path) -> None:
+    """Refuse a file that `write_rows` cannot write, or that would replace the rows it is made of.
+
+    Raises:
+        UserError: its name ends in no known format, or it is the source.
+    """
+    place = Path(checks.new_file("output", path))
+    if place.suffix.lower() not in READERS:
+        raise UserError(
+            f"expected a file ending in {', '.join(READERS)} to write, got {place.name}; rename it"
+        )
+    if place.exists() and place.samefile(source):
+        raise UserError(
+            f"expected another file to write than the one that is read, got {place} for both; "
+            "name another"
+        )
+
+
+def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write rows with the columns of all, in the order in which they first appear.
+
+    Args:
+        path: the file; its ending names the format.
+        rows: at least one; None is an empty value, in csv and tsv nothing between two marks.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: another format, or a value with a tab or a new line in a tsv file.
+    """
+    target = Path(path).expanduser()
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    whole = [{column: row.get(column) for column in columns} for row in rows]
+    kind = target.suffix.lower()
+    if kind == ".parquet":
+        write_whole(target, lambda place: _parquet(place, whole))
+    elif kind == ".jsonl":
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in whole)
+        write_whole(target, lambda place: place.write_text(text, encoding="utf-8", newline=""))
+    elif kind == ".json":
+        text = json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
+        write_whole(target, lambda place: place.write_text(text, encoding="utf-8", newline=""))
+    else:
+        table = [columns, *([_written(value) for value in row.values()] for row in whole)]
+        if kind == ".tsv":
+            _refuse_marks(table, target.name)
+        write_whole(target, lambda place: _table(place, table, tabs=kind == ".tsv"))
+    return target
+
+
+def _table(place: Path, table: Sequence[Sequence[str]], *, tabs: bool) -> None:
+    with place.open("w", encoding="utf-8", newline="") as stream:
+        if tabs:
+            stream.writelines("\t".join(row) + "\n" for row in table)
+        else:
+            csv.writer(stream, lineterminator="\n").writerows(table)
+
+
+def _written(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _refuse_marks(table: Sequence[Sequence[str]], name: str) -> None:
+    for number, row in enumerate(table, start=1):
+        for value in row:
+            if "\t" in value or "\n" in value or "\r" in value:
+                raise UserError(
+                    f"expected values without tabs and new lines for {name}, got {value[:60]!r} in "
+                    f"row {number - 1}; write a csv, jsonl or parquet file"
+                )
+
+
+def _parquet(place: Path, rows: list[dict[str, Any]]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.Table.from_pylist(rows), place)

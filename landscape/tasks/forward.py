@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers.cache_utils import Cache
 
 from landscape import checks
 from landscape.errors import UserError
@@ -20,7 +21,7 @@ _WITHOUT_POSITIONS = ("bloom", "falcon_mamba", "mamba", "mamba2", "mpt", "roform
 
 
 def last_logits(
-    model: nn.Module, batch: Batch, last: int, cache: Any = None
+    model: nn.Module, batch: Batch, last: int, cache: Cache | None = None
 ) -> Float[Tensor, "rows last vocabulary"]:
     """Return logits (rows, last, vocabulary) at the last positions of each row.
 

@@ -116,6 +116,12 @@ def _read(what: str, name: str, function: Any, *given: Any) -> Any:
                 "whose repository ships code of its own, which is never run; choose another "
                 "model, or build it yourself and pass it to the library"
             ) from error
+        if "tiktoken" in str(error) or "sentencepiece" in str(error):
+            raise UserError(
+                f"expected a {what} in {name}, got one whose tokenizer is a SentencePiece model, "
+                f"which was not read ({_first_line(error)}); install what reads it with: pip "
+                "install sentencepiece protobuf; or give a folder with its tokenizer.json"
+            ) from error
         raise UserError(
             f"expected a {what} in {name}, got what cannot be read: {_first_line(error)}; give a "
             f"folder written by save_pretrained of the model and of the {_beside(what)}"

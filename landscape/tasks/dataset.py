@@ -51,12 +51,12 @@ class Dataset:
             where both are the same, or there is but one, it is dealt to train, dev and test.
         read: the rows of a part: of its file, or of its files in order.
         hub: where it is on the hub.
-        package: that carries the release, and the folder in it.
         metric: what the papers judge it by.
         loss: what language models are trained with.
         sizes: of train, dev and test in the papers' protocol.
         generation: how its completions are generated.
         micro_batch: examples a forward in the code of paper 1, whose batch is 8 as a rule.
+        package: that carries the release, and the folder in it.
     """
 
     name: str
@@ -66,13 +66,13 @@ class Dataset:
     train: tuple[Part, ...]
     validation: tuple[Part, ...]
     hub: Hub | None = None
-    package: tuple[Carrier, str] | None = None
     read: Callable[..., Iterator[Row]] = read_rows
     metric: str = "accuracy"
     loss: Loss | None = None
     sizes: Sizes = PAPERS
     generation: Generation = field(default_factory=Generation)
     micro_batch: int = 8
+    package: tuple[Carrier, str] | None = None
 
 
 def load(
@@ -247,7 +247,9 @@ def _encoded(split: Any) -> Any:
 
 
 def _offline(dataset: Dataset) -> str:
-    firsts = [names[0] for names in (dataset.train, dataset.validation) if names]
+    one_file = set(dataset.train) & set(dataset.validation)
+    named = (dataset.validation,) if one_file else (dataset.train, dataset.validation)
+    firsts = [names[0] for names in named if names]
     files = " and ".join(name if isinstance(name, str) else name[0] for name in firsts)
     return (
         'use the packaged reviews (task "rotten_tomatoes"), or give source= (--source) a folder '

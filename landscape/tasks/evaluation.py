@@ -61,6 +61,10 @@ def evaluate(
         UserError: a model that does not answer such examples, an unknown split, a batch size or
             length that is too small, a metric of numbers where a candidate is none, or a metric of
             tags, which no candidate is.
+
+    Cost: a prompt goes through the model once, whatever the number and length of its candidates,
+    where the model keeps keys and values (`landscape.tasks.shared_prompt`); once a candidate of
+    several tokens elsewhere. The output head sees the scored positions alone.
     """
     checks.model(model)
     checks.tokenizer(tokenizer)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers.cache_utils import Cache
 
 from landscape import checks
 from landscape.errors import UserError
@@ -20,7 +21,7 @@ _WITHOUT_POSITIONS = ("bloom", "falcon_mamba", "mamba", "mamba2", "mpt", "roform
 
 
 def last_logits(
-    model: nn.Module, batch: Batch, last: int, cache: Any = None
+    model: nn.Module, batch: Batch, last: int, cache: Cache | None = None
 ) -> Float[Tensor, "rows last vocabulary"]:
     """Return logits (rows, last, vocabulary) at the last positions of each row.
 
@@ -104,7 +105,7 @@ def label_logits(model: nn.Module, batch: Batch) -> Float[Tensor, "b c"]:
 
 
 def as_the_model_pads(
-    model: Any, input_ids: Int[Tensor, "rows t"], attention_mask: Int[Tensor, "rows t"]
+    model: nn.Module, input_ids: Int[Tensor, "rows t"], attention_mask: Int[Tensor, "rows t"]
 ) -> Int[Tensor, "rows t"]:
     """Return rows of a decoder classifier with the model's padding token, whatever theirs is.
 
@@ -116,7 +117,8 @@ def as_the_model_pads(
     Raises:
         UserError: the model has no such token, or a text ends with it.
     """
-    pad = model.config.get_text_config().pad_token_id
+    config: Any = model.config
+    pad = config.get_text_config().pad_token_id
     if pad is None:
         if len(input_ids) == 1 and bool(attention_mask.all()):
             return input_ids

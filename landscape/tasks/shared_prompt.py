@@ -74,9 +74,7 @@ def keeps_all(model: nn.Module) -> bool:
     accepted = inspect.signature(base.forward).parameters
     needed = {"logits_to_keep", "past_key_values", "position_ids", "use_cache"}
     replicas = isinstance(model, (DataParallel, DistributedDataParallel))
-    # of peft: keys and values of its own before every text
-    learned = getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False)
-    if not needed <= accepted.keys() or replicas or learned or base.config.is_encoder_decoder:
+    if not needed <= accepted.keys() or replicas or base.config.is_encoder_decoder:
         return False
     return all(type(layer) is DynamicLayer for layer in DynamicCache(config=base.config).layers)
 
@@ -102,7 +100,7 @@ def parts(
 def _in_common(encoded: Encoded) -> int:
     """Return how many tokens all candidates begin with; each keeps one of its own."""
     shortest, *_ = candidates = sorted(encoded.candidates, key=len)
-    for i, token in enumerate(shortest[:-1]):
+    for i, token in enumerate(shortest):
         if any(candidate[i] != token for candidate in candidates):
             return i
     return len(shortest) - 1

@@ -342,3 +342,11 @@ def test_weights_that_a_device_map_leaves_on_disk_cannot_be_masked(tmp_path) -> 
     with pytest.raises(UserError, match=r"layers.1.self_attn.q_proj.weight to hold values, got it "
                                         r"on the meta device .*; load the weights"):  # fmt: skip
         ls.attach(model, ls.random_mask(model, density=0.1, targets="*.layers.1.*.q_proj", seed=0))
+
+
+def test_a_tokenizer_that_needs_another_package_says_which(tmp_path) -> None:
+    ls.tiny_model("deberta-v2").save_pretrained(tmp_path)  # stored as DeBERTa-v3 is on the hub
+    (tmp_path / "spm.model").write_bytes(b"a SentencePiece model, which nothing here can read")
+    with pytest.raises(UserError, match=r"is a SentencePiece model, .*; install what reads it with"
+                                        r": pip install sentencepiece protobuf; or"):  # fmt: skip
+        ls.load_model(tmp_path, num_labels=2)

@@ -39,7 +39,7 @@ GUARDS: dict[str, list[str]] = {
     "landscape/tasks/encoder_decoder.py": ["tasks/encoder_decoder"],
     "landscape/tasks/decoding.py": ["tasks/generation"],
     "landscape/tasks/final_answers.py": ["tasks/metrics"],
-    "landscape/tasks/forward.py": ["tasks/scoring"],
+    "landscape/tasks/forward.py": ["tasks/scoring", "tasks/shared_prompt"],
     "landscape/tasks/generating.py": ["tasks/generation"],
     "landscape/tasks/metrics.py": ["tasks/metrics"],
     "landscape/tasks/own/dealing.py": ["tasks/own_rows", "tasks/own_task"],
@@ -47,6 +47,7 @@ GUARDS: dict[str, list[str]] = {
     "landscape/tasks/own/values.py": ["tasks/own_task", "tasks/own_mistakes"],
     "landscape/tasks/own/verbaliser.py": ["tasks/own_task", "tasks/own_mistakes"],
     "landscape/tasks/scoring.py": ["tasks/scoring"],
+    "landscape/tasks/shared_prompt.py": ["tasks/shared_prompt"],
     "landscape/masks.py": ["masks", "models/models"],
     "landscape/deltas/algebra.py": ["deltas/algebra", "deltas/formats", "deltas/dense"],
     "landscape/deltas/files.py": ["deltas/files", "deltas/dense"],
@@ -150,6 +151,10 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     "dev from the end of the permutation": (
         "landscape/tasks/splits.py", "order[sizes.train : sizes.train + sizes.dev]",
         "order[-sizes.dev:]",
+    ),
+    "branches look at the trunk of another example": (
+        "landscape/tasks/shared_prompt.py", "torch.cat([held[owners], new], -2)",
+        "torch.cat([held[owners.sort().values], new], -2)",
     ),
     "a prompt loses the newline that ends it": (
         "landscape/tasks/sets/superglue.py", 'prompt.strip(" ")', "prompt.strip()"

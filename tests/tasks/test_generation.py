@@ -226,8 +226,11 @@ def test_a_text_to_stop_at_may_take_several_tokens(tokenizer) -> None:
     assert len(seen) == 5
 
 
-def test_a_models_own_generation_settings_do_not_count(tokenizer, caplog, capsys) -> None:
-    model, prompts = lively("llama"), tokens(tokenizer)
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+def test_a_models_own_generation_settings_do_not_count(
+    architecture, tokenizer, caplog, capsys
+) -> None:
+    model, prompts = lively(architecture), tokens(tokenizer)
     wanted = expected(model, tokenizer, prompts)
     own = GenerationConfig(
         do_sample=True, temperature=5.0, top_k=7, repetition_penalty=1.9, min_new_tokens=11,
@@ -244,7 +247,7 @@ def test_a_models_own_generation_settings_do_not_count(tokenizer, caplog, capsys
 
 
 def test_a_failure_gives_a_model_its_settings_back(tokenizer) -> None:
-    model = lively("llama")
+    model = lively("t5")
     own = model.generation_config
 
     def fail(*_: object) -> None:

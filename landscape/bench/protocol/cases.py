@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 from landscape.errors import UserError
 from landscape.tasks import DATASETS, load_task
 from landscape.tasks.example import Completion, Example
-from landscape.tasks.task import Loss
+from landscape.tasks.task import Generation, Loss
 
 Examples: TypeAlias = tuple[Example, ...] | tuple[Completion, ...]
 
@@ -27,6 +27,7 @@ class Case:
         test: examples to evaluate or, `Completion`, to generate after.
         micro_batch: training examples a forward, in the papers' code.
         loss: of training.
+        generation: how texts are generated.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Case:
     test: Examples
     micro_batch: int = 8
     loss: Loss = "classification"
+    generation: Generation = field(default_factory=Generation)
 
 
 class _Sizes(NamedTuple):
@@ -44,14 +46,17 @@ class _Sizes(NamedTuple):
 
 
 SIZES = {
-    "sst2": _Sizes(16, 32), "rte": _Sizes(8, 16), "multirc": _Sizes(4, 8, 2),
-    "copa": _Sizes(16, 32), "record": _Sizes(2, 1, 1), "squad": _Sizes(0, 16),
+    "sst2": _Sizes(8, 16), "rte": _Sizes(8, 8), "multirc": _Sizes(2, 4, 2),
+    "copa": _Sizes(8, 16), "record": _Sizes(1, 1, 1), "squad": _Sizes(0, 8),
 }  # fmt: skip
 """Examples of each task: so few that the literal side takes seconds."""
 
+UNENDING = Generation(stop=())
+"""As the papers generate, but for the newline to stop at: texts of 50 tokens."""
+
 
 def find_cases(data: Path | None, seed: int) -> list[Case]:
-    """Return a case for every task of `SIZES`.
+    """Return a case for every task of `SIZES`, and one that generates long texts.
 
     Args:
         data: a folder that holds, at whatever depth, folders of official releases, named as those
@@ -63,7 +68,7 @@ def find_cases(data: Path | None, seed: int) -> list[Case]:
         UserError: the folder holds none of the tasks, or there are no packaged reviews.
     """
     if data is None:
-        return list(_shaped(seed))
+        return _and_unending(list(_shaped(seed)))
     found = [(name, _folder(name, data)) for name in SIZES if name in DATASETS]
     cases = [_loaded(name, folder, seed) for name, folder in found if folder is not None]
     if not cases:
@@ -71,7 +76,16 @@ def find_cases(data: Path | None, seed: int) -> list[Case]:
             f"expected folders of official releases in {data} ({', '.join(SIZES)}), found none; "
             "name the folder that holds them, or leave it out"
         )
-    return cases
+    return _and_unending(cases)
+
+
+def _and_unending(cases: list[Case]) -> list[Case]:
+    """Add the cases that generate once more, without a text to stop at."""
+    return cases + [
+        replace(case, name=f"{case.name}, 50 tokens", generation=UNENDING)
+        for case in cases
+        if isinstance(case.test[0], Completion)
+    ]
 
 
 def _folder(name: str, data: Path) -> Path | None:
@@ -93,7 +107,8 @@ def _loaded(name: str, folder: Path, seed: int) -> Case:
     )  # fmt: skip
     where = f"{folder.name}, test: {len(task.test)} of its validation rows"
     return Case(
-        name, where, task.train[: sizes.train], task.test, sizes.micro_batch, task.loss  # type: ignore[arg-type]
+        name, where, task.train[: sizes.train], task.test, sizes.micro_batch, task.loss,  # type: ignore[arg-type]
+        task.generation,
     )  # fmt: skip
 
 
@@ -103,20 +118,24 @@ _QUESTION = '\nDoes this mean that "{}" is true? Yes or No?\n'
 def _shaped(seed: int) -> Iterator[Case]:
     """Make cases of the packaged reviews: the tokens of text, in the numbers of the tasks."""
     task = load_task("rotten_tomatoes", num_train=400, num_dev=1, num_test=400, seed=seed)
-    for name, (train, test, micro_batch) in SIZES.items():
-        loss: Loss = (
-            "classification" if name in ("sst2", "rte", "multirc") else ("language modelling")
+    reviews = [
+        tuple(e for e in split if isinstance(e, Example)) for split in (task.train, task.test)
+    ]
+    for name, sizes in SIZES.items():
+        train, test = (
+            _reshaped(name, rows, number) for rows, number in zip(reviews, sizes[:2], strict=True)
         )
-        if name == "sst2":
-            made = [task.train[:train], task.test[:test]]
-        else:
-            texts = [cycle([e.prompt.removesuffix(" It was") for e in split])
-                     for split in (task.train, task.test)]  # fmt: skip
-            made = [
-                tuple(_SHAPES[name](text, i) for i in range(number))
-                for text, number in zip(texts, (train, test), strict=True)
-            ]
-        yield Case(name, f"packaged reviews in the shape of {name}", *made, micro_batch, loss)  # type: ignore[arg-type]
+        source = f"packaged reviews in the shape of {name}"
+        loss: Loss = "language modelling" if name in ("copa", "record") else "classification"
+        yield Case(name, source, train, test, sizes.micro_batch, loss)  # type: ignore[arg-type]
+
+
+def _reshaped(name: str, reviews: Sequence[Example], number: int) -> Examples:
+    """Make a number of examples in the shape of a task, of the texts of reviews."""
+    if name == "sst2":
+        return tuple(reviews[:number])
+    text = cycle(e.prompt.removesuffix(" It was") for e in reviews)
+    return tuple(_SHAPES[name](text, i) for i in range(number))  # type: ignore[return-value]
 
 
 def _rte(text: Iterator[str], i: int) -> Example:

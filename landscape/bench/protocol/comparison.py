@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 from tqdm import tqdm
+from transformers import PreTrainedModel
 
 from landscape.bench.interleaved import interleaved, refuse_rounds
 from landscape.bench.protocol.cases import Case, find_cases
@@ -26,7 +27,7 @@ TOLERANCE = 1e-3
 
 def bench_protocol(
     *,
-    rounds: int = 3,
+    rounds: int = 2,
     seed: int = 0,
     data: Path | None = None,
     memory: bool = True,
@@ -53,10 +54,10 @@ def bench_protocol(
         the positions that its output head saw on both sides, and how far these differ:
         `difference`, of the losses of steps or of the candidates' scores, `same_answers` and
         `same_texts`, shares of the predicted candidates and of the generated texts. With memory,
-        `peak_memory`: bytes of a process that does all of it on either side, and ours over the
-        literal one's. `train_speedup`, `evaluate_speedup`, `generate_speedup`,
-        `peak_memory_ratio`: medians over tasks, by the clock; None where no task has it.
-        Provenance.
+        `peak_memory` of tasks that are trained: bytes of a process that trains and evaluates on
+        either side, and ours over the literal one's. `train_speedup`, `evaluate_speedup`,
+        `generate_speedup`, `peak_memory_ratio`: medians over tasks, by the clock; None where no
+        task has it. Provenance.
 
     Raises:
         UserError: rounds is below 1, or there is nothing to compare on.
@@ -70,14 +71,14 @@ def bench_protocol(
         cell: dict[str, Any] = {"task": case.name, "source": case.source}
         for what, examples in parts_of(bench, case).items():
             cell[what] = _compared(bench, case, what, examples, rounds)
-        if memory:
+        if memory and case.train:
             cell["peak_memory"] = _memory(case, data, seed)
         cells.append(cell)
     speedups = {
         f"{what}_speedup": _median([c[what]["speedup"]["wall"] for c in cells if what in c])
         for what in SIDES
     }
-    ratios = [cell["peak_memory"]["ratio"] for cell in cells if memory]
+    ratios = [cell["peak_memory"]["ratio"] for cell in cells if "peak_memory" in cell]
     return {
         "model": type(bench.model).__name__, "rounds": rounds, "cells": cells,
         **speedups, "peak_memory_ratio": _median(ratios), "provenance": provenance(),
@@ -149,7 +150,7 @@ def _flat(values: list[Any]) -> list[float]:
 
 
 @contextmanager
-def counted(model: Any) -> Iterator[dict[str, int]]:
+def counted(model: PreTrainedModel) -> Iterator[dict[str, int]]:
     """Count the tokens that enter the model, and the positions that its output head sees."""
     count = {"tokens": 0, "head_positions": 0}
 

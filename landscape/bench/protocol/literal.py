@@ -12,12 +12,11 @@ Source: Malladi et al. 2023 (MeZO), whose code Xu & Zhang 2024 take.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from landscape.tasks.encoding import Encoded
 from landscape.tasks.padding import pad_id
@@ -71,7 +70,7 @@ def scores(model: nn.Module, example: Encoded) -> list[float]:
 
 @torch.no_grad()
 def texts(
-    model: Any, prompts: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase,
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], tokenizer: PreTrainedTokenizerBase,
     generation: Generation, max_length: int,
 ) -> list[str]:  # fmt: skip
     """Return the text after each prompt, one prompt at a time, with keys and values kept."""

@@ -30,6 +30,7 @@ def peak_of(side: str, name: str, data: Path | None, seed: int) -> int:
 
 
 def measure(side: str, name: str, seed: str, data: str | None = None) -> None:
+    """Do all of a case on one side, and print this process's peak memory in bytes."""
     bench = Bench.load(int(seed))
     cases = find_cases(Path(data) if data else None, int(seed))
     (case,) = (case for case in cases if case.name == name)

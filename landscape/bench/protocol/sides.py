@@ -25,7 +25,6 @@ from landscape.tasks.generating import generate as generate_texts
 from landscape.tasks.metrics import METRICS
 from landscape.tasks.padding import pad_id
 from landscape.tasks.scoring import task_loss
-from landscape.tasks.task import Generation
 from landscape.training.loop import Loop
 from landscape.training.mode import training_mode
 
@@ -107,7 +106,7 @@ def evaluate(bench: Bench, case: Case, examples: list[Encoded]) -> Judged:
     """Judge as `landscape.evaluate` does."""
     judging = Judging(
         METRICS["accuracy"], case.loss, bench.tokenizer, Encoding(length_limit(bench.model)),
-        Generation(),
+        case.generation,
     )  # fmt: skip
     return judge(bench.model, case.test, judging, batch_size=BATCH)
 
@@ -115,17 +114,17 @@ def evaluate(bench: Bench, case: Case, examples: list[Encoded]) -> Judged:
 def generate_literally(bench: Bench, case: Case, examples: list[Encoded]) -> list[str]:
     """Generate after one prompt at a time."""
     return literal.texts(
-        bench.model, [e.prompt for e in examples], bench.tokenizer, Generation(),
+        bench.model, [e.prompt for e in examples], bench.tokenizer, case.generation,
         length_limit(bench.model),
     )  # fmt: skip
 
 
 def generate(bench: Bench, case: Case, examples: list[Encoded]) -> list[str]:
     """Generate as `landscape.evaluate` does: after prompts of about one length at a time."""
-    order, found = length_order(examples), {}
-    for chosen in _batches(order, 32):
+    found: dict[int, str] = {}
+    for chosen in _batches(length_order(examples), 32):
         texts = generate_texts(
-            bench.model, [examples[i].prompt for i in chosen], bench.tokenizer, Generation(),
+            bench.model, [examples[i].prompt for i in chosen], bench.tokenizer, case.generation,
             max_length=length_limit(bench.model),
         )  # fmt: skip
         found |= dict(zip(chosen, texts, strict=True))

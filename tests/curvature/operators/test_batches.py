@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
@@ -337,9 +338,12 @@ def test_dict_batches_that_have_no_loss_are_refused_with_a_sentence(operator) ->
         operator(model, {k: v for k, v in batch.items() if k != "labels"})
     with pytest.raises(UserError, match="pass loss= "):
         operator(model, [torch.ones(2)])
-    regression = ls.tiny_model("bert", num_labels=1).double()
+    several: Any = {"num_labels": 3, "problem_type": "multi_label_classification"}
     with pytest.raises(UserError, match="mean cross-entropy of its labels"):
-        operator(regression, {**batch, "labels": torch.ones(2, dtype=torch.float64)})
+        operator(
+            ls.tiny_model("bert", **several).double(),
+            {**batch, "labels": torch.ones(2, 3, dtype=torch.float64)},
+        )
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

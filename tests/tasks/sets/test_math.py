@@ -127,6 +127,11 @@ def test_one_file_is_dealt_to_three_parts_that_share_no_text(tmp_path) -> None:
         ls.load_task("svamp", source=tmp_path, num_train=30, num_dev=10)
 
 
+def test_without_a_folder_the_one_file_is_asked_for() -> None:
+    with pytest.raises(UserError, match=r"a folder with test.json of the official release"):
+        ls.load_task("svamp")
+
+
 @pytest.mark.parametrize("name", ["train.json", "math_10k.json"])
 def test_a_training_file_beside_it_leaves_the_test_file_whole(name, tmp_path) -> None:
     problems(tmp_path / "test.json", 6)

@@ -31,7 +31,7 @@ def test_paper_1_trains_images_in_batches_of_128_with_a_cosine_after_200_steps()
 def test_a_task_that_a_paper_does_not_use_is_refused() -> None:
     with pytest.raises(UserError, match="a task of Xu & Zhang 2024"):
         ls.reference_settings("cola")
-    with pytest.raises(UserError, match="a task of Agarwal et al. 2024"):
+    with pytest.raises(UserError, match=r"a task of Agarwal et al\. 2024"):
         ls.reference_settings("cb", "id3")
 
 

@@ -10,6 +10,9 @@ from landscape import checks
 from landscape.errors import UserError
 from landscape.tasks.rows import Row
 
+_EXACT = 2.0**53
+"""Below it every whole number is a float, and is written with all of its digits."""
+
 
 def cell(row: Row, column: str) -> str:
     """Return a value of a row as a text; "" where it is missing.
@@ -25,7 +28,8 @@ def cell(row: Row, column: str) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
-        return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
+        whole = isinstance(value, float) and value.is_integer() and abs(value) < _EXACT
+        return f"{value:.0f}" if whole else str(value)
     raise UserError(
         f"expected a text in the column {column!r} of {row.where}, got {checks.shown(value)}; make "
         "one text of it"

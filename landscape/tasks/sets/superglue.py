@@ -64,8 +64,8 @@ def _boolq(row: Row) -> Iterator[Example]:
         title, mark, rest = passage.partition(" -- ")
         passage = rest if mark else title
     asked = question if question.endswith("?") else f"{question}?"
-    prompt = f"{passage} {asked[0].upper()}{asked[1:]}"
-    yield _example(prompt, (" Yes", " No"), row.choice(("label", "answer"), YES_NO))
+    prompt = f"{passage} {asked[0].upper()}{asked[1:]}\n"
+    yield _example(prompt, ("Yes", "No"), row.choice(("label", "answer"), YES_NO))
 
 
 def _wsc(row: Row) -> Iterator[Example]:

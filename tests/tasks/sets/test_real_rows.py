@@ -105,7 +105,7 @@ def test_real_titles_of_boolq_are_cut() -> None:
     for row, example in zip(rows, found, strict=True):
         title, text = row["passage"].split(" -- ", 1)
         asked = row["question"]
-        assert example.prompt == f"{text.strip(' ')} {asked[0].upper()}{asked[1:]}?"
+        assert example.prompt == f"{text.strip(' ')} {asked[0].upper()}{asked[1:]}?\n"
         assert title
 
 

@@ -83,9 +83,9 @@ CASES = [
             {"passage": "Rye is a grass.", "question": "ärger about rye?", "answer": False},
         ],
         asked(
-            ("The mill -- an old one -- stands. Is the mill old?", 0),
-            ("Rye is a grass. Ärger about rye?", 1),
-            candidates=(" Yes", " No"),
+            ("The mill -- an old one -- stands. Is the mill old?\n", 0),
+            ("Rye is a grass. Ärger about rye?\n", 1),
+            candidates=("Yes", "No"),
         ),
     ),
     Case(

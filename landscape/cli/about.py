@@ -100,7 +100,7 @@ def about_run(
 
 
 def about_delta(path: str) -> About | None:
-    """Read what a delta file says of itself; None where it says nothing.
+    """Read what a delta file says of itself; None where no command has written it.
 
     Raises:
         UserError: it is no delta, or a field is of another type.
@@ -108,7 +108,7 @@ def about_delta(path: str) -> About | None:
     from landscape.deltas.files import read_about
 
     told = read_about(path)
-    if not told:
+    if "asked" not in told:  # nothing, or what a user of the library has said
         return None
     wrong = [name for name, kinds in _KINDS.items() if not isinstance(told.get(name), kinds)]
     wrong += sorted(told.keys() - _KINDS.keys())
@@ -116,7 +116,7 @@ def about_delta(path: str) -> About | None:
     if wrong or not all(isinstance(one, str) for one in told["stop"]):
         raise UserError(
             f"expected {path} to say its model and task as landscape finetune writes them, got "
-            f"another {(wrong or ['stop'])[0]!r}; name --model and --task, or save it again"
+            f"another {(wrong or ['stop'])[0]!r}; train it again, or save it again"
         )
     return About(**told)
 

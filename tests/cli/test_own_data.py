@@ -43,7 +43,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "data": tickets(folder / "tickets.csv"), "more": tickets(folder / "more.csv", 9, 90),
         "new": tickets(folder / "new.csv", 7, 200, labelled=False),
     }  # fmt: skip
-    for name, more in (("opt", ["--max-length", "40"]), ("bert", ["--head"])):
+    for name, more in (("opt", ["--max-length", "9"]), ("bert", ["--head"])):
         run = folder / f"run_{name}"
         assert main(["finetune", *asked(found, name), "--lr", "0.01", "--epochs", "1",
                      "--density", "0.2", "--output", str(run), *more]) == 0  # fmt: skip
@@ -72,7 +72,7 @@ def test_a_delta_of_ones_own_data_is_evaluated_and_predicts_without_being_told_h
     assert read_about(delta)["recipe"] == task.source["recipe"]
     model, tokenizer = ls.load_model(own[name], **({"num_labels": 3} if head else {}))
     ls.load_delta(model, delta)
-    length = None if head else 40
+    length = None if head else 9
     for split in ("dev", "test"):
         said = told(capsys, "evaluate", "--delta", delta, "--split", split)
         wanted = ls.evaluate(model, tokenizer, task, split=split, max_length=length)
@@ -106,6 +106,17 @@ def test_the_head_of_a_classifier_is_trained_and_is_in_the_delta(own) -> None:
     assert (model.classifier.weight != before).all()
 
 
+def test_a_delta_of_the_library_is_judged_on_the_task_that_is_named(own, tmp_path, capsys) -> None:
+    model, _ = ls.load_model(own["opt"])
+    ls.load_delta(model, own["delta_opt"])
+    path = ls.save_delta(model, tmp_path / "d.safetensors", about={"note": "mine"})
+    said = told(capsys, "evaluate", "--delta", path, "--max-length", 9, *asked(own, "opt"))
+    known = told(capsys, "evaluate", "--delta", own["delta_opt"])
+    assert said | {"delta": ""} == known | {"delta": ""}
+    assert main(["evaluate", "--delta", str(path), "--model", str(own["opt"])]) == MISTAKE
+    assert "which does not say its task" in capsys.readouterr().err
+
+
 def test_all_rows_of_another_file_are_judged(own, capsys) -> None:
     said = told(capsys, "evaluate", "--delta", own["delta_opt"], "--data", own["more"])
     model, tokenizer = ls.load_model(own["opt"])
@@ -116,7 +127,7 @@ def test_all_rows_of_another_file_are_judged(own, capsys) -> None:
             model, tokenizer, [
                 ls.Example(f"{row.values['body']}\nteam:", tuple(f" {w}" for w in WORDS), 0)
                 for row in read_own(own["more"]).rows
-            ], max_length=40,
+            ], max_length=9,
         )
     ]  # fmt: skip
     right = sum(label == i % 3 for i, label in enumerate(found))

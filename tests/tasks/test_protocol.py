@@ -15,6 +15,26 @@ def test_paper_1_trains_five_epochs_of_eight_examples_and_keeps_the_lowest_loss(
     assert ls.reference_settings("sst2") == wanted
 
 
+def test_paper_1_makes_a_batch_of_eight_of_smaller_ones_where_texts_are_long() -> None:
+    for name, size in {"cb": 4, "multirc": 2, "record": 1, "drop": 1}.items():
+        settings = ls.reference_settings(name)
+        assert (settings["batch_size"], settings["accumulate"]) == (size, 8 // size)
+        assert settings["loss_average"] == "batches"
+    assert "accumulate" not in ls.reference_settings("copa")
+
+
+def test_paper_1_trains_images_in_batches_of_128_with_a_cosine_after_200_steps() -> None:
+    wanted = {"batch_size": 128, "weight_decay": 0.1, "lr_schedule": "cosine", "warmup": 200}
+    assert ls.reference_settings("gtsrb") == wanted
+
+
+def test_a_task_that_a_paper_does_not_use_is_refused() -> None:
+    with pytest.raises(UserError, match="a task of Xu & Zhang 2024"):
+        ls.reference_settings("cola")
+    with pytest.raises(UserError, match=r"a task of Agarwal et al\. 2024"):
+        ls.reference_settings("cb", "id3")
+
+
 def test_every_reference_setting_is_one_that_finetune_takes() -> None:
     for paper in ("random masking", "id3"):
         Settings.of({"lr": 1.0, **ls.reference_settings("sst2", paper)})

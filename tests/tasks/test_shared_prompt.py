@@ -255,3 +255,15 @@ def test_rows_of_a_model_without_the_usual_cache_are_bounded_too(
 def test_a_model_that_sees_what_it_should_predict_is_refused(tokenizer: Any) -> None:
     with pytest.raises(UserError, match="sees the tokens that it should predict"):
         shared_log_probs(small("Bert", "BertLMHeadModel"), encode(EXAMPLES, tokenizer), 0)
+
+
+@pytest.mark.parametrize(("context", "branches"), [(77, [(1, 17), (1, 6)]), (78, [(2, 17)])])
+def test_as_many_branches_go_together_as_their_keys_fit(
+    context: int, branches: list[tuple[int, int]], tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a prompt of 22 tokens; "it froze all night" and "we left" give all but their last to it
+    model = tiny_model("llama")
+    seen = Seen(model)
+    monkeypatch.setattr(shared, "CONTEXT", context)
+    shared_log_probs(model, encode(EXAMPLES[:1], tokenizer), 0)
+    assert seen.tokens == [(1, 22), *branches]

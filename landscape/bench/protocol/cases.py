@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeAlias
 from landscape.errors import UserError
 from landscape.tasks import DATASETS, load_task
 from landscape.tasks.example import Completion, Example
+from landscape.tasks.release import Part, part_of
 from landscape.tasks.task import Generation, Loss
 
 Examples: TypeAlias = tuple[Example, ...] | tuple[Completion, ...]
@@ -51,6 +52,9 @@ SIZES = {
 }  # fmt: skip
 """Examples of each task: so few that the literal side takes seconds."""
 
+BESIDE = ", 50 tokens"
+"""What ends the name of a case that is not the papers' protocol, and counts in no median."""
+
 UNENDING = Generation(stop=())
 """As the papers generate, but for the newline to stop at: texts of 50 tokens."""
 
@@ -82,7 +86,7 @@ def find_cases(data: Path | None, seed: int) -> list[Case]:
 def _and_unending(cases: list[Case]) -> list[Case]:
     """Add the cases that generate once more, without a text to stop at."""
     return cases + [
-        replace(case, name=f"{case.name}, 50 tokens", generation=UNENDING)
+        replace(case, name=f"{case.name}{BESIDE}", generation=UNENDING)
         for case in cases
         if isinstance(case.test[0], Completion)
     ]
@@ -93,10 +97,16 @@ def _folder(name: str, data: Path) -> Path | None:
     dataset = DATASETS[name]
     for folder in sorted(path for path in data.rglob("*") if path.is_dir()):
         named = folder.name.lower().replace("-", "") == name
-        files = (dataset.train, dataset.validation)
-        if named and all(any((folder / file).is_file() for file in choice) for choice in files):
+        if named and all(_holds(folder, parts) for parts in (dataset.train, dataset.validation)):
             return folder
     return None
+
+
+def _holds(folder: Path, parts: Sequence[Part]) -> bool:
+    try:
+        return bool(part_of(folder, parts))
+    except UserError:
+        return False
 
 
 def _loaded(name: str, folder: Path, seed: int) -> Case:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from transformers import PreTrainedModel
 
 from landscape.bench.interleaved import interleaved, refuse_rounds
-from landscape.bench.protocol.cases import Case, find_cases
+from landscape.bench.protocol.cases import BESIDE, Case, find_cases
 from landscape.bench.protocol.peak import peak_of
 from landscape.bench.protocol.sides import SIDES, Bench, parts_of
 from landscape.runs import provenance
@@ -56,8 +56,8 @@ def bench_protocol(
         `same_texts`, shares of the predicted candidates and of the generated texts. With memory,
         `peak_memory` of tasks that are trained: bytes of a process that trains and evaluates on
         either side, and ours over the literal one's. `train_speedup`, `evaluate_speedup`,
-        `generate_speedup`, `peak_memory_ratio`: medians over tasks, by the clock; None where no
-        task has it. Provenance.
+        `generate_speedup`, `peak_memory_ratio`: medians over tasks of the protocol, by the clock;
+        None where no task has it. Provenance.
 
     Raises:
         UserError: rounds is below 1, or there is nothing to compare on.
@@ -75,7 +75,13 @@ def bench_protocol(
             cell["peak_memory"] = _memory(case, data, seed)
         cells.append(cell)
     speedups = {
-        f"{what}_speedup": _median([c[what]["speedup"]["wall"] for c in cells if what in c])
+        f"{what}_speedup": _median(
+            [
+                c[what]["speedup"]["wall"]
+                for c in cells
+                if what in c and not c["task"].endswith(BESIDE)
+            ]
+        )
         for what in SIDES
     }
     ratios = [cell["peak_memory"]["ratio"] for cell in cells if "peak_memory" in cell]

@@ -207,6 +207,8 @@ def test_a_folder_of_images_is_a_task_and_is_predicted(tmp_path, capsys) -> None
 
 
 MISTAKES = {
+    "a landscape of other data than a delta's": (
+        "sharpness --delta DELTA", "was trained on", "tickets.csv, got neither; name it"),
     "rows it was trained on": ("evaluate --delta DELTA --data DATA", "was not trained on"),
     "a split of all rows": ("evaluate --delta DELTA --data MORE --split dev", "got --split"),
     "a column beside a delta": ("evaluate --delta DELTA --data MORE --text id", "got --text"),

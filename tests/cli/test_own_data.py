@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 from command_lines import last_object
-from samples import model_folder
+from samples import model_folder, rows_on_the_hub
 
 import landscape as ls
 from landscape.cli import main
-from landscape.cli.guard import MISTAKE
+from landscape.cli.guard import DONE, MISTAKE
 from landscape.deltas.files import read_about
 from landscape.models import tiny_model, tiny_tokenizer
+from landscape.sources.hub import HubAnswer
+from landscape.tasks import dataset
 from landscape.tasks.own.rows import read_own
 
 WORDS = {"bug": "the page is broken", "cost": "the bill is wrong", "talk": "how are you all"}
@@ -277,6 +279,23 @@ def test_data_that_has_changed_since_the_training_is_not_judged_as_its_test_spli
     tickets(data, 39)
     assert main(["evaluate", "--delta", str(delta)]) == MISTAKE
     assert "got other files of the same name" in capsys.readouterr().err
+
+
+def test_another_revision_of_a_data_set_on_the_hub_is_not_judged_as_a_deltas_test_split(
+    own, tmp_path, capsys, monkeypatch
+) -> None:
+    films = [{"sentence": f"film {i}", "label": i % 2} for i in range(12)]
+    seen = [{"sentence": f"seen {i}", "label": i % 2} for i in range(6)]
+    rows_on_the_hub(monkeypatch, {"train": films, "validation": seen})
+    told(capsys, "finetune", "--model", own["opt"], "--task", "sst2", "--num-train", 8, "--num-dev",
+         4, "--lr", 0.01, "--epochs", 1, "--density", 0.1, "--output", tmp_path)  # fmt: skip
+    judge = ["evaluate", "--delta", tmp_path / "delta.safetensors"]
+    assert told(capsys, *judge)["n"] == 6
+    for revision, code in ((None, DONE), ("def", MISTAKE)):
+        answer = HubAnswer(True, revision=revision)
+        monkeypatch.setattr(dataset, "ask_hub", lambda *_, answer=answer, **__: answer)
+        assert main([str(word) for word in judge]) == code
+    assert "got other files of the same name (sst2)" in capsys.readouterr().err
 
 
 def test_predictions_are_written_whole_or_not_at_all(own, tmp_path, monkeypatch) -> None:

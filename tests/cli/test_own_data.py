@@ -237,6 +237,7 @@ MISTAKES = {
     "no such data": ("sharpness --data nowhere.csv", "at nowhere.csv, got none"),
     "no such share": ("density --data DATA --dev 1.5", "--dev", "got 1.5"),
     "no such file of a split": ("finetune --lr 1 --data DATA --test x.csv", "at x.csv, got none"),
+    "a head for prompts": ("finetune --lr 1 --task boolq --head", "boolq, which has prompts alone"),
     "no such task": ("suggest-lr --task sst3", "--task to be one of", "'sst3'"),
     "a rate for nothing": (
         "finetune --lr 1 --model OPT --data DATA --text body --label team --dense-lr 1",

@@ -163,7 +163,7 @@ def test_labels_of_the_same_names_in_another_order_are_refused(kind, labels, hea
 def test_a_new_head_has_no_names_of_the_old_ones_labels(tmp_path) -> None:
     named("c", "a", "b").save_pretrained(tmp_path)
     ls.tiny_tokenizer().save_pretrained(tmp_path)
-    old, tokenizer = ls.load_model(tmp_path, num_labels=3)
+    old, _ = ls.load_model(tmp_path, num_labels=3)
     with pytest.raises(UserError, match="new_head=True"):
         refuse_unfit(old, examples("texts"))
     new, _ = ls.load_model(tmp_path, num_labels=3, new_head=True)

@@ -320,7 +320,7 @@ def three_splits(shared: int) -> dict[str, tuple[Example, ...]]:
 
 
 def test_one_row_of_test_in_train_is_told_and_one_in_a_hundred_of_dev_is_not() -> None:
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="without common examples") as caught:
         Task("toy", **three_splits(1))
     (said,) = (str(one.message) for one in caught)
     assert "1 of the 200 in test are in train:" in said

@@ -21,7 +21,7 @@ from landscape.tasks.forms import form_of
 from landscape.tasks.forms.form import Encoding, Judging
 from landscape.tasks.forms.images import decoded
 from landscape.tasks.metrics import METRICS
-from landscape.tasks.scoring import task_loss, task_split
+from landscape.tasks.outputs.scoring import task_loss, task_split
 
 each = pytest.mark.parametrize("case", HEADED, ids=str)
 form = pytest.mark.parametrize("case", FORMS, ids=str)

@@ -14,9 +14,9 @@ from landscape.tasks.encoding import Encoded, encode
 from landscape.tasks.example import Example
 from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
 from landscape.tasks.metrics import Metric, Prediction
+from landscape.tasks.outputs.scoring import candidate_log_probs
+from landscape.tasks.outputs.shared_prompt import CONTEXT, parts, shared_log_probs
 from landscape.tasks.padding import Batch, pad_id, padded
-from landscape.tasks.scoring import candidate_log_probs
-from landscape.tasks.shared_prompt import CONTEXT, parts, shared_log_probs
 from landscape.tasks.task import Loss
 
 

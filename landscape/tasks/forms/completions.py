@@ -9,16 +9,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from landscape.tasks.decoding import log_probs_after, read
 from landscape.tasks.encoding import Bos, Encoded, encode
 from landscape.tasks.example import Completion, Example
 from landscape.tasks.forms.candidates import collate
 from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
-from landscape.tasks.generating import generate, prompt_room, reads_once, texts_after
 from landscape.tasks.metrics import Metric, Prediction
+from landscape.tasks.outputs.decoding import log_probs_after, read
+from landscape.tasks.outputs.generating import generate, prompt_room, reads_once, texts_after
+from landscape.tasks.outputs.scoring import row_log_probs
+from landscape.tasks.outputs.shared_prompt import CONTEXT, parts
 from landscape.tasks.padding import Batch, pad_id
-from landscape.tasks.scoring import row_log_probs
-from landscape.tasks.shared_prompt import CONTEXT, parts
 from landscape.tasks.task import Loss
 
 

@@ -16,8 +16,8 @@ from landscape.models.kinds import quiet
 from landscape.tasks.example import ImageExample
 from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
 from landscape.tasks.forms.heads import refuse_bos
-from landscape.tasks.labelled import labelled_split
 from landscape.tasks.metrics import Metric, Prediction
+from landscape.tasks.outputs.labelled import labelled_split
 from landscape.tasks.padding import Batch
 from landscape.tasks.task import Loss
 

@@ -17,7 +17,7 @@ import numpy as np
 from landscape import checks
 from landscape.errors import UserError
 from landscape.sources.carriers import sha256
-from landscape.tasks.rows import Row, read_rows
+from landscape.tasks.files.rows import Row, read_rows
 
 if TYPE_CHECKING:
     from pandas import DataFrame

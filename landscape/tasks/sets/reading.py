@@ -16,7 +16,7 @@ from pathlib import Path
 from landscape.errors import UserError
 from landscape.tasks.dataset import Dataset, Hub
 from landscape.tasks.example import Completion
-from landscape.tasks.rows import PACKED, Row, read_json, read_rows
+from landscape.tasks.files.rows import PACKED, Row, read_json, read_rows
 
 
 def _squad(row: Row) -> Iterator[Completion]:

@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache
 from landscape import checks
 from landscape.errors import UserError
 from landscape.models.kinds import kind, num_labels, sees_all_tokens, without_wrappers
-from landscape.tasks.encoder_decoder import decoder_logits, encoder_rows
+from landscape.tasks.outputs.encoder_decoder import decoder_logits, encoder_rows
 from landscape.tasks.padding import Batch
 
 #: models whose forward takes no positions and needs none: padding on the left changes nothing

@@ -14,10 +14,10 @@ from transformers.generation import StoppingCriteria, StoppingCriteriaList
 
 from landscape.errors import UserError
 from landscape.models.kinds import kind, without_wrappers
-from landscape.tasks.decoding import Reading, decode, read
-from landscape.tasks.encoder_decoder import decoder_start, encoder_rows
+from landscape.tasks.outputs.decoding import Reading, decode, read
+from landscape.tasks.outputs.encoder_decoder import decoder_start, encoder_rows
+from landscape.tasks.outputs.shared_prompt import keeps_all
 from landscape.tasks.padding import pad_id, padded
-from landscape.tasks.shared_prompt import keeps_all
 from landscape.tasks.task import Generation
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from landscape.errors import UserError
-from landscape.tasks.table import read_csv, read_text, read_tsv, records
+from landscape.tasks.files.table import read_csv, read_text, read_tsv, records
 
 PACKED = (".gz", ".bz2", ".xz")
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from landscape import checks
 from landscape.errors import UserError
 from landscape.models.kinds import num_labels
-from landscape.tasks.forward import label_logits, last_logits, on_device, wide
-from landscape.tasks.labelled import labelled_split
+from landscape.tasks.outputs.forward import label_logits, last_logits, on_device, wide
+from landscape.tasks.outputs.labelled import labelled_split
 from landscape.tasks.padding import Batch
 
 SCORED = frozenset({"candidate_ids", "rows", "targets"})

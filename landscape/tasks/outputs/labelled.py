@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from landscape.errors import UserError
 from landscape.models.kinds import kind, labels_of, without_wrappers
-from landscape.tasks.forward import as_the_model_pads
+from landscape.tasks.outputs.forward import as_the_model_pads
 
 IGNORED = -100
 """The label of what is not scored, in transformers and torch."""

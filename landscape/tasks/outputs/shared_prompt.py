@@ -21,7 +21,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from landscape.models.kinds import without_wrappers
 from landscape.tasks.encoding import Encoded
-from landscape.tasks.outputs.forward import last_logits, wide
+from landscape.tasks.outputs.forward import last_logits, token_log_probs, wide
 from landscape.tasks.padding import padded
 
 _Encoded = TypeVar("_Encoded", bound=Encoded)
@@ -169,9 +169,8 @@ def _after(
     ids, mask, targets, there = (x.to(owners.device) for x in (*given.values(), *asked.values()))
     batch = {"input_ids": ids, "attention_mask": torch.cat([trunks.mask[owners], mask], 1)}
     cache = Cache(layers=[_Read(layer, owners) for layer in trunks.cache.layers])
-    log_probs = wide(last_logits(model, batch, ids.shape[1], cache)).log_softmax(-1)
-    found = log_probs.gather(2, targets.unsqueeze(2)).squeeze(2)
-    return found.masked_fill(there == 0, 0.0).sum(1)
+    logits = last_logits(model, batch, ids.shape[1], cache)
+    return token_log_probs(logits, targets, there.bool()).sum(1)
 
 
 class _Read(DynamicLayer):

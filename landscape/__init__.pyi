@@ -74,9 +74,9 @@ from .tasks import (
 )
 from .tasks.batches import make_batches
 from .tasks.evaluation import evaluate
+from .tasks.outputs.scoring import task_loss, task_split
 from .tasks.predicting import Predicted, predict
 from .tasks.protocol import reference_settings
-from .tasks.scoring import task_loss, task_split
 from .training import baselines
 from .training.adamw import AdamW
 from .training.callbacks import MovingMaskCallback

@@ -14,7 +14,7 @@ from samples import image_processor
 from torch import nn
 
 import landscape as ls
-from landscape.tasks.pixels import netpbm
+from landscape.tasks.files.pixels import netpbm
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 TAGS = ("O", "B-X", "I-X")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.runs import write_whole
+from landscape.runs import draft_of, write_whole
 
 PATCHES = ("vllm", "trl")
 """Formats that are a file, with a second one that restores the original; others are a folder."""
@@ -83,11 +81,7 @@ def write_folder(target: Path, write: Callable[[Path], object]) -> None:
         write: called with the folder to fill.
     """
     place = target.resolve()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
-    try:
+    with draft_of(place) as draft:
         write(draft)
         draft.chmod(0o755)
         draft.rename(place)  # onto an empty folder as well, and no other
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

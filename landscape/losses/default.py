@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from landscape.errors import UserError
 from landscape.losses.kinds import Loss, Split, Terms
-from landscape.tasks.scoring import SCORED, task_loss, task_split
+from landscape.tasks.outputs.scoring import SCORED, task_loss, task_split
 
 
 def default_split(model: nn.Module, batch: object) -> tuple[Tensor, Terms]:

@@ -11,7 +11,7 @@ from landscape.errors import UserError
 from landscape.losses.criterion import Criterion, criterion_split, is_criterion
 from landscape.losses.default import default_loss, default_split
 from landscape.losses.kinds import Loss, Split, Terms, terms_and_count
-from landscape.tasks.scoring import task_loss
+from landscape.tasks.outputs.scoring import task_loss
 
 
 def as_loss(loss: Loss | Criterion | None = None, split: Split | Criterion | None = None) -> Loss:

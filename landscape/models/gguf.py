@@ -11,13 +11,13 @@ import io
 import json
 import logging
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from landscape.models.placement import Placement
+from landscape.runs import draft_of
 from landscape.sources import cache_folder
 from landscape.sources.carriers import sha256
 
@@ -109,9 +109,7 @@ def _manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _store(folder: Path, model: Any, tokenizer: Any, manifest: dict[str, Any]) -> None:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with draft_of(folder) as draft:
         model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
         (draft / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
@@ -123,5 +121,3 @@ def _store(folder: Path, model: Any, tokenizer: Any, manifest: dict[str, Any]) -
             # Another process may have stored the same model since; theirs serves as well.
             if _manifest(folder) != manifest:
                 raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)

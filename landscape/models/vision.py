@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import UserError
-from landscape.runs import write_json
+from landscape.runs import draft_of, write_json
 from landscape.sources import cache_folder
 from landscape.sources.carriers import optional, sha256
 
@@ -58,18 +56,15 @@ def converted(file: Path, *, cache: Path | None) -> Path:
     graph = onnx.load(file).graph
     held = {one.name: onnx.numpy_helper.to_array(one) for one in graph.initializer}
     weights = backbone(held, {node.name: list(node.input) for node in graph.node}, str(file))
-    place.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    try:
+    with draft_of(place) as draft:
         save_file(weights, draft / "model.safetensors", metadata={"format": "pt"})
         write_json(draft / "config.json", _CONFIG)
         write_json(draft / "preprocessor_config.json", _PROCESSOR)
-        draft.rename(place)
-    except OSError:  # another process has made it since
-        if not place.is_dir():
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            draft.rename(place)
+        except OSError:  # another process has made it since
+            if not place.is_dir():
+                raise
     return place
 
 

@@ -1,10 +1,18 @@
 """A run's folder: configuration, provenance and result as JSON, each file written whole or not."""
 
-from landscape.runs.files import finite, json_object, read_json, write_json, write_whole
+from landscape.runs.files import (
+    draft_of,
+    finite,
+    json_object,
+    read_json,
+    write_json,
+    write_whole,
+)
 from landscape.runs.folder import open_folder
 from landscape.runs.origin import peak_memory, provenance
 
 __all__ = [
+    "draft_of",
     "finite",
     "json_object",
     "open_folder",

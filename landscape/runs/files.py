@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +92,21 @@ def finite(value: object) -> Any:
     if isinstance(value, np.generic):
         return finite(value.item())
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+@contextmanager
+def draft_of(folder: Path) -> Iterator[Path]:
+    """Give a new folder beside a folder's place, to fill and then move there; it is gone at last.
+
+    Args:
+        folder: the place; what it lies in is made where it is missing.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from landscape.errors import UserError
+from landscape.runs import draft_of
 from landscape.sources.cache import cache_folder
 from landscape.sources.carriers import Carrier, sha256
 
@@ -92,9 +92,7 @@ class Pinned:
 
     def _join(self, kept: Path) -> None:
         """Join the parts, beside their place; they move there when their hashes are right."""
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{kept.name}-", dir=kept.parent))
-        try:
+        with draft_of(kept) as draft:
             whole = draft / ("whole.zip" if self.zipped is not None else next(iter(self.files)))
             with whole.open("wb") as stream:
                 for carrier, inside in self.pieces:
@@ -109,8 +107,6 @@ class Pinned:
             except OSError:  # another process has joined them since; theirs are checked as well
                 if not kept.is_dir():
                     raise
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
 
     def _unzip(self, archive: Path, folder: Path) -> None:
         """Write the wanted members of an archive, and no other."""

@@ -11,8 +11,8 @@ from landscape.errors import UserError
 from landscape.sources.carriers import Carrier, optional
 from landscape.sources.hub import ask_hub
 from landscape.tasks.example import AnyExample, Example, ImageExample, TextExample
-from landscape.tasks.release import Part, digests, part_of
-from landscape.tasks.rows import Row, read_rows
+from landscape.tasks.files.release import Part, digests, part_of
+from landscape.tasks.files.rows import Row, read_rows
 from landscape.tasks.splits import PAPERS, Sizes, split_one_file, split_rows
 from landscape.tasks.task import Generation, Loss, Task, label_shares, normal
 

@@ -75,7 +75,7 @@ def encode(
     Raises:
         UserError: a candidate without tokens, or one that leaves no room for its prompt.
     """
-    limit = min(max_length, getattr(tokenizer, "model_max_length", max_length))
+    limit = token_limit(tokenizer, max_length)
     start = _start(tokenizer, bos)
     prompts = _tokens(tokenizer, [e.prompt for e in examples])
     texts = [e.prompt + candidate for e in examples for candidate in e.candidates]
@@ -86,7 +86,8 @@ def encode(
             _continuation(tokenizer, prompt, next(whole), candidate)
             for candidate in example.candidates
         )
-        kept = _truncate((*start, *prompt), limit - max(map(len, candidates)), example)
+        room = limit - max(map(len, candidates))
+        kept = _prompt((*start, *prompt), room, example)
         encoded.append(Encoded(kept, candidates, example.label, example.also_right))
     return encoded
 
@@ -113,6 +114,26 @@ def length_limit(model: nn.Module, max_length: int | None = None) -> int:
         )
     taken = positions(model)
     return wanted if taken is None else min(wanted, taken)
+
+
+def token_limit(tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
+    """Return the most tokens of a row: what is asked for, or what the tokenizer's model takes."""
+    return min(max_length, getattr(tokenizer, "model_max_length", max_length))
+
+
+def truncated(prompt: Sequence[int], room: int) -> tuple[int, ...]:
+    """Return a prompt without the tokens on its left that have no room, its first one excepted.
+
+    Args:
+        prompt: at least one token.
+        room: most tokens of it, at least 1.
+
+    >>> truncated((0, 5, 6, 7), 3)
+    (0, 6, 7)
+    """
+    if len(prompt) <= room:
+        return tuple(prompt)
+    return (prompt[0], *prompt[len(prompt) - room + 1 :])
 
 
 def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
@@ -155,7 +176,7 @@ def _continuation(
     return tuple(rest)
 
 
-def _truncate(prompt: tuple[int, ...], room: int, example: Example) -> tuple[int, ...]:
+def _prompt(prompt: tuple[int, ...], room: int, example: Example) -> tuple[int, ...]:
     if not prompt:
         raise UserError(
             "expected a prompt with at least one token, got an empty one for the candidates "
@@ -167,6 +188,4 @@ def _truncate(prompt: tuple[int, ...], room: int, example: Example) -> tuple[int
             f"{1 - room} tokens too long: {max(example.candidates, key=len)[:60]!r}; "
             "raise max_length"
         )
-    if len(prompt) <= room:
-        return prompt
-    return (prompt[0], *prompt[len(prompt) - room + 1 :])
+    return truncated(prompt, room)

@@ -63,8 +63,8 @@ def evaluate(
             tags, which no candidate is.
 
     Cost: a prompt goes through the model once, whatever the number and length of its candidates,
-    where the model keeps keys and values (`landscape.tasks.shared_prompt`); once a candidate of
-    several tokens elsewhere. The output head sees the scored positions alone.
+    where the model keeps keys and values (`landscape.tasks.outputs.shared_prompt`); once a
+    candidate of several tokens elsewhere. The output head sees the scored positions alone.
     """
     checks.model(model)
     checks.tokenizer(tokenizer)

@@ -12,16 +12,16 @@ from transformers import PreTrainedTokenizerBase
 Batch: TypeAlias = dict[str, Tensor]
 """A batch of b examples, in rows of t tokens; what it holds says how it is scored.
 
-Candidates and completions (`landscape.tasks.scoring`): ``input_ids`` and ``attention_mask``
+Candidates and completions (`landscape.tasks.outputs.scoring`): ``input_ids`` and ``attention_mask``
 (rows, t), padded on the left; ``labels`` (b,). Single-token candidates, at most c, rows = b:
 ``candidate_ids`` (b, c) and ``candidate_mask`` (b, c). Longer ones, one row each: ``targets`` and
 ``target_mask`` (rows, L), right-aligned; ``rows`` (b, c), the row of each candidate, -1 where there
 is none. Language modelling, one row for each right text: ``targets`` and ``target_mask`` alone.
 
-For a head (`landscape.tasks.labelled`): the model's own arguments with ``labels``, as a trainer of
-transformers feeds them: texts padded on the right with ``labels`` (b,), whole or floating; tagged
-words with ``labels`` (b, t), -100 where none is asked; ``pixel_values`` (b, channels, height,
-width) with ``labels`` (b,).
+For a head (`landscape.tasks.outputs.labelled`): the model's own arguments with ``labels``, as a
+trainer of transformers feeds them: texts padded on the right with ``labels`` (b,), whole or
+floating; tagged words with ``labels`` (b, t), -100 where none is asked; ``pixel_values`` (b,
+channels, height, width) with ``labels`` (b,).
 """
 
 

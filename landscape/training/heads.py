@@ -13,7 +13,7 @@ from landscape import checks
 from landscape.errors import UserError
 from landscape.losses import default_split
 from landscape.models.kinds import kind
-from landscape.tasks.labelled import IGNORED
+from landscape.tasks.outputs.labelled import IGNORED
 
 
 def fit_head(

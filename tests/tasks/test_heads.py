@@ -17,11 +17,11 @@ from PIL import Image
 import landscape as ls
 from landscape.errors import UserError
 from landscape.tasks.evaluation import judge
+from landscape.tasks.files.image import decoded
 from landscape.tasks.forms import form_of
 from landscape.tasks.forms.form import Encoding, Judging
-from landscape.tasks.forms.images import decoded
 from landscape.tasks.metrics import METRICS
-from landscape.tasks.scoring import task_loss, task_split
+from landscape.tasks.outputs.scoring import task_loss, task_split
 
 each = pytest.mark.parametrize("case", HEADED, ids=str)
 form = pytest.mark.parametrize("case", FORMS, ids=str)
@@ -175,7 +175,7 @@ def test_images_that_cannot_be_read_or_would_be_cut_are_refused() -> None:
         decoded(stream.getvalue())
     whole = Headed("images", "vit").task().train[0].image
     for raw in (b"", b"no image", whole[:60]):
-        with pytest.raises(UserError, match="bytes of an image"):
+        with pytest.raises(UserError, match=r"an image, got .* cannot be read"):
             decoded(raw)
 
 

@@ -13,7 +13,7 @@ import landscape as ls
 from landscape.errors import UserError
 from landscape.tasks.evaluation import evaluate
 from landscape.tasks.metrics import METRICS, normalise, text_f1
-from landscape.tasks.scoring import candidate_scores
+from landscape.tasks.outputs.scoring import candidate_scores
 
 #: truth and prediction of ten examples: 4 true positives, 1 false, 2 missed, 3 true negatives
 TRUTH = [1, 1, 1, 1, 1, 1, 0, 0, 0, 0]

@@ -13,7 +13,7 @@ from landscape.masks import random_mask
 from landscape.models import tiny_model
 from landscape.subspace import attach
 from landscape.tasks import Example, Task
-from landscape.tasks.scoring import task_loss
+from landscape.tasks.outputs.scoring import task_loss
 
 LOSSES = ("classification", "language modelling")
 

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeAlias
 from landscape.errors import UserError
 from landscape.tasks import DATASETS, load_task
 from landscape.tasks.example import Completion, Example
-from landscape.tasks.release import Part, part_of
+from landscape.tasks.files.release import Part, part_of
 from landscape.tasks.task import Generation, Loss
 
 Examples: TypeAlias = tuple[Example, ...] | tuple[Completion, ...]

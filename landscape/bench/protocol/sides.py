@@ -21,10 +21,10 @@ from landscape.tasks.evaluation import judge
 from landscape.tasks.example import Completion, Example
 from landscape.tasks.forms.candidates import collate
 from landscape.tasks.forms.form import Encoding, Judged, Judging
-from landscape.tasks.generating import generate as generate_texts
 from landscape.tasks.metrics import METRICS
+from landscape.tasks.outputs.generating import generate as generate_texts
+from landscape.tasks.outputs.scoring import task_loss
 from landscape.tasks.padding import pad_id
-from landscape.tasks.scoring import task_loss
 from landscape.training.loop import Loop
 from landscape.training.mode import training_mode
 

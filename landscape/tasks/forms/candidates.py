@@ -12,11 +12,11 @@ from transformers import PreTrainedTokenizerBase
 from landscape.errors import UserError
 from landscape.tasks.encoding import Encoded, encode
 from landscape.tasks.example import Example
-from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
+from landscape.tasks.forms.form import Encoding, Form, Judged, Judging, best_of
 from landscape.tasks.metrics import Metric, Prediction
+from landscape.tasks.outputs.scoring import candidate_log_probs
+from landscape.tasks.outputs.shared_prompt import CONTEXT, parts, shared_log_probs
 from landscape.tasks.padding import Batch, pad_id, padded
-from landscape.tasks.scoring import candidate_log_probs
-from landscape.tasks.shared_prompt import CONTEXT, parts, shared_log_probs
 from landscape.tasks.task import Loss
 
 
@@ -83,7 +83,7 @@ def _judge(
     scores = totals / counts.clamp(min=1)
     predictions = [
         None if best is None else _as(judging.metric, example, best)
-        for example, best in zip(examples, _best(scores), strict=True)
+        for example, best in zip(examples, best_of(scores), strict=True)
     ]
     labels = torch.tensor([e.label for e in encoded])
     losses, terms = _loss_terms(totals, counts, labels, judging.loss)
@@ -113,12 +113,6 @@ def _row_log_probs(model: nn.Module, encoded: Sequence[Encoded], pad: int) -> tu
 
 def _answers(metric: Metric, example: Example) -> list[Prediction]:
     return [_as(metric, example, i) for i in (example.label, *example.also_right)]
-
-
-def _best(scores: Tensor) -> list[int | None]:
-    """Return the candidate of the highest score in each row (b, c), None where one is NaN."""
-    unknown = scores.isnan().any(1).tolist()
-    return [None if nan else best for nan, best in zip(unknown, scores.argmax(1).tolist())]
 
 
 def _as(metric: Metric, example: Example, candidate: int) -> Prediction:

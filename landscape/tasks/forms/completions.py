@@ -9,16 +9,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from landscape.tasks.decoding import log_probs_after, read
-from landscape.tasks.encoding import Bos, Encoded, encode
+from landscape.tasks.encoding import Bos, Encoded, encode, token_limit
 from landscape.tasks.example import Completion, Example
 from landscape.tasks.forms.candidates import collate
 from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
-from landscape.tasks.generating import generate, prompt_room, reads_once, texts_after
 from landscape.tasks.metrics import Metric, Prediction
+from landscape.tasks.outputs.decoding import log_probs_after, read
+from landscape.tasks.outputs.generating import generate, prompt_room, reads_once, texts_after
+from landscape.tasks.outputs.scoring import row_log_probs
+from landscape.tasks.outputs.shared_prompt import CONTEXT, parts
 from landscape.tasks.padding import Batch, pad_id
-from landscape.tasks.scoring import row_log_probs
-from landscape.tasks.shared_prompt import CONTEXT, parts
 from landscape.tasks.task import Loss
 
 
@@ -41,7 +41,7 @@ def _encode(
     one, lest a model never learn to stop: answers of several lines, and all answers of tokenizers
     without newlines, such as T5's.
     """
-    limit = _limit(tokenizer, encoding)
+    limit = token_limit(tokenizer, encoding.max_length)
     rows = [Example(example.prompt, (example.written,), 0) for example in examples]
     found = encode(rows, tokenizer, max_length=limit, bos=encoding.bos)
     return [_asked(row, e, tokenizer, limit, encoding.bos) for row, e in zip(rows, found)]
@@ -61,10 +61,6 @@ def _asked(
             (encoded,) = encode([row], tokenizer, max_length=limit - 1, bos=bos)
         written = (*written, int(end))
     return Asked(encoded.prompt, (written,), 0, asked=asked)
-
-
-def _limit(tokenizer: PreTrainedTokenizerBase, encoding: Encoding) -> int:
-    return min(encoding.max_length, getattr(tokenizer, "model_max_length", encoding.max_length))
 
 
 def _collate(encoded: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase, loss: Loss) -> Batch:
@@ -95,7 +91,7 @@ def _loss_and_texts(
 ) -> tuple[Float[Tensor, " b"], list[str]]:
     """Return the summed log-probability of each first answer, and what the model writes."""
     tokenizer, generation, pad = judging.tokenizer, judging.generation, pad_id(judging.tokenizer)
-    limit = _limit(tokenizer, judging.encoding)
+    limit = token_limit(tokenizer, judging.encoding.max_length)
     room = prompt_room(model, generation, limit)
     if reads_once(model) and all(e.prompt == e.asked and len(e.asked) <= room for e in encoded):
         reading = read(model, [e.prompt for e in encoded], pad)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from landscape.tasks.encoding import Bos
@@ -66,10 +67,22 @@ class Judged:
             of each class of a head; empty where the examples have neither.
     """
 
-    predictions: list[Prediction | None]
+    predictions: Sequence[Prediction | None]
     losses: list[float]
     terms: int
     scores: list[list[float]] = field(default_factory=list)
+
+
+def best_of(scores: Float[Tensor, "b c"]) -> list[int | None]:
+    """Return the index of the highest score in each row (b, c), None where one is NaN.
+
+    >>> import torch
+    >>> best_of(torch.tensor([[1.0, 3.0], [float("nan"), 0.0]]))
+    [1, None]
+    """
+    lost = scores.isnan().any(1).tolist()
+    best = scores.argmax(1).tolist()
+    return [None if nan else i for nan, i in zip(lost, best, strict=True)]
 
 
 @dataclass(frozen=True)

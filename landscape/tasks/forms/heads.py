@@ -1,11 +1,15 @@
-"""What rows of all heads have in common: their longest length, and what they start with."""
+"""What the forms for heads have in common: how long rows are, what they start with, classes."""
 
 from __future__ import annotations
 
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from landscape.errors import UserError
-from landscape.tasks.forms.form import Encoding
+from landscape.tasks.encoding import token_limit
+from landscape.tasks.forms.form import Encoding, Judged, best_of
+from landscape.tasks.outputs.labelled import labelled_split
+from landscape.tasks.padding import Batch
 
 
 def row_limit(tokenizer: PreTrainedTokenizerBase, encoding: Encoding, *, texts: int = 1) -> int:
@@ -20,8 +24,7 @@ def row_limit(tokenizer: PreTrainedTokenizerBase, encoding: Encoding, *, texts: 
         UserError: another bos, or no room for a token of each text beside the special ones.
     """
     refuse_bos(encoding)
-    longest: int = getattr(tokenizer, "model_max_length", encoding.max_length)
-    limit = min(encoding.max_length, longest)
+    limit = token_limit(tokenizer, encoding.max_length)
     special: int = tokenizer.num_special_tokens_to_add(pair=texts == 2)
     if limit < special + texts:
         raise UserError(
@@ -29,6 +32,13 @@ def row_limit(tokenizer: PreTrainedTokenizerBase, encoding: Encoding, *, texts: 
             f"in all, got max_length {limit}; raise it"
         )
     return limit
+
+
+def judged_classes(model: nn.Module, batch: Batch) -> Judged:
+    """Return the most probable class of each example of a batch with labels, and the losses."""
+    logits, loss = labelled_split(model, batch)
+    terms, count = loss(logits)
+    return Judged(best_of(logits), terms.tolist(), count, logits.log_softmax(1).tolist())
 
 
 def refuse_bos(encoding: Encoding) -> None:

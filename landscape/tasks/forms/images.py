@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +10,11 @@ import torch
 from torch import nn
 
 from landscape import checks
-from landscape.errors import UserError
 from landscape.models.kinds import quiet
 from landscape.tasks.example import ImageExample
+from landscape.tasks.files.image import decoded
 from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
-from landscape.tasks.forms.heads import refuse_bos
-from landscape.tasks.labelled import labelled_split
+from landscape.tasks.forms.heads import judged_classes, refuse_bos
 from landscape.tasks.metrics import Metric, Prediction
 from landscape.tasks.padding import Batch
 from landscape.tasks.task import Loss
@@ -56,44 +54,13 @@ def _collate(encoded: Sequence[EncodedImage], processor: Any, loss: Loss) -> Bat
     }  # fmt: skip
 
 
-def decoded(image: bytes) -> Any:
-    """Return an image file's bytes as an image of PIL with three channels.
-
-    Raises:
-        UserError: they are no image that PIL reads, or one of more than 8 bits a channel, which
-            would be cut.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        opened = Image.open(io.BytesIO(image))
-        deep = opened.mode.startswith(("I", "F"))
-        if not deep:
-            return opened.convert("RGB")
-    except (
-        Image.DecompressionBombError, OSError, SyntaxError, UnidentifiedImageError, ValueError
-    ) as error:  # fmt: skip
-        raise UserError(
-            f"expected the bytes of an image, got {len(image):,} bytes that cannot be read "
-            f"({error}); check the data source"
-        ) from error
-    raise UserError(
-        f"expected an image of 8 bits a channel, got PIL's mode {opened.mode}, whose values would "
-        "be cut; convert the images first"
-    )
-
-
 def _judge(
     model: nn.Module,
     encoded: Sequence[EncodedImage],
     examples: Sequence[ImageExample],
     judging: Judging,
 ) -> Judged:
-    logits, loss = labelled_split(model, _collate(encoded, judging.tokenizer, judging.loss))
-    terms, count = loss(logits)
-    lost = logits.isnan().any(1).tolist()
-    best = [None if nan else i for nan, i in zip(lost, logits.argmax(1).tolist(), strict=True)]
-    return Judged(best, terms.tolist(), count, logits.log_softmax(1).tolist())
+    return judged_classes(model, _collate(encoded, judging.tokenizer, judging.loss))
 
 
 def _answers(metric: Metric, example: ImageExample) -> list[Prediction]:

@@ -12,8 +12,8 @@ from landscape.errors import UserError
 from landscape.tasks.example import TaggedExample
 from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
 from landscape.tasks.forms.heads import row_limit
-from landscape.tasks.labelled import IGNORED, labelled_split
 from landscape.tasks.metrics import Metric, Prediction
+from landscape.tasks.outputs.labelled import IGNORED, labelled_split
 from landscape.tasks.padding import Batch, pad_id, padded
 from landscape.tasks.task import Loss
 

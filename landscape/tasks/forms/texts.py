@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,9 +13,9 @@ from transformers import PreTrainedTokenizerBase
 from landscape.errors import UserError
 from landscape.tasks.example import TextExample
 from landscape.tasks.forms.form import Encoding, Form, Judged, Judging
-from landscape.tasks.forms.heads import row_limit
-from landscape.tasks.labelled import labelled_split
+from landscape.tasks.forms.heads import judged_classes, row_limit
 from landscape.tasks.metrics import Metric, Prediction
+from landscape.tasks.outputs.labelled import labelled_split
 from landscape.tasks.padding import Batch, pad_id, padded
 from landscape.tasks.task import Loss
 
@@ -74,14 +75,13 @@ def _judge(
     examples: Sequence[TextExample],
     judging: Judging,
 ) -> Judged:
-    logits, loss = labelled_split(model, _collate(encoded, judging.tokenizer, judging.loss))
+    batch = _collate(encoded, judging.tokenizer, judging.loss)
+    if judging.loss != "regression":
+        return judged_classes(model, batch)
+    logits, loss = labelled_split(model, batch)
     terms, count = loss(logits)
-    numbers = judging.loss == "regression"
-    best = (logits[:, 0] if numbers else logits.argmax(1)).tolist()
-    lost = logits.isnan().any(1).tolist()
-    predictions = [None if nan else value for nan, value in zip(lost, best, strict=True)]
-    scores = [] if numbers else logits.log_softmax(1).tolist()
-    return Judged(predictions, terms.tolist(), count, scores)
+    numbers = logits[:, 0].tolist()
+    return Judged([None if math.isnan(n) else n for n in numbers], terms.tolist(), count)
 
 
 def _answers(metric: Metric, example: TextExample) -> list[Prediction]:

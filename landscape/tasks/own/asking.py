@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from landscape import checks
 from landscape.errors import UserError
+from landscape.tasks.own.naming import listed
 from landscape.tasks.own.recipe import Recipe
 from landscape.tasks.own.rows import LABEL, Rows
 from landscape.tasks.own.template import fields
@@ -43,7 +44,7 @@ def recipe_for(
     if wanted is None or (label is not None and answer is not None):
         raise UserError(
             f"expected label=, the column of the class, or answer=, of the text to generate, got "
-            f"{'both' if wanted else 'neither'}; name one of {', '.join(rows.columns[:20])}"
+            f"{'both' if wanted else 'neither'}; name one of {listed(rows.columns)}"
         )
     rows.check("label" if answer is None else "answer", wanted)
     texts = _texts(rows, text)
@@ -52,7 +53,7 @@ def recipe_for(
     elif not texts:
         raise UserError(
             "expected text=, the column of the text, or prompt=, a template, got neither; name "
-            f"one of {', '.join(rows.columns[:20])}"
+            f"one of {listed(rows.columns)}"
         )
     if wanted in (texts if prompt is None else fields(prompt)):
         raise UserError(

@@ -15,11 +15,12 @@ from landscape.tasks.example import (
     ImageExample,
     TextExample,
 )
-from landscape.tasks.own.rows import IMAGE, Rows, nearest
+from landscape.tasks.files.rows import Row
+from landscape.tasks.own.naming import listed, nearest
+from landscape.tasks.own.rows import IMAGE, Rows
 from landscape.tasks.own.template import fields as columns_of
 from landscape.tasks.own.template import fill
-from landscape.tasks.own.values import answers_of, cell, empty, label_of, listed, number_of
-from landscape.tasks.rows import Row
+from landscape.tasks.own.values import answers_of, cell, empty, label_of, number_of
 
 Kind = Literal["candidates", "classes", "number", "answers", "images"]
 """What is asked of a model: the best of a class's words, or a class or number of a head, or a text

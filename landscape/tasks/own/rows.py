@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
@@ -17,7 +15,9 @@ import numpy as np
 from landscape import checks
 from landscape.errors import UserError
 from landscape.sources.carriers import sha256
-from landscape.tasks.rows import Row, read_rows
+from landscape.tasks.files.image import check_image
+from landscape.tasks.files.rows import Row, read_rows
+from landscape.tasks.own.naming import nearest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -69,20 +69,6 @@ class Rows:
                 f"{nearest(found, self.columns)}"
             )
         return found
-
-
-def nearest(wrong: str, known: Sequence[str]) -> str:
-    """Say which of the known names somebody may have meant, or which there are.
-
-    >>> nearest("lable", ("text", "label"))
-    "write 'label', which is there, or another of text, label"
-    """
-    listed = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
-    folded = {name.casefold().strip(): name for name in known}
-    close = difflib.get_close_matches(wrong.casefold().strip(), folded, n=1)
-    if close:
-        return f"write {folded[close[0]]!r}, which is there, or another of {listed}"
-    return f"choose among {listed or 'none'}"
 
 
 def read_own(data: Own, name: str = "data") -> Rows:
@@ -137,9 +123,10 @@ def _folder(folder: Path) -> Rows:
         values = {
             FILE: place.as_posix(),
             LABEL: place.parts[0] if len(place.parts) == 2 else None,
-            IMAGE: _image(path, f"{folder.name}/{place.as_posix()}"),
+            IMAGE: path.read_bytes(),
         }
         rows.append(Row(values, f"{folder.name}/{place.as_posix()}"))
+        check_image(rows[-1].values[IMAGE], rows[-1].where)
     if not rows:
         raise UserError(
             f"expected images ({', '.join(IMAGES)}) in the folder {folder}, in a folder for every "
@@ -148,28 +135,6 @@ def _folder(folder: Path) -> Rows:
     held = [(row.values[FILE], hashlib.sha256(row.values[IMAGE]).hexdigest()) for row in rows]
     digest = hashlib.sha256(json.dumps(held).encode()).hexdigest()
     return Rows(folder.name, tuple(rows), (FILE, LABEL, IMAGE), digest)
-
-
-def _image(path: Path, where: str) -> bytes:
-    """Return the bytes of an image file, after a look whether they are whole."""
-    from PIL import Image
-
-    held = path.read_bytes()
-    try:
-        opened = Image.open(io.BytesIO(held))
-        deep = opened.mode.startswith(("I", "F"))
-        opened.verify()
-    except (Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        raise UserError(
-            f"expected an image in {where}, got {len(held):,} bytes that cannot be read as one; "
-            "fetch the file again, or remove it"
-        ) from error
-    if deep:
-        raise UserError(
-            f"expected an image of 8 bits a channel in {where}, got PIL's mode {opened.mode}, "
-            "whose values would be cut; convert it first"
-        )
-    return held
 
 
 def _found(name: str, rows: list[Row], digest: str) -> Rows:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.tasks.own.rows import nearest
+from landscape.tasks.files.rows import Row
+from landscape.tasks.own.naming import nearest
 from landscape.tasks.own.values import cell, empty
-from landscape.tasks.rows import Row
 
 
 def fields(template: str, columns: Sequence[str] | None = None) -> tuple[str, ...]:

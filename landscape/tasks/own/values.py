@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NoReturn
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.tasks.rows import Row
+from landscape.tasks.files.rows import Row
 
 _EXACT = 2.0**53
 """Below it every whole number is a float, and is written with all of its digits."""
@@ -106,8 +105,3 @@ def answers_of(row: Row, column: str, separator: str) -> tuple[str, ...]:
             "generated ends with its line; write it in one"
         )
     return tuple(dict.fromkeys(found))
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names in a line, the first twenty of more."""
-    return ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.tasks.own.rows import nearest
-from landscape.tasks.own.values import listed
+from landscape.tasks.own.naming import listed, nearest
 
 
 def words_of(

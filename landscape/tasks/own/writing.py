@@ -11,7 +11,7 @@ from typing import Any
 from landscape import checks
 from landscape.errors import UserError
 from landscape.runs import write_whole
-from landscape.tasks.rows import READERS
+from landscape.tasks.files.rows import READERS
 
 
 def check_output(path: str | Path, source: str | Path) -> None:

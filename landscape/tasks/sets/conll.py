@@ -9,8 +9,8 @@ from pathlib import Path
 from landscape.errors import UserError
 from landscape.tasks.dataset import Dataset, Hub
 from landscape.tasks.example import TaggedExample
-from landscape.tasks.rows import Row, read_rows
-from landscape.tasks.table import read_text
+from landscape.tasks.files.rows import Row, read_rows
+from landscape.tasks.files.table import read_text
 
 CLASSES = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC")
 """The tags in the order of a head's labels, which is that of the numbers on the hub."""

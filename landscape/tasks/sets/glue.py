@@ -14,8 +14,8 @@ from pathlib import Path
 from landscape.errors import UserError
 from landscape.tasks.dataset import Dataset, Examples, Hub
 from landscape.tasks.example import AnyExample, Example, TextExample
-from landscape.tasks.rows import Column, Row, read_rows
-from landscape.tasks.table import read_tsv, records
+from landscape.tasks.files.rows import Column, Row, read_rows
+from landscape.tasks.files.table import read_tsv, records
 
 HUB = "nyu-mll/glue"
 TRAIN, DEV = ("train.tsv",), ("dev.tsv",)

@@ -10,10 +10,10 @@ from landscape.errors import UserError
 from landscape.sources.carriers import Carrier
 from landscape.tasks.dataset import Dataset, Hub
 from landscape.tasks.example import ImageExample
-from landscape.tasks.pixels import read_cifar, read_idx, read_svhn, read_table
-from landscape.tasks.release import Part
-from landscape.tasks.rows import Row, read_rows
-from landscape.tasks.table import read_text, records
+from landscape.tasks.files.pixels import read_cifar, read_idx, read_svhn, read_table
+from landscape.tasks.files.release import Part
+from landscape.tasks.files.rows import Row, read_rows
+from landscape.tasks.files.table import read_text, records
 
 DIGITS = tuple("0123456789")
 THINGS = (

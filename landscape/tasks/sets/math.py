@@ -26,8 +26,8 @@ from typing import Any
 from landscape.errors import UserError
 from landscape.tasks.dataset import Dataset, Hub
 from landscape.tasks.example import Completion
+from landscape.tasks.files.rows import Row
 from landscape.tasks.final_answers import ends_right, is_option
-from landscape.tasks.rows import Row
 from landscape.tasks.splits import Sizes
 from landscape.tasks.task import Generation
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from landscape.errors import UserError
 from landscape.tasks.dataset import Dataset, Hub
 from landscape.tasks.example import Completion
-from landscape.tasks.rows import PACKED, Row, read_json, read_rows
+from landscape.tasks.files.rows import Row, format_of, read_object, read_rows
 
 
 def _squad(row: Row) -> Iterator[Completion]:
@@ -49,10 +49,10 @@ def _drop(row: Row) -> Iterator[Completion]:
 
 def _read_squad(path: Path) -> Iterator[Row]:
     """Yield the questions of the official file (articles with paragraphs), or flat rows."""
-    if not _is_json(path):
+    if format_of(path) != ".json":
         yield from read_rows(path)
         return
-    for article in read_json(path).parts("data"):
+    for article in read_object(path).parts("data"):
         for paragraph in article.parts("paragraphs"):
             shared = {"title": article.text("title"), "context": paragraph.text("context")}
             for question in paragraph.parts("qas"):
@@ -67,10 +67,10 @@ def _read_drop(path: Path) -> Iterator[Row]:
     ``validated_answers`` and no more; that of ``answer`` where a file has no such list, as the
     contrast sets. A question with an answer that cannot be read has none.
     """
-    if not _is_json(path):
+    if format_of(path) != ".json":
         yield from read_rows(path)
         return
-    passages = read_json(path)
+    passages = read_object(path)
     for section in passages.values:
         passage = passages.part(section)
         for question in passage.parts("qa_pairs"):
@@ -96,11 +96,6 @@ def _answer(answer: Row) -> list[str]:
     kinds = [[number] if number else [], [" ".join(parts).strip()] if any(parts) else [], spans]
     found = [kind for kind in kinds if kind]
     return found[0] if len(found) == 1 else []
-
-
-def _is_json(path: Path) -> bool:
-    name = path.with_suffix("") if path.suffix in PACKED else path
-    return name.suffix == ".json"
 
 
 READING = (

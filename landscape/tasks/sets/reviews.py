@@ -13,9 +13,9 @@ import numpy as np
 from landscape.errors import UserError
 from landscape.sources.carriers import Carrier, sha256
 from landscape.tasks.example import AnyExample, Example, TextExample
+from landscape.tasks.files.table import read_csv, records
 from landscape.tasks.own.recipe import Recipe
 from landscape.tasks.splits import Sizes
-from landscape.tasks.table import read_csv, records
 from landscape.tasks.task import Loss, Task, label_shares
 
 NAME = "rotten_tomatoes"

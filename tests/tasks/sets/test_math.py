@@ -11,8 +11,8 @@ from samples import jsonl_file, real_rows, rows_on_the_hub
 import landscape as ls
 from landscape.errors import UserError
 from landscape.tasks import DATASETS, Completion
+from landscape.tasks.files.rows import Row
 from landscape.tasks.metrics import METRICS
-from landscape.tasks.rows import Row
 
 FRAME = (
     "Below is an instruction that describes a task. Write a response that appropriately completes "

@@ -10,7 +10,7 @@ import pytest
 from samples import real_rows
 
 from landscape.tasks import DATASETS, load_task
-from landscape.tasks.rows import read_rows
+from landscape.tasks.files.rows import read_rows
 
 REAL = [
     # rows or answers of the two files, and how many of each label the second has

@@ -16,8 +16,14 @@ from torch import Tensor, nn
 from landscape import checks
 from landscape.errors import UserError
 from landscape.models.kinds import num_labels
-from landscape.tasks.forward import label_logits, last_logits, on_device, wide
-from landscape.tasks.labelled import labelled_split
+from landscape.tasks.outputs.forward import (
+    label_logits,
+    last_logits,
+    on_device,
+    token_log_probs,
+    wide,
+)
+from landscape.tasks.outputs.labelled import labelled_split
 from landscape.tasks.padding import Batch
 
 SCORED = frozenset({"candidate_ids", "rows", "targets"})
@@ -137,8 +143,7 @@ def task_split(
     targets, mask = batch["targets"], batch["target_mask"]
 
     def log_losses(z: Tensor) -> tuple[Tensor, int]:
-        chosen = z.log_softmax(-1).gather(2, targets.unsqueeze(2)).squeeze(2)
-        return -chosen.masked_fill(~mask, 0.0), int(mask.sum())
+        return -token_log_probs(z, targets, mask), int(mask.sum())
 
     return wide(last_logits(model, batch, targets.shape[1])), log_losses
 
@@ -178,6 +183,5 @@ def row_log_probs(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """Return summed log-probabilities (rows,) of each row's targets, and how many (rows,)."""
     batch = on_device(batch, model)
     targets, mask = batch["targets"], batch["target_mask"]
-    log_probs = wide(last_logits(model, batch, targets.shape[1])).log_softmax(-1)
-    chosen = log_probs.gather(2, targets.unsqueeze(2)).squeeze(2)
-    return chosen.masked_fill(~mask, 0.0).sum(1), mask.sum(1)
+    logits = last_logits(model, batch, targets.shape[1])
+    return token_log_probs(logits, targets, mask).sum(1), mask.sum(1)

@@ -6,14 +6,14 @@ import inspect
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from landscape import checks
 from landscape.errors import UserError
 from landscape.models.kinds import kind, num_labels, sees_all_tokens, without_wrappers
-from landscape.tasks.encoder_decoder import decoder_logits, encoder_rows
+from landscape.tasks.outputs.encoder_decoder import decoder_logits, encoder_rows, to_the_left
 from landscape.tasks.padding import Batch
 
 #: models whose forward takes no positions and needs none: padding on the left changes nothing
@@ -97,8 +97,7 @@ def label_logits(model: nn.Module, batch: Batch) -> Float[Tensor, "b c"]:
     if getattr(base.config, "is_encoder_decoder", False):
         return wide(model(**encoder_rows(model, batch)).logits)
     mask = batch["attention_mask"]
-    order = (1 - mask).argsort(dim=1, stable=True)
-    rows = {name: batch[name].gather(1, order) for name in ("input_ids", "attention_mask")}
+    rows = {name: to_the_left(batch[name], mask) for name in ("input_ids", "attention_mask")}
     if hasattr(base, "score"):  # transformers' name of a decoder classifier's head
         rows["input_ids"] = as_the_model_pads(base, **rows)
     return wide(model(**rows).logits)
@@ -147,6 +146,15 @@ def on_device(batch: Batch, model: nn.Module) -> Batch:
     checks.has("batch", batch, "a batch", "items", do="make some with make_batches")
     device = next(model.parameters()).device
     return {name: tensor.to(device) for name, tensor in batch.items()}
+
+
+def token_log_probs(
+    logits: Float[Tensor, "rows s vocabulary"], tokens: Int[Tensor, "rows s"],
+    there: Bool[Tensor, "rows s"],
+) -> Float[Tensor, "rows s"]:  # fmt: skip
+    """Return the log-probability that logits give to each token; 0 where there is none."""
+    chosen = wide(logits).log_softmax(-1).gather(2, tokens.unsqueeze(2)).squeeze(2)
+    return chosen.masked_fill(~there, 0.0)
 
 
 def wide(logits: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

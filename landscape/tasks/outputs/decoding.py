@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
 from landscape.models.kinds import without_wrappers
-from landscape.tasks.forward import last_logits, wide
+from landscape.tasks.outputs.forward import last_logits, token_log_probs, wide
 from landscape.tasks.padding import padded
 
 DONE = 0.25
@@ -41,7 +41,7 @@ def read(model: nn.Module, prompts: Sequence[Sequence[int]], pad: int) -> Readin
 
     Args:
         model: a causal language model that keeps all keys and values
-            (`landscape.tasks.shared_prompt.keeps_all`), wrapped or not.
+            (`landscape.tasks.outputs.shared_prompt.keeps_all`), wrapped or not.
         prompts: b rows of at least one token.
         pad: token that fills up rows.
     """
@@ -79,8 +79,7 @@ def log_probs_after(
     }
     logits = last_logits(reading.model, batch, longest - 1, reading.cache)
     reading.cache.crop(1 - longest)
-    chosen = wide(logits).log_softmax(-1).gather(2, targets[:, 1:].unsqueeze(2)).squeeze(2)
-    return totals + chosen.masked_fill(there[:, 1:] == 0, 0.0).sum(1)
+    return totals + token_log_probs(logits, targets[:, 1:], there[:, 1:].bool()).sum(1)
 
 
 @torch.no_grad()

@@ -13,8 +13,8 @@ from oracles import scoring as slow
 
 import landscape as ls
 from landscape.errors import UserError
-from landscape.tasks.encoder_decoder import decoder_logits, encoder_rows
-from landscape.tasks.scoring import candidate_log_probs, candidate_scores
+from landscape.tasks.outputs.encoder_decoder import decoder_logits, encoder_rows
+from landscape.tasks.outputs.scoring import candidate_log_probs, candidate_scores
 
 SEVERAL = (
     ls.Example("The rain stopped, so ", ("we left", "it froze all night", "I"), 1),

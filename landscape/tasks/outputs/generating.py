@@ -14,10 +14,11 @@ from transformers.generation import StoppingCriteria, StoppingCriteriaList
 
 from landscape.errors import UserError
 from landscape.models.kinds import kind, without_wrappers
-from landscape.tasks.decoding import Reading, decode, read
-from landscape.tasks.encoder_decoder import decoder_start, encoder_rows
+from landscape.tasks.encoding import truncated
+from landscape.tasks.outputs.decoding import Reading, decode, read
+from landscape.tasks.outputs.encoder_decoder import decoder_start, encoder_rows
+from landscape.tasks.outputs.shared_prompt import keeps_all
 from landscape.tasks.padding import pad_id, padded
-from landscape.tasks.shared_prompt import keeps_all
 from landscape.tasks.task import Generation
 
 
@@ -57,7 +58,7 @@ def generate(
     not keep the keys and values of all tokens generate by transformers' own loop.
     """
     room = prompt_room(model, generation, max_length)
-    kept = [p if len(p) <= room else [p[0], *p[len(p) - room + 1 :]] for p in prompts]
+    kept = [truncated(prompt, room) for prompt in prompts]
     if reads_once(model):
         return texts_after(read(model, kept, pad_id(tokenizer)), tokenizer, generation)
     encodes = kind(model) == "encoder-decoder language model"

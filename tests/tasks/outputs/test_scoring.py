@@ -24,7 +24,7 @@ from landscape.tasks.batches import make_batches
 from landscape.tasks.encoding import encode, length_limit
 from landscape.tasks.evaluation import evaluate
 from landscape.tasks.forms.candidates import collate
-from landscape.tasks.scoring import candidate_scores, task_loss, task_split
+from landscape.tasks.outputs.scoring import candidate_scores, task_loss, task_split
 from landscape.tasks.task import Loss
 
 WORDS = (" terrible", " great")

@@ -20,8 +20,8 @@ from landscape.tasks import Completion, Generation
 from landscape.tasks.evaluation import evaluate
 from landscape.tasks.forms.completions import COMPLETIONS
 from landscape.tasks.forms.form import Encoding, Judging
-from landscape.tasks.generating import generate, reads_once
 from landscape.tasks.metrics import METRICS
+from landscape.tasks.outputs.generating import generate, reads_once
 from landscape.training.baselines import full, lora, prefix
 
 TEXTS = ("a", "a longer prompt, by far the longest", "mid one", "Who?\nQ", "mid two")
@@ -160,7 +160,7 @@ def test_a_batch_ends_when_all_rows_have_and_none_writes_on(tokenizer) -> None:
 def test_padding_that_is_a_word_does_not_follow_an_end(tokenizer, monkeypatch) -> None:
     """A tokenizer without a padding token has rows filled up with token 0, which may be a word."""
     word = tokenizer.encode("!", add_special_tokens=False)[0]
-    monkeypatch.setattr("landscape.tasks.generating.pad_id", lambda tokenizer: word)
+    monkeypatch.setattr("landscape.tasks.outputs.generating.pad_id", lambda tokenizer: word)
     short, long = tokens(tokenizer, ["four", "the longest"])
     script = {
         **writes(tokenizer, "Ann", after=len(short), then=tokenizer.eos_token_id),

@@ -17,13 +17,13 @@ import landscape as ls
 from landscape.errors import UserError
 from landscape.models import tiny_model, tiny_tokenizer
 from landscape.tasks import Example, Task
-from landscape.tasks import shared_prompt as shared
 from landscape.tasks.encoding import encode
 from landscape.tasks.evaluation import evaluate
 from landscape.tasks.forms import candidates
 from landscape.tasks.forms.candidates import collate
-from landscape.tasks.scoring import candidate_log_probs
-from landscape.tasks.shared_prompt import shared_log_probs
+from landscape.tasks.outputs import shared_prompt as shared
+from landscape.tasks.outputs.scoring import candidate_log_probs
+from landscape.tasks.outputs.shared_prompt import shared_log_probs
 from landscape.training import baselines
 
 EXAMPLES = (

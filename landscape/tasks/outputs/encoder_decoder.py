@@ -35,7 +35,7 @@ def encoder_rows(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     lengths = mask.sum(1)
     if "target_mask" in batch:
         lengths = lengths + 1 - batch["target_mask"].sum(1)
-    ids = _to_the_left(batch["input_ids"], mask)
+    ids = to_the_left(batch["input_ids"], mask)
     return _ended(without_wrappers(model), ids, lengths)
 
 
@@ -61,7 +61,7 @@ def decoder_logits(
     given, lengths = start, None
     if "target_mask" in batch:
         lengths = batch["target_mask"].sum(1)
-        targets = _to_the_left(batch["targets"], batch["target_mask"].long())
+        targets = to_the_left(batch["targets"], batch["target_mask"].long())
         given = torch.cat([start, targets[:, :-1]], 1)
     inputs: dict[str, Any] = encoded
     if "rows" in batch and without_wrappers(model) is model and not _any_sharded(model):
@@ -91,7 +91,7 @@ def _any_sharded(model: nn.Module) -> bool:
     return any(is_sharded(parameter) for parameter in model.parameters())
 
 
-def _to_the_left(rows: Int[Tensor, "rows t"], mask: Int[Tensor, "rows t"]) -> Int[Tensor, "rows t"]:
+def to_the_left(rows: Int[Tensor, "rows t"], mask: Int[Tensor, "rows t"]) -> Int[Tensor, "rows t"]:
     """Move the tokens of rows that are padded on the left to the left."""
     return rows.gather(1, (1 - mask).argsort(dim=1, stable=True))
 

@@ -9,10 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from landscape.errors import UserError
-from landscape.tasks.table import read_csv, read_text, read_tsv, records
-
-PACKED = (".gz", ".bz2", ".xz")
-
+from landscape.tasks.files.table import PACKED, read_csv, read_text, read_tsv, records
 
 Column: TypeAlias = str | tuple[str, ...]
 """A column's name, or its names in several layouts, of which the first that is there is taken."""
@@ -146,6 +143,16 @@ class Row(NamedTuple):
         )
 
 
+def format_of(path: Path) -> str:
+    """Return the ending of a file's name that tells its format, whether it is packed or not.
+
+    >>> format_of(Path("train.JSON.gz"))
+    '.json'
+    """
+    plain = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    return plain.suffix.lower()
+
+
 def read_rows(path: Path) -> Iterator[Row]:
     """Yield the rows of a csv, tsv, jsonl, json or parquet file, packed or not, in its order.
 
@@ -158,9 +165,7 @@ def read_rows(path: Path) -> Iterator[Row]:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "none"
         raise UserError(f"expected a file at {path}, got {found}; check the path")
-    suffix = path.suffix.lower()
-    if suffix in PACKED:
-        suffix = path.with_suffix("").suffix.lower()
+    suffix = format_of(path)
     if suffix not in READERS:
         raise UserError(
             f"expected a file ending in {', '.join(READERS)}, got {path.name}; rename it, or "
@@ -203,7 +208,7 @@ def _json(path: Path) -> Iterator[Row]:
         yield _checked(path, values, f"row {number}")
 
 
-def read_json(path: Path) -> Row:
+def read_object(path: Path) -> Row:
     """Read a file that holds one object, as a row whose values may hold rows of their own.
 
     Raises:

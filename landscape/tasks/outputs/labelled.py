@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from landscape.errors import UserError
 from landscape.models.kinds import kind, labels_of, without_wrappers
-from landscape.tasks.forward import as_the_model_pads
+from landscape.tasks.outputs.forward import as_the_model_pads, wide
 
 IGNORED = -100
 """The label of what is not scored, in transformers and torch."""
@@ -65,7 +65,7 @@ def labelled_split(
         rows = z.reshape(-1, z.shape[-1])
         return F.cross_entropy(rows, wanted, ignore_index=IGNORED, reduction="none"), count
 
-    z = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    z = wide(logits)
     fits = not numbers or z.numel() == len(wanted)
     own = getattr(output, "loss", None)
     if count and not (fits and _agree(terms(z)[0].sum() / count, own)):

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 import landscape as ls
+from landscape.tasks.files.table import read_csv
 from landscape.tasks.own.dealing import deal
 from landscape.tasks.own.rows import read_own
-from landscape.tasks.table import read_csv
 
 ROWS = [
     {"text": 'She said "no",\nthen left', "label": "sad"},

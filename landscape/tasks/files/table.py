@@ -14,7 +14,7 @@ from pathlib import Path
 
 from landscape.errors import UserError
 
-_PACKED: dict[str, Callable[[bytes], bytes]] = {
+PACKED: dict[str, Callable[[bytes], bytes]] = {
     ".bz2": bz2.decompress,
     ".gz": gzip.decompress,
     ".xz": lzma.decompress,
@@ -39,7 +39,7 @@ def unpacked(path: Path) -> bytes:
         UserError: a file that is packed otherwise or truncated.
     """
     raw = path.read_bytes()
-    unpack = _PACKED.get(path.suffix.lower())
+    unpack = PACKED.get(path.suffix.lower())
     if unpack is None:
         return raw
     try:

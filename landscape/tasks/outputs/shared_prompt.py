@@ -21,7 +21,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from landscape.models.kinds import without_wrappers
 from landscape.tasks.encoding import Encoded
-from landscape.tasks.forward import last_logits, wide
+from landscape.tasks.outputs.forward import last_logits, token_log_probs, wide
 from landscape.tasks.padding import padded
 
 _Encoded = TypeVar("_Encoded", bound=Encoded)
@@ -45,9 +45,9 @@ def shared_log_probs(
         pad: token that fills up rows.
 
     Returns:
-        What ``landscape.tasks.scoring.candidate_log_probs`` does of their batch, or None for a
-        model that does not keep all keys and values, such as one with a sliding window, a
-        recurrent state, a learned prefix or an encoder, or that runs in several replicas.
+        What ``candidate_log_probs`` of `landscape.tasks.outputs.scoring` does of their batch, or
+        None for a model that does not keep all keys and values, such as one with a sliding window,
+        a recurrent state, a learned prefix or an encoder, or that runs in several replicas.
 
     Cost: keys and values of at most `TOKENS` tokens, or of one trunk, are held at once.
     """
@@ -169,9 +169,8 @@ def _after(
     ids, mask, targets, there = (x.to(owners.device) for x in (*given.values(), *asked.values()))
     batch = {"input_ids": ids, "attention_mask": torch.cat([trunks.mask[owners], mask], 1)}
     cache = Cache(layers=[_Read(layer, owners) for layer in trunks.cache.layers])
-    log_probs = wide(last_logits(model, batch, ids.shape[1], cache)).log_softmax(-1)
-    found = log_probs.gather(2, targets.unsqueeze(2)).squeeze(2)
-    return found.masked_fill(there == 0, 0.0).sum(1)
+    logits = last_logits(model, batch, ids.shape[1], cache)
+    return token_log_probs(logits, targets, there.bool()).sum(1)
 
 
 class _Read(DynamicLayer):

@@ -1,0 +1,1 @@
+"""Reading what others wrote: rows and images in any of their formats, and official releases."""

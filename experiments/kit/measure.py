@@ -81,10 +81,19 @@ def load_task(config: Data, seed: int, **sizes: int) -> ls.Task:
             it does not mention is not used, and has 8.
         seed: draws the examples.
         sizes: examples of a split, instead of the configuration's.
+
+    Raises:
+        UserError: a task that is not judged by accuracy, which the rows of artefacts hold.
     """
     splits = ("num_train", "num_dev", "num_test")
     chosen: dict[str, int] = {name: sizes.get(name, getattr(config, name, 8)) for name in splits}
-    return ls.load_task(config.task, source=config.source or None, seed=seed, **chosen)  # type: ignore[arg-type]
+    task = ls.load_task(config.task, source=config.source or None, seed=seed, **chosen)  # type: ignore[arg-type]
+    if task.metric != "accuracy":
+        raise ls.UserError(
+            f"expected a task judged by accuracy, which the rows of artefacts hold, got {task.name}"
+            f" ({task.metric}); choose another, or train on it with landscape finetune"
+        )
+    return task
 
 
 def load_pretrained(name: str, task: ls.Task) -> tuple[nn.Module, PreTrainedTokenizerBase]:

@@ -30,7 +30,7 @@ class About:
         asked: its task, as of `landscape.cli.task.open_task`.
         recipe: how a row of one's own becomes an example; None for a task known by name.
         metric, loss: of the task.
-        sha256: of the files that it was made of.
+        sha256: of the files that it was made of; of a data set of the hub its revision.
         max_length, bos: how its rows were made.
         max_new_tokens, stop: how its answers are generated.
     """
@@ -93,10 +93,16 @@ def about_run(
     return {
         "model": model, "dtype": dtype, "head": dict(head), "asked": dict(asked),
         "recipe": known, "metric": task.metric, "loss": task.loss,
-        "sha256": task.source.get("sha256"),
+        "sha256": files_of(task),
         "max_length": settings["max_length"], "bos": settings["bos"],
         "max_new_tokens": task.generation.max_new_tokens, "stop": list(task.generation.stop),
     }  # fmt: skip
+
+
+def files_of(task: Task) -> Any:
+    """Return what tells the files of a task from others; None where nothing does."""
+    revision = task.source.get("revision")
+    return task.source.get("sha256", None if revision == "cached" else revision)
 
 
 def about_delta(path: str) -> About | None:

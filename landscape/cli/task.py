@@ -95,7 +95,8 @@ def asked_task(chosen: argparse.Namespace, *, head: bool) -> dict[str, Any]:
         head: whether the model has a head.
 
     Raises:
-        UserError: arguments of one's own data without any, or of a known task with one's own.
+        UserError: arguments of one's own data without any, or of a known task with one's own; a
+            head for a task that has none.
     """
     asked = {name: getattr(chosen, name) for name in _SIZES if getattr(chosen, name) is not None}
     own = {name: value for name in OWN if (value := getattr(chosen, name, None))}
@@ -103,7 +104,13 @@ def asked_task(chosen: argparse.Namespace, *, head: bool) -> dict[str, Any]:
     if chosen.data is None:
         refuse_without_data(own)
         source = {} if chosen.source is None else {"source": chosen.source}
-        return {"task": chosen.task or REVIEWS, **source, **asked}
+        name = chosen.task or REVIEWS
+        if chosen.head and name in DATASETS and DATASETS[name].heads is None:
+            raise UserError(
+                f"expected a task with bare texts for --head, got {name}, which has prompts alone; "
+                "leave --head out, or give --num-labels for a classifier of its prompts"
+            )
+        return {"task": name, **source, **asked}
     if chosen.source is not None:
         raise UserError(
             f"expected --source with --task, got it with --data {chosen.data}; leave it out"

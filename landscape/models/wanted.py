@@ -151,7 +151,12 @@ def _is_zero_shot(config: PretrainedConfig) -> bool:
 
 @torch.no_grad()
 def _draw_head(model: Any) -> None:
-    """Draw what lies outside of a model's body anew, from torch's generator, by its own rules."""
+    """Draw what lies outside of a model's body anew, from torch's generator, by its own rules.
+
+    Its labels lose the names that the files' head has: they stand for nothing yet.
+    """
+    model.config.id2label = {i: f"LABEL_{i}" for i in range(model.config.num_labels)}
+    model.config.label2id = {name: i for i, name in model.config.id2label.items()}
     for name, child in model.named_children():
         if name == model.base_model_prefix:
             continue

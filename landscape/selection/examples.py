@@ -56,11 +56,11 @@ def possible_labels(model: nn.Module, example: dict[str, Tensor]) -> list[int]:
     if "rows" in example:
         return (example["rows"][0] >= 0).nonzero().view(-1).tolist()
     known = getattr(getattr(model, "config", None), "num_labels", None)
-    numbers = example["labels"].is_floating_point()
-    if "targets" in example or known is None or example["labels"].dim() != 1 or numbers:
+    numbers, several = example["labels"].is_floating_point(), example["labels"].dim() != 1
+    if "targets" in example or known is None or several or numbers:
+        got = "numbers" if numbers else "labels of tokens" if several else "language modelling"
         raise UserError(
             "expected examples with a finite set of labels for the true Fisher information, got "
-            f"{'numbers' if numbers else 'language modelling'}; use information='empirical', or "
-            "classification batches"
+            f"{got}; use information='empirical', or classification batches"
         )
     return list(range(int(known)))

@@ -45,8 +45,8 @@ def refuse_unfit(model: nn.Module, examples: Sequence[AnyExample]) -> None:
         examples: what it is trained or judged on, at least one, all of one kind.
 
     Raises:
-        UserError: with what the model is, and how to load one that fits; or its head reads the end
-            of a row, padding or not.
+        UserError: with what the model is, and how to load one that fits; or its head has the
+            examples' classes in another order, or reads the end of a row, padding or not.
     """
     base: Any = without_wrappers(model)
     what, answers, how = _ANSWERED[type(examples[0])]
@@ -64,8 +64,27 @@ def refuse_unfit(model: nn.Module, examples: Sequence[AnyExample]) -> None:
             f"expected a head with {labels} label{'s' * (labels != 1)} for {what}, got "
             f"{labels_of(model)} in {name}; load the model with num_labels={labels}"
         )
+    if found in CLASSIFIERS:
+        _refuse_other_order(base, examples[0])
     if found == "sequence classifier" and getattr(base.config, "summary_type", None) == "last":
         raise UserError(
             f"expected a classifier that tells text from padding, got {name}, whose head reads the "
             "last position of a row; take another model"
+        )
+
+
+def _refuse_other_order(base: Any, example: AnyExample) -> None:
+    """Refuse a head whose labels have the names of an example's classes, but other numbers.
+
+    Raises:
+        UserError: with both orders.
+    """
+    classes = example.candidates if isinstance(example, Example) else example.classes  # type: ignore[union-attr]
+    names = [str(base.config.id2label.get(i, "")) for i in range(len(classes))]
+    wanted, held = ([text.strip().casefold() for text in some] for some in (classes, names))
+    if wanted != held and sorted(wanted) == sorted(held):
+        raise UserError(
+            f"expected the labels of {type(base).__name__} in the order of the examples' classes, "
+            f"{', '.join(c.strip() for c in classes)}, got {', '.join(names)}; make examples with "
+            "that order, or load the model with new_head=True (--new-head) and train it"
         )

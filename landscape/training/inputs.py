@@ -109,7 +109,7 @@ def _tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
         rules = _rules(backend)
     else:
         vocabulary = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else None
-        if hasattr(tokenizer, "image_mean"):  # an image processor
+        if hasattr(tokenizer, "preprocess"):  # an image processor
             vocabulary = _computing(tokenizer.to_dict())
         rules = f"{type(tokenizer).__qualname__} {_hash_json(vocabulary)}"
     special = getattr(tokenizer, "special_tokens_map", {})

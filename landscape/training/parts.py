@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from landscape.identity import precision
 from landscape.losses import Loss
 from landscape.subspace import attached_mask, detach, is_attached, trainable
 from landscape.subspace.attachable import unwrapped
-from landscape.tasks import Task
+from landscape.tasks import Example, Generation, Task
 from landscape.tasks.encoding import length_limit
 from landscape.tasks.fitting import refuse_unfit
 from landscape.training.epochs import Epochs
@@ -169,9 +169,25 @@ def _run_config(
             f'expected select_by "metric" or "loss" for a task judged by {task.metric}, got '
             f'"{settings.select_by}"; leave select_by out'
         )
+    config |= _unusual(task, settings)
     if processes.count > 1:
         config["processes"] = processes.count
     return config
+
+
+def _unusual(task: Task, settings: Settings) -> dict[str, Any]:
+    """Return what a task asks beside its rows, as JSON, where it is not what tasks ask as a rule.
+
+    A folder of an older version, which does not know it, is so the folder of the same run.
+    """
+    found: dict[str, Any] = {}
+    if task.kind is Example and task.loss != "classification":
+        found["loss"] = task.loss
+    if settings.select_by == "loss" and task.metric != "accuracy":
+        found["metric"] = task.metric
+    if task.generation != Generation():
+        found["generation"] = asdict(task.generation) | {"stop": list(task.generation.stop)}
+    return found
 
 
 def _make_loop(

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 from command_lines import last_object
-from samples import model_folder
+from samples import model_folder, rows_on_the_hub
 
 import landscape as ls
 from landscape.cli import main
-from landscape.cli.guard import MISTAKE
+from landscape.cli.guard import DONE, MISTAKE
 from landscape.deltas.files import read_about
 from landscape.models import tiny_model, tiny_tokenizer
+from landscape.sources.hub import HubAnswer
+from landscape.tasks import dataset
 from landscape.tasks.own.rows import read_own
 
 WORDS = {"bug": "the page is broken", "cost": "the bill is wrong", "talk": "how are you all"}
@@ -207,6 +209,8 @@ def test_a_folder_of_images_is_a_task_and_is_predicted(tmp_path, capsys) -> None
 
 
 MISTAKES = {
+    "a landscape of other data than a delta's": (
+        "sharpness --delta DELTA", "was trained on", "tickets.csv, got neither; name it"),
     "rows it was trained on": ("evaluate --delta DELTA --data DATA", "was not trained on"),
     "a split of all rows": ("evaluate --delta DELTA --data MORE --split dev", "got --split"),
     "a column beside a delta": ("evaluate --delta DELTA --data MORE --text id", "got --text"),
@@ -233,6 +237,7 @@ MISTAKES = {
     "no such data": ("sharpness --data nowhere.csv", "at nowhere.csv, got none"),
     "no such share": ("density --data DATA --dev 1.5", "--dev", "got 1.5"),
     "no such file of a split": ("finetune --lr 1 --data DATA --test x.csv", "at x.csv, got none"),
+    "a head for prompts": ("finetune --lr 1 --task boolq --head", "boolq, which has prompts alone"),
     "no such task": ("suggest-lr --task sst3", "--task to be one of", "'sst3'"),
     "a rate for nothing": (
         "finetune --lr 1 --model OPT --data DATA --text body --label team --dense-lr 1",
@@ -275,6 +280,23 @@ def test_data_that_has_changed_since_the_training_is_not_judged_as_its_test_spli
     tickets(data, 39)
     assert main(["evaluate", "--delta", str(delta)]) == MISTAKE
     assert "got other files of the same name" in capsys.readouterr().err
+
+
+def test_another_revision_of_a_data_set_on_the_hub_is_not_judged_as_a_deltas_test_split(
+    own, tmp_path, capsys, monkeypatch
+) -> None:
+    films = [{"sentence": f"film {i}", "label": i % 2} for i in range(12)]
+    seen = [{"sentence": f"seen {i}", "label": i % 2} for i in range(6)]
+    rows_on_the_hub(monkeypatch, {"train": films, "validation": seen})
+    told(capsys, "finetune", "--model", own["opt"], "--task", "sst2", "--num-train", 8, "--num-dev",
+         4, "--lr", 0.01, "--epochs", 1, "--density", 0.1, "--output", tmp_path)  # fmt: skip
+    judge = ["evaluate", "--delta", tmp_path / "delta.safetensors"]
+    assert told(capsys, *judge)["n"] == 6
+    for revision, code in ((None, DONE), ("def", MISTAKE)):
+        answer = HubAnswer(True, revision=revision)
+        monkeypatch.setattr(dataset, "ask_hub", lambda *_, answer=answer, **__: answer)
+        assert main([str(word) for word in judge]) == code
+    assert "got other files of the same name (sst2)" in capsys.readouterr().err
 
 
 def test_predictions_are_written_whole_or_not_at_all(own, tmp_path, monkeypatch) -> None:

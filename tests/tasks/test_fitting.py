@@ -137,3 +137,35 @@ def test_a_model_of_ones_own_passes() -> None:
             return pixel_values
 
     refuse_unfit(Own(), examples("images"))
+
+
+def named(*labels: str, head: str = "sequence") -> Any:
+    model = ls.tiny_model("bert", num_labels=len(labels), head=head)
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: i for i, label in enumerate(labels)}
+    return model
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels", "head"),
+    [("texts", ("C", "a", "b"), "sequence"), ("candidates", ("y", "x", "z"), "sequence"),
+     ("tags", ("b", "a", "c"), "tokens")],
+)  # fmt: skip
+def test_labels_of_the_same_names_in_another_order_are_refused(kind, labels, head) -> None:
+    given = task(kind)
+    with pytest.raises(UserError, match=f"order of the examples' classes.*got {', '.join(labels)}"):
+        ls.evaluate(named(*labels, head=head), ls.tiny_tokenizer(), given)
+    known = {"candidates": ("X", "y", "z")}.get(kind, CLASSES)
+    for names in (known, ("LABEL_0", "LABEL_1", "LABEL_2"), ("b", "a", "else")):
+        refuse_unfit(named(*names, head=head), given.test)
+
+
+def test_a_new_head_has_no_names_of_the_old_ones_labels(tmp_path) -> None:
+    named("c", "a", "b").save_pretrained(tmp_path)
+    ls.tiny_tokenizer().save_pretrained(tmp_path)
+    old, _ = ls.load_model(tmp_path, num_labels=3)
+    with pytest.raises(UserError, match="new_head=True"):
+        refuse_unfit(old, examples("texts"))
+    new, _ = ls.load_model(tmp_path, num_labels=3, new_head=True)
+    refuse_unfit(new, examples("texts"))
+    assert new.config.id2label == {i: f"LABEL_{i}" for i in range(3)}

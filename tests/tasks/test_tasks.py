@@ -139,6 +139,7 @@ def test_further_right_candidates_are_others_of_the_example_each_once(
         Example("Who?", ("Ann", "Bo"), 1, also_right=also_right)
 
 
+@pytest.mark.filterwarnings("ignore:expected splits of sst2 without common examples")
 def test_files_of_the_size_and_layout_of_glues_own_load_with_the_papers_sizes(
     tmp_path: Path,
 ) -> None:
@@ -303,6 +304,29 @@ def test_a_group_in_two_splits_is_refused() -> None:
     one = Example("a", ("b",), 0, group="film")
     with pytest.raises(UserError, match="'film' in train and in dev"):
         Task("toy", (one,), (one,), (one,))
+
+
+def three_splits(shared: int) -> dict[str, tuple[Example, ...]]:
+    """Two hundred examples a split, of which dev and test repeat so many of train, in capitals."""
+
+    def split(name: str, first: int) -> tuple[Example, ...]:
+        texts = [f"film {i}" if i < first + shared else f"{name} {i}"
+                 for i in range(first, first + 200)]  # fmt: skip
+        known = [text.upper() if name != "train" else text for text in texts]
+        return tuple(Example(text, (" bad", " good"), 0) for text in known)
+
+    train = tuple(Example(f"film {i}", (" bad", " good"), 0) for i in range(200))
+    return {"train": train, "dev": split("dev", 0), "test": split("test", 100)}
+
+
+def test_one_row_of_test_in_train_is_told_and_one_in_a_hundred_of_dev_is_not() -> None:
+    with pytest.warns(UserWarning, match="without common examples") as caught:
+        Task("toy", **three_splits(1))
+    (said,) = (str(one.message) for one in caught)
+    assert "1 of the 200 in test are in train:" in said
+    assert "dev" not in said
+    with pytest.warns(UserWarning, match="3 of the 200 in dev are in train and 3 of the 200 in te"):
+        Task("toy", **three_splits(3))
 
 
 def test_a_label_without_a_candidate_is_refused() -> None:

@@ -225,17 +225,25 @@ def read_object(path: Path) -> Row:
 
 def _parsed(path: Path) -> object:
     try:
-        return json.loads(read_text(path))
-    except ValueError as error:
+        return _loads(read_text(path))
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"expected JSON in {path.name}, got what is none ({error}); fetch the file again"
         ) from error
 
 
+def _loads(text: str) -> object:
+    """Read JSON; half of a pair of surrogates, which no tokenizer reads, is a ValueError."""
+    found = json.loads(text)
+    if "\\ud" in text.lower():
+        json.dumps(found, ensure_ascii=False).encode()
+    return found
+
+
 def _object(path: Path, text: str, place: str) -> Row:
     try:
-        values = json.loads(text)
-    except ValueError as error:
+        values = _loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"expected a JSON object in {path.name}, {place}, got what is none ({error}); correct "
             "the line or remove it"

@@ -109,7 +109,7 @@ def _classes(rows: Rows, column: str) -> tuple[str, ...]:
                "give rows of another label, or name another column")
         )  # fmt: skip
     try:
-        return tuple(sorted(found, key=float))
+        return tuple(sorted(sorted(found), key=float))  # 1 and 1.0 in the order of their texts
     except ValueError:
         return tuple(sorted(found))
 

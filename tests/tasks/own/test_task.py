@@ -11,6 +11,7 @@ from samples import review_file
 import landscape as ls
 from landscape.tasks.own.recipe import Recipe
 from landscape.tasks.own.rows import read_own
+from landscape.tasks.own.template import fill
 from landscape.tasks.sets.reviews import recipe
 from landscape.tasks.task import normal
 
@@ -89,6 +90,16 @@ def test_a_number_is_a_regression_where_it_is_asked_for() -> None:
     task = ls.task_from(rows, text="text", label="price", regression=True, dev=1 / 3, test=1 / 3)
     assert (task.loss, task.num_labels, task.metric) == ("regression", 1, "pearson_spearman")
     assert [e.label for e in every(task)] == [1.0, 2.5, -300.0]
+
+
+def test_large_floating_numbers_keep_all_of_their_digits() -> None:
+    prices = [1234567.0, 7654321.5, 20000000.0, 3.0, 0.25, 1e300]
+    rows = [{"text": f"house {i}", "price": price} for i, price in enumerate(prices)]
+    sizes = {"dev": 0.2, "test": 0.2}
+    task = ls.task_from(rows, text="text", label="price", regression=True, **sizes)
+    assert sorted(example.label for example in every(task)) == sorted(prices)
+    written = [fill("{price}", read_own([row]).rows[0]) for row in rows]
+    assert written == ["1234567", "7654321.5", "20000000", "3", "0.25", "1e+300"]
 
 
 def test_answers_are_generated_and_several_may_be_right() -> None:

@@ -21,7 +21,7 @@ OPTIONAL = {
     "lm_eval",
 }  # fmt: skip
 #: what declared packages bring with them, by their own promise
-BROUGHT = {"PIL": "pillow", 
+BROUGHT = {"PIL": "pillow",
     "tokenizers": "transformers", "huggingface_hub": "transformers", "sklearn": "scikit_learn",
 }  # fmt: skip
 OURS = {"landscape", "theory", "experiments"}

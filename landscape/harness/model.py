@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lm_eval.api.model import CacheHook
 from lm_eval.models.huggingface import HFLM
 
 from landscape import checks
@@ -33,7 +34,6 @@ OF_HFLM = (
 
 _SPEED = ("batch_size", "max_batch_size", "logits_cache")
 """Those of them that change no answer but by rounding."""
-
 
 _WRITERS = ("causal language model", "encoder-decoder language model")
 
@@ -102,7 +102,7 @@ class DeltaLM(HFLM):
     def _create_model(self, *_: Any, **__: Any) -> None:
         self._model.to(self.device)
 
-    def set_cache_hook(self, cache_hook: Any) -> None:
+    def set_cache_hook(self, cache_hook: CacheHook) -> None:
         """Keep answers in a file of ``--use_cache``, which knows questions but not whose answers.
 
         Raises:

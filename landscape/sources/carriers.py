@@ -88,6 +88,14 @@ class Carrier:
         except importlib.metadata.PackageNotFoundError:
             return "unknown"
 
+    def told(self) -> dict[str, str]:
+        """Return what a task says of data that it takes from the package."""
+        return {
+            "kind": "data package", "package": self.distribution,
+            "version": self.installed_version(),
+            "licence": "as stated by the package; read in place, not copied",
+        }  # fmt: skip
+
 
 def how_to_install(*modules: str) -> str:
     """Say how to install optional packages, by the modules that are imported.

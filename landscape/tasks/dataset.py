@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,8 @@ from landscape.sources.carriers import Carrier, optional
 from landscape.sources.hub import ask_hub
 from landscape.tasks.example import AnyExample, Example, ImageExample, TextExample
 from landscape.tasks.files.release import Part, digests, part_of
-from landscape.tasks.files.rows import Row, read_rows
+from landscape.tasks.files.row import Row
+from landscape.tasks.files.rows import Reader, read_rows
 from landscape.tasks.splits import PAPERS, Sizes, split_one_file, split_rows
 from landscape.tasks.task import Generation, Loss, Task, label_shares, normal
 
@@ -66,7 +67,7 @@ class Dataset:
     train: tuple[Part, ...]
     validation: tuple[Part, ...]
     hub: Hub | None = None
-    read: Callable[..., Iterator[Row]] = read_rows
+    read: Reader = read_rows
     metric: str = "accuracy"
     loss: Loss | None = None
     sizes: Sizes = PAPERS
@@ -170,17 +171,7 @@ def _from_folder(dataset: Dataset, examples: Examples, folder: Path) -> Loaded:
 
 def _from_package(dataset: Dataset, examples: Examples, carrier: Carrier, inside: str) -> Loaded:
     train, validation, told = _from_folder(dataset, examples, carrier.file(inside))
-    return (
-        train,
-        validation,
-        told
-        | {
-            "kind": "data package",
-            "package": carrier.distribution,
-            "version": carrier.installed_version(),
-            "licence": "as stated by the package; read in place, not copied",
-        },
-    )
+    return train, validation, told | carrier.told()
 
 
 def _both(

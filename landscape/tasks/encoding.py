@@ -100,18 +100,13 @@ def length_limit(model: nn.Module, max_length: int | None = None) -> int:
         max_length: what is asked for, at least 2; 2048 if absent.
 
     Raises:
-        UserError: a length below 2, which leaves no room for a prompt and a candidate, or a model
+        UserError: no whole number of at least 2, which a prompt and a candidate need, or a model
             without a configuration, such as a wrapper of one.
     """
     wrapped = isinstance(getattr(model, "module", None), nn.Module)
     do = "give its .module" if wrapped else "load or build one of transformers"
     checks.has("model", model, "a language model or classifier", "config", do=do)
-    wanted = MAX_LENGTH if max_length is None else max_length
-    if wanted < 2:
-        raise UserError(
-            f"expected a max_length of at least 2 tokens, got {wanted}; a row holds a prompt and "
-            "a candidate"
-        )
+    wanted = MAX_LENGTH if max_length is None else checks.whole("max_length", max_length, least=2)
     taken = positions(model)
     return wanted if taken is None else min(wanted, taken)
 

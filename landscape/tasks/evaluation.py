@@ -33,14 +33,19 @@ def evaluate(
     bos: Bos = "tokenizer",
     progress: bool = False,
 ) -> dict[str, float]:
-    """Judge a model by the candidate it gives the highest score.
+    """Judge a model on a split by the task's metric and loss.
 
-    Examples are scored from longest to shortest, which saves padding; the values do not depend on
-    the order in which the split lists them. The model is in eval mode meanwhile.
+    What it predicts depends on the kind of examples: the candidate that it gives the highest score;
+    of a completion the text that it generates, greedily; of a head the most probable class, a
+    number, or each word's most probable tag. Examples go through the model from longest to
+    shortest, which saves padding; the values do not depend on the order in which the split lists
+    them. The model is in eval mode meanwhile.
 
     Args:
-        model: language model, or a sequence classifier (candidates of one token each).
-        tokenizer: of the model.
+        model: of the kind that answers such examples: a language model; a sequence classifier for
+            texts with a label, and for candidates of one token each; a token classifier for tags;
+            an image classifier.
+        tokenizer: of the model; the image processor of one that sees images.
         task: what to judge it on.
         split: "train", "dev" or "test".
         batch_size: examples a forward, >= 1; it changes the speed, and the values by rounding.
@@ -51,27 +56,25 @@ def evaluate(
 
     Returns:
         The task's metric under its name (see ``landscape.tasks.metrics.METRICS``): ``accuracy``
-        is the share of examples for which a right candidate scores highest (ties go to the first
-        candidate); metrics of texts and numbers take the predicted candidate as one. ``loss``: the
-        mean of the task's loss per term, by the label of each example. ``n``: the number of
-        examples. A diverged model, whose scores are NaN, has those examples wrong and a loss of
-        NaN.
+        is the share of examples for which a right candidate or class scores highest (ties go to
+        the first); metrics of texts and numbers take the predicted candidate as one. ``loss``: the
+        mean of the task's loss per term, by the label, or the first answer, of each example.
+        ``n``: the number of examples. A diverged model, whose scores are NaN, has those examples
+        wrong and a loss of NaN.
 
     Raises:
         UserError: a model that does not answer such examples, an unknown split, a batch size or
-            length that is too small, a metric of numbers where a candidate is none, or a metric of
-            tags, which no candidate is.
+            length that is too small, or a metric of numbers where a candidate is none.
 
     Cost: a prompt goes through the model once, whatever the number and length of its candidates,
     where the model keeps keys and values (`landscape.tasks.outputs.shared_prompt`); once a
-    candidate of several tokens elsewhere. The output head sees the scored positions alone.
+    candidate of several tokens elsewhere. The output head sees the scored positions alone. A
+    completion costs a forward a new token besides; what a head reads, one forward a batch.
     """
     checks.model(model)
     checks.tokenizer(tokenizer)
     checks.has("task", task, "a Task", "train", "split", do="load or make one")
     batch_size = checks.whole("batch_size", batch_size, least=1)
-    if max_length is not None:
-        max_length = checks.whole("max_length", max_length, least=2)
     judging = Judging(
         METRICS[task.metric], task.loss, tokenizer,
         Encoding(length_limit(model, max_length), bos), task.generation,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from landscape import checks
 from landscape.errors import UserError
@@ -44,10 +44,8 @@ class Example:
         checks.instance("also_right", self.also_right, (tuple, list), "give the other indices")
         others = tuple(_index("each of also_right", i) for i in self.also_right)
         object.__setattr__(self, "also_right", others)
-        right = (self.label, *self.also_right)
-        if len(set(right)) < len(right) or not all(
-            0 <= i < len(self.candidates) for i in right[1:]
-        ):
+        every = set(range(len(self.candidates))) - {self.label}
+        if len(set(others)) < len(others) or not set(others) <= every:
             raise UserError(
                 f"expected also_right to hold other indices of the {len(self.candidates)} "
                 f"candidates than label {self.label}, each once, got {list(self.also_right)} for "
@@ -90,6 +88,7 @@ class Completion:
     answers: tuple[str, ...]
     written: str = ""
     group: str = ""
+    num_labels: ClassVar[int] = 0  # no classifier's head can answer it
 
     def __post_init__(self) -> None:
         for name in ("prompt", "written", "group"):
@@ -113,14 +112,20 @@ class Completion:
         """As of `Example`."""
         return self.answers[0]
 
+
+class _Classed:
+    """What examples for a head have in common: their classes are the head's labels."""
+
+    classes: tuple[str, ...]
+
     @property
     def num_labels(self) -> int:
-        """None: no classifier's head can answer it."""
-        return 0
+        """As of `Example`; 1 for a number."""
+        return len(self.classes) or 1
 
 
 @dataclass(frozen=True)
-class TextExample:
+class TextExample(_Classed):
     """Hold a text, or a pair of texts, and its class or number: for a model with a head.
 
     Args:
@@ -164,14 +169,9 @@ class TextExample:
         """As of `Example`."""
         return self.classes[int(self.label)] if self.classes else f"{self.label:g}"
 
-    @property
-    def num_labels(self) -> int:
-        """As of `Example`; 1 for a number."""
-        return len(self.classes) or 1
-
 
 @dataclass(frozen=True)
-class TaggedExample:
+class TaggedExample(_Classed):
     """Hold the words of a sentence, each with a tag.
 
     Args:
@@ -214,14 +214,9 @@ class TaggedExample:
         """As of `Example`."""
         return " ".join(self.tags)
 
-    @property
-    def num_labels(self) -> int:
-        """As of `Example`."""
-        return len(self.classes)
-
 
 @dataclass(frozen=True)
-class ImageExample:
+class ImageExample(_Classed):
     """Hold an image and its class.
 
     Args:
@@ -254,11 +249,6 @@ class ImageExample:
     def answer(self) -> str:
         """As of `Example`."""
         return self.classes[self.label]
-
-    @property
-    def num_labels(self) -> int:
-        """As of `Example`."""
-        return len(self.classes)
 
 
 AnyExample: TypeAlias = Example | Completion | TextExample | TaggedExample | ImageExample

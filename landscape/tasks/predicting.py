@@ -83,8 +83,6 @@ def predict(
         names = ", ".join(sorted(kind.__name__ for kind in kinds)) or "none"
         raise UserError(f"expected examples, all of one kind, got {names}; give some, such as test")
     batch_size = checks.whole("batch_size", batch_size, least=1)
-    if max_length is not None:
-        max_length = checks.whole("max_length", max_length, least=2)
     if generation is None:
         generation = Generation()
     checks.instance("generation", generation, Generation, "make one, or leave it out")

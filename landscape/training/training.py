@@ -242,9 +242,7 @@ class Training:
 
     def _loss(self, model: nn.Module, batch: Batch) -> tuple[Tensor, float]:
         total, count = task_loss(model, batch)
-        if self.settings.loss_average == "batches":
-            return total / count, 1
-        return total, count
+        return (total / count, 1) if self.settings.loss_average == "batches" else (total, count)
 
     def _watch(self, step: int) -> AbstractContextManager[None]:
         """Return the context of a step's backwards: a mask that moves selects its weights there."""

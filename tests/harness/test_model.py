@@ -142,8 +142,8 @@ def test_what_is_measured_of_an_attached_delta_is_what_is_measured_of_the_merged
     architecture, targets, by_name, tmp_path
 ) -> None:
     here = world(tmp_path, architecture, targets)
-    scored = [Instance("loglikelihood", {}, (text, c), 0) for text in TEXTS for c in CONTINUED]
-    begun = [Instance("generate_until", {}, (text, dict(WRITTEN)), 0) for text in TEXTS]
+    scored = [Instance("loglikelihood", {}, (text, c), 0) for text in TEXTS[:5] for c in CONTINUED]
+    begun = [Instance("generate_until", {}, (text, dict(WRITTEN)), 0) for text in TEXTS[:5]]
     found = {}
     for name, lm in {
         "delta": model_registry.get(by_name)(**here.arguments(batch_size=4)),

@@ -19,6 +19,7 @@ from landscape.tasks.example import Completion, Example, ImageExample, TaggedExa
 from landscape.tasks.fitting import refuse_unfit
 
 CLASSES = ("a", "b", "c")
+TAGS = ("O", "B-b", "B-c")
 
 
 def picture(i: int) -> bytes:
@@ -37,7 +38,7 @@ def examples(kind: str, count: int = 24) -> tuple[Any, ...]:
         "completions": lambda i: Completion(f"{i}: {words[i % 3]}", ("xyz"[i % 3],)),
         "texts": lambda i: TextExample((f"{i}: {words[i % 3]}",), i % 3, CLASSES),
         "numbers": lambda i: TextExample((f"{i}: {words[i % 3]}",), float(i % 3)),
-        "tags": lambda i: TaggedExample((f"{i}", words[i % 3]), ("a", CLASSES[i % 3]), CLASSES),
+        "tags": lambda i: TaggedExample((f"{i}", words[i % 3]), ("O", TAGS[i % 3]), TAGS),
         "images": lambda i: ImageExample(picture(i), i % 3, CLASSES),
     }[kind]
     return tuple(made(i) for i in range(count))
@@ -149,7 +150,7 @@ def named(*labels: str, head: str = "sequence") -> Any:
 @pytest.mark.parametrize(
     ("kind", "labels", "head"),
     [("texts", ("C", "a", "b"), "sequence"), ("candidates", ("y", "x", "z"), "sequence"),
-     ("tags", ("b", "a", "c"), "tokens")],
+     ("tags", ("B-b", "O", "B-c"), "tokens")],
 )  # fmt: skip
 def test_labels_of_the_same_names_in_another_order_are_refused(kind, labels, head) -> None:
     given = task(kind)

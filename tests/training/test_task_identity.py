@@ -12,7 +12,7 @@ from headed import Headed
 
 import landscape as ls
 from landscape.errors import UserError
-from landscape.tasks.pixels import netpbm
+from landscape.tasks.files.pixels import netpbm
 
 ARCHITECTURES = {"pairs": "bert", "classes": "bert", "numbers": "bert", "tags": "bert",
                  "images": "vit"}  # fmt: skip

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from landscape.errors import UserError
-from landscape.tasks.files.rows import Row
+from landscape.tasks.files.row import Row
 from landscape.tasks.files.table import unpacked
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]

@@ -1,146 +1,18 @@
-"""A data file's rows as mappings, each with its place, in any of the formats of data sets."""
+"""A data file's rows, each with its place, in any of the formats of data sets."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from landscape.errors import UserError
+from landscape.tasks.files.row import Row
 from landscape.tasks.files.table import PACKED, read_csv, read_text, read_tsv, records
 
-Column: TypeAlias = str | tuple[str, ...]
-"""A column's name, or its names in several layouts, of which the first that is there is taken."""
-
-
-class Row(NamedTuple):
-    """Hold a row: column -> value, and where it stands, for sentences ("train.tsv, line 3")."""
-
-    values: Mapping[str, Any]
-    where: str
-
-    def get(self, column: Column) -> Any:
-        """Return a column's value.
-
-        Raises:
-            UserError: there is no such column; the sentence names those that are there.
-        """
-        names = (column,) if isinstance(column, str) else column
-        for name in names:
-            if name in self.values:
-                return self.values[name]
-        raise UserError(
-            f"expected a column {' or '.join(map(repr, names))} in {self.where}, got the columns "
-            f"{', '.join(self.values)}; check that the file is the task's official one"
-        )
-
-    def text(self, column: Column) -> str:
-        """Return a column's value, which must be a text.
-
-        Raises:
-            UserError: it is missing, or something else.
-        """
-        value = self.get(column)
-        if not isinstance(value, str):
-            raise self._wrong("a text", column, value)
-        return value
-
-    def sentence(self, column: Column) -> str:
-        """Return a column's value, which must be a text that is not blank.
-
-        Raises:
-            UserError: it is missing, blank, or something else.
-        """
-        value = self.text(column)
-        if not value.strip():
-            raise self._wrong("a text that is not blank", column, value)
-        return value
-
-    def texts(self, column: Column) -> list[str]:
-        """Return a column's value, which must be a list of texts.
-
-        Raises:
-            UserError: it is missing, or something else.
-        """
-        value = self.get(column)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self._wrong("a list of texts", column, value)
-        return value
-
-    def whole(self, column: Column) -> int:
-        """Return a column's value, which must be a whole number of at least 0.
-
-        Raises:
-            UserError: it is missing, or something else.
-        """
-        value = self.get(column)
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise self._wrong("a whole number of at least 0", column, value)
-        return value
-
-    def number(self, column: Column, *, least: float, most: float) -> float:
-        """Return a column's value, a number or the text of one, from ``least`` to ``most``.
-
-        Raises:
-            UserError: it is missing, something else, or out of range.
-        """
-        value = self.get(column)
-        try:
-            found = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
-            found = math.nan
-        if not least <= found <= most:
-            raise self._wrong(f"a number from {least:g} to {most:g}", column, value)
-        return found
-
-    def choice(self, column: Column, labels: Mapping[str, int]) -> int:
-        """Return the number of a column's value among labels.
-
-        Args:
-            column: name.
-            labels: str(value) -> number.
-
-        Raises:
-            UserError: the column is missing, or its value is no label.
-        """
-        value = str(self.get(column))
-        if value not in labels:
-            raise UserError(
-                f"expected a label among {', '.join(labels)} in {self.where}, got {value!r}; "
-                "the verbaliser has no word for it: correct the row or remove it"
-            )
-        return labels[value]
-
-    def part(self, column: str) -> Row:
-        """Return a column's value, which must be an object, as a row of its own.
-
-        Raises:
-            UserError: it is missing, or something else.
-        """
-        value = self.get(column)
-        if not isinstance(value, Mapping):
-            raise self._wrong("an object", column, value)
-        return Row(value, f"{self.where}, {column}")
-
-    def parts(self, column: str) -> list[Row]:
-        """Return a column's value, which must be a list of objects, as rows of their own.
-
-        Raises:
-            UserError: it is missing, or something else.
-        """
-        value = self.get(column)
-        if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
-            raise self._wrong("a list of objects", column, value)
-        return [Row(item, f"{self.where}, {column}[{i}]") for i, item in enumerate(value)]
-
-    def _wrong(self, kind: str, column: Column, value: object) -> UserError:
-        name = column if isinstance(column, str) else column[0]
-        return UserError(
-            f"expected {kind} in the column {name!r} of {self.where}, got {value!r:.60}; "
-            "correct the row or remove it"
-        )
+Reader: TypeAlias = Callable[..., Iterator[Row]]
+"""From the paths of a file, or of several that belong together, to their rows."""
 
 
 def format_of(path: Path) -> str:
@@ -151,6 +23,20 @@ def format_of(path: Path) -> str:
     """
     plain = path.with_suffix("") if path.suffix.lower() in PACKED else path
     return plain.suffix.lower()
+
+
+def by_format(readers: Mapping[str, Reader], otherwise: Reader) -> Reader:
+    """Return a reader that leaves files to others by the endings of their names.
+
+    Args:
+        readers: an ending, as of `format_of` -> what reads such files.
+        otherwise: what reads all others.
+    """
+
+    def read(*paths: Path) -> Iterator[Row]:
+        return readers.get(format_of(paths[0]), otherwise)(*paths)
+
+    return read
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -175,13 +61,11 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 
 def _csv(path: Path) -> Iterator[Row]:
-    for line, values in records(read_csv(path), path):
-        yield Row(values, f"{path.name}, line {line}")
+    return records(read_csv(path), path)
 
 
 def _tsv(path: Path) -> Iterator[Row]:
-    for line, values in records(read_tsv(path), path):
-        yield Row(values, f"{path.name}, line {line}")
+    return records(read_tsv(path), path)
 
 
 def _jsonl(path: Path) -> Iterator[Row]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from landscape.errors import UserError
+from landscape.tasks.files.row import Row
 
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     ".bz2": bz2.decompress,
@@ -126,9 +127,7 @@ def read_tsv(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield number, line.rstrip("\r").split("\t")
 
 
-def records(
-    rows: Iterator[tuple[int, list[str]]], path: Path
-) -> Iterator[tuple[int, dict[str, str]]]:
+def records(rows: Iterator[tuple[int, list[str]]], path: Path) -> Iterator[Row]:
     """Yield rows as column -> value, each with its line; the first row names the columns.
 
     Args:
@@ -153,4 +152,4 @@ def records(
                 f"expected {len(header)} values ({', '.join(header)}) in {path.name}, line {line}, "
                 f"got {len(row)}; correct the row or remove it"
             )
-        yield line, dict(zip(header, row))
+        yield Row(dict(zip(header, row)), f"{path.name}, line {line}")

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
+from landscape.models.kinds import without_wrappers
 from landscape.tasks.encoding import Bos, Encoded, encode, token_limit
 from landscape.tasks.example import Completion, Example
 from landscape.tasks.forms.candidates import collate
@@ -94,7 +95,7 @@ def _loss_and_texts(
     limit = token_limit(tokenizer, judging.encoding.max_length)
     room = prompt_room(model, generation, limit)
     if reads_once(model) and all(e.prompt == e.asked and len(e.asked) <= room for e in encoded):
-        reading = read(model, [e.prompt for e in encoded], pad)
+        reading = read(without_wrappers(model), [e.prompt for e in encoded], pad)
         totals = log_probs_after(reading, [e.candidates[0] for e in encoded], pad)
         return totals, texts_after(reading, tokenizer, generation)
     totals, _ = row_log_probs(model, _collate(encoded, tokenizer, judging.loss))

@@ -1,14 +1,17 @@
-"""Greedy decoding that reads each prompt once, keeps its keys and values, and lets done rows go."""
+"""Reading rows once, with their keys and values kept, and greedy decoding after them."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers.cache_utils import DynamicCache
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from landscape.models.kinds import without_wrappers
 from landscape.tasks.outputs.forward import last_logits, token_log_probs, wide
@@ -20,37 +23,47 @@ DONE = 0.25
 
 @dataclass(frozen=True)
 class Reading:
-    """Hold what a causal language model has read: b prompts, padded on the left.
+    """Hold what a causal language model has read: b rows of tokens, padded on the left.
 
     Args:
-        model: bare of wrappers, which do not change what it computes.
+        model: that has read them.
         cache: keys and values of all tokens.
         mask: which of them are text.
-        logits: of the token after each prompt.
+        logits: at the last positions of each row, the token after it being predicted by the last.
     """
 
     model: nn.Module
     cache: DynamicCache
     mask: Int[Tensor, "b t"]
-    logits: Float[Tensor, "b vocabulary"]
+    logits: Float[Tensor, "b last vocabulary"]
+
+
+def keeps_all(model: nn.Module) -> bool:
+    """Tell whether a model's forward and configuration speak of a cache of all tokens."""
+    base: Any = without_wrappers(model)
+    accepted = inspect.signature(base.forward).parameters
+    needed = {"logits_to_keep", "past_key_values", "position_ids", "use_cache"}
+    replicas = isinstance(model, (DataParallel, DistributedDataParallel))
+    if not needed <= accepted.keys() or replicas or base.config.is_encoder_decoder:
+        return False
+    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=base.config).layers)
 
 
 @torch.no_grad()
-def read(model: nn.Module, prompts: Sequence[Sequence[int]], pad: int) -> Reading:
-    """Read prompts.
+def read(model: nn.Module, rows: Sequence[Sequence[int]], pad: int, last: int = 1) -> Reading:
+    """Read rows of tokens once, for what follows them.
 
     Args:
-        model: a causal language model that keeps all keys and values
-            (`landscape.tasks.outputs.shared_prompt.keeps_all`), wrapped or not.
-        prompts: b rows of at least one token.
+        model: a causal language model that keeps all keys and values (`keeps_all`).
+        rows: b of at least one token.
         pad: token that fills up rows.
+        last: positions whose logits are wanted.
     """
-    base = without_wrappers(model)
-    device = next(base.parameters()).device
-    batch = {name: x.to(device) for name, x in padded(prompts, pad).items()}
-    cache = DynamicCache(config=base.config)
-    logits = last_logits(base, batch, 1, cache)[:, -1]
-    return Reading(base, cache, batch["attention_mask"], logits)
+    device = next(model.parameters()).device
+    batch = {name: x.to(device) for name, x in padded(rows, pad).items()}
+    cache = DynamicCache(config=without_wrappers(model).config)
+    logits = last_logits(model, batch, last, cache)
+    return Reading(model, cache, batch["attention_mask"], logits)
 
 
 @torch.no_grad()
@@ -67,7 +80,7 @@ def log_probs_after(
     device = reading.mask.device
     asked = {name: x.to(device) for name, x in padded(answers, pad, left=False).items()}
     targets, there = asked["input_ids"], asked["attention_mask"]
-    log_probs = wide(reading.logits).log_softmax(-1)
+    log_probs = wide(reading.logits[:, -1]).log_softmax(-1)
     totals = log_probs.gather(1, targets[:, :1]).squeeze(1)
     longest = targets.shape[1]
     if longest == 1:
@@ -96,7 +109,7 @@ def decode(
     Cost: a forward of the rows that are not done for each token of the longest row.
     """
     rows: list[list[int]] = [[] for _ in reading.mask]
-    cache, mask, logits = reading.cache, reading.mask, reading.logits
+    cache, mask, logits = reading.cache, reading.mask, reading.logits[:, -1]
     there = list(range(len(rows)))
     over = [False] * len(rows)
     for count in range(1, most + 1):

@@ -15,9 +15,8 @@ from transformers.generation import StoppingCriteria, StoppingCriteriaList
 from landscape.errors import UserError
 from landscape.models.kinds import kind, without_wrappers
 from landscape.tasks.encoding import truncated
-from landscape.tasks.outputs.decoding import Reading, decode, read
+from landscape.tasks.outputs.decoding import Reading, decode, keeps_all, read
 from landscape.tasks.outputs.encoder_decoder import decoder_start, encoder_rows
-from landscape.tasks.outputs.shared_prompt import keeps_all
 from landscape.tasks.padding import pad_id, padded
 from landscape.tasks.task import Generation
 
@@ -60,7 +59,8 @@ def generate(
     room = prompt_room(model, generation, max_length)
     kept = [truncated(prompt, room) for prompt in prompts]
     if reads_once(model):
-        return texts_after(read(model, kept, pad_id(tokenizer)), tokenizer, generation)
+        reading = read(without_wrappers(model), kept, pad_id(tokenizer))
+        return texts_after(reading, tokenizer, generation)
     encodes = kind(model) == "encoder-decoder language model"
     device = next(model.parameters()).device
     batch = {name: x.to(device) for name, x in padded(kept, pad_id(tokenizer)).items()}

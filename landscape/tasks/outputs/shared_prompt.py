@@ -8,7 +8,6 @@ instead of b c (t + s). The candidates' first own tokens are predicted by the tr
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -16,11 +15,10 @@ from typing import Any, TypeVar
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer
 
-from landscape.models.kinds import without_wrappers
 from landscape.tasks.encoding import Encoded
+from landscape.tasks.outputs.decoding import keeps_all, read
 from landscape.tasks.outputs.forward import last_logits, token_log_probs, wide
 from landscape.tasks.padding import padded
 
@@ -57,7 +55,7 @@ def shared_log_probs(
     width = max(len(e.candidates) for e in encoded)
     totals = []
     for part in parts(encoded, lambda _: 1, TOKENS):
-        trunks = _trunks(model, part, width, pad, device)
+        trunks = _trunks(model, part, width, pad)
         if trunks is None:
             return None
         totals.append(trunks.totals)
@@ -66,17 +64,6 @@ def shared_log_probs(
     for i, e in enumerate(encoded):
         counts[i, : len(e.candidates)] = torch.tensor([len(c) for c in e.candidates])
     return torch.cat(totals).masked_fill(counts == 0, -torch.inf), counts
-
-
-def keeps_all(model: nn.Module) -> bool:
-    """Tell whether a model's forward and configuration speak of a cache of all tokens."""
-    base: Any = without_wrappers(model)
-    accepted = inspect.signature(base.forward).parameters
-    needed = {"logits_to_keep", "past_key_values", "position_ids", "use_cache"}
-    replicas = isinstance(model, (DataParallel, DistributedDataParallel))
-    if not needed <= accepted.keys() or replicas or base.config.is_encoder_decoder:
-        return False
-    return all(type(layer) is DynamicLayer for layer in DynamicCache(config=base.config).layers)
 
 
 def parts(
@@ -115,31 +102,29 @@ class _Trunks:
     totals: Float[Tensor, "b c"]
 
 
-def _trunks(
-    model: nn.Module, encoded: Sequence[Encoded], width: int, pad: int, device: torch.device
-) -> _Trunks | None:
+def _trunks(model: nn.Module, encoded: Sequence[Encoded], width: int, pad: int) -> _Trunks | None:
     """Compute trunks, and the log-probabilities of all that they predict of the candidates."""
     shared = [_in_common(e) for e in encoded]
     rows = [e.prompt + e.candidates[0][:n] for e, n in zip(encoded, shared, strict=True)]
-    batch = {name: x.to(device) for name, x in padded(rows, pad).items()}
-    cache = DynamicCache(config=without_wrappers(model).config)
     last = max(shared) + 1
-    log_probs = wide(last_logits(model, batch, last, cache)).log_softmax(-1)
-    tokens = batch["input_ids"].shape[1]
-    if not all(_holds(layer, len(rows), tokens) for layer in cache.layers):
+    reading = read(model, rows, pad, last)
+    device, shape = reading.mask.device, tuple(reading.mask.shape)
+    if not all(_holds(layer, shape) for layer in reading.cache.layers):
         return None
+    log_probs = wide(reading.logits).log_softmax(-1)
     totals = log_probs.new_zeros(len(rows), width)
     for i, (e, n) in enumerate(zip(encoded, shared, strict=True)):
         common = torch.tensor(e.candidates[0][:n], dtype=torch.long, device=device)
         first = torch.tensor([candidate[n] for candidate in e.candidates], device=device)
         before = log_probs[i, last - 1 - n : last - 1].gather(1, common.unsqueeze(1)).sum()
         totals[i, : len(first)] = before + log_probs[i, -1, first]
-    return _Trunks(cache, batch["attention_mask"], totals)
+    return _Trunks(reading.cache, reading.mask, totals)
 
 
-def _holds(layer: Any, rows: int, tokens: int) -> bool:
+def _holds(layer: Any, shape: tuple[int, ...]) -> bool:
+    """Tell whether a layer has the keys of all tokens of all rows."""
     keys = getattr(layer, "keys", None)
-    return keys is not None and keys.dim() == 4 and (keys.shape[0], keys.shape[2]) == (rows, tokens)
+    return keys is not None and keys.dim() == 4 and (keys.shape[0], keys.shape[2]) == shape
 
 
 def _add_branches(model: nn.Module, encoded: Sequence[Encoded], trunks: _Trunks, pad: int) -> None:

@@ -15,7 +15,7 @@ from landscape.tasks.example import (
     ImageExample,
     TextExample,
 )
-from landscape.tasks.files.rows import Row
+from landscape.tasks.files.row import Row
 from landscape.tasks.own.naming import listed, nearest
 from landscape.tasks.own.rows import IMAGE, Rows
 from landscape.tasks.own.template import fields as columns_of

@@ -16,7 +16,8 @@ from landscape import checks
 from landscape.errors import UserError
 from landscape.sources.carriers import sha256
 from landscape.tasks.files.image import check_image
-from landscape.tasks.files.rows import Row, read_rows
+from landscape.tasks.files.row import Row
+from landscape.tasks.files.rows import read_rows
 from landscape.tasks.own.naming import nearest
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.tasks.files.rows import Row
+from landscape.tasks.files.row import Row
 from landscape.tasks.own.naming import nearest
 from landscape.tasks.own.values import cell, empty
 

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.tasks.files.rows import Row
+from landscape.tasks.files.row import Row
 
 _EXACT = 2.0**53
 """Below it every whole number is a float, and is written with all of its digits."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from landscape.errors import UserError
 from landscape.tasks.dataset import Dataset, Hub
 from landscape.tasks.example import TaggedExample
-from landscape.tasks.files.rows import Row, read_rows
+from landscape.tasks.files.row import Row
+from landscape.tasks.files.rows import by_format, read_rows
 from landscape.tasks.files.table import read_text
 
 CLASSES = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC")
@@ -36,7 +37,7 @@ def iob2(tags: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_conll(path: Path) -> Iterator[Row]:
-    """Yield the sentences of a file of the release, or of the hub's parquet.
+    """Yield the sentences of a file of the release.
 
     Args:
         path: lines of a word, its part of speech, its phrase and its entity; a blank line ends a
@@ -45,9 +46,6 @@ def read_conll(path: Path) -> Iterator[Row]:
     Raises:
         UserError: a line of other columns, or another tag; the sentence names the line.
     """
-    if path.suffix == ".parquet":
-        yield from read_rows(path)
-        return
     words: list[str] = []
     tags: list[str] = []
     first = 0
@@ -103,8 +101,8 @@ CONLL = (
         None, _tagged,
         ("train.txt", "eng.train", "train.parquet"),
         ("valid.txt", "eng.testa", "validation.parquet"),
-        Hub("eriktks/conll2003", revision="refs/convert/parquet"), read=read_conll,
-        metric="entity_f1",
+        Hub("eriktks/conll2003", revision="refs/convert/parquet"),
+        read=by_format({".parquet": read_rows}, read_conll), metric="entity_f1",
     ),
 )  # fmt: skip
 """CoNLL-2003, judged by the F1 of whole entities on its validation file."""

@@ -14,7 +14,8 @@ from pathlib import Path
 from landscape.errors import UserError
 from landscape.tasks.dataset import Dataset, Examples, Hub
 from landscape.tasks.example import AnyExample, Example, TextExample
-from landscape.tasks.files.rows import Column, Row, read_rows
+from landscape.tasks.files.row import Column, Row
+from landscape.tasks.files.rows import by_format, read_rows
 from landscape.tasks.files.table import read_tsv, records
 
 HUB = "nyu-mll/glue"
@@ -70,20 +71,13 @@ def _qqp(row: Row) -> Iterable[AnyExample]:
 
 def _read_qqp(path: Path) -> Iterator[Row]:
     """Yield the rows of QQP, with empty texts for what a row is too short to have."""
-    if path.suffix != ".tsv":
-        yield from read_rows(path)
-        return
     rows = list(read_tsv(path))
     width = len(rows[0][1]) if rows else 0
     filled = ((line, row + [""] * (width - len(row))) for line, row in rows)
-    for line, values in records(filled, path):
-        yield Row(values, f"{path.name}, line {line}")
+    return records(filled, path)
 
 
 def _read_cola(path: Path) -> Iterator[Row]:
-    if path.suffix != ".tsv":
-        yield from read_rows(path)
-        return
     for line, row in read_tsv(path):
         if len(row) != len(COLA):
             raise UserError(
@@ -101,7 +95,8 @@ GLUE = (
     Dataset(
         "cola", "is a sentence acceptable English (CoLA, GLUE)", None,
         classified(("sentence",), ("unacceptable", "acceptable")),
-        TRAIN, DEV, Hub(HUB, "cola"), read=_read_cola, metric="matthews",
+        TRAIN, DEV, Hub(HUB, "cola"), read=by_format({".tsv": _read_cola}, read_rows),
+        metric="matthews",
     ),
     Dataset(
         "mrpc", "do two sentences mean the same (MRPC, GLUE)", None,
@@ -121,7 +116,7 @@ GLUE = (
     ),
     Dataset(
         "qqp", "do two questions ask the same (QQP, GLUE)", None, _qqp,
-        TRAIN, DEV, Hub(HUB, "qqp"), read=_read_qqp,
+        TRAIN, DEV, Hub(HUB, "qqp"), read=by_format({".tsv": _read_qqp}, read_rows),
     ),
     *(
         Dataset(

@@ -12,7 +12,8 @@ from landscape.tasks.dataset import Dataset, Hub
 from landscape.tasks.example import ImageExample
 from landscape.tasks.files.pixels import read_cifar, read_idx, read_svhn, read_table
 from landscape.tasks.files.release import Part
-from landscape.tasks.files.rows import Row, read_rows
+from landscape.tasks.files.row import Row
+from landscape.tasks.files.rows import by_format, read_rows
 from landscape.tasks.files.table import read_text, records
 
 DIGITS = tuple("0123456789")
@@ -112,8 +113,7 @@ def read_signs(images: Path, truth: Path | None = None) -> Iterator[Row]:
         folder = images if truth is not None else table.parent
         lines = enumerate(read_text(table).splitlines(), start=1)
         rows = ((number, line.split(";")) for number, line in lines if line.strip())
-        for line, values in records(rows, table):
-            row = Row(values, f"{table.name}, line {line}")
+        for row in records(rows, table):
             name = row.text("Filename")
             if Path(name).name != name or not (folder / name).is_file():
                 raise UserError(
@@ -124,15 +124,6 @@ def read_signs(images: Path, truth: Path | None = None) -> Iterator[Row]:
             yield Row({"image": image, "label": row.text("ClassId")}, row.where)
 
 
-def _or_parquet(read: Callable[..., Iterator[Row]]) -> Callable[..., Iterator[Row]]:
-    """Let a reader of a release read the hub's parquet as well."""
-
-    def either(*paths: Path) -> Iterator[Row]:
-        return read_rows(*paths) if paths[0].suffix == ".parquet" else read(*paths)
-
-    return either
-
-
 def _pairs(split: str) -> tuple[Part, ...]:
     """Return the names of MNIST's pair of files, packed, unpacked, and as some unpack them."""
     names = (f"{split}-images-idx3-ubyte", f"{split}-labels-idx1-ubyte")
@@ -140,6 +131,8 @@ def _pairs(split: str) -> tuple[Part, ...]:
     return (tuple(f"{name}.gz" for name in names), names, dotted)
 
 
+_HUB = {".parquet": read_rows}
+"""What the hub has, beside what reads a release."""
 _BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 _TRUTH = "GT-final_test.csv"
 _TESTED = "Final_Test/Images"
@@ -153,13 +146,13 @@ IMAGES = (
          _BATCHES[0], f"cifar-10-batches-py/{_BATCHES[0]}"),
         ("test.parquet", "plain_text/test-00000-of-00001.parquet", "test_batch.bin",
          "cifar-10-batches-bin/test_batch.bin", "test_batch", "cifar-10-batches-py/test_batch"),
-        Hub("uoft-cs/cifar10", "plain_text", validation="test"), read=_or_parquet(read_cifar),
+        Hub("uoft-cs/cifar10", "plain_text", validation="test"), read=by_format(_HUB, read_cifar),
     ),
     Dataset(
         "mnist", "handwritten digits, 28 x 28, grey (MNIST)", None, _examples(DIGITS),
         (*_pairs("train"), "train.parquet", "mnist/train-00000-of-00001.parquet"),
         (*_pairs("t10k"), "test.parquet", "mnist/test-00000-of-00001.parquet"),
-        Hub("ylecun/mnist", "mnist", validation="test"), read=_or_parquet(read_idx),
+        Hub("ylecun/mnist", "mnist", validation="test"), read=by_format(_HUB, read_idx),
     ),
     Dataset(
         "mnist5k", "5,000 handwritten digits of MNIST, packaged", None, _examples(DIGITS),
@@ -170,7 +163,7 @@ IMAGES = (
         ("train_32x32.mat", "train.parquet", "cropped_digits/train-00000-of-00001.parquet"),
         ("test_32x32.mat", "test.parquet", "cropped_digits/test-00000-of-00001.parquet"),
         Hub("ufldl-stanford/svhn", "cropped_digits", validation="test"),
-        read=_or_parquet(read_svhn),
+        read=by_format(_HUB, read_svhn),
     ),
     Dataset(
         "gtsrb", "43 German traffic signs (GTSRB)", None, _examples(SIGNS),
@@ -179,7 +172,7 @@ IMAGES = (
         (*((f"{inside}{_TESTED}", f"{where}{_TRUTH}") for inside in ("", "GTSRB/")
            for where in ("", inside, f"{inside}Final_Test/", f"{inside}{_TESTED}/")),
          "test.parquet", "data/test-00000-of-00001.parquet"),
-        Hub("tanganke/gtsrb", validation="test"), read=_or_parquet(read_signs),
+        Hub("tanganke/gtsrb", validation="test"), read=by_format(_HUB, read_signs),
     ),
     Dataset(
         "resisc45", "45 kinds of scenes from above (RESISC45)", None, _examples(SCENES),

@@ -26,7 +26,7 @@ from typing import Any
 from landscape.errors import UserError
 from landscape.tasks.dataset import Dataset, Hub
 from landscape.tasks.example import Completion
-from landscape.tasks.files.rows import Row
+from landscape.tasks.files.row import Row
 from landscape.tasks.final_answers import ends_right, is_option
 from landscape.tasks.splits import Sizes
 from landscape.tasks.task import Generation

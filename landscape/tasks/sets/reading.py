@@ -16,7 +16,8 @@ from pathlib import Path
 from landscape.errors import UserError
 from landscape.tasks.dataset import Dataset, Hub
 from landscape.tasks.example import Completion
-from landscape.tasks.files.rows import Row, format_of, read_object, read_rows
+from landscape.tasks.files.row import Row
+from landscape.tasks.files.rows import by_format, read_object, read_rows
 
 
 def _squad(row: Row) -> Iterator[Completion]:
@@ -48,10 +49,7 @@ def _drop(row: Row) -> Iterator[Completion]:
 
 
 def _read_squad(path: Path) -> Iterator[Row]:
-    """Yield the questions of the official file (articles with paragraphs), or flat rows."""
-    if format_of(path) != ".json":
-        yield from read_rows(path)
-        return
+    """Yield the questions of the official file: articles with paragraphs."""
     for article in read_object(path).parts("data"):
         for paragraph in article.parts("paragraphs"):
             shared = {"title": article.text("title"), "context": paragraph.text("context")}
@@ -61,15 +59,12 @@ def _read_squad(path: Path) -> Iterator[Row]:
 
 
 def _read_drop(path: Path) -> Iterator[Row]:
-    """Yield the questions of the official file (passages with pairs), or the hub's rows.
+    """Yield the questions of the official file: passages with pairs.
 
     The answers become the hub's: in the training file that of ``answer``, in another those of
     ``validated_answers`` and no more; that of ``answer`` where a file has no such list, as the
     contrast sets. A question with an answer that cannot be read has none.
     """
-    if format_of(path) != ".json":
-        yield from read_rows(path)
-        return
     passages = read_object(path)
     for section in passages.values:
         passage = passages.part(section)
@@ -102,12 +97,14 @@ READING = (
     Dataset(
         "squad", "questions about Wikipedia, answered by a span (SQuAD 1.1)", _squad, None,
         ("train-v1.1.json", "train.jsonl"), ("dev-v1.1.json", "validation.jsonl"),
-        Hub("rajpurkar/squad", "plain_text"), read=_read_squad, metric="token_f1",
+        Hub("rajpurkar/squad", "plain_text"),
+        read=by_format({".json": _read_squad}, read_rows), metric="token_f1",
     ),
     Dataset(
         "drop", "questions that need counting and sorting over passages (DROP)", _drop, None,
         ("drop_dataset_train.json", "train.jsonl"), ("drop_dataset_dev.json", "validation.jsonl"),
-        Hub("ucinlp/drop"), read=_read_drop, metric="token_f1", micro_batch=1,
+        Hub("ucinlp/drop"), read=by_format({".json": _read_drop}, read_rows), metric="token_f1",
+        micro_batch=1,
     ),
 )  # fmt: skip
 """Questions about passages."""

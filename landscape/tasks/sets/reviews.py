@@ -119,13 +119,7 @@ def _bare(review: Example) -> AnyExample:
 def _provenance(path: Path, *, packaged: bool) -> dict[str, Any]:
     where: dict[str, Any] = {"name": NAME, "kind": "file", "file": path.name}
     if packaged:
-        where |= {
-            "kind": "data package",
-            "package": CARRIER.distribution,
-            "version": CARRIER.installed_version(),
-            "file": FILE,
-            "licence": "as stated by the package; read in place, not copied",
-        }
+        where |= CARRIER.told() | {"file": FILE}
     return where | {"sha256": sha256(path)}
 
 
@@ -136,19 +130,19 @@ def _read(path: Path) -> list[Example]:
             f"the columns {', '.join(COLUMNS)}, or no source for the packaged reviews"
         )
     reviews: dict[str, Example] = {}
-    for line, row in records(read_csv(path), path):
-        if missing := [column for column in COLUMNS if column not in row]:
+    for row in records(read_csv(path), path):
+        if missing := [column for column in COLUMNS if column not in row.values]:
             raise UserError(
                 f"expected the columns {', '.join(COLUMNS)} in {path.name}, line 1, but "
                 f"{', '.join(missing)} is missing; check the file's header"
             )
-        category, text, film = (row[column].strip() for column in COLUMNS)
+        category, text, film = (row.text(column).strip() for column in COLUMNS)
         if category == NO_REVIEW or not text:
             continue
         if category not in LABELS:
             raise UserError(
-                f"expected category {', '.join(LABELS)} or {NO_REVIEW} in {path.name}, line "
-                f"{line}, got {category!r}; correct the row or remove it"
+                f"expected category {', '.join(LABELS)} or {NO_REVIEW} in {row.where}, got "
+                f"{category!r}; correct the row or remove it"
             )
         # A snippet given twice is kept once, lest the same text be trained on and tested.
         reviews.setdefault(text, Example(f"{text}{ASKED}", CANDIDATES, LABELS[category], film))

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from landscape.errors import UserError
 from landscape.tasks.dataset import Dataset, Hub
 from landscape.tasks.example import Example
-from landscape.tasks.files.rows import Row
+from landscape.tasks.files.row import Row
 from landscape.tasks.sets.glue import ENTAILMENT, PAIR, classified
 from landscape.tasks.splits import Sizes
 

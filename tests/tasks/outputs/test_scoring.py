@@ -481,5 +481,5 @@ def test_a_row_starts_with_the_tokenizers_tokens_a_token_or_nothing(
 def test_a_length_is_what_is_asked_for_within_what_the_model_takes() -> None:
     model = tiny_model("opt", max_position_embeddings=64)
     assert [length_limit(model, n) for n in (None, 10, 100)] == [64, 10, 64]
-    with pytest.raises(UserError, match="max_length of at least 2 tokens, got 1"):
+    with pytest.raises(UserError, match="max_length to be a whole number of at least 2, got 1"):
         length_limit(model, 1)

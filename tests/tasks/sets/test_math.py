@@ -11,7 +11,7 @@ from samples import jsonl_file, real_rows, rows_on_the_hub
 import landscape as ls
 from landscape.errors import UserError
 from landscape.tasks import DATASETS, Completion
-from landscape.tasks.files.rows import Row
+from landscape.tasks.files.row import Row
 from landscape.tasks.metrics import METRICS
 
 FRAME = (

@@ -12,7 +12,7 @@ from samples import jsonl_file, parquet_file, rows_on_the_hub
 
 from landscape.errors import UserError
 from landscape.tasks import DATASETS, Example, Task, load_task
-from landscape.tasks.files.rows import Row
+from landscape.tasks.files.row import Row
 
 NAMES = ("rte", "cb", "boolq", "wsc", "wic", "multirc", "copa", "record")
 

@@ -173,8 +173,9 @@ def _known(text: str) -> str:
         near = get_close_matches(text.lower().replace("-", "_"), known, n=3, cutoff=0.5)
         raise argparse.ArgumentTypeError(
             f"expected a task that `landscape tasks` lists, got {text!r}; "
-            + (f"write {' or '.join(near)}" if near else "choose one, or give a file with --data")
-        )
+            + (f"write {' or '.join(near)}" if near
+               else f"choose one, such as {REVIEWS}, or give a file with --data")
+        )  # fmt: skip
     return text
 
 

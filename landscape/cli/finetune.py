@@ -163,15 +163,13 @@ def _shown(metric: str, found: Mapping[str, float]) -> str:
 
 def _dense(chosen: argparse.Namespace, model: nn.Module, task: Task) -> list[str]:
     """Return the modules that are trained whole: by default a head that is new to the task."""
+    from landscape.models.kinds import head_modules
     from landscape.tasks import Completion, Example
 
     if chosen.dense is not None:
         named: list[str] = [pattern for pattern in chosen.dense if pattern != "none"]
     else:
-        base = getattr(model, "base_model_prefix", "")
-        ends = [name for name, module in model.named_children() if name != base]
-        headed = task.kind not in (Example, Completion) and hasattr(model, base)
-        named = [n for n in ends if headed and any(True for _ in getattr(model, n).parameters())]
+        named = [] if task.kind in (Example, Completion) else head_modules(model)
     if chosen.dense_lr is not None and not named:
         raise UserError(
             "expected modules that are trained whole with --dense-lr, got none; name them with "

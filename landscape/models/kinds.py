@@ -154,6 +154,24 @@ def labels_of(model: nn.Module) -> int:
     return int(base.config.num_labels) if kind(model) in CLASSIFIERS else 0
 
 
+def head_modules(model: nn.Module) -> list[str]:
+    """Return the names of a classifier's modules that are its head: what lies outside its body.
+
+    CLIP's classifier of images does not name its body as its class says; the head of a zero-shot
+    classifier is fixed, and no module.
+    """
+    base: Any = model
+    if type(base).__name__.endswith("ZeroShotClassifier"):
+        return []
+    body, known = base.base_model_prefix, hasattr(base, base.base_model_prefix)
+    return [
+        name
+        for name, child in base.named_children()
+        if (name != body if known else name == "classifier")
+        and any(True for _ in child.parameters())
+    ]
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence the progress bars and advice of ``transformers``, and restore them afterwards."""

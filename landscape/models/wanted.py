@@ -10,7 +10,16 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from landscape import seeds
 from landscape.errors import UserError
-from landscape.models.kinds import CLASSIFIERS, HEADS, Head, Kind, kind_named, reader, sees_images
+from landscape.models.kinds import (
+    CLASSIFIERS,
+    HEADS,
+    Head,
+    Kind,
+    head_modules,
+    kind_named,
+    reader,
+    sees_images,
+)
 
 
 @dataclass(frozen=True)
@@ -119,8 +128,8 @@ class Wanted:
             UserError: other weights are missing.
         """
         if self.num_labels is not None:
-            body = f"{model.base_model_prefix}."
-            missing = [n for n in missing if n.startswith(body) and "pooler" not in n]
+            heads = tuple(f"{name}." for name in head_modules(model))
+            missing = [n for n in missing if not n.startswith(heads) and "pooler" not in n]
         if kind == "encoder":
             missing = [n for n in missing if "pooler" not in n]
         if missing:
@@ -157,10 +166,8 @@ def _draw_head(model: Any) -> None:
     """
     model.config.id2label = {i: f"LABEL_{i}" for i in range(model.config.num_labels)}
     model.config.label2id = {name: i for i, name in model.config.id2label.items()}
-    for name, child in model.named_children():
-        if name == model.base_model_prefix:
-            continue
-        for module in child.modules():
+    for name in head_modules(model):
+        for module in model.get_submodule(name).modules():
             for parameter in module.parameters(recurse=False):
                 parameter._is_hf_initialized = False  # transformers marks what it has read
             model._init_weights(module)

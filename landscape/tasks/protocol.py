@@ -13,7 +13,7 @@ _BATCH = 8
 _IMAGES = ("cifar10", "gtsrb", "mnist", "svhn", "resisc45")
 _GLUE = {
     "rte": (30, 100), "mrpc": (30, 100), "cola": (20, 200), "stsb": (15, 200), "sst2": (7, 500),
-    "qnli": (7, 1000), "qqp": (3, 4000), "mnli": (3, 4000),
+    "qnli": (7, 1000), "qqp": (3, 4000), "mnli": (3, 4000), "mnli_mm": (3, 4000),
 }  # fmt: skip
 """Paper 2's epochs, and steps between evaluations."""
 _MATHEMATICS = ("gsm8k", "svamp", "multiarith", "addsub", "singleeq", "aqua")
@@ -51,7 +51,9 @@ def reference_settings(name: str, paper: Paper = "random masking") -> dict[str, 
                 "batch_size": 128, "weight_decay": 0.1, "lr_schedule": "cosine", "warmup": 200,
             }  # fmt: skip
         if dataset.prompts is None or name in _MATHEMATICS:
-            checks.refuse("name", "a task of Xu & Zhang 2024", name, 'give paper="id3"')
+            known = name in (*_GLUE, *_MATHEMATICS, "conll2003")
+            do = 'give paper="id3"' if known else "no paper uses it: choose its settings yourself"
+            checks.refuse("name", "a task of Xu & Zhang 2024", name, do)
         size = dataset.micro_batch
         settings: dict[str, Any] = {"epochs": 5, "batch_size": size, "select_by": "loss"}
         if size < _BATCH:

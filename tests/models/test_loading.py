@@ -16,7 +16,7 @@ from samples import model_folder
 import landscape as ls
 from landscape.errors import UserError
 from landscape.models.architectures import ARCHITECTURES
-from landscape.models.kinds import kind, labels_of
+from landscape.models.kinds import head_modules, kind, labels_of
 from landscape.tasks.encoding import length_limit
 
 TEXTS = [name for name in ARCHITECTURES if name not in ("vit", "resnet", "clip")]
@@ -104,6 +104,22 @@ def test_another_number_of_labels_than_the_head_has_is_refused_or_makes_a_new_he
         assert same_weights(one.vit, other.vit)
         assert not torch.equal(one.classifier.weight, other.classifier.weight)
         assert not one.classifier.weight.equal(made.classifier.weight)
+
+
+def test_a_new_head_of_clip_leaves_its_tower_as_it_was_and_is_what_is_trained_whole(
+    tmp_path,
+) -> None:
+    whole = ls.tiny_model("clip")
+    first, processor = ls.load_model(model_folder(tmp_path / "clip", "clip"), num_labels=3)
+    assert head_modules(first) == ["classifier"]
+    assert same_weights(first.vision_model, whole.vision_model)
+    first.save_pretrained(tmp_path / "first")
+    processor.save_pretrained(tmp_path / "first")
+    other, _ = ls.load_model(tmp_path / "first", num_labels=4, new_head=True, seed=1)
+    assert other.classifier.weight.shape == (4, 32)
+    assert same_weights(other.vision_model, whole.vision_model)
+    fixed, _ = ls.load_model(tmp_path / "clip", classes=["cat", "dog"])
+    assert head_modules(fixed) == []
 
 
 def sharded(folder: Path) -> Path:

@@ -178,7 +178,7 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "landscape/training/mode.py", "module.track_running_stats:", "False:"
     ),
     "a body without its weights is a classifier": (
-        "landscape/models/wanted.py", 'if n.startswith(body) and "pooler" not in n', "if False"
+        "landscape/models/wanted.py", 'if not n.startswith(heads) and "pooler" not in n', "if False"
     ),
     "a head is kept that should be new": (
         "landscape/models/wanted.py", "parameter._is_hf_initialized = False", "pass"

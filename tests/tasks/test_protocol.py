@@ -58,3 +58,11 @@ def test_a_task_or_paper_that_nobody_knows_is_refused() -> None:
         ls.reference_settings("imdb")
     with pytest.raises(UserError, match="paper to be one of random masking, id3"):
         ls.reference_settings("sst2", "lora")  # type: ignore[arg-type]
+
+
+def test_both_halves_of_mnli_are_trained_alike_and_digits_of_no_paper_are_told_so() -> None:
+    assert ls.reference_settings("mnli_mm", "id3") == ls.reference_settings("mnli", "id3")
+    with pytest.raises(UserError, match="no paper uses it"):
+        ls.reference_settings("mnist5k")
+    with pytest.raises(UserError, match='give paper="id3"'):
+        ls.reference_settings("cola")

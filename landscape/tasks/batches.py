@@ -10,7 +10,7 @@ from landscape import checks
 from landscape.tasks.encoding import MAX_LENGTH, Bos
 from landscape.tasks.example import AnyExample
 from landscape.tasks.forms import form_of
-from landscape.tasks.forms.form import Encoded, Encoding
+from landscape.tasks.forms.form import AnyEncoded, Encoding
 from landscape.tasks.padding import Batch
 from landscape.tasks.task import Loss
 
@@ -59,7 +59,7 @@ def make_batches(
     ]
 
 
-def length_order(encoded: Sequence[Encoded]) -> list[int]:
+def length_order(encoded: Sequence[AnyEncoded]) -> list[int]:
     """Return the indices of examples from longest to shortest.
 
     Equal lengths are ordered by their tokens, so that the same examples in any order make the

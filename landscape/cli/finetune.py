@@ -155,10 +155,16 @@ def _finetune(chosen: argparse.Namespace) -> Outcome:
 
 
 def _shown(metric: str, found: Mapping[str, float]) -> str:
-    """Return a value as it is printed, with its standard error where it is known."""
+    """Return a value as it is printed, with its standard error and number of examples if known.
+
+    >>> _shown("accuracy", {"accuracy": 0.5, "n": 100}), _shown("f1", {"f1": 0.5})
+    ('0.500 ± 0.050 (n = 100)', '0.500')
+    """
     value, n = found.get(metric, math.nan), found.get("n")
-    error = standard_error(metric, value, int(n)) if n else None
-    return f"{value:.3f}" if error is None else f"{value:.3f} ± {error:.3f}"
+    if not n:
+        return f"{value:.3f}"
+    error = standard_error(metric, value, int(n))
+    return f"{value:.3f}{'' if error is None else f' ± {error:.3f}'} (n = {int(n):,})"
 
 
 def _dense(chosen: argparse.Namespace, model: nn.Module, task: Task) -> list[str]:

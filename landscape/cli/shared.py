@@ -133,10 +133,25 @@ def head_for(name: str, chosen: argparse.Namespace, task: Task) -> dict[str, Any
     from landscape.tasks import Completion, Example, TaggedExample
 
     own = None if task.kind in (Example, Completion) else task.num_labels
+    if own and not chosen.num_labels:
+        _refuse_headless(name, task)
     num_labels = chosen.num_labels or own or num_labels_for(name, task.num_labels)
     told = {} if num_labels is None else {"num_labels": num_labels}
     told |= {"head": "tokens"} if task.kind is TaggedExample else {}
     return told | ({"new_head": True} if chosen.new_head else {})
+
+
+def _refuse_headless(name: str, task: Task) -> None:
+    """Refuse a packaged language model for a task that only a model with a head can answer."""
+    from landscape.models import PACKAGED
+
+    if name not in PACKAGED or PACKAGED[name].head != "language model":
+        return
+    encoders = [other for other, one in PACKAGED.items() if one.head == "classifier"]
+    raise UserError(
+        f"expected a model with a head for {task.name}, which shows no prompt as it is asked, got "
+        f"{name}; give --model, such as {' or '.join(encoders)}"
+    )
 
 
 def load_model(

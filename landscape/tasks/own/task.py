@@ -73,7 +73,8 @@ def task_from(
         seed: of the split.
         num_train, num_dev, num_test: take so many of a split's rows only, the first in its order.
         metric: of ``landscape.tasks.metrics.METRICS``: "accuracy" of classes, "exact_match" of
-            answers and "pearson_spearman" of numbers by default.
+            answers and "pearson_spearman" of numbers by default; "f1" is that of the second of
+            two labels, "macro_f1" the mean over all.
         loss: "language modelling" trains a language model on the right word alone; by default
             on the best of all, "classification".
         generation: how answers are generated.
@@ -109,6 +110,11 @@ def task_from(
         verbaliser=verbaliser, head=head or regression, regression=regression,
         separator=checks.text("separator", separator),
     )  # fmt: skip
+    if metric == "f1" and len(recipe.classes) > 2:
+        raise UserError(
+            f"expected two labels for the metric f1, which is that of the second one, got "
+            f"{len(recipe.classes)} in {sources['train'].name}; take macro_f1, or accuracy"
+        )
     splits = _splits(sources, recipe, group, shares, seed)
     for split, size in sizes.items():
         splits[split] = _first(splits[split], size, split, sources["train"].name)

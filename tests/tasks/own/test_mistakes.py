@@ -129,6 +129,8 @@ MISTAKES = [
     row("more than there are", file(GOOD, num_train=9), "at most 2 examples for train",
         "num_train=9"),
     row("another metric", file(GOOD, metric="f2"), "metric", "f1", "'f2'"),
+    row("f1 of three labels", file(b"text,label\n" + b"a,x\nb,y\nc,z\n" * 9, metric="f1"),
+        "two labels", "3 in", "macro_f1"),
     row("a row that is none", rows({"text": "a", "label": "b"}, "c"), "data, row 2", "'c'"),
     row("one dict", lambda f: ls.task_from({"text": "a"}, **USUAL), "a list of dicts"),
     row("a number", lambda f: ls.task_from(3, **USUAL), "the path of a file", "got 3"),

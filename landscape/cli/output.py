@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """Print a JSON value on one line; numbers that JSON lacks, NaN and infinity, become null."""
     from landscape.runs import finite
 

@@ -10,7 +10,7 @@ from landscape import checks
 from landscape.tasks.encoding import MAX_LENGTH, Bos
 from landscape.tasks.example import AnyExample
 from landscape.tasks.forms import form_of
-from landscape.tasks.forms.form import Encoded, Encoding
+from landscape.tasks.forms.form import AnyEncoded, Encoding
 from landscape.tasks.padding import Batch
 from landscape.tasks.task import Loss
 
@@ -29,18 +29,19 @@ def make_batches(
 
     Args:
         examples: at least one.
-        tokenizer: of the model.
+        tokenizer: of the model; the image processor of one that sees images.
         batch_size: examples a batch, >= 1; the last batch may be smaller.
         sort: order by length first, which saves padding; else the given order is kept.
-        loss: see ``collate``; pass ``task.loss``.
-        max_length: see ``encode``.
-        bos: see ``encode``.
+        loss: what the batches are for; pass ``task.loss``. With candidates "language modelling"
+            keeps the right ones alone.
+        max_length: most tokens of a row, at least 2; less where the tokenizer says so.
+        bos: what rows start with; see ``landscape.tasks.encoding.encode``.
 
     Returns:
-        The batches.
+        The batches; ``landscape.tasks.padding.Batch`` says what they hold.
 
     Raises:
-        UserError: no examples, a batch size below 1, or text that ``encode`` refuses.
+        UserError: no examples, a batch size below 1, or text that leaves no token, or no room.
     """
     checks.several("examples", examples, "examples")
     checks.tokenizer(tokenizer)
@@ -58,7 +59,7 @@ def make_batches(
     ]
 
 
-def length_order(encoded: Sequence[Encoded]) -> list[int]:
+def length_order(encoded: Sequence[AnyEncoded]) -> list[int]:
     """Return the indices of examples from longest to shortest.
 
     Equal lengths are ordered by their tokens, so that the same examples in any order make the

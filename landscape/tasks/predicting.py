@@ -86,9 +86,9 @@ def predict(
     if generation is None:
         generation = Generation()
     checks.instance("generation", generation, Generation, "make one, or leave it out")
-    number = isinstance(examples[0], TextExample) and not examples[0].classes
+    metric = METRICS[_metric(examples[0])]
     judging = Judging(
-        METRICS[_metric(examples[0])], "regression" if number else "classification", tokenizer,
+        metric, "regression" if metric.needs == "number" else "classification", tokenizer,
         Encoding(length_limit(model, max_length), bos), generation,
     )  # fmt: skip
     said = "predict" if progress else None

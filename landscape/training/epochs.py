@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from landscape import seeds
 from landscape.tasks import Task
 from landscape.tasks.forms import form_of
-from landscape.tasks.forms.form import Encoded, Encoding
+from landscape.tasks.forms.form import AnyEncoded, Encoding
 from landscape.tasks.padding import Batch
 from landscape.training.processes import Processes
 from landscape.training.settings import Settings
@@ -51,7 +51,7 @@ class Epochs:
         self._evaluated = {self.steps * (i + 1) // number for i in range(number)}
 
     @cached_property
-    def _encoded(self) -> list[Encoded]:
+    def _encoded(self) -> list[AnyEncoded]:
         encoding = Encoding(self._limit, self._settings.bos)
         return form_of(self._task.train).encode(self._task.train, self._tokenizer, encoding)
 

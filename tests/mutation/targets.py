@@ -37,7 +37,10 @@ GUARDS: dict[str, list[str]] = {
     "landscape/kernels/spops.py": ["kernels/kernels"],
     "landscape/kernels/values.py": ["kernels/branches", "kernels/kernels"],
     "landscape/tasks/outputs/encoder_decoder.py": ["tasks/outputs/encoder_decoder"],
-    "landscape/tasks/outputs/decoding.py": ["tasks/outputs/generation"],
+    "landscape/tasks/outputs/decoding.py": [
+        "tasks/outputs/generation",
+        "tasks/outputs/shared_prompt",
+    ],
     "landscape/tasks/final_answers.py": ["tasks/metrics"],
     "landscape/tasks/outputs/forward.py": ["tasks/outputs/scoring", "tasks/outputs/shared_prompt"],
     "landscape/tasks/outputs/generating.py": ["tasks/outputs/generation"],

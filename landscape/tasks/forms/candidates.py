@@ -20,12 +20,12 @@ from landscape.tasks.padding import Batch, pad_id, padded
 from landscape.tasks.task import Loss
 
 
-def collate(encoded: Sequence[Encoded], pad_id: int, *, loss: Loss = "classification") -> Batch:
+def collate(encoded: Sequence[Encoded], pad: int, *, loss: Loss = "classification") -> Batch:
     """Pad encoded examples on the left into one batch.
 
     Args:
         encoded: b >= 1 examples.
-        pad_id: token that fills up rows; it is masked out, so any legal id does.
+        pad: token that fills up rows; it is masked out, so any legal id does.
         loss: "classification" keeps all candidates; "language modelling" keeps the right ones
             only, which is all that training on them needs.
 
@@ -35,15 +35,15 @@ def collate(encoded: Sequence[Encoded], pad_id: int, *, loss: Loss = "classifica
     labels = torch.tensor([e.label for e in encoded])
     if loss == "language modelling":
         right = [(e.prompt, e.candidates[e.label]) for e in encoded]
-        return {"labels": labels, **_candidate_rows(right, pad_id)}
+        return {"labels": labels, **_candidate_rows(right, pad)}
     width = max(len(e.candidates) for e in encoded)
     if all(e.single_token for e in encoded):
-        ids = torch.full((len(encoded), width), pad_id)
+        ids = torch.full((len(encoded), width), pad)
         mask = torch.zeros(len(encoded), width, dtype=torch.bool)
         for i, e in enumerate(encoded):
             ids[i, : len(e.candidates)] = torch.tensor([c[0] for c in e.candidates])
             mask[i, : len(e.candidates)] = True
-        prompts = padded([e.prompt for e in encoded], pad_id)
+        prompts = padded([e.prompt for e in encoded], pad)
         return {"labels": labels, "candidate_ids": ids, "candidate_mask": mask, **prompts}
     rows = torch.full((len(encoded), width), -1)
     pairs: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
@@ -51,18 +51,18 @@ def collate(encoded: Sequence[Encoded], pad_id: int, *, loss: Loss = "classifica
         count = len(e.candidates)
         rows[i, :count] = torch.arange(len(pairs), len(pairs) + count)
         pairs += [(e.prompt, candidate) for candidate in e.candidates]
-    return {"labels": labels, "rows": rows, **_candidate_rows(pairs, pad_id)}
+    return {"labels": labels, "rows": rows, **_candidate_rows(pairs, pad)}
 
 
 def _candidate_rows(
-    pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], pad_id: int
+    pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], pad: int
 ) -> dict[str, Tensor]:
     inputs = [prompt + candidate[:-1] for prompt, candidate in pairs]
-    targets = padded([candidate for _, candidate in pairs], pad_id)
+    targets = padded([candidate for _, candidate in pairs], pad)
     return {
         "targets": targets["input_ids"],
         "target_mask": targets["attention_mask"].bool(),
-        **padded(inputs, pad_id),
+        **padded(inputs, pad),
     }
 
 

@@ -16,7 +16,7 @@ from landscape.tasks.padding import Batch
 from landscape.tasks.task import Generation, Loss
 
 
-class Encoded(Protocol):
+class AnyEncoded(Protocol):
     """An example as a model reads it."""
 
     @property

@@ -85,11 +85,15 @@ def task_loss(model: nn.Module, batch: Batch) -> tuple[Float[Tensor, ""], int]:
     Classification: cross-entropy of the candidates' scores against the right one, one term an
     example. With single-token candidates the logits of the candidates serve as scores: they differ
     from the log-probabilities by the normaliser, which all candidates share and which cancels.
-    Language modelling: negative log-probability of the right candidate, one term a token.
+    Language modelling: negative log-probability of the right candidate, or of a completion's text,
+    one term a token. Of a batch for a head, with ``labels``: its cross-entropy, or the squared
+    error of numbers, one term a label.
 
     Args:
-        model: language model, or a sequence classifier (candidates of one token each).
-        batch: from ``collate``, which is told which of the two losses it is for.
+        model: language model, a sequence classifier (candidates of one token each), or a model
+            with a head for the batch's labels.
+        batch: from `landscape.make_batches`, which is told the task's loss; or a dict of a
+            transformers model's arguments with ``labels``.
 
     Returns:
         The sum, a scalar tensor in float32 or wider, and the count. Their quotient over several
@@ -117,14 +121,13 @@ def task_split(
     """Return ``task_loss`` in two steps: the model's outputs, and a loss that is convex in them.
 
     Args:
-        model: language model, or a sequence classifier (candidates of one token each).
-        batch: from ``collate``.
+        model, batch: as of ``task_loss``.
 
     Returns:
         The outputs z, and a function z -> (loss terms, their number) whose terms sum to the loss
         of ``task_loss``. Classification: z holds the candidates' scores (b, c), a term an example.
         Language modelling: z holds the logits (rows, L, vocabulary), a term a token, absent
-        tokens being zero.
+        tokens being zero. With a head: z holds its logits, a term a label.
     """
     if not _is_scored(batch):
         return labelled_split(model, batch)

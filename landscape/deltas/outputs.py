@@ -84,4 +84,6 @@ def write_folder(target: Path, write: Callable[[Path], object]) -> None:
     with draft_of(place) as draft:
         write(draft)
         draft.chmod(0o755)
+        for file in draft.rglob("*"):  # safetensors writes files for their owner's eyes alone
+            file.chmod(0o755 if file.is_dir() else 0o644)
         draft.rename(place)  # onto an empty folder as well, and no other

@@ -40,6 +40,7 @@ def test_deltas_are_added_scaled_subtracted_and_merged(files, tmp_path, capsys) 
     assert moved["distance"]["l2"] == ls.distance(model).l2
     do("merge", a, "--output", str(tmp_path / "merged"))
     plain, _ = ls.load_model(tmp_path / "merged")
+    assert all(file.stat().st_mode & 0o044 == 0o044 for file in (tmp_path / "merged").iterdir())
     ls.subspace.synchronise(model)
     for name in first.mask.indices:
         assert torch.equal(plain.get_parameter(name), model.get_parameter(name))

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from landscape.errors import UserError
-from landscape.runs import draft_of
 from landscape.sources.cache import cache_folder
 from landscape.sources.carriers import Carrier, sha256
 
@@ -92,6 +91,8 @@ class Pinned:
 
     def _join(self, kept: Path) -> None:
         """Join the parts, beside their place; they move there when their hashes are right."""
+        from landscape.runs import draft_of  # imports torch
+
         with draft_of(kept) as draft:
             whole = draft / ("whole.zip" if self.zipped is not None else next(iter(self.files)))
             with whole.open("wb") as stream:

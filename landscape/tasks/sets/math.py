@@ -133,7 +133,7 @@ def _set(
 ) -> Dataset:
     return Dataset(
         name, about, _problem, None, *files, hub, metric="final_answer", sizes=sizes,
-        generation=Generation(256, ()), micro_batch=4,
+        generation=Generation(256, ()),
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from landscape.errors import UserError
-from landscape.runs import json_object, write_whole
+from landscape.folders import json_object, write_whole
 
 _CHUNK = 1 << 22
 """Bytes of a tensor on another device that are copied to be hashed at a time."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from landscape.runs import provenance, read_json, write_json
+from landscape.folders import provenance, read_json, write_json
 
 RECORD = Path(__file__).with_name("slow.json")
 COUNTS = ("passed", "failed", "skipped", "error")

@@ -82,7 +82,7 @@ def test_a_users_own_setting_of_the_threads_spinning_stays() -> None:
 def test_runs_can_be_imported_where_the_unix_module_resource_is_missing(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "resource", None)
     spec = importlib.util.spec_from_file_location(
-        "runs_elsewhere", ROOT / "landscape/runs/origin.py"
+        "runs_elsewhere", ROOT / "landscape/folders/origin.py"
     )
     runs = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(runs)

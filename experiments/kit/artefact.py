@@ -88,7 +88,7 @@ class Artefact:
         Raises:
             UserError: the folder holds another configuration, or a package is missing.
         """
-        from landscape.runs import open_folder
+        from landscape.folders import open_folder
         from landscape.sources.carriers import require
 
         require(f"the artefact {self.name}", *self.needs)
@@ -134,7 +134,7 @@ def stored_config(artefact: Artefact, folder: Path) -> Any:
     Raises:
         UserError: the folder holds no run of this artefact, or one with settings it does not have.
     """
-    from landscape.runs import read_json
+    from landscape.folders import read_json
 
     path = folder / "config.json"
     stored = read_json(path) if path.exists() else {}

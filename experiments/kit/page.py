@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from landscape.figures.table import Table
-from landscape.runs import write_whole
+from landscape.folders import write_whole
 
 #: characters from which a column of a page is text that wraps, not a number
 WORDY = 32

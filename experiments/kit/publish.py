@@ -70,7 +70,7 @@ def publish(
     from experiments.kit.draw import look
     from experiments.kit.page import write_page
     from landscape.figures.canvas import save
-    from landscape.runs import write_whole
+    from landscape.folders import write_whole
 
     judged = {page.statements: verdicts(findings)}
     filled = {heading: table for heading, table in tables.items() if table}
@@ -113,7 +113,7 @@ def differences(folder: Path, paper: Sequence[tuple[str, str]]) -> list[dict[str
         folder: an artefact's folder; its configuration fills the names in braces.
         paper: (difference, what it may cause).
     """
-    from landscape.runs import read_json
+    from landscape.folders import read_json
 
     config = read_json(folder / "config.json")
     return [{"difference": t.format(**config), "what it may cause": why} for t, why in paper]

@@ -19,7 +19,7 @@ class Store:
     """Hold an artefact's rows in ``rows.jsonl``, one line a row, appended as they are computed."""
 
     def __init__(self, folder: Path) -> None:
-        from landscape.runs import provenance
+        from landscape.folders import provenance
 
         self.folder = folder
         self._path = folder / "rows.jsonl"
@@ -41,7 +41,7 @@ class Store:
 
     def compute(self, key: str, function: Callable[[], Mapping[str, Any]]) -> Row:
         """Return the row of a key, computing and appending it where it is missing."""
-        from landscape.runs import peak_memory
+        from landscape.folders import peak_memory
 
         if key not in self._rows:
             self.say(key)
@@ -75,7 +75,7 @@ def read_rows(folder: Path) -> list[Row]:
     Raises:
         UserError: a line before the last is damaged.
     """
-    from landscape.runs import json_object
+    from landscape.folders import json_object
 
     path = folder / "rows.jsonl"
     if not path.exists():

@@ -14,8 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from landscape import seeds
 from landscape.bench.interleaved import interleaved, refuse_rounds
+from landscape.folders import provenance
 from landscape.masks import random_mask
-from landscape.runs import provenance
 from landscape.subspace import attach, merge, trainable
 
 #: the sizes of SmolLM2-135M, on which a token takes some fifty milliseconds on a CPU

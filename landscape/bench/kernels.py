@@ -15,11 +15,11 @@ from tqdm import tqdm
 
 from landscape import seeds
 from landscape.bench.interleaved import refuse_rounds
+from landscape.folders import provenance
 from landscape.kernels import Coordinates, sampled_values
 from landscape.kernels.choice import KERNELS, usable_kernels
 from landscape.kernels.gather import gather
 from landscape.kernels.kernel import Work
-from landscape.runs import provenance
 
 SHAPE = (768, 768)
 DENSITIES = (1e-5, 1e-4, 1e-3, 1e-2, 5e-2, 0.1, 0.5)

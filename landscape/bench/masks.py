@@ -14,8 +14,8 @@ from torch import nn
 
 from landscape.bench.memory import peak_memory
 from landscape.errors import UserError
+from landscape.folders import provenance
 from landscape.masks import random_mask
-from landscape.runs import provenance
 from landscape.subspace import attach, detach, trainable
 
 #: OPT-13b: 40 layers of width 5,120; its q and v hold 2.1e9 weights

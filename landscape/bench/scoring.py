@@ -18,8 +18,8 @@ from transformers import OPTConfig, OPTForCausalLM
 from landscape.bench.interleaved import interleaved, refuse_rounds
 from landscape.bench.memory import peak_memory
 from landscape.bench.variants import BATCH, RATIO, TARGETS, TOKENS
+from landscape.folders import provenance
 from landscape.models.targets import target_shapes
-from landscape.runs import provenance
 from landscape.selection import select_mask
 
 #: score -> its options

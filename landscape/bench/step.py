@@ -12,7 +12,7 @@ from tqdm import tqdm
 from landscape.bench.apart import Apart
 from landscape.bench.interleaved import refuse_rounds
 from landscape.bench.variants import BATCH, OPT_125M, RATIO, TOKENS, VARIANTS, Shape, Variant
-from landscape.runs import provenance
+from landscape.folders import provenance
 from landscape.sources.carriers import require
 
 #: (layers, ratio) -> a variant whose peak memory is compared with the floor's

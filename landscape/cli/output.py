@@ -7,6 +7,6 @@ import json
 
 def print_json(value: object) -> None:
     """Print a JSON value on one line; numbers that JSON lacks, NaN and infinity, become null."""
-    from landscape.runs import finite
+    from landscape.folders import finite
 
     print(json.dumps(finite(value), allow_nan=False))

@@ -53,7 +53,7 @@ def _surface(chosen: argparse.Namespace) -> Outcome:
 
 def _scan(chosen: argparse.Namespace) -> dict[str, Any]:
     import landscape as ls
-    from landscape.runs import write_json
+    from landscape.folders import write_json
 
     folder = Path(chosen.output)
     model, batches = load_point(chosen)

@@ -17,9 +17,9 @@ from landscape.deltas.header import OLDER, DeltaHeader, parse_header, short_dige
 from landscape.deltas.heads import finite_head, moved_head
 from landscape.deltas.switching import check_values, delta, switch
 from landscape.errors import UserError
+from landscape.folders import finite, json_object
 from landscape.identity import base_digests, fingerprint, mask_digest, precision
 from landscape.models.tensors import tensors
-from landscape.runs import finite, json_object
 from landscape.subspace import Attachment, pretrained
 from landscape.tensorfile import read_tensors, write_tensors
 

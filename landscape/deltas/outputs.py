@@ -8,7 +8,7 @@ from pathlib import Path
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.runs import draft_of, write_whole
+from landscape.folders import draft_of, write_whole
 
 PATCHES = ("vllm", "trl")
 """Formats that are a file, with a second one that restores the original; others are a folder."""

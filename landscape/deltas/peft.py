@@ -20,9 +20,9 @@ from landscape.deltas.peft_folder import INDICES, PREFIX, VALUES, read_adapter
 from landscape.deltas.peft_sizes import as_float32, padded, shira_size, supertuning_size
 from landscape.deltas.switching import apply_delta, check_values, delta
 from landscape.errors import UserError
+from landscape.folders import write_whole
 from landscape.masks import Mask
 from landscape.models.tensors import num_parameters, tensors
-from landscape.runs import write_whole
 from landscape.subspace import Attachment, pretrained
 
 Kind = Literal["shira", "supertuning"]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import UserError
-from landscape.runs import read_json
+from landscape.folders import read_json
 from landscape.tensorfile import read_tensors
 
 Shapes = Mapping[str, tuple[int, ...]]

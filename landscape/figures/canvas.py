@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscape.errors import UserError
-from landscape.runs import write_whole
+from landscape.folders import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from landscape.runs import write_whole
+from landscape.folders import write_whole
 from landscape.surface import Surface
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from landscape.folders import draft_of
 from landscape.models.placement import Placement
-from landscape.runs import draft_of
 from landscape.sources import cache_folder
 from landscape.sources.carriers import sha256
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from landscape.errors import UserError
-from landscape.runs import draft_of, write_json
+from landscape.folders import draft_of, write_json
 from landscape.sources import cache_folder
 from landscape.sources.carriers import optional, sha256
 

@@ -91,7 +91,7 @@ class Pinned:
 
     def _join(self, kept: Path) -> None:
         """Join the parts, beside their place; they move there when their hashes are right."""
-        from landscape.runs import draft_of  # imports torch
+        from landscape.folders import draft_of  # imports torch
 
         with draft_of(kept) as draft:
             whole = draft / ("whole.zip" if self.zipped is not None else next(iter(self.files)))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UserError
-from landscape.runs import open_folder, read_json, write_json
+from landscape.folders import open_folder, read_json, write_json
 from landscape.tensorfile import read_tensors, write_tensors
 
 _SAME_DIRECTION, _SAME_SPAN, _SAME_LOSS = 1e-2, 1e-3, 1e-5

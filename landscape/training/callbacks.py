@@ -15,7 +15,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from landscape import checks
 from landscape.deltas.files import save_delta
 from landscape.errors import UserError
-from landscape.runs import write_whole
+from landscape.folders import write_whole
 from landscape.subspace import theta_state, trainable
 from landscape.subspace.sites import PREFIX
 from landscape.tensorfile import read_tensors

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from landscape.errors import UserError
-from landscape.runs import json_object
+from landscape.folders import json_object
 from landscape.tensorfile import TensorFile, read_tensors, write_tensors
 
 _TENSOR = "<tensor>"

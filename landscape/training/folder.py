@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from landscape.errors import UserError
-from landscape.runs import open_folder, read_json, write_json
+from landscape.folders import open_folder, read_json, write_json
 from landscape.subspace import attached_mask, is_attached, trainable
 from landscape.tasks import Task
 from landscape.tensorfile import read_tensors, write_tensors

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from landscape.distances import distance
-from landscape.runs import peak_memory
+from landscape.folders import peak_memory
 from landscape.training.best import BestOnDev
 from landscape.training.point import Point
 

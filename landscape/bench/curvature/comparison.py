@@ -28,7 +28,7 @@ from landscape.bench.curvature.libraries import (
     pyhessian_own_rule,
 )
 from landscape.errors import UserError
-from landscape.runs import provenance
+from landscape.folders import provenance
 from landscape.sources import carriers
 
 

@@ -17,7 +17,7 @@ from landscape.bench.interleaved import interleaved, refuse_rounds
 from landscape.bench.protocol.cases import BESIDE, Case, find_cases
 from landscape.bench.protocol.peak import peak_of
 from landscape.bench.protocol.sides import SIDES, Bench, parts_of
-from landscape.runs import provenance
+from landscape.folders import provenance
 from landscape.tasks.encoding import Encoded
 from landscape.tasks.forms.candidates import log_probs
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.runs import write_whole
+from landscape.folders import write_whole
 from landscape.tasks.files.rows import READERS
 
 

@@ -1,6 +1,6 @@
 """A run's folder: configuration, provenance and result as JSON, each file written whole or not."""
 
-from landscape.runs.files import (
+from landscape.folders.files import (
     draft_of,
     finite,
     json_object,
@@ -8,8 +8,8 @@ from landscape.runs.files import (
     write_json,
     write_whole,
 )
-from landscape.runs.folder import open_folder
-from landscape.runs.origin import peak_memory, provenance
+from landscape.folders.folder import open_folder
+from landscape.folders.origin import peak_memory, provenance
 
 __all__ = [
     "draft_of",

@@ -9,7 +9,7 @@ import re
 import pytest
 
 from landscape.errors import UserError
-from landscape.runs import open_folder, provenance, read_json, write_json, write_whole
+from landscape.folders import open_folder, provenance, read_json, write_json, write_whole
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from landscape.errors import UserError
-from landscape.runs.files import read_json, write_json
-from landscape.runs.origin import provenance
+from landscape.folders.files import read_json, write_json
+from landscape.folders.origin import provenance
 
 #: what a run leaves beside its configuration; the result, which marks it as finished, goes first
 _PRODUCTS = (

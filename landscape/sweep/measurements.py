@@ -1,0 +1,67 @@
+"""Measurements: what is measured on a run, before, during and after its training.
+
+A measurement is a record of up to three functions; its values join the run's row under its key. One
+that is named ``module:attribute`` is a `Measurement` of somebody else's module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from landscape.sweep.config import RunConfig
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from landscape.tasks import Task
+    from landscape.training.parts import Probe
+
+
+@dataclass(frozen=True)
+class Point:
+    """Hold what a measurement looks at: a model with its trainable parameters, and its data.
+
+    Args:
+        config: of the run.
+        model: before training at the pretrained weights with the mask attached, afterwards at the
+            checkpoint that dev chose; a measurement leaves it as it was.
+        tokenizer, task: of the run.
+        folder: of the run, for files that a measurement keeps; None where nothing is kept.
+        options: of the measurement.
+    """
+
+    config: RunConfig
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    task: Task
+    folder: Path | None
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Say what is measured.
+
+    Args:
+        about: a sentence.
+        before, after: point -> values, JSON; they join the row as ``<name>_before`` and so on
+            where both are there.
+        during: point -> a probe of the training, whose `values()` join the row.
+    """
+
+    about: str
+    before: Callable[[Point], Mapping[str, Any]] | None = None
+    after: Callable[[Point], Mapping[str, Any]] | None = None
+    during: Callable[[Point], Probe] | None = None
+
+
+def key(name: str, options: Mapping[str, Any]) -> str:
+    """Return the key of a measurement with its options: the same asks the same."""
+    text = json.dumps([name, options], sort_keys=True)
+    return f"{name.rpartition(':')[2]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

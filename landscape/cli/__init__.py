@@ -11,6 +11,7 @@ from landscape.cli import (
     evaluate,
     finetune,
     predict,
+    runs,
     sharpness,
     suggest_lr,
     surface,
@@ -22,7 +23,7 @@ from landscape.cli.shared import run
 
 #: each has ``add(commands)``, which declares its arguments and the function that runs it
 COMMANDS = (
-    finetune, evaluate, predict, tasks, sharpness, density, surface, suggest_lr, delta, bench
+    finetune, evaluate, predict, tasks, sharpness, density, surface, suggest_lr, delta, runs, bench
 )  # fmt: skip
 
 

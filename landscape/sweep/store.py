@@ -101,6 +101,7 @@ class RunStore:
         Raises:
             UserError: the folder holds another configuration, or cannot be written.
         """
+        self.create()
         path = self.path(config) / "config.json"
         if path.exists():
             refuse_other(read_json(path), config, path.parent)

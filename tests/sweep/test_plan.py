@@ -1,4 +1,4 @@
-"""The plan of a sweep: what is needed follows from grids and finished rows, and from nothing else."""
+"""The plan of a sweep: what is needed follows from grids and finished rows alone."""
 
 from __future__ import annotations
 

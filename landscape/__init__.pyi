@@ -62,7 +62,8 @@ from .surface import (
 )
 from .sweep.config import RunConfig
 from .sweep.frame import runs
-from .sweep.grid import Grid, Rates
+from .sweep.grid import Grid
+from .sweep.rates import Rates
 from .sweep.store import RunStore
 from .tasks import (
     Completion,

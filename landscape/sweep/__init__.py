@@ -2,9 +2,10 @@
 
 from landscape.sweep.config import RunConfig
 from landscape.sweep.frame import frame_of, runs
-from landscape.sweep.grid import Grid, Rates
+from landscape.sweep.grid import Grid
 from landscape.sweep.joining import Joined, join
 from landscape.sweep.published import RowFile, open_rows, read_rows, write_rows
+from landscape.sweep.rates import Rates
 from landscape.sweep.rows import Row, Rows
 from landscape.sweep.store import RunStore
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -19,6 +20,18 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 class Parser(argparse.ArgumentParser):
     """Say a mistake in one sentence, as a `UserError`, instead of printing the usage."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Offer the nearest of this command's options for one that is none."""
+        found, rest = super().parse_known_args(args, namespace)
+        for word in rest:
+            known = [option for option in self._option_string_actions if option.startswith("--")]
+            name = word.partition("=")[0]
+            if near := get_close_matches(name, known, n=1) if name.startswith("--") else []:
+                self.error(
+                    f"expected an option of {self.prog}, got {name}; did you mean {near[0]}?"
+                )
+        return found, rest
 
     def error(self, message: str) -> NoReturn:
         """Raise the sentence, with the command that explains the arguments."""

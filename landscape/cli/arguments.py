@@ -22,16 +22,15 @@ class Parser(argparse.ArgumentParser):
     """Say a mistake in one sentence, as a `UserError`, instead of printing the usage."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Offer the nearest of this command's options for one that is none."""
-        found, rest = super().parse_known_args(args, namespace)
-        for word in rest:
-            known = [option for option in self._option_string_actions if option.startswith("--")]
-            name = word.partition("=")[0]
-            if near := get_close_matches(name, known, n=1) if name.startswith("--") else []:
-                self.error(
-                    f"expected an option of {self.prog}, got {name}; did you mean {near[0]}?"
-                )
-        return found, rest
+        """Offer the nearest option for one that this command has not, before values are read."""
+        known = [o[2:] for o in self._option_string_actions if o.startswith("--")]
+        for word in () if self._subparsers else args or ():
+            name = word.removeprefix("--").partition("=")[0]
+            strange = word.startswith("--") and not any(o.startswith(name) for o in known)
+            if strange and (near := get_close_matches(name, known, n=1, cutoff=0.7)):
+                asked = f"expected an option of {self.prog}, got --{name}"
+                self.error(f"{asked}; did you mean --{near[0]}?")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raise the sentence, with the command that explains the arguments."""

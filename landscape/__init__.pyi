@@ -61,8 +61,10 @@ from .surface import (
     surface_2d,
 )
 from .sweep.config import RunConfig
+from .sweep.driver import run_grid
 from .sweep.frame import runs
-from .sweep.grid import Grid, Rates
+from .sweep.grid import Grid
+from .sweep.rates import Rates
 from .sweep.store import RunStore
 from .tasks import (
     Completion,
@@ -174,6 +176,7 @@ __all__ = [
     "read_delta",
     "read_peft",
     "reference_settings",
+    "run_grid",
     "runs",
     "save_delta",
     "save_peft",

@@ -14,7 +14,8 @@ from landscape.sweep.executors.executor import Event, Job, Places
 from landscape.sweep.measuring import Measuring
 from landscape.sweep.outcomes import outcome_of, outcome_of_none
 from landscape.sweep.preparing import Prepared, prepared
-from landscape.sweep.store import Row, RunStore
+from landscape.sweep.rows import Row
+from landscape.sweep.store import RunStore
 from landscape.training.run import Run
 from landscape.training.training import Training
 

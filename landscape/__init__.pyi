@@ -60,6 +60,10 @@ from .surface import (
     surface_1d,
     surface_2d,
 )
+from .sweep.config import RunConfig
+from .sweep.frame import runs
+from .sweep.grid import Grid, Rates
+from .sweep.store import RunStore
 from .tasks import (
     Completion,
     Example,
@@ -98,6 +102,7 @@ __all__ = [
     "FisherOperator",
     "GGNOperator",
     "Generation",
+    "Grid",
     "HessianOperator",
     "ImageExample",
     "LinearOperator",
@@ -110,7 +115,10 @@ __all__ = [
     "Predicted",
     "PrincipalDirections",
     "RateSuggestion",
+    "Rates",
     "Run",
+    "RunConfig",
+    "RunStore",
     "Schedule",
     "SharpnessProbe",
     "Surface",
@@ -166,6 +174,7 @@ __all__ = [
     "read_delta",
     "read_peft",
     "reference_settings",
+    "runs",
     "save_delta",
     "save_peft",
     "select_mask",

@@ -23,6 +23,7 @@ __all__ = ["FORMAT", "LOCK", "Row", "RunStore"]
 
 FORMAT = 1
 LOCK = "store.lock"
+_ADDRESS = re.compile(r"[0-9a-f]+")
 _KEY = re.compile(r"\w[\w.-]*")
 
 
@@ -129,6 +130,11 @@ class RunStore:
         Raises:
             UserError: no run is finished there, or it is damaged.
         """
+        if not _ADDRESS.fullmatch(address):
+            raise UserError(
+                f"expected an address of hexadecimal digits, got {address!r}; list those that "
+                "there are with addresses()"
+            )
         return read_row(self.folder / "runs" / address)
 
     def addresses(self) -> list[str]:

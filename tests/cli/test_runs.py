@@ -65,6 +65,15 @@ def test_list_chooses_sorts_and_prints_json_alone(store, capsys) -> None:
     assert said(capsys, "list", store.folder, "--where", "seed=7").startswith("0 runs of 6")
 
 
+def test_json_has_every_digit_of_small_numbers(tmp_path, capsys) -> None:
+    store = ls.RunStore(tmp_path)
+    store.write(config(lr=1.2345678901234567e-09), outcome(distance=None, updated=2))
+    store.write(config(lr=1.0), outcome())
+    first, second = sorted(result(capsys, "list", tmp_path)["runs"], key=lambda r: r["lr"])
+    assert (first["lr"], first["distance"], first["updated"]) == (1.2345678901234567e-09, None, 2)
+    assert second["updated"] is None
+
+
 def test_a_narrow_terminal_shows_fewer_columns_and_says_so(store, capsys, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "66")
     text = said(capsys, "list", store.folder)
@@ -143,7 +152,7 @@ def test_tidy_says_what_it_would_remove_removes_it_when_told_and_never_a_row(sto
     keep = {p: p.read_bytes() for p in store.folder.rglob("*") if p.is_file()}
     one, two = store.path(config()), store.path(config(seed=77))
     store.begin(config(seed=77))
-    gone = [one / "training" / "checkpoint.safetensors", one / "measured" / ".a.json.abcd1234"]
+    gone = [one / "training" / "checkpoint.safetensors", one / "measured" / ".a.during.abcd1234"]
     for path in (*gone, one / "training" / "theta.safetensors",
                  two / "training" / "checkpoint.safetensors"):  # fmt: skip
         path.parent.mkdir(exist_ok=True)

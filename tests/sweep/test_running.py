@@ -285,9 +285,7 @@ def test_what_is_none_is_refused_and_leaves_no_result(
 
 def test_one_mask_serves_several_seeds_of_the_data(tiny: Tiny, tmp_path: Path) -> None:
     store = RunStore(tmp_path)
-    rows = [
-        run_job(tiny.job(seed=s, mask_seed=9), store, tiny.places)["outcome"] for s in (0, 1)
-    ]
+    rows = [run_job(tiny.job(seed=s, mask_seed=9), store, tiny.places)["outcome"] for s in (0, 1)]
     assert rows[0]["identity"]["mask indices"] == rows[1]["identity"]["mask indices"]
     assert rows[0]["identity"]["train rows"] != rows[1]["identity"]["train rows"]
 

@@ -89,6 +89,7 @@ from .training.callbacks import MovingMaskCallback
 from .training.finetuning import finetune
 from .training.heads import fit_head
 from .training.moving import MovingMask
+from .training.packed import Lane, finetune_packed, lane_of
 from .training.run import Run
 from .training.schedule import Schedule
 from .training.training import Training
@@ -107,6 +108,7 @@ __all__ = [
     "Grid",
     "HessianOperator",
     "ImageExample",
+    "Lane",
     "LinearOperator",
     "Mask",
     "MatrixOperator",
@@ -149,11 +151,13 @@ __all__ = [
     "export_delta",
     "figures",
     "finetune",
+    "finetune_packed",
     "fit_head",
     "health_check",
     "interpolate",
     "kernels",
     "lanczos",
+    "lane_of",
     "load_delta",
     "load_model",
     "load_peft",

@@ -7,12 +7,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
+from experiments.kit.statistics.bootstrap import examples_deviation, right_ones, two_level
 from experiments.kit.statistics.decades import logarithms
 from experiments.kit.statistics.difference import Difference
 from experiments.kit.statistics.interval import ROUNDING, finite, spread, student, welch
 from experiments.kit.statistics.p_values import sign_flips
-from experiments.kit.statistics.power import detectable, seeds_needed
-from experiments.kit.statistics.two_level import examples_deviation, right_ones, two_level
+from experiments.kit.statistics.planning import detectable, seeds_needed
 from landscape.errors import UserError
 
 #: by seed: a value, or what was right of each test example as a text of "0" and "1"; null in a

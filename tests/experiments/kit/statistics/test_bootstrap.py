@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from experiments.kit.statistics import examples_deviation, student, two_level
-from experiments.kit.statistics.two_level import paired_counts
+from experiments.kit.statistics.bootstrap import paired_counts
 from landscape.errors import UserError
 
 Texts = dict[int, str]

@@ -60,6 +60,12 @@ from .surface import (
     surface_1d,
     surface_2d,
 )
+from .sweep.config import RunConfig
+from .sweep.driver import run_grid
+from .sweep.frame import runs
+from .sweep.grid import Grid
+from .sweep.rates import Rates
+from .sweep.store import RunStore
 from .tasks import (
     Completion,
     Example,
@@ -83,6 +89,7 @@ from .training.callbacks import MovingMaskCallback
 from .training.finetuning import finetune
 from .training.heads import fit_head
 from .training.moving import MovingMask
+from .training.packed import Lane, finetune_packed, lane_of
 from .training.run import Run
 from .training.schedule import Schedule
 from .training.training import Training
@@ -98,8 +105,10 @@ __all__ = [
     "FisherOperator",
     "GGNOperator",
     "Generation",
+    "Grid",
     "HessianOperator",
     "ImageExample",
+    "Lane",
     "LinearOperator",
     "Mask",
     "MatrixOperator",
@@ -110,7 +119,10 @@ __all__ = [
     "Predicted",
     "PrincipalDirections",
     "RateSuggestion",
+    "Rates",
     "Run",
+    "RunConfig",
+    "RunStore",
     "Schedule",
     "SharpnessProbe",
     "Surface",
@@ -139,11 +151,13 @@ __all__ = [
     "export_delta",
     "figures",
     "finetune",
+    "finetune_packed",
     "fit_head",
     "health_check",
     "interpolate",
     "kernels",
     "lanczos",
+    "lane_of",
     "load_delta",
     "load_model",
     "load_peft",
@@ -166,6 +180,8 @@ __all__ = [
     "read_delta",
     "read_peft",
     "reference_settings",
+    "run_grid",
+    "runs",
     "save_delta",
     "save_peft",
     "select_mask",

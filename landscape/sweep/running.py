@@ -1,0 +1,146 @@
+"""Running: a job becomes a row, once; what a killed process has left is gone on with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from landscape.errors import UserError
+from landscape.folders import write_json
+from landscape.sweep.claims import claimed
+from landscape.sweep.executors.executor import Event, Job, Places
+from landscape.sweep.measuring import Measuring
+from landscape.sweep.outcomes import outcome_of, outcome_of_none
+from landscape.sweep.preparing import Prepared, prepared
+from landscape.sweep.store import Row, RunStore
+from landscape.training.run import Run
+from landscape.training.training import Training
+
+Tell = Callable[[Event], None]
+
+TRAINING, AGAIN = "training", "training-again"
+"""Folders of a run's training, and of another one that a new measurement needs."""
+
+
+def run_job(
+    job: Job, store: RunStore, places: Places | None = None, *, tell: Tell = lambda event: None
+) -> Row:
+    """Compute a run and its measurements, as far as the store lacks them, and return its row.
+
+    A run that was stopped goes on from its checkpoint, and ends bit for bit as one that was not.
+    Measurements before and after the training that are asked for later are made from what the run
+    has kept; those during it train again, beside it. A process that finds another at this run waits
+    for it.
+
+    Args:
+        job: the run, and what is to be measured on it.
+        store: where it lies; made where it is missing.
+        places: where its inputs lie, and the device.
+        tell: is told of every step.
+
+    Raises:
+        UserError: a method, option, measurement, model or task that is none, or a run whose files
+            are damaged; no row is written then, but what was finished of it is kept.
+    """
+    store.create()
+    with claimed(store.path(job.config)):
+        if not is_done(job, store):
+            with prepared(job.config, places) as made:
+                compute(job, made, store, tell)
+    return store.row(job.config)
+
+
+def is_done(job: Job, store: RunStore) -> bool:
+    """Tell whether the store has a run with all that is to be measured on it."""
+    return job.config in store and Measuring(job, store).complete
+
+
+def compute(job: Job, made: Prepared, store: RunStore, tell: Tell = lambda event: None) -> None:
+    """Train a run that is prepared, and finish it.
+
+    Args:
+        job: the run.
+        made: at its start; its model is left at the chosen checkpoint.
+        store: where it lies.
+        tell: is told of every step.
+    """
+    folder, measuring = store.path(job.config), Measuring(job, store)
+    if not (folder / "config.json").exists():
+        write_json(folder / "config.json", job.config.as_dict())
+    measuring.measure("before", made)
+    if job.config.method == "none":
+        _refuse_during(measuring)
+        finish(job, made, None, store)
+        return
+    if measuring.lacks("during") and (folder / TRAINING / "result.json").exists():
+        _train(job, made, folder / AGAIN, measuring, tell)
+        shutil.rmtree(folder / AGAIN)
+    finish(job, made, _train(job, made, folder / TRAINING, measuring, tell), store)
+
+
+def finish(job: Job, made: Prepared, run: Run | None, store: RunStore) -> None:
+    """Measure and judge a run that is trained, and write its row: the half after the training.
+
+    Args:
+        job: the run.
+        made: its model is at the chosen checkpoint, and stays there.
+        run: of the training; None for the pretrained model.
+        store: where it lies.
+
+    Raises:
+        UserError: a measurement that cannot be made; the row is written before.
+    """
+    failed: UserError | None = None
+    try:
+        Measuring(job, store).measure("after", made)
+    except UserError as error:
+        failed = error
+    if job.config not in store:
+        store.write(job.config, outcome_of_none(made) if run is None else outcome_of(made, run))
+    if failed is not None:
+        raise failed
+
+
+def _train(job: Job, made: Prepared, folder: Path, measuring: Measuring, tell: Tell) -> Run:
+    """Train, or go on, or read what was trained; the model is at the chosen checkpoint."""
+    training = Training(
+        made.model, made.tokenizer, made.task, schedule=made.schedule, directory=folder,
+        probes=measuring.probes(made), **_settings(job),
+    )  # fmt: skip
+    for _ in training:
+        tell(Event("step", job, training.taken, training.total))
+    measuring.take(training.run.history)
+    return training.run
+
+
+def _settings(job: Job) -> dict[str, Any]:
+    """Return the settings of a run's training; its test is made with every example's own result.
+
+    Raises:
+        UserError: no learning rate, or a setting that the configuration says itself.
+    """
+    config = job.config
+    if config.lr is None:
+        raise UserError(
+            f"expected a learning rate for {config.method}, got none; give lr, or let the sweep "
+            "choose one"
+        )
+    own = {"lr": config.lr, "epochs": config.epochs, "batch_size": config.batch_size,
+           "seed": config.seed, "test": False}  # fmt: skip
+    for name in config.settings:
+        if name in own:
+            raise UserError(
+                f"expected settings beside those of the run itself, got {name!r}; give it as the "
+                "run's own"
+            )
+    return own | dict(config.settings)
+
+
+def _refuse_during(measuring: Measuring) -> None:
+    if lacking := measuring.lacks("during"):
+        raise UserError(
+            f"expected a run that trains for {lacking[0]}, got one that trains nothing; leave the "
+            "measurement out"
+        )

@@ -15,25 +15,28 @@ LOCK = ".lock"
 """The file in a run's folder that a process locks while it computes the run."""
 
 
+class Elsewhere(Exception):
+    """Say that another process computes a run."""
+
+
 @contextmanager
-def claimed(folder: Path, *, wait: bool = True) -> Iterator[bool]:
+def claimed(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """Claim a run's folder, which is made where it is missing; the system frees what has died.
 
     Args:
         folder: of the run.
         wait: until another process has given it back.
 
-    Yields:
-        Whether it is claimed: without `wait`, False where another process computes it.
+    Raises:
+        Elsewhere: without `wait`, another process computes the run.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
-        yield True
+        yield
         return
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            yield False
-            return
-        yield True
+            raise Elsewhere(folder.name) from None
+        yield

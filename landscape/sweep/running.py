@@ -8,48 +8,79 @@ from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
-from landscape.folders import write_json
 from landscape.sweep.claims import claimed
 from landscape.sweep.executors.executor import Event, Job, Places
 from landscape.sweep.measuring import Measuring
 from landscape.sweep.outcomes import outcome_of, outcome_of_none
 from landscape.sweep.preparing import Prepared, prepared
-from landscape.sweep.store import Row, RunStore
+from landscape.sweep.rows import Row
+from landscape.sweep.store import RunStore
 from landscape.training.run import Run
 from landscape.training.training import Training
 
 Tell = Callable[[Event], None]
+
+FAILURES = (UserError, RuntimeError, MemoryError)
+"""What a job may fail by while others go on; torch raises RuntimeError for want of memory."""
 
 TRAINING, AGAIN = "training", "training-again"
 """Folders of a run's training, and of another one that a new measurement needs."""
 
 
 def run_job(
-    job: Job, store: RunStore, places: Places | None = None, *, tell: Tell = lambda event: None
+    job: Job,
+    store: RunStore,
+    places: Places | None = None,
+    *,
+    tell: Tell = lambda event: None,
+    wait: bool = True,
 ) -> Row:
     """Compute a run and its measurements, as far as the store lacks them, and return its row.
 
     A run that was stopped goes on from its checkpoint, and ends bit for bit as one that was not.
     Measurements before and after the training that are asked for later are made from what the run
-    has kept; those during it train again, beside it. A process that finds another at this run waits
-    for it.
+    has kept; those during it train again, beside it.
 
     Args:
         job: the run, and what is to be measured on it.
         store: where it lies; made where it is missing.
         places: where its inputs lie, and the device.
-        tell: is told of every step.
+        tell: is told "began", and every step.
+        wait: for another process that computes this run.
 
     Raises:
+        Elsewhere: without `wait`, there is such a process.
         UserError: a method, option, measurement, model or task that is none, or a run whose files
             are damaged; no row is written then, but what was finished of it is kept.
     """
     store.create()
-    with claimed(store.path(job.config)):
+    with claimed(store.path(job.config), wait=wait):
         if not is_done(job, store):
+            tell(Event("began", job))
             with prepared(job.config, places) as made:
                 compute(job, made, store, tell)
     return store.row(job.config)
+
+
+def attempt(
+    job: Job, store: RunStore, places: Places, tell: Tell, *, wait: bool = True
+) -> None:  # fmt: skip
+    """Compute a run, and tell how it went: one that fails is told, and raises nothing.
+
+    Args:
+        job, store, places, wait: as of `run_job`.
+        tell: is told "began", every step, and "finished", "diverged" or "failed".
+
+    Raises:
+        Elsewhere: as `run_job`.
+    """
+    try:
+        row = run_job(job, store, places, tell=tell, wait=wait)
+    except FAILURES as error:
+        said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        tell(Event("failed", job, said=said))
+    else:
+        tell(Event("diverged" if row["outcome"]["diverged"] else "finished", job))
 
 
 def is_done(job: Job, store: RunStore) -> bool:
@@ -66,18 +97,28 @@ def compute(job: Job, made: Prepared, store: RunStore, tell: Tell = lambda event
         store: where it lies.
         tell: is told of every step.
     """
-    folder, measuring = store.path(job.config), Measuring(job, store)
-    if not (folder / "config.json").exists():
-        write_json(folder / "config.json", job.config.as_dict())
-    measuring.measure("before", made)
+    folder, measuring = store.path(job.config), begin(job, made, store)
     if job.config.method == "none":
-        _refuse_during(measuring)
         finish(job, made, None, store)
         return
     if measuring.lacks("during") and (folder / TRAINING / "result.json").exists():
         _train(job, made, folder / AGAIN, measuring, tell)
         shutil.rmtree(folder / AGAIN)
     finish(job, made, _train(job, made, folder / TRAINING, measuring, tell), store)
+
+
+def begin(job: Job, made: Prepared, store: RunStore) -> Measuring:
+    """Write a run's configuration, and measure before its training: the half before it.
+
+    Raises:
+        UserError: a measurement that cannot be made.
+    """
+    store.begin(job.config)
+    measuring = Measuring(job, store)
+    if job.config.method == "none":
+        _refuse_during(measuring)
+    measuring.measure("before", made)
+    return measuring
 
 
 def finish(job: Job, made: Prepared, run: Run | None, store: RunStore) -> None:

@@ -55,20 +55,22 @@ class Epochs:
         encoding = Encoding(self._limit, self._settings.bos)
         return form_of(self._task.train).encode(self._task.train, self._tokenizer, encoding)
 
-    def share(self, step: int) -> Share:
-        """Return this process's share of a step, counted from 0."""
+    def dealt(self, step: int) -> list[list[AnyEncoded]]:
+        """Return the rows of a step, counted from 0, in the batches that all processes take."""
         epoch, place = divmod(step, self.steps)
         derived = seeds.derived(self._settings.seed, "order", epoch)
         order = torch.randperm(len(self._encoded), generator=seeds.generator(derived)).tolist()
         chosen = order[place * self._rows : (place + 1) * self._rows]
         size = self._settings.batch_size
-        dealt = [chosen[i : i + size] for i in range(0, len(chosen), size)]
+        batches = [chosen[i : i + size] for i in range(0, len(chosen), size)]
+        return [[self._encoded[i] for i in rows] for rows in batches]
+
+    def share(self, step: int) -> Share:
+        """Return this process's share of a step, counted from 0."""
+        dealt = self.dealt(step)
         own = dealt[self._processes.rank :: self._processes.count]
         collate = form_of(self._task.train).collate
-        batches = [
-            collate([self._encoded[i] for i in rows], self._tokenizer, self._task.loss)
-            for rows in own or dealt[:1]
-        ]
+        batches = [collate(rows, self._tokenizer, self._task.loss) for rows in own or dealt[:1]]
         return Share(batches, bool(own))
 
     def is_evaluation_due(self, steps: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -38,8 +39,19 @@ def parameter_groups(
     ...  parameter_groups(model, lr=0.1, dense_lr=1e-3)]
     [(0.1, 2), (0.001, 3)]
     """
+    return grouped(trainable(model), dense_parameters(model), lr=lr, dense_lr=dense_lr)
+
+
+def grouped(
+    own: Mapping[str, nn.Parameter], dense: Mapping[str, nn.Parameter], *, lr: float,
+    dense_lr: float | None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Return trainable parameters as `parameter_groups` does: all, and those beside a mask.
+
+    Raises:
+        UserError: as `parameter_groups`.
+    """
     lr = checks.number("lr", lr, above=0)
-    own, dense = trainable(model), dense_parameters(model)
     if dense_lr is None:
         return [{"params": list(own.values()), "lr": lr}]
     dense_lr = checks.number("dense_lr", dense_lr, above=0)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -13,19 +11,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from landscape.errors import UserError
 from landscape.losses import Loss, default_loss
 from landscape.subspace import refuse_unseen_readers, trainable
 from landscape.subspace.attachable import unwrapped
-from landscape.training.adamw import AdamW
 from landscape.training.baselines import method_of
 from landscape.training.processes import Processes
-
-Record = dict[str, Any]
-"""What a step did: its number, counted from 1, the loss before it, and more."""
+from landscape.training.updates import Record, Updates
 
 
-class Loop:
+class Loop(Updates):
     """Take steps on the mean loss of batches; it knows of no task, folder or file.
 
         g = grad (sum_i S_i / sum_i n_i),       (S_i, n_i) = loss(model, batch_i)
@@ -64,16 +58,12 @@ class Loop:
         ceiling: float | None = None,
         autocast: bool = False,
     ) -> None:
-        self.model, self.optimizer = model, optimizer
-        self.taken = 0
-        """Steps taken so far."""
-        self.diverged = False
-        self._loss, self._lr_schedule, self._autocast = loss, lr_schedule, autocast
-        self._max_norm, self._ceiling = max_gradient_norm, ceiling
-        self._first_loss: float | None = None
-        self._parameters = list(trainable(unwrapped(model)).values())
-        refuse_nothing(len(self._parameters))
-        self._method = method_of(unwrapped(model))
+        super().__init__(
+            list(trainable(unwrapped(model)).values()), optimizer, lr_schedule=lr_schedule,
+            max_gradient_norm=max_gradient_norm, ceiling=ceiling,
+            method=method_of(unwrapped(model)),
+        )  # fmt: skip
+        self.model, self._loss, self._autocast = model, loss, autocast
         self._processes = Processes.of(model)
 
     def over(self, batches: Iterable[object]) -> Iterator[Record]:
@@ -128,78 +118,6 @@ class Loop:
             penalty.backward()
         return loss / terms
 
-    def update(self, loss: float) -> Record:
-        """Clip the gradients and step, unless the loop has diverged."""
-        record: Record = {"loss": loss}
-        self._first_loss = loss if self._first_loss is None else self._first_loss
-        fine = math.isfinite(loss)
-        if self._ceiling is not None:
-            fine = fine and loss <= self._ceiling * self._first_loss
-        if self._max_norm is not None:
-            norm = float(nn.utils.clip_grad_norm_(self._parameters, self._max_norm))
-            fine, record["gradient_norm"] = fine and math.isfinite(norm), norm
-        lr = self.optimizer.param_groups[0]["lr"]
-        if fine:
-            self.optimizer.step()
-            if self._lr_schedule is not None:
-                self._lr_schedule.step()
-            torch.clear_autocast_cache()  # of weights as they were, inside a user's autocast
-        self.diverged = not fine
-        self._method.step(self.taken)
-        if isinstance(self.optimizer, AdamW):
-            record["updated"] = self.optimizer.count
-        self.taken += 1
-        record["step"] = self.taken
-        if self._lr_schedule is not None:
-            record["lr"] = lr
-        return record
-
-    @contextmanager
-    def judged(self) -> Iterator[None]:
-        """Hold the parameters that are to be evaluated; then restore those that train.
-
-        Schedule-free optimizers take gradients at one point and give another, an average, as their
-        result: inside, the model has the average. With all others it stays as it is.
-        """
-        optimizer: Any = self.optimizer
-        if not hasattr(optimizer, "eval"):
-            yield
-            return
-        before = [p.detach().clone() for p in self._parameters]
-        optimizer.eval()
-        try:
-            yield
-        finally:
-            optimizer.train()
-            with torch.no_grad():  # there and back is not exact
-                for parameter, value in zip(self._parameters, before, strict=True):
-                    parameter.copy_(value)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return a copy of all but the parameters: steps taken, optimizer, schedule, method."""
-        schedule = None if self._lr_schedule is None else self._lr_schedule.state_dict()
-        state = {
-            "taken": self.taken, "diverged": self.diverged, "first_loss": self._first_loss,
-            "optimizer": self.optimizer.state_dict(), "lr_schedule": schedule,
-            "method": self._method.state_dict(),
-        }  # fmt: skip
-        return copy.deepcopy(state)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to a state; the parameters are there already."""
-        state = copy.deepcopy(dict(state))
-        self.taken, self.diverged = state["taken"], state["diverged"]
-        self._first_loss = state["first_loss"]
-        saved, groups = state["optimizer"], self.optimizer.param_groups
-        for mine, other in zip(groups, saved["param_groups"], strict=True):  # JSON has no tuples
-            pairs = {k: tuple(v) for k, v in other.items() if isinstance(mine.get(k), tuple)}
-            other.update(pairs)
-        saved["state"] = {int(i): values for i, values in saved["state"].items()}
-        self.optimizer.load_state_dict(saved)
-        if self._lr_schedule is not None:
-            self._lr_schedule.load_state_dict(state["lr_schedule"])
-        self._method.load_state_dict(state["method"])
-
     def _precision(self) -> AbstractContextManager[Any]:
         if not self._autocast:
             return nullcontext()  # inside a user's own autocast, too
@@ -233,16 +151,3 @@ class Loop:
             loss, terms = loss + float(total.detach()) * weight, terms + float(count) * weight
         loss, terms = self._processes.total(loss, terms)
         return loss, terms
-
-
-def refuse_nothing(count: int) -> None:
-    """Refuse a model without trainable parameters.
-
-    Raises:
-        UserError: their number is 0.
-    """
-    if not count:
-        raise UserError(
-            "expected a model with trainable parameters, got none; attach a mask first, or take a "
-            "method of landscape.baselines"
-        )

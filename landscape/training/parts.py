@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from transformers import PreTrainedTokenizerBase
 
 from landscape import checks
 from landscape.errors import UserError
 from landscape.identity import precision
 from landscape.losses import Loss
+from landscape.masks import Mask
 from landscape.subspace import attached_mask, detach, is_attached, trainable
 from landscape.subspace.attachable import unwrapped
 from landscape.tasks import Example, Generation, Task
@@ -22,13 +25,14 @@ from landscape.tasks.fitting import refuse_unfit
 from landscape.training.epochs import Epochs
 from landscape.training.folder import RunFolder, identity_of
 from landscape.training.groups import parameter_groups
-from landscape.training.loop import Loop, refuse_nothing
+from landscape.training.loop import Loop
 from landscape.training.lr_schedule import make_lr_schedule, warmup_steps
 from landscape.training.moving import MovingMask
 from landscape.training.optimizer import make_optimizer
 from landscape.training.processes import Processes
 from landscape.training.schedule import Schedule
 from landscape.training.settings import Settings
+from landscape.training.updates import refuse_nothing
 
 Probe = Callable[[nn.Module, dict[str, Any]], None]
 """Called after every step with the model and the step's record, to which it may add."""
@@ -103,7 +107,12 @@ def assemble(
     epochs = Epochs(task, tokenizer, settings, limit, processes)
     total = settings.epochs * epochs.steps
     moving = _moving_mask(schedule, model, settings, total)
-    config, folder = _run_config(inner, task, settings, limit, moving, processes), None
+    count = moving.budget if moving else sum(p.numel() for p in trainable(inner).values())
+    mask = attached_mask(inner) if moving is None and is_attached(inner) else None
+    config = run_config(inner, task, settings, limit, mask=mask, count=count)
+    if processes.count > 1:
+        config["processes"] = processes.count
+    folder = None
     if schedule is not None:
         config["schedule"] = schedule.as_dict()
     if directory is not None:
@@ -141,25 +150,28 @@ def _moving_mask(
     return MovingMask(schedule, model, steps)
 
 
-def _run_config(
-    model: nn.Module, task: Task, settings: Settings, limit: int, moving: MovingMask | None,
-    processes: Processes,
-) -> dict[str, Any]:  # fmt: skip
+def run_config(
+    model: nn.Module, task: Task, settings: Settings, limit: int, *, mask: Mask | None, count: int
+) -> dict[str, Any]:
     """Return everything that determines a run's result as JSON, its inputs by their names.
+
+    Args:
+        model, task, settings: of the run.
+        limit: most tokens of a row.
+        mask: that is attached; None where there is none, or a schedule makes it.
+        count: trainable parameters.
 
     Raises:
         UserError: the model has nothing to train, or the task has no accuracy to select by.
     """
-    count = moving.budget if moving else sum(p.numel() for p in trainable(model).values())
     refuse_nothing(count)
-    mask: dict[str, Any] = {}
-    if moving is None and is_attached(model):
-        attached = attached_mask(model)
-        mask = {"rule": dict(attached.rule), "count": attached.count, "ratio": attached.ratio}
+    told: dict[str, Any] = {}
+    if mask is not None:
+        told = {"rule": dict(mask.rule), "count": mask.count, "ratio": mask.ratio}
     config = {
         "model": getattr(getattr(model, "config", None), "_name_or_path", "")
         or type(model).__name__,
-        "dtype": precision(model), "task": task.name, "source": task.source, "mask": mask,
+        "dtype": precision(model), "task": task.name, "source": task.source, "mask": told,
         "trainable": count, **settings.config(), "max_length": limit,
     }  # fmt: skip
     if settings.select_by == "metric":
@@ -169,10 +181,7 @@ def _run_config(
             f'expected select_by "metric" or "loss" for a task judged by {task.metric}, got '
             f'"{settings.select_by}"; leave select_by out'
         )
-    config |= _unusual(task, settings)
-    if processes.count > 1:
-        config["processes"] = processes.count
-    return config
+    return config | _unusual(task, settings)
 
 
 def _unusual(task: Task, settings: Settings) -> dict[str, Any]:
@@ -194,15 +203,30 @@ def _make_loop(
     model: nn.Module, loss: Loss, settings: Settings, steps: int, *, moving: bool
 ) -> Loop:
     """Return the loop of a run of so many steps, at its beginning."""
-    warmup = warmup_steps(settings.warmup, steps)
     groups = parameter_groups(unwrapped(model), lr=settings.lr, dense_lr=settings.dense_lr)
+    optimizer, lr_schedule = stepping(groups, settings, steps, moving=moving)
+    return Loop(
+        model, optimizer, loss, lr_schedule=lr_schedule, autocast=settings.autocast is not None,
+        max_gradient_norm=settings.max_gradient_norm,
+    )  # fmt: skip
+
+
+def stepping(
+    groups: list[dict[str, Any]], settings: Settings, steps: int, *, moving: bool = False
+) -> tuple[Optimizer, LRScheduler | None]:
+    """Return the optimizer of groups of parameters, and what sets its learning rate.
+
+    Args:
+        groups: of `landscape.training.groups`.
+        settings: of the run.
+        steps: of the whole run.
+        moving: whether a schedule moves the mask.
+    """
+    warmup = warmup_steps(settings.warmup, steps)
     optimizer = make_optimizer(
         parameters=groups, warmup=warmup, moving=moving, **settings.of_optimizer()
     )
     if settings.optimizer == "schedule-free":
         warmup = 0  # it warms up by itself
-    lr_schedule = make_lr_schedule(settings.lr_schedule, optimizer, steps=steps, warmup=warmup)
-    return Loop(
-        model, optimizer, loss, lr_schedule=lr_schedule, autocast=settings.autocast is not None,
-        max_gradient_norm=settings.max_gradient_norm,
-    )  # fmt: skip
+    schedule = make_lr_schedule(settings.lr_schedule, optimizer, steps=steps, warmup=warmup)
+    return optimizer, schedule

@@ -22,13 +22,13 @@ from landscape.tasks.outputs.scoring import task_loss
 from landscape.tasks.padding import Batch
 from landscape.tasks.task import SplitName
 from landscape.training.best import BestOnDev
-from landscape.training.loop import Record
 from landscape.training.mode import training_mode
 from landscape.training.parts import Probe, assemble, check_kinds
 from landscape.training.point import go_to, is_point_of, point
 from landscape.training.run import Run, run_of
 from landscape.training.schedule import Schedule
 from landscape.training.settings import Settings
+from landscape.training.updates import Record
 
 _ENTRIES = ("parameters", "best", "loop", "history", "seconds")
 

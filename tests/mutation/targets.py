@@ -19,6 +19,7 @@ GUARDS: dict[str, list[str]] = {
         "training/checkpoint",
     ],
     "landscape/training/loop.py": ["training/loop", "training/training", "training/reference"],
+    "landscape/training/updates.py": ["training/loop", "training/training", "training/reference"],
     "landscape/training/best.py": ["training/training", "training/reference"],
     "landscape/training/epochs.py": ["training/reference", "training/training"],
     "landscape/training/folder.py": ["training/checkpoint"],
@@ -113,7 +114,7 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "landscape/training/best.py", "if key > self._key", "if key >= self._key"
     ),
     "gradients never clipped": (
-        "landscape/training/loop.py", "self._parameters, self._max_norm)",
+        "landscape/training/updates.py", "self._parameters, self._max_norm)",
         "self._parameters, math.inf)"
     ),
     "a mean of means over the batches of a step": (

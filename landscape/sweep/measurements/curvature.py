@@ -8,7 +8,6 @@ from typing import Any
 from landscape import checks
 from landscape.curvature import HessianOperator, lanczos, trace
 from landscape.errors import UserError
-from landscape.subspace import trainable
 from landscape.sweep.config import nearest
 from landscape.sweep.measurements.measurement import Measurement, Point
 from landscape.tasks.batches import make_batches
@@ -82,10 +81,10 @@ def batches_of(point: Point, asked: Mapping[str, Any]) -> list[Batch]:
 
 
 def _hessian(point: Point, asked: Mapping[str, Any]) -> HessianOperator:
-    if not trainable(point.model):
+    if point.config.method == "none":
         raise UserError(
             "expected a run that trains something to measure its curvature, got one that trains "
-            f"nothing ({point.config.method}); leave the measurement out"
+            "nothing; leave the measurement out"
         )
     return HessianOperator(point.model, batches_of(point, asked))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -12,6 +14,7 @@ from landscape import checks
 from landscape.curvature.tracking import SharpnessProbe
 from landscape.sweep.measurements.curvature import DATA, batches_of, chosen
 from landscape.sweep.measurements.measurement import Measurement, Point
+from landscape.tasks.outputs.scoring import task_loss
 
 SEARCH: dict[str, Any] = {"tol": 0.05, "max_matvecs": 40}
 
@@ -29,8 +32,9 @@ class ColdProbe:
     """
 
     def __init__(self, point: Point, asked: dict[str, Any], due: Callable[[int], bool]) -> None:
+        self._batches = batches_of(point, asked)
         self._probe = SharpnessProbe(
-            batches_of(point, asked), every=1, tol=asked["tol"], max_matvecs=asked["max_matvecs"]
+            self._batches, every=1, tol=asked["tol"], max_matvecs=asked["max_matvecs"]
         )
         self._due = due
         self._optimizer: Optimizer | None = None
@@ -41,8 +45,16 @@ class ColdProbe:
         self._optimizer = optimizer
 
     def __call__(self, model: nn.Module, record: dict[str, Any]) -> None:
-        """Measure, if the step is due, and write what was found into its record."""
+        """Measure, if the step is due, and write what was found into its record.
+
+        Where the loss is not finite, no curvature is defined: its sharpness is NaN.
+        """
         if not self._due(record["step"]):
+            return
+        with torch.no_grad():
+            losses = [task_loss(model, batch)[0] for batch in self._batches]
+        if not all(math.isfinite(loss) for loss in losses):
+            record["sharpness"] = math.nan
             return
         assert self._optimizer is not None
         self._probe.start(self._optimizer)

@@ -61,8 +61,10 @@ from .surface import (
     surface_2d,
 )
 from .sweep.config import RunConfig
+from .sweep.driver import run_grid
 from .sweep.frame import runs
-from .sweep.grid import Grid, Rates
+from .sweep.grid import Grid
+from .sweep.rates import Rates
 from .sweep.store import RunStore
 from .tasks import (
     Completion,
@@ -87,6 +89,7 @@ from .training.callbacks import MovingMaskCallback
 from .training.finetuning import finetune
 from .training.heads import fit_head
 from .training.moving import MovingMask
+from .training.packed import Lane, finetune_packed, lane_of
 from .training.run import Run
 from .training.schedule import Schedule
 from .training.training import Training
@@ -105,6 +108,7 @@ __all__ = [
     "Grid",
     "HessianOperator",
     "ImageExample",
+    "Lane",
     "LinearOperator",
     "Mask",
     "MatrixOperator",
@@ -147,11 +151,13 @@ __all__ = [
     "export_delta",
     "figures",
     "finetune",
+    "finetune_packed",
     "fit_head",
     "health_check",
     "interpolate",
     "kernels",
     "lanczos",
+    "lane_of",
     "load_delta",
     "load_model",
     "load_peft",
@@ -174,6 +180,7 @@ __all__ = [
     "read_delta",
     "read_peft",
     "reference_settings",
+    "run_grid",
     "runs",
     "save_delta",
     "save_peft",

@@ -78,12 +78,14 @@ class ByFormula:
                 tell(Event("failed", job, said=self.refused[run]))
                 continue
             if job.config not in store:
-                store.write(job.config, outcome(job.config, self.dev))
+                store.write(job.config, outcome(job.config, self.dev), provenance={})
                 self.trained.append(run)
             tell(Event("step", job, 1, 2))
             for name, options in job.measure.items():
                 if key(name, options) not in store.row(job.config)["measured"]:
-                    store.write_measured(job.config, key(name, options), {"value": 1.0})
+                    store.write_measured(
+                        job.config, key(name, options), {"value": 1.0}, provenance={}
+                    )
                     self.measured.append(run)
             diverged = store.row(job.config)["outcome"]["diverged"]
             tell(Event("diverged" if diverged else "finished", job))

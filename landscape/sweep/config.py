@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal, get_args
 
 from landscape import checks
@@ -121,8 +121,8 @@ class RunConfig:
 
         A setting that is new to this version so leaves the addresses of older runs as they are.
         """
-        usual = RunConfig()
-        return {k: v for k, v in self.as_dict().items() if v != _plain(getattr(usual, k))}
+        usual = _usual()
+        return {k: v for k, v in self.as_dict().items() if v != usual[k]}
 
     @cached_property
     def address(self) -> str:
@@ -147,6 +147,12 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """
     found = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {found[0]}?" if found else "; check the spelling"
+
+
+@cache
+def _usual() -> dict[str, Any]:
+    """Return the default values."""
+    return RunConfig().as_dict()
 
 
 def _plain(value: Any) -> Any:

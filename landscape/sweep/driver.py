@@ -16,7 +16,8 @@ from landscape.sweep.gridfile import Grids, grids_of
 from landscape.sweep.measurements import key
 from landscape.sweep.plan import wanted
 from landscape.sweep.progress import Progress, differing, label
-from landscape.sweep.store import Row, RunStore
+from landscape.sweep.rows import Row
+from landscape.sweep.store import RunStore
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,7 +23,7 @@ _KINDS = {
     "seed": _WHOLE, "mask_seed": _WHOLE,
 }  # fmt: skip
 #: columns that every frame has beside address and configuration
-_OUTCOME = {
+OUTCOME = {
     "metric": _TEXT, "trainable": _WHOLE, "trainable_ratio": _NUMBER, "dev_loss": _NUMBER,
     "test_loss": _NUMBER, "distance": _NUMBER, "relative_distance": _NUMBER, "diverged": _FLAG,
     "best_step": _WHOLE, "steps": _WHOLE, "seconds": _NUMBER, "peak_memory": _WHOLE,
@@ -72,11 +72,11 @@ def frame_of(rows: Iterable[Row]) -> DataFrame:
     for line, found in zip(flat, measured, strict=True):
         for key, values in found.items():
             line |= _flat(values, f"{names[key]}_")
-    kinds = {"address": _TEXT, **_KINDS, **_OUTCOME}
+    kinds = {"address": _TEXT, **_KINDS, **OUTCOME}
     rest = {name: None for line in flat for name in line if name not in kinds}
     first = [n for n in kinds if n in ("address", *CONFIG)]
     inner = [n for n in rest if n.startswith(("options.", "settings."))]
-    columns = [*first, *inner, *_OUTCOME, *(n for n in rest if n not in inner)]
+    columns = [*first, *inner, *OUTCOME, *(n for n in rest if n not in inner)]
     data = {name: _column([line.get(name) for line in flat], kinds.get(name)) for name in columns}
     return DataFrame(data, columns=columns)
 
@@ -109,7 +109,7 @@ def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     for name, value in values.items():
         if isinstance(value, Mapping):
             found |= _flat(value, f"{prefix}{name}_")
-        elif isinstance(value, list) and all(isinstance(one, str) for one in value):
+        elif isinstance(value, list) and value and all(isinstance(one, str) for one in value):
             found[f"{prefix}{name}"] = " ".join(value)
         elif not isinstance(value, list):
             found[f"{prefix}{name}"] = value

@@ -11,6 +11,7 @@ from typing import Any
 from landscape import checks
 from landscape.errors import UserError
 from landscape.sweep.config import RunConfig, nearest
+from landscape.sweep.measurements import measurement_named
 from landscape.sweep.rates import Rates
 
 AXES = tuple(f.name for f in dataclasses.fields(RunConfig))
@@ -30,8 +31,8 @@ class Grid:
             find a rate, on none (`landscape.sweep.measurements`).
 
     Raises:
-        UserError: an axis that is none (the nearest name is offered), is empty, or is given twice;
-            a value that an axis cannot have.
+        UserError: an axis or a measurement that is none (the nearest name is offered); an axis that
+            is empty, or is given twice; a value that an axis cannot have.
     """
 
     shared: Mapping[str, Any] = field(default_factory=dict)
@@ -125,9 +126,10 @@ def _values(axis: str, values: Any) -> tuple[Any, ...]:
 
 
 def _measure(given: Any) -> dict[str, Mapping[str, Any]]:
-    """Return measurements with their options; names alone have none."""
+    """Return measurements that there are with their options; names alone have none."""
     if not isinstance(given, Mapping):
         given = {name: {} for name in checks.texts("measure", given)}
     for name, options in given.items():
+        measurement_named(name)
         checks.instance(f"the options of {name}", options, Mapping, "give a dict, {} for none")
     return dict(given)

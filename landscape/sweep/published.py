@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -66,10 +67,7 @@ def write_rows(path: str | Path, rows: Iterable[Row]) -> Path:
         UserError: two rows of one address, or the file cannot be written.
     """
     target = Path(checks.new_file("path", path))
-    ordered = sorted(rows, key=lambda row: row["address"])
-    for one, following in pairwise(ordered):
-        _refuse_twice(one["address"], following["address"], target)
-    text = "".join(f"{seal(row)}\n" for row in ordered)
+    text = "".join(f"{seal(row)}\n" for row in _ordered(rows, target))
     data = text.encode()
     if target.name.endswith(".gz"):
         data = gzip.compress(data, 9, mtime=0)
@@ -91,7 +89,7 @@ def read_rows(path: str | Path) -> RowFile:
         if source.name.endswith(".gz"):
             data = gzip.decompress(data)
         text = data.decode()
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UserError(
             f"expected a file of rows at {source}, could not read it, but got: {error}; check the "
             "path, or fetch the file anew"
@@ -101,10 +99,8 @@ def read_rows(path: str | Path) -> RowFile:
         where = f"line {number} of {source}"
         row = checked(unseal(line, where), where)
         refuse_moved(row, where)
-        if rows:
-            _refuse_twice(rows[-1]["address"], row["address"], source)
         rows.append(row)
-    return RowFile(source, sorted(rows, key=lambda row: row["address"]))
+    return RowFile(source, _ordered(rows, source))
 
 
 def open_rows(source: str | Path) -> Rows:
@@ -124,8 +120,13 @@ def open_rows(source: str | Path) -> Rows:
     return read_rows(path)
 
 
-def _refuse_twice(first: str, second: str, path: Path) -> None:
-    if first == second:
-        raise UserError(
-            f"expected one row an address in {path}, got two of {first}; leave one of them out"
-        )
+def _ordered(rows: Iterable[Row], path: Path) -> list[Row]:
+    """Return rows by address, each address once."""
+    found = sorted(rows, key=lambda row: row["address"])
+    for one, following in pairwise(found):
+        if one["address"] == following["address"]:
+            raise UserError(
+                f"expected one row an address in {path}, got two of {one['address']}; leave one "
+                "of them out"
+            )
+    return found

@@ -27,6 +27,8 @@ from landscape.sweep.rows import (
     writing,
 )
 
+__all__ = ["FORMAT", "LOCK", "Row", "RunStore"]
+
 FORMAT = 1
 LOCK = "store.lock"
 _KEY = re.compile(r"\w[\w.-]*")
@@ -99,6 +101,7 @@ class RunStore:
         Raises:
             UserError: the folder holds another configuration, or cannot be written.
         """
+        self.create()
         path = self.path(config) / "config.json"
         if path.exists():
             refuse_other(read_json(path), config, path.parent)
@@ -139,8 +142,11 @@ class RunStore:
     def addresses(self) -> list[str]:
         """Return the addresses of all finished runs, damaged ones included, sorted."""
         runs = self.folder / "runs"
-        begun = sorted(os.listdir(runs)) if runs.is_dir() else []
-        return [address for address in begun if (runs / address / "result.json").exists()]
+        return [name for name in self._begun() if (runs / name / "result.json").exists()]
+
+    def unfinished(self) -> list[str]:
+        """Return the addresses of runs that were begun and are not finished, sorted."""
+        return sorted(set(self._begun()) - set(self.addresses()))
 
     def examined(self) -> Iterator[Row | UserError]:
         """Return, by address, the row of every finished run, or the sentence why it has none."""
@@ -222,15 +228,17 @@ class RunStore:
             UserError: the folder cannot be written.
         """
         said = []
-        for address in self.addresses():
+        for address in self._begun():
             try:
-                self.at(address)
+                _examine(self.folder / "runs" / address)
             except Damaged as error:
                 place = self._aside(address)
                 said.append(f"{error.args[0].rpartition(';')[0]}; its run was moved to {place}")
-            except UserError:
-                continue  # whole, of another version: nothing to run again
         return said
+
+    def _begun(self) -> list[str]:
+        runs = self.folder / "runs"
+        return sorted(os.listdir(runs)) if runs.is_dir() else []
 
     def _aside(self, address: str) -> Path:
         """Move a run's folder away, and return where it is."""
@@ -246,15 +254,7 @@ class RunStore:
 def _read(folder: Path) -> Row:
     """Read the row of a run's folder, with its measurements."""
     row = _unsealed(folder / "result.json")
-    row["measured"] = {}
-    try:
-        names = sorted(os.listdir(folder / "measured"))
-    except FileNotFoundError:
-        names = []
-    for name in names:
-        if name.endswith(".json") and not name.startswith("."):
-            found = _unsealed(folder / "measured" / name)
-            row["measured"][name.removesuffix(".json")] = found["values"]
+    row["measured"] = _measured(folder)
     checked(row, folder)
     if row["address"] != folder.name:
         raise Damaged(
@@ -262,6 +262,36 @@ def _read(folder: Path) -> Row:
             "folder to its own name"
         )
     return row
+
+
+def _measured(folder: Path) -> dict[str, Any]:
+    """Read what was measured on a run, by key."""
+    try:
+        names = sorted(os.listdir(folder / "measured"))
+    except FileNotFoundError:
+        return {}
+    return {
+        name.removesuffix(".json"): _unsealed(folder / "measured" / name)["values"]
+        for name in names
+        if name.endswith(".json") and not name.startswith(".")
+    }
+
+
+def _examine(folder: Path) -> None:
+    """Read what is sealed in the folder of a run, finished or not.
+
+    Raises:
+        Damaged: one of it is damaged.
+    """
+    if not (folder / "result.json").exists():
+        _measured(folder)
+        return
+    try:
+        _read(folder)
+    except Damaged:
+        raise
+    except UserError:
+        return  # whole, of another version: nothing to run again
 
 
 def _unsealed(path: Path) -> dict[str, Any]:

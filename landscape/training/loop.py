@@ -100,9 +100,7 @@ class Loop(Updates):
                 weight 0, so that collective operations match.
             inside: entered for the forwards and backwards: a mask that moves.
         """
-        if hasattr(self.optimizer, "train"):  # schedule-free
-            self.optimizer.train()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.clear()
         with inside or nullcontext():
             if len(batches) == 1 and self._processes.count == 1:
                 total, count = self._sum(batches[0])

@@ -60,6 +60,12 @@ class Updates:
         refuse_nothing(len(self._parameters))
         self._method = method or Stateless()
 
+    def clear(self) -> None:
+        """Begin a step: without gradients, and at the point where they are to be taken."""
+        if hasattr(self.optimizer, "train"):  # schedule-free
+            self.optimizer.train()
+        self.optimizer.zero_grad(set_to_none=True)
+
     def update(self, loss: float) -> Record:
         """Clip the gradients and step, unless the loop has diverged."""
         record: Record = {"loss": loss}

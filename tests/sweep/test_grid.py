@@ -63,6 +63,7 @@ def test_a_grid_without_axes_is_one_run() -> None:
         ({"shared": [1]}, ["shared", "[1]"]),
         ({"rates": 0.1}, ["rates", "got 0.1"]),
         ({"measure": {"sharpness": 3}}, ["the options of sharpness", "got 3"]),
+        ({"measure": {"sharpnes": {}}}, ["'sharpnes'", "did you mean sharpness?"]),
         ({"measure": "sharpness"}, ["measure", "'sharpness'"]),
         ({"rates": {"tried": []}}, ["learning rates", "got none"]),
         ({"rates": {}}, ["tried", "got none"]),

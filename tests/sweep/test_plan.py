@@ -223,7 +223,7 @@ def test_no_more_runs_than_said_are_ever_needed() -> None:
         assert at_most(grid, rows) == len(rows) <= 12
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data(), at=st.sampled_from([1e-8, 1e-6, 1e-5, 3e-3, 1.0]), widen=st.integers(0, 3))
 def test_whatever_order_jobs_finish_in_the_runs_and_the_choices_are_the_same(
     data: st.DataObject, at: float, widen: int

@@ -1,0 +1,186 @@
+"""Dropout of a pack: every lane's rows get the masks that its solo run draws.
+
+A solo run draws the masks of a step one after another from one generator, each in the shape of its
+own batch. Here each lane has a generator of its own; at the first chunk the mask of each call is
+drawn in that shape and kept, and every chunk of the step gets its rows of it, cut to its own length
+or filled up where it is longer, with padding that nobody sees.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from landscape.errors import UserError
+
+
+class Solo(NamedTuple):
+    """The shape of a lane's solo batch.
+
+    heights: of each of its examples, the rows that the model sees: 1, or its candidates.
+    length: tokens of a row.
+    """
+
+    heights: tuple[int, ...]
+    length: int
+
+    def rows(self, place: int) -> range:
+        """Return which rows of the batch are an example's."""
+        first = sum(self.heights[:place])
+        return range(first, first + self.heights[place])
+
+
+class LaneDropout(TorchFunctionMode):
+    """Replace a model's dropout by that of the solo runs.
+
+    Args:
+        seeds: lane -> the seed of its step.
+        left: whether rows are padded on the left.
+        device: of the model.
+    """
+
+    def __init__(self, seeds: Mapping[int, int], *, left: bool) -> None:
+        super().__init__()
+        self._generators = {
+            lane: torch.Generator().manual_seed(seed) for lane, seed in seeds.items()
+        }
+        self._left = left
+        self._solo: dict[int, Solo] = {}
+        self._drawn: list[dict[int, Tensor]] = []
+        self._places: list[tuple[int, int]] = []
+        self._length = self._call = 0
+
+    def begin_batch(self, solo: Mapping[int, Solo]) -> None:
+        """Begin the next of each lane's batches: its masks are drawn anew."""
+        self._solo, self._drawn = dict(solo), []
+
+    def begin_chunk(self, places: Sequence[tuple[int, int]], length: int) -> None:
+        """Begin a chunk.
+
+        Args:
+            places: of each example its lane, and its place in the lane's solo batch.
+            length: tokens of a row.
+        """
+        self._places = [(lane, row) for lane, at in places for row in self._solo[lane].rows(at)]
+        self._length, self._call = length, 0
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Replace what drops out; refuse what draws otherwise."""
+        kwargs = kwargs or {}
+        if func is F.dropout:
+            return self._dropout(*args, **kwargs)
+        if func is F.scaled_dot_product_attention and _probability(args, kwargs):
+            return self._attention(*args, **kwargs)
+        return func(*args, **kwargs)
+
+    def _dropout(
+        self, input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+    ) -> Tensor:
+        if not training or p == 0:
+            return input
+        if p == 1:
+            return input * 0
+        return input * self._scale(input, p)
+
+    def _attention(
+        self, query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0, is_causal: bool = False, scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:  # fmt: skip
+        """Attend as torch's own mathematics does where it drops out."""
+        if enable_gqa:
+            times = query.shape[-3] // key.shape[-3]
+            key, value = (t.repeat_interleave(times, -3) for t in (key, value))
+        factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+        scores = query @ key.transpose(-2, -1) * factor
+        if is_causal:
+            seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+            scores = scores.masked_fill(~seen, -torch.inf)
+        if attn_mask is not None:
+            bias = attn_mask
+            if attn_mask.dtype == torch.bool:
+                bias = torch.zeros_like(scores).masked_fill(~attn_mask, -torch.inf)
+            scores = scores + bias
+        # a token that sees nothing, as padding does, attends to nothing
+        blind = (scores == -torch.inf).all(-1, keepdim=True)
+        weights = scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
+        return self._dropout(weights, dropout_p) @ value
+
+    @torch.no_grad()
+    def _scale(self, input: Tensor, p: float) -> Tensor:
+        """Return 1 / (1 - p) where an entry stays and 0 where it is dropped, as `input` is."""
+        if self._call == len(self._drawn):
+            self._drawn.append({lane: self._draw(lane, input, p) for lane in self._solo})
+        drawn = self._drawn[self._call]
+        self._call += 1
+        rows = self._rows(input)
+        parts = [self._fitted(drawn[lane][place], rows) for lane, place in self._places]
+        kept = torch.stack(parts).reshape(input.shape)
+        return kept.to(input.dtype).div_(1 - p)
+
+    def _draw(self, lane: int, input: Tensor, p: float) -> Tensor:
+        """Draw a mask in the shape of a lane's solo batch, and in the order of its memory."""
+        rows, length = sum(self._solo[lane].heights), self._solo[lane].length
+        axes = self._axes(input)
+        shape = [length if axis else size for size, axis in zip(input.shape, axes, strict=True)]
+        flattened = len(input) != len(self._places)
+        shape[0] = rows * length if flattened else rows
+        order = sorted(range(input.dim()), key=lambda i: -input.stride(i))
+        memory = torch.empty([shape[i] for i in order], dtype=input.dtype)
+        mask = memory.bernoulli_(1 - p, generator=self._generators[lane])
+        mask = mask.permute([order.index(i) for i in range(input.dim())])
+        mask = mask.reshape(rows, length, *shape[1:]) if flattened else mask
+        return (mask != 0).to(input.device)
+
+    def _rows(self, input: Tensor) -> list[int]:
+        """Return the shape of one row of an input."""
+        if len(input) == len(self._places):
+            return list(input.shape[1:])
+        return [self._length, *input.shape[1:]]
+
+    def _axes(self, input: Tensor) -> list[bool]:
+        """Tell which of a tensor's dimensions count tokens.
+
+        Raises:
+            UserError: it is none of (rows, d), (rows, t, d), (rows, heads, t, t), (rows t, d).
+        """
+        shape, rows, t = tuple(input.shape), len(self._places), self._length
+        if shape[0] == rows:
+            if len(shape) == 2:
+                return [False, False]
+            if len(shape) == 3 and shape[1] == t:
+                return [False, True, False]
+            if len(shape) == 4 and shape[2:] == (t, t):
+                return [False, False, True, True]
+        elif len(shape) == 2 and shape[0] == rows * t:
+            return [False, False]
+        raise UserError(
+            f"expected dropout of {rows} rows of {t} tokens, got it of a tensor {shape}; train "
+            "these runs one at a time"
+        )
+
+    def _fitted(self, mask: Tensor, shape: Sequence[int]) -> Tensor:
+        """Cut one row's mask to a shape, or fill it up where padding is."""
+        for axis, (have, want) in enumerate(zip(mask.shape, shape, strict=True)):
+            if have > want:
+                mask = mask.narrow(axis, have - want if self._left else 0, want)
+            elif have < want:
+                size = list(mask.shape)
+                size[axis] = want - have
+                filling = mask.new_ones(size)
+                both = (filling, mask) if self._left else (mask, filling)
+                mask = torch.cat(both, axis)
+        return mask
+
+
+def _probability(args: Sequence[Any], kwargs: Mapping[str, Any]) -> float:
+    found: float = args[4] if len(args) > 4 else kwargs.get("dropout_p", 0.0)
+    return found

@@ -1,0 +1,233 @@
+"""The steps of several lanes together, as a state that can be saved and gone on from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from landscape import checks
+from landscape.errors import UserError
+from landscape.models.kinds import num_labels
+from landscape.tasks.evaluation import evaluate
+from landscape.tasks.outputs.scoring import SCORED, task_split
+from landscape.tasks.task import SplitName
+from landscape.training.mode import training_mode
+from landscape.training.packed.alone import alone
+from landscape.training.packed.chunks import Chunk, Row, chunk_of, cut, weights
+from landscape.training.packed.course import Course
+from landscape.training.packed.dropout import LaneDropout, Solo
+from landscape.training.packed.lane import Lane
+from landscape.training.packed.layers import Layers
+from landscape.training.packed.refusals import has_dropout, why_not
+from landscape.training.run import run_of
+
+TOKENS = 2048
+"""Most tokens of a chunk: what bounds the memory of a step, however many lanes there are."""
+
+
+class Pack:
+    """Train several lanes together, a step of each at a time.
+
+    Args:
+        model: the frozen one; its weights are what they were after every step.
+        tokenizer: of the model.
+        lanes: at least one; they see examples of one kind, with one loss and one precision.
+        tokens: most tokens of a chunk, padding included.
+
+    Raises:
+        UserError: lanes that cannot be packed, with the reason; or as `finetune`.
+    """
+
+    def __init__(
+        self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, lanes: Sequence[Lane],
+        *, tokens: int = TOKENS,
+    ) -> None:  # fmt: skip
+        checks.model(model)
+        checks.tokenizer(tokenizer)
+        self._tokens = checks.whole("tokens", tokens, least=1)
+        _refuse(model, lanes)
+        self.model, self._tokenizer = model, tokenizer
+        self.courses = [Course(model, tokenizer, lane) for lane in lanes]
+        self._kind, self._autocast = lanes[0].task, lanes[0].settings.autocast is not None
+        self._drops = has_dropout(model)
+
+    @property
+    def alive(self) -> dict[int, Course]:
+        """Return the lanes with steps left, by number."""
+        return {i: course for i, course in enumerate(self.courses) if not course.done}
+
+    @property
+    def taken(self) -> int:
+        """Return the steps taken by the lane that has taken most."""
+        return max(course.updates.taken for course in self.courses)
+
+    def step(self) -> bool:
+        """Take one step of every lane that has one left; tell whether any was evaluated on dev."""
+        began, alive = time.perf_counter(), self.alive
+        for course in alive.values():
+            course.updates.clear()
+        losses = self._gradients(alive)
+        for lane, course in alive.items():
+            course.history.append(course.updates.update(losses[lane]))
+        due = [c for c in alive.values() if c.epochs.is_evaluation_due(c.updates.taken)]
+        for course in due:
+            self._judge(course)
+        for course in alive.values():
+            course.seconds += (time.perf_counter() - began) / len(alive)
+        return bool(due)
+
+    def finish(self, course: Course) -> None:
+        """Test a lane at its best point and sum it up."""
+        began = time.perf_counter()
+        with alone(self.model, course, course.best.point):
+            tested = self.evaluate(course, "test") if course.lane.settings.test else None
+            seconds = course.seconds + time.perf_counter() - began
+            told = {"diverged": course.updates.diverged, "test": tested, "seconds": seconds}
+            course.run = run_of(
+                self.model, course.start, course.best, course.config, course.history, told, None
+            )
+
+    def evaluate(self, course: Course, split: SplitName) -> dict[str, float]:
+        """Return what `landscape.evaluate` says of the model, which is one lane's now."""
+        return evaluate(
+            self.model, self._tokenizer, course.lane.task, split=split,
+            max_length=course.limit, bos=course.lane.settings.bos,
+        )  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of where every lane is."""
+        return {str(i): course.state_dict() for i, course in enumerate(self.courses)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go to a state, of a pack that was made alike; it goes on bit for bit as that one."""
+        for i, course in enumerate(self.courses):
+            course.load_state_dict(state[str(i)])
+
+    def _judge(self, course: Course) -> None:
+        if course.updates.diverged:
+            return
+        with course.updates.judged():
+            if not course.is_finite():
+                course.updates.diverged = True
+                return
+            with alone(self.model, course, course.point()):
+                found = self.evaluate(course, "dev")
+            course.best.judge(course.updates.taken, found, course.point)
+
+    def _gradients(self, alive: Mapping[int, Course]) -> dict[int, float]:
+        """Put every lane's gradient into its parameters; return the losses."""
+        rounds = self._rounds(alive)
+        average = {lane: course.lane.settings.loss_average for lane, course in alive.items()}
+        scales = iter(weights([c for chunks in rounds for c in chunks], average))
+        dropout = self._dropout(alive)
+        layers, losses = Layers(self.model, alive), dict.fromkeys(alive, 0.0)
+        with training_mode(self.model, 0), layers.installed():
+            for chunks in rounds:
+                if dropout is not None:
+                    dropout.begin_batch(_solo(chunks))
+                for chunk in chunks:
+                    self._backward(chunk, next(scales), layers, dropout, losses)
+        return losses
+
+    def _backward(
+        self, chunk: Chunk, scale: Tensor, layers: Layers, dropout: LaneDropout | None,
+        losses: dict[int, float],
+    ) -> None:  # fmt: skip
+        layers.sizes = chunk.sizes()
+        layers.length = chunk.batch["input_ids"].shape[1]
+        inside: AbstractContextManager[Any] = nullcontext()
+        if dropout is not None:
+            dropout.begin_chunk([(row.lane, row.place) for row in chunk.rows], layers.length)
+            inside = dropout
+        device = next(self.model.parameters()).device
+        with _nothing_drawn(), inside, self._precision(device):
+            outputs, loss = task_split(self.model, chunk.batch)
+            terms, _ = loss(outputs)
+            own = terms.reshape(len(chunk.rows), -1).sum(1) * scale.to(terms)
+        own.sum().backward()
+        for row, value in zip(chunk.rows, own.tolist(), strict=True):
+            losses[row.lane] += value
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
+        return torch.autocast(device.type, torch.bfloat16) if self._autocast else nullcontext()
+
+    def _rounds(self, alive: Mapping[int, Course]) -> list[list[Chunk]]:
+        """Return the chunks of a step: all at once, or where dropout draws, batch by batch."""
+        rows = []
+        for lane, course in alive.items():
+            for batch, held in enumerate(course.epochs.dealt(course.updates.taken)):
+                rows += [Row(lane, batch, place, e) for place, e in enumerate(held)]
+        rounds = [rows]
+        if self._drops:
+            count = 1 + max(row.batch for row in rows)
+            rounds = [[row for row in rows if row.batch == b] for b in range(count)]
+        return [
+            [chunk_of(group, self._kind, self._tokenizer) for group in cut(some, self._tokens)]
+            for some in rounds
+        ]
+
+    def _dropout(self, alive: Mapping[int, Course]) -> LaneDropout | None:
+        if not self._drops:
+            return None
+        seeds = {lane: course.dropout_seed for lane, course in alive.items()}
+        return LaneDropout(seeds, left=not num_labels(self.model))
+
+
+def _solo(chunks: Sequence[Chunk]) -> dict[int, Solo]:
+    """Return the shape of each lane's solo batch, from the chunks that hold its rows."""
+    heights: dict[int, dict[int, int]] = {}
+    lengths: dict[int, int] = {}
+    for chunk in chunks:
+        tokens, first = chunk.batch["attention_mask"].sum(1).tolist(), 0
+        for row, height in zip(chunk.rows, chunk.height, strict=True):
+            heights.setdefault(row.lane, {})[row.place] = height
+            longest = max(tokens[first : first + height])
+            lengths[row.lane] = max(lengths.get(row.lane, 0), int(longest))
+            first += height
+    return {
+        lane: Solo(tuple(own[place] for place in sorted(own)), lengths[lane])
+        for lane, own in heights.items()
+    }
+
+
+def _refuse(model: nn.Module, lanes: Sequence[Lane]) -> None:
+    checks.several("lanes", lanes, "lanes")
+    if not lanes:
+        checks.refuse("lanes", "at least one lane", "none", "make some with Lane")
+    for lane in lanes:
+        checks.instance("each lane", lane, Lane, "make one with Lane")
+        reason = why_not(model, lane)
+        if reason is None and _together(lane) != _together(lanes[0]):
+            reason = "lanes of a pack share the kind of examples, the loss and autocast"
+        if reason is not None:
+            raise UserError(
+                f"expected runs that can be packed, got one that cannot, since {reason}; train it "
+                "alone with finetune"
+            )
+
+
+def _together(lane: Lane) -> tuple[object, ...]:
+    """Return what the lanes of a pack have in common."""
+    return lane.task.kind, lane.task.loss, lane.settings.autocast
+
+
+@contextmanager
+def _nothing_drawn() -> Iterator[None]:
+    """Refuse a forward that draws random numbers past the lanes' generators.
+
+    Raises:
+        UserError: it does.
+    """
+    before = torch.get_rng_state()
+    yield
+    if not torch.equal(before, torch.get_rng_state()):
+        raise UserError(
+            "expected a model whose dropout is torch's, got one that draws random numbers "
+            "otherwise; train these runs one at a time"
+        )

@@ -7,12 +7,15 @@ import json
 
 import pytest
 from formula_runs import ByFormula
+from tiny_jobs import SIZES, Tiny, lasting
 
 import landscape as ls
 from landscape.cli import main
 from landscape.cli.guard import DONE, FAILED, MISTAKE, STOPPED
 from landscape.cli.sweep import AXES
 from landscape.sweep import driver
+from landscape.sweep.executors import Job
+from landscape.sweep.running import run_job
 
 
 @pytest.fixture
@@ -155,3 +158,22 @@ def test_a_wrong_sweep_is_refused_in_one_line_before_anything_is_made(
     assert words in said.err
     assert said.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_real_grid_of_a_tiny_model_is_swept_and_a_larger_one_adds_to_it(tmp_path, capsys) -> None:
+    tiny = Tiny.at(tmp_path)
+    sizes = " ".join(f"--{n.replace('_', '-')} {v}" for n, v in SIZES.items() if n != "lr")
+    line = (
+        f"sweep --folder {tmp_path / 'store'} --model {tmp_path / 'opt'} {sizes} --ratio 1e-2 "
+        f"--source sst2={tmp_path / 'SST-2'} --choose-lr 1e-4 1e-3 --over-ratio --widen 0 --json"
+    )
+    assert main([*line.split(), "--seed", "0", "1"]) == DONE
+    (cell,) = json.loads(capsys.readouterr().out)["cells"]
+    assert (cell["n"], cell["lr"] in (1e-2, 1e-1)) == (2, True)
+    store = ls.RunStore(tmp_path / "store")
+    config = tiny.config(lr=cell["lr"], seed=1)
+    assert cell["runs"][1] == config.address
+    alone = run_job(Job(config), ls.RunStore(tmp_path / "alone"), tiny.places)
+    assert lasting(store.row(config)) == lasting(alone)
+    assert main([*line.split(), "--seed", "0", "1", "2"]) == DONE
+    assert json.loads(capsys.readouterr().out)["runs"] == 4

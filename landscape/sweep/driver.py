@@ -121,7 +121,6 @@ def executor_of(name: str, *, workers: int = 1, address: str | None = None) -> E
         UserError: an unknown name, or a setting of another executor.
     """
     checks.choice("executor", name, get_args(ExecutorName))
-    checks.whole("workers", workers, least=1)
     if workers != 1 and name != "local":
         raise UserError(f"expected one worker with {name}, got {workers}; they are of local")
     if address is not None and name != "ray":

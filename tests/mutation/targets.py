@@ -83,6 +83,9 @@ GUARDS: dict[str, list[str]] = {
         "curvature/spectrum/hidden",
     ],
     "landscape/curvature/spectrum/trace.py": ["curvature/spectrum/density", "curvature/mutations"],
+    "landscape/sweep/plan.py": ["sweep/plan", "sweep/driver"],
+    "landscape/sweep/rates.py": ["sweep/grid", "sweep/plan"],
+    "landscape/sweep/driver.py": ["sweep/driver"],
     "theory/bounds.py": ["theory/bounds"],
 }
 

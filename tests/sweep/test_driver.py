@@ -206,7 +206,9 @@ def test_a_terminal_shows_one_table_of_what_is_done() -> None:
         progress.tell(Event("diverged", jobs[0]))
         progress.tell(Event("step", jobs[1], 1, 2))
     last = written.getvalue().rpartition("sweep")[2]
-    assert [word for word in ("1 of 4", "diverged", "failed", "time left") if word not in last] == []
+    assert [
+        word for word in ("1 of 4", "diverged", "failed", "time left") if word not in last
+    ] == []
     assert jobs[0].config.address not in written.getvalue()
 
 

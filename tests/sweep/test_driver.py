@@ -122,6 +122,17 @@ def test_failed_runs_are_told_at_the_end_and_the_others_are_kept(tmp_path) -> No
     assert mended.trained == [bad.address]
 
 
+def test_a_full_disk_ends_a_sweep_at_once_and_it_goes_on_where_it_was(tmp_path) -> None:
+    cells = list(FIXED.cells())
+    full = f"expected to write {tmp_path}, got: No space left on device; free some space"
+    executor = ByFormula(refused={cells[1].address: full})
+    with pytest.raises(ls.UserError, match="No space left on device; free some space"):
+        run(FIXED, tmp_path, executor)
+    assert executor.trained == [cells[0].address]
+    run(FIXED, tmp_path, mended := ByFormula())
+    assert mended.trained == [cell.address for cell in cells[1:]]
+
+
 def test_a_cell_whose_search_has_a_failed_run_waits_and_the_others_finish(tmp_path) -> None:
     tried = [cell.replace(lr=1e-5) for cell in CHOSEN.cells()]
     executor = ByFormula(refused={tried[0].address: "expected x, got y; do z"})

@@ -159,6 +159,8 @@ def sweep(
     def tell(event: Event) -> None:
         if event.kind == "failed":
             found.failed[event.job.config.address] = event.said
+        elif event.kind in ("finished", "diverged"):  # where it was tried once more
+            found.failed.pop(event.job.config.address, None)
         progress.tell(event)
 
     with store.locked(), progress:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
-from landscape.folders import write_json
 from landscape.sweep.claims import claimed
 from landscape.sweep.executors.executor import Event, Job, Places
 from landscape.sweep.measuring import Measuring
@@ -114,9 +113,8 @@ def begin(job: Job, made: Prepared, store: RunStore) -> Measuring:
     Raises:
         UserError: a measurement that cannot be made.
     """
-    folder, measuring = store.path(job.config), Measuring(job, store)
-    if not (folder / "config.json").exists():
-        write_json(folder / "config.json", job.config.as_dict())
+    store.begin(job.config)
+    measuring = Measuring(job, store)
     if job.config.method == "none":
         _refuse_during(measuring)
     measuring.measure("before", made)

@@ -17,6 +17,7 @@ from landscape.sweep.plan import chosen
 from landscape.sweep.progress import Counts, Progress, duration
 from landscape.sweep.rates import Rates
 
+R = {"ratio": 1e-3}
 FIXED = Grid({"lr": 0.1}, {"ratio": [1e-2, 1e-3], "seed": [0, 1]})
 CHOSEN = Grid(
     {}, {"ratio": [1e-2, 1e-3], "seed": [0, 1]}, Rates((1e-7, 1e-6), True), {"sharpness": {}}
@@ -28,7 +29,7 @@ def run(grid, folder, executor, **options):
 
 
 def test_a_grid_comes_back_as_a_frame_in_its_own_order(tmp_path) -> None:
-    run(Grid({"lr": 0.2}), tmp_path, ByFormula())  # another grid's, in the same store
+    run(Grid(R | {"lr": 0.2}), tmp_path, ByFormula())  # another grid's, in the same store
     frame = run(FIXED, tmp_path, ByFormula())
     assert list(zip(frame["ratio"], frame["seed"], strict=True)) == [
         (1e-2, 0), (1e-2, 1), (1e-3, 0), (1e-3, 1),
@@ -65,7 +66,7 @@ def test_two_grids_share_their_runs(tmp_path) -> None:
 
 
 def test_one_run_in_two_ways_to_measure_is_never_in_the_same_batch_twice(tmp_path) -> None:
-    grids = [Grid({"lr": 0.1}, measure={"sharpness": {"k": k}}) for k in (1, 2)]
+    grids = [Grid(R | {"lr": 0.1}, measure={"sharpness": {"k": k}}) for k in (1, 2)]
     executor = ByFormula()
     run(grids, tmp_path, executor)
     assert executor.batches == [1, 1]

@@ -170,8 +170,8 @@ def test_a_run_that_diverged_at_once_keeps_the_start_point(tiny: Tiny, tmp_path:
     store = RunStore(tmp_path)
     start = run_job(tiny.job(method="none", lr=None), store, tiny.places)["outcome"]
     found = run_job(tiny.job(lr=1e30), store, tiny.places)["outcome"]
-    assert found["diverged"] and found["dev"] is None and found["best_step"] == 0
-    assert found["distance"] == 0.0
+    assert found["diverged"]
+    assert (found["dev"], found["best_step"], found["distance"]) == (None, 0, 0.0)
     assert (found["test"], found["correct"]) == (start["test"], start["correct"])
 
 
@@ -285,9 +285,7 @@ def test_what_is_none_is_refused_and_leaves_no_result(
 
 def test_one_mask_serves_several_seeds_of_the_data(tiny: Tiny, tmp_path: Path) -> None:
     store = RunStore(tmp_path)
-    rows = [
-        run_job(tiny.job(seed=s, mask_seed=9), store, tiny.places)["outcome"] for s in (0, 1)
-    ]
+    rows = [run_job(tiny.job(seed=s, mask_seed=9), store, tiny.places)["outcome"] for s in (0, 1)]
     assert rows[0]["identity"]["mask indices"] == rows[1]["identity"]["mask indices"]
     assert rows[0]["identity"]["train rows"] != rows[1]["identity"]["train rows"]
 

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from landscape.cli.runs.listing import results_of, settings_of
-from landscape.cli.runs.reading import Found, read
+from landscape.cli.runs.reading import Found, plain, read
 from landscape.cli.runs.showing import print_curves
 from landscape.cli.shared import Outcome
 from landscape.errors import UserError
@@ -103,7 +103,7 @@ def _compare_two(found: Found, first: Row, second: Row, metric: str) -> dict[str
     else:
         print(f"test {metric}, second - first: {describe(over)}, over {over.n} examples")
     _print_two_curves([first], [second])
-    values = {name: [_plain(value) for value in both[name]] for name in names}
+    values = {name: [plain(value) for value in both[name]] for name in names}
     return {"values": values, "over_examples": dataclasses.asdict(over) if over else None}
 
 
@@ -161,11 +161,3 @@ def _print_two_curves(first: list[Row], second: list[Row]) -> None:
 def _score(row: Row, metric: str) -> float:
     value = (row["outcome"].get("test") or {}).get(metric)
     return math.nan if value is None else float(value)
-
-
-def _plain(value: Any) -> Any:
-    from pandas import isna
-
-    if isna(value):
-        return None
-    return value.item() if hasattr(value, "item") else value

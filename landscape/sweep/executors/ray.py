@@ -1,0 +1,280 @@
+"""Ray: the runs of a sweep on the machines of a Ray cluster, which share nothing but results."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from landscape import checks
+from landscape.errors import UserError
+from landscape.sources.carriers import optional
+from landscape.sweep.executors.executor import Event, Executor, Job, Places
+from landscape.sweep.executors.parcel import pack, unpack
+from landscape.sweep.executors.remote import Reply, compute_order, order_of, versions
+from landscape.sweep.running import is_done
+from landscape.sweep.store import RunStore
+
+RETRIES = 5
+"""How often a job is begun again elsewhere, after its process was killed or its machine lost."""
+
+EVERY = 1.0
+"""Seconds between two looks at the cluster, and between what one run tells of its steps."""
+
+AHEAD = 2
+"""Jobs given to the cluster for each of its CPUs: those that wait need no machine yet."""
+
+
+def ray(
+    address: str | None = None, *, gpus: float = 1.0, scratch: str | None = None
+) -> Executor:
+    """Make an executor that computes on a Ray cluster, a CPU and a thread a run.
+
+    Every machine needs landscape as it is here, the models and the data; each run is computed in
+    a folder of its machine and comes back as files, which this process alone writes into the store.
+    A run whose process or machine is lost is begun again, by the same machine from its last
+    checkpoint; whatever is killed, it is finished once.
+
+    Ray trusts everybody who reaches its ports: keep a cluster in a network of your own.
+
+    Args:
+        address: of the cluster: host:port, or ray://host:port from outside it; None is that of
+            `ray start` on this machine, or the environment's RAY_ADDRESS.
+        gpus: GPUs a run, where the device is cuda; 0.25 lets four share one.
+        scratch: folder of the machines that runs are computed in; None is each one's folder for
+            temporary files. With one that the machines share, another goes on from a lost one's
+            checkpoint.
+
+    Raises:
+        UserError: Ray is not installed, or not so many GPUs; called, the executor raises for a
+            cluster that is not there, has no CPU (or GPU), or another version of landscape.
+    """
+    optional("ray")
+    most = checks.number("gpus", gpus, above=0)
+    if most > 1 and most != int(most):
+        raise UserError(f"expected a share of a GPU or whole ones, got gpus={gpus}; round it")
+    return _OnRay(address, most, scratch)
+
+
+@dataclass(frozen=True)
+class _OnRay:
+    address: str | None
+    gpus: float
+    scratch: str | None
+
+    def __call__(
+        self,
+        jobs: Sequence[Job],
+        store: RunStore,
+        places: Places,
+        tell: Callable[[Event], None],
+    ) -> None:
+        """Compute the jobs that the store lacks, or whose measurements it lacks."""
+        needs = self._needs(places)
+        store.create()
+        waiting = [job for job in jobs if not is_done(job, store)]
+        with _connected(self.address, needs):
+            _Sending(waiting, store, places, tell, needs, self.scratch).run()
+
+    def _needs(self, places: Places) -> dict[str, float]:
+        if places.device in (None, "cpu"):
+            return {"CPU": 1.0}
+        if places.device != "cuda":
+            raise UserError(
+                f"expected the device cuda or cpu, got {places.device!r}: Ray says which GPU of a "
+                "machine a run gets; leave the number out"
+            )
+        return {"CPU": 1.0, "GPU": self.gpus}
+
+
+class _Sending:
+    """Keep a cluster busy with jobs, and take in what it returns."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        store: RunStore,
+        places: Places,
+        tell: Callable[[Event], None],
+        needs: Mapping[str, float],
+        scratch: str | None,
+    ) -> None:
+        self._ray = optional("ray")
+        self._jobs, self._store, self._places, self._tell = list(jobs), store, places, tell
+        self._scratch = scratch
+        options = {"num_cpus": needs["CPU"], "num_gpus": needs.get("GPU", 0)}
+        self._send = self._ray.remote(**options, max_retries=RETRIES)(_compute)
+        self._news = self._ray.remote(num_cpus=0, max_restarts=-1)(_News).remote()
+        self._sent: dict[Any, int] = {}
+
+    def run(self) -> None:
+        """Compute all jobs; those that are under way are given up where this raises."""
+        following = iter(range(len(self._jobs)))
+        try:
+            while self._fill(following):
+                ready, _ = self._ray.wait(list(self._sent), num_returns=1, timeout=EVERY)
+                self._listen()
+                for reference in ready:
+                    self._take(self._jobs[self._sent.pop(reference)], reference)
+        finally:
+            for reference in self._sent:
+                with contextlib.suppress(self._ray.exceptions.RayError):
+                    self._ray.cancel(reference, force=True)
+
+    def _fill(self, following: Iterator[int]) -> bool:
+        """Send jobs until the cluster has enough; tell whether any is under way."""
+        room = AHEAD * max(1, int(self._ray.cluster_resources().get("CPU", 1)))
+        while len(self._sent) < room and (number := next(following, None)) is not None:
+            job = self._jobs[number]
+            order = order_of(job, self._places, self._store, self._scratch)
+            files = pack(self._store.path(job.config)) if job.config in self._store else {}
+            self._sent[self._send.remote(order, files, number, self._news)] = number
+        return bool(self._sent)
+
+    def _listen(self) -> None:
+        """Tell what runs have said of their steps; the news may be lost with a machine."""
+        try:
+            news = self._ray.get(self._news.take.remote(), timeout=EVERY)
+        except (self._ray.exceptions.RayError, TimeoutError):
+            return
+        going = set(self._sent.values())
+        for number, (step, total) in news.items():
+            if number in going:
+                kind = "step" if total else "began"
+                self._tell(Event(kind, self._jobs[number], step, total))
+
+    def _take(self, job: Job, reference: Any) -> None:
+        """Write what came back of a job into the store."""
+        try:
+            reply: Reply = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError as error:
+            raise _unready(error) or error.as_instanceof_cause() from error
+        except self._ray.exceptions.RayError as error:
+            said = (
+                f"expected the run to end, got a {type(error).__name__} from Ray after "
+                f"{RETRIES + 1} tries; see whether its machine has the memory, and sweep again"
+            )
+            self._tell(Event("failed", job, said=said))
+            return
+        if reply.refused is not None:
+            raise UserError(_differing(reply))
+        failed = reply.failed
+        try:
+            if reply.files:
+                unpack(reply.files, job.config, self._store)
+        except UserError as error:
+            failed = f"from {reply.host}: {error}"
+        if failed or not is_done(job, self._store):
+            said = failed or f"expected a finished run from {reply.host}, got none; sweep again"
+            self._tell(Event("failed", job, said=said))
+            return
+        diverged = self._store.row(job.config)["outcome"]["diverged"]
+        self._tell(Event("diverged" if diverged else "finished", job))
+
+
+def _compute(order: Mapping[str, Any], files: Mapping[str, bytes], number: int, news: Any) -> Reply:
+    """Compute a job: the function that Ray calls on a machine."""
+    told = -EVERY
+
+    def tell(step: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= EVERY or step == total:
+            told = time.monotonic()
+            news.put.remote(number, step, total)
+
+    tell(0, 0)
+    return compute_order(order, files, tell)
+
+
+class _News:
+    """Hold the last step of every run that has told one since it was asked."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[int, int]] = {}
+
+    def put(self, number: int, step: int, total: int) -> None:
+        self._last[number] = (step, total)
+
+    def take(self) -> dict[int, tuple[int, int]]:
+        found, self._last = self._last, {}
+        return found
+
+
+@contextmanager
+def _connected(address: str | None, needs: Mapping[str, float]) -> Iterator[None]:
+    """Hold a connection to a cluster that has what a run needs; one that is there stays.
+
+    Raises:
+        UserError: no cluster at the address, or one without CPUs or GPUs.
+    """
+    ray = optional("ray")
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(address)
+    try:
+        there = ray.cluster_resources()
+        for kind, count in needs.items():
+            if there.get(kind, 0) < count:
+                raise UserError(
+                    f"expected a Ray cluster with {count:g} {kind} for a run, got one with "
+                    f"{there.get(kind, 0):g} in all; add a machine that has it: ray start "
+                    "--address=..."
+                )
+        yield
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    wanted = address or os.environ.get("RAY_ADDRESS") or "auto"
+    _reach(wanted)
+    try:
+        optional("ray").init(address=wanted, log_to_driver=False, logging_level="ERROR")
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+        raise UserError(
+            f"expected a Ray cluster at {wanted}, got: {reason}; start one with `ray start --head`, "
+            "or name its address"
+        ) from None
+
+
+def _reach(wanted: str) -> None:
+    """Refuse an address where nobody listens, for which Ray would wait minutes."""
+    if wanted == "auto":
+        return
+    host, _, port = wanted.removeprefix("ray://").rpartition(":")
+    try:
+        if host in ("localhost", "127.0.0.1"):  # Ray takes the machine's own address for these
+            host = optional("ray").util.get_node_ip_address()
+        with socket.create_connection((host, int(port)), timeout=10):
+            return
+    except (OSError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"expected a Ray cluster at {wanted}, got: {error} at {host or wanted}; start one with "
+            "`ray start --head`, or name its address, host:port"
+        ) from None
+
+
+def _unready(error: Exception) -> UserError | None:
+    """Return the sentence about a machine without landscape; None for another failure."""
+    if "No module named 'landscape" not in str(error):
+        return None
+    return UserError(
+        "expected landscape on every machine of the cluster, got one without it; install it there"
+    )
+
+
+def _differing(reply: Reply) -> str:
+    here, there = versions(), reply.refused or {}
+    names = [name for name in here if here[name] != there.get(name)]
+    shown = [f"{name} {there.get(name, 'none')} instead of {here[name]}" for name in names]
+    return (
+        f"expected the versions of this machine on {reply.host}, got {', '.join(shown)}; install "
+        "the same there, so that all runs are computed alike"
+    )

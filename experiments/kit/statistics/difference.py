@@ -107,7 +107,7 @@ class Difference:
             return 2 * float(stats.t.sf(gap / self.error, self.freedom))
         if not self.each:
             return math.nan
-        return min(1.0, 2.0 ** (1 - self.n)) if gap > 0 else 1.0
+        return 2.0 ** (1 - self.n) if gap > 0 else 1.0
 
     def sentence(self) -> str:
         """Write the evidence: interval, tests, what could have been shown, what would settle it.

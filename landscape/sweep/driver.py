@@ -165,6 +165,8 @@ def sweep(
             raise UserError(event.said)
         if event.kind == "failed":
             found.failed[event.job.config.address] = event.said
+        elif event.kind in ("finished", "diverged"):  # also one that was tried once more
+            found.failed.pop(event.job.config.address, None)
         progress.tell(event)
 
     with store.locked(), progress:

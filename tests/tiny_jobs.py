@@ -10,7 +10,7 @@ from samples import glue_folder, model_folder
 
 from landscape.sweep.config import RunConfig
 from landscape.sweep.executors import Job, Places
-from landscape.sweep.store import Row
+from landscape.sweep.rows import Row
 
 SIZES: dict[str, Any] = {
     "task": "sst2", "num_train": 16, "num_dev": 6, "num_test": 8, "epochs": 1, "batch_size": 4,

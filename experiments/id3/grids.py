@@ -154,11 +154,16 @@ def rates_of(preset: str, arm: str) -> Rates:
 
 
 def named(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the name of a record's arm, and its budget; None for what has a size of its own."""
+    return {"arm": arm_of(record), "budget": record["count"]}
+
+
+def arm_of(record: Mapping[str, Any]) -> str:
     """Return the name of a record's arm."""
     asked = (record["method"], record["schedule"], bool(record["options"].get("on")))
     for name, (method, schedule, options) in ARMS.items():
         if asked == (method, schedule, "on" in options):
             if "on" in options and options["on"] != record["options"]["on"]:
                 continue
-            return {"arm": name}
-    return {"arm": "before training"}
+            return name
+    return "before training"

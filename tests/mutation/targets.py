@@ -86,6 +86,9 @@ GUARDS: dict[str, list[str]] = {
     "landscape/sweep/sealed.py": ["sweep/store", "sweep/published"],
     "landscape/sweep/rows.py": ["sweep/store", "sweep/published"],
     "landscape/sweep/comparison.py": ["sweep/comparison"],
+    "landscape/sweep/plan.py": ["sweep/plan", "sweep/driver"],
+    "landscape/sweep/rates.py": ["sweep/grid", "sweep/plan"],
+    "landscape/sweep/driver.py": ["sweep/driver"],
     "theory/bounds.py": ["theory/bounds"],
 }
 

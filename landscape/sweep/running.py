@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from landscape.errors import UserError
+from landscape.folders import leftovers
 from landscape.sweep.claims import claimed
 from landscape.sweep.executors.executor import Event, Job, Places
 from landscape.sweep.measuring import Measuring
@@ -118,8 +119,10 @@ def begin(job: Job, made: Prepared, store: RunStore) -> Measuring:
     Raises:
         UserError: a measurement that cannot be made.
     """
-    store.begin(job.config)
-    measuring = Measuring(job, store)
+    folder, measuring = store.begin(job.config), Measuring(job, store)
+    for path in (*leftovers(folder), *leftovers(folder / "measured")):
+        path.unlink()
+    measuring.join()
     if job.config.method == "none":
         _refuse_during(measuring)
     measuring.measure("before", made)

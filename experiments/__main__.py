@@ -183,7 +183,8 @@ def _check(chosen: argparse.Namespace) -> int:
             judged["published"] = _current(one, rows, chosen.preset, folder)
         for name, finding in judged.items():
             print(f"{finding.marked}: {finding.statement}\n    {finding.evidence}")
-            found.append({"artefact": one.name, "name": name, **dataclasses.asdict(finding)})
+            plain = {f.name: getattr(finding, f.name) for f in dataclasses.fields(Finding)}
+            found.append({"artefact": one.name, "name": name, **plain})
         findings += judged.values()
     print_json(found)
     return exit_code(findings)

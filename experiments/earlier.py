@@ -165,4 +165,3 @@ def _check(chosen: argparse.Namespace) -> int:
         print(f"    {finding.evidence}")
     print_json([dataclasses.asdict(f) for f in findings])
     return exit_code(findings)
-

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from experiments.kit.statistics.interval import Interval
 from landscape.cli.guard import DONE, FAILED, UNDECIDED
 
 Verdict = Literal["holds", "fails", "undecided"]
@@ -29,14 +28,14 @@ class Finding:
         statement: the sentence.
         verdict: what the rows say of it.
         evidence: the numbers behind the verdict, for a reader.
-        estimate: the number that decided, with its interval, where there is one.
+        estimate: the number that decided, and the ends of its interval, where there is one.
         needs: of an undecided statement, how many seeds would settle what was seen.
     """
 
     statement: str
     verdict: Verdict
     evidence: str
-    estimate: Interval | None = None
+    estimate: tuple[float, float, float] | None = None
     needs: int | None = None
 
     @property

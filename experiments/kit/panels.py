@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from experiments.kit.columns import written
 from experiments.kit.draw import RATIO, Color, colors, despine, guide, panels, title
 from experiments.kit.records import Record, grouped, matching, present
-from experiments.kit.statistics.decades import geometric_mean
-from experiments.kit.statistics.interval import Interval, student
+from experiments.kit.statistics import geometric_mean, student
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 
@@ -83,11 +83,12 @@ def curve(
     """
 
     def paint(axis: Axes, records: Sequence[Record], palette: Palette) -> None:
-        palette = _palette(records, by, palette)
+        palette, bands = _palette(records, by, palette), []
         for number, ((arm,), own) in enumerate(grouped(present(records, value), by).items()):
             over = present(own, x)
             if over:
-                _curve(axis, over, x, value, palette[arm], written(arm), log)
+                band = _curve(axis, over, x, value, palette[arm], written(arm), log)
+                bands.append((band, palette[arm]))
             if level := [r for r in own if r.get(x) is None]:
                 axis.axhline(
                     _mean(level, value, log)[0], ls="--", lw=1.3, color=palette[arm],
@@ -99,7 +100,10 @@ def curve(
                 guide(axis, places, means, law, f"∝ {x}$^{{{law:g}}}$")
         axis.set(xscale="log", xlabel=xlabel or (RATIO if x == "ratio" else x), ylabel=label)
         if log:
-            axis.set_yscale("log")
+            decades(axis.yaxis)
+        axis.autoscale(False)  # a wide interval does not squeeze what it is about
+        for band, color in bands:
+            axis.fill_between(*band, color=color, alpha=0.13, lw=0)
 
     return Panel(name, paint, where or {})
 
@@ -133,7 +137,7 @@ def dots(
         axis.invert_yaxis()
         axis.set_xlabel(label)
         if log:
-            axis.set_xscale("log")
+            decades(axis.xaxis)
 
     return Panel(name, paint, where or {})
 
@@ -162,7 +166,7 @@ def course(
             axis.plot([s + 1 for s in steps], means, color=palette[arm], label=written(arm))
         axis.set(xlabel="step", ylabel=label)
         if log:
-            axis.set_yscale("log")
+            decades(axis.yaxis)
 
     return Panel(name, paint, where or {})
 
@@ -188,35 +192,40 @@ def against(
             points = [r[x] for r in own], [r[y] for r in own]
             axis.plot(*points, "o", ms=5, alpha=0.7, color=palette[arm], label=written(arm))
         axis.set(xlabel=xlabel, ylabel=ylabel)
-        if "x" in log:
-            axis.set_xscale("log")
-        if "y" in log:
-            axis.set_yscale("log")
+        for name in log:
+            decades(axis.xaxis if name == "x" else axis.yaxis)
 
     return Panel(name, paint, where or {})
 
 
+def decades(axis: Axis) -> None:
+    """Make an axis logarithmic, and write plain numbers beside it where it spans few decades."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis._set_axes_scale("log")  # type: ignore[attr-defined]
+    low, high = axis.get_data_interval()
+    if low > 0 and high / low < 100:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 20 else (1, 3)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
 def _curve(
     axis: Axes, own: Sequence[Record], x: str, value: str, color: Color, label: str, log: bool
-) -> None:
+) -> tuple[list[float], list[float], list[float]]:
+    """Draw means and runs; return the band of their intervals."""
     places = sorted({r[x] for r in own})
     means = [_mean([r for r in own if r[x] == place], value, log) for place in places]
-    axis.fill_between(
-        places, [low for _, low, _ in means], [high for *_, high in means],
-        color=color, alpha=0.15, lw=0,
-    )  # fmt: skip
     values = [abs(r[value]) if log else r[value] for r in own]
     axis.plot([r[x] for r in own], values, ".", color=color, alpha=0.45, ms=6)
     axis.plot(places, [mean for mean, *_ in means], "o-", color=color, label=label, mec="white")
+    return places, [low for _, low, _ in means], [high for *_, high in means]
 
 
 def _mean(own: Sequence[Record], value: str, log: bool) -> tuple[float, float, float]:
     """Return the mean and its interval, geometric where `log`; one run has no interval."""
-    if not log:
-        found = student([r[value] for r in own])
-        return found.value, found.low, found.high
-    magnitudes = [abs(r[value]) for r in own if r[value]]
-    found = geometric_mean(magnitudes) if magnitudes else Interval(math.nan, math.nan, math.nan, 0, "")
+    values = [abs(r[value]) if log else r[value] for r in own]
+    found = geometric_mean([v for v in values if v]) if log and any(values) else student(values)
     return found.value, found.low, found.high
 
 

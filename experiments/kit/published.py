@@ -1,8 +1,8 @@
 """Where rows lie: a store while runs are computed, a file of a preset once they are published.
 
-    experiments/store/<preset>/                    a store of runs, ignored by git
-    experiments/results/runs/<preset>.jsonl.gz     published rows, each sealed with its hash
-    experiments/results/<artefact>/<preset>/       a view of them: table.md, figure.png, index.html
+experiments/store/<preset>/                    a store of runs, ignored by git
+experiments/results/runs/<preset>.jsonl.gz     published rows, each sealed with its hash
+experiments/results/<artefact>/<preset>/       a view of them: table.md, figure.png, index.html
 """
 
 from __future__ import annotations

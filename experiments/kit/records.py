@@ -17,7 +17,8 @@ Record = dict[str, Any]
 
 All values of its configuration (model, task, method, ratio, lr, seed, options, ...);
 ``dev`` and ``test``, the task's metric there, with ``dev_loss``, ``test_loss`` and ``n`` (test
-examples); the rest of its outcome (count, distance, diverged, correct, train_loss, ...);
+examples); the rest of its outcome (count, distance, diverged, correct, train_loss, ...), its achieved ratio
+as ``trainable_ratio``;
 what was measured, as ``sharpness_before``: a name that does not begin with the measurement's has
 it in front, as in ``sharpness_converged_after``;
 ``arm``, the method and its schedule; ``tried``, the rates among which `lr` was chosen, and
@@ -65,7 +66,8 @@ def record(run: Run) -> Record:
         found[split] = scores.get(outcome["metric"])
         found[f"{split}_loss"] = scores.get("loss")
         found["n"] = scores.get("n")
-    found |= outcome | {"tried": run.tried, "edge": run.edge}
+    found |= outcome | {"ratio": run.config.ratio, "trainable_ratio": outcome.get("ratio")}
+    found |= {"tried": run.tried, "edge": run.edge}
     found["arm"] = " ".join(filter(None, (run.config.method, run.config.schedule)))
     for name, options in run.grid.measure.items():
         short = name.rpartition(":")[2].lower()

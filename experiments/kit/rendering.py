@@ -20,7 +20,9 @@ def table_text(artefact: Artefact, rows: Sequence[Row], preset: str) -> str:
     from landscape.figures.table import format_table
 
     shown = _shown(artefact, rows, preset)
-    parts = [f"{name}\n\n{format_table(lines, left=list(lines[0]))}" for name, lines in shown.items()]
+    parts = [
+        f"{name}\n\n{format_table(lines, left=list(lines[0]))}" for name, lines in shown.items()
+    ]
     return "\n\n".join([*parts, _notes(artefact, rows, preset)]) + "\n"
 
 
@@ -51,9 +53,7 @@ def findings_lines(findings: Sequence[Finding]) -> list[dict[str, str]]:
     ]
 
 
-def _shown(
-    artefact: Artefact, rows: Sequence[Row], preset: str
-) -> dict[str, list[dict[str, str]]]:
+def _shown(artefact: Artefact, rows: Sequence[Row], preset: str) -> dict[str, list[dict[str, str]]]:
     found = artefact.records(rows, artefact.of(preset))
     tables = artefact.lines(found)
     if judged := artefact.findings(found):

@@ -1,34 +1,21 @@
 """Statements as values: a sentence, and how the records of an artefact decide it.
 
-A statement holds or fails where the 95 % interval over repetitions, seeds of a model and task, lies
-on one side, and is undecided otherwise. A new kind of statement is a function of this file's shape.
+A statement holds or fails where the 95 % interval over seeds lies on one side, and is undecided
+otherwise; one seed decides nothing. A new kind of statement is a function of this file's shape.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import fmean
 from typing import Any
 
 from experiments.kit.columns import written
-from experiments.kit.comparisons import (
-    UNIT,
-    by_unit,
-    exponential,
-    exponent,
-    logged,
-    margins,
-    over_examples,
-    over_seeds,
-)
+from experiments.kit.comparisons import CELL, compare, estimate, exponent, judged
 from experiments.kit.judge import Finding, above, every, settle
-from experiments.kit.judge import equal as equal_verdict
 from experiments.kit.records import Record, grouped, matching, present
-from experiments.kit.statistics.interval import student
-from experiments.kit.statistics.p_values import sign_flips
+from experiments.kit.statistics import over_cells, paired
 
 Where = Mapping[str, Any]
 ANY: Where = {}
@@ -43,79 +30,107 @@ class Statement:
 
 
 def better(
-    text: str, value: str, one: Any, other: Any, *, axis: str = "arm", where: Where = ANY,
-    by: float = 0.0,
+    text: str, value: str, one: Any, other: Any, *, by: float | None = None, axis: str = "arm",
+    over: str = "ratio", where: Where = ANY,
 ) -> Statement:  # fmt: skip
-    """State that one arm's value is above another's, paired by model, task, seed and ratio.
+    """State that one arm's value is above another's, compared seed by seed in every cell.
 
     Args:
         text: the sentence.
         value: of a record, such as "test".
-        one, other: the arms; an arm that has no ratio is compared at every ratio.
+        one, other: the arms; one that has no ratio is compared at every ratio of the other.
+        by: the margin that it must be above; a negative one states that it is no worse.
         axis: the coordinate that names them.
+        over: what tells cells of a model and task apart.
         where: values of the records that take part.
-        by: the margin that it must be above.
     """
 
     def judge(records: Sequence[Record]) -> Finding:
         own = matching(records, where)
-        gaps = margins(own, value, one, other, axis)
-        resampled = over_examples(own, one, other, axis) if value == "test" else None
-        also = f"; resampled too {resampled}" if resampled else ""
-        return over_seeds(text, f"{one} - {other}", by_unit(gaps), by, also)
+        found = compare(own, value, one, other, axis=axis, over=over)
+        return judged(text, f"{written(one)} - {written(other)}", found, by)
 
     return Statement(text, judge)
 
 
-def no_worse(
-    text: str, value: str, one: Any, other: Any, *, by: float, axis: str = "arm", where: Where = ANY
-) -> Statement:
-    """State that one arm loses less than a margin against another: "matches" within `by`."""
-    return better(text, value, one, other, axis=axis, where=where, by=-by)
+def larger(
+    text: str, value: str, one: Any, other: Any, *, by: float | None = None, axis: str = "arm",
+    over: str = "ratio", where: Where = ANY,
+) -> Statement:  # fmt: skip
+    """State the same of magnitudes over decades, by a factor: `by` is one, or none for 1."""
+
+    def judge(records: Sequence[Record]) -> Finding:
+        own = matching(records, where)
+        found = compare(own, value, one, other, axis=axis, over=over, log=True)
+        return judged(text, f"{written(one)} / {written(other)}", found, by)
+
+    return Statement(text, judge)
+
+
+def alike(
+    text: str, value: str, one: Any, other: Any, *, within: float = 2.0, log: bool = True,
+    axis: str = "arm", over: str = "ratio", where: Where = ANY,
+) -> Statement:  # fmt: skip
+    """State that two arms agree: up to a factor, or with ``log=False`` up to a difference."""
+
+    def judge(records: Sequence[Record]) -> Finding:
+        own = matching(records, where)
+        found = compare(own, value, one, other, axis=axis, over=over, log=log)
+        named = f"{written(one)} {'/' if log else '-'} {written(other)}"
+        if found is None:
+            return judged(text, named, None)
+        verdict = found.equal(within)
+        said = f"{named}: {found.sentence()}; " + (
+            f"a factor of {within:g} would matter" if log else f"{within:g} would matter"
+        )
+        return Finding(text, verdict, said, estimate(found))
+
+    return Statement(text, judge)
 
 
 def widens(
-    text: str, value: str, one: Any, other: Any, *, axis: str = "arm", where: Where = ANY,
-    over: str = "ratio",
+    text: str, value: str, one: Any, other: Any, *, axis: str = "arm", over: str = "ratio",
+    where: Where = ANY,
 ) -> Statement:  # fmt: skip
-    """State that one arm's margin is larger at the smallest value of a coordinate than at the
-    largest."""
+    """State that one arm's margin is larger at the smallest ratio than at the largest."""
 
     def judge(records: Sequence[Record]) -> Finding:
-        gaps = margins(matching(records, where), value, one, other, axis, over)
-        places = sorted({at[-1] for at in gaps})
+        own = matching(records, where)
+        places = sorted({r[over] for r in present(own, over)})
         if len(places) < 2:
             return Finding(text, "undecided", f"{len(places)} values of {over} are too few")
-        low, high = places[0], places[-1]
+        ends = [places[0], places[-1]]
+        margins = [_margins(matching(own, {over: at}), value, one, other, axis) for at in ends]
         grown = {
-            at[:-1]: gap - gaps[*at[:-1], high]
-            for at, gap in gaps.items()
-            if at[-1] == low and (*at[:-1], high) in gaps
+            at: (low, margins[1][at])
+            for at, low in margins[0].items()
+            if at in margins[1] and low.keys() & margins[1][at].keys()
         }
-        named = f"margin of {one} over {other} at {written(low)} minus at {written(high)}"
-        return over_seeds(text, named, list(grown.values()))
+        label = f"margin of {one} over {other} at {ends[0]:g} minus at {ends[1]:g}"
+        pair = next(iter(grown.values()), None)
+        if pair is None:
+            return judged(text, label, None)
+        return judged(text, label, paired(*pair) if len(grown) == 1 else over_cells(grown))
 
     return Statement(text, judge)
 
 
 def scales(
-    text: str, value: str, sign: int, *, x: str = "ratio", where: Where = ANY,
-    law: float | None = None, paper: float | None = None, source: str = "theory",
+    text: str, value: str, sign: int, *, x: str = "ratio", law: float | None = None,
+    paper: float | None = None, source: str = "linear theory", where: Where = ANY,
 ) -> Statement:  # fmt: skip
-    """State the sign of the exponent s of value ~ x^s, fitted within each seed, in magnitude.
-
-    Where all seeds share the value, as they do a rate chosen with the first, a model and task are
-    one repetition; a single one has the interval of its regression.
+    """State the sign of the exponent s of value ~ x^s, in magnitude, one a seed.
 
     Args:
         text: the sentence.
-        value: of a record.
+        value: of a record; one that is chosen once for all seeds, as ``lr`` is, has one exponent a
+            model and task.
         sign: of the exponent, 1 or -1.
         x: the coordinate.
-        where: values of the records that take part.
         law: the exponent that a source predicts, named beside ours.
         paper: the exponent of the paper's own numbers.
         source: of the law.
+        where: values of the records that take part.
     """
 
     def judge(records: Sequence[Record]) -> Finding:
@@ -126,62 +141,45 @@ def scales(
         beside += [] if paper is None else [f"the paper's own numbers {paper:.2f}"]
         said = "; ".join([f"exponent of {value} in {x}: {interval}", *beside])
         ends = sorted((sign * interval.low, sign * interval.high))
-        return Finding(text, above(*ends), said, interval)
-
-    return Statement(text, judge)
-
-
-def alike(
-    text: str, value: str, one: Any, other: Any, *, within: float = 2.0, axis: str = "arm",
-    where: Where = ANY,
-) -> Statement:  # fmt: skip
-    """State that two arms agree up to a factor, by the geometric mean of one over other."""
-
-    def judge(records: Sequence[Record]) -> Finding:
-        logs = by_unit(margins(logged(matching(records, where), value), value, one, other, axis))
-        if not logs:
-            return Finding(text, "undecided", f"{one} / {other}: not both were run")
-        found = student(logs)
-        verdict = equal_verdict(found.low, found.high, within=math.log(within))
-        estimate = exponential(found)
-        wide = f", wider than a factor of {within:g}" * (verdict == "undecided" and len(logs) > 1)
-        said = f"{one} / {other}: {estimate}{wide}"
-        return Finding(text, verdict, said, estimate, sign_flips(logs).p)
+        estimated = interval.value, interval.low, interval.high
+        return Finding(text, above(*ends), said, estimated)
 
     return Statement(text, judge)
 
 
 def exceeds(text: str, value: str, least: float, *, where: Where = ANY) -> Statement:
-    """State that the mean of a value is above a threshold."""
+    """State that the mean of a value is above a threshold, over seeds, cells averaged."""
 
     def judge(records: Sequence[Record]) -> Finding:
-        units = grouped(present(matching(records, where), value), *UNIT)
-        values = [fmean(r[value] for r in own) for own in units.values()]
-        return over_seeds(text, f"mean {value}", values, at_least=least)
+        plain = [r | {"correct": None} for r in present(matching(records, where), value)]
+        own = [r | {"side": "value"} for r in plain]
+        zero = [r | {"side": "zero", value: 0.0} for r in plain]
+        found = compare(own + zero, value, "value", "zero", axis="side")
+        return judged(text, f"mean {value}", found, least)
 
     return Statement(text, judge)
 
 
 def monotone(
-    text: str, value: str, sign: int, *, x: str = "ratio", where: Where = ANY
+    text: str, value: str, sign: int, *, x: str = "ratio", log: bool = True, where: Where = ANY
 ) -> Statement:
-    """State that a value grows (sign 1) or falls (-1) from each x to the next, in magnitude's log.
+    """State that a value grows (sign 1) or falls (-1) from each x to the next.
 
     It holds where every step does, each by its interval over seeds.
     """
 
     def judge(records: Sequence[Record]) -> Finding:
-        own = logged(matching(present(records, x), where), value)
-        places = sorted({r[x] for r in own})
-        steps: list[tuple[str, Finding]] = []
+        own = matching(records, where)
+        places = sorted({r[x] for r in present(own, x)})
+        steps: list[Finding] = []
         for low, high in pairwise(places):
-            gaps = by_unit(margins(own, value, high, low, x, over=None))
-            step = over_seeds(text, "", [sign * gap for gap in gaps])
-            steps.append((f"{written(low)} to {written(high)}", step))
+            ends = (high, low) if sign > 0 else (low, high)
+            found = compare(own, value, *ends, axis=x, over="", log=log)
+            steps.append(judged("", f"{written(low)} to {written(high)}", found))
         if not steps:
             return Finding(text, "undecided", f"{len(places)} values of {x} are too few")
-        said = ", ".join(f"{named} {step.verdict}" for named, step in steps)
-        return Finding(text, every(step.verdict for _, step in steps), said)
+        said = "; ".join(f"{step.verdict}, {step.evidence}" for step in steps)
+        return Finding(text, every(step.verdict for step in steps), said)
 
     return Statement(text, judge)
 
@@ -192,7 +190,9 @@ def each(text: str, statements: Sequence[Statement]) -> Statement:
     def judge(records: Sequence[Record]) -> Finding:
         findings = [s.judge(records) for s in statements]
         said = "; ".join(f"{f.statement}: {f.verdict}, {f.evidence}" for f in findings)
-        return Finding(text, every(f.verdict for f in findings), said)
+        needs = [f.needs for f in findings if f.needs is not None]
+        verdict = every(f.verdict for f in findings)
+        return Finding(text, verdict, said, needs=max(needs) if needs else None)
 
     return Statement(text, judge)
 
@@ -207,3 +207,15 @@ def true_everywhere(text: str, *values: str, where: Where = ANY) -> Statement:
         return Finding(text, settle(all(met)), f"{sum(met)} of {len(met)}")
 
     return Statement(text, judge)
+
+
+def _margins(
+    records: Sequence[Record], value: str, one: Any, other: Any, axis: str
+) -> dict[tuple[Any, ...], dict[int, float]]:
+    """Return one arm's margin over another by model and task, then by seed."""
+    found = {}
+    for at, own in grouped(records, *CELL).items():
+        difference = compare(own, value, one, other, axis=axis, over="")
+        if difference is not None:
+            found[at] = dict(difference.each)
+    return found

@@ -6,15 +6,16 @@ An artefact's module imports nothing heavy at its top, so that listing them all 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from experiments.kit.columns import Table
+from experiments.kit.comparisons import Compared, judged
 from experiments.kit.judge import Finding
 from experiments.kit.panels import Panel
 from experiments.kit.records import Record, Row, record, rows_of, runs
 from experiments.kit.statements import Statement
-from experiments.kit.statistics.p_values import holm
+from experiments.kit.statistics import family
 from landscape.errors import UserError
 from landscape.sweep.config import nearest
 from landscape.sweep.grid import Grid
@@ -91,12 +92,16 @@ class Artefact:
         return [r | dict(self.derive(r)) for r in found]
 
     def findings(self, records: Sequence[Record]) -> dict[str, Finding]:
-        """Judge every statement; p-values are adjusted for there being several (Holm)."""
+        """Judge every statement; those of differences are a family, adjusted by Holm."""
         found = {name: s.judge(records) for name, s in self.statements.items()}
-        p = {name: f.p for name, f in found.items() if f.p is not None}
-        for name, adjusted in holm(p).items() if len(p) > 1 else ():
-            said = f"{found[name].evidence} (Holm over {len(p)}: {adjusted:.2g})"
-            found[name] = replace(found[name], evidence=said)
+        tested = {
+            name: f for name, f in found.items() if isinstance(f, Compared) and f.least is None
+        }
+        if len(tested) > 1:
+            adjusted = family({name: f.difference for name, f in tested.items()})
+            found |= {
+                name: judged(f.statement, f.label, adjusted[name]) for name, f in tested.items()
+            }
         return found
 
     def lines(self, records: Sequence[Record]) -> dict[str, list[dict[str, str]]]:

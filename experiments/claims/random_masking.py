@@ -81,7 +81,7 @@ ACCURACY = (
             "loss 5.04 [+0.97, +9.10], 4.19 [+0.96, +7.42] and 0.67 [-0.16, +1.51] points for "
             "125m, 1.3b, 13b"
         ),
-        artefact="table1", statements=("larger",),
+        artefact="sizes", statements=("larger",),
     ),
     Claim(
         id="rm-two-per-cent",

@@ -6,16 +6,20 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from landscape import checks
 from landscape.errors import UserError
 from landscape.sweep.config import RunConfig, nearest
 from landscape.sweep.measurements import measurement_named
+from landscape.sweep.methods import METHODS
 from landscape.sweep.rates import Rates
+from landscape.tasks import DATASETS, REVIEWS
+from landscape.training.schedule import Kind
 
 AXES = tuple(f.name for f in dataclasses.fields(RunConfig))
 """Names of the axes: the fields of a run's configuration."""
+_NAMES = {"task": (REVIEWS, *DATASETS), "method": METHODS, "schedule": ("", *get_args(Kind))}
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,10 @@ class Grid:
                     f"expected each axis once, got {name} twice; leave one of the two out"
                 )
             seen.add(name)
-        RunConfig.of(self.shared)
+        _check(self.shared)
         for name, values in axes.items():
             for value in values:
-                RunConfig.of(_named(name, value))
+                _check(_named(name, value))
         object.__setattr__(self, "axes", axes)
         object.__setattr__(self, "measure", _measure(self.measure))
         if self.rates is not None:
@@ -97,6 +101,17 @@ class Grid:
             for axis, value in zip(self.axes, values, strict=True):
                 cell |= _named(axis, value)
             yield RunConfig.of(cell)
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Refuse values that a run cannot have, and names that nobody knows."""
+    RunConfig.of(given)
+    for axis, known in _NAMES.items():
+        if axis in given and given[axis] not in known:
+            raise UserError(
+                f"expected a {axis} among {', '.join(known)}, got {given[axis]!r}"
+                f"{nearest(given[axis], known)}"
+            )
 
 
 def _named(axis: str, value: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from landscape.sweep.config import RunConfig
 from landscape.sweep.executors import Event, Job
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.live import Live
     from rich.table import Table
 
@@ -75,11 +76,13 @@ class Progress:
 
     Args:
         shown: False shows nothing.
+        console: where the table is shown; standard output if absent.
     """
 
-    def __init__(self, shown: bool = True) -> None:
+    def __init__(self, shown: bool = True, *, console: Console | None = None) -> None:
         self.counts = Counts()
         self._shown = shown
+        self._console = console
         self._live: Live | None = None
         self._differ: tuple[str, ...] = ()
 
@@ -88,7 +91,7 @@ class Progress:
             from rich.console import Console
             from rich.live import Live
 
-            console = Console()
+            console = self._console or Console()
             if console.is_terminal:
                 self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2)
                 self._live.start()

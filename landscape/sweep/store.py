@@ -13,24 +13,17 @@ from typing import Any
 from landscape import checks
 from landscape.errors import UserError
 from landscape.folders import provenance as origin
-from landscape.folders import read_json, write_json, write_whole
+from landscape.folders import read_json, write_json
 from landscape.sweep.config import RunConfig
 from landscape.sweep.lock import held
-from landscape.sweep.rows import (
-    Damaged,
-    Row,
-    checked,
-    refuse_other,
-    same_run,
-    seal,
-    unseal,
-    writing,
-)
+from landscape.sweep.rows import Row, examine, read_row, refuse_other, same_run
+from landscape.sweep.sealed import Damaged, write_sealed, writing
 
 __all__ = ["FORMAT", "LOCK", "Row", "RunStore"]
 
 FORMAT = 1
 LOCK = "store.lock"
+_ADDRESS = re.compile(r"[0-9a-f]+")
 _KEY = re.compile(r"\w[\w.-]*")
 
 
@@ -137,7 +130,12 @@ class RunStore:
         Raises:
             UserError: no run is finished there, or it is damaged.
         """
-        return _read(self.folder / "runs" / address)
+        if not _ADDRESS.fullmatch(address):
+            raise UserError(
+                f"expected an address of hexadecimal digits, got {address!r}; list those that "
+                "there are with addresses()"
+            )
+        return read_row(self.folder / "runs" / address)
 
     def addresses(self) -> list[str]:
         """Return the addresses of all finished runs, damaged ones included, sorted."""
@@ -187,7 +185,7 @@ class RunStore:
         if config not in self:
             row = {"address": config.address, "config": config.as_dict(), "outcome": outcome,
                    "provenance": origin() if provenance is None else provenance}  # fmt: skip
-            _write(self.begin(config) / "result.json", row)
+            write_sealed(self.begin(config) / "result.json", row)
         return self.row(config)
 
     def write_measured(
@@ -216,7 +214,7 @@ class RunStore:
             )
         found = {"key": key, "values": values,
                  "provenance": origin() if provenance is None else provenance}  # fmt: skip
-        _write(self.begin(config) / "measured" / f"{key}.json", found)
+        write_sealed(self.begin(config) / "measured" / f"{key}.json", found)
 
     def set_aside(self) -> list[str]:
         """Move damaged runs to ``damaged/``, so that they are run again; a sweep does it first.
@@ -230,7 +228,7 @@ class RunStore:
         said = []
         for address in self._begun():
             try:
-                _examine(self.folder / "runs" / address)
+                examine(self.folder / "runs" / address)
             except Damaged as error:
                 place = self._aside(address)
                 said.append(f"{error.args[0].rpartition(';')[0]}; its run was moved to {place}")
@@ -249,65 +247,3 @@ class RunStore:
             place.parent.mkdir(exist_ok=True)
             os.rename(self.folder / "runs" / address, place)
         return place
-
-
-def _read(folder: Path) -> Row:
-    """Read the row of a run's folder, with its measurements."""
-    row = _unsealed(folder / "result.json")
-    row["measured"] = _measured(folder)
-    checked(row, folder)
-    if row["address"] != folder.name:
-        raise Damaged(
-            f"expected the run {folder.name} in {folder}, got that of {row['address']}; move the "
-            "folder to its own name"
-        )
-    return row
-
-
-def _measured(folder: Path) -> dict[str, Any]:
-    """Read what was measured on a run, by key."""
-    try:
-        names = sorted(os.listdir(folder / "measured"))
-    except FileNotFoundError:
-        return {}
-    return {
-        name.removesuffix(".json"): _unsealed(folder / "measured" / name)["values"]
-        for name in names
-        if name.endswith(".json") and not name.startswith(".")
-    }
-
-
-def _examine(folder: Path) -> None:
-    """Read what is sealed in the folder of a run, finished or not.
-
-    Raises:
-        Damaged: one of it is damaged.
-    """
-    if not (folder / "result.json").exists():
-        _measured(folder)
-        return
-    try:
-        _read(folder)
-    except Damaged:
-        raise
-    except UserError:
-        return  # whole, of another version: nothing to run again
-
-
-def _unsealed(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_bytes().decode()
-    except UnicodeDecodeError:
-        text = ""
-    except OSError as error:
-        raise UserError(
-            f"expected a finished run in {path.parent}, got: {error.strerror}; run it, or check "
-            "the path"
-        ) from None
-    return unseal(text, path)
-
-
-def _write(path: Path, values: Mapping[str, Any]) -> None:
-    text = f"{seal(values)}\n"
-    with writing(path):
-        write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -65,6 +65,15 @@ def test_list_chooses_sorts_and_prints_json_alone(store, capsys) -> None:
     assert said(capsys, "list", store.folder, "--where", "seed=7").startswith("0 runs of 6")
 
 
+def test_json_has_every_digit_of_small_numbers(tmp_path, capsys) -> None:
+    store = ls.RunStore(tmp_path)
+    store.write(config(lr=1.2345678901234567e-09), outcome(distance=None, updated=2))
+    store.write(config(lr=1.0), outcome())
+    first, second = sorted(result(capsys, "list", tmp_path)["runs"], key=lambda r: r["lr"])
+    assert (first["lr"], first["distance"], first["updated"]) == (1.2345678901234567e-09, None, 2)
+    assert second["updated"] is None
+
+
 def test_a_narrow_terminal_shows_fewer_columns_and_says_so(store, capsys, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "66")
     text = said(capsys, "list", store.folder)
@@ -139,11 +148,23 @@ def test_two_groups_are_compared_over_pairs_of_runs(store, capsys) -> None:
     assert "over 3 pairs of runs" in text
 
 
+def test_runs_without_a_partner_or_a_number_are_told(store, capsys) -> None:
+    store.write(config(seed=8), outcome())
+    lacking = outcome(test={"accuracy": None, "n": 10}, diverged=True)
+    for method in ("random", "structured"):
+        options = ROW if method == "structured" else {}
+        store.write(config(seed=9, method=method, options=options), lacking)
+    text = said(capsys, "compare", store.folder, "method=random", "method=structured")
+    assert "without a partner: 1 of the first, 0 of the second" in text
+    assert "1 pairs have no accuracy on one side" in text
+    assert "over 3 pairs of runs" in text
+
+
 def test_tidy_says_what_it_would_remove_removes_it_when_told_and_never_a_row(store, capsys) -> None:
     keep = {p: p.read_bytes() for p in store.folder.rglob("*") if p.is_file()}
     one, two = store.path(config()), store.path(config(seed=77))
     store.begin(config(seed=77))
-    gone = [one / "training" / "checkpoint.safetensors", one / "measured" / ".a.json.abcd1234"]
+    gone = [one / "training" / "checkpoint.safetensors", one / "measured" / ".a.during.abcd1234"]
     for path in (*gone, one / "training" / "theta.safetensors",
                  two / "training" / "checkpoint.safetensors"):  # fmt: skip
         path.parent.mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from experiments.__main__ import ARTEFACTS, main
+from experiments.earlier import ARTEFACTS, main
 from experiments.kit.settings import sentences
 from experiments.kit.store import RESULTS, read_rows
 from landscape.figures.canvas import canvas

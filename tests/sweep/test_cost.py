@@ -56,7 +56,7 @@ def test_what_was_never_run_takes_its_operations_at_the_speed_of_this_machine() 
 
 
 def test_a_model_of_which_nothing_is_known_has_no_estimate() -> None:
-    found = estimate([Grid({"model": "somewhere/model", "lr": 0.1})], {}, [])
+    found = estimate([Grid({"model": "somewhere/model", "lr": 0.1, "count": 9})], {}, [])
     assert (found.known, found.seconds, found.most_seconds) == (1, None, None)
     assert "of somewhere/model at a time that is unknown" in found.basis[0]
 
@@ -75,7 +75,7 @@ def test_finished_runs_cost_nothing_and_further_ones_as_much_as_the_known() -> N
     assert (found.known, found.finished, found.most) == (2, 1, 6)
     assert (found.seconds, found.most_seconds) == (7.0, 35.0)
     assert found.basis == (
-        "1 runs as finished ones like them took", "measurements are not counted",
+        "1 run as finished ones like them took", "measurements are not counted",
     )  # fmt: skip
 
 

@@ -42,6 +42,7 @@ def test_the_same_rows_give_the_same_bytes_in_any_order_and_from_either_source(
     store, path = published
     rows = list(store.rows())
     random.Random(0).shuffle(rows)
+    rows = [dict(reversed(row.items())) for row in rows]
     again = tmp_path / "again" / path.name
     assert write_rows(again, rows).read_bytes() == path.read_bytes()
     assert write_rows(again, read_rows(path).rows()).read_bytes() == path.read_bytes()

@@ -225,6 +225,28 @@ def test_measurements_that_are_asked_for_later_equal_those_made_at_once(
     ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore::landscape.NotConvergedWarning")
+def test_a_probe_that_would_see_a_part_of_the_training_sees_it_whole(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    asked = {"tracking": EVERYTHING["tracking"]}
+    job = tiny.job(asked, ratio=1e-3, settings={"evaluate_every": 1})
+    whole = run_job(job, RunStore(tmp_path / "whole"), tiny.places)
+    store = RunStore(tmp_path / "stopped")
+
+    def stop(event: Event) -> None:
+        if event.step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(Job(job.config), store, tiny.places, tell=stop)
+    assert (store.path(job.config) / "training" / "checkpoint.safetensors").exists()
+    found = run_job(job, store, tiny.places)
+    assert lasting(found) == lasting(whole)
+    ((steps,),) = (values.values() for values in found["measured"].values())
+    assert [entry["step"] for entry in steps] == [1, 4]
+
+
 def test_sharpness_is_the_largest_magnitude_of_the_dense_hessian(
     tiny: Tiny, tmp_path: Path
 ) -> None:

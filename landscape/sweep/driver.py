@@ -165,7 +165,7 @@ def sweep(
             raise UserError(event.said)
         if event.kind == "failed":
             found.failed[event.job.config.address] = event.said
-        elif event.kind in ("finished", "diverged"):  # where it was tried once more
+        elif event.kind in ("finished", "diverged"):  # also one that was tried once more
             found.failed.pop(event.job.config.address, None)
         progress.tell(event)
 

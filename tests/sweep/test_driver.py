@@ -122,6 +122,20 @@ def test_failed_runs_are_told_at_the_end_and_the_others_are_kept(tmp_path) -> No
     assert mended.trained == [bad.address]
 
 
+def test_a_run_that_failed_and_was_tried_once_more_is_finished(tmp_path) -> None:
+    """As where a worker was killed."""
+    again = ByFormula()
+
+    def clumsy(jobs, store, places, tell) -> None:
+        tell(Event("failed", jobs[0], said="its process was killed"))
+        again(jobs, store, places, tell)
+
+    found = sweep([FIXED], ls.RunStore(tmp_path), clumsy, Places(), progress := Progress(False))
+    assert (found.failed, len(found.rows)) == ({}, 4)
+    assert progress.counts.row()["failed"] == "0"
+    assert progress.counts.here == 4
+
+
 def test_a_full_disk_ends_a_sweep_at_once_and_it_goes_on_where_it_was(tmp_path) -> None:
     cells = list(FIXED.cells())
     full = f"expected to write {tmp_path}, got: No space left on device; free some space"

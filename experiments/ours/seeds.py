@@ -20,7 +20,7 @@ CELLS: Mapping[str, Sequence[tuple[float, float]]] = {
     "smoke": [(1e-3, 1e-2)], "local": [(1e-3, 1e-2), (1e-5, 3e-1)],
     "paper": [(1e-3, 1e-3), (1e-5, 1e-1)],
 }  # fmt: skip
-CASES: Mapping[str, Mapping[str, Any]] = {"smoke": SMOKE, "local": MINILM}
+CASES: Mapping[str, Mapping[str, Any]] = {"smoke": SMOKE, "local": MINILM | {"epochs": 2}}
 
 
 def grids(preset: str) -> Sequence[Grid]:

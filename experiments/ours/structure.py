@@ -30,7 +30,7 @@ KINDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "smallest": ("magnitude_smallest", {}),
     "steepest": ("gradient", {"examples": 64}),
 }
-CASES: Mapping[str, Mapping[str, Any]] = {"smoke": SMOKE, "local": MINILM}
+CASES: Mapping[str, Mapping[str, Any]] = {"smoke": SMOKE, "local": MINILM | {"epochs": 2}}
 
 
 def grids(preset: str) -> Sequence[Grid]:

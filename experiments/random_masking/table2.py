@@ -13,7 +13,7 @@ from experiments.random_masking.grids import METHODS, SMOKE, baselines, masks, n
 from landscape.sweep.grid import Grid
 
 MLP = ("*.mlp.fc1", "*.mlp.fc2")
-LOCAL = {"model": "dinov2-small", "task": "mnist", "targets": MLP}
+LOCAL = {"model": "dinov2-small", "task": "mnist", "targets": MLP, "epochs": 2}
 RATIOS: Mapping[str, tuple[float, ...]] = {
     "smoke": (1e-2, 1e-3), "local": (1e-2, 1e-3, 1e-4), "paper": (1e-2, 1e-3, 1e-4),
 }  # fmt: skip

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
-from experiments.random_masking.grids import MINILM, RANDOM, RATIOS, SEEDS, SMOKE, opt
+from experiments.random_masking.grids import MINILM, RANDOM, RATIOS, SEEDS, opt
 from landscape.sweep.grid import Grid
 
 #: rates over the ratio: a tenth of what is usually best, that, and ten times it

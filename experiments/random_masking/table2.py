@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from experiments.paper.tables import beside
-from experiments.random_masking.grids import METHODS, SMOKE, baselines, masks, named
+from experiments.random_masking.grids import METHODS, baselines, masks, named
 from landscape.sweep.grid import Grid
 
 MLP = ("*.mlp.fc1", "*.mlp.fc2")

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from experiments.paper.tables import beside
@@ -14,7 +15,6 @@ from experiments.random_masking.grids import (
     METHODS,
     MINILM,
     OPT,
-    SMOKE,
     baselines,
     masks,
     named,

@@ -125,12 +125,13 @@ def executor_of(name: str, *, workers: int = 1, address: str | None = None) -> E
         UserError: an unknown name, or a setting of another executor.
     """
     checks.choice("executor", name, get_args(ExecutorName))
-    if workers != 1 and name != "local":
-        raise UserError(f"expected one worker with {name}, got {workers}; they are of local")
+    if workers != 1 and name == "ray":
+        raise UserError(f"expected one worker with ray, got {workers}; its cluster says how many")
     if address is not None and name != "ray":
         raise UserError(f"expected no address with {name}, got {address}; it is of ray")
     options: dict[str, dict[str, Any]] = {
         "local": {"workers": workers},
+        "packed": {"workers": workers},
         "ray": {"address": address},
     }
     made = getattr(importlib.import_module(f"landscape.sweep.executors.{name}"), name)

@@ -72,7 +72,7 @@ def record(run: Run) -> Record:
         found[f"{split}_loss"] = scores.get("loss")
         found["n"] = scores.get("n")
     found |= outcome | {"ratio": run.config.ratio, "trainable_ratio": outcome.get("ratio")}
-    found |= {"tried": run.tried, "edge": run.edge}
+    found |= {"tried": run.tried, "edge": run.edge, "budget": run.config.count}
     found["arm"] = " ".join(filter(None, (run.config.method, run.config.schedule)))
     for name, options in run.grid.measure.items():
         short = name.rpartition(":")[2].lower()

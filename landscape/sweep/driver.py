@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ExecutorName = Literal["local", "packed", "ray"]
+#: what the system says where every further job would fail as well
+ENDING = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS))
 UNDONE = "it was neither finished nor refused; run the sweep again"
 
 
@@ -91,8 +95,8 @@ def run_grid(
         diverged are results.
 
     Raises:
-        UserError: a grid that cannot be, a folder that another sweep writes, or runs that failed
-            for a user's mistake: the others are finished first, and kept.
+        UserError: a grid that cannot be, a folder that another sweep writes, a full disk, which
+            ends it; or runs that failed: the others are finished first, and kept.
     """
     from landscape.sweep.frame import frame_of
 
@@ -121,13 +125,13 @@ def executor_of(name: str, *, workers: int = 1, address: str | None = None) -> E
         UserError: an unknown name, or a setting of another executor.
     """
     checks.choice("executor", name, get_args(ExecutorName))
-    checks.whole("workers", workers, least=1)
-    if workers != 1 and name != "local":
-        raise UserError(f"expected one worker with {name}, got {workers}; they are of local")
+    if workers != 1 and name == "ray":
+        raise UserError(f"expected one worker with ray, got {workers}; its cluster says how many")
     if address is not None and name != "ray":
         raise UserError(f"expected no address with {name}, got {address}; it is of ray")
     options: dict[str, dict[str, Any]] = {
         "local": {"workers": workers},
+        "packed": {"workers": workers},
         "ray": {"address": address},
     }
     made = getattr(importlib.import_module(f"landscape.sweep.executors.{name}"), name)
@@ -151,15 +155,18 @@ def sweep(
         The jobs, finished and failed; a job that failed holds up those that follow from it alone.
 
     Raises:
-        UserError: a grid that cannot be, or a store that another sweep has locked.
+        UserError: a grid that cannot be, a store that another sweep has locked, or a disk that is
+            full.
     """
     wanted(grids, {})
     found, given = Swept(), set[str]()
 
     def tell(event: Event) -> None:
+        if event.kind == "failed" and any(reason in event.said for reason in ENDING):
+            raise UserError(event.said)
         if event.kind == "failed":
             found.failed[event.job.config.address] = event.said
-        elif event.kind in ("finished", "diverged"):  # where it was tried once more
+        elif event.kind in ("finished", "diverged"):  # also one that was tried once more
             found.failed.pop(event.job.config.address, None)
         progress.tell(event)
 

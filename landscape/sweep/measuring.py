@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from landscape.sweep.preparing import Prepared
 from landscape.sweep.store import RunStore
 from landscape.training.parts import Probe
 
-ENDS = ("before", "after")
+PARTS, ENDS = ("before", "during", "after"), ("before", "after")
 
 
 class Measuring:
@@ -38,6 +38,7 @@ class Measuring:
         self._lacking = {
             k: found for k, found in asked.items() if not (self._folder / f"{k}.json").exists()
         }
+        self._made = asked.keys() - self._lacking.keys()
 
     def lacks(self, part: str) -> list[str]:
         """Return the keys of measurements whose part ("before", "during", "after") is not made."""
@@ -58,23 +59,29 @@ class Measuring:
             found = getattr(measurement, part)(self._point(made, options))
             self._keep(k, part, found)
 
-    def probes(self, made: Prepared) -> list[Probe]:
-        """Return the probes of what is measured during the training, and lacks."""
+    def probes(self, made: Prepared, keys: Collection[str]) -> list[Probe]:
+        """Return the probes of what is measured during the training, of those keys."""
         found: list[Probe] = []
-        for k in self.lacks("during"):
+        for k in keys:
             measurement, options = self._lacking[k]
             assert measurement.during is not None
             found.append(_Noting(k, measurement.during(self._point(made, options))))
         return found
 
-    def take(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Keep what the probes have found, from the records of all steps."""
-        for k in self.lacks("during"):
+    def take(self, history: Sequence[Mapping[str, Any]], keys: Collection[str]) -> None:
+        """Keep what probes have found, from the records of all steps, of those keys."""
+        for k in keys:
             steps = [{"step": r["step"], **r[k]} for r in history if k in r]
             self._keep(k, "during", {"steps": steps})
 
     def join(self) -> None:
-        """Write the measurements whose parts are all there."""
+        """Write the measurements whose parts are all there, and remove the parts.
+
+        Whatever the instant was at which a process was killed.
+        """
+        for k in self._made:
+            for part in PARTS:
+                self._part(k, part).unlink(missing_ok=True)
         for k, (measurement, _) in list(self._lacking.items()):
             places = [self._part(k, part) for part in measurement.parts]
             if all(place.exists() for place in places):
@@ -88,7 +95,7 @@ class Measuring:
         self.join()
 
     def _part(self, k: str, part: str) -> Path:
-        return self._folder / f"{k}.{part}"
+        return self._folder / f".{k}.{part}.json"  # hidden: no measurement yet
 
     def _point(self, made: Prepared, options: Mapping[str, Any]) -> Point:
         folder = self._store.path(made.config)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
+from landscape.folders import leftovers
 from landscape.sweep.claims import claimed
 from landscape.sweep.executors.executor import Event, Job, Places
 from landscape.sweep.measuring import Measuring
@@ -15,6 +14,7 @@ from landscape.sweep.outcomes import outcome_of, outcome_of_none
 from landscape.sweep.preparing import Prepared, prepared
 from landscape.sweep.rows import Row
 from landscape.sweep.store import RunStore
+from landscape.sweep.watched import Watched
 from landscape.training.run import Run
 from landscape.training.training import Training
 
@@ -101,10 +101,16 @@ def compute(job: Job, made: Prepared, store: RunStore, tell: Tell = lambda event
     if job.config.method == "none":
         finish(job, made, None, store)
         return
-    if measuring.lacks("during") and (folder / TRAINING / "result.json").exists():
-        _train(job, made, folder / AGAIN, measuring, tell)
-        shutil.rmtree(folder / AGAIN)
-    finish(job, made, _train(job, made, folder / TRAINING, measuring, tell), store)
+    during, main = set(measuring.lacks("during")), Watched(folder / TRAINING)
+    again, unseen = Watched(folder / AGAIN), during - (main.keys if main.begun else during)
+    if unseen and main.finished:
+        if again.begun and not again.keys.issuperset(unseen):
+            again.remove()
+        _train(job, made, again, unseen, measuring, tell)
+    elif unseen:
+        main.remove()
+    again.remove()
+    finish(job, made, _train(job, made, main, during, measuring, tell), store)
 
 
 def begin(job: Job, made: Prepared, store: RunStore) -> Measuring:
@@ -113,8 +119,10 @@ def begin(job: Job, made: Prepared, store: RunStore) -> Measuring:
     Raises:
         UserError: a measurement that cannot be made.
     """
-    store.begin(job.config)
-    measuring = Measuring(job, store)
+    folder, measuring = store.begin(job.config), Measuring(job, store)
+    for path in (*leftovers(folder), *leftovers(folder / "measured")):
+        path.unlink()
+    measuring.join()
     if job.config.method == "none":
         _refuse_during(measuring)
     measuring.measure("before", made)
@@ -144,19 +152,22 @@ def finish(job: Job, made: Prepared, run: Run | None, store: RunStore) -> None:
         raise failed
 
 
-def _train(job: Job, made: Prepared, folder: Path, measuring: Measuring, tell: Tell) -> Run:
+def _train(
+    job: Job, made: Prepared, watched: Watched, keys: set[str], measuring: Measuring, tell: Tell
+) -> Run:
     """Train, or go on, or read what was trained; the model is at the chosen checkpoint."""
+    keys = watched.begin(keys)
     training = Training(
-        made.model, made.tokenizer, made.task, schedule=made.schedule, directory=folder,
-        probes=measuring.probes(made), **_settings(job),
+        made.model, made.tokenizer, made.task, schedule=made.schedule, directory=watched.folder,
+        probes=measuring.probes(made, sorted(keys)), **settings_of(job),
     )  # fmt: skip
     for _ in training:
         tell(Event("step", job, training.taken, training.total))
-    measuring.take(training.run.history)
+    measuring.take(training.run.history, sorted(keys))
     return training.run
 
 
-def _settings(job: Job) -> dict[str, Any]:
+def settings_of(job: Job) -> dict[str, Any]:
     """Return the settings of a run's training; its test is made with every example's own result.
 
     Raises:

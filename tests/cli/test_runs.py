@@ -148,6 +148,18 @@ def test_two_groups_are_compared_over_pairs_of_runs(store, capsys) -> None:
     assert "over 3 pairs of runs" in text
 
 
+def test_runs_without_a_partner_or_a_number_are_told(store, capsys) -> None:
+    store.write(config(seed=8), outcome())
+    lacking = outcome(test={"accuracy": None, "n": 10}, diverged=True)
+    for method in ("random", "structured"):
+        options = ROW if method == "structured" else {}
+        store.write(config(seed=9, method=method, options=options), lacking)
+    text = said(capsys, "compare", store.folder, "method=random", "method=structured")
+    assert "without a partner: 1 of the first, 0 of the second" in text
+    assert "1 pairs have no accuracy on one side" in text
+    assert "over 3 pairs of runs" in text
+
+
 def test_tidy_says_what_it_would_remove_removes_it_when_told_and_never_a_row(store, capsys) -> None:
     keep = {p: p.read_bytes() for p in store.folder.rglob("*") if p.is_file()}
     one, two = store.path(config()), store.path(config(seed=77))

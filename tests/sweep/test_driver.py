@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 
 import pytest
 from formula_runs import ByFormula, peak
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
+from tiny_jobs import Tiny
 
 import landscape as ls
 from landscape.sweep.driver import executor_of, sweep
 from landscape.sweep.executors import Event, Job, Places
+from landscape.sweep.executors.local import local
 from landscape.sweep.grid import Grid
 from landscape.sweep.plan import chosen
 from landscape.sweep.progress import Counts, Progress, duration
@@ -118,6 +122,31 @@ def test_failed_runs_are_told_at_the_end_and_the_others_are_kept(tmp_path) -> No
     assert mended.trained == [bad.address]
 
 
+def test_a_run_that_failed_and_was_tried_once_more_is_finished(tmp_path) -> None:
+    """As where a worker was killed."""
+    again = ByFormula()
+
+    def clumsy(jobs, store, places, tell) -> None:
+        tell(Event("failed", jobs[0], said="its process was killed"))
+        again(jobs, store, places, tell)
+
+    found = sweep([FIXED], ls.RunStore(tmp_path), clumsy, Places(), progress := Progress(False))
+    assert (found.failed, len(found.rows)) == ({}, 4)
+    assert progress.counts.row()["failed"] == "0"
+    assert progress.counts.here == 4
+
+
+def test_a_full_disk_ends_a_sweep_at_once_and_it_goes_on_where_it_was(tmp_path) -> None:
+    cells = list(FIXED.cells())
+    full = f"expected to write {tmp_path}, got: No space left on device; free some space"
+    executor = ByFormula(refused={cells[1].address: full})
+    with pytest.raises(ls.UserError, match="No space left on device; free some space"):
+        run(FIXED, tmp_path, executor)
+    assert executor.trained == [cells[0].address]
+    run(FIXED, tmp_path, mended := ByFormula())
+    assert mended.trained == [cell.address for cell in cells[1:]]
+
+
 def test_a_cell_whose_search_has_a_failed_run_waits_and_the_others_finish(tmp_path) -> None:
     tried = [cell.replace(lr=1e-5) for cell in CHOSEN.cells()]
     executor = ByFormula(refused={tried[0].address: "expected x, got y; do z"})
@@ -182,6 +211,30 @@ def test_an_executor_is_told_where_inputs_lie(tmp_path) -> None:
 def test_an_executor_by_a_wrong_name_or_setting_is_refused(name, options, words) -> None:
     with pytest.raises(ls.UserError, match=words):
         executor_of(name, **options)
+
+
+def test_an_executor_by_its_name_computes_a_grid(tmp_path) -> None:
+    tiny = Tiny.at(tmp_path)
+    grid = {"shared": tiny.config(epochs=1).named(), "axes": {"mask_seed": [1, 2]}}
+    options = {"sources": tiny.places.sources, "progress": False}
+    frame = ls.run_grid(grid, tmp_path / "store", executor="local", **options)
+    assert frame["steps"].tolist() == [4, 4]
+    assert executor_of("local", workers=2) == local(2)
+
+
+def test_a_terminal_shows_one_table_of_what_is_done() -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=80)
+    jobs = [Job(cell) for cell in FIXED.cells()]
+    with Progress(console=console) as progress:
+        progress.plan(jobs, jobs, 0)
+        progress.tell(Event("diverged", jobs[0]))
+        progress.tell(Event("step", jobs[1], 1, 2))
+    last = written.getvalue().rpartition("sweep")[2]
+    assert [
+        word for word in ("1 of 4", "diverged", "failed", "time left") if word not in last
+    ] == []
+    assert jobs[0].config.address not in written.getvalue()
 
 
 def test_the_time_left_is_that_of_the_runs_left_at_the_pace_so_far() -> None:

@@ -76,7 +76,7 @@ def test_a_grid_without_axes_is_one_run() -> None:
         ({"rates": {"tried": 0.1}}, ["tried", "got 0.1"]),
         ({"rates": {"tried": [0.1], "widne": 1}}, ["'widne'", "did you mean widen?"]),
         ({"rates": {"tried": [0.1], "widen": -1}}, ["widen", "got -1"]),
-        ({"rates": {"tried": [0.1], "most": 0}}, ["most", "got 0"]),
+        ({"rates": {"tried": [0.1], "most": 0}}, ["most to be", "got 0;"]),
         ({"rates": {"tried": [0.1], "over_ratio": 1}}, ["over_ratio", "got 1"]),
         ({"rates": {"tried": [0.1], "every_seed": 1}}, ["every_seed", "got 1"]),
         ({"axis": {"seed": [1]}}, ["'axis'", "did you mean axes?"]),

@@ -107,7 +107,7 @@ class Difference:
             return 2 * float(stats.t.sf(gap / self.error, self.freedom))
         if not self.each:
             return math.nan
-        return min(1.0, 2.0 ** (1 - self.n)) if gap > 0 else 1.0
+        return 2.0 ** (1 - self.n) if gap > 0 else 1.0
 
     def sentence(self) -> str:
         """Write the evidence: interval, tests, what could have been shown, what would settle it.
@@ -133,7 +133,7 @@ class Difference:
         if self.interval.low <= 0 <= self.interval.high:
             seeds = f"about {self.needed}" if self.needed else "no 1000"
             parts.append(f"{seeds} seeds would tell it from {int(self.factor)}")
-            if self.std > 0 and self.bootstrap:
+            if self.bootstrap:
                 share = min(1.0, (self.examples / self.std) ** 2)
                 parts.append(f"{share:.0%} of the variance is the test examples'")
         return ", ".join(parts)

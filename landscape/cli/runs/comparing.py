@@ -34,7 +34,11 @@ def compare_runs(chosen: argparse.Namespace) -> Outcome:
     keys, pairs = paired(first, second, settings, [*fixed, *more])
     rows = [(found.rows.at(a), found.rows.at(b)) for a, b in pairs]
     metric = _metric(rows)
-    result = {"differs": differs, "paired_by": keys, "metric": metric, **found.as_dict()}
+    alone = [len(group) - len(pairs) for group in (first, second)]
+    if any(alone):
+        print(f"without a partner: {alone[0]} of the first, {alone[1]} of the second")
+    result = {"differs": differs, "paired_by": keys, "metric": metric, "without_partner": alone,
+              **found.as_dict()}  # fmt: skip
     if len(rows) == 1:
         return Outcome(result | _compare_two(found, *rows[0], metric))
     return Outcome(result | _compare_groups(found, rows, keys, metric))
@@ -130,6 +134,8 @@ def _compare_groups(
     print(format_table(lines, plain=True))
     whole = [one["values"] for one in pairs if not any(map(math.isnan, one["values"]))]
     mean = of_values([a for a, _ in whole], [b for _, b in whole]) if whole else None
+    if len(whole) < len(pairs):
+        print(f"{len(pairs) - len(whole)} pairs have no {metric} on one side, and are left out")
     if mean:
         print(f"test {metric}, second - first: {describe(mean)}, over {mean.n} pairs of runs")
     _print_two_curves([a for a, _ in rows], [b for _, b in rows])

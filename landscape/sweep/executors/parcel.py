@@ -11,6 +11,7 @@ from pathlib import Path
 from landscape.errors import UserError
 from landscape.folders import draft_of, read_json
 from landscape.sweep.config import RunConfig
+from landscape.sweep.sealed import writing
 from landscape.sweep.store import RunStore
 from landscape.tensorfile import read_tensors
 
@@ -21,6 +22,7 @@ RESULT = "result.json"
 """The file that finishes a run: written after all others."""
 
 _NAME = re.compile(r"(?:\w[\w.-]*/){0,4}\w[\w.-]*\.(?:json|safetensors)", re.ASCII)
+_ARRIVING = "arriving"
 _UNFINISHED = "checkpoint.safetensors"
 
 
@@ -59,8 +61,10 @@ def unpack(parcel: Mapping[str, bytes], config: RunConfig, store: RunStore) -> N
                 f"expected files of the run {config.address}, JSON and safetensors below its "
                 f"folder, got {name[:80]!r}; do not use the machine that sent it"
             )
-    with draft_of(store.folder / "arriving") as draft:
+    store.create()
+    with writing(store.folder), draft_of(store.folder / _ARRIVING) as draft:
         arrived = RunStore(draft)
+        arrived.create()
         folder = arrived.path(config)
         for name, content in parcel.items():
             place = folder / name
@@ -72,6 +76,12 @@ def unpack(parcel: Mapping[str, bytes], config: RunConfig, store: RunStore) -> N
         _join(folder, store.path(config), finished=config in store)
 
 
+def clear(store: RunStore) -> None:
+    """Remove what a process that was killed has left of files that were arriving."""
+    for left in store.folder.glob(f".{_ARRIVING}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def _check(path: Path) -> None:
     """Refuse a file that is not what its name says, or not as it was written."""
     if path.suffix == ".json":
@@ -81,7 +91,7 @@ def _check(path: Path) -> None:
 
 
 def _join(arrived: Path, folder: Path, *, finished: bool) -> None:
-    """Move files to their places; what a finished run has stays, what an unfinished one has goes."""
+    """Move files to their places: what a finished run has stays, an unfinished one's goes."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     if not folder.exists():
         os.rename(arrived, folder)
@@ -89,8 +99,8 @@ def _join(arrived: Path, folder: Path, *, finished: bool) -> None:
     files = [path.relative_to(arrived) for path in arrived.rglob("*") if path.is_file()]
     if not finished:
         (folder / RESULT).unlink(missing_ok=True)
-        for name in {name.parts[0] for name in files if len(name.parts) > 1}:
-            shutil.rmtree(folder / name, ignore_errors=True)
+        for within in {name.parts[0] for name in files if len(name.parts) > 1}:
+            shutil.rmtree(folder / within, ignore_errors=True)
     for name in sorted(files, key=lambda name: name == Path(RESULT)):
         if not (finished and (folder / name).exists()):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

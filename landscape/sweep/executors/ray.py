@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from landscape import checks
 from landscape.errors import UserError
 from landscape.sources.carriers import optional
+from landscape.sweep.config import RunConfig
+from landscape.sweep.executors.cluster import connected
 from landscape.sweep.executors.executor import Event, Executor, Job, Places
-from landscape.sweep.executors.parcel import pack, unpack
+from landscape.sweep.executors.parcel import clear, pack, unpack
 from landscape.sweep.executors.remote import Reply, compute_order, order_of, versions
 from landscape.sweep.running import is_done
 from landscape.sweep.store import RunStore
@@ -30,9 +29,7 @@ AHEAD = 2
 """Jobs given to the cluster for each of its CPUs: those that wait need no machine yet."""
 
 
-def ray(
-    address: str | None = None, *, gpus: float = 1.0, scratch: str | None = None
-) -> Executor:
+def ray(address: str | None = None, *, gpus: float = 1.0, scratch: str | None = None) -> Executor:
     """Make an executor that computes on a Ray cluster, a CPU and a thread a run.
 
     Every machine needs landscape as it is here, the models and the data; each run is computed in
@@ -77,8 +74,9 @@ class _OnRay:
         """Compute the jobs that the store lacks, or whose measurements it lacks."""
         needs = self._needs(places)
         store.create()
-        waiting = [job for job in jobs if not is_done(job, store)]
-        with _connected(self.address, needs):
+        clear(store)
+        waiting = [job for job in _one_a_run(jobs) if not is_done(job, store)]
+        with connected(self.address, needs):
             _Sending(waiting, store, places, tell, needs, self.scratch).run()
 
     def _needs(self, places: Places) -> dict[str, float]:
@@ -109,8 +107,9 @@ class _Sending:
         self._scratch = scratch
         options = {"num_cpus": needs["CPU"], "num_gpus": needs.get("GPU", 0)}
         self._send = self._ray.remote(**options, max_retries=RETRIES)(_compute)
-        self._news = self._ray.remote(num_cpus=0, max_restarts=-1)(_News).remote()
+        self._news = self._ray.remote(num_cpus=0, max_restarts=-1)(_news()).remote()
         self._sent: dict[Any, int] = {}
+        self._begun: set[int] = set()
 
     def run(self) -> None:
         """Compute all jobs; those that are under way are given up where this raises."""
@@ -120,7 +119,9 @@ class _Sending:
                 ready, _ = self._ray.wait(list(self._sent), num_returns=1, timeout=EVERY)
                 self._listen()
                 for reference in ready:
-                    self._take(self._jobs[self._sent.pop(reference)], reference)
+                    number = self._sent.pop(reference)
+                    self._begin(number)
+                    self._take(self._jobs[number], reference)
         finally:
             for reference in self._sent:
                 with contextlib.suppress(self._ray.exceptions.RayError):
@@ -145,8 +146,15 @@ class _Sending:
         going = set(self._sent.values())
         for number, (step, total) in news.items():
             if number in going:
-                kind = "step" if total else "began"
-                self._tell(Event(kind, self._jobs[number], step, total))
+                self._begin(number)
+                if total:
+                    self._tell(Event("step", self._jobs[number], step, total))
+
+    def _begin(self, number: int) -> None:
+        """Tell that a job has begun, once."""
+        if number not in self._begun:
+            self._begun.add(number)
+            self._tell(Event("began", self._jobs[number]))
 
     def _take(self, job: Job, reference: Any) -> None:
         """Write what came back of a job into the store."""
@@ -163,12 +171,12 @@ class _Sending:
             return
         if reply.refused is not None:
             raise UserError(_differing(reply))
-        failed = reply.failed
+        failed = f"{reply.failed} (on {reply.host})" if reply.failed else ""
         try:
             if reply.files:
                 unpack(reply.files, job.config, self._store)
         except UserError as error:
-            failed = f"from {reply.host}: {error}"
+            failed = f"{error} (sent by {reply.host})"
         if failed or not is_done(job, self._store):
             said = failed or f"expected a finished run from {reply.host}, got none; sweep again"
             self._tell(Event("failed", job, said=said))
@@ -177,88 +185,45 @@ class _Sending:
         self._tell(Event("diverged" if diverged else "finished", job))
 
 
+def _one_a_run(jobs: Sequence[Job]) -> list[Job]:
+    """Return a job for each run, with all that is to be measured on it: no two compute it."""
+    measure: dict[str, tuple[RunConfig, dict[str, Any]]] = {}
+    for job in jobs:
+        measure.setdefault(job.config.address, (job.config, {}))[1].update(job.measure)
+    return [Job(config, asked) for config, asked in measure.values()]
+
+
 def _compute(order: Mapping[str, Any], files: Mapping[str, bytes], number: int, news: Any) -> Reply:
     """Compute a job: the function that Ray calls on a machine."""
     told = -EVERY
 
     def tell(step: int, total: int) -> None:
         nonlocal told
-        if time.monotonic() - told >= EVERY or step == total:
-            told = time.monotonic()
+        if not total or time.monotonic() - told >= EVERY:
+            told = time.monotonic() if total else told
             news.put.remote(number, step, total)
 
-    tell(0, 0)
     return compute_order(order, files, tell)
 
 
-class _News:
-    """Hold the last step of every run that has told one since it was asked."""
+def _news() -> type:
+    """Return what holds the last step of every run that has told one since it was asked.
 
-    def __init__(self) -> None:
-        self._last: dict[int, tuple[int, int]] = {}
-
-    def put(self, number: int, step: int, total: int) -> None:
-        self._last[number] = (step, total)
-
-    def take(self) -> dict[int, tuple[int, int]]:
-        found, self._last = self._last, {}
-        return found
-
-
-@contextmanager
-def _connected(address: str | None, needs: Mapping[str, float]) -> Iterator[None]:
-    """Hold a connection to a cluster that has what a run needs; one that is there stays.
-
-    Raises:
-        UserError: no cluster at the address, or one without CPUs or GPUs.
+    A class of a function travels whole, so that its process need not import landscape and torch.
     """
-    ray = optional("ray")
-    ours = not ray.is_initialized()
-    if ours:
-        _connect(address)
-    try:
-        there = ray.cluster_resources()
-        for kind, count in needs.items():
-            if there.get(kind, 0) < count:
-                raise UserError(
-                    f"expected a Ray cluster with {count:g} {kind} for a run, got one with "
-                    f"{there.get(kind, 0):g} in all; add a machine that has it: ray start "
-                    "--address=..."
-                )
-        yield
-    finally:
-        if ours:
-            ray.shutdown()
 
+    class News:
+        def __init__(self) -> None:
+            self._last: dict[int, tuple[int, int]] = {}
 
-def _connect(address: str | None) -> None:
-    wanted = address or os.environ.get("RAY_ADDRESS") or "auto"
-    _reach(wanted)
-    try:
-        optional("ray").init(address=wanted, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        reason = str(error).split("\n")[0].rstrip(".")
-        raise UserError(
-            f"expected a Ray cluster at {wanted}, got: {reason}; start one with `ray start --head`, "
-            "or name its address"
-        ) from None
+        def put(self, number: int, step: int, total: int) -> None:
+            self._last[number] = (step, total)
 
+        def take(self) -> dict[int, tuple[int, int]]:
+            found, self._last = self._last, {}
+            return found
 
-def _reach(wanted: str) -> None:
-    """Refuse an address where nobody listens, for which Ray would wait minutes."""
-    if wanted == "auto":
-        return
-    host, _, port = wanted.removeprefix("ray://").rpartition(":")
-    try:
-        if host in ("localhost", "127.0.0.1"):  # Ray takes the machine's own address for these
-            host = optional("ray").util.get_node_ip_address()
-        with socket.create_connection((host, int(port)), timeout=10):
-            return
-    except (OSError, ValueError, OverflowError) as error:
-        raise UserError(
-            f"expected a Ray cluster at {wanted}, got: {error} at {host or wanted}; start one with "
-            "`ray start --head`, or name its address, host:port"
-        ) from None
+    return News
 
 
 def _unready(error: Exception) -> UserError | None:

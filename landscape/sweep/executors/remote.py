@@ -22,7 +22,7 @@ from landscape.errors import UserError
 from landscape.sweep.config import RunConfig
 from landscape.sweep.executors.executor import Event, Job, Places
 from landscape.sweep.executors.parcel import Parcel, pack, unpack
-from landscape.sweep.running import run_job
+from landscape.sweep.running import attempt
 from landscape.sweep.store import RunStore
 
 Versions = dict[str, str]
@@ -97,35 +97,31 @@ def compute_order(
     Args:
         order: of `order_of`.
         files: of the run, where it is finished and only measurements are asked for.
-        tell: is told the number of a step and of all.
+        tell: is told the number of a step and of all; two zeros as the run begins.
     """
     host = socket.gethostname()
     if order["versions"] != versions():
         return Reply(host, {}, refused=versions())
     torch.set_num_threads(1)
     job = Job(RunConfig.of(order["config"]), order["measure"])
-    places = Places(order["sources"], order["device"])
-    failed = ""
+    failed: list[str] = []
+
+    def hear(event: Event) -> None:
+        if event.kind in ("began", "step"):
+            tell(event.step, event.total)
+        elif event.kind == "failed":
+            failed.append(event.said)
+
     try:
         store = RunStore(_scratch(order["scratch"]) / order["sweep"])
         if files and job.config not in store:
-            store.create()
             unpack(files, job.config, store)
-        folder = store.path(job.config)
-        try:
-            run_job(job, store, places, tell=lambda event: _steps(event, tell))
-        except UserError as error:
-            failed = str(error)
-        found = pack(folder) if job.config in store else {}
-        shutil.rmtree(folder, ignore_errors=True)
+        attempt(job, store, Places(order["sources"], order["device"]), hear)
     except UserError as error:
         return Reply(host, {}, failed=str(error))
-    return Reply(host, found, failed=failed)
-
-
-def _steps(event: Event, tell: Callable[[int, int], None]) -> None:
-    if event.kind == "step":
-        tell(event.step, event.total)
+    found = pack(store.path(job.config)) if job.config in store else {}
+    shutil.rmtree(store.path(job.config), ignore_errors=True)
+    return Reply(host, found, failed="".join(failed))
 
 
 def _scratch(named: str | None) -> Path:

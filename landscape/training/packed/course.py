@@ -69,9 +69,7 @@ class Course:
             max_gradient_norm=settings.max_gradient_norm,
         )  # fmt: skip
         self.start = point(self.parameters)
-        self.best = BestOnDev(
-            lane.task, settings.select_by, dict(self.start), settings.patience
-        )
+        self.best = BestOnDev(lane.task, settings.select_by, dict(self.start), settings.patience)
         self.history: list[Record] = []
         self.seconds = 0.0
         self.run: Run | None = None

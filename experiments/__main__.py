@@ -199,8 +199,8 @@ def _current(one: Artefact, rows: Sequence[Row], preset: str, folder: Path) -> F
 
 
 def _ledger(chosen: argparse.Namespace) -> int:
-    from experiments.kit.ledger import LEDGER, text_of, write
     from experiments.claims import CLAIMS
+    from experiments.kit.ledger import LEDGER, text_of, write
 
     if not chosen.check:
         print(write(CLAIMS, artefacts(), RESULTS))

@@ -31,7 +31,7 @@ def grids(preset: str) -> Sequence[Grid]:
 def derive(record: Record) -> Mapping[str, Any]:
     """Count the updates of single weights, and how they stand to budget times steps."""
     updates = sum(record["updated"])
-    whole = record["count"] * len(record["updated"])
+    whole = record["budget"] * len(record["updated"])
     return {**named(record), "updates": updates, "share": updates / whole, "gap": 0.5 - (
         updates / whole - 0.5 / len(record["updated"])
     )}  # fmt: skip

@@ -23,7 +23,8 @@ def grids(preset: str) -> Sequence[Grid]:
     """Return the selections at the small budget, some at the large one, BitFit and all weights."""
     found = []
     for number, case in enumerate(cases(preset, TASKS)):
-        found += arms(preset, case, ("none", "full", "BitFit", "gradient"))
+        found += arms(preset, case, ("none", "full", "BitFit"))
+        found += [] if number else arms(preset, case, ("gradient",))
         both = preset == "paper" or not number
         budgets = (SMALL[preset], LARGE[preset]) if both else (SMALL[preset],)
         found += arms(preset, case, BUDGETED, budgets)
@@ -32,7 +33,7 @@ def grids(preset: str) -> Sequence[Grid]:
 
 def printed(record: Record) -> float | None:
     """Return the paper's score of the same method and budget on SST-2."""
-    budget = 103_000 if record["method"] == "bitfit" else COUNTS.get(record["count"])
+    budget = 103_000 if record["method"] == "bitfit" else COUNTS.get(record["budget"])
     return PRINTED({"method": record["method"], "count": budget})
 
 

@@ -54,6 +54,13 @@ class Table:
         return name if not side else value if len(self.columns) == 1 else f"{value}, {name}"
 
 
+@dataclass(frozen=True)
+class Lines:
+    """Describe a table that is made otherwise: ``lines(records)`` returns its lines."""
+
+    lines: Callable[[Sequence[Record]], list[dict[str, str]]]
+
+
 def _beside(own: Sequence[Record], across: str, side: tuple[Any, ...]) -> list[Record]:
     return [r for r in own if not side or (r[across],) == side]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from landscape.sweep.config import RunConfig
-from landscape.sweep.grid import Grid
-from landscape.sweep.measurements import key
-from landscape.sweep.plan import chosen, wanted
+if TYPE_CHECKING:
+    from landscape.sweep.config import RunConfig
+    from landscape.sweep.grid import Grid
 
 Row = Mapping[str, Any]
 Record = dict[str, Any]
@@ -38,6 +37,8 @@ class Run:
 
 def runs(rows: Iterable[Row], grids: Sequence[Grid]) -> list[Run]:
     """List every cell of some grids, in their order, with its row where there is one."""
+    from landscape.sweep.plan import chosen
+
     by_address = {row["address"]: row for row in rows}
     found: list[Run] = []
     for grid in grids:
@@ -52,6 +53,8 @@ def runs(rows: Iterable[Row], grids: Sequence[Grid]) -> list[Run]:
 
 def rows_of(rows: Iterable[Row], grids: Sequence[Grid]) -> list[Row]:
     """Return the rows that some grids need, also those at the rates not chosen, by address."""
+    from landscape.sweep.plan import wanted
+
     by_address = {row["address"]: row for row in rows}
     needed = {job.config.address for job in wanted(list(grids), by_address)}
     return [by_address[address] for address in sorted(needed) if address in by_address]
@@ -59,6 +62,8 @@ def rows_of(rows: Iterable[Row], grids: Sequence[Grid]) -> list[Row]:
 
 def record(run: Run) -> Record:
     """Return a run that has a row as a flat record."""
+    from landscape.sweep.measurements import key
+
     assert run.row is not None
     outcome, found = dict(run.row["outcome"]), dict(run.row["config"])
     for split in ("dev", "test"):
@@ -67,7 +72,7 @@ def record(run: Run) -> Record:
         found[f"{split}_loss"] = scores.get("loss")
         found["n"] = scores.get("n")
     found |= outcome | {"ratio": run.config.ratio, "trainable_ratio": outcome.get("ratio")}
-    found |= {"tried": run.tried, "edge": run.edge}
+    found |= {"tried": run.tried, "edge": run.edge, "budget": run.config.count}
     found["arm"] = " ".join(filter(None, (run.config.method, run.config.schedule)))
     for name, options in run.grid.measure.items():
         short = name.rpartition(":")[2].lower()

@@ -33,7 +33,7 @@ def render(artefact: Artefact, rows: Sequence[Row], preset: str, folder: Path) -
 
     found = artefact.records(rows, artefact.of(preset))
     with look():
-        drawn = panels.draw(artefact.panels, found, artefact.columns)
+        drawn = panels.draw(artefact.drawn(found), found, artefact.columns)
         figure = save(drawn, folder / "figure.png")
     table = folder / "table.md"
     text = table_text(artefact, rows, preset)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.kit.columns import Table
+from experiments.kit.columns import Lines, Table
 from experiments.kit.comparisons import Compared, judged
 from experiments.kit.judge import Finding
 from experiments.kit.panels import Panel
@@ -40,7 +40,7 @@ class Artefact:
             paper's own setting).
         tables: heading -> table.
         statements: short name -> statement; claims of the ledger name them.
-        panels: of the figure.
+        panels: of the figure, or what makes them of the records.
         lead: the page's first paragraph, plain text.
         caption: of the figure.
         differences: (how the setting differs from the paper's, what that may cause); a name in
@@ -56,9 +56,9 @@ class Artefact:
     title: str
     source: str
     grids: Callable[[str], Sequence[Grid]]
-    tables: Mapping[str, Table]
+    tables: Mapping[str, Table | Lines]
     statements: Mapping[str, Statement]
-    panels: Sequence[Panel]
+    panels: Sequence[Panel] | Callable[[Sequence[Record]], Sequence[Panel]]
     lead: str
     caption: str
     differences: tuple[tuple[str, str], ...] = ()
@@ -103,6 +103,10 @@ class Artefact:
                 name: judged(f.statement, f.label, adjusted[name]) for name, f in tested.items()
             }
         return found
+
+    def drawn(self, records: Sequence[Record]) -> Sequence[Panel]:
+        """Return the panels of the figure."""
+        return self.panels(records) if callable(self.panels) else self.panels
 
     def lines(self, records: Sequence[Record]) -> dict[str, list[dict[str, str]]]:
         """Return the lines of every table that has one."""

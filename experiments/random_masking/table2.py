@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from experiments.paper.tables import beside
-from experiments.random_masking.grids import METHODS, SMOKE, baselines, masks, named
+from experiments.random_masking.grids import METHODS, baselines, masks, named
 from landscape.sweep.grid import Grid
 
 MLP = ("*.mlp.fc1", "*.mlp.fc2")
-LOCAL = {"model": "dinov2-small", "task": "mnist", "targets": MLP}
+LOCAL = {"model": "dinov2-small", "task": "mnist", "targets": MLP, "epochs": 2}
 RATIOS: Mapping[str, tuple[float, ...]] = {
     "smoke": (1e-2, 1e-3), "local": (1e-2, 1e-3, 1e-4), "paper": (1e-2, 1e-3, 1e-4),
 }  # fmt: skip

@@ -133,8 +133,8 @@ def executor_of(
         UserError: an unknown name, or a setting of another executor.
     """
     checks.choice("executor", name, get_args(ExecutorName))
-    if workers != 1 and name != "local":
-        raise UserError(f"expected one worker with {name}, got {workers}; they are of local")
+    if workers != 1 and name == "ray":
+        raise UserError(f"expected one worker with ray, got {workers}; its cluster says how many")
     if shared and name != "local":
         raise UserError(
             f"expected the executor local for a sweep that several processes share, got {name}; "
@@ -144,6 +144,7 @@ def executor_of(
         raise UserError(f"expected no address with {name}, got {address}; it is of ray")
     options: dict[str, dict[str, Any]] = {
         "local": {"workers": workers},
+        "packed": {"workers": workers},
         "ray": {"address": address},
     }
     made = getattr(importlib.import_module(f"landscape.sweep.executors.{name}"), name)

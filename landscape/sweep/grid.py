@@ -11,15 +11,10 @@ from typing import Any, get_args
 from landscape import checks
 from landscape.errors import UserError
 from landscape.sweep.config import RunConfig, nearest
-from landscape.sweep.measurements import measurement_named
-from landscape.sweep.methods import METHODS
 from landscape.sweep.rates import Rates
-from landscape.tasks import DATASETS, REVIEWS
-from landscape.training.schedule import Kind
 
 AXES = tuple(f.name for f in dataclasses.fields(RunConfig))
 """Names of the axes: the fields of a run's configuration."""
-_NAMES = {"task": (REVIEWS, *DATASETS), "method": METHODS, "schedule": ("", *get_args(Kind))}
 
 
 @dataclass(frozen=True)
@@ -106,12 +101,21 @@ class Grid:
 def _check(given: Mapping[str, Any]) -> None:
     """Refuse values that a run cannot have, and names that nobody knows."""
     RunConfig.of(given)
-    for axis, known in _NAMES.items():
+    for axis, known in _names().items():
         if axis in given and given[axis] not in known:
             raise UserError(
                 f"expected a {axis} among {', '.join(known)}, got {given[axis]!r}"
                 f"{nearest(given[axis], known)}"
             )
+
+
+def _names() -> dict[str, tuple[str, ...]]:
+    """Return the names that there are, on the axes whose values are names."""
+    from landscape.sweep.methods import METHODS
+    from landscape.tasks import DATASETS, REVIEWS
+    from landscape.training.schedule import Kind
+
+    return {"task": (REVIEWS, *DATASETS), "method": METHODS, "schedule": ("", *get_args(Kind))}
 
 
 def _named(axis: str, value: Any) -> dict[str, Any]:
@@ -144,6 +148,8 @@ def _measure(given: Any) -> dict[str, Mapping[str, Any]]:
     """Return measurements that there are with their options; names alone have none."""
     if not isinstance(given, Mapping):
         given = {name: {} for name in checks.texts("measure", given)}
+    from landscape.sweep.measurements import measurement_named
+
     for name, options in given.items():
         measurement_named(name)
         checks.instance(f"the options of {name}", options, Mapping, "give a dict, {} for none")

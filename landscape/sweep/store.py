@@ -161,7 +161,7 @@ class RunStore:
     def rows(self) -> Iterator[Row]:
         """Return the rows of all finished runs, by address; warn of each that is left out.
 
-        Cost: 0.1 ms a run.
+        Cost: 0.3 ms a run, with losses of 625 steps.
         """
         for found in self.examined():
             if isinstance(found, UserError):

@@ -20,6 +20,8 @@ from landscape.sweep.running import is_done, run_job
 from landscape.sweep.store import RunStore
 from landscape.tensorfile import read_tensors
 
+pytestmark = pytest.mark.filterwarnings("ignore::landscape.NotConvergedWarning")
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
@@ -182,7 +184,6 @@ EVERYTHING: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore::landscape.NotConvergedWarning")
 @pytest.mark.parametrize("step", [1, 5])
 def test_an_interrupted_run_ends_bit_for_bit_like_one_that_was_not(
     tiny: Tiny, tmp_path: Path, step: int
@@ -204,7 +205,6 @@ def test_an_interrupted_run_ends_bit_for_bit_like_one_that_was_not(
     assert not list(store.path(job.config).rglob("checkpoint*"))
 
 
-@pytest.mark.filterwarnings("ignore::landscape.NotConvergedWarning")
 def test_measurements_that_are_asked_for_later_equal_those_made_at_once(
     tiny: Tiny, tmp_path: Path
 ) -> None:
@@ -225,7 +225,6 @@ def test_measurements_that_are_asked_for_later_equal_those_made_at_once(
     ]  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore::landscape.NotConvergedWarning")
 def test_a_probe_that_would_see_a_part_of_the_training_sees_it_whole(
     tiny: Tiny, tmp_path: Path
 ) -> None:
@@ -326,3 +325,25 @@ def test_lora_has_the_rank_nearest_to_its_budget_and_a_mask_on_it_chooses_from_i
     assert found["outcome"]["count"] == of_rank
     theta = store.path(on_top.config) / "training" / "theta.safetensors"
     assert all(".lora_" in name for name in read_tensors(theta, "theta").tensors)
+
+
+@pytest.mark.parametrize("instant", ["unlink", "write_measured"])
+def test_a_process_that_was_killed_while_it_joined_a_measurement_loses_nothing(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instant: str
+) -> None:
+    job = tiny.job({"sharpness": EVERYTHING["sharpness"]}, ratio=1e-3)
+    store = RunStore(tmp_path)
+
+    def die(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        owner = RunStore if instant == "write_measured" else Path
+        patched.setattr(owner, instant, die)
+        with pytest.raises(KeyboardInterrupt):
+            run_job(job, store, tiny.places)
+    row = run_job(job, store, tiny.places)
+    ((name, values),) = row["measured"].items()
+    assert {"sharpness_before", "sharpness_after"} <= values.keys()
+    measured = store.path(job.config) / "measured"
+    assert [path.name for path in measured.iterdir()] == [f"{name}.json"]

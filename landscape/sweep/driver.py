@@ -106,8 +106,9 @@ def run_grid(
 
     grids, store = grids_of(grid), RunStore(folder)
     places = Places({} if sources is None else dict(sources), device)
-    given = isinstance(executor, str)
-    computing = executor_of(executor, workers=workers, shared=shared) if given else executor
+    computing = executor
+    if isinstance(computing, str):
+        computing = executor_of(computing, workers=workers, shared=shared)
     found = sweep(grids, store, computing, places, Progress(progress), shared=shared)
     if found.failed:
         raise UserError(
@@ -125,7 +126,7 @@ def executor_of(
 
     Args:
         name: "local", "packed" or "ray".
-        workers: processes of "local"; the others have one.
+        workers: processes of "local" and "packed".
         address: of a Ray cluster.
         shared: whether other processes compute the same sweep, which "local" knows to leave theirs.
 

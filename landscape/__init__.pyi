@@ -60,6 +60,12 @@ from .surface import (
     surface_1d,
     surface_2d,
 )
+from .sweep.config import RunConfig
+from .sweep.driver import run_grid
+from .sweep.frame import runs
+from .sweep.grid import Grid
+from .sweep.rates import Rates
+from .sweep.store import RunStore
 from .tasks import (
     Completion,
     Example,
@@ -99,6 +105,7 @@ __all__ = [
     "FisherOperator",
     "GGNOperator",
     "Generation",
+    "Grid",
     "HessianOperator",
     "ImageExample",
     "Lane",
@@ -112,7 +119,10 @@ __all__ = [
     "Predicted",
     "PrincipalDirections",
     "RateSuggestion",
+    "Rates",
     "Run",
+    "RunConfig",
+    "RunStore",
     "Schedule",
     "SharpnessProbe",
     "Surface",
@@ -170,6 +180,8 @@ __all__ = [
     "read_delta",
     "read_peft",
     "reference_settings",
+    "run_grid",
+    "runs",
     "save_delta",
     "save_peft",
     "select_mask",

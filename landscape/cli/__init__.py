@@ -11,9 +11,11 @@ from landscape.cli import (
     evaluate,
     finetune,
     predict,
+    runs,
     sharpness,
     suggest_lr,
     surface,
+    sweep,
     tasks,
 )
 from landscape.cli.arguments import Parser
@@ -22,7 +24,8 @@ from landscape.cli.shared import run
 
 #: each has ``add(commands)``, which declares its arguments and the function that runs it
 COMMANDS = (
-    finetune, evaluate, predict, tasks, sharpness, density, surface, suggest_lr, delta, bench
+    finetune, evaluate, predict, tasks, sharpness, density, surface, suggest_lr, sweep, runs,
+    delta, bench,
 )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
@@ -19,6 +20,17 @@ Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 class Parser(argparse.ArgumentParser):
     """Say a mistake in one sentence, as a `UserError`, instead of printing the usage."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Offer the nearest option for one that this command has not, before values are read."""
+        known = [o[2:] for o in self._option_string_actions if o.startswith("--")]
+        for word in () if self._subparsers else args or ():
+            name = word.removeprefix("--").partition("=")[0]
+            strange = word.startswith("--") and not any(o.startswith(name) for o in known)
+            if strange and (near := get_close_matches(name, known, n=1, cutoff=0.7)):
+                asked = f"expected an option of {self.prog}, got --{name}"
+                self.error(f"{asked}; did you mean --{near[0]}?")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raise the sentence, with the command that explains the arguments."""

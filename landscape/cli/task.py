@@ -26,7 +26,7 @@ def task_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say which task a command is about."""
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
-        "--task", type=_known, help=f"a task that `landscape tasks` lists ({REVIEWS})"
+        "--task", type=known_task, help=f"a task that `landscape tasks` lists ({REVIEWS})"
     )
     what.add_argument(
         "--data", type=data, help="your own: a csv, tsv, jsonl, json or parquet file, or a folder "
@@ -166,7 +166,7 @@ def open_task(asked: Mapping[str, Any]) -> Task:
     )  # fmt: skip
 
 
-def _known(text: str) -> str:
+def known_task(text: str) -> str:
     """Read the name of a task, and offer the nearest for one that is none."""
     known = (REVIEWS, *DATASETS)
     if text not in known:

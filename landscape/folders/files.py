@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,10 @@ from landscape.errors import UserError
 
 _DEPTH = 32
 """Levels of lists and objects that a file's JSON may have."""
+#: the name of a file that `write_whole`, or safetensors in it, has not moved into its place
+_LEFTOVER = re.compile(
+    r"\..+\.(json|safetensors|before|during|after)\.[a-z0-9_]{8}|\.tmp[A-Za-z0-9]{6}"
+)
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
@@ -59,6 +64,8 @@ def json_object(text: str, path: str | Path) -> dict[str, Any]:
         )
     level: list[Any] = [value]
     for _ in range(_DEPTH):
+        if not level:
+            break
         inner = [item for v in level for item in (v.values() if isinstance(v, dict) else v)]
         level = [item for item in inner if isinstance(item, dict | list)]
     if level:
@@ -107,6 +114,11 @@ def draft_of(folder: Path) -> Iterator[Path]:
         yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """List the files in a folder that `write_whole` began and a kill kept from their places."""
+    return [path for path in folder.glob(".*") if _LEFTOVER.fullmatch(path.name)]
 
 
 def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from landscape.errors import UserError
-from landscape.folders.files import read_json, write_json
+from landscape.folders.files import leftovers, read_json, write_json
 from landscape.folders.origin import provenance
 
 #: what a run leaves beside its configuration; the result, which marks it as finished, goes first
@@ -20,8 +19,6 @@ _PRODUCTS = (
     "result.json", "theta.safetensors", "checkpoint.safetensors", "delta.safetensors",
     "trajectory.safetensors",
 )  # fmt: skip
-#: the name of a file that `write_whole` has not moved into its place
-_LEFTOVER = re.compile(r"\..+\.(json|safetensors)\.[a-z0-9_]{8}")
 
 
 def open_folder(
@@ -56,16 +53,16 @@ def open_folder(
         raise UserError(f"expected a folder for the run, got the file {folder}; name another")
     path = folder / "config.json"
     wanted = _written(config if identity is None else {**config, "identity": identity})
-    leftovers = [p for p in folder.glob(".*") if _LEFTOVER.fullmatch(p.name)]
+    begun = leftovers(folder)
     cleared = path.exists() and overwrite
     if cleared:
         for name in (*_PRODUCTS, path.name):  # without products the configuration is harmless
             (folder / name).unlink(missing_ok=True)
     elif path.exists():
         _refuse_another(folder, read_json(path), wanted)
-        _remove(leftovers)
+        _remove(begun)
         return folder
-    known = {"provenance.json", *(p.name for p in leftovers)}
+    known = {"provenance.json", *(p.name for p in begun)}
     strangers = folder.exists() and any(p.name not in known for p in folder.iterdir())
     if strangers and not cleared:
         raise UserError(
@@ -73,7 +70,7 @@ def open_folder(
             "choose another"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    _remove(leftovers)
+    _remove(begun)
     write_json(folder / "provenance.json", provenance())
     write_json(path, wanted)
     return folder
@@ -119,8 +116,8 @@ def _other_inputs(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str
     return changes
 
 
-def _remove(leftovers: list[Path]) -> None:
-    for path in leftovers:
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
         with contextlib.suppress(OSError):  # a folder that cannot be written can still be read
             path.unlink()
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, cached_property
 from typing import Any, Literal, get_args
 
 from landscape import checks
@@ -73,12 +74,18 @@ class RunConfig:
     mask_seed: int | None = None
 
     def __post_init__(self) -> None:
-        plain: dict[str, Any] = {"targets": tuple(self.targets)}
+        for name in ("model", "dtype", "task", "method", "schedule"):
+            checks.text(name, getattr(self, name))
+        for name in ("options", "settings"):
+            checks.instance(name, getattr(self, name), Mapping, "give a dict")
+        plain: dict[str, Any] = {"targets": tuple(checks.patterns("targets", self.targets))}
         for name in ("num_train", "num_dev", "num_test", "epochs", "batch_size"):
             plain[name] = checks.whole(name, getattr(self, name), least=1)
         checks.choice("head", self.head, get_args(Head))
         if self.ratio is not None:
             plain["ratio"] = checks.number("ratio", self.ratio, above=0, most=1)
+        if self.count is not None:
+            plain["count"] = checks.whole("count", self.count, least=1)
         if self.lr is not None:
             plain["lr"] = checks.number("lr", self.lr, above=0)
         plain["seed"] = checks.seed(self.seed)
@@ -114,10 +121,10 @@ class RunConfig:
 
         A setting that is new to this version so leaves the addresses of older runs as they are.
         """
-        usual = RunConfig()
-        return {k: v for k, v in self.as_dict().items() if v != _plain(getattr(usual, k))}
+        usual = _usual()
+        return {k: v for k, v in self.as_dict().items() if v != usual[k]}
 
-    @property
+    @cached_property
     def address(self) -> str:
         """Return 16 hexadecimal digits that no other configuration has.
 
@@ -140,6 +147,12 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """
     found = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {found[0]}?" if found else "; check the spelling"
+
+
+@cache
+def _usual() -> dict[str, Any]:
+    """Return the default values."""
+    return RunConfig().as_dict()
 
 
 def _plain(value: Any) -> Any:

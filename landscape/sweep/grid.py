@@ -6,29 +6,15 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
+from landscape import checks
 from landscape.errors import UserError
 from landscape.sweep.config import RunConfig, nearest
+from landscape.sweep.rates import Rates
 
-
-@dataclass(frozen=True)
-class Rates:
-    """Say how a cell's learning rate is chosen: on dev with the first seed, from rates that widen.
-
-    Args:
-        tried: each of these over the ratio (`over_ratio`), or as they stand.
-        over_ratio: whether they are divided by the cell's ratio.
-        most: largest rate tried.
-        widen: how often the grid may grow, by its own step, while the best lies on its edge.
-        every_seed: whether each seed chooses its own rate, or the first for all.
-    """
-
-    tried: tuple[float, ...]
-    over_ratio: bool = False
-    most: float = 1.0
-    widen: int = 2
-    every_seed: bool = False
+AXES = tuple(f.name for f in dataclasses.fields(RunConfig))
+"""Names of the axes: the fields of a run's configuration."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +26,12 @@ class Grid:
         axes: name -> values; a name is a field of `RunConfig`, or several joined by "+" that move
             together, whose values are tuples. The last axis moves fastest.
         rates: how the learning rate is chosen where neither `shared` nor an axis says it.
-        measure: measurement -> its options, made on every run (`landscape.sweep.measurements`).
+        measure: measurement -> its options, made on every run of the grid; of the runs that only
+            find a rate, on none (`landscape.sweep.measurements`).
+
+    Raises:
+        UserError: an axis or a measurement that is none (the nearest name is offered); an axis that
+            is empty, or is given twice; a value that an axis cannot have.
     """
 
     shared: Mapping[str, Any] = field(default_factory=dict)
@@ -49,12 +40,50 @@ class Grid:
     measure: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = [f.name for f in dataclasses.fields(RunConfig)]
-        for axis in (*self.shared, *(part for a in self.axes for part in a.split("+"))):
-            if axis not in known:
+        checks.instance("shared", self.shared, Mapping, "give a dict of values")
+        checks.instance("axes", self.axes, Mapping, "give a dict of lists")
+        axes = {name: _values(name, values) for name, values in self.axes.items()}
+        seen: set[str] = set()
+        for name in (*self.shared, *(part for axis in axes for part in axis.split("+"))):
+            if name not in AXES:
                 raise UserError(
-                    f"expected an axis among {', '.join(known)}, got {axis!r}{nearest(axis, known)}"
+                    f"expected an axis among {', '.join(AXES)}, got {name!r}{nearest(name, AXES)}"
                 )
+            if name in seen:
+                raise UserError(
+                    f"expected each axis once, got {name} twice; leave one of the two out"
+                )
+            seen.add(name)
+        _check(self.shared)
+        for name, values in axes.items():
+            for value in values:
+                _check(_named(name, value))
+        object.__setattr__(self, "axes", axes)
+        object.__setattr__(self, "measure", _measure(self.measure))
+        if self.rates is not None:
+            checks.instance("rates", self.rates, Rates, "give landscape.Rates(...)")
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Grid:
+        """Make a grid of plain values, as JSON and TOML have them.
+
+        Raises:
+            UserError: as the grid itself, or a part that a grid has not.
+
+        >>> grid = Grid.of({"shared": {"ratio": 1e-3}, "axes": {"seed": [0, 1]},
+        ...                 "rates": {"tried": [1e-6, 1e-5], "over_ratio": True}})
+        >>> grid.rates.start(1e-3)
+        (0.001, 0.01)
+        """
+        checks.instance("a grid", given, Mapping, "give a table of shared, axes, rates, measure")
+        parts = [f.name for f in dataclasses.fields(cls)]
+        for name in given:
+            if name not in parts:
+                raise UserError(
+                    f"expected a grid of {', '.join(parts)}, got {name!r}{nearest(name, parts)}"
+                )
+        rates = given.get("rates")
+        return cls(**{**given, "rates": Rates.of(rates) if isinstance(rates, Mapping) else rates})
 
     def cells(self) -> Iterator[RunConfig]:
         """List the runs of the grid, in order; where rates are chosen, without a learning rate.
@@ -62,9 +91,66 @@ class Grid:
         >>> [c.seed for c in Grid({"ratio": 1e-3, "lr": 0.1}, {"seed": [0, 1]}).cells()]
         [0, 1]
         """
-        names = [axis.split("+") for axis in self.axes]
         for values in itertools.product(*self.axes.values()):
             cell = dict(self.shared)
-            for parts, value in zip(names, values, strict=True):
-                cell |= zip(parts, value if len(parts) > 1 else (value,), strict=True)
+            for axis, value in zip(self.axes, values, strict=True):
+                cell |= _named(axis, value)
             yield RunConfig.of(cell)
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Refuse values that a run cannot have, and names that nobody knows."""
+    RunConfig.of(given)
+    for axis, known in _names().items():
+        if axis in given and given[axis] not in known:
+            raise UserError(
+                f"expected a {axis} among {', '.join(known)}, got {given[axis]!r}"
+                f"{nearest(given[axis], known)}"
+            )
+
+
+def _names() -> dict[str, tuple[str, ...]]:
+    """Return the names that there are, on the axes whose values are names."""
+    from landscape.sweep.methods import METHODS
+    from landscape.tasks import DATASETS, REVIEWS
+    from landscape.training.schedule import Kind
+
+    return {"task": (REVIEWS, *DATASETS), "method": METHODS, "schedule": ("", *get_args(Kind))}
+
+
+def _named(axis: str, value: Any) -> dict[str, Any]:
+    """Return the values that one value of an axis gives its parts."""
+    parts = axis.split("+")
+    return dict(zip(parts, value if len(parts) > 1 else (value,), strict=True))
+
+
+def _values(axis: str, values: Any) -> tuple[Any, ...]:
+    """Return the values of an axis, each once."""
+    checks.several(f"the axis {axis}", values, "values")
+    found = tuple(values)
+    if not found:
+        raise UserError(f"expected values on the axis {axis}, got none; give some or leave it out")
+    parts = axis.split("+")
+    for place, value in enumerate(found):
+        fits = isinstance(value, list | tuple) and len(value) == len(parts)
+        if len(parts) > 1 and not fits:
+            what = f"the axis {axis} to have values of {len(parts)} parts each"
+            raise UserError(f"expected {what}, got {checks.shown(value)}; give a list of such")
+        if value in found[:place]:
+            raise UserError(
+                f"expected different values on the axis {axis}, got {checks.shown(value)} twice; "
+                "leave one out"
+            )
+    return found
+
+
+def _measure(given: Any) -> dict[str, Mapping[str, Any]]:
+    """Return measurements that there are with their options; names alone have none."""
+    if not isinstance(given, Mapping):
+        given = {name: {} for name in checks.texts("measure", given)}
+    from landscape.sweep.measurements import measurement_named
+
+    for name, options in given.items():
+        measurement_named(name)
+        checks.instance(f"the options of {name}", options, Mapping, "give a dict, {} for none")
+    return dict(given)

@@ -12,7 +12,7 @@ from samples import glue_folder, model_folder
 from tiny_runs import assert_whole
 
 import landscape as ls
-from experiments.__main__ import ARTEFACTS, main
+from experiments.earlier import ARTEFACTS, main
 from experiments.kit.artefact import stored_config
 from experiments.kit.judge import SIGNS
 from experiments.kit.store import read_rows

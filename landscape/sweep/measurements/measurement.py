@@ -1,8 +1,4 @@
-"""Measurements: what is measured on a run, before, during and after its training.
-
-A measurement is a record of up to three functions; its values join the run's row under its key. One
-that is named ``module:attribute`` is a `Measurement` of somebody else's module.
-"""
+"""What a measurement of a run is: a record of up to three functions, and where they look."""
 
 from __future__ import annotations
 
@@ -50,15 +46,22 @@ class Measurement:
 
     Args:
         about: a sentence.
-        before, after: point -> values, JSON; they join the row as ``<name>_before`` and so on
-            where both are there.
-        during: point -> a probe of the training, whose `values()` join the row.
+        before, after: point -> values, JSON; where both are there, they join the row as
+            ``<name>_before`` and ``<name>_after``.
+        during: point -> a probe of the training. What it adds to the record of a step joins the row
+            as one of ``steps``, a list of dicts. So that a run that was killed has the same ones,
+            it must be a function of the model, the optimizer and the step, not of earlier calls.
     """
 
     about: str
     before: Callable[[Point], Mapping[str, Any]] | None = None
     after: Callable[[Point], Mapping[str, Any]] | None = None
     during: Callable[[Point], Probe] | None = None
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Return when it measures: some of "before", "during" and "after"."""
+        return tuple(p for p in ("before", "during", "after") if getattr(self, p) is not None)
 
 
 def key(name: str, options: Mapping[str, Any]) -> str:

@@ -1,0 +1,108 @@
+"""The theorems of both papers, each judged by a claim of `theory`."""
+
+from __future__ import annotations
+
+from experiments.claims.claim import Claim
+
+THEOREMS = (
+    Claim(
+        id="rm-thm-5.1",
+        says=(
+            "Every eigenvalue of the masked Gram matrix is near p times the unmasked one, within "
+            "the printed bound."
+        ),
+        place="theorem 5.1",
+        printed="2 sqrt(2 d n^3 r^4) + sqrt(2 log(1/delta) / (d n^2 r^4))",
+        theory="thm-5.1-printed",
+    ),
+    Claim(
+        id="rm-thm-5.1-corrected",
+        says="The same with the second term the right way up.",
+        place="theorem 5.1, last line of its proof",
+        printed="sqrt(2 d n^2 r^4 log(1/delta)) follows from the proof's tail bound",
+        theory="thm-5.1-corrected",
+    ),
+    Claim(
+        id="rm-sharp",
+        says="The bound gives a sharp concentration where features are many more than examples.",
+        place="section 5.2",
+        printed="a sum of eigenvalues of order d against a deviation of order sqrt(d)",
+        theory="thm-5.1-usefulness",
+    ),
+    Claim(
+        id="rm-trace",
+        says="The eigenvalues sum to p times the squared norm of the features, on average.",
+        place="section 5.2",
+        printed="an identity",
+        theory="trace-identity",
+    ),
+    Claim(
+        id="rm-lemma-a.1",
+        says="The quadratic form of the deviation is sub-Gaussian with the printed constant.",
+        place="lemma A.1",
+        printed="exp(d n^2 r^4 |u|^4 t^2 / 8)",
+        theory="lemma-a.1",
+    ),
+    Claim(
+        id="rm-net",
+        says="A net of 17^n directions gives a symmetric matrix's norm up to a factor of two.",
+        place="appendix A.3",
+        printed="17^n",
+        theory="net-lemma",
+    ),
+    Claim(
+        id="rm-eq-3",
+        says="Gradient descent has the printed closed form.",
+        place="appendix A.1, equation 3",
+        printed="a closed form",
+        theory="eq-3",
+    ),
+    Claim(
+        id="rm-prop-5.2",
+        says="Gradient descent converges from everywhere exactly below 2n / lambda_1.",
+        place="proposition 5.2",
+        printed="2n / lambda_1",
+        theory="prop-5.2",
+    ),
+    Claim(
+        id="rm-prop-5.3",
+        says=(
+            "The solution's squared distance is at least the noise's share, the sum of sigma^2 / "
+            "lambda_i."
+        ),
+        place="proposition 5.3",
+        printed="a lower bound",
+        theory="prop-5.3",
+    ),
+    Claim(
+        id="rm-distance-grows",
+        says="So the distance grows as the ratio falls.",
+        place="section 5.3",
+        printed="no rate; 1/sqrt(p) follows",
+        theory="cor-distance",
+    ),
+    Claim(
+        id="id3-half",
+        says="Growing a mask step by step takes half the updates of a mask that stays.",
+        place="section 3.2",
+        printed="B (T + 1) / 2 against T B",
+        theory="id3-updates",
+    ),
+    Claim(
+        id="id3-thm-1",
+        says=(
+            "The root of the Fisher information bounds the expected score, so that high scores "
+            "mean high information."
+        ),
+        place="theorem 1",
+        printed="for eps of at least 1 and every exponent",
+        theory="id3-thm-1",
+    ),
+    Claim(
+        id="id3-thm-1-corrected",
+        says="The same for exponents of at least 0.",
+        place="theorem 1",
+        printed="its proof needs (|theta| + eps)^exp of at least 1",
+        theory="id3-thm-1-corrected",
+    ),
+)  # fmt: skip

@@ -1,0 +1,233 @@
+"""``landscape sweep``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from landscape.cli.arguments import Commands, file, number, output_folder, seed, whole
+from landscape.cli.guard import DONE, FAILED, resuming
+from landscape.cli.shared import Outcome, json_argument
+from landscape.cli.task import known_task
+from landscape.errors import UserError
+
+if TYPE_CHECKING:
+    from landscape.sweep.driver import Swept
+    from landscape.sweep.grid import Grid
+    from landscape.sweep.store import RunStore
+
+
+def _table(text: str) -> dict[str, Any]:
+    """Read the options of a method, or settings, as a JSON object."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(
+            f"expected a JSON object such as '{{\"rank\": 8}}', got {text!r}; quote it for the "
+            "shell"
+        )
+    return found
+
+
+def _patterns(text: str) -> list[str]:
+    """Read patterns of modules, joined by commas."""
+    return text.split(",")
+
+
+#: the fields of `landscape.RunConfig`: how a value is read, what it is
+AXES: Mapping[str, tuple[Callable[[str], Any], str]] = {
+    "model": (str, "packaged name, hub name or path (smollm2-135m)"),
+    "dtype": (str, "of the weights (float32)"),
+    "head": (str, "of a classifier: fitted, random or trained (fitted)"),
+    "task": (known_task, "one that `landscape tasks` lists (rotten_tomatoes)"),
+    "num_train": (whole(least=1), "training examples (1000)"),
+    "num_dev": (whole(least=1), "dev examples (500)"),
+    "num_test": (whole(least=1), "test examples (1000)"),
+    "method": (str, "random, structured, a score, a baseline such as lora, or none (random)"),
+    "schedule": (str, "of a mask that moves: increment, repeat, .. (it stays)"),
+    "options": (_table, "of the method, as a JSON object"),
+    "ratio": (number(above=0, most=1), "trainable over all parameters"),
+    "count": (whole(least=1), "trainable weights"),
+    "targets": (_patterns, "patterns of the masked modules, joined by commas (auto)"),
+    "lr": (number(above=0), "learning rate"),
+    "epochs": (whole(least=1), "passes over the examples (5)"),
+    "batch_size": (whole(least=1), "examples a step (8)"),
+    "settings": (_table, "further settings of the training, as a JSON object"),
+    "seed": (seed, "of the examples, their order, dropout (0)"),
+    "mask_seed": (seed, "of the mask (the seed)"),
+}
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    sweep = commands.add_parser("sweep", help="compute the runs of a grid, each once, into a store")
+    sweep.add_argument(
+        "grid", nargs="?", type=file, metavar="GRID", help="file of grids, TOML or JSON"
+    )
+    sweep.add_argument(
+        "--folder", type=output_folder, required=True, help="of the store: goes on, and grows"
+    )
+    axes = sweep.add_argument_group("instead of GRID: one value for all runs, or several")
+    for name, (read, about) in AXES.items():
+        axes.add_argument(f"--{name.replace('_', '-')}", nargs="+", type=read, help=about)
+    axes.add_argument(
+        "--choose-lr", nargs="+", type=number(above=0), metavar="LR",
+        help="choose the learning rate on dev with the first seed, from these and beyond",
+    )  # fmt: skip
+    axes.add_argument("--over-ratio", action="store_true", help="divide them by the ratio")
+    axes.add_argument(
+        "--widen", type=whole(), metavar="TIMES",
+        help="how often to go beyond them while the best is the last (2)",
+    )  # fmt: skip
+    axes.add_argument("--measure", nargs="+", metavar="NAME", help="such as sharpness")
+    where = sweep.add_argument_group("where runs are computed")
+    where.add_argument(
+        "--executor", choices=("local", "packed", "ray"), default="local",
+        help="processes here, runs packed into one, or a Ray cluster (local)",
+    )  # fmt: skip
+    where.add_argument("--workers", type=whole(least=1), default=1, help="processes of local (1)")
+    where.add_argument("--address", help="of the Ray cluster")
+    where.add_argument("--device", help="such as cuda (cpu)")
+    where.add_argument(
+        "--source", nargs="+", type=_source, default=[], metavar="TASK=FOLDER",
+        help="folder of a task's files, instead of the hub",
+    )  # fmt: skip
+    sweep.add_argument("--dry-run", action="store_true", help="say what it would cost, and end")
+    json_argument(sweep)
+    sweep.set_defaults(command=_sweep)
+
+
+def _source(text: str) -> tuple[str, str]:
+    """Read where a task's files lie."""
+    task, given, folder = text.partition("=")
+    if not given or not Path(folder).expanduser().is_dir():
+        raise argparse.ArgumentTypeError(
+            f"expected TASK=FOLDER with a folder that is there, got {text!r}; check the path"
+        )
+    return known_task(task), folder
+
+
+def _sweep(chosen: argparse.Namespace) -> Outcome:
+    grids = _grids(chosen)
+    from landscape.sweep.driver import executor_of, sweep
+    from landscape.sweep.executors import Places
+    from landscape.sweep.progress import Progress
+    from landscape.sweep.store import RunStore
+
+    store = RunStore(chosen.folder)
+    if chosen.dry_run:
+        return _dry_run(grids, store)
+    executor = executor_of(chosen.executor, workers=chosen.workers, address=chosen.address)
+    places = Places(dict(chosen.source), chosen.device)
+    with resuming(chosen.folder, "store.json"):
+        found = sweep(grids, store, executor, places, Progress())
+    return _told(grids, store, found)
+
+
+def _grids(chosen: argparse.Namespace) -> list[Grid]:
+    """Return the grids of a file, or the one of the axes on the command line."""
+    given = {name: values for name in AXES if (values := getattr(chosen, name)) is not None}
+    rates = {"tried": chosen.choose_lr, "over_ratio": chosen.over_ratio or None,
+             "widen": chosen.widen}  # fmt: skip
+    rates = {name: value for name, value in rates.items() if value is not None}
+    axes = [*given, *rates, *(["measure"] if chosen.measure else [])]
+    if chosen.grid and axes:
+        option = {"tried": "choose_lr"}.get(axes[0], axes[0]).replace("_", "-")
+        raise UserError(f"expected GRID or axes, got {chosen.grid} and --{option}; leave one out")
+    if not (chosen.grid or axes):
+        raise UserError("expected a grid, got none; name a file, or an axis such as --ratio")
+    if rates and not chosen.choose_lr:
+        option = next(iter(rates)).replace("_", "-")
+        raise UserError(f"expected --choose-lr with --{option}, got none; name rates to try")
+    if chosen.choose_lr and chosen.lr:
+        raise UserError("expected --lr or --choose-lr, got both; leave one of the two out")
+    from landscape.sweep.gridfile import grids_of
+    from landscape.sweep.plan import wanted
+
+    plain: dict[str, Any] = {
+        "shared": {name: values[0] for name, values in given.items() if len(values) == 1},
+        "axes": {name: values for name, values in given.items() if len(values) > 1},
+        "measure": chosen.measure or {},
+    }
+    grids = grids_of(chosen.grid or (plain | ({"rates": rates} if rates else {})))
+    wanted(grids, {})
+    return grids
+
+
+def _dry_run(grids: Sequence[Grid], store: RunStore) -> Outcome:
+    from landscape.sweep.cost import estimate
+    from landscape.sweep.driver import known
+    from landscape.sweep.progress import duration
+    from landscape.sweep.rows import Row
+
+    rows: dict[str, Row] = {}
+    known(grids, store, rows)
+    found = estimate(grids, rows, store.rows())
+    more = "" if found.most == found.known else f", at most {found.most} with widening"
+    print(f"{found.known} runs{more}; {found.finished} are finished")
+    for name, seconds in (("", found.seconds), ("at most ", found.most_seconds)):
+        if seconds is not None and (not name or more):
+            print(f"{name}{duration(seconds)} of processor time")
+    print("\n".join(found.basis))
+    return Outcome({"dry_run": True, **dataclasses.asdict(found)})
+
+
+def _told(grids: Sequence[Grid], store: RunStore, found: Swept) -> Outcome:
+    """Print what the cells came to and what failed."""
+    from landscape.figures.table import format_table
+    from landscape.sweep.plan import chosen
+    from landscape.sweep.progress import differing
+
+    choices = chosen(grids, found.rows)
+    runs = [run for choice in choices for run in choice.runs]
+    names = [name for name in differing(runs) if name not in ("lr", "seed", "mask_seed")]
+    table, told = [], []
+    for choice in choices:
+        rows = [found.rows[r.address] for r in choice.runs if r.address in found.rows]
+        if not rows:
+            continue
+        values = choice.runs[0].as_dict()
+        scores = {part: _mean(rows, part) for part in ("dev", "test")}
+        told.append({**{name: values[name] for name in names}, "lr": choice.lr,
+                     "edge": choice.edge, "n": len(rows), **scores,
+                     "runs": [row["address"] for row in rows]})  # fmt: skip
+        lr = "" if choice.lr is None else f"{choice.lr:g}"
+        table.append({
+            **{name: _shown(values[name]) for name in names or ["model"]},
+            "lr": f"{lr} ({choice.edge})" if choice.edge else lr, "n": str(len(rows)),
+            **{part: _shown(score) for part, score in scores.items()},
+        })  # fmt: skip
+    if table:
+        print(format_table(table, plain=True))
+    if any(choice.edge for choice in choices):
+        print("(highest), (lowest): the best rate tried is the last; a better may lie beyond")
+    diverged = found.diverged
+    print(f"{len(found.rows)} runs are finished in {store.folder}, {len(diverged)} diverged")
+    if found.failed:
+        print(f"{len(found.failed)} failed:", *found.sentences(), sep="\n")
+    result = {"folder": str(store.folder), "runs": len(found.rows), "cells": told,
+              "diverged": diverged, "failed": found.failed}  # fmt: skip
+    return Outcome(result, FAILED if found.failed else DONE)
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], part: str) -> float | None:
+    """Return the mean of the task's metric over runs, None where one has none."""
+    outcomes = [row["outcome"] for row in rows]
+    values = [(found[part] or {}).get(found["metric"]) for found in outcomes]
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return (
+        "" if value is None else json.dumps(value) if isinstance(value, list | dict) else str(value)
+    )

@@ -1,0 +1,219 @@
+"""The driver of a sweep: plan, compute what is lacking, plan again, until nothing is wanted."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from landscape import checks
+from landscape.errors import UserError
+from landscape.sweep.executors import Event, Executor, Job, Places
+from landscape.sweep.grid import Grid
+from landscape.sweep.gridfile import Grids, grids_of
+from landscape.sweep.measurements import key
+from landscape.sweep.plan import wanted
+from landscape.sweep.progress import Progress, differing, label
+from landscape.sweep.rows import Row
+from landscape.sweep.store import RunStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ExecutorName = Literal["local", "packed", "ray"]
+#: what the system says where every further job would fail as well
+ENDING = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS))
+UNDONE = "it was neither finished nor refused; run the sweep again"
+
+
+@dataclass
+class Swept:
+    """Hold what a sweep came to.
+
+    Args:
+        jobs: all that the grids need, as far as the rows tell.
+        rows: the finished ones, by address.
+        failed: address -> the sentence of a job that failed.
+    """
+
+    jobs: Sequence[Job] = ()
+    rows: dict[str, Row] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def diverged(self) -> list[str]:
+        """Return the addresses of the runs that diverged, which are results."""
+        return [run for run in self._runs() if self.rows[run]["outcome"]["diverged"]]
+
+    @property
+    def ordered(self) -> list[Row]:
+        """Return the finished rows in the order of the grids."""
+        return [self.rows[run] for run in self._runs()]
+
+    def sentences(self) -> list[str]:
+        """Return what is to be said of each job that failed."""
+        configs = {job.config.address: job.config for job in self.jobs}
+        names = differing(list(configs.values()))
+        return [f"{label(configs[run], names)}: {said}" for run, said in self.failed.items()]
+
+    def _runs(self) -> list[str]:
+        runs = dict.fromkeys(job.config.address for job in self.jobs)
+        return [run for run in runs if run in self.rows]
+
+
+def run_grid(
+    grid: Grids,
+    folder: str | Path,
+    *,
+    executor: ExecutorName | Executor = "local",
+    workers: int = 1,
+    sources: Mapping[str, str] | None = None,
+    device: str | None = None,
+    progress: bool = True,
+) -> pd.DataFrame:
+    """Compute the runs of a grid that a store lacks, and return the grid's runs as a frame.
+
+    What was finished before, by this grid or another, is not computed again: a sweep that was
+    stopped, or killed, goes on by the same call, and a grid that has grown computes what is new.
+
+    Args:
+        grid: one or several; also plain values, or the path of a file (`landscape.sweep.gridfile`).
+        folder: of the store; made where it is missing.
+        executor: "local", in processes of this machine; "packed", runs that share a frozen model
+            together in one; "ray", on a Ray cluster; or one of your own.
+        workers: processes of "local".
+        sources: task -> folder with its files, instead of the hub.
+        device: such as "cuda"; None is the CPU.
+        progress: whether to show what is done.
+
+    Returns:
+        A row a run of the grid, in its order, with the columns of `landscape.runs`. Runs that
+        diverged are results.
+
+    Raises:
+        UserError: a grid that cannot be, a folder that another sweep writes, a full disk, which
+            ends it; or runs that failed: the others are finished first, and kept.
+    """
+    from landscape.sweep.frame import frame_of
+
+    grids, store = grids_of(grid), RunStore(folder)
+    places = Places({} if sources is None else dict(sources), device)
+    computing = executor_of(executor, workers=workers) if isinstance(executor, str) else executor
+    found = sweep(grids, store, computing, places, Progress(progress))
+    if found.failed:
+        raise UserError(
+            f"expected every run to finish, got {len(found.failed)} that failed; mend what they "
+            f"say and call again, the others are kept in {store.folder}: "
+            + "; ".join(found.sentences()[:3])
+        )
+    return frame_of(found.ordered)
+
+
+def executor_of(name: str, *, workers: int = 1, address: str | None = None) -> Executor:
+    """Return an executor by its name.
+
+    Args:
+        name: "local", "packed" or "ray".
+        workers: processes of "local"; the others have one.
+        address: of a Ray cluster.
+
+    Raises:
+        UserError: an unknown name, or a setting of another executor.
+    """
+    checks.choice("executor", name, get_args(ExecutorName))
+    if workers != 1 and name == "ray":
+        raise UserError(f"expected one worker with ray, got {workers}; its cluster says how many")
+    if address is not None and name != "ray":
+        raise UserError(f"expected no address with {name}, got {address}; it is of ray")
+    options: dict[str, dict[str, Any]] = {
+        "local": {"workers": workers},
+        "packed": {"workers": workers},
+        "ray": {"address": address},
+    }
+    made = getattr(importlib.import_module(f"landscape.sweep.executors.{name}"), name)
+    found: Executor = made(**options.get(name, {}))
+    return found
+
+
+def sweep(
+    grids: Sequence[Grid], store: RunStore, executor: Executor, places: Places, progress: Progress
+) -> Swept:
+    """Compute what grids need and a store lacks; every job is given to the executor once.
+
+    Args:
+        grids: checked before anything is computed.
+        store: locked meanwhile.
+        executor: called with the jobs that are lacking, again whenever their rows made more wanted.
+        places: where inputs lie.
+        progress: shown meanwhile.
+
+    Returns:
+        The jobs, finished and failed; a job that failed holds up those that follow from it alone.
+
+    Raises:
+        UserError: a grid that cannot be, a store that another sweep has locked, or a disk that is
+            full.
+    """
+    wanted(grids, {})
+    found, given = Swept(), set[str]()
+
+    def tell(event: Event) -> None:
+        if event.kind == "failed" and any(reason in event.said for reason in ENDING):
+            raise UserError(event.said)
+        if event.kind == "failed":
+            found.failed[event.job.config.address] = event.said
+        elif event.kind in ("finished", "diverged"):  # also one that was tried once more
+            found.failed.pop(event.job.config.address, None)
+        progress.tell(event)
+
+    with store.locked(), progress:
+        for said in store.set_aside():
+            progress.note(said)
+        while True:
+            found.jobs = known(grids, store, found.rows)
+            open_ = [job for job in found.jobs if lacks(found.rows, job)]
+            batch = _one_a_run([job for job in open_ if _asked(job) not in given])
+            progress.plan(found.jobs, open_, len(found.diverged))
+            if not batch:
+                for job in open_:
+                    found.failed.setdefault(job.config.address, UNDONE)
+                return found
+            given.update(map(_asked, batch))
+            executor(batch, store, places, tell)
+            for job in batch:  # what was measured since is in the row
+                found.rows.pop(job.config.address, None)
+
+
+def known(grids: Sequence[Grid], store: RunStore, rows: dict[str, Row]) -> list[Job]:
+    """Plan with the rows that a store has, of which those that are new are added to `rows`."""
+    while True:
+        jobs = wanted(grids, rows)
+        new = {job.config.address: job.config for job in jobs if job.config.address not in rows}
+        there = {run: store.row(config) for run, config in new.items() if config in store}
+        if not there:
+            return jobs
+        rows.update(there)
+
+
+def lacks(rows: Mapping[str, Row], job: Job) -> bool:
+    """Tell whether a job is not finished: its row is missing, or what is measured on it."""
+    row = rows.get(job.config.address)
+    return row is None or any(key(n, how) not in row["measured"] for n, how in job.measure.items())
+
+
+def _asked(job: Job) -> str:
+    """Return what distinguishes a job from others of the same run."""
+    keys = sorted(key(name, options) for name, options in job.measure.items())
+    return " ".join([job.config.address, *keys])
+
+
+def _one_a_run(jobs: Sequence[Job]) -> list[Job]:
+    """Return the first job of each run: two at once would compute it twice."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        found.setdefault(job.config.address, job)
+    return list(found.values())

@@ -1,0 +1,104 @@
+"""One sweep a folder: a lock that the system gives back when its holder ends, however it ends."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from landscape.errors import UserError
+from landscape.sweep.sealed import writing
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold a lock file, which says who holds it and since when.
+
+    The lock is the system's (``flock``): a killed process leaves the file, and no lock.
+
+    Args:
+        path: of the file, in a folder that is there.
+
+    Raises:
+        UserError: another process holds it, or the file cannot be written.
+    """
+    descriptor = _taken(path)
+    try:
+        with writing(path):
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, json.dumps(_here()).encode())
+        yield
+    finally:
+        os.ftruncate(descriptor, 0)
+        os.close(descriptor)
+
+
+def left_by(path: Path) -> str | None:
+    """Return who left a lock file without giving it back; None for one that is held, or nobody's.
+
+    Args:
+        path: of the file, which need not be there.
+    """
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return _holder(descriptor)
+    except BlockingIOError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _taken(path: Path) -> int:
+    """Return the descriptor of a lock file that is locked, and still has its name."""
+    import fcntl  # Unix alone has it, as it alone has what sweeps start processes with
+
+    while True:
+        with writing(path):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except OSError as error:
+            holder = _holder(descriptor)
+            os.close(descriptor)
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise UserError(
+                    f"expected a file system with locks below {path}, got: {error.strerror}; name "
+                    "a folder of another one"
+                ) from None
+            raise UserError(
+                f"expected no other sweep on {path.parent}, got one: {holder or 'another process'};"
+                " wait until it ends, or stop it"
+            ) from None
+        os.close(descriptor)  # it was removed meanwhile: another process may hold a new one
+
+
+def _here() -> dict[str, object]:
+    return {
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:500],
+    }
+
+
+def _holder(descriptor: int) -> str | None:
+    """Return what a lock file says of its holder, None where it says nothing."""
+    try:
+        said = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {said['process']} on {said['host']} since {said['since']}"
+    except (ValueError, TypeError, KeyError):
+        return None

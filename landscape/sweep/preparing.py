@@ -1,0 +1,208 @@
+"""Prepared runs: from a configuration to a model with its trainable parameters, and its task.
+
+A frozen model is loaded once a process and always given back bit for bit: a mask is detached;
+whatever else changes a model, it changes a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from landscape import checks
+from landscape.masks import Mask
+from landscape.models import PACKAGED, load_model, num_labels_for
+from landscape.models.kinds import CLASSIFIERS, head_modules, sees_all_tokens
+from landscape.models.tensors import num_parameters
+from landscape.models.wanted import held_kind
+from landscape.sources.hub import ask_hub
+from landscape.subspace import attach, detach, is_attached
+from landscape.sweep.config import RunConfig
+from landscape.sweep.executors.executor import Places
+from landscape.sweep.methods import METHODS, Given, give
+from landscape.tasks import Completion, Example, TaggedExample, Task, load_task
+from landscape.tasks.batches import make_batches
+from landscape.training.baselines import method_of
+from landscape.training.heads import fit_head
+from landscape.training.inputs import run_identity
+from landscape.training.schedule import Schedule
+
+HEAD_BATCH = 32
+"""Examples a forward of the features that a head is fitted to."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """Hold what runs share: a pretrained model with its head, and a task.
+
+    Args:
+        model: without mask, in eval mode; shared by all runs of the process.
+        tokenizer: of the model; the image processor of one that sees images.
+        task: with the examples of the run's seed.
+        head: names of the modules that are the model's head; none of a language model.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    task: Task
+    head: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Hold a run at its start.
+
+    Args:
+        config: of the run.
+        model: with its trainable parameters; with a schedule, plain.
+        tokenizer, task: of the run.
+        mask: the one that is attached, None without one.
+        schedule: of a mask that moves, None without one.
+        size: parameters of the pretrained model, tied ones once: what a ratio is of.
+        identity: hashes of the run's inputs.
+    """
+
+    config: RunConfig
+    model: nn.Module
+    tokenizer: Any
+    task: Task
+    mask: Mask | None
+    schedule: Schedule | None
+    size: int
+    identity: Mapping[str, Any]
+
+
+@contextmanager
+def prepared(config: RunConfig, places: Places | None = None) -> Iterator[Prepared]:
+    """Prepare a run, and give the pretrained model back afterwards, bit for bit.
+
+    Args:
+        config: of the run.
+        places: where its inputs lie, and the device.
+
+    Raises:
+        UserError: a method, option, model or task that is none, or that do not fit each other.
+
+    Cost: of the first run of a model and seed, loading both and fitting the head; then the mask.
+    """
+    base = load_base(config, places or Places())
+    given = give(config, base.model, base.tokenizer, base.task, base.head)
+    try:
+        if given.mask is not None:
+            attach(given.model, given.mask, dense=given.dense)
+        yield _at_start(config, base, given)
+    finally:
+        if is_attached(given.model):
+            detach(given.model)
+
+
+def _at_start(config: RunConfig, base: Base, given: Given) -> Prepared:
+    identity = run_identity(
+        given.model, base.tokenizer, base.task, test=True, scheduled=given.schedule is not None,
+        method=method_of(given.model).state_dict(),
+    )  # fmt: skip
+    return Prepared(
+        config, given.model, base.tokenizer, base.task, given.mask, given.schedule,
+        num_parameters(base.model), identity,
+    )  # fmt: skip
+
+
+def load_base(config: RunConfig, places: Places) -> Base:
+    """Load the model and the task of a run, or find them from the run before.
+
+    Raises:
+        UserError: as `landscape.load_model`, `landscape.load_task` and `landscape.fit_head`.
+    """
+    checks.choice("method", config.method, METHODS)
+    asked = (config.task, places.sources.get(config.task), config.num_train, config.num_dev,
+             config.num_test, config.seed)  # fmt: skip
+    task = _task(*asked)
+    labels, kind = head_for(config.model, task)
+    fitted = config.head == "fitted" or labels is None
+    seed = 0 if fitted else config.seed
+    loaded = (config.model, config.dtype, places.device, labels, kind, seed)
+    model, tokenizer = _model(*loaded)
+    if labels is None:
+        return Base(model, tokenizer, task, ())
+    head = tuple(head_modules(model))
+    if fitted:
+        state = _fitted_head(loaded, asked)
+        with torch.no_grad():
+            for name, value in _head_values(model, head).items():
+                value.copy_(state[name])
+    return Base(model, tokenizer, task, head)
+
+
+def head_for(name: str, task: Task) -> tuple[int | None, str]:
+    """Return how many labels a model gets for a task, and what it gives them to.
+
+    None for a language model, which scores candidates or generates; an encoder, and whatever
+    answers a task without prompts, has a head for the task's labels.
+    """
+    if task.kind not in (Example, Completion):
+        return task.num_labels, "tokens" if task.kind is TaggedExample else "sequence"
+    if name in PACKAGED:
+        return num_labels_for(name, task.num_labels), "sequence"
+    config = _configuration(name)
+    headed = config is not None and (held_kind(config) in CLASSIFIERS or sees_all_tokens(config))
+    return (task.num_labels if headed else None), "sequence"
+
+
+@lru_cache(maxsize=8)
+def _configuration(name: str) -> Any:
+    """Return the configuration of a folder or a hub model; None where `load_model` refuses it."""
+    from transformers import AutoConfig
+
+    where = name
+    if not Path(name).is_dir() and not ask_hub(name, "model").reachable:
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(name, "config.json") if name.count("/") == 1 else None
+        if not isinstance(found, str):
+            return None
+        where = str(Path(found).parent)
+    try:
+        return AutoConfig.from_pretrained(where, trust_remote_code=False)
+    except (OSError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=8)
+def _task(
+    name: str, source: str | None, train: int, dev: int, test: int, seed: int
+) -> Task:  # fmt: skip
+    return load_task(name, source=source, num_train=train, num_dev=dev, num_test=test, seed=seed)
+
+
+@lru_cache(maxsize=2)
+def _model(
+    name: str, dtype: str, device: str | None, labels: int | None, kind: str, seed: int
+) -> tuple[nn.Module, Any]:
+    told: dict[str, Any] = {} if labels is None else {"num_labels": labels, "head": kind}
+    if labels is not None:
+        told["seed"] = seed
+    return load_model(name, dtype=dtype, device=device, **told)
+
+
+@lru_cache(maxsize=32)
+def _fitted_head(loaded: tuple[Any, ...], asked: tuple[Any, ...]) -> dict[str, Tensor]:
+    """Return the values of a head that is fitted to a task's training examples."""
+    (model, tokenizer), task = _model(*loaded), _task(*asked)
+    fit_head(model, make_batches(task.train, tokenizer, HEAD_BATCH, sort=True))
+    values = _head_values(model, tuple(head_modules(model)))
+    return {name: value.detach().clone() for name, value in values.items()}
+
+
+def _head_values(model: nn.Module, head: tuple[str, ...]) -> dict[str, Tensor]:
+    return {
+        f"{name}.{own}": value
+        for name in head
+        for own, value in model.get_submodule(name).named_parameters()
+    }

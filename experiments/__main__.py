@@ -1,4 +1,4 @@
-"""``python -m experiments list | run | render | check <artefact>``."""
+"""``python -m experiments list | run | render | publish | check | ledger | verify``."""
 
 from __future__ import annotations
 
@@ -7,31 +7,28 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from experiments.id3 import selections
-from experiments.kit.artefact import Artefact, stored_config, unknown_settings
-from experiments.kit.judge import exit_code
-from experiments.kit.settings import origin, sentences
-from experiments.kit.store import RESULTS, Row, read_rows
-from experiments.ours import edge, rates, spectra, surfaces
-from experiments.random_masking import figure4, figure5, linear
-from landscape.cli.arguments import Parser, output_folder, seed
-from landscape.cli.guard import guarded, resuming
+from experiments import earlier
+from experiments.catalogue import artefact, artefacts
+from experiments.kit.judge import Finding, exit_code, settle
+from experiments.kit.published import file_of, folder_of, publish, rows_at, store_of
+from experiments.kit.records import Row
+from experiments.kit.view import PRESETS, Artefact
+from landscape.cli.arguments import Parser, output_folder, whole
+from landscape.cli.guard import DONE, FAILED, guarded, resuming
 from landscape.cli.output import print_json
 from landscape.errors import UserError
-from landscape.sources.carriers import OPTIONAL, missing
+from landscape.sources.carriers import OPTIONAL, require
+from landscape.sources.carriers import missing as missing_packages
+from landscape.sweep.config import nearest
+from landscape.sweep.grid import Grid
 
-ARTEFACTS: dict[str, Artefact] = {
-    file.ARTEFACT.name: file.ARTEFACT
-    for file in (figure4, figure5, selections, linear, edge, spectra, surfaces, rates)
+COMMANDS = {
+    "run": "compute the runs that a store lacks",
+    "render": "draw figure, table and page from rows",
+    "publish": "add the rows used to the published ones, and render them",
+    "check": "judge the statements, and whether the published table is what the rows say",
 }
-
-
-EXIT_CODES = (
-    "exit code: 0 all statements hold, 1 a statement fails, 2 a mistake in the call, "
-    "3 no statement fails but the rows leave one undecided (too few seeds, too wide an interval)"
-)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,130 +37,206 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: list[str]) -> int:
+    if len(arguments) > 1 and arguments[1] in earlier.ARTEFACTS:
+        return earlier.command(arguments)
     chosen = _parser().parse_args(arguments)
     return int(chosen.command(chosen))
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m experiments", description=__doc__, epilog=EXIT_CODES)
+    parser = Parser(prog="python -m experiments", description=__doc__, epilog=earlier.EXIT_CODES)
     commands = parser.add_subparsers(required=True, metavar="command")
     listing = commands.add_parser("list", help="list the artefacts and their presets")
     listing.set_defaults(command=_list)
-    for name, command, text in (
-        ("run", _run, "compute the rows that are missing"),
-        ("render", _render, "draw figure, table and page from the rows"),
-        ("check", _check, "compare the rows with the paper's statements"),
-    ):
-        sub = commands.add_parser(name, help=text, epilog=EXIT_CODES if name == "check" else None)
-        sub.set_defaults(command=command)
-        names = sub.add_subparsers(required=True, metavar="artefact")
-        for artefact in ARTEFACTS.values():
-            one = names.add_parser(artefact.name, help=artefact.title, epilog=sub.epilog)
-            one.set_defaults(artefact=artefact)
-            one.add_argument("--preset", default="smoke", help=", ".join(artefact.presets))
-            kind = output_folder if name == "run" else Path
-            one.add_argument("--output", type=kind, help="folder of the results")
-            if name == "run":
-                one.add_argument(
-                    "--seed", type=seed, nargs="+", help="seeds, instead of the preset's"
-                )
-                one.description = (
-                    "Options replace values of the preset; in brackets: the default, which the "
-                    "preset paper has, and whether it is a paper's or ours."
-                )
-                _config_arguments(one, artefact.config)
+    for name, text in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, epilog=earlier.EXIT_CODES)
+        sub.set_defaults(command=globals()[f"_{name}"])
+        sub.add_argument("artefact", nargs="*", help="names; none means all")
+        _common(sub)
+        if name == "run":
+            _computing(sub)
+        if name == "render":
+            sub.add_argument("--output", type=output_folder, help="folder of the view")
+    ledger = commands.add_parser("ledger", help="write the table of all claims")
+    ledger.add_argument("--check", action="store_true", help="only say whether it is current")
+    ledger.set_defaults(command=_ledger)
+    verify = commands.add_parser("verify", help="judge a claim again by seeds nobody has used")
+    verify.add_argument("claim", help="its name in the ledger")
+    verify.add_argument("--fresh-seeds", type=whole(least=1), default=3, help="how many (3)")
+    _common(verify, "local")
+    _computing(verify)
+    verify.set_defaults(command=_verify)
     return parser
 
 
-def _config_arguments(parser: argparse.ArgumentParser, config: type) -> None:
-    """Make every field of the configuration into an option that says whose its default is."""
-    said = sentences(config)
-    for field in dataclasses.fields(config):
-        if field.name == "seeds":
-            continue
-        sample: Any = field.default
-        many = isinstance(sample, tuple)
-        kind = type(sample[0]) if many else type(sample)
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}", dest=f"set_{field.name}", type=kind,
-            metavar=kind.__name__.upper(),
-            nargs="+" if many else None,
-            help=f"{said[field.name]} ({origin(field)}: {_plain(sample)})".replace("%", "%%"),
-        )  # fmt: skip
+def _common(parser: argparse.ArgumentParser, preset: str = "smoke") -> None:
+    parser.add_argument("--preset", default=preset, help=f"{', '.join(PRESETS)} ({preset})")
+    parser.add_argument("--store", type=Path, help="folder of the runs (experiments/store/PRESET)")
 
 
-def _plain(value: Any) -> str:
-    """Write a default as it is typed."""
-    return " ".join(map(_plain, value)) if isinstance(value, tuple) else str(value) or "none"
-
-
-def _overrides(chosen: argparse.Namespace) -> dict[str, Any]:
-    given = {
-        key.removeprefix("set_"): tuple(value) if isinstance(value, list) else value
-        for key, value in vars(chosen).items()
-        if key.startswith("set_") and value is not None
-    }
-    return given | ({"seeds": tuple(chosen.seed)} if chosen.seed else {})
-
-
-def _folder(chosen: argparse.Namespace) -> Path:
-    default = RESULTS / chosen.artefact.name / chosen.preset
-    return Path(chosen.output or default)
-
-
-def _rows(chosen: argparse.Namespace) -> list[Row]:
-    folder = _folder(chosen)
-    config = stored_config(chosen.artefact, folder)
-    rows = read_rows(folder)
-    if not rows:
-        raise UserError(
-            f"expected rows of {chosen.artefact.name} in {folder}, got none; run it first"
-        )
-    if unknown := unknown_settings(config):
-        print(f"{folder} was run before there was {', '.join(unknown)}: unknown", file=sys.stderr)
-    elif len(rows) < (wanted := len(chosen.artefact.expected(config))):
-        print(f"{folder} is not finished: {len(rows)} of {wanted} rows", file=sys.stderr)
-    return rows
+def _computing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--executor", default="local", help="local, packed or ray (local)")
+    parser.add_argument("--workers", type=whole(least=1), default=1, help="processes of local (1)")
+    parser.add_argument("--address", help="of a Ray cluster")
+    parser.add_argument("--device", help="such as cuda (the CPU)")
+    parser.add_argument(
+        "--source", action="append", default=[], metavar="TASK=FOLDER",
+        help="a task's files, instead of the hub; repeatable",
+    )  # fmt: skip
 
 
 def _list(chosen: argparse.Namespace) -> int:
-    for artefact in ARTEFACTS.values():
-        print(f"{artefact.name:10} {artefact.title}  [{artefact.source}]")
-        print(f"{'':10} presets: {', '.join(artefact.presets)}{_needs(artefact)}")
-    return 0
+    for one in artefacts().values():
+        there = [p for p in one.presets if file_of(p).exists() and folder_of(one, p).exists()]
+        print(f"{one.name:10} {one.title}  [{one.source}]")
+        print(f"{'':10} presets: {', '.join(one.presets)}; published: {', '.join(there) or 'none'}"
+              f"{_needs(one)}")  # fmt: skip
+    print(earlier.listed())
+    return DONE
 
 
-def _needs(artefact: Artefact) -> str:
-    """Say which optional packages an artefact needs, and how to get those that are missing."""
-    if not artefact.needs:
+def _needs(one: Artefact) -> str:
+    if not one.needs:
         return ""
-    state = missing(*artefact.needs) or "installed"
-    return f"; needs {', '.join(OPTIONAL[m] for m in artefact.needs)} ({state})"
+    state = missing_packages(*one.needs) or "installed"
+    return f"; needs {', '.join(OPTIONAL[m] for m in one.needs)} ({state})"
 
 
 def _run(chosen: argparse.Namespace) -> int:
-    config = chosen.artefact.configure(chosen.preset, _overrides(chosen))
-    folder = _folder(chosen)
-    with resuming(folder, "rows.jsonl"):
-        rows = chosen.artefact.run(config, folder)
-    print(f"{len(rows)} rows in {folder / 'rows.jsonl'}")
-    return 0
+    named = _named(chosen)
+    grids = [grid for one in named for grid in one.of(chosen.preset)]
+    for one in named:
+        require(f"the artefact {one.name}", *one.needs)
+    store = chosen.store or store_of(chosen.preset)
+    compute(chosen, grids, store)
+    print(f"{', '.join(one.name for one in named)}: all runs are in {store}")
+    return DONE
+
+
+def compute(chosen: argparse.Namespace, grids: Sequence[Grid], store: Path) -> None:
+    """Compute the runs of some grids as the command line says."""
+    from landscape.sweep.driver import executor_of, run_grid
+
+    workers = {"workers": chosen.workers} if chosen.executor == "local" else {}
+    executor = executor_of(chosen.executor, address=chosen.address, **workers)
+    with resuming(store, "store.json"):
+        run_grid(
+            grids, store, executor=executor, sources=_sources(chosen.source), device=chosen.device
+        )
+
+
+def _sources(given: Sequence[str]) -> dict[str, str]:
+    for text in given:
+        if "=" not in text:
+            raise UserError(f"expected --source TASK=FOLDER, got {text!r}; name the task as well")
+    return dict(text.split("=", 1) for text in given)
+
+
+def _named(chosen: argparse.Namespace) -> list[Artefact]:
+    """Return the artefacts named, all that have the preset where none is."""
+    if chosen.artefact:
+        named = [artefact(name) for name in chosen.artefact]
+        for one in named:
+            one.of(chosen.preset)
+        return named
+    return [one for one in artefacts().values() if chosen.preset in one.presets]
+
+
+def _rows(chosen: argparse.Namespace, one: Artefact) -> tuple[list[Row], Path]:
+    """Return an artefact's rows, from the store named, else published, and its view's folder."""
+    published = file_of(chosen.preset)
+    if chosen.store or not published.exists():
+        store = chosen.store or store_of(chosen.preset)
+        return rows_at(store, one, chosen.preset), store / "views" / one.name
+    return rows_at(published, one, chosen.preset), folder_of(one, chosen.preset)
 
 
 def _render(chosen: argparse.Namespace) -> int:
-    rows = _rows(chosen)
-    for path in chosen.artefact.render(rows, _folder(chosen)):
-        print(path)
-    return 0
+    from experiments.kit.rendering import render, table_text
+
+    for one in _named(chosen):
+        rows, folder = _rows(chosen, one)
+        print(table_text(one, rows, chosen.preset))
+        for path in render(one, rows, chosen.preset, Path(chosen.output or folder)):
+            print(path)
+    return DONE
+
+
+def _publish(chosen: argparse.Namespace) -> int:
+    from experiments.kit.rendering import render
+
+    for one in _named(chosen):
+        publish(one, chosen.preset, chosen.store or store_of(chosen.preset))
+        rows = rows_at(file_of(chosen.preset), one, chosen.preset)
+        for path in render(one, rows, chosen.preset, folder_of(one, chosen.preset)):
+            print(path)
+    return DONE
 
 
 def _check(chosen: argparse.Namespace) -> int:
-    findings = chosen.artefact.check(_rows(chosen))
-    for finding in findings:
-        print(f"{finding.marked}: {finding.statement}")
-        print(f"    {finding.evidence}")
-    print_json([dataclasses.asdict(f) for f in findings])
+    found: list[dict[str, object]] = []
+    findings: list[Finding] = []
+    for one in _named(chosen):
+        rows, folder = _rows(chosen, one)
+        judged = one.findings(one.records(rows, one.of(chosen.preset)))
+        if unfinished := one.unfinished(rows, chosen.preset):
+            print(f"{one.name}: {unfinished}", file=sys.stderr)
+        if (folder / "table.md").exists():
+            judged["published"] = _current(one, rows, chosen.preset, folder)
+        for name, finding in judged.items():
+            print(f"{finding.marked}: {finding.statement}\n    {finding.evidence}")
+            plain = {f.name: getattr(finding, f.name) for f in dataclasses.fields(Finding)}
+            found.append({"artefact": one.name, "name": name, **plain})
+        findings += judged.values()
+    print_json(found)
     return exit_code(findings)
+
+
+def _current(one: Artefact, rows: Sequence[Row], preset: str, folder: Path) -> Finding:
+    from experiments.kit.rendering import table_text
+
+    same = (folder / "table.md").read_text(encoding="utf-8") == table_text(one, rows, preset)
+    said = "the same" if same else "another: render it again, or find out who altered it"
+    return Finding("the table shown is what the rows say", settle(same), f"{folder}: {said}")
+
+
+def _ledger(chosen: argparse.Namespace) -> int:
+    from experiments.claims import PAPERS
+    from experiments.ledger import LEDGER, text_of, write
+
+    if not chosen.check:
+        print(write(PAPERS, artefacts()))
+        return DONE
+    there = LEDGER.read_text(encoding="utf-8") if LEDGER.exists() else ""
+    current = there == text_of(PAPERS, artefacts())
+    print(f"{LEDGER.name} is {'what' if current else 'not what'} the rows say")
+    return DONE if current else FAILED
+
+
+def _verify(chosen: argparse.Namespace) -> int:
+    from experiments.claims import CLAIMS, PAPERS
+    from experiments.ledger import write
+    from experiments.verification import verify
+
+    known = {claim.id: claim for claim in CLAIMS}
+    if chosen.claim not in known:
+        raise UserError(
+            f"expected a claim of the ledger, got {chosen.claim!r}"
+            f"{nearest(chosen.claim, list(known))}"
+        )
+    claim = known[chosen.claim]
+    one = artefact(claim.artefact) if claim.artefact else next(iter(artefacts().values()))
+    rows = _rows(chosen, one)[0] if claim.artefact else []
+    done = verify(
+        claim, one, chosen.preset, rows, chosen.fresh_seeds,
+        chosen.store or store_of(chosen.preset),
+        lambda grids, store: compute(chosen, grids, store),
+    )  # fmt: skip
+    print(done.sentence())
+    for name, evidence in done.evidence.items():
+        print(f"{name}: {evidence}")
+    print(write(PAPERS, artefacts()))
+    return DONE
 
 
 if __name__ == "__main__":

@@ -160,6 +160,8 @@ PUBLIC: list[tuple[str, Callable[[], dict[str, object]], str]] = [
     ("SharpnessProbe", lambda: {"batches": batches()},
      "batches:several every:whole tol:number max_matvecs:whole time_share:number seed:whole"),
     ("Trajectory", dict, "every:whole"),
+    ("RunStore", dict, "folder:path"),
+    ("runs", dict, "source:path"),
 ]  # fmt: skip
 
 

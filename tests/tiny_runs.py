@@ -6,7 +6,7 @@ from pathlib import Path
 
 from samples import glue_folder, model_folder
 
-from experiments.__main__ import ARTEFACTS, main
+from experiments.earlier import ARTEFACTS, main
 from experiments.kit.artefact import stored_config
 from experiments.kit.store import RESULTS, read_rows
 

@@ -81,7 +81,7 @@ ACCURACY = (
             "loss 5.04 [+0.97, +9.10], 4.19 [+0.96, +7.42] and 0.67 [-0.16, +1.51] points for "
             "125m, 1.3b, 13b"
         ),
-        artefact="table1", statements=("larger",),
+        artefact="sizes", statements=("larger",),
     ),
     Claim(
         id="rm-two-per-cent",
@@ -101,7 +101,7 @@ RATES = (
             "exponent of the best rate in the ratio -0.85 [-0.94, -0.75] over 33 cells; without "
             "WSC, on which nothing is learned, -0.91 [-0.98, -0.85]"
         ),
-        artefact="table6", statements=("grows",),
+        artefact="table6", statements=("grows", "grows_by_seed"),
     ),
     Claim(
         id="rm-aggressive",

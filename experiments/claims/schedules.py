@@ -82,14 +82,14 @@ PLACES = (
         says="The entropy of the allocation over tensors grows at first and settles then.",
         place="section 6, figure 9",
         printed="drawn only",
-        artefact="id3-figure9", statements=("entropy_grows_early", "entropy_settles"),
+        artefact="id3-figure8", statements=("entropy_grows_early", "entropy_settles"),
     ),
     Claim(
         id="id3-entropy-repeat",
         says="Masks chosen anew spread over tensors from the beginning.",
         place="section 6, figure 9",
         printed="drawn only",
-        artefact="id3-figure9", statements=("repeat_spreads_from_the_start",),
+        artefact="id3-figure8", statements=("repeat_spreads_from_the_start",),
     ),
     Claim(
         id="id3-allocation",
@@ -99,7 +99,7 @@ PLACES = (
         ),
         place="figure 7",
         printed="end of training: query and key below 1 % everywhere, feed-forward up to 5 %",
-        artefact="id3-figure7", statements=("query_and_key_get_less",),
+        artefact="id3-figure8", statements=("query_and_key_get_less",),
     ),
 )  # fmt: skip
 

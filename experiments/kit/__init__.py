@@ -1,1 +1,49 @@
-"""What artefacts are made of: settings, cells, rows, measurements, verdicts, tables, figures."""
+"""What artefacts are made of. An artefact is a view of runs: which, how it looks, what it states.
+
+Runs are computed once, by `landscape.sweep`, into a store; two artefacts that name the same run
+share it. A new artefact is one file in its source's folder (random_masking/, id3/, ours/) that ends
+in ``ARTEFACT``, and is found there; `experiments/random_masking/figure5.py` is the one to imitate.
+
+    def grids(preset): ...             data: a list of `Grid`s for "smoke", "local", "paper"
+    ARTEFACT = Artefact(               experiments.kit.view
+        name=, title=, source=, grids=, lead=, caption=, differences=, derive=, needs=, presets=,
+        tables={"Results": Table(by=("ratio", "arm"), columns={"accuracy": mean_std("test")})},
+        statements={"order": better("random masks are ...", "test", "random", "structured")},
+        panels=(curve("test", "Accuracy", "test accuracy"),),
+    )
+
+*Grids.* Share values through `presets` (SMOKE, LOCAL, OPT, SEEDS) so that runs are shared. Axes that
+move together are joined: ``"method+options": [("random", {"sampling": "exact"}), ...]``; a mask seed
+of its own for every seed: ``"seed+mask_seed": separate(SEEDS)``. `Rates` chooses the rate on dev
+with the first seed; ``measure={"sharpness": {...}}`` measures the runs at the chosen rate. LoRA, full
+fine-tuning and BitFit are further grids, whose records have no ratio; ``method="none"`` is the
+pretrained model. A record without a coordinate takes part wherever it is asked for: a baseline is a
+level line in `curve`, and `better` compares it at every ratio.
+
+*Records* (`records.Record`) are what everything else sees: one flat dict a run, at the rate chosen.
+``arm`` is the method and schedule; ``derive=lambda r: {"arm": "LoRA"}`` renames it, or adds values
+(a gain, a group of ratios). Names: model, task, method, ratio, lr, seed, dev, test, test_loss,
+count, distance, diverged, correct, train_loss, sharpness_before, sharpness_converged_after, edge.
+
+*Tables* (`columns`): mean_std, geometric (for what scatters over decades), first, count, rate,
+seeds, share, ``paper(lookup)`` (`experiments.paper.tables` gives lookups); ``across="task"`` puts tasks side by
+side. A column is a function from a line's records to text; write your own where none fits.
+
+*Statements* (`statements`): better (``by=-0.01``: loses less than a point), larger (by a factor),
+alike, widens, scales (exponent, with ``law=`` and ``paper=``), exceeds, monotone, each,
+true_everywhere. Seeds are what is repeated; cells (model, task, ratio) are averaged within a seed;
+those of differences are one family (Holm). Their short names are what claims refer to
+(`experiments.claims`); `Statement(text, judge)` is one of your own, from records to a `Finding`.
+
+*Panels* (`panels`): curve (over ratio or ``x=``), dots (one line an arm), course (over steps),
+against; ``where={"task": "sst2"}`` for one task a panel. `Panel(title, draw)` is one of your own.
+
+    python -m experiments run NAME --preset local        into experiments/store/local (ignored)
+    python -m experiments render NAME --preset local --store experiments/store/local   while it runs
+    python -m experiments publish NAME --preset local    rows used and view into experiments/results
+    python -m experiments check NAME --preset local      statements; hashes; is the table current
+    python -m experiments ledger                         experiments/LEDGER.md from all statements
+    python -m experiments verify CLAIM --fresh-seeds 3   again with seeds nobody has used
+
+Rendering is pure: the same rows give the same bytes. Look at the picture before you commit it.
+"""

@@ -22,11 +22,21 @@ CODES: dict[Verdict, int] = {"holds": DONE, "fails": FAILED, "undecided": UNDECI
 
 @dataclass(frozen=True)
 class Finding:
-    """Hold one statement that a check compared with the rows."""
+    """Hold one statement that a check compared with the rows.
+
+    Args:
+        statement: the sentence.
+        verdict: what the rows say of it.
+        evidence: the numbers behind the verdict, for a reader.
+        estimate: the number that decided, and the ends of its interval, where there is one.
+        needs: of an undecided statement, how many seeds would settle what was seen.
+    """
 
     statement: str
     verdict: Verdict
     evidence: str
+    estimate: tuple[float, float, float] | None = None
+    needs: int | None = None
 
     @property
     def marked(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,30 @@ def printed(paper: str, table: str, *, value: str = "score", **place: Place) -> 
         f"expected a {value} that {table} of {PAPERS[paper]} prints, got {at}"
         f"{_wrong(rows(paper, table), place)}"
     )
+
+
+def beside(
+    paper: str, table: str, *names: str, value: str = "score", **fixed: Place
+) -> Callable[[Mapping[str, Any]], float | None]:
+    """Return a function that looks a table's number up for a record; None where it has none.
+
+    Args:
+        paper, table, value: as for `printed`.
+        names: of the record's values that are part of the place, such as "method" and "ratio".
+        fixed: the rest of the place: the paper's own model and task, beside ours.
+
+    >>> look = beside("random_masking", "table 8", "ratio", model="facebook/opt-125m", task="sst2")
+    >>> look({"ratio": 1e-4}), look({"ratio": 2e-4})
+    (0.833, None)
+    """
+    table_rows = rows(paper, table)
+
+    def look(record: Mapping[str, Any]) -> float | None:
+        place = {name: record[name] for name in names if record.get(name) is not None} | fixed
+        found = [r for r in table_rows if _lies_at(r, place) and value in r]
+        return float(found[0][value]) if len(found) == 1 else None
+
+    return look
 
 
 def rows(paper: str, table: str) -> Sequence[Mapping[str, Any]]:

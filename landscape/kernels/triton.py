@@ -6,7 +6,7 @@ needs a GPU; with TRITON_INTERPRET=1 set before, its interpreter runs the kernel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import triton
@@ -38,22 +38,13 @@ def values(a: Tensor, b: Tensor, at: Coordinates) -> Tensor:
     return out
 
 
-@triton.jit  # type: ignore[untyped-decorator]
-def _sum_products(
-    a: Any,
-    b: Any,
-    rows: Any,
-    cols: Any,
-    out: Any,
-    k: Any,
-    tokens: Any,
-    a_token: Any,
-    a_row: Any,
-    b_token: Any,
-    b_col: Any,
-    ENTRIES: tl.constexpr,
-    TOKENS: tl.constexpr,
-) -> None:
+# without annotations: Triton reads them as globals. Sizes and strides make no kernels of their own:
+# the tokens of a batch change with every step, and each compilation takes half a second
+@triton.jit(do_not_specialize=["k", "tokens", "a_token", "a_row", "b_token", "b_col"])  # type: ignore[untyped-decorator]
+def _sum_products(  # type: ignore[no-untyped-def]
+    a, b, rows, cols, out, k, tokens, a_token, a_row, b_token, b_col,
+    ENTRIES: tl.constexpr, TOKENS: tl.constexpr,
+):  # fmt: skip
     entry = tl.program_id(0) * ENTRIES + tl.arange(0, ENTRIES)
     inside = entry < k
     # offsets in int64: tokens * rows may exceed 2^31

@@ -20,6 +20,7 @@ OPTIONAL = {
     "peft": "peft",
     "onnx": "onnx",
     "pyhessian": "PyHessian",
+    "ray": "ray",
     "schedulefree": "schedulefree",
     "seqeval": "seqeval",
     "triton": "triton",

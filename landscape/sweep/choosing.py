@@ -96,16 +96,16 @@ def shown(value: object) -> str:
     >>> shown(0.00012345678), shown(None), shown(True), shown(1000)
     ('0.0001235', 'none', 'yes', '1000')
     """
-    from pandas import isna
+    from pandas import NA
 
-    if bool(isna(value)):
+    if value is None or value is NA or value != value:
         return "none"
     if str(value) in ("True", "False"):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _meets(column: Series, value: str) -> Series:  # type: ignore[type-arg]
+def _meets(column: Series, value: str) -> Series:
     """Tell of each entry of a column whether it is a value."""
     from pandas.api.types import is_bool_dtype, is_float_dtype, is_integer_dtype
 

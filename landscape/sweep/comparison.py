@@ -127,8 +127,7 @@ def paired(
     within = {name for group in (first, second) for name in differing(group, names)}
     keys = [name for name in names if name in within]
     fewer = [name for name in keys if name != "mask_seed"]
-    if all(len(group[fewer].map(shown).drop_duplicates()) == len(group)
-           for group in (first, second) if fewer):  # fmt: skip
+    if all(_apart(group, fewer) for group in (first, second)):
         keys = fewer
     found = [_by(group, keys, settings) for group in (first, second)]
     pairs = [(address, found[1][key]) for key, address in found[0].items() if key in found[1]]
@@ -138,6 +137,11 @@ def paired(
             "groups that share them"
         )
     return keys, pairs
+
+
+def _apart(group: DataFrame, names: Sequence[str]) -> bool:
+    """Tell whether some columns tell all rows of a group apart."""
+    return len(set(zip(*(group[n].map(shown) for n in names)))) == len(group) or len(group) == 1
 
 
 def _by(group: DataFrame, keys: Sequence[str], settings: Sequence[str]) -> dict[Any, str]:

@@ -63,8 +63,8 @@ def estimate(grids: Sequence[Grid], rows: Rows, others: Iterable[Mapping[str, An
     if seconds is not None:
         every = [found or 0.0 for found in map(times.of, jobs.values())]
         most_seconds = seconds + (most - len(jobs)) * fmean(every)
-    basis = [f"{count} runs {why}" for why, count in Counter(times.why(c) for r, c in jobs.items()
-             if r not in rows).items()]  # fmt: skip
+    why = Counter(times.why(config) for run, config in jobs.items() if run not in rows)
+    basis = [f"{count} run{'s' * (count > 1)} {said}" for said, count in why.items()]
     if any(grid.measure for grid in grids):
         basis.append("measurements are not counted")
     finished = sum(run in rows for run in jobs)

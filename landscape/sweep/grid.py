@@ -6,12 +6,11 @@ import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from landscape import checks
 from landscape.errors import UserError
 from landscape.sweep.config import RunConfig, nearest
-from landscape.sweep.measurements import measurement_named
 from landscape.sweep.rates import Rates
 
 AXES = tuple(f.name for f in dataclasses.fields(RunConfig))
@@ -55,10 +54,10 @@ class Grid:
                     f"expected each axis once, got {name} twice; leave one of the two out"
                 )
             seen.add(name)
-        RunConfig.of(self.shared)
+        _check(self.shared)
         for name, values in axes.items():
             for value in values:
-                RunConfig.of(_named(name, value))
+                _check(_named(name, value))
         object.__setattr__(self, "axes", axes)
         object.__setattr__(self, "measure", _measure(self.measure))
         if self.rates is not None:
@@ -99,6 +98,26 @@ class Grid:
             yield RunConfig.of(cell)
 
 
+def _check(given: Mapping[str, Any]) -> None:
+    """Refuse values that a run cannot have, and names that nobody knows."""
+    RunConfig.of(given)
+    for axis, known in _names().items():
+        if axis in given and given[axis] not in known:
+            raise UserError(
+                f"expected a {axis} among {', '.join(known)}, got {given[axis]!r}"
+                f"{nearest(given[axis], known)}"
+            )
+
+
+def _names() -> dict[str, tuple[str, ...]]:
+    """Return the names that there are, on the axes whose values are names."""
+    from landscape.sweep.methods import METHODS
+    from landscape.tasks import DATASETS, REVIEWS
+    from landscape.training.schedule import Kind
+
+    return {"task": (REVIEWS, *DATASETS), "method": METHODS, "schedule": ("", *get_args(Kind))}
+
+
 def _named(axis: str, value: Any) -> dict[str, Any]:
     """Return the values that one value of an axis gives its parts."""
     parts = axis.split("+")
@@ -129,6 +148,8 @@ def _measure(given: Any) -> dict[str, Mapping[str, Any]]:
     """Return measurements that there are with their options; names alone have none."""
     if not isinstance(given, Mapping):
         given = {name: {} for name in checks.texts("measure", given)}
+    from landscape.sweep.measurements import measurement_named
+
     for name, options in given.items():
         measurement_named(name)
         checks.instance(f"the options of {name}", options, Mapping, "give a dict, {} for none")

@@ -17,6 +17,7 @@ from landscape.sweep.config import RunConfig
 from landscape.sweep.executors import Job
 from landscape.sweep.grid import Grid
 from landscape.tasks.metrics import METRICS
+from landscape.training.baselines import BASELINES
 
 Rows: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Finished rows by their runs' addresses."""
@@ -83,7 +84,8 @@ def wanted(grids: Grid | Sequence[Grid], rows: Rows) -> list[Job]:
         rows: finished rows, of these grids or of others, by address.
 
     Raises:
-        UserError: a run without a learning rate; a rate over the ratio where there is none.
+        UserError: a run without a learning rate, or a mask without one of ratio and count; a rate
+            over the ratio where there is none.
     """
     jobs: dict[str, list[Job]] = {}
     for search in _searches(grids, rows):
@@ -126,15 +128,28 @@ def _together(grid: Grid) -> list[list[RunConfig]]:
     """Gather the cells that share a rate, each cell once, in the order of their first ones."""
     found: dict[str, dict[str, RunConfig]] = {}
     for cell in grid.cells():
-        if cell.lr is None and cell.method != "none" and grid.rates is None:
-            raise UserError(
-                "expected a learning rate for every run, got none on the axis lr, in shared, or as "
-                "rates; name it in one of these"
-            )
+        _refuse_incomplete(cell, grid)
         own = grid.rates is not None and grid.rates.every_seed
         key = cell.replace(seed=cell.seed if own else 0, mask_seed=None).address
         found.setdefault(key, {}).setdefault(cell.address, cell)
     return [list(cells.values()) for cells in found.values()]
+
+
+def _refuse_incomplete(cell: RunConfig, grid: Grid) -> None:
+    """Refuse a run without a learning rate, or with a mask of no size or of two."""
+    if cell.lr is None and cell.method != "none" and grid.rates is None:
+        raise UserError(
+            "expected a learning rate for every run, got none on the axis lr, in shared, or as "
+            "rates; name it in one of these"
+        )
+    pattern = ":" in str(cell.options.get("granularity", ""))  # n:m is a budget of its own
+    sizes = sum(size is not None for size in (cell.ratio, cell.count, pattern or None))
+    if cell.method not in ("none", *BASELINES) and sizes != 1:
+        got = "both" if sizes else "neither"
+        raise UserError(
+            f"expected ratio or count, one of the two, for the mask of every run, got {got} for "
+            f"method {cell.method}; name it in shared or on an axis"
+        )
 
 
 def _search(grid: Grid, cells: Sequence[RunConfig], rows: Rows) -> _Search:

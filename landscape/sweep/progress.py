@@ -12,6 +12,7 @@ from landscape.sweep.config import RunConfig
 from landscape.sweep.executors import Event, Job
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.live import Live
     from rich.table import Table
 
@@ -22,15 +23,16 @@ class Counts:
 
     Args:
         known: jobs that are known to be needed.
-        done: those of them that are finished; `diverged` and `failed` ones are named beside.
-        here: those finished by this sweep itself, from which the time left follows.
+        done: those of them that are finished, of which `diverged` ones.
+        failed: addresses of those that failed, until they are tried once more.
+        here: those that this sweep itself has ended, from which the time left follows.
         clock: in seconds.
     """
 
     known: int = 0
     done: int = 0
     diverged: int = 0
-    failed: int = 0
+    failed: set[str] = field(default_factory=set)
     here: int = 0
     parts: dict[str, float] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
@@ -46,9 +48,12 @@ class Counts:
             self.parts[address] = event.step / event.total if event.total else 0.0
             return
         self.parts.pop(address, None)
-        self.here += 1
-        self.failed += event.kind == "failed"
-        self.done += event.kind != "failed"
+        self.here += address not in self.failed
+        if event.kind == "failed":
+            self.failed.add(address)
+            return
+        self.failed.discard(address)
+        self.done += 1
         self.diverged += event.kind == "diverged"
 
     @property
@@ -57,7 +62,7 @@ class Counts:
         worked = self.here + sum(self.parts.values())
         if worked <= 0:
             return None
-        rest = self.known - self.done - self.failed - sum(self.parts.values())
+        rest = self.known - self.done - len(self.failed) - sum(self.parts.values())
         return max(rest, 0.0) * (self.clock() - self.began) / worked
 
     def row(self) -> dict[str, str]:
@@ -65,7 +70,7 @@ class Counts:
         left = self.left
         return {
             "done": f"{self.done} of {self.known}", "running": str(len(self.parts)),
-            "diverged": str(self.diverged), "failed": str(self.failed),
+            "diverged": str(self.diverged), "failed": str(len(self.failed)),
             "time left": "?" if left is None else duration(left),
         }  # fmt: skip
 
@@ -75,11 +80,13 @@ class Progress:
 
     Args:
         shown: False shows nothing.
+        console: where the table is shown; standard output if absent.
     """
 
-    def __init__(self, shown: bool = True) -> None:
+    def __init__(self, shown: bool = True, *, console: Console | None = None) -> None:
         self.counts = Counts()
         self._shown = shown
+        self._console = console
         self._live: Live | None = None
         self._differ: tuple[str, ...] = ()
 
@@ -88,7 +95,7 @@ class Progress:
             from rich.console import Console
             from rich.live import Live
 
-            console = Console()
+            console = self._console or Console()
             if console.is_terminal:
                 self._live = Live(get_renderable=self._table, console=console, refresh_per_second=2)
                 self._live.start()

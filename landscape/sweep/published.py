@@ -12,7 +12,8 @@ from landscape import checks
 from landscape.errors import UserError
 from landscape.folders import write_whole
 from landscape.sweep.config import RunConfig
-from landscape.sweep.rows import Row, Rows, checked, refuse_moved, same_run, seal, unseal, writing
+from landscape.sweep.rows import Row, Rows, checked, refuse_moved, same_run
+from landscape.sweep.sealed import seal, unseal, writing
 from landscape.sweep.store import RunStore
 
 

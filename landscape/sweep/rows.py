@@ -1,31 +1,22 @@
-"""Rows of finished runs: sealed with their own hash, and read with suspicion."""
+"""Rows of finished runs: what they hold, and how a run's folder is read, with suspicion."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
-import re
+import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from landscape.errors import UserError
-from landscape.folders import finite, json_object
 from landscape.sweep.config import RunConfig
+from landscape.sweep.sealed import Damaged, read_sealed
 
 Row = dict[str, Any]
 """A finished run: ``address``, ``config`` (all values), ``outcome`` (what it found), ``measured``
 (measurement's key -> values), ``provenance``, and ``sha256`` of the text it was read from."""
 
-_SEAL = re.compile(r'^(\{.+),"sha256":"([0-9a-f]{64})"\}\n?$', re.DOTALL)
 _PARTS = {"address": str, "config": dict, "outcome": dict, "measured": dict}
 _USUAL = RunConfig().as_dict()
-
-
-class Damaged(UserError):
-    """Say that a row is not as it was written: cut short, or altered."""
 
 
 class Rows(Protocol):
@@ -45,37 +36,6 @@ class Rows(Protocol):
 
     def at(self, address: str) -> Row:
         """Return the row of an address."""
-
-
-def seal(values: Mapping[str, Any]) -> str:
-    """Return values as one line of JSON whose last entry is the SHA-256 of all before it.
-
-    >>> seal({"b": 1, "a": float("nan")})[:35]
-    '{"a":null,"b":1,"sha256":"9d75cd4e0'
-    """
-    rest = finite({key: value for key, value in values.items() if key != "sha256"})
-    body = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)[:-1]
-    return f'{body},"sha256":"{hashlib.sha256(body.encode()).hexdigest()}"}}'
-
-
-def unseal(text: str, where: object) -> dict[str, Any]:
-    """Return the values of a sealed line.
-
-    Args:
-        text: the line.
-        where: what a sentence calls its place.
-
-    Raises:
-        Damaged: its hash is another, or it has none.
-    """
-    found = _SEAL.fullmatch(text)
-    if found is None or hashlib.sha256(found[1].encode()).hexdigest() != found[2]:
-        got = "no hash at its end, as where it was cut short" if found is None else "another hash"
-        raise Damaged(
-            f"expected {where} as it was written, got {got}: it is damaged or was altered; a sweep "
-            "on its folder runs the run again, or fetch the file anew"
-        )
-    return json_object(text, str(where))
 
 
 def checked(row: Row, where: object) -> Row:
@@ -142,21 +102,49 @@ def refuse_moved(row: Row, where: object) -> RunConfig:
     return config
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Say in a sentence what keeps a file from being written.
+def read_row(folder: Path) -> Row:
+    """Read the row of a run's folder, with its measurements.
 
     Raises:
-        UserError: the disk is full, the folder read-only, or anything else of the system.
+        Damaged: a file of it is not as it was written.
+        UserError: the run is not finished, or of a newer version.
     """
+    row = read_sealed(folder / "result.json")
+    row["measured"] = _measured(folder)
+    checked(row, folder)
+    if row["address"] != folder.name:
+        raise Damaged(
+            f"expected the run {folder.name} in {folder}, got that of {row['address']}; move the "
+            "folder to its own name"
+        )
+    return row
+
+
+def _measured(folder: Path) -> dict[str, Any]:
+    """Read what was measured on a run, by key."""
     try:
-        yield
-    except OSError as error:
-        do = {
-            errno.ENOSPC: "free some space, and go on: what was finished stays",
-            errno.EDQUOT: "free some space, and go on: what was finished stays",
-            errno.EROFS: "name a folder that can be written",
-            errno.EACCES: "name a folder that can be written",
-            errno.EPERM: "name a folder that can be written",
-        }.get(error.errno or 0, "check the path and the system")
-        raise UserError(f"expected to write {path}, got: {error.strerror}; {do}") from error
+        names = sorted(os.listdir(folder / "measured"))
+    except FileNotFoundError:
+        return {}
+    return {
+        name.removesuffix(".json"): read_sealed(folder / "measured" / name)["values"]
+        for name in names
+        if name.endswith(".json")
+    }
+
+
+def examine(folder: Path) -> None:
+    """Read what is sealed in the folder of a run, finished or not.
+
+    Raises:
+        Damaged: one of it is damaged.
+    """
+    if not (folder / "result.json").exists():
+        _measured(folder)
+        return
+    try:
+        read_row(folder)
+    except Damaged:
+        raise
+    except UserError:
+        return  # whole, of another version: nothing to run again

@@ -159,7 +159,7 @@ def _train(
     keys = watched.begin(keys)
     training = Training(
         made.model, made.tokenizer, made.task, schedule=made.schedule, directory=watched.folder,
-        probes=measuring.probes(made, sorted(keys)), **_settings(job),
+        probes=measuring.probes(made, sorted(keys)), **settings_of(job),
     )  # fmt: skip
     for _ in training:
         tell(Event("step", job, training.taken, training.total))
@@ -167,7 +167,7 @@ def _train(
     return training.run
 
 
-def _settings(job: Job) -> dict[str, Any]:
+def settings_of(job: Job) -> dict[str, Any]:
     """Return the settings of a run's training; its test is made with every example's own result.
 
     Raises:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from landscape.folders import leftovers
 from landscape.sweep.lock import left_by
-from landscape.sweep.rows import writing
+from landscape.sweep.sealed import writing
 from landscape.sweep.store import LOCK, RunStore
 
 Kind = Literal["checkpoint", "damaged run", "half-written file", "lock"]

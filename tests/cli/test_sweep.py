@@ -7,12 +7,15 @@ import json
 
 import pytest
 from formula_runs import ByFormula
+from tiny_jobs import SIZES, Tiny, lasting
 
 import landscape as ls
 from landscape.cli import main
 from landscape.cli.guard import DONE, FAILED, MISTAKE, STOPPED
 from landscape.cli.sweep import AXES
 from landscape.sweep import driver
+from landscape.sweep.executors import Job
+from landscape.sweep.running import run_job
 
 
 @pytest.fixture
@@ -68,8 +71,13 @@ def test_rates_are_chosen_and_told_with_their_edge(tmp_path, executor, capsys) -
 
 def test_a_file_of_grids_is_swept(tmp_path, executor) -> None:
     path = tmp_path / "grid.toml"
-    path.write_text("shared = {lr = 1e-3}\n[[grid]]\naxes = {seed = [0, 1]}\n[[grid]]\n"
-                    "shared = {method = 'bitfit'}\n")  # fmt: skip
+    path.write_text("""
+        shared = {lr = 1e-3}
+        [[grid]]
+        axes = {ratio = [1e-3], seed = [0, 1]}
+        [[grid]]
+        shared = {method = "bitfit"}
+    """)
     assert main(["sweep", str(path), "--folder", str(tmp_path / "store")]) == DONE
     assert sorted(ls.runs(tmp_path / "store")["method"]) == ["bitfit", "random", "random"]
 
@@ -77,7 +85,7 @@ def test_a_file_of_grids_is_swept(tmp_path, executor) -> None:
 def test_a_failed_run_ends_with_its_sentence_and_code_1(tmp_path, executor, capsys) -> None:
     bad = ls.RunConfig(lr=0.1, seed=1, ratio=1e-3)
     executor.refused = {bad.address: "expected x, got y; do z"}
-    line = f"sweep --folder {tmp_path} --lr 0.1 --seed 0 1 2 --ratio 1e-3 --json"
+    line = f"sweep --folder {tmp_path} --ratio 1e-3 --lr 0.1 --seed 0 1 2 --json"
     assert main(line.split()) == FAILED
     said = capsys.readouterr()
     assert json.loads(said.out)["failed"] == {bad.address: "expected x, got y; do z"}
@@ -86,13 +94,15 @@ def test_a_failed_run_ends_with_its_sentence_and_code_1(tmp_path, executor, caps
 
 def test_diverged_runs_are_results(tmp_path, executor, capsys) -> None:
     executor.dev = lambda config: None
-    assert main(f"sweep --folder {tmp_path} --lr 0.1 --seed 0 1 --json".split()) == DONE
+    assert (
+        main(f"sweep --folder {tmp_path} --ratio 1e-3 --lr 0.1 --seed 0 1 --json".split()) == DONE
+    )
     assert len(json.loads(capsys.readouterr().out)["diverged"]) == 2
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path, executor, capsys) -> None:
     executor.stop = 1
-    line = f"sweep --folder {tmp_path} --lr 0.1 --seed 0 1"
+    line = f"sweep --folder {tmp_path} --ratio 1e-3 --lr 0.1 --seed 0 1"
     assert main(line.split()) == STOPPED
     assert "the same command goes on" in capsys.readouterr().err
     executor.stop = 9
@@ -130,11 +140,15 @@ def test_a_dry_run_counts_and_estimates_and_makes_nothing(tmp_path, executor, ca
         ("sweep --folder OUT --lr 1 --measure sharpnes", "did you mean sharpness?"),
         ("sweep --folder OUT --lr 1 --choose-lr 1", "--lr or --choose-lr, got both"),
         ("sweep --folder OUT --lr 1 --over-ratio", "--choose-lr with --over-ratio"),
-        ("sweep --folder OUT --choose-lr 1 --over-ratio", "a ratio of every run"),
+        ("sweep --folder OUT --choose-lr 1 --over-ratio --count 9", "a ratio of every run"),
+        ("sweep --folder OUT --lr 1", "ratio or count"),
         ("sweep --folder OUT --choose-lr 1 --widen -1", "got -1"),
         ("sweep --folder OUT --lr 1 --workers 0", "got 0"),
-        ("sweep --folder OUT --lr 1 --executor packed --workers 2", "one worker with packed"),
-        ("sweep --folder OUT --lr 1 --address auto", "no address with local"),
+        (
+            "sweep --folder OUT --lr 1 --count 9 --executor packed --workers 2",
+            "one worker with packed",
+        ),
+        ("sweep --folder OUT --lr 1 --count 9 --address auto", "no address with local"),
         ("sweep --folder OUT --lr 1 --executor slurm", "'slurm'"),
         ("sweep --folder OUT --lr 1 --source sst2", "TASK=FOLDER"),
         ("sweep --folder OUT --lr 1 --source sst2=nowhere", "a folder that is there"),
@@ -155,3 +169,22 @@ def test_a_wrong_sweep_is_refused_in_one_line_before_anything_is_made(
     assert words in said.err
     assert said.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_real_grid_of_a_tiny_model_is_swept_and_a_larger_one_adds_to_it(tmp_path, capsys) -> None:
+    tiny = Tiny.at(tmp_path)
+    sizes = " ".join(f"--{n.replace('_', '-')} {v}" for n, v in SIZES.items() if n != "lr")
+    line = (
+        f"sweep --folder {tmp_path / 'store'} --model {tmp_path / 'opt'} {sizes} --ratio 1e-2 "
+        f"--source sst2={tmp_path / 'SST-2'} --choose-lr 1e-4 1e-3 --over-ratio --widen 0 --json"
+    )
+    assert main([*line.split(), "--seed", "0", "1"]) == DONE
+    (cell,) = json.loads(capsys.readouterr().out)["cells"]
+    assert (cell["n"], cell["lr"] in (1e-2, 1e-1)) == (2, True)
+    store = ls.RunStore(tmp_path / "store")
+    config = tiny.config(lr=cell["lr"], seed=1)
+    assert cell["runs"][1] == config.address
+    alone = run_job(Job(config), ls.RunStore(tmp_path / "alone"), tiny.places)
+    assert lasting(store.row(config)) == lasting(alone)
+    assert main([*line.split(), "--seed", "0", "1", "2"]) == DONE
+    assert json.loads(capsys.readouterr().out)["runs"] == 4

@@ -8,7 +8,8 @@ import re
 
 import pytest
 
-from experiments.__main__ import ARTEFACTS, main
+from experiments.__main__ import main
+from experiments.earlier import ARTEFACTS
 from experiments.kit.settings import sentences
 from experiments.kit.store import RESULTS, read_rows
 from landscape.figures.canvas import canvas

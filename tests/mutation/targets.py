@@ -83,6 +83,12 @@ GUARDS: dict[str, list[str]] = {
         "curvature/spectrum/hidden",
     ],
     "landscape/curvature/spectrum/trace.py": ["curvature/spectrum/density", "curvature/mutations"],
+    "landscape/sweep/sealed.py": ["sweep/store", "sweep/published"],
+    "landscape/sweep/rows.py": ["sweep/store", "sweep/published"],
+    "landscape/sweep/comparison.py": ["sweep/comparison"],
+    "landscape/sweep/plan.py": ["sweep/plan", "sweep/driver"],
+    "landscape/sweep/rates.py": ["sweep/grid", "sweep/plan"],
+    "landscape/sweep/driver.py": ["sweep/driver"],
     "theory/bounds.py": ["theory/bounds"],
 }
 
@@ -192,6 +198,12 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     ),
     "a mean of class embeddings that is no unit vector": (
         "landscape/models/zero_shot.py", "(_unit(each.mean(1)) if", "(each.mean(1) if"
+    ),
+    "a row is read whatever its hash": (
+        "landscape/sweep/sealed.py", ".hexdigest() != found[2]", ".hexdigest() == 0"
+    ),
+    "runs are paired over examples that may differ": (
+        "landscape/sweep/comparison.py", "rows[0] is None or rows[0] != rows[1] or", ""
     ),
     "any model may be judged on any examples": (
         "landscape/tasks/fitting.py", "found not in answers", "False"

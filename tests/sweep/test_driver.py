@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
+import multiprocessing
+import random
+import time
+from pathlib import Path
 
 import pytest
 from formula_runs import ByFormula, peak
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
+from tiny_jobs import Tiny, lasting
 
 import landscape as ls
+from landscape.cli import main
 from landscape.sweep.driver import executor_of, sweep
 from landscape.sweep.executors import Event, Job, Places
+from landscape.sweep.executors.local import local
 from landscape.sweep.grid import Grid
 from landscape.sweep.plan import chosen
 from landscape.sweep.progress import Counts, Progress, duration
 from landscape.sweep.rates import Rates
 
+R = {"ratio": 1e-3}
 FIXED = Grid({"lr": 0.1}, {"ratio": [1e-2, 1e-3], "seed": [0, 1]})
 CHOSEN = Grid(
     {}, {"ratio": [1e-2, 1e-3], "seed": [0, 1]}, Rates((1e-7, 1e-6), True), {"sharpness": {}}
@@ -28,7 +39,7 @@ def run(grid, folder, executor, **options):
 
 
 def test_a_grid_comes_back_as_a_frame_in_its_own_order(tmp_path) -> None:
-    run(Grid({"lr": 0.2}), tmp_path, ByFormula())  # another grid's, in the same store
+    run(Grid(R | {"lr": 0.2}), tmp_path, ByFormula())  # another grid's, in the same store
     frame = run(FIXED, tmp_path, ByFormula())
     assert list(zip(frame["ratio"], frame["seed"], strict=True)) == [
         (1e-2, 0), (1e-2, 1), (1e-3, 0), (1e-3, 1),
@@ -65,7 +76,7 @@ def test_two_grids_share_their_runs(tmp_path) -> None:
 
 
 def test_one_run_in_two_ways_to_measure_is_never_in_the_same_batch_twice(tmp_path) -> None:
-    grids = [Grid({"lr": 0.1}, measure={"sharpness": {"k": k}}) for k in (1, 2)]
+    grids = [Grid(R | {"lr": 0.1}, measure={"sharpness": {"k": k}}) for k in (1, 2)]
     executor = ByFormula()
     run(grids, tmp_path, executor)
     assert executor.batches == [1, 1]
@@ -115,6 +126,31 @@ def test_failed_runs_are_told_at_the_end_and_the_others_are_kept(tmp_path) -> No
     assert len(ls.runs(tmp_path)) == 3
     assert len(run(FIXED, tmp_path, mended := ByFormula())) == 4
     assert mended.trained == [bad.address]
+
+
+def test_a_run_that_failed_and_was_tried_once_more_is_finished(tmp_path) -> None:
+    """As where a worker was killed."""
+    again = ByFormula()
+
+    def clumsy(jobs, store, places, tell) -> None:
+        tell(Event("failed", jobs[0], said="its process was killed"))
+        again(jobs, store, places, tell)
+
+    found = sweep([FIXED], ls.RunStore(tmp_path), clumsy, Places(), progress := Progress(False))
+    assert (found.failed, len(found.rows)) == ({}, 4)
+    assert progress.counts.row()["failed"] == "0"
+    assert progress.counts.here == 4
+
+
+def test_a_full_disk_ends_a_sweep_at_once_and_it_goes_on_where_it_was(tmp_path) -> None:
+    cells = list(FIXED.cells())
+    full = f"expected to write {tmp_path}, got: No space left on device; free some space"
+    executor = ByFormula(refused={cells[1].address: full})
+    with pytest.raises(ls.UserError, match="No space left on device; free some space"):
+        run(FIXED, tmp_path, executor)
+    assert executor.trained == [cells[0].address]
+    run(FIXED, tmp_path, mended := ByFormula())
+    assert mended.trained == [cell.address for cell in cells[1:]]
 
 
 def test_a_cell_whose_search_has_a_failed_run_waits_and_the_others_finish(tmp_path) -> None:
@@ -181,6 +217,67 @@ def test_an_executor_is_told_where_inputs_lie(tmp_path) -> None:
 def test_an_executor_by_a_wrong_name_or_setting_is_refused(name, options, words) -> None:
     with pytest.raises(ls.UserError, match=words):
         executor_of(name, **options)
+
+
+def test_an_executor_by_its_name_computes_a_grid(tmp_path) -> None:
+    tiny = Tiny.at(tmp_path)
+    grid = {"shared": tiny.config(epochs=1).named(), "axes": {"mask_seed": [1, 2]}}
+    options = {"sources": tiny.places.sources, "progress": False}
+    frame = ls.run_grid(grid, tmp_path / "store", executor="local", **options)
+    assert frame["steps"].tolist() == [4, 4]
+    assert executor_of("local", workers=2) == local(2)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_at_random_has_the_runs_of_a_quiet_one(tmp_path) -> None:
+    tiny = Tiny.at(tmp_path)
+    shared = tiny.config(epochs=4).named()
+    grid = {
+        "shared": {name: value for name, value in shared.items() if name not in ("lr", "ratio")},
+        "axes": {"ratio": [1e-2, 1e-3], "seed": [0, 1]},
+        "rates": {"tried": [1e-6, 1e-5], "over_ratio": True},
+        "measure": {"trace": {"examples": 4, "max_matvecs": 4}},
+    }
+    path, source = tmp_path / "grid.json", f"sst2={tiny.folder / 'SST-2'}"
+    path.write_text(json.dumps(grid))
+    # a clean process that has loaded all it needs, from which others are forked
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["landscape.sweep.running", "landscape.cli"])
+
+    def compute(folder: Path, seconds: float | None = None) -> int | None:
+        line = ["sweep", str(path), "--folder", str(folder), "--source", source]
+        process = server.Process(target=main, args=(line,))
+        process.start()
+        process.join(seconds)
+        process.kill()
+        process.join()
+        return process.exitcode
+
+    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
+    assert compute(quiet) == 0
+    begun = time.monotonic()
+    assert compute(tmp_path / "again") == 0
+    whole, draw = time.monotonic() - begun, random.Random(0)
+    kills = sum(compute(killed, draw.uniform(0.1, 0.4) * whole) != 0 for _ in range(8))
+    assert compute(killed) == 0
+    rows = [list(map(lasting, ls.RunStore(folder).rows())) for folder in (quiet, killed)]
+    assert (len(rows[0]) >= 6, kills >= 3) == (True, True)
+    assert rows[0] == rows[1]
+
+
+def test_a_terminal_shows_one_table_of_what_is_done() -> None:
+    written = io.StringIO()
+    console = Console(file=written, force_terminal=True, width=80)
+    jobs = [Job(cell) for cell in FIXED.cells()]
+    with Progress(console=console) as progress:
+        progress.plan(jobs, jobs, 0)
+        progress.tell(Event("diverged", jobs[0]))
+        progress.tell(Event("step", jobs[1], 1, 2))
+    last = written.getvalue().rpartition("sweep")[2]
+    assert [
+        word for word in ("1 of 4", "diverged", "failed", "time left") if word not in last
+    ] == []
+    assert jobs[0].config.address not in written.getvalue()
 
 
 def test_the_time_left_is_that_of_the_runs_left_at_the_pace_so_far() -> None:

@@ -21,7 +21,8 @@ def store(tmp_path) -> ls.RunStore:
 def test_a_frame_has_a_row_a_run_with_settings_outcome_and_measurements(store) -> None:
     frame = ls.runs(store.folder)
     assert list(frame["address"]) == store.addresses()
-    one = frame.set_index("address").loc[config(method="structured", seed=1).address]
+    asked = config(method="structured", seed=1, options={"granularity": "row"})
+    one = frame.set_index("address").loc[asked.address]
     wanted = {
         "model": "smollm2-135m", "num_train": 1000, "method": "structured", "ratio": 0.001,
         "targets": "auto", "lr": 0.1, "seed": 1, "mask_seed": 1, "options.granularity": "row",

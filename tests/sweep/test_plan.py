@@ -18,6 +18,7 @@ from landscape.sweep.plan import Choice, at_most, chosen, wanted
 from landscape.sweep.rates import Rates
 from landscape.tasks.metrics import METRICS
 
+R = {"ratio": 1e-3}
 RATES = Rates((1e-2, 1e-1), most=1e3, widen=2)
 
 
@@ -54,8 +55,17 @@ def test_a_run_without_a_rate_is_refused_unless_nothing_is_trained() -> None:
     assert wanted(Grid({"method": "none"}, rates=RATES), {}) == [Job(RunConfig(method="none"))]
 
 
+@pytest.mark.parametrize("method", ["random", "structured", "snip"])
+def test_a_mask_has_one_of_ratio_and_count_and_a_baseline_needs_neither(method) -> None:
+    for size, got in (({}, "neither"), ({"ratio": 0.1, "count": 3}, "both")):
+        with pytest.raises(ls.UserError, match=f"ratio or count, .* got {got} for method {method}"):
+            wanted(Grid({"lr": 0.1, "method": method} | size), {})
+    assert len(wanted(Grid({"lr": 0.1, "method": method, "count": 3}), {})) == 1
+    assert len(wanted(Grid({"lr": 0.1}, {"method": ["full", "bitfit", "none"]}), {})) == 3
+
+
 def test_every_rate_is_tried_with_the_first_seed_and_the_others_have_the_best() -> None:
-    grid = Grid({}, {"seed": [3, 4, 5]}, Rates((0.01, 0.1, 1.0)), {"sharpness": {}})
+    grid = Grid(R, {"seed": [3, 4, 5]}, Rates((0.01, 0.1, 1.0)), {"sharpness": {}})
     first = wanted(grid, {})
     assert runs(first) == [(0.01, 3), (0.1, 3), (1.0, 3)]
     assert not any(job.measure for job in first)
@@ -71,7 +81,7 @@ def test_every_rate_is_tried_with_the_first_seed_and_the_others_have_the_best() 
 
 
 def test_nothing_more_is_known_until_every_rate_is_finished() -> None:
-    grid = Grid({}, {"seed": [0, 1]}, Rates((0.01, 0.1, 1.0)))
+    grid = Grid(R, {"seed": [0, 1]}, Rates((0.01, 0.1, 1.0)))
     first = wanted(grid, {})
     for left_out in first:
         rows = rows_of([job.config for job in first if job != left_out])
@@ -100,7 +110,7 @@ def test_nothing_more_is_known_until_every_rate_is_finished() -> None:
     ],
 )  # fmt: skip
 def test_a_search_widens_while_the_best_lies_on_its_edge(values, tried, best, edge) -> None:
-    grid = Grid({}, {"seed": [0, 1]}, RATES)
+    grid = Grid(R, {"seed": [0, 1]}, RATES)
     rows = finished(grid, by_rate(values))
     (choice,) = chosen(grid, rows)
     assert (choice.tried, choice.lr, choice.edge) == (tried, best, edge)
@@ -108,28 +118,28 @@ def test_a_search_widens_while_the_best_lies_on_its_edge(values, tried, best, ed
 
 
 def test_a_search_stops_below_the_largest_rate() -> None:
-    grid = Grid({}, {}, Rates((0.02, 0.2), most=0.5, widen=9))
+    grid = Grid(R, {}, Rates((0.02, 0.2), most=0.5, widen=9))
     rows = finished(grid, lambda config: (config.lr, 1.0))
     (choice,) = chosen(grid, rows)
     assert (choice.tried, choice.edge) == ((0.02, 0.2, 0.5), "highest")
 
 
 def test_one_rate_alone_is_not_widened_and_said_to_be_the_only_one() -> None:
-    grid = Grid({}, {"seed": [0, 1]}, Rates((0.1,), widen=5))
+    grid = Grid(R, {"seed": [0, 1]}, Rates((0.1,), widen=5))
     (choice,) = chosen(grid, finished(grid))
     assert (choice.tried, choice.edge) == ((0.1,), "only")
     assert at_most(grid, {}) == 2
 
 
 def test_rates_without_widening_are_those_that_were_given() -> None:
-    grid = Grid({}, {}, Rates((0.01, 0.1), widen=0))
+    grid = Grid(R, {}, Rates((0.01, 0.1), widen=0))
     assert runs(wanted(grid, finished(grid))) == [(0.01, 0), (0.1, 0)]
 
 
 def test_a_metric_of_which_less_is_better_is_minimised(monkeypatch) -> None:
     falling = dataclasses.replace(METRICS["accuracy"], larger_is_better=False)
     monkeypatch.setitem(METRICS, "mse", falling)
-    grid = Grid({}, {}, Rates((0.01, 0.1, 1.0)))
+    grid = Grid(R, {}, Rates((0.01, 0.1, 1.0)))
     rows = finished(grid, by_rate({0.01: (3.0, 1), 0.1: (2.0, 1), 1.0: (4.0, 1)}))
     for found in rows.values():
         found["outcome"]["metric"] = "mse"
@@ -138,7 +148,7 @@ def test_a_metric_of_which_less_is_better_is_minimised(monkeypatch) -> None:
 
 
 def test_a_dev_value_that_is_not_finite_is_worse_than_any_and_better_than_divergence() -> None:
-    grid = Grid({}, {}, Rates((0.01, 0.1, 1.0)))
+    grid = Grid(R, {}, Rates((0.01, 0.1, 1.0)))
     values = {0.01: None, 0.1: (None, None), 1.0: None}
     assert chosen(grid, finished(grid, by_rate(values)))[0].lr == 0.1
     values = {0.01: (0.1, 1.0), 0.1: (0.2, 9.0), 1.0: (None, 0.0)}
@@ -146,7 +156,7 @@ def test_a_dev_value_that_is_not_finite_is_worse_than_any_and_better_than_diverg
 
 
 def test_a_rate_is_not_chosen_without_dev_examples() -> None:
-    grid = Grid({}, {}, Rates((0.1,)))
+    grid = Grid(R, {}, Rates((0.1,)))
     rows = finished(grid)
     for found in rows.values():
         found["outcome"]["dev"] = None
@@ -155,7 +165,7 @@ def test_a_rate_is_not_chosen_without_dev_examples() -> None:
 
 
 def test_each_mask_and_seed_of_a_cell_has_the_rate_of_the_first() -> None:
-    grid = Grid({}, {"seed": [0, 1], "mask_seed": [0, 1]}, Rates((0.01, 0.1, 1.0)))
+    grid = Grid(R, {"seed": [0, 1], "mask_seed": [0, 1]}, Rates((0.01, 0.1, 1.0)))
     (choice,) = chosen(grid, finished(grid))
     # a mask's seed that is the run's seed is None
     expected = [(0, None), (0, 1), (1, 0), (1, None)]
@@ -167,7 +177,8 @@ def test_each_mask_and_seed_of_a_cell_has_the_rate_of_the_first() -> None:
 def test_each_seed_chooses_its_own_rate_where_that_is_asked() -> None:
     dev = lambda config: peak(config, at=0.01 if config.seed == 0 else 1.0)  # noqa: E731
     axes = {"seed": [0, 1], "mask_seed": [5, 6]}
-    grid = Grid({}, axes, Rates((1e-3, 1e-2, 1e-1, 1.0, 10.0), most=10, every_seed=True))
+    rates = Rates((1e-3, 1e-2, 1e-1, 1.0, 10.0), most=10, every_seed=True)
+    grid = Grid({"method": "bitfit"}, axes, rates)
     found = chosen(grid, finished(grid, dev))
     assert [(c.lr, [r.seed for r in c.runs]) for c in found] == [(0.01, [0, 0]), (1.0, [1, 1])]
 
@@ -179,8 +190,8 @@ def test_cells_that_differ_in_anything_but_seeds_choose_for_themselves() -> None
 
 
 def test_grids_share_runs_and_each_is_measured_as_both_ask() -> None:
-    one = Grid({"lr": 0.1}, {"seed": [0, 1]}, measure={"sharpness": {}})
-    two = Grid({"lr": 0.1}, {"seed": [1, 2]}, measure={"trace": {"samples": 3}})
+    one = Grid(R | {"lr": 0.1}, {"seed": [0, 1]}, measure={"sharpness": {}})
+    two = Grid(R | {"lr": 0.1}, {"seed": [1, 2]}, measure={"trace": {"samples": 3}})
     found = wanted([one, two], {})
     assert [(job.config.seed, dict(job.measure)) for job in found] == [
         (0, {"sharpness": {}}),
@@ -190,7 +201,7 @@ def test_grids_share_runs_and_each_is_measured_as_both_ask() -> None:
 
 
 def test_one_run_that_is_measured_in_two_ways_by_one_name_is_two_jobs() -> None:
-    grids = [Grid({"lr": 0.1}, measure={"sharpness": {"k": k}}) for k in (1, 2, 1)]
+    grids = [Grid(R | {"lr": 0.1}, measure={"sharpness": {"k": k}}) for k in (1, 2, 1)]
     assert [dict(job.measure) for job in wanted(grids, {})] == [
         {"sharpness": {"k": 1}}, {"sharpness": {"k": 2}},
     ]  # fmt: skip

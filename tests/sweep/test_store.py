@@ -286,6 +286,11 @@ def test_a_measurement_stays_in_its_folder(store, key) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("address", ["../runs/x", "/etc", "", "..", "ABC"])
+def test_an_address_is_no_path(store, address) -> None:
+    assert "hexadecimal" in the_sentence(lambda: store.at(address))
+
+
 def test_reading_warns_of_nothing_where_all_is_whole(tmp_path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

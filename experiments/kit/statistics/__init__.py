@@ -1,12 +1,12 @@
 """What differences between arms over a few seeds say: intervals, tests, and what could be shown."""
 
 from experiments.kit.statistics.arms import Arm, factors, over_cells, paired, unpaired
+from experiments.kit.statistics.bootstrap import examples_deviation, two_level
 from experiments.kit.statistics.decades import geometric_mean, slope
 from experiments.kit.statistics.difference import Difference, family
 from experiments.kit.statistics.interval import Interval, student, welch
 from experiments.kit.statistics.p_values import SignFlips, holm, sign_flips
-from experiments.kit.statistics.power import detectable, power, seeds_needed
-from experiments.kit.statistics.two_level import examples_deviation, two_level
+from experiments.kit.statistics.planning import detectable, power, seeds_needed
 
 __all__ = [
     "Arm", "Difference", "Interval", "SignFlips", "detectable", "examples_deviation", "factors",

@@ -7,12 +7,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
+from experiments.kit.statistics.bootstrap import examples_deviation, right_ones, two_level
 from experiments.kit.statistics.decades import logarithms
 from experiments.kit.statistics.difference import Difference
-from experiments.kit.statistics.interval import finite, spread, student, welch
+from experiments.kit.statistics.interval import ROUNDING, finite, spread, student, welch
 from experiments.kit.statistics.p_values import sign_flips
-from experiments.kit.statistics.power import detectable, seeds_needed
-from experiments.kit.statistics.two_level import examples_deviation, right_ones, two_level
+from experiments.kit.statistics.planning import detectable, seeds_needed
 from landscape.errors import UserError
 
 #: by seed: a value, or what was right of each test example as a text of "0" and "1"; null in a
@@ -117,14 +117,15 @@ def unpaired(one: Sequence[float], other: Sequence[float]) -> Difference:
     """
     interval, freedom = welch(one, other)
     if math.isnan(freedom):
-        return Difference(interval, math.nan, math.nan, math.nan, None, math.nan, None, {})
+        return Difference(interval, math.nan, math.nan, None, math.nan, None, {})
     a, b = spread(one) ** 2, spread(other) ** 2
-    error = math.sqrt(a / len(one) + b / len(other))
+    error, std = math.sqrt(a / len(one) + b / len(other)), math.sqrt(a + b)
     pooled = (a + b) ** 2 / (a**2 / (len(one) - 1) + b**2 / (len(other) - 1))
     return Difference(
-        interval, math.sqrt(a + b), _hedges(pooled) * interval.value / math.sqrt((a + b) / 2),
-        _t_test(interval.value, error, freedom), None, detectable(error, freedom),
-        seeds_needed(interval.value, math.sqrt(a + b), (a + b) ** 2 / (a**2 + b**2)), {},
+        interval, std, _hedges(pooled) * interval.value / (std / math.sqrt(2)), None,
+        detectable(error, freedom),
+        seeds_needed(interval.value, std, (a + b) ** 2 / (a**2 + b**2)), {},
+        error=error, freedom=freedom,
     )  # fmt: skip
 
 
@@ -135,17 +136,15 @@ def _of(each: Mapping[int, float], *, size: float, left: int) -> Difference:
             f"expected a seed that both arms have in every cell, got none ({left} lack one); "
             "run the missing arm with the seeds of the other"
         )
-    gaps = [*each.values()]
-    interval, flips, n = student(gaps, size=size), sign_flips(gaps), len(gaps)
-    mean, std = interval.value, spread(gaps, size)
+    each = {s: d if abs(d) > ROUNDING * size else 0.0 for s, d in each.items()}
+    gaps, n = [*each.values()], len(each)
+    interval, flips, std = student(gaps, size=size), sign_flips(gaps), spread(gaps, size)
     if not std > 0:  # equal differences, or one
-        return Difference(
-            interval, std, math.nan, flips.p, flips, math.nan, None, each, left_out=left
-        )
-    error = std / math.sqrt(n)
+        return Difference(interval, std, math.nan, flips, math.nan, None, each, left_out=left)
+    mean, error = interval.value, std / math.sqrt(n)
     return Difference(
-        interval, std, _hedges(n - 1) * mean / std, _t_test(mean, error, n - 1), flips,
-        detectable(error, n - 1), seeds_needed(mean, std), each, left_out=left,
+        interval, std, _hedges(n - 1) * mean / std, flips, detectable(error, n - 1),
+        seeds_needed(mean, std), each, left_out=left, error=error, freedom=n - 1,
     )  # fmt: skip
 
 
@@ -159,13 +158,6 @@ def _value(found: float | str | None) -> float:
 def _size(*arms: Mapping[int, float]) -> float:
     """Return the largest magnitude, whose rounding is no spread."""
     return max((abs(v) for arm in arms if arm for v in finite([*arm.values()])), default=0.0)
-
-
-def _t_test(mean: float, error: float, freedom: float) -> float:
-    """Return the two-sided p of a mean with a standard error."""
-    from scipy import stats
-
-    return 2 * float(stats.t.sf(abs(mean) / error, freedom))
 
 
 def _hedges(freedom: float) -> float:

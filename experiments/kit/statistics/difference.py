@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from experiments.kit.judge import Verdict, above, equal
 from experiments.kit.statistics.interval import LEVEL, Interval, written
 from experiments.kit.statistics.p_values import SignFlips, holm
+from landscape.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,6 @@ class Difference:
         std: of the paired differences; of two arms without pairs the root of the sum of their
             variances; NaN of a single seed.
         effect: mean / std with Hedges' correction for few seeds; NaN below three.
-        p: of the t test that the difference is zero, two-sided; where the differences are all
-            equal, of the sign-flip test.
         flips: the sign-flip test, exact up to 16 seeds; none without pairs.
         could_show: the smallest difference that these seeds find with power .8 at level .05.
         needed: seeds that find the difference seen, as often; none where 1000 do not suffice.
@@ -29,15 +28,17 @@ class Difference:
         bootstrap: the two-level interval, where the runs keep what was right example by example.
         examples: the deviation that a seed's difference has from its test examples alone.
         left_out: seeds that lacked an arm or a cell.
+        error: the mean's standard error; NaN without a spread.
+        freedom: its degrees of freedom.
         factor: whether all this is of logarithms, and the difference is told as a factor.
-        family: findings that the p-value is adjusted among, by Holm.
-        adjusted: that p-value.
+        family: how many findings are read together.
+        adjusted: Holm's p-value among them.
+        threshold: what it says the difference is not.
     """
 
     interval: Interval
     std: float
     effect: float
-    p: float
     flips: SignFlips | None
     could_show: float
     needed: int | None
@@ -45,9 +46,12 @@ class Difference:
     bootstrap: Interval | None = None
     examples: float = math.nan
     left_out: int = 0
+    error: float = math.nan
+    freedom: float = math.nan
     factor: bool = False
     family: int = 1
     adjusted: float = math.nan
+    threshold: float | None = None
 
     @property
     def mean(self) -> float:
@@ -55,30 +59,55 @@ class Difference:
         return self.interval.value
 
     @property
+    def p(self) -> float:
+        """Return the two-sided p of "there is no difference", as `p_value`."""
+        return self.p_value()
+
+    @property
     def n(self) -> int:
         """Return over how many seeds it is taken; without pairs, of the arm with fewer."""
         return self.interval.n
 
     def above(self, threshold: float | None = None) -> Verdict:
-        """Judge "the difference is above the threshold", by the interval.
-
-        In a family the difference must also differ from zero by its adjusted p-value.
+        """Judge "the difference is above the threshold", by the interval and the family.
 
         Args:
             threshold: a difference, or a factor; none is no difference.
+
+        Raises:
+            UserError: the p-value of the difference's family is of another threshold.
         """
-        start = math.log(threshold) if threshold is not None and self.factor else threshold or 0.0
-        if self.family > 1 and not self.adjusted <= 1 - LEVEL:
+        if self.family > 1 and threshold != self.threshold:
+            raise UserError(
+                f"expected the threshold of the finding's family, {self.threshold}, got "
+                f"{threshold}; give family() the thresholds that are judged"
+            )
+        if self._doubted:
             return "undecided"
-        return above(*self._decisive(), start)
+        return above(*self._decisive(), self._start(threshold))
 
     def equal(self, within: float) -> Verdict:
-        """Judge "there is no difference", by the interval.
+        """Judge "there is no difference", by the interval; the family may doubt that it fails.
 
         Args:
             within: a difference, or a factor above 1, that would matter.
         """
-        return equal(*self._decisive(), within=math.log(within) if self.factor else within)
+        found = equal(*self._decisive(), within=math.log(within) if self.factor else within)
+        return "undecided" if found == "fails" and self._doubted else found
+
+    def p_value(self, threshold: float | None = None) -> float:
+        """Return the two-sided p of "the difference is the threshold", by the interval's test.
+
+        Equal differences have the sign-flip test's, since t has none without a spread.
+        """
+        from scipy import stats
+
+        gap = abs(self.mean - self._start(threshold))
+        if self.error > 0:
+            return 2 * float(stats.t.sf(gap / self.error, self.freedom))
+        if not self.each:
+            return math.nan
+        return 2.0 ** (1 - self.n) if gap > 0 else 1.0
 
     def sentence(self) -> str:
         """Write the evidence: interval, tests, what could have been shown, what would settle it.
@@ -94,7 +123,8 @@ class Difference:
             shown = math.exp(self.could_show) if self.factor else self.could_show
             parts.append(f"could have shown {'×' * self.factor}{_plain(shown, 2)}")
         if self.family > 1:
-            parts.append(f"Holm p={_plain(self.adjusted)} among {self.family}")
+            than = "" if self.threshold is None else f" against {self.threshold:g}"
+            parts.append(f"Holm p={_plain(self.adjusted)} among {self.family}{than}")
         if self.bootstrap:
             ends = self._written(self.bootstrap).partition(" ")[2]
             parts.append(f"{self.bootstrap.how.partition(', ')[2]} {ends}")
@@ -103,10 +133,21 @@ class Difference:
         if self.interval.low <= 0 <= self.interval.high:
             seeds = f"about {self.needed}" if self.needed else "no 1000"
             parts.append(f"{seeds} seeds would tell it from {int(self.factor)}")
-            if self.std > 0 and self.bootstrap:
+            if self.bootstrap:
                 share = min(1.0, (self.examples / self.std) ** 2)
                 parts.append(f"{share:.0%} of the variance is the test examples'")
         return ", ".join(parts)
+
+    @property
+    def _doubted(self) -> bool:
+        """Tell whether so many findings may hold such a one by chance."""
+        return self.family > 1 and not self.adjusted <= 1 - LEVEL
+
+    def _start(self, threshold: float | None) -> float:
+        """Return a threshold on the scale of the mean."""
+        if threshold is None:
+            return 0.0
+        return math.log(threshold) if self.factor else threshold
 
     def _decisive(self) -> tuple[float, float]:
         """Return the interval's ends; equal differences decide where their signs alone do."""
@@ -123,15 +164,21 @@ class Difference:
         return f"×{value} [{low}, {high}]" if low != "nan" else f"×{value} [no interval]"
 
 
-def family(differences: Mapping[str, Difference]) -> dict[str, Difference]:
+def family(
+    differences: Mapping[str, Difference], thresholds: Mapping[str, float] | None = None
+) -> dict[str, Difference]:
     """Return differences with Holm's p-values, for claims that are read together.
 
     Args:
         differences: by the finding's name, all that were looked at and not the interesting ones.
+        thresholds: of those that are judged against something else than no difference.
     """
-    adjusted = holm({name: d.p for name, d in differences.items()})
+    against = thresholds or {}
+    adjusted = holm({name: d.p_value(against.get(name)) for name, d in differences.items()})
     return {
-        name: replace(d, family=len(differences), adjusted=adjusted[name])
+        name: replace(
+            d, family=len(differences), adjusted=adjusted[name], threshold=against.get(name)
+        )
         for name, d in differences.items()
     }
 

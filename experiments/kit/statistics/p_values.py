@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.kit.statistics.interval import finite
-from landscape.seeds import numbered
 
 #: the largest number of seeds whose sign patterns are all tried: 2 ** 16
 EXACT = 16
@@ -57,6 +56,8 @@ def sign_flips(differences: Sequence[float], *, seed: int = 0) -> SignFlips:
     >>> sign_flips([3.0, 2.0, -1.0])  # |±3 ±2 ±1| reaches 4 in four patterns of eight
     SignFlips(p=0.5, smallest=0.25, exact=True)
     """
+    from landscape.seeds import numbered
+
     d = finite(differences)
     d = d[d != 0]
     reached = abs(float(d.sum())) - 1e-9 * float(np.abs(d).sum())  # ties differ by rounding

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from landscape.cli.runs.listing import results_of, settings_of
-from landscape.cli.runs.reading import Found, read
+from landscape.cli.runs.reading import Found, plain, read
 from landscape.cli.runs.showing import print_curves
 from landscape.cli.shared import Outcome
 from landscape.errors import UserError
@@ -34,7 +34,11 @@ def compare_runs(chosen: argparse.Namespace) -> Outcome:
     keys, pairs = paired(first, second, settings, [*fixed, *more])
     rows = [(found.rows.at(a), found.rows.at(b)) for a, b in pairs]
     metric = _metric(rows)
-    result = {"differs": differs, "paired_by": keys, "metric": metric, **found.as_dict()}
+    alone = [len(group) - len(pairs) for group in (first, second)]
+    if any(alone):
+        print(f"without a partner: {alone[0]} of the first, {alone[1]} of the second")
+    result = {"differs": differs, "paired_by": keys, "metric": metric, "without_partner": alone,
+              **found.as_dict()}  # fmt: skip
     if len(rows) == 1:
         return Outcome(result | _compare_two(found, *rows[0], metric))
     return Outcome(result | _compare_groups(found, rows, keys, metric))
@@ -103,7 +107,7 @@ def _compare_two(found: Found, first: Row, second: Row, metric: str) -> dict[str
     else:
         print(f"test {metric}, second - first: {describe(over)}, over {over.n} examples")
     _print_two_curves([first], [second])
-    values = {name: [_plain(value) for value in both[name]] for name in names}
+    values = {name: [plain(value) for value in both[name]] for name in names}
     return {"values": values, "over_examples": dataclasses.asdict(over) if over else None}
 
 
@@ -130,6 +134,8 @@ def _compare_groups(
     print(format_table(lines, plain=True))
     whole = [one["values"] for one in pairs if not any(map(math.isnan, one["values"]))]
     mean = of_values([a for a, _ in whole], [b for _, b in whole]) if whole else None
+    if len(whole) < len(pairs):
+        print(f"{len(pairs) - len(whole)} pairs have no {metric} on one side, and are left out")
     if mean:
         print(f"test {metric}, second - first: {describe(mean)}, over {mean.n} pairs of runs")
     _print_two_curves([a for a, _ in rows], [b for _, b in rows])
@@ -161,11 +167,3 @@ def _print_two_curves(first: list[Row], second: list[Row]) -> None:
 def _score(row: Row, metric: str) -> float:
     value = (row["outcome"].get("test") or {}).get(metric)
     return math.nan if value is None else float(value)
-
-
-def _plain(value: Any) -> Any:
-    from pandas import isna
-
-    if isna(value):
-        return None
-    return value.item() if hasattr(value, "item") else value

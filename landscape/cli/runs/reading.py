@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,5 +84,14 @@ def open_store(folder: str) -> Any:
 
 def records(frame: DataFrame) -> list[dict[str, Any]]:
     """Return the rows of a frame as JSON has them."""
-    found: list[dict[str, Any]] = json.loads(frame.to_json(orient="records", double_precision=15))
-    return found
+    columns = {name: [plain(value) for value in frame[name]] for name in frame.columns}
+    return [dict(zip(columns, line, strict=True)) for line in zip(*columns.values(), strict=True)]
+
+
+def plain(value: Any) -> Any:
+    """Return a value of a column as JSON has it; None where it is missing."""
+    from pandas import isna
+
+    if isna(value):
+        return None
+    return value.item() if hasattr(value, "item") else value

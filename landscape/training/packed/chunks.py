@@ -82,7 +82,9 @@ def cut(rows: Sequence[Row], most: int) -> list[list[Row]]:
                 best[stop], begins[stop] = best[start] + size + OVERHEAD, start
     groups, stop = [], len(ordered)
     while stop:
-        groups.append(sorted(ordered[begins[stop] : stop], key=lambda r: (r.lane, r.batch, r.place)))
+        groups.append(
+            sorted(ordered[begins[stop] : stop], key=lambda r: (r.lane, r.batch, r.place))
+        )
         stop = begins[stop]
     return groups[::-1]
 

@@ -45,7 +45,7 @@ class Course:
         self.dense_names = list(find_dense(model, lane.dense, masked))
         self.masked = {name: _masked_weight(held[name], masked[name]) for name in masked}
         whole = {
-            n: lane.values[n].to(p) if n in lane.values else p.detach().clone()
+            n: (lane.values[n].to(p.device, p.dtype) if n in lane.values else p.detach()).clone()
             for n, p in held.items()
             if n in lane.values or n in self.dense_names
         }
@@ -69,9 +69,7 @@ class Course:
             max_gradient_norm=settings.max_gradient_norm,
         )  # fmt: skip
         self.start = point(self.parameters)
-        self.best = BestOnDev(
-            lane.task, settings.select_by, dict(self.start), settings.patience
-        )
+        self.best = BestOnDev(lane.task, settings.select_by, dict(self.start), settings.patience)
         self.history: list[Record] = []
         self.seconds = 0.0
         self.run: Run | None = None

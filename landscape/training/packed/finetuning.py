@@ -70,7 +70,7 @@ def finetune_packed(
     pack = Pack(model, tokenizer, lanes, tokens=tokens)
     folder = None
     if directory is not None:
-        path = checks.path("directory", directory)
+        path = Path(checks.path("directory", directory))
         folder = PackFolder(path, folders, pack, tokenizer, overwrite=overwrite)
         if folder.finished:
             return folder.runs()

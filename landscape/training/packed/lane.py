@@ -109,7 +109,9 @@ def lane_of(model: nn.Module, prepared: nn.Module, task: Task, **settings: objec
 def _plain(model: nn.Module) -> dict[str, Tensor]:
     """Return the parameters and stored buffers of a model, theta left out, by name."""
     state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    return {n: t.detach() for n, t in state.items() if not n.rpartition(".")[2].startswith("theta_")}
+    return {
+        n: t.detach() for n, t in state.items() if not n.rpartition(".")[2].startswith("theta_")
+    }
 
 
 def _other(name: str, found: str) -> UserError:

@@ -32,6 +32,7 @@ class Layers:
     """
 
     def __init__(self, model: nn.Module, courses: Mapping[int, Course]) -> None:
+        self._model = model
         self._layers: dict[str, _Layer] = {}
         self.sizes: Mapping[int, int] = {}
         """Lane -> its rows in the chunk at hand, in their order."""
@@ -47,12 +48,16 @@ class Layers:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Let the layers compute each row with its lane's tensors inside."""
+        """Let the layers compute each row with its lane's tensors inside; the model is frozen."""
+        trained = [p for p in self._model.parameters() if p.requires_grad]
+        self._model.requires_grad_(False)
         for layer in self._layers.values():
             layer.module.__dict__["forward"] = partial(layer.forward, self)
         try:
             yield
         finally:
+            for p in trained:
+                p.requires_grad_(True)
             for layer in self._layers.values():
                 layer.module.__dict__.pop("forward", None)
 

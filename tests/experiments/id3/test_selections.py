@@ -10,7 +10,7 @@ from samples import glue_folder, model_folder
 from tiny_runs import assert_whole, render_artefact, run_artefact
 
 import landscape as ls
-from experiments.__main__ import ARTEFACTS
+from experiments.earlier import ARTEFACTS
 from experiments.id3 import selections, selections_report
 from experiments.kit.artefact import stored_config
 from experiments.kit.measure import load_setup

@@ -13,7 +13,7 @@ from samples import glue_folder, model_folder
 from tiny_runs import assert_whole
 
 import landscape as ls
-from experiments.__main__ import main
+from experiments.earlier import main
 from experiments.kit.judge import SIGNS
 from experiments.kit.store import read_rows
 from experiments.ours import rates, rates_cases, rates_grids, rates_report

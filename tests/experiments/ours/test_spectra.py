@@ -9,7 +9,7 @@ import torch
 from tiny_runs import assert_whole, render_artefact, run_artefact
 
 import landscape as ls
-from experiments.__main__ import ARTEFACTS
+from experiments.earlier import ARTEFACTS
 from experiments.kit.artefact import stored_config
 from experiments.kit.judge import SIGNS
 from experiments.kit.measure import delta_path, train_cell

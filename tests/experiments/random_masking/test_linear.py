@@ -9,7 +9,7 @@ import torch
 from tiny_runs import assert_whole, render_artefact, run_artefact
 
 import landscape as ls
-from experiments.__main__ import ARTEFACTS
+from experiments.earlier import ARTEFACTS
 from experiments.kit.artefact import stored_config
 from experiments.kit.store import read_rows
 from experiments.random_masking import linear, linear_report

@@ -9,7 +9,6 @@ from jaxtyping import Float64, Int64
 
 from experiments.kit.statistics.interval import LEVEL, Interval, plural
 from landscape.errors import UserError
-from landscape.seeds import numbered
 
 RESAMPLES = 10_000
 
@@ -52,6 +51,8 @@ def two_level(
     >>> print(two_level({0: "1111", 1: "0101"}, {0: "1111", 1: "0101"}))
     0 [0, 0] (2 seeds, two-level bootstrap)
     """
+    from landscape.seeds import numbered
+
     counts = paired_counts(one, other)
     sizes = counts.sum(1)
     value = float(_gaps(counts, sizes).mean())

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from experiments.kit.statistics import examples_deviation, student, two_level
-from experiments.kit.statistics.two_level import paired_counts
+from experiments.kit.statistics.bootstrap import paired_counts
 from landscape.errors import UserError
 
 Texts = dict[int, str]
@@ -112,19 +112,19 @@ def test_the_examples_deviation_is_the_standard_error_of_a_seeds_difference() ->
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("n", "spread", "changed", "documented"),
-    [(3, 0.03, 0.2, 0.845), (5, 0.03, 0.2, 0.882), (5, 0.0, 0.1, 0.988), (20, 0.03, 0.2, 0.954)],
+    [(3, 0.03, 0.2, 0.845), (5, 0.03, 0.2, 0.882), (5, 0.0, 0.1, 0.988)],
 )
 def test_coverage_is_what_the_table_says_and_students_is_95_percent(
     n, spread, changed, documented
 ) -> None:
     rng = np.random.default_rng(n)
     hits = np.zeros(2)
-    for _ in range(1000):
+    for _ in range(600):
         one, other = study(rng, n, 1000, spread, changed, 0.02)
         counts = paired_counts(one, other)
         gaps = (counts[:, 2] - counts[:, 0]) / 1000
         for k, found in enumerate((two_level(one, other, resamples=2000), student(gaps))):
             hits[k] += found.low <= 0.02 <= found.high
-    # four standard errors of 1000 studies, and of the 1500 of the table
-    for rate, told in zip(hits / 1000, (documented, 0.95), strict=True):
-        assert abs(rate - told) < 4 * math.sqrt(told * (1 - told) * (1 / 1000 + 1 / 1500))
+    # four standard errors of 600 studies, and of the 1500 of the table
+    for rate, told in zip(hits / 600, (documented, 0.95), strict=True):
+        assert abs(rate - told) < 4 * math.sqrt(told * (1 - told) * (1 / 600 + 1 / 1500))

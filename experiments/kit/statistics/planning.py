@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 
@@ -62,13 +63,7 @@ def detectable(error: float, freedom: float) -> float:
     >>> round(detectable(1 / 5**0.5, 4), 2)  # in deviations of the difference, over five seeds
     1.68
     """
-    from scipy import optimize
-
-    if not error > 0 or not freedom >= 1:
-        return math.nan
-    # the power grows from .05 at no shift to 1, of one degree of freedom at a shift of about 50
-    found = optimize.brentq(lambda shift: power(shift, freedom) - POWER, 0.0, 60.0, xtol=1e-9)
-    return error * float(found)
+    return error * _shift(freedom) if error > 0 and freedom >= 1 else math.nan
 
 
 def seeds_needed(difference: float, deviation: float, freedoms: float = 1.0) -> int | None:
@@ -100,3 +95,12 @@ def seeds_needed(difference: float, deviation: float, freedoms: float = 1.0) -> 
         middle = (low + high) // 2
         low, high = (low, middle) if suffice(middle) else (middle, high)
     return high
+
+
+@cache
+def _shift(freedom: float) -> float:
+    """Return the noncentrality that is found with power .8."""
+    from scipy import optimize
+
+    # the power grows from .05 at no shift to 1, of one degree of freedom at a shift of about 50
+    return float(optimize.brentq(lambda shift: power(shift, freedom) - POWER, 0, 60, xtol=1e-9))

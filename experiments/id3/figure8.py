@@ -1,0 +1,101 @@
+"""Figures 8 and 9 of Agarwal et al. 2024 (ID3): how a mask spreads over tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.id3.grids import LARGE, arms, cases, named
+from experiments.id3.places import NAME, ends
+from experiments.kit import columns, panels, statements
+from experiments.kit.records import Record
+from experiments.kit.view import Artefact
+from landscape.sweep.grid import Grid
+
+EVERY = {"smoke": 1, "local": 10, "paper": 20}
+ARMS = "ID3", "ID3, repeated"
+
+
+def grids(preset: str) -> Sequence[Grid]:
+    """Return growing and repeated masks, followed; runs that figures 5 and 6 have as well."""
+    return [
+        grid for case in cases(preset, ("sst2",), ("cola", "mrpc", "rte"))
+        for grid in arms(preset, case, ARMS, (LARGE[preset],),
+                         measure={NAME: {"every": EVERY[preset]}})
+    ]  # fmt: skip
+
+
+def derive(record: Record) -> Mapping[str, Any]:
+    """Read where the mask lay at both ends and in between."""
+    found = dict(ends(record))
+    if found:
+        found["fall"] = found["sparsity_first"] - found["sparsity_last"]
+        found["early rise"] = found["entropy_early"] - found["entropy_first"]
+        found["settled"] = 0.1 - abs(found["entropy_last"] - found["entropy_early"])
+        found["below a third"] = 1 / 3 - found["attention_share"]
+    return {**named(record), **found}
+
+
+ARTEFACT = Artefact(
+    name="id3-figure8",
+    title="How masks spread over tensors",
+    source="Agarwal et al. 2024, figures 7 to 9",
+    grids=grids,
+    derive=derive,
+    tables={
+        "Places": columns.Table(
+            by=("model", "task", "arm"),
+            columns={
+                "seeds": columns.seeds(), "untouched, first": columns.mean_std("sparsity_first"),
+                "untouched, last": columns.mean_std("sparsity_last"),
+                "entropy, first": columns.mean_std("entropy_first"),
+                "at a tenth": columns.mean_std("entropy_early"),
+                "last": columns.mean_std("entropy_last"),
+                "in query and key": columns.mean_std("attention_share"),
+            },
+        ),
+    },
+    statements={
+        "tensor_sparsity_falls": statements.exceeds(
+            "the share of tensors that a growing mask leaves untouched falls", "fall", 0.0,
+            where={"arm": "ID3"},
+        ),
+        "repeat_touches_more_tensors": statements.better(
+            "growing masks leave more tensors untouched than repeated ones", "sparsity_last",
+            *ARMS, over="",
+        ),
+        "entropy_grows_early": statements.exceeds(
+            "the entropy of a growing mask rises in its first tenth", "early rise", 0.0,
+            where={"arm": "ID3"},
+        ),
+        "entropy_settles": statements.exceeds(
+            "the entropy of a growing mask moves by less than 0.1 after its first tenth",
+            "settled", 0.0, where={"arm": "ID3"},
+        ),
+        "repeat_spreads_from_the_start": statements.better(
+            "at a tenth of the run repeated masks are spread more evenly than growing ones",
+            "entropy_early", *ARMS[::-1], over="",
+        ),
+        "query_and_key_get_less": statements.exceeds(
+            "query and key, two of six kinds of weights, get less than their third of the density",
+            "below a third", 0.0, where={"arm": "ID3"},
+        ),
+    },
+    panels=(
+        panels.course("sparsity", "Tensors untouched", "share of tensors"),
+        panels.course("entropy", "Evenness over tensors", "entropy over its largest value"),
+        panels.dots("attention_share", "Query and key", "share of all densities at the end"),
+    ),
+    lead=(
+        "Where the selected weights lie: how many tensors have none, how evenly the others share "
+        "them, and what query and key get. Weights that a repeated mask has left again count: they "
+        "differ from the pretrained ones."
+    ),
+    caption="Means over seeds at the steps that were looked at; points are seeds",
+    differences=(
+        ("model {model} on {task}; the paper has DeBERTa-v3-base on CoLA, MRPC and RTE",
+         "36 tensors instead of 72"),
+        ("entropy over its largest value; the paper does not say how it is normalised",
+         "levels, not courses"),
+    ),
+)  # fmt: skip

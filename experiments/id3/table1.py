@@ -1,0 +1,92 @@
+"""Table 1 and figure 1 of Agarwal et al. 2024 (ID3): selections on GLUE at equal budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from experiments.id3.grids import LARGE, SMALL, arms, cases, named
+from experiments.kit import columns, panels, statements
+from experiments.kit.records import Record
+from experiments.kit.view import Artefact
+from experiments.paper.tables import beside
+from landscape.sweep.grid import Grid
+
+TASKS = "sst2", "stsb", "mrpc"
+BUDGETED = "ID3", "PaFi", "Fisher", "random"
+FULL = "full fine-tuning"
+#: our budgets and whole models -> the paper's, and its RTE for a scale
+COUNTS = {25_728: 103_000, 80_000: 320_000, None: 184_000_000}
+PRINTED = beside("id3", "table 1", "method", "count", task="sst2")
+
+
+def grids(preset: str) -> Sequence[Grid]:
+    """Return the selections at the small budget, some at the large one, BitFit and all weights."""
+    found = []
+    for number, case in enumerate(cases(preset, TASKS)):
+        found += arms(preset, case, ("none", "full", "BitFit"))
+        found += [] if number else arms(preset, case, ("gradient",))
+        both = preset == "paper" or not number
+        budgets = (SMALL[preset], LARGE[preset]) if both else (SMALL[preset],)
+        found += arms(preset, case, BUDGETED, budgets)
+    return found
+
+
+def printed(record: Record) -> float | None:
+    """Return the paper's score of the same method and budget on SST-2."""
+    budget = 103_000 if record["method"] == "bitfit" else COUNTS.get(record["budget"])
+    return PRINTED({"method": record["method"], "count": budget})
+
+
+ARTEFACT = Artefact(
+    name="id3-table1",
+    title="Selections of weights at equal budgets",
+    source="Agarwal et al. 2024, table 1 and figure 1",
+    grids=grids,
+    derive=named,
+    tables={
+        "Scores": columns.Table(
+            by=("model", "budget", "arm"), across="task",
+            columns={"score": columns.mean_std("test")},
+        ),
+        "Rates": columns.Table(
+            by=("model", "task", "budget", "arm"),
+            columns={
+                "trainable": columns.count(), "rate": columns.rate(), "seeds": columns.seeds(),
+                "paper (DeBERTa-v3, SST-2)": columns.paper(printed),
+            },
+        ),
+    },
+    statements={
+        f"beats_{short}": statements.better(
+            f"ID3 scores higher than {other}", "test", "ID3", other, over="budget"
+        )
+        for short, other in (
+            ("pafi", "PaFi"), ("fisher", "Fisher"), ("bitfit", "BitFit"), ("random", "random"),
+            ("full", "full"),
+        )
+    } | {
+        "random_wants_a_larger_rate": statements.larger(
+            "a random mask's best rate is above ID3's", "lr", "random", "ID3", over="budget"
+        ),
+    },
+    panels=(
+        panels.dots("test", "SST-2", "test accuracy", where={"task": ("sst2", "rotten_tomatoes")}),
+        panels.dots("test", "STS-B", "test correlation", where={"task": "stsb"}),
+        panels.dots("test", "MRPC", "test accuracy", where={"task": "mrpc"}),
+    ),
+    lead=(
+        "Which weights to train, at an equal number of them: as many as the model has biases, and "
+        "three times as many. Every way to choose has its own rate."
+    ),
+    caption="Test scores by method; points are seeds and budgets, lines 95 % intervals",
+    differences=(
+        ("model {model}, the paper's is DeBERTa-v3-base", "an eighth of the weights"),
+        ("{num_train} training examples, {epochs} epochs; the paper has whole training splits and "
+         "3 to 30 epochs", "levels are lower"),
+        ("dev chooses the rate with the first seed and test is the official validation split; the "
+         "paper averages the best three of four rates on that split", "its scores are selected"),
+        ("the head is trained beside the mask; in the paper's code it competes for the budget",
+         "a few hundred weights"),
+        ("masks choose among the linear layers of the encoder", "no embeddings, no norms"),
+    ),
+)  # fmt: skip

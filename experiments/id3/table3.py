@@ -1,0 +1,76 @@
+"""Table 3 of Agarwal et al. 2024 (ID3): adapters of which a twenty-fifth is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from experiments.id3.grids import SMALL, arms, cases, named
+from experiments.kit import columns, panels, statements
+from experiments.kit.view import Artefact
+from experiments.paper.tables import beside
+from landscape.sweep.grid import Grid
+
+ARMS = "adapter", "SparseAdapter", "ID3 + adapter"
+PRINTED = beside("id3", "table 3", "method", task="stsb")
+
+
+def grids(preset: str) -> Sequence[Grid]:
+    """Return the whole adapters, and a twenty-fifth of them chosen by SNIP and by ID3."""
+    tasks = ("stsb", "cola", "mrpc", "rte")
+    found = []
+    for case in cases(preset, ("stsb",), tasks):
+        own = {**case, "model": "FacebookAI/roberta-base",
+               "targets": tuple(t.replace("deberta", "roberta").replace("_proj", "")
+                                for t in case["targets"])}  # fmt: skip
+        found += arms(
+            preset, own if preset == "paper" else case, ("none", *ARMS),
+            (8_000_000 if preset == "paper" else SMALL[preset],),
+        )  # fmt: skip
+    return found
+
+
+ARTEFACT = Artefact(
+    name="id3-table3",
+    title="Adapters made sparse",
+    source="Agarwal et al. 2024, table 3",
+    grids=grids,
+    derive=named,
+    tables={
+        "Scores": columns.Table(
+            by=("model", "task", "arm"),
+            columns={
+                "trainable": columns.count(), "score": columns.mean_std("test"),
+                "rate": columns.rate(), "seeds": columns.seeds(),
+                "paper (RoBERTa, STS-B)": columns.paper(PRINTED),
+            },
+        ),
+    },
+    statements={
+        "beats_dense": statements.better(
+            "a twenty-fifth of an adapter, chosen by ID3, scores higher than the whole", "test",
+            "ID3 + adapter", "adapter", over="budget",
+        ),
+        "holds": statements.better(
+            "a twenty-fifth of an adapter, chosen by ID3, loses less than a point to the whole",
+            "test", "ID3 + adapter", "adapter", by=-0.01, over="budget",
+        ),
+        "beats_sparseadapter": statements.better(
+            "on an adapter ID3 scores higher than SparseAdapter (SNIP, once)", "test",
+            "ID3 + adapter", "SparseAdapter", over="budget",
+        ),
+    },
+    panels=(panels.dots("test", "Scores", "test score"),),
+    columns=1,
+    lead=(
+        "Adapters of width 64 after both parts of every layer, of which a twenty-fifth is trained: "
+        "chosen once by SNIP's score (SparseAdapter), or a set that grows by ID3's."
+    ),
+    caption="Test scores; points are seeds, lines 95 % intervals",
+    differences=(
+        ("model {model}, the paper's is RoBERTa-base", "a fifth of the weights"),
+        ("Houlsby's adapters that start near the identity; the paper has Pfeiffer's",
+         "two a layer instead of one; SNIP's score would vanish at an exact identity"),
+        ("the paper's adapter has 201M weights, more than its model; here it has 0.6M",
+         "a smaller share is not the same number"),
+    ),
+)  # fmt: skip

@@ -1,0 +1,150 @@
+"""What statements are made of: two arms compared over cells and seeds, exponents, their findings.
+
+A cell is a model and task at one ratio. Seeds are what is repeated: a seed's differences are
+averaged over cells, for cells share its examples, so that n counts seeds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import Any
+
+from experiments.kit.judge import Finding
+from experiments.kit.records import Record, grouped, present
+from experiments.kit.statistics import Arm, Difference, Interval, over_cells, paired, slope
+
+CELL = ("model", "task")
+Place = tuple[Any, ...]
+Cells = dict[Place, tuple[Arm, Arm]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared(Finding):
+    """Hold a statement about the difference of two arms, which a family may judge again.
+
+    Args:
+        label: of the difference.
+        difference: of the arms.
+        least: the threshold that it must be above; None is no difference.
+    """
+
+    label: str
+    difference: Difference
+    least: float | None
+
+
+def judged(text: str, label: str, found: Difference | None, least: float | None = None) -> Finding:
+    """Judge "the difference is above a threshold"; without one it is undecided."""
+    if found is None:
+        return Finding(text, "undecided", f"{label}: not both were run with one seed")
+    verdict = found.above(least)
+    evidence = f"{label}: {found.sentence()}"
+    if least is not None:
+        evidence += f"; threshold {least:g}"
+    needs = found.needed if verdict == "undecided" and least is None else None
+    return Compared(
+        text, verdict, evidence, estimate(found), needs, label=label, difference=found, least=least
+    )
+
+
+def compare(
+    records: Sequence[Record], value: str, one: Any, other: Any, *, axis: str = "arm",
+    over: str = "ratio", log: bool = False,
+) -> Difference | None:  # fmt: skip
+    """Compare two arms seed by seed; None where no seed has both.
+
+    A single cell whose runs keep which test examples they had right is compared example by example
+    as well.
+
+    Args:
+        records: of the two arms; others are left out.
+        value: of a record.
+        one, other: the arms.
+        axis: the coordinate that names them.
+        over: the coordinate that joins model and task in a cell; "" for none.
+        log: whether magnitudes are compared, as a factor.
+    """
+    found = cells(records, value, one, other, axis=axis, over=over, log=log)
+    if not found:
+        return None
+    difference = paired(*next(iter(found.values()))) if len(found) == 1 else over_cells(found)
+    return replace(difference, factor=True) if log else difference
+
+
+def cells(
+    records: Sequence[Record], value: str, one: Any, other: Any, *, axis: str = "arm",
+    over: str = "ratio", log: bool = False,
+) -> Cells:  # fmt: skip
+    """Return two arms by cell, each as a value a seed; cells that one of them lacks are left out.
+
+    An arm without the coordinate, such as full fine-tuning without a ratio, stands in every cell of
+    the other. Runs of one seed, which differ in the mask's seed, are averaged. Where the value is
+    "test" and every run keeps which examples it had right, that stands for it.
+    """
+    by_arm = [
+        grouped(
+            [r for r in present(records, value) if r[axis] == arm], *CELL, *filter(None, [over])
+        )
+        for arm in (one, other)
+    ]
+    pairs = {
+        at: tuple(arm.get(at) or arm.get((*at[: len(CELL)], None), []) for arm in by_arm)
+        for at in dict.fromkeys(place for arm in by_arm for place in arm)
+    }
+    open_ = [at for at in pairs if over and at[-1] is None]
+    for at in open_:  # compared at the other's places already
+        if any(other != at and other[:-1] == at[:-1] for other in pairs):
+            del pairs[at]
+    found = {}
+    for at, (x, y) in pairs.items():
+        right = value == "test" and _judged_alike(x) and _judged_alike(y)
+        found[at] = _arm(x, value, log, right), _arm(y, value, log, right)
+    return {at: (x, y) for at, (x, y) in found.items() if x.keys() & y.keys()}
+
+
+def estimate(found: Difference) -> tuple[float, float, float]:
+    """Return a difference and the ends of its interval, as factors where it is one."""
+    value, low, high = found.interval.value, found.interval.low, found.interval.high
+    return (math.exp(value), math.exp(low), math.exp(high)) if found.factor else (value, low, high)
+
+
+def exponent(records: Sequence[Record], value: str, x: str) -> Interval | None:
+    """Return the exponent s of |value| ~ x^s, one a seed, with Student's interval over them.
+
+    A value that all seeds share at every x, as they do a rate chosen with the first, has one
+    exponent a model and task. None with fewer than two places.
+    """
+    own = [r for r in present(records, value, x) if r[value]]
+    places = grouped(own, *CELL, x).values()
+    shared = all(len({r[value] for r in place}) == 1 for place in places)
+    units = grouped(own, *CELL, *([] if shared else ["seed"])).values()
+    curves = {
+        number: {at: _geometric(group, value) for (at,), group in grouped(unit, x).items()}
+        for number, unit in enumerate(units)
+    }
+    if len({at for curve in curves.values() for at in curve}) < 2:
+        return None
+    found = slope(curves)
+    return replace(found, how=found.how.replace("seed", "model and task")) if shared else found
+
+
+def _judged_alike(own: Sequence[Record]) -> bool:
+    """Tell whether every seed has one run, which keeps what it had right."""
+    return all(len(g) == 1 and g[0].get("correct") for g in grouped(own, "seed").values())
+
+
+def _arm(own: Sequence[Record], value: str, log: bool, right: bool) -> dict[int, float | str]:
+    seeds = grouped(own, "seed")
+    if right:
+        return {seed: group[0]["correct"] for (seed,), group in seeds.items()}
+    if log:
+        whole = {seed: group for (seed,), group in seeds.items() if all(r[value] for r in group)}
+        return {seed: math.log(_geometric(group, value)) for seed, group in whole.items()}
+    return {seed: fmean(r[value] for r in group) for (seed,), group in seeds.items()}
+
+
+def _geometric(group: Sequence[Record], value: str) -> float:
+    return math.exp(fmean(math.log(abs(r[value])) for r in group))

@@ -1,0 +1,258 @@
+"""Panels as values: what is drawn over what, of which records; factories for the usual ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from experiments.kit.columns import written
+from experiments.kit.draw import RATIO, Color, colors, despine, guide, panels, title
+from experiments.kit.records import Record, grouped, matching, present
+from experiments.kit.statistics import geometric_mean, student
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+    from matplotlib.figure import Figure
+
+
+WIDTH, HEIGHT = 4.5, 3.9
+Palette = Mapping[Any, Color]
+"""Arm -> colour: an arm has one colour in all panels of a figure."""
+Draw = Callable[["Axes", Sequence[Record], Palette], None]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Describe one panel.
+
+    Args:
+        title: above it.
+        draw: ``draw(axes, records, palette)``.
+        where: values of the records that take part.
+    """
+
+    title: str
+    draw: Draw
+    where: Mapping[str, Any] = field(default_factory=dict)
+
+
+def draw(chosen: Sequence[Panel], records: Sequence[Record], columns: int = 3) -> Figure:
+    """Draw panels, some a row, above one legend; a panel without a record says so."""
+    columns = min(columns, len(chosen))
+    lines = -(-len(chosen) // columns)
+    size = (WIDTH * max(columns, 1.5), HEIGHT * lines + 0.5)
+    figure, axes = panels(size, columns, lines)
+    flat = list(axes.flat) if len(chosen) > 1 else [axes]
+    arms = list(grouped(records, "arm"))
+    palette = {arm: color for (arm,), color in zip(arms, colors(len(arms)), strict=True)}
+    for axis, panel in zip(flat, chosen, strict=False):
+        own = matching(records, panel.where)
+        panel.draw(axis, own, palette) if own else _empty(axis)
+        title(axis, panel.title)
+        despine(axis)
+    for axis in flat[len(chosen) :]:
+        axis.set_axis_off()
+    _legend(figure, flat)
+    return figure
+
+
+def curve(
+    value: str, name: str, label: str, *, x: str = "ratio", log: bool = False,
+    law: float | None = None, by: str = "arm", where: Mapping[str, Any] | None = None,
+    xlabel: str = "",
+) -> Panel:  # fmt: skip
+    """Draw the mean of a value over a coordinate, each run as a dot, with its interval.
+
+    Runs without that coordinate, such as full fine-tuning over the ratio, are level lines. With
+    `log` the value's axis is logarithmic and the mean geometric, of magnitudes.
+
+    Args:
+        value: of a record.
+        name: the panel's title.
+        label: of the value's axis.
+        x: the coordinate, on a logarithmic axis.
+        log: whether the value scatters over decades.
+        law: exponent of a power law that is drawn beside the first arm, dashed.
+        by: the coordinate that tells arms apart.
+        where: values of the records that take part.
+        xlabel: of the other axis, where `x` does not say it.
+    """
+
+    def paint(axis: Axes, records: Sequence[Record], palette: Palette) -> None:
+        palette, bands = _palette(records, by, palette), []
+        for number, ((arm,), own) in enumerate(grouped(present(records, value), by).items()):
+            over = present(own, x)
+            if over:
+                band = _curve(axis, over, x, value, palette[arm], written(arm), log)
+                bands.append((band, palette[arm]))
+            if level := [r for r in own if r.get(x) is None]:
+                axis.axhline(
+                    _mean(level, value, log)[0], ls="--", lw=1.3, color=palette[arm],
+                    label=written(arm), zorder=0,
+                )  # fmt: skip
+            if law is not None and over and not number:
+                places = sorted({r[x] for r in over})
+                means = [_mean([r for r in over if r[x] == p], value, log)[0] for p in places]
+                guide(axis, places, means, law, f"∝ {x}$^{{{law:g}}}$")
+        axis.set(xscale="log", xlabel=xlabel or (RATIO if x == "ratio" else x), ylabel=label)
+        if log:
+            decades(axis.yaxis)
+        axis.autoscale(False)  # a wide interval does not squeeze what it is about
+        for band, color in bands:
+            axis.fill_between(*band, color=color, alpha=0.13, lw=0)
+
+    return Panel(name, paint, where or {})
+
+
+def dots(
+    value: str, name: str, label: str, *, log: bool = False, by: str = "arm",
+    where: Mapping[str, Any] | None = None,
+) -> Panel:  # fmt: skip
+    """Draw one line an arm, downwards: the mean, its interval and every run as a dot.
+
+    Args:
+        value: of a record.
+        name: the panel's title.
+        label: of the value's axis.
+        log: whether the value scatters over decades; the mean is geometric then.
+        by: the coordinate that tells arms apart.
+        where: values of the records that take part.
+    """
+
+    def paint(axis: Axes, records: Sequence[Record], palette: Palette) -> None:
+        palette = _palette(records, by, palette)
+        groups = grouped(present(records, value), by)
+        for place, ((arm,), own) in enumerate(groups.items()):
+            color = palette[arm]
+            values = [abs(r[value]) if log else r[value] for r in own]
+            mean, low, high = _mean(own, value, log)
+            axis.plot(values, [place] * len(own), ".", color=color, alpha=0.5, ms=7)
+            axis.plot([low, high], [place, place], color=color, lw=2)
+            axis.plot(mean, place, "o", color=color, ms=8, mec="white")
+        axis.set_yticks(range(len(groups)), [written(arm) for (arm,) in groups])
+        axis.invert_yaxis()
+        axis.set_xlabel(label)
+        if log:
+            decades(axis.xaxis)
+
+    return Panel(name, paint, where or {})
+
+
+def course(
+    value: str, name: str, label: str, *, log: bool = False, by: str = "arm", smooth: int = 1,
+    where: Mapping[str, Any] | None = None,
+) -> Panel:  # fmt: skip
+    """Draw a value that a run has at every step, such as ``train_loss``: the mean over runs.
+
+    Args:
+        value: of a record, a list.
+        name: the panel's title.
+        label: of the value's axis.
+        log: whether the value's axis is logarithmic.
+        by: the coordinate that tells arms apart.
+        smooth: steps over which the mean is taken.
+        where: values of the records that take part.
+    """
+
+    def paint(axis: Axes, records: Sequence[Record], palette: Palette) -> None:
+        palette = _palette(records, by, palette)
+        for (arm,), own in grouped(present(records, value), by).items():
+            steps = range(0, min(len(r[value]) for r in own), smooth)
+            means = [fmean(fmean(r[value][s : s + smooth]) for r in own) for s in steps]
+            axis.plot([s + 1 for s in steps], means, color=palette[arm], label=written(arm))
+        axis.set(xlabel="step", ylabel=label)
+        if log:
+            decades(axis.yaxis)
+
+    return Panel(name, paint, where or {})
+
+
+def against(
+    x: str, y: str, name: str, xlabel: str, ylabel: str, *, log: str = "", by: str = "arm",
+    where: Mapping[str, Any] | None = None,
+) -> Panel:  # fmt: skip
+    """Draw one value of every run against another; `log` names the axes that are logarithmic.
+
+    Args:
+        x, y: of a record.
+        name: the panel's title.
+        xlabel, ylabel: of the axes.
+        log: "", "x", "y" or "xy".
+        by: the coordinate that tells arms apart.
+        where: values of the records that take part.
+    """
+
+    def paint(axis: Axes, records: Sequence[Record], palette: Palette) -> None:
+        palette = _palette(records, by, palette)
+        for (arm,), own in grouped(present(records, x, y), by).items():
+            points = [r[x] for r in own], [r[y] for r in own]
+            axis.plot(*points, "o", ms=5, alpha=0.7, color=palette[arm], label=written(arm))
+        axis.set(xlabel=xlabel, ylabel=ylabel)
+        for name in log:
+            decades(axis.xaxis if name == "x" else axis.yaxis)
+
+    return Panel(name, paint, where or {})
+
+
+def decades(axis: Axis) -> None:
+    """Make an axis logarithmic, and write plain numbers beside it where it spans few decades."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis._set_axes_scale("log")  # type: ignore[attr-defined]
+    low, high = axis.get_data_interval()
+    if low > 0 and high / low < 100:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 20 else (1, 3)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def _curve(
+    axis: Axes, own: Sequence[Record], x: str, value: str, color: Color, label: str, log: bool
+) -> tuple[list[float], list[float], list[float]]:
+    """Draw means and runs; return the band of their intervals."""
+    places = sorted({r[x] for r in own})
+    means = [_mean([r for r in own if r[x] == place], value, log) for place in places]
+    values = [abs(r[value]) if log else r[value] for r in own]
+    axis.plot([r[x] for r in own], values, ".", color=color, alpha=0.45, ms=6)
+    axis.plot(places, [mean for mean, *_ in means], "o-", color=color, label=label, mec="white")
+    return places, [low for _, low, _ in means], [high for *_, high in means]
+
+
+def _mean(own: Sequence[Record], value: str, log: bool) -> tuple[float, float, float]:
+    """Return the mean and its interval, geometric where `log`; one run has no interval."""
+    values = [abs(r[value]) if log else r[value] for r in own]
+    found = geometric_mean([v for v in values if v]) if log and any(values) else student(values)
+    return found.value, found.low, found.high
+
+
+def _palette(records: Sequence[Record], by: str, palette: Palette) -> Palette:
+    """Return the figure's colours, or others where a panel tells other things apart than arms."""
+    if by == "arm":
+        return palette
+    import seaborn as sns
+
+    values = sorted({r[by] for r in records}, key=lambda v: (v is None, v))
+    shades = sns.color_palette("crest_r", len(values))
+    return {value: tuple(shade) for value, shade in zip(values, shades, strict=True)}
+
+
+def _empty(axis: Axes) -> None:
+    axis.text(0.5, 0.5, "no run yet", ha="center", va="center", transform=axis.transAxes)
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Write one legend below all panels, every label once."""
+    named: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    if named:
+        figure.legend(
+            list(named.values()), list(named), loc="outside lower center", frameon=False,
+            ncols=min(len(named), 6), fontsize=10,
+        )  # fmt: skip

@@ -1,0 +1,122 @@
+"""Rows as an artefact sees them: flat records of the runs of its grids, at the rates chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from landscape.sweep.config import RunConfig
+    from landscape.sweep.grid import Grid
+
+Row = Mapping[str, Any]
+Record = dict[str, Any]
+"""One run, flat.
+
+All values of its configuration (model, task, method, ratio, lr, seed, options, ...);
+``dev`` and ``test``, the task's metric there, with ``dev_loss``, ``test_loss`` and ``n`` (test
+examples); the rest of its outcome (count, distance, diverged, correct, train_loss, ...), its achieved ratio
+as ``trainable_ratio``;
+what was measured, as ``sharpness_before``: a name that does not begin with the measurement's has
+it in front, as in ``sharpness_converged_after``;
+``arm``, the method and its schedule; ``tried``, the rates among which `lr` was chosen, and
+``edge``, the end of them at which it lies ("" for none); ``seconds``."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Hold a run of a grid: its configuration, at the rate chosen where that is known, its row."""
+
+    grid: Grid
+    config: RunConfig
+    row: Row | None
+    tried: tuple[float, ...] = ()
+    edge: str = ""
+
+
+def runs(rows: Iterable[Row], grids: Sequence[Grid]) -> list[Run]:
+    """List every cell of some grids, in their order, with its row where there is one."""
+    from landscape.sweep.plan import chosen
+
+    by_address = {row["address"]: row for row in rows}
+    found: list[Run] = []
+    for grid in grids:
+        choices = {_open(run): (run, choice) for choice in chosen(grid, by_address)
+                   for run in choice.runs}  # fmt: skip
+        for cell in grid.cells():
+            run, choice = choices.get(_open(cell), (cell, None))
+            given = (choice.tried, choice.edge) if choice else ()
+            found.append(Run(grid, run, by_address.get(run.address), *given))
+    return found
+
+
+def rows_of(rows: Iterable[Row], grids: Sequence[Grid]) -> list[Row]:
+    """Return the rows that some grids need, also those at the rates not chosen, by address."""
+    from landscape.sweep.plan import wanted
+
+    by_address = {row["address"]: row for row in rows}
+    needed = {job.config.address for job in wanted(list(grids), by_address)}
+    return [by_address[address] for address in sorted(needed) if address in by_address]
+
+
+def record(run: Run) -> Record:
+    """Return a run that has a row as a flat record."""
+    from landscape.sweep.measurements import key
+
+    assert run.row is not None
+    outcome, found = dict(run.row["outcome"]), dict(run.row["config"])
+    for split in ("dev", "test"):
+        scores = outcome.pop(split, None) or {}
+        found[split] = scores.get(outcome["metric"])
+        found[f"{split}_loss"] = scores.get("loss")
+        found["n"] = scores.get("n")
+    found |= outcome | {"ratio": run.config.ratio, "trainable_ratio": outcome.get("ratio")}
+    found |= {"tried": run.tried, "edge": run.edge, "budget": run.config.count}
+    found["arm"] = " ".join(filter(None, (run.config.method, run.config.schedule)))
+    for name, options in run.grid.measure.items():
+        short = name.rpartition(":")[2].lower()
+        for value, measured in run.row["measured"].get(key(name, options), {}).items():
+            found[value if value.startswith(short) else f"{short}_{value}"] = measured
+    return found
+
+
+def _open(config: RunConfig) -> str:
+    """Return what a run has in common with itself at other rates."""
+    return config.replace(lr=None).address
+
+
+def present(records: Sequence[Record], *values: str) -> list[Record]:
+    """Return the records that have some values."""
+    return [r for r in records if all(r.get(v) is not None for v in values)]
+
+
+def matching(records: Sequence[Record], where: Mapping[str, Any]) -> list[Record]:
+    """Return the records with some values; a value may be a tuple of several.
+
+    A run to which a coordinate does not apply, such as the ratio of full fine-tuning, has None
+    there and matches any value of it.
+
+    >>> matching([{"ratio": 0.1}, {"ratio": 0.2}, {"ratio": None}], {"ratio": 0.1})
+    [{'ratio': 0.1}, {'ratio': None}]
+    """
+
+    def met(record: Record) -> bool:
+        return all(
+            record[name] is None or record[name] in (v if isinstance(v, tuple) else (v,))
+            for name, v in where.items()
+        )
+
+    return [r for r in records if met(r)]
+
+
+def grouped(records: Sequence[Record], *by: str) -> dict[tuple[Any, ...], list[Record]]:
+    """Gather records with the same coordinates, in the order of the first of each group.
+
+    >>> list(grouped([{"a": 1, "n": 1}, {"a": 2, "n": 2}, {"a": 1, "n": 3}], "a"))
+    [(1,), (2,)]
+    """
+    groups: dict[tuple[Any, ...], list[Record]] = {}
+    for record in records:
+        groups.setdefault(tuple(record[name] for name in by), []).append(record)
+    return groups

@@ -1,0 +1,95 @@
+"""What an artefact shows: table.md, figure.png and index.html, each a function of rows alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.kit import panels
+from experiments.kit.draw import look
+from experiments.kit.judge import Finding
+from experiments.kit.page import write_page
+from experiments.kit.records import Record, Row
+from experiments.kit.view import Artefact
+
+STATEMENTS = "Statements"
+
+
+def table_text(artefact: Artefact, rows: Sequence[Row], preset: str) -> str:
+    """Return the text of ``table.md``."""
+    from landscape.figures.table import format_table
+
+    shown = _shown(artefact, rows, preset)
+    parts = [
+        f"{name}\n\n{format_table(lines, left=list(lines[0]))}" for name, lines in shown.items()
+    ]
+    return "\n\n".join([*parts, _notes(artefact, rows, preset)]) + "\n"
+
+
+def render(artefact: Artefact, rows: Sequence[Row], preset: str, folder: Path) -> list[Path]:
+    """Write table, figure and page; return their paths. The same rows give the same bytes."""
+    from landscape.figures.canvas import save
+    from landscape.folders import write_whole
+
+    found = artefact.records(rows, artefact.of(preset))
+    with look():
+        drawn = panels.draw(artefact.drawn(found), found, artefact.columns)
+        figure = save(drawn, folder / "figure.png")
+    table = folder / "table.md"
+    text = table_text(artefact, rows, preset)
+    write_whole(table, lambda path: path.write_text(text, encoding="utf-8"))
+    page = write_page(
+        folder / "index.html", title=artefact.title, lead=artefact.lead,
+        figures={artefact.caption: figure}, tables=_shown(artefact, rows, preset),
+        details={"Runs": f"{artefact.source}\n{_notes(artefact, rows, preset)}"},
+    )  # fmt: skip
+    return [figure, table, page]
+
+
+def findings_lines(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    """Return the lines of a table of statements."""
+    return [
+        {"statement": f.statement, "verdict": f.marked, "evidence": f.evidence} for f in findings
+    ]
+
+
+def _shown(artefact: Artefact, rows: Sequence[Row], preset: str) -> dict[str, list[dict[str, str]]]:
+    found = artefact.records(rows, artefact.of(preset))
+    tables = artefact.lines(found)
+    if judged := artefact.findings(found):
+        tables[STATEMENTS] = findings_lines(list(judged.values()))
+    if artefact.differences:
+        values = _values(found)
+        tables["Differences from the paper"] = [
+            {"difference": text.format_map(values), "what it may cause": why}
+            for text, why in artefact.differences
+        ]
+    return tables
+
+
+def _values(records: Sequence[Record]) -> dict[str, str]:
+    """Return what the records say of every coordinate, several values listed."""
+    from experiments.kit.columns import first
+
+    return {name: first(name)(records) for name, value in records[0].items()
+            if not isinstance(value, list | dict)}  # fmt: skip
+
+
+def _notes(artefact: Artefact, rows: Sequence[Row], preset: str) -> str:
+    """Say how many runs there are, what they cost, and with what they were computed."""
+    hours = sum(row["outcome"].get("seconds") or 0.0 for row in rows) / 3600
+    first, last = (f(row["provenance"]["date"][:10] for row in rows) for f in (min, max))
+    when = first if first == last else f"{first} to {last}"
+    made = sorted({_made(row) for row in rows})
+    said = [f"{len(rows)} runs, {hours:.2g} hours, {when}; {'; '.join(made)}"]
+    if any(r["edge"] for r in artefact.records(rows, artefact.of(preset))):
+        said.append("* the best rate lies at the edge of those tried")
+    if unfinished := artefact.unfinished(rows, preset):
+        said.insert(0, unfinished)
+    return "\n\n".join(said)
+
+
+def _made(row: Row) -> str:
+    made = row["provenance"]
+    commit = (made["commit"] or "unknown")[:7]
+    return f"{made['device']}, torch {made['versions']['torch']}, commit {commit}"

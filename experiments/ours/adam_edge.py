@@ -1,0 +1,103 @@
+"""Is sharpness in AdamW's own metric at its threshold when a masked run ends?
+
+Full-batch Adam raises the sharpness of P^-1 H, P its own preconditioner, to (2 + 2 beta1) /
+((1 - beta1) lr), 38 / lr as a rule, and stays there (Cohen et al. 2022). Fine-tuning takes few
+steps of small batches: whether masked runs get there is open.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.kit import columns, panels, statements
+from experiments.kit.presets import SMOKE
+from experiments.kit.records import Record
+from experiments.kit.view import Artefact
+from experiments.random_masking.grids import MINILM, RANDOM, RATIOS, SEEDS, opt
+from landscape.sweep.grid import Grid
+
+#: rates over the ratio: a tenth of what is usually best, that, and ten times it
+TIMES: Mapping[str, tuple[float, ...]] = {
+    "smoke": (1e-5,), "local": (1e-6, 1e-5, 1e-4), "paper": (1e-7, 1e-6, 1e-5),
+}  # fmt: skip
+OPTIONS = {"smoke": {"examples": 4, "max_matvecs": 8}, "local": {"examples": 32},
+           "paper": {"examples": 128}}  # fmt: skip
+CASES: Mapping[str, Mapping[str, Any]] = {"smoke": SMOKE, "local": MINILM | {"epochs": 2}}
+
+
+def grids(preset: str) -> Sequence[Grid]:
+    """Return masks at three rates a ratio, with sharpness in AdamW's metric at the last step."""
+    case = (
+        opt("facebook/opt-125m", "sst2", paper_mask=False) if preset == "paper" else CASES[preset]
+    )
+    ratios = RATIOS[preset][:3] if preset == "local" else RATIOS[preset]
+    cells = [(p, float(f"{c / p:.3g}")) for p in ratios for c in TIMES[preset] if c / p <= 1]
+    method, options = RANDOM
+    axes = {"ratio+lr": cells, "seed": SEEDS[preset][:3]}
+    shared = {**case, "method": method, "options": options}
+    return [Grid(shared, axes, measure={"preconditioned": OPTIONS[preset]})]
+
+
+def derive(record: Record) -> Mapping[str, Any]:
+    """Read sharpness over its threshold at the last step, and name the arm by rate x ratio."""
+    arm = {"arm": f"{record['lr'] * record['ratio']:.1g} / ratio"}
+    steps = record.get("preconditioned_steps") or []
+    if not steps or not (top := abs(steps[-1]["preconditioned_sharpness"])):
+        return arm
+    over = top / steps[-1]["preconditioned_threshold"]
+    return {
+        **arm, "over": over, "above half": math.log(2 * over), "below twice": math.log(2 / over),
+        "converged": steps[-1].get("preconditioned_converged"),
+    }  # fmt: skip
+
+
+ARTEFACT = Artefact(
+    name="adam_edge",
+    title="Sharpness in AdamW's own metric against its threshold",
+    source="ours, after Cohen et al. 2022",
+    grids=grids,
+    derive=derive,
+    tables={
+        "At the last step": columns.Table(
+            by=("model", "task", "ratio", "lr"),
+            columns={
+                "seeds": columns.seeds(), "sharpness over threshold": columns.geometric("over"),
+                "accuracy": columns.mean_std("test"), "diverged": columns.share("diverged"),
+            },
+        ),
+    },
+    statements={
+        "at_threshold": statements.each(
+            "at a rate of 1e-5 / ratio sharpness ends within a factor of 2 of the threshold",
+            [
+                statements.exceeds("above half of it", "above half", 0.0,
+                                   where={"arm": "1e-05 / ratio"}),
+                statements.exceeds("below twice of it", "below twice", 0.0,
+                                   where={"arm": "1e-05 / ratio"}),
+            ],
+        ),
+        "grows_with_rate": statements.larger(
+            "at ten times the rate sharpness over threshold is larger", "over", "1e-04 / ratio",
+            "1e-05 / ratio",
+        ),
+    },
+    panels=(
+        panels.curve("over", "Sharpness over its threshold", "lambda_1(P^-1 H) / threshold",
+                     log=True),
+        panels.against("over", "test", "Accuracy over it", "sharpness over threshold",
+                       "test accuracy", log="x"),
+    ),
+    columns=2,
+    lead=(
+        "The largest eigenvalue of the Hessian in AdamW's metric at the last step of a run, over "
+        "the value at which Adam with a settled preconditioner turns unstable. At 1 a run is at "
+        "the edge of stability."
+    ),
+    caption="Sharpness over its threshold; points are seeds",
+    differences=(
+        ("250 steps of 8 examples at a constant rate; the theory is of full batches and many steps",
+         "below the threshold"),
+    ),
+)  # fmt: skip

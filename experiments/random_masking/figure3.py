@@ -1,0 +1,101 @@
+"""Figures 3 and 6 to 8 of Xu & Zhang 2024: accuracy over the learning rate, for every ratio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.kit import columns, panels, statements
+from experiments.kit.records import Record
+from experiments.kit.view import Artefact
+from experiments.random_masking.grids import (
+    DECADES,
+    DIFFERENCES,
+    MINILM,
+    RANDOM,
+    RATIOS,
+    SEEDS,
+    cases,
+    masks,
+)  # fmt: skip
+from landscape.sweep.grid import Grid
+
+#: preset -> the rates of every ratio
+RATES: Mapping[str, tuple[float, ...]] = {
+    "smoke": (1e-3, 1.0),
+    "local": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0),
+    "paper": DECADES,
+}
+#: a rate that suits LoRA, and the ratio for which it is too small
+SMALL, SPARSEST = 1e-3, 1e-5
+CHOSEN, SPARSE = "rate chosen on dev", "1e-05 at the rate chosen on dev"
+
+
+def grids(preset: str) -> Sequence[Grid]:
+    """Return masks of every ratio at every rate with the first seed, and at the best with all."""
+    method, options = RANDOM
+    found = []
+    for case in cases(preset, [MINILM]):
+        seeds = SEEDS[preset] if preset == "paper" else SEEDS[preset][:1]
+        axes = {"ratio": RATIOS[preset], "lr": RATES[preset], "seed": seeds}
+        shared = {**case, "method": method, "options": options}
+        found += [
+            Grid(shared, axes), masks(preset, case),
+            Grid({**shared, "ratio": SPARSEST, "lr": SMALL}, {"seed": SEEDS[preset]}),
+        ]  # fmt: skip
+    return found
+
+
+def derive(record: Record) -> Mapping[str, Any]:
+    """Tell runs at a rate of the grid from those at the rate that dev chose."""
+    ratio = f"{record['ratio']:g}"
+    if record["tried"]:
+        return {"arm": SPARSE if record["ratio"] == SPARSEST else CHOSEN, "at": ratio,
+                "chosen": True}  # fmt: skip
+    return {"arm": f"{ratio} at {record['lr']:g}", "at": ratio, "chosen": False}
+
+
+ARTEFACT = Artefact(
+    name="figure3",
+    title="Accuracy over the learning rate, ratio by ratio",
+    source="Xu & Zhang 2024, figures 3 and 6 to 8",
+    grids=grids,
+    derive=derive,
+    tables={
+        "Accuracy by rate": columns.Table(
+            by=("model", "task", "lr"), across="at", where={"chosen": False},
+            columns={"accuracy": columns.mean_std("test")},
+        ),
+        "Accuracy at the rate chosen on dev": columns.Table(
+            by=("model", "task", "at"), where={"chosen": True},
+            columns={
+                "rate": columns.rate(), "accuracy": columns.mean_std("test"),
+                "seeds": columns.seeds(),
+            },
+        ),
+    },
+    statements={
+        "steady": statements.better(
+            "at its own rate a ratio of 1e-4 loses less than two points to 1e-2", "test", 1e-4,
+            1e-2, by=-0.02, axis="ratio", over="", where={"chosen": True},
+        ),
+        "small_rates": statements.better(
+            "at a rate of 1e-3, which suits LoRA, a ratio of 1e-5 is less accurate than at its own",
+            "test", SPARSE, "1e-05 at 0.001", over="",
+        ),
+    },
+    panels=(
+        panels.curve("test", "Test accuracy", "test accuracy", x="lr", by="at",
+                     where={"chosen": False}, xlabel="learning rate"),
+        panels.curve("dev_loss", "Dev loss", "dev loss", x="lr", by="at", log=True,
+                     where={"chosen": False}, xlabel="learning rate"),
+        panels.curve("test", "At the rate chosen on dev", "test accuracy",
+                     where={"chosen": True}),
+    ),
+    lead=(
+        "Every ratio at every rate. The smaller the ratio, the further right its best rate lies; "
+        "at its own rate each is nearly as accurate as the others."
+    ),
+    caption="Accuracy and loss over the learning rate, one line a ratio; points are seeds",
+    differences=DIFFERENCES,
+)  # fmt: skip

@@ -1,0 +1,124 @@
+"""Figures 4b and 10 of Xu & Zhang 2024: longer training makes up for a small learning rate.
+
+The rate is constant, so one long run holds all shorter ones: dev after each of its epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from experiments.kit import columns, panels, statements
+from experiments.kit.records import Record
+from experiments.kit.view import Artefact
+from experiments.random_masking.grids import (
+    DIFFERENCES,
+    MINILM,
+    OPT,
+    RANDOM,
+    SEEDS,
+    cases,
+    masks,
+    opt,
+)  # fmt: skip
+from landscape.sweep.grid import Grid
+
+CASES = (MINILM,)
+RATIO = 1e-3
+#: preset -> the epochs looked at, and the rates that are too small for the ratio
+EPOCHS: Mapping[str, tuple[int, int, int]] = {
+    "smoke": (1, 2, 4), "local": (1, 3, 12), "paper": (5, 10, 20),
+}  # fmt: skip
+LRS: Mapping[str, tuple[float, ...]] = {
+    "smoke": (3e-4,), "local": (3e-4,), "paper": (1e-5, 1e-4),
+}  # fmt: skip
+SMALL, BEST = "small rate", "rate chosen on dev"
+
+
+def grids(preset: str) -> Sequence[Grid]:
+    """Return long runs at small rates, and the usual ones at the best."""
+    chosen = [opt(m, t) for m in OPT for t in ("sst2", "rte")]
+    method, options = RANDOM
+    found = []
+    for case in chosen if preset == "paper" else cases(preset, CASES):
+        shared = {**case, "method": method, "options": options, "ratio": RATIO}
+        long = shared | {"epochs": EPOCHS[preset][-1]}
+        found += [
+            Grid(long, {"lr": LRS[preset], "seed": SEEDS[preset]}),
+            masks(preset, case, ratios=[RATIO]),
+        ]
+    return found
+
+
+def derive(record: Record) -> Mapping[str, Any]:
+    """Read dev accuracy and training loss after some epochs of a long run."""
+    metric, seen = record["metric"], record["evaluations"]
+    if record["tried"]:
+        return {"arm": BEST, "late": record["dev"]}
+    marks = next(e for e in EPOCHS.values() if e[-1] == record["epochs"])
+    steps = len(record["train_loss"]) // record["epochs"]
+    scores = [e[metric] for e in seen if e["step"]]
+    losses = [fmean(record["train_loss"][steps * (e - 1) : steps * e]) for e in marks]
+    early, middle, late = (scores[e - 1] for e in marks)
+    return {
+        "arm": f"{SMALL}, {record['lr']:g}", "early": early, "middle": middle, "late": late,
+        "gain": middle - early, "further gain": late - middle,
+        "fall": losses[0] - losses[1], "further fall": losses[1] - losses[2],
+        "course": scores, "loss": losses[-1],
+    }  # fmt: skip
+
+
+ARTEFACT = Artefact(
+    name="figure4b",
+    title="Longer training makes up for a small learning rate",
+    source="Xu & Zhang 2024, figures 4b and 10",
+    grids=grids,
+    derive=derive,
+    tables={
+        "Dev accuracy of one mask size (ratio 1e-3)": columns.Table(
+            by=("model", "task", "arm"),
+            columns={
+                "epochs": columns.first("epochs"), "seeds": columns.seeds(),
+                "after one": columns.mean_std("early"), "in the middle": columns.mean_std("middle"),
+                "at the end": columns.mean_std("late"), "training loss": columns.mean_std("loss"),
+                "test": columns.mean_std("test"),
+            },
+        ),
+    },
+    statements={
+        "longer": statements.each(
+            "at a small rate accuracy on dev grows with the epochs",
+            [
+                statements.exceeds("from the first mark to the second", "gain", 0.0),
+                statements.exceeds("from the second to the third", "further gain", 0.0),
+            ],
+        ),
+        "optimisation": statements.each(
+            "at a small rate the training loss falls with the epochs",
+            [
+                statements.exceeds("from the first mark to the second", "fall", 0.0),
+                statements.exceeds("from the second to the third", "further fall", 0.0),
+            ],
+        ),
+        "catches_up": statements.better(
+            "after four times the epochs a small rate is within a point of the best rate", "late",
+            f"{SMALL}, 0.0003", BEST, by=-0.01, over="",
+        ),
+    },
+    panels=(
+        panels.course("course", "Accuracy after every epoch", "dev accuracy"),
+        panels.course("train_loss", "Training loss", "loss", smooth=50),
+    ),
+    columns=2,
+    lead=(
+        "A rate that is ten times and more too small for its mask, trained for four times as long. "
+        "If it fails for want of steps, accuracy grows and the loss falls with every epoch."
+    ),
+    caption="Dev accuracy after every epoch at a small rate, the mean over seeds",
+    differences=(
+        ("dev at each epoch of one long run at a constant rate instead of runs of several lengths",
+         "none: the shorter runs are its beginnings"),
+        *DIFFERENCES,
+    ),
+)  # fmt: skip

@@ -187,7 +187,8 @@ def _model(
 ) -> tuple[nn.Module, Any]:
     told: dict[str, Any] = {}
     if labels is not None:
-        told = {"num_labels": labels, "head": kind, "new_head": True, "seed": seed}
+        told = {"num_labels": labels, "head": kind, "seed": seed}
+        told["new_head"] = name not in PACKAGED  # their files hold none
     return load_model(name, dtype=dtype, device=device, **told)
 
 

@@ -155,8 +155,8 @@ def _schedule(
 
 
 def _baseline(
-    config: RunConfig, name: str, options: dict[str, Any], model: nn.Module, tokenizer: PreTrainedTokenizerBase,
-    task: Task, head: tuple[str, ...],
+    config: RunConfig, name: str, options: dict[str, Any], model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase, task: Task, head: tuple[str, ...],
 ) -> nn.Module:  # fmt: skip
     """Return a changed copy of a model."""
     make, known = BASELINES[name], _parameters(BASELINES[name])
@@ -180,8 +180,8 @@ def _baseline(
 
 
 def _told(
-    config: RunConfig, name: str, options: dict[str, Any], model: nn.Module, tokenizer: PreTrainedTokenizerBase,
-    task: Task,
+    config: RunConfig, name: str, options: dict[str, Any], model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase, task: Task,
 ) -> dict[str, Any]:  # fmt: skip
     """Return what the configuration itself says to a baseline."""
     told: dict[str, Any] = {}

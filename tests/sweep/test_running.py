@@ -123,6 +123,16 @@ def test_a_fitted_head_is_that_of_fit_head_and_stays(tiny: Tiny, tmp_path: Path)
     assert found["train_loss"] == [float(f"{h['loss']:.5g}") for h in run.history]
 
 
+def test_a_fitted_head_is_that_of_its_own_seed_whatever_ran_before(tiny: Tiny) -> None:
+    heads = [
+        load_base(tiny.config("bert", seed=seed), tiny.places).model.get_parameter(
+            "classifier.weight").detach().clone()
+        for seed in (7, 8, 7)
+    ]  # fmt: skip
+    assert torch.equal(heads[0], heads[2])
+    assert not torch.equal(heads[0], heads[1])
+
+
 def test_a_trained_head_is_trained_beside_the_mask_and_counted(tiny: Tiny, tmp_path: Path) -> None:
     store = RunStore(tmp_path)
     values: dict[str, Any] = {"model": "bert", "method": "random", "count": 40,
@@ -227,6 +237,25 @@ def test_measurements_that_are_asked_for_later_equal_those_made_at_once(
     assert sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) == [
         "config.json", "measured", "result.json", "training"
     ]  # fmt: skip
+    assert len(list((folder / "measured").iterdir())) == len(EVERYTHING)
+
+
+def test_a_probe_that_left_before_the_end_sees_the_whole_training_another_time(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    job = tiny.job({"tracking": EVERYTHING["tracking"]}, ratio=1e-3,
+                   settings={"evaluate_every": 1})  # fmt: skip
+    whole = run_job(job, RunStore(tmp_path / "whole"), tiny.places)
+    store = RunStore(tmp_path / "left")
+
+    def stop(event: Event) -> None:
+        if event.step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job, store, tiny.places, tell=stop)
+    run_job(Job(job.config), store, tiny.places)
+    assert lasting(run_job(job, store, tiny.places)) == lasting(whole)
 
 
 def test_a_probe_that_would_see_a_part_of_the_training_sees_it_whole(

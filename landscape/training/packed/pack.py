@@ -15,7 +15,7 @@ from landscape import checks
 from landscape.errors import UserError
 from landscape.models.kinds import num_labels
 from landscape.tasks.evaluation import evaluate
-from landscape.tasks.outputs.scoring import SCORED, task_split
+from landscape.tasks.outputs.scoring import task_split
 from landscape.tasks.task import SplitName
 from landscape.training.mode import training_mode
 from landscape.training.packed.alone import alone

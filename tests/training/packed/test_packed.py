@@ -245,10 +245,10 @@ def test_a_lane_keeps_numbers_of_the_order_of_its_mask_and_no_copy_of_the_weight
     pack = Pack(model, TOKENIZER, lanes)
     pack.step()
     for course, lane in zip(pack.courses, lanes, strict=True):
-        held = {
-            id(t): t.numel()
-            for w in course.masked.values()
-            for t in (w.theta, w.indices, w.origin, *course.updates.optimizer.state[w.theta].values())
-        }  # fmt: skip
+        held = {}
+        for weight in course.masked.values():
+            states = course.updates.optimizer.state[weight.theta].values()
+            for tensor in (weight.theta, weight.indices, weight.origin, *states):
+                held[id(tensor)] = tensor.numel()
         assert sum(held.values()) <= 6 * lane.mask.count + 3 * len(course.masked)
         assert not course.own

@@ -11,7 +11,7 @@ from pathlib import Path
 from experiments import earlier
 from experiments.catalogue import artefact, artefacts
 from experiments.kit.judge import Finding, exit_code, settle
-from experiments.kit.published import file_of, folder_of, publish, rows_at, store_of
+from experiments.kit.published import file_of, folder_of, is_published, publish, rows_at, store_of
 from experiments.kit.records import Row
 from experiments.kit.view import PRESETS, Artefact
 from landscape.cli.arguments import Parser, output_folder, whole
@@ -87,7 +87,7 @@ def _computing(parser: argparse.ArgumentParser) -> None:
 
 def _list(chosen: argparse.Namespace) -> int:
     for one in artefacts().values():
-        there = [p for p in one.presets if file_of(p).exists() and folder_of(one, p).exists()]
+        there = [p for p in one.presets if is_published(one, p)]
         print(f"{one.name:10} {one.title}  [{one.source}]")
         print(f"{'':10} presets: {', '.join(one.presets)}; published: {', '.join(there) or 'none'}"
               f"{_needs(one)}")  # fmt: skip

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from experiments.claims.claim import Claim
 from experiments.kit.judge import Finding
-from experiments.kit.published import HERE, RESULTS, file_of, folder_of
+from experiments.kit.published import HERE, RESULTS, file_of, folder_of, is_published
 from experiments.kit.records import Row
 from experiments.kit.view import Artefact
 from experiments.verified import Verification, verifications
@@ -130,15 +130,14 @@ def _entry(
         verdict, said = theory[claim.theory]
         return Entry(claim, verdict, said, "[`theory`](../theory/NOTES.md)")
     artefact = artefacts[claim.artefact]
-    view = folder_of(artefact, PRESET, results) / "table.md"
-    if claim.artefact not in findings or not view.exists():
+    if claim.artefact not in findings or not is_published(artefact, PRESET, results):
         return Entry(claim, "not run yet", "", f"`{claim.artefact}`")
     judged = [findings[claim.artefact][name] for name in claim.statements]
     said = "; ".join(f"{f.verdict}: {f.evidence}" if len(judged) > 1 else f.evidence for f in judged)
     for one in again:
         said += f"; {one.sentence()}"
-    place = view.relative_to(results.parent).as_posix()
-    return Entry(claim, verdict_of(judged), said, f"[`{claim.artefact}`]({place})")
+    view = folder_of(artefact, PRESET, results).relative_to(results.parent).as_posix()
+    return Entry(claim, verdict_of(judged), said, f"[`{claim.artefact}`]({view}/table.md)")
 
 
 def _findings(

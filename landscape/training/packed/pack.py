@@ -136,7 +136,7 @@ class Pack:
 
     def _gradients(self, alive: Mapping[int, Course]) -> dict[int, float]:
         """Put every lane's gradient into its parameters; return the losses."""
-        rounds = self._rounds(alive)
+        rounds = self.next_chunks()
         average = {lane: course.lane.settings.loss_average for lane, course in alive.items()}
         scales = iter(weights([c for chunks in rounds for c in chunks], average))
         dropout = self._dropout(alive)
@@ -178,10 +178,10 @@ class Pack:
     def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
         return torch.autocast(device.type, torch.bfloat16) if self._autocast else nullcontext()
 
-    def _rounds(self, alive: Mapping[int, Course]) -> list[list[Chunk]]:
-        """Return the chunks of a step: all at once, or where dropout draws, batch by batch."""
+    def next_chunks(self) -> list[list[Chunk]]:
+        """Return the chunks of the next step, in one list; where dropout draws, in one a batch."""
         rows = []
-        for lane, course in alive.items():
+        for lane, course in self.alive.items():
             for batch, held in enumerate(course.epochs.dealt(course.updates.taken)):
                 rows += [Row(lane, batch, place, e) for place, e in enumerate(held)]
         rounds = [rows]

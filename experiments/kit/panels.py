@@ -201,8 +201,10 @@ def decades(axis: Axis) -> None:
     """Make an axis logarithmic, and write plain numbers beside it where it spans few decades."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    axis._set_axes_scale("log")  # type: ignore[attr-defined]
     low, high = axis.get_data_interval()
+    if high <= 1.001 * low:  # one value has no decades
+        return
+    axis._set_axes_scale("log")  # type: ignore[attr-defined]
     if low > 0 and high / low < 100:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 20 else (1, 3)))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -254,5 +256,10 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
     if named:
         figure.legend(
             list(named.values()), list(named), loc="outside lower center", frameon=False,
-            ncols=min(len(named), 6), fontsize=10,
+            ncols=min(len(named), 6, _fitting(figure, named)), fontsize=10,
         )  # fmt: skip
+
+
+def _fitting(figure: Figure, labels: Mapping[str, Any]) -> int:
+    """Return how many columns of a legend fit below a figure: inches a letter, and a handle."""
+    return max(1, int(figure.get_figwidth() / (0.075 * max(map(len, labels)) + 0.7)))

@@ -11,15 +11,17 @@ from pathlib import Path
 from experiments import earlier
 from experiments.catalogue import artefact, artefacts
 from experiments.kit.judge import Finding, exit_code, settle
-from experiments.kit.published import RESULTS, file_of, folder_of, publish, rows_at, store_of
+from experiments.kit.published import file_of, folder_of, is_published, publish, rows_at, store_of
 from experiments.kit.records import Row
 from experiments.kit.view import PRESETS, Artefact
 from landscape.cli.arguments import Parser, output_folder, whole
-from landscape.cli.guard import DONE, guarded, resuming
+from landscape.cli.guard import DONE, FAILED, guarded, resuming
 from landscape.cli.output import print_json
 from landscape.errors import UserError
 from landscape.sources.carriers import OPTIONAL, require
 from landscape.sources.carriers import missing as missing_packages
+from landscape.sweep.config import nearest
+from landscape.sweep.grid import Grid
 
 COMMANDS = {
     "run": "compute the runs that a store lacks",
@@ -85,7 +87,7 @@ def _computing(parser: argparse.ArgumentParser) -> None:
 
 def _list(chosen: argparse.Namespace) -> int:
     for one in artefacts().values():
-        there = [p for p in one.presets if file_of(p).exists() and folder_of(one, p).exists()]
+        there = [p for p in one.presets if is_published(one, p)]
         print(f"{one.name:10} {one.title}  [{one.source}]")
         print(f"{'':10} presets: {', '.join(one.presets)}; published: {', '.join(there) or 'none'}"
               f"{_needs(one)}")  # fmt: skip
@@ -111,7 +113,7 @@ def _run(chosen: argparse.Namespace) -> int:
     return DONE
 
 
-def compute(chosen: argparse.Namespace, grids: Sequence[object], store: Path) -> None:
+def compute(chosen: argparse.Namespace, grids: Sequence[Grid], store: Path) -> None:
     """Compute the runs of some grids as the command line says."""
     from landscape.sweep.driver import executor_of, run_grid
 
@@ -199,22 +201,42 @@ def _current(one: Artefact, rows: Sequence[Row], preset: str, folder: Path) -> F
 
 
 def _ledger(chosen: argparse.Namespace) -> int:
-    from experiments.kit.ledger import LEDGER, text_of, write
-    from experiments.claims import CLAIMS
+    from experiments.claims import PAPERS
+    from experiments.ledger import LEDGER, text_of, write
 
     if not chosen.check:
-        print(write(CLAIMS, artefacts(), RESULTS))
+        print(write(PAPERS, artefacts()))
         return DONE
-    current = LEDGER.read_text(encoding="utf-8") == text_of(CLAIMS, artefacts(), RESULTS)
-    said = "as its rows say" if current else "not as its rows say; write it again"
-    print(f"{LEDGER.name} is {said}")
-    return exit_code([Finding("the ledger is current", settle(current), said)])
+    there = LEDGER.read_text(encoding="utf-8") if LEDGER.exists() else ""
+    current = there == text_of(PAPERS, artefacts())
+    print(f"{LEDGER.name} is {'what' if current else 'not what'} the rows say")
+    return DONE if current else FAILED
 
 
 def _verify(chosen: argparse.Namespace) -> int:
+    from experiments.claims import CLAIMS, PAPERS
+    from experiments.ledger import write
     from experiments.verification import verify
 
-    return verify(chosen, compute)
+    known = {claim.id: claim for claim in CLAIMS}
+    if chosen.claim not in known:
+        raise UserError(
+            f"expected a claim of the ledger, got {chosen.claim!r}"
+            f"{nearest(chosen.claim, list(known))}"
+        )
+    claim = known[chosen.claim]
+    one = artefact(claim.artefact) if claim.artefact else next(iter(artefacts().values()))
+    rows = _rows(chosen, one)[0] if claim.artefact else []
+    done = verify(
+        claim, one, chosen.preset, rows, chosen.fresh_seeds,
+        chosen.store or store_of(chosen.preset),
+        lambda grids, store: compute(chosen, grids, store),
+    )  # fmt: skip
+    print(done.sentence())
+    for name, evidence in done.evidence.items():
+        print(f"{name}: {evidence}")
+    print(write(PAPERS, artefacts()))
+    return DONE
 
 
 if __name__ == "__main__":

@@ -67,3 +67,13 @@ def test_provenance_answers_how_a_result_came_to_be() -> None:
     assert found["commit"] is None or re.fullmatch(r"[0-9a-f]{40}(\+changes)?", found["commit"])
     assert found["threads"] >= 1
     json.dumps(found)
+
+
+def test_a_file_that_safetensors_was_writing_is_removed_with_the_others(tmp_path: Path) -> None:
+    open_folder(tmp_path, {"lr": 1.0})
+    (tmp_path / ".tmp9j8mGv").touch()
+    (tmp_path / ".checkpoint.safetensors.abcd1234").touch()
+    (tmp_path / ".tmp-mine").touch()
+    open_folder(tmp_path, {"lr": 1.0})
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".tmp-mine", "config.json", "provenance.json"]

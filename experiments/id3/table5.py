@@ -6,6 +6,7 @@ Only the paper's preset means something: small models learn none of these tasks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from experiments.id3.grids import SCORE, SEEDS
 from experiments.kit import columns, panels, statements
@@ -22,6 +23,8 @@ PRINTED = beside("id3", "table 5", "method", "count")
 
 def grids(preset: str) -> Sequence[Grid]:
     """Return LoRA of rank 32, 4 and 2, and masks of the smaller ones' sizes on the first."""
+    ranks: tuple[int, ...] = (1, 8)
+    counts: tuple[int, ...] = (10_000,)
     if preset == "paper":
         shared = {"model": "huggyllama/llama-7b", "dtype": "bfloat16", "targets": LAYERS,
                   "epochs": 3, "batch_size": 4, "lr": 3e-4}  # fmt: skip
@@ -30,12 +33,13 @@ def grids(preset: str) -> Sequence[Grid]:
     else:
         cases = [{"model": "smollm2-135m", "task": "rotten_tomatoes", "num_train": 24,
                   "num_dev": 16, "num_test": 24, "epochs": 1, "lr": 1e-3}]  # fmt: skip
-        ranks, counts = (1, 8), (10_000,)
     found = []
     for case in cases:
         own = {"rank": ranks[-1], "alpha": 16, "on": "lora"}
-        seeds = {"seed": SEEDS[preset] if preset != "paper" else (42,)}
-        lora = {"options": [{"rank": rank, "alpha": 16} for rank in ranks]}
+        seeds: dict[str, Sequence[Any]] = {"seed": SEEDS[preset] if preset != "paper" else (42,)}
+        lora: dict[str, Sequence[Any]] = {
+            "options": [{"rank": rank, "alpha": 16} for rank in ranks]
+        }
         found += [
             Grid({**case, "method": "lora"}, lora | seeds),
             Grid({**case, "method": "magnitude_smallest", "options": {**own, "scope": "tensor"}},

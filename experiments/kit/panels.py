@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -202,8 +201,10 @@ def decades(axis: Axis) -> None:
     """Make an axis logarithmic, and write plain numbers beside it where it spans few decades."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    axis._set_axes_scale("log")  # type: ignore[attr-defined]
     low, high = axis.get_data_interval()
+    if high <= 1.001 * low:  # one value has no decades
+        return
+    axis._set_axes_scale("log")  # type: ignore[attr-defined]
     if low > 0 and high / low < 100:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 20 else (1, 3)))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))

@@ -7,6 +7,7 @@ experiments/results/<artefact>/<preset>/       a view of them: table.md, figure.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,12 @@ def folder_of(artefact: Artefact, preset: str, results: Path = RESULTS) -> Path:
     return results / artefact.name / preset
 
 
+def is_published(artefact: Artefact, preset: str, results: Path = RESULTS) -> bool:
+    """Tell whether there is a view of published rows; an earlier kit's has rows of its own."""
+    folder = folder_of(artefact, preset, results)
+    return (folder / "table.md").exists() and not (folder / "rows.jsonl").exists()
+
+
 def rows_at(source: Path, artefact: Artefact, preset: str) -> list[Row]:
     """Read the rows of an artefact's preset, also those at rates not chosen.
 
@@ -61,28 +68,30 @@ def rows_at(source: Path, artefact: Artefact, preset: str) -> list[Row]:
 
 
 def publish(artefact: Artefact, preset: str, store: Path, results: Path = RESULTS) -> list[Row]:
-    """Add the rows of an artefact's preset to the published ones; return them.
-
-    A run that is published already keeps its row, unless the store measured more on it.
-    """
-    from landscape.sweep.published import read_rows, write_rows
-
-    used, path = rows_at(store, artefact, preset), file_of(preset, results)
-    there = {row["address"]: row for row in read_rows(path).rows()} if path.exists() else {}
-    for row in used:
-        old = there.get(row["address"])
-        if old is None or not row["measured"].keys() <= old["measured"].keys():
-            there[row["address"]] = row if old is None else _joined(old, row)
-    write_rows(path, there.values())
+    """Add the rows of an artefact's preset to the published ones; return them."""
+    used = rows_at(store, artefact, preset)
+    merge(file_of(preset, results), used)
     return used
 
 
-def _joined(old: Row, new: Row) -> Row:
-    """Return a published row with what has been measured since.
+def merge(path: Path, rows: Iterable[Row]) -> None:
+    """Add rows to a published file; a run that is there keeps its row, what is measured joins it.
 
     Raises:
-        UserError: the two are not the same run's.
+        UserError: a run has another result than the one published.
     """
+    from landscape.sweep.published import read_rows, write_rows
+
+    there: dict[str, Row] = {}
+    if path.exists():
+        there = {row["address"]: row for row in read_rows(path).rows()}
+    for row in rows:
+        old = there.get(row["address"])
+        there[row["address"]] = row if old is None else _joined(old, row)
+    write_rows(path, (dict(row) for row in there.values()))
+
+
+def _joined(old: Row, new: Row) -> Row:
     if old["outcome"]["test"] != new["outcome"]["test"]:
         raise UserError(
             f"expected the run {old['address']} as it was published, got another result on test; "

@@ -7,11 +7,12 @@ from typing import Any
 
 from experiments.kit import columns, panels
 from experiments.kit.judge import Finding, above
+from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record, matching
 from experiments.kit.statements import Statement
 from experiments.kit.view import Artefact
 from experiments.ours.components import Components, components
-from experiments.random_masking.grids import MINILM, SMOKE, opt
+from experiments.random_masking.grids import MINILM, opt
 from landscape.sweep.grid import Grid
 
 #: preset -> seeds of data and of masks, and the ratios with a rate that suits each
@@ -20,7 +21,7 @@ CELLS: Mapping[str, Sequence[tuple[float, float]]] = {
     "smoke": [(1e-3, 1e-2)], "local": [(1e-3, 1e-2), (1e-5, 3e-1)],
     "paper": [(1e-3, 1e-3), (1e-5, 1e-1)],
 }  # fmt: skip
-CASES: Mapping[str, Mapping[str, Any]] = {"smoke": SMOKE, "local": MINILM}
+CASES: Mapping[str, Mapping[str, Any]] = {"smoke": SMOKE, "local": MINILM | {"epochs": 2}}
 
 
 def grids(preset: str) -> Sequence[Grid]:

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record
 from experiments.kit.statements import Statement
 from experiments.kit.view import Artefact
-from experiments.random_masking.grids import MINILM, SEEDS, SHARPNESS, SMOKE, opt, rates_of
+from experiments.random_masking.grids import MINILM, SEEDS, SHARPNESS, opt, rates_of
 from landscape.sweep.grid import Grid
 
 #: preset -> weights: one in 64 of query and value, so that a pattern of 1:64 has as many
@@ -30,7 +31,7 @@ KINDS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "smallest": ("magnitude_smallest", {}),
     "steepest": ("gradient", {"examples": 64}),
 }
-CASES: Mapping[str, Mapping[str, Any]] = {"smoke": SMOKE, "local": MINILM}
+CASES: Mapping[str, Mapping[str, Any]] = {"smoke": SMOKE, "local": MINILM | {"epochs": 2}}
 
 
 def grids(preset: str) -> Sequence[Grid]:

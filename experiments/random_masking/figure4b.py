@@ -18,18 +18,17 @@ from experiments.random_masking.grids import (
     OPT,
     RANDOM,
     SEEDS,
-    SMOLLM2,
     cases,
     masks,
     opt,
 )  # fmt: skip
 from landscape.sweep.grid import Grid
 
-CASES = MINILM, SMOLLM2
+CASES = (MINILM,)
 RATIO = 1e-3
 #: preset -> the epochs looked at, and the rates that are too small for the ratio
 EPOCHS: Mapping[str, tuple[int, int, int]] = {
-    "smoke": (1, 2, 4), "local": (1, 5, 20), "paper": (5, 10, 20),
+    "smoke": (1, 2, 4), "local": (1, 3, 12), "paper": (5, 10, 20),
 }  # fmt: skip
 LRS: Mapping[str, tuple[float, ...]] = {
     "smoke": (3e-4,), "local": (3e-4,), "paper": (1e-5, 1e-4),
@@ -103,14 +102,14 @@ ARTEFACT = Artefact(
             ],
         ),
         "catches_up": statements.better(
-            "after 20 epochs at a small rate accuracy is within a point of the best rate's", "late",
+            "after four times the epochs a small rate is within a point of the best rate", "late",
             f"{SMALL}, 0.0003", BEST, by=-0.01, over="",
         ),
     },
-    panels=[
-        panels.course("course", f"{case['model']}, {case['task']}", "dev accuracy", where=case)
-        for case in CASES
-    ],
+    panels=(
+        panels.course("course", "Accuracy after every epoch", "dev accuracy"),
+        panels.course("train_loss", "Training loss", "loss", smooth=50),
+    ),
     columns=2,
     lead=(
         "A rate that is ten times and more too small for its mask, trained for four times as long. "

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from experiments.paper.tables import beside
@@ -14,7 +15,6 @@ from experiments.random_masking.grids import (
     METHODS,
     MINILM,
     OPT,
-    SMOKE,
     baselines,
     masks,
     named,
@@ -31,7 +31,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 #: training examples: of the other tables, and all that a task leaves for training
 MORE: Mapping[str, int] = {"sst2": 66_849, "multirc": 26_743}
-MANY = (48, 4000, *MORE.values())
+MANY = (48, 2000, *MORE.values())
 PRINTED = beside(
     "random_masking", "table 3", "method", "ratio", model="facebook/opt-125m", task="sst2"
 )
@@ -42,7 +42,7 @@ def sizes(preset: str) -> list[Mapping[str, Any]]:
     if preset == "smoke":
         return [SMOKE, SMOKE | {"num_train": 48}]
     if preset == "local":
-        return [MINILM, MINILM | {"num_train": 4000}]
+        return [MINILM, MINILM | {"num_train": 2000}]
     few = [opt(model, task) for model in OPT[:2] for task in MORE]
     return few + [{**case, "num_train": MORE[case["task"]]} for case in few]
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from experiments.paper.tables import beside
 from experiments.random_masking.grids import (
     DIFFERENCES,
     METHODS,
-    SMOKE,
     SMOLLM2,
     SMOLLM2_SST2,
     baselines,

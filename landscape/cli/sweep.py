@@ -93,6 +93,10 @@ def add(commands: Commands) -> None:
         help="processes here, runs packed into one, or a Ray cluster (local)",
     )  # fmt: skip
     where.add_argument("--workers", type=whole(least=1), default=1, help="processes of local (1)")
+    where.add_argument(
+        "--shared", action="store_true",
+        help="compute beside other processes of the same sweep, wherever the folder is seen",
+    )  # fmt: skip
     where.add_argument("--address", help="of the Ray cluster")
     where.add_argument("--device", help="such as cuda (cpu)")
     where.add_argument(
@@ -124,10 +128,12 @@ def _sweep(chosen: argparse.Namespace) -> Outcome:
     store = RunStore(chosen.folder)
     if chosen.dry_run:
         return _dry_run(grids, store)
-    executor = executor_of(chosen.executor, workers=chosen.workers, address=chosen.address)
+    executor = executor_of(
+        chosen.executor, workers=chosen.workers, address=chosen.address, shared=chosen.shared
+    )
     places = Places(dict(chosen.source), chosen.device)
     with resuming(chosen.folder, "store.json"):
-        found = sweep(grids, store, executor, places, Progress())
+        found = sweep(grids, store, executor, places, Progress(), shared=chosen.shared)
     return _told(grids, store, found)
 
 

@@ -19,8 +19,10 @@ from landscape.errors import UserError
 
 _DEPTH = 32
 """Levels of lists and objects that a file's JSON may have."""
-#: the name of a file that `write_whole` has not moved into its place
-_LEFTOVER = re.compile(r"\..+\.(json|safetensors|before|during|after)\.[a-z0-9_]{8}")
+#: the name of a file that `write_whole`, or safetensors in it, has not moved into its place
+_LEFTOVER = re.compile(
+    r"\..+\.(json|safetensors|before|during|after)\.[a-z0-9_]{8}|\.tmp[A-Za-z0-9]{6}"
+)
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

@@ -71,6 +71,7 @@ def run_grid(
     *,
     executor: ExecutorName | Executor = "local",
     workers: int = 1,
+    shared: bool = False,
     sources: Mapping[str, str] | None = None,
     device: str | None = None,
     progress: bool = True,
@@ -86,6 +87,9 @@ def run_grid(
         executor: "local", in processes of this machine; "packed", runs that share a frozen model
             together in one; "ray", on a Ray cluster; or one of your own.
         workers: processes of "local".
+        shared: compute what other processes leave, which call the same at the same time, from any
+            machine that sees the folder; the executor is "local". A run that one of them was killed
+            in is gone on with by the next.
         sources: task -> folder with its files, instead of the hub.
         device: such as "cuda"; None is the CPU.
         progress: whether to show what is done.
@@ -102,8 +106,10 @@ def run_grid(
 
     grids, store = grids_of(grid), RunStore(folder)
     places = Places({} if sources is None else dict(sources), device)
-    computing = executor_of(executor, workers=workers) if isinstance(executor, str) else executor
-    found = sweep(grids, store, computing, places, Progress(progress))
+    computing = executor
+    if isinstance(computing, str):
+        computing = executor_of(computing, workers=workers, shared=shared)
+    found = sweep(grids, store, computing, places, Progress(progress), shared=shared)
     if found.failed:
         raise UserError(
             f"expected every run to finish, got {len(found.failed)} that failed; mend what they "
@@ -113,24 +119,33 @@ def run_grid(
     return frame_of(found.ordered)
 
 
-def executor_of(name: str, *, workers: int = 1, address: str | None = None) -> Executor:
+def executor_of(
+    name: str, *, workers: int = 1, address: str | None = None, shared: bool = False
+) -> Executor:
     """Return an executor by its name.
 
     Args:
         name: "local", "packed" or "ray".
-        workers: processes of "local"; the others have one.
+        workers: processes of "local" and "packed".
         address: of a Ray cluster.
+        shared: whether other processes compute the same sweep, which "local" knows to leave theirs.
 
     Raises:
         UserError: an unknown name, or a setting of another executor.
     """
     checks.choice("executor", name, get_args(ExecutorName))
-    if workers != 1 and name != "local":
-        raise UserError(f"expected one worker with {name}, got {workers}; they are of local")
+    if workers != 1 and name == "ray":
+        raise UserError(f"expected one worker with ray, got {workers}; its cluster says how many")
+    if shared and name != "local":
+        raise UserError(
+            f"expected the executor local for a sweep that several processes share, got {name}; "
+            "leave one of the two out"
+        )
     if address is not None and name != "ray":
         raise UserError(f"expected no address with {name}, got {address}; it is of ray")
     options: dict[str, dict[str, Any]] = {
         "local": {"workers": workers},
+        "packed": {"workers": workers},
         "ray": {"address": address},
     }
     made = getattr(importlib.import_module(f"landscape.sweep.executors.{name}"), name)
@@ -139,7 +154,13 @@ def executor_of(name: str, *, workers: int = 1, address: str | None = None) -> E
 
 
 def sweep(
-    grids: Sequence[Grid], store: RunStore, executor: Executor, places: Places, progress: Progress
+    grids: Sequence[Grid],
+    store: RunStore,
+    executor: Executor,
+    places: Places,
+    progress: Progress,
+    *,
+    shared: bool = False,
 ) -> Swept:
     """Compute what grids need and a store lacks; every job is given to the executor once.
 
@@ -149,6 +170,7 @@ def sweep(
         executor: called with the jobs that are lacking, again whenever their rows made more wanted.
         places: where inputs lie.
         progress: shown meanwhile.
+        shared: lock the store for all processes that share it; damaged runs stay where they are.
 
     Returns:
         The jobs, finished and failed; a job that failed holds up those that follow from it alone.
@@ -165,12 +187,12 @@ def sweep(
             raise UserError(event.said)
         if event.kind == "failed":
             found.failed[event.job.config.address] = event.said
-        elif event.kind in ("finished", "diverged"):  # where it was tried once more
+        elif event.kind in ("finished", "diverged"):  # also one that was tried once more
             found.failed.pop(event.job.config.address, None)
         progress.tell(event)
 
-    with store.locked(), progress:
-        for said in store.set_aside():
+    with store.locked(shared=shared), progress:
+        for said in [] if shared else store.set_aside():
             progress.note(said)
         while True:
             found.jobs = known(grids, store, found.rows)

@@ -55,7 +55,7 @@ def runs(source: str | Path) -> DataFrame:
     Raises:
         UserError: there is no such source, or the file was altered.
 
-    Cost: 0.2 ms a run.
+    Cost: 0.4 ms a run, with losses of 625 steps.
     """
     return frame_of(open_rows(source).rows())
 

@@ -17,22 +17,23 @@ from landscape.sweep.sealed import writing
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def held(path: Path, *, shared: bool = False) -> Iterator[None]:
     """Hold a lock file, which says who holds it and since when.
 
     The lock is the system's (``flock``): a killed process leaves the file, and no lock.
 
     Args:
         path: of the file, in a folder that is there.
+        shared: let others hold it at the same time, who share it too.
 
     Raises:
-        UserError: another process holds it, or the file cannot be written.
+        UserError: another process holds it for itself, or the file cannot be written.
     """
-    descriptor = _taken(path)
+    descriptor = _taken(path, shared)
     try:
         with writing(path):
             os.ftruncate(descriptor, 0)
-            os.write(descriptor, json.dumps(_here()).encode())
+            os.write(descriptor, b"" if shared else json.dumps(_here()).encode())
         yield
     finally:
         os.ftruncate(descriptor, 0)
@@ -60,7 +61,7 @@ def left_by(path: Path) -> str | None:
         os.close(descriptor)
 
 
-def _taken(path: Path) -> int:
+def _taken(path: Path, shared: bool) -> int:
     """Return the descriptor of a lock file that is locked, and still has its name."""
     import fcntl  # Unix alone has it, as it alone has what sweeps start processes with
 
@@ -68,7 +69,8 @@ def _taken(path: Path) -> int:
         with writing(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
         except OSError as error:

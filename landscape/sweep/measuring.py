@@ -38,9 +38,7 @@ class Measuring:
         self._lacking = {
             k: found for k, found in asked.items() if not (self._folder / f"{k}.json").exists()
         }
-        for k in asked.keys() - self._lacking.keys():  # a process was killed while it joined them
-            for part in PARTS:
-                self._part(k, part).unlink(missing_ok=True)
+        self._made = asked.keys() - self._lacking.keys()
 
     def lacks(self, part: str) -> list[str]:
         """Return the keys of measurements whose part ("before", "during", "after") is not made."""
@@ -77,7 +75,13 @@ class Measuring:
             self._keep(k, "during", {"steps": steps})
 
     def join(self) -> None:
-        """Write the measurements whose parts are all there."""
+        """Write the measurements whose parts are all there, and remove the parts.
+
+        Whatever the instant was at which a process was killed.
+        """
+        for k in self._made:
+            for part in PARTS:
+                self._part(k, part).unlink(missing_ok=True)
         for k, (measurement, _) in list(self._lacking.items()):
             places = [self._part(k, part) for part in measurement.parts]
             if all(place.exists() for place in places):
@@ -91,7 +95,7 @@ class Measuring:
         self.join()
 
     def _part(self, k: str, part: str) -> Path:
-        return self._folder / f"{k}.{part}"
+        return self._folder / f".{k}.{part}.json"  # hidden: no measurement yet
 
     def _point(self, made: Prepared, options: Mapping[str, Any]) -> Point:
         folder = self._store.path(made.config)

@@ -142,8 +142,10 @@ def _refuse_incomplete(cell: RunConfig, grid: Grid) -> None:
             "expected a learning rate for every run, got none on the axis lr, in shared, or as "
             "rates; name it in one of these"
         )
-    if cell.method not in ("none", *BASELINES) and (cell.ratio is None) == (cell.count is None):
-        got = "neither" if cell.ratio is None else "both"
+    pattern = ":" in str(cell.options.get("granularity", ""))  # n:m is a budget of its own
+    sizes = sum(size is not None for size in (cell.ratio, cell.count, pattern or None))
+    if cell.method not in ("none", *BASELINES) and sizes != 1:
+        got = "both" if sizes else "neither"
         raise UserError(
             f"expected ratio or count, one of the two, for the mask of every run, got {got} for "
             f"method {cell.method}; name it in shared or on an axis"

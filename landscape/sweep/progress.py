@@ -23,15 +23,16 @@ class Counts:
 
     Args:
         known: jobs that are known to be needed.
-        done: those of them that are finished; `diverged` and `failed` ones are named beside.
-        here: those finished by this sweep itself, from which the time left follows.
+        done: those of them that are finished, of which `diverged` ones.
+        failed: addresses of those that failed, until they are tried once more.
+        here: those that this sweep itself has ended, from which the time left follows.
         clock: in seconds.
     """
 
     known: int = 0
     done: int = 0
     diverged: int = 0
-    failed: int = 0
+    failed: set[str] = field(default_factory=set)
     here: int = 0
     parts: dict[str, float] = field(default_factory=dict)
     clock: Callable[[], float] = time.monotonic
@@ -47,9 +48,12 @@ class Counts:
             self.parts[address] = event.step / event.total if event.total else 0.0
             return
         self.parts.pop(address, None)
-        self.here += 1
-        self.failed += event.kind == "failed"
-        self.done += event.kind != "failed"
+        self.here += address not in self.failed
+        if event.kind == "failed":
+            self.failed.add(address)
+            return
+        self.failed.discard(address)
+        self.done += 1
         self.diverged += event.kind == "diverged"
 
     @property
@@ -58,7 +62,7 @@ class Counts:
         worked = self.here + sum(self.parts.values())
         if worked <= 0:
             return None
-        rest = self.known - self.done - self.failed - sum(self.parts.values())
+        rest = self.known - self.done - len(self.failed) - sum(self.parts.values())
         return max(rest, 0.0) * (self.clock() - self.began) / worked
 
     def row(self) -> dict[str, str]:
@@ -66,7 +70,7 @@ class Counts:
         left = self.left
         return {
             "done": f"{self.done} of {self.known}", "running": str(len(self.parts)),
-            "diverged": str(self.diverged), "failed": str(self.failed),
+            "diverged": str(self.diverged), "failed": str(len(self.failed)),
             "time left": "?" if left is None else duration(left),
         }  # fmt: skip
 

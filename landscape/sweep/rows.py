@@ -129,7 +129,7 @@ def _measured(folder: Path) -> dict[str, Any]:
     return {
         name.removesuffix(".json"): read_sealed(folder / "measured" / name)["values"]
         for name in names
-        if name.endswith(".json") and not name.startswith(".")
+        if name.endswith(".json")
     }
 
 

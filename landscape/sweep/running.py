@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from landscape.errors import UserError
+from landscape.folders import leftovers
 from landscape.sweep.claims import claimed
 from landscape.sweep.executors.executor import Event, Job, Places
 from landscape.sweep.measuring import Measuring
@@ -118,8 +119,10 @@ def begin(job: Job, made: Prepared, store: RunStore) -> Measuring:
     Raises:
         UserError: a measurement that cannot be made.
     """
-    store.begin(job.config)
-    measuring = Measuring(job, store)
+    folder, measuring = store.begin(job.config), Measuring(job, store)
+    for path in (*leftovers(folder), *leftovers(folder / "measured")):
+        path.unlink()
+    measuring.join()
     if job.config.method == "none":
         _refuse_during(measuring)
     measuring.measure("before", made)
@@ -156,7 +159,7 @@ def _train(
     keys = watched.begin(keys)
     training = Training(
         made.model, made.tokenizer, made.task, schedule=made.schedule, directory=watched.folder,
-        probes=measuring.probes(made, sorted(keys)), **_settings(job),
+        probes=measuring.probes(made, sorted(keys)), **settings_of(job),
     )  # fmt: skip
     for _ in training:
         tell(Event("step", job, training.taken, training.total))
@@ -164,7 +167,7 @@ def _train(
     return training.run
 
 
-def _settings(job: Job) -> dict[str, Any]:
+def settings_of(job: Job) -> dict[str, Any]:
     """Return the settings of a run's training; its test is made with every example's own result.
 
     Raises:

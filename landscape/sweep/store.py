@@ -68,21 +68,25 @@ class RunStore:
             return
         with writing(self.folder):
             held_there = sorted(self.folder.iterdir()) if self.folder.exists() else []
-            if any(p.name != LOCK and not p.name.startswith(".") for p in held_there):
+            strangers = [p for p in held_there if p.name != LOCK and not p.name.startswith(".")]
+            if strangers and not (self.folder / "store.json").exists():  # made meanwhile
                 raise UserError(
                     f"expected a store of runs, or an empty or new folder, got {self.folder}, "
                     "which is not empty and is no store; choose another"
                 )
             write_json(self.folder / "store.json", {"format": FORMAT})
 
-    def locked(self) -> AbstractContextManager[None]:
+    def locked(self, *, shared: bool = False) -> AbstractContextManager[None]:
         """Hold the store, made where it is missing, for the only sweep on it.
 
+        Args:
+            shared: hold it beside other processes that share it too.
+
         Raises:
-            UserError: another process holds it; the sentence says which, and since when.
+            UserError: another process holds it for itself; the sentence says which, and since when.
         """
         self.create()
-        return held(self.folder / LOCK)
+        return held(self.folder / LOCK, shared=shared)
 
     def path(self, config: RunConfig) -> Path:
         """Return the folder of a run."""
@@ -157,7 +161,7 @@ class RunStore:
     def rows(self) -> Iterator[Row]:
         """Return the rows of all finished runs, by address; warn of each that is left out.
 
-        Cost: 0.1 ms a run.
+        Cost: 0.3 ms a run, with losses of 625 steps.
         """
         for found in self.examined():
             if isinstance(found, UserError):

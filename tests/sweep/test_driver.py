@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
+import multiprocessing
+import random
+import time
+from pathlib import Path
 
 import pytest
 from formula_runs import ByFormula, peak
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from tiny_jobs import Tiny
+from tiny_jobs import Tiny, lasting
 
 import landscape as ls
+from landscape.cli import main
 from landscape.sweep.driver import executor_of, sweep
 from landscape.sweep.executors import Event, Job, Places
 from landscape.sweep.executors.local import local
@@ -122,6 +128,20 @@ def test_failed_runs_are_told_at_the_end_and_the_others_are_kept(tmp_path) -> No
     assert mended.trained == [bad.address]
 
 
+def test_a_run_that_failed_and_was_tried_once_more_is_finished(tmp_path) -> None:
+    """As where a worker was killed."""
+    again = ByFormula()
+
+    def clumsy(jobs, store, places, tell) -> None:
+        tell(Event("failed", jobs[0], said="its process was killed"))
+        again(jobs, store, places, tell)
+
+    found = sweep([FIXED], ls.RunStore(tmp_path), clumsy, Places(), progress := Progress(False))
+    assert (found.failed, len(found.rows)) == ({}, 4)
+    assert progress.counts.row()["failed"] == "0"
+    assert progress.counts.here == 4
+
+
 def test_a_full_disk_ends_a_sweep_at_once_and_it_goes_on_where_it_was(tmp_path) -> None:
     cells = list(FIXED.cells())
     full = f"expected to write {tmp_path}, got: No space left on device; free some space"
@@ -206,6 +226,43 @@ def test_an_executor_by_its_name_computes_a_grid(tmp_path) -> None:
     frame = ls.run_grid(grid, tmp_path / "store", executor="local", **options)
     assert frame["steps"].tolist() == [4, 4]
     assert executor_of("local", workers=2) == local(2)
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_at_random_has_the_runs_of_a_quiet_one(tmp_path) -> None:
+    tiny = Tiny.at(tmp_path)
+    shared = tiny.config(epochs=4).named()
+    grid = {
+        "shared": {name: value for name, value in shared.items() if name not in ("lr", "ratio")},
+        "axes": {"ratio": [1e-2, 1e-3], "seed": [0, 1]},
+        "rates": {"tried": [1e-6, 1e-5], "over_ratio": True},
+        "measure": {"trace": {"examples": 4, "max_matvecs": 4}},
+    }
+    path, source = tmp_path / "grid.json", f"sst2={tiny.folder / 'SST-2'}"
+    path.write_text(json.dumps(grid))
+    # a clean process that has loaded all it needs, from which others are forked
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["landscape.sweep.running", "landscape.cli"])
+
+    def compute(folder: Path, seconds: float | None = None) -> int | None:
+        line = ["sweep", str(path), "--folder", str(folder), "--source", source]
+        process = server.Process(target=main, args=(line,))
+        process.start()
+        process.join(seconds)
+        process.kill()
+        process.join()
+        return process.exitcode
+
+    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
+    assert compute(quiet) == 0
+    begun = time.monotonic()
+    assert compute(tmp_path / "again") == 0
+    whole, draw = time.monotonic() - begun, random.Random(0)
+    kills = sum(compute(killed, draw.uniform(0.1, 0.4) * whole) != 0 for _ in range(8))
+    assert compute(killed) == 0
+    rows = [list(map(lasting, ls.RunStore(folder).rows())) for folder in (quiet, killed)]
+    assert (len(rows[0]) >= 6, kills >= 3) == (True, True)
+    assert rows[0] == rows[1]
 
 
 def test_a_terminal_shows_one_table_of_what_is_done() -> None:

@@ -22,6 +22,8 @@ from landscape.sweep.measurements import Measurement, Point
 from landscape.sweep.running import run_job
 from landscape.sweep.store import RunStore
 
+pytestmark = pytest.mark.filterwarnings("ignore::landscape.NotConvergedWarning")
+
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
@@ -168,7 +170,9 @@ def test_an_interruption_ends_all_workers(tiny: Tiny, tmp_path: Path) -> None:
 
 def _differences(one: Any, other: Any, place: str = "") -> list[str]:
     """Return where two values of JSON differ, and how."""
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+    if isinstance(one, dict) and isinstance(other, dict):
+        if one.keys() != other.keys():
+            return [f"{place}: {one.keys() ^ other.keys()}"]
         return [said for k in one for said in _differences(one[k], other[k], f"{place}.{k}")]
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         pairs = enumerate(zip(one, other, strict=True))
@@ -188,7 +192,6 @@ def _sweep(folder: Path, jobs: list[Job], tiny: Tiny) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::landscape.NotConvergedWarning")
 def test_a_sweep_that_is_killed_again_and_again_has_the_rows_of_a_quiet_one(
     tiny: Tiny, tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from landscape.errors import UserError
 from landscape.folders import draft_of, read_json
 from landscape.sweep.config import RunConfig
-from landscape.sweep.rows import writing
+from landscape.sweep.sealed import writing
 from landscape.sweep.store import RunStore
 from landscape.tensorfile import read_tensors
 

@@ -171,7 +171,7 @@ class _Sending:
             return
         if reply.refused is not None:
             raise UserError(_differing(reply))
-        failed = reply.failed
+        failed = f"{reply.failed} (on {reply.host})" if reply.failed else ""
         try:
             if reply.files:
                 unpack(reply.files, job.config, self._store)

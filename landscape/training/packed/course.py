@@ -45,7 +45,7 @@ class Course:
         self.dense_names = list(find_dense(model, lane.dense, masked))
         self.masked = {name: _masked_weight(held[name], masked[name]) for name in masked}
         whole = {
-            n: lane.values[n].to(p) if n in lane.values else p.detach().clone()
+            n: (lane.values[n].to(p.device, p.dtype) if n in lane.values else p.detach()).clone()
             for n, p in held.items()
             if n in lane.values or n in self.dense_names
         }

@@ -42,7 +42,6 @@ class LaneDropout(TorchFunctionMode):
     Args:
         seeds: lane -> the seed of its step.
         left: whether rows are padded on the left.
-        device: of the model.
     """
 
     def __init__(self, seeds: Mapping[int, int], *, left: bool) -> None:
@@ -100,18 +99,11 @@ class LaneDropout(TorchFunctionMode):
             times = query.shape[-3] // key.shape[-3]
             key, value = (t.repeat_interleave(times, -3) for t in (key, value))
         factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-        scores = query @ key.transpose(-2, -1) * factor
+        scores = (query * factor) @ key.transpose(-2, -1)
         if is_causal:
             seen = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-            scores = scores.masked_fill(~seen, -torch.inf)
-        if attn_mask is not None:
-            bias = attn_mask
-            if attn_mask.dtype == torch.bool:
-                bias = torch.zeros_like(scores).masked_fill(~attn_mask, -torch.inf)
-            scores = scores + bias
-        # a token that sees nothing, as padding does, attends to nothing
-        blind = (scores == -torch.inf).all(-1, keepdim=True)
-        weights = scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
+            attn_mask = seen if attn_mask is None else attn_mask
+        weights = _weights(scores, attn_mask)
         return self._dropout(weights, dropout_p) @ value
 
     @torch.no_grad()
@@ -133,7 +125,8 @@ class LaneDropout(TorchFunctionMode):
         shape = [length if axis else size for size, axis in zip(input.shape, axes, strict=True)]
         flattened = len(input) != len(self._places)
         shape[0] = rows * length if flattened else rows
-        order = sorted(range(input.dim()), key=lambda i: -input.stride(i))
+        strides = input.stride()
+        order = sorted(range(input.dim()), key=lambda i: -strides[i])
         memory = torch.empty([shape[i] for i in order], dtype=input.dtype)
         mask = memory.bernoulli_(1 - p, generator=self._generators[lane])
         mask = mask.permute([order.index(i) for i in range(input.dim())])
@@ -179,6 +172,20 @@ class LaneDropout(TorchFunctionMode):
                 both = (filling, mask) if self._left else (mask, filling)
                 mask = torch.cat(both, axis)
         return mask
+
+
+def _weights(scores: Tensor, seen: Tensor | None) -> Tensor:
+    """Return the softmax of attention's scores; a token that sees nothing, as padding, has none."""
+    if seen is None:
+        return scores.softmax(-1)
+    if seen.dtype != torch.bool:
+        scores, seen = scores + seen, seen > -torch.inf
+    else:
+        scores = scores.masked_fill(~seen, -torch.inf)
+    blind = ~seen.any(-1, keepdim=True)
+    if not bool(blind.any()):
+        return scores.softmax(-1)
+    return scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
 
 
 def _probability(args: Sequence[Any], kwargs: Mapping[str, Any]) -> float:

@@ -39,7 +39,6 @@ class PackFolder:
         self, directory: Path, folders: Sequence[str | Path] | None, pack: Pack,
         tokenizer: PreTrainedTokenizerBase, *, overwrite: bool,
     ) -> None:  # fmt: skip
-        directory = directory.expanduser()
         count = len(pack.courses)
         places = folders or [directory / f"{i:02}" for i in range(count)]
         if len(places) != count or len({Path(p).expanduser() for p in places}) != count:

@@ -1,0 +1,179 @@
+"""The ledger: every claim of both papers in one table, with what our rows say of it.
+
+Its text is a function of the claims, the published rows, the verifications and `theory`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.claims.claim import Claim
+from experiments.kit.judge import Finding
+from experiments.kit.published import HERE, RESULTS, file_of, folder_of, is_published
+from experiments.kit.records import Row
+from experiments.kit.view import Artefact
+from experiments.verified import Verification, verifications
+
+LEDGER = HERE / "LEDGER.md"
+PRESET = "local"
+#: verdict of a claim -> what the table begins with
+SIGNS = {
+    "reproduced": "✓", "holds": "✓", "partly": "◐", "not reproduced": "✗", "violated": "✗",
+    "undecided": "?", "vacuous": "?", "unsettled": "?", "not run yet": "…", "untestable here": "-",
+    "slip": "!",
+}  # fmt: skip
+HEAD = """# The claims of both papers, and what our runs say of them
+
+Written by `python -m experiments ledger` from the published rows; do not edit. A claim is
+reproduced where all its statements hold, partly where some do; a statement is decided where its
+95 % interval over seeds lies on one side, and those of one artefact are adjusted for being several.
+Intervals speak of the models and tasks that were run. `python -m experiments verify CLAIM
+--fresh-seeds 3` judges a row again with seeds that nobody has used.
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Hold a row of the ledger: a claim, its verdict, and the numbers behind it."""
+
+    claim: Claim
+    verdict: str
+    ours: str
+    link: str
+
+    def line(self) -> dict[str, str]:
+        """Return the row's cells."""
+        return {
+            "claim": f"`{self.claim.id}`", "says": self.claim.says,
+            "where": self.claim.place, "the paper": self.claim.printed or "-",
+            "ours": self.ours or "-", "verdict": f"{SIGNS[self.verdict.split(':')[0]]} {self.verdict}",
+            "artefact": self.link,
+        }  # fmt: skip
+
+
+def text_of(
+    papers: Mapping[str, Sequence[Claim]], artefacts: Mapping[str, Artefact],
+    results: Path = RESULTS,
+) -> str:  # fmt: skip
+    """Return the text of the ledger."""
+    from landscape.figures.table import format_table
+
+    judged = entries([c for claims in papers.values() for c in claims], artefacts, results)
+    by_claim = {entry.claim.id: entry for entry in judged}
+    counts: dict[str, int] = {}
+    for entry in judged:
+        word = entry.verdict.split(":")[0]
+        counts[word] = counts.get(word, 0) + 1
+    parts = [HEAD.rstrip(), ", ".join(f"{n} {word}" for word, n in counts.items()) + "."]
+    for paper, claims in papers.items():
+        lines = [by_claim[c.id].line() for c in claims]
+        parts.append(
+            f"## {paper[0].upper()}{paper[1:]}\n\n{format_table(lines, left=list(lines[0]))}"
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def write(
+    papers: Mapping[str, Sequence[Claim]], artefacts: Mapping[str, Artefact],
+    results: Path = RESULTS, path: Path = LEDGER,
+) -> Path:  # fmt: skip
+    """Write the ledger; return its path."""
+    from landscape.folders import write_whole
+
+    text = text_of(papers, artefacts, results)
+    write_whole(path, lambda draft: draft.write_text(text, encoding="utf-8"))
+    return path
+
+
+def entries(
+    claims: Sequence[Claim], artefacts: Mapping[str, Artefact], results: Path = RESULTS
+) -> list[Entry]:
+    """Judge claims, in their order."""
+    findings = _findings({c.artefact for c in claims if c.artefact}, artefacts, results)
+    theory = _theory([c.theory for c in claims if c.theory])
+    again = verifications(results)
+    return [
+        _entry(claim, artefacts, findings, theory, again.get(claim.id, []), results)
+        for claim in claims
+    ]  # fmt: skip
+
+
+def verdict_of(findings: Sequence[Finding]) -> str:
+    """Return what several statements make of a claim.
+
+    >>> from experiments.kit.judge import Finding as F
+    >>> verdict_of([F("", "holds", ""), F("", "undecided", "")])
+    'partly: 1 of 2'
+    >>> verdict_of([F("", "undecided", "", needs=12)]), verdict_of([F("", "fails", "")])
+    ('undecided: needs about 12 seeds', 'not reproduced')
+    """
+    held = sum(f.verdict == "holds" for f in findings)
+    if held == len(findings):
+        return "reproduced"
+    if held:
+        return f"partly: {held} of {len(findings)}"
+    if any(f.verdict == "fails" for f in findings):
+        return "not reproduced"
+    needs = [f.needs for f in findings if f.needs is not None]
+    return f"undecided: needs about {max(needs)} seeds" if needs else "undecided"
+
+
+def _entry(
+    claim: Claim, artefacts: Mapping[str, Artefact], findings: Mapping[str, Mapping[str, Finding]],
+    theory: Mapping[str, tuple[str, str]], again: Sequence[Verification], results: Path,
+) -> Entry:  # fmt: skip
+    if claim.misprint:
+        return Entry(claim, "slip", claim.misprint, "-")
+    if claim.untestable:
+        return Entry(claim, "untestable here", claim.untestable, "-")
+    if claim.theory:
+        verdict, said = theory[claim.theory]
+        return Entry(claim, verdict, said, "[`theory`](../theory/NOTES.md)")
+    artefact = artefacts[claim.artefact]
+    if claim.artefact not in findings or not is_published(artefact, PRESET, results):
+        return Entry(claim, "not run yet", "", f"`{claim.artefact}`")
+    judged = [findings[claim.artefact][name] for name in claim.statements]
+    said = "; ".join(
+        f"{f.verdict}: {f.evidence}" if len(judged) > 1 else f.evidence for f in judged
+    )
+    for one in again:
+        said += f"; {one.sentence()}"
+    view = folder_of(artefact, PRESET, results).relative_to(results.parent).as_posix()
+    return Entry(claim, verdict_of(judged), said, f"[`{claim.artefact}`]({view}/table.md)")
+
+
+def _findings(
+    names: set[str], artefacts: Mapping[str, Artefact], results: Path
+) -> dict[str, dict[str, Finding]]:
+    """Judge the statements of artefacts that have published rows."""
+    from landscape.sweep.published import read_rows
+
+    path = file_of(PRESET, results)
+    rows: list[Row] = list(read_rows(path).rows()) if path.exists() else []
+    found: dict[str, dict[str, Finding]] = {}
+    for name in sorted(names & artefacts.keys()):
+        one = artefacts[name]
+        if PRESET in one.presets and (used := one.used(rows, PRESET)):
+            found[name] = one.findings(one.records(used, one.of(PRESET)))
+    return found
+
+
+def _theory(ids: Sequence[str]) -> dict[str, tuple[str, str]]:
+    """Examine theorems on the small instances of the default suite: verdict and numbers."""
+    from theory.suite import default_problems, summarise, verify_all
+
+    if not ids:
+        return {}
+    found: dict[str, tuple[str, str]] = {}
+    for summary in summarise(verify_all(problems=default_problems()[1:], only=ids)):
+        lead = summary.lead
+        counted = ", ".join(f"{n} {verdict}" for verdict, n in summary.counts.items())
+        said = (
+            f"{lead.finding.quantity}: {lead.finding.prediction:.3g} predicted, "
+            f"{lead.finding.measurement:.3g} found ({lead.finding.method}, {lead.instance}); "
+            f"{counted} of {len(summary.results)} instances"
+        )
+        found[summary.claim.id] = (summary.verdict, said)
+    return found

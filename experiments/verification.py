@@ -1,0 +1,109 @@
+"""Verifying a claim: the runs behind it again, at the rates chosen, with seeds nobody has used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from experiments.claims.claim import Claim
+from experiments.kit.judge import Finding
+from experiments.kit.published import RESULTS, file_of, merge
+from experiments.kit.records import Row, Run, rows_of, runs
+from experiments.kit.view import Artefact
+from experiments.verified import Verification, append, verifications
+from landscape.errors import UserError
+
+if TYPE_CHECKING:
+    from landscape.sweep.grid import Grid
+
+Compute = Callable[[Sequence["Grid"], Path], object]
+"""(grids, store): compute the runs that the store lacks."""
+FRESH = "fresh"
+"""The file of published rows of fresh seeds, beside the presets'."""
+
+
+def verify(
+    claim: Claim, artefact: Artefact, preset: str, rows: Sequence[Row], count: int, store: Path,
+    compute: Compute, results: Path = RESULTS,
+) -> Verification:  # fmt: skip
+    """Judge a claim's statements on fresh seeds alone, and on all; append that to the record.
+
+    Args:
+        claim: one that statements of an artefact judge.
+        artefact: that one.
+        preset: whose runs are repeated.
+        rows: of the preset, whose chosen rates are kept.
+        count: fresh seeds.
+        store: the runs are computed there.
+        compute: computes them.
+        results: the record and the fresh rows lie there.
+
+    Raises:
+        UserError: a claim without statements, or runs that are not finished.
+    """
+    from landscape.folders import provenance
+    from landscape.sweep.store import RunStore
+
+    if not claim.statements:
+        why = claim.untestable or claim.misprint or "theory judges it: python -m theory"
+        raise UserError(
+            f"expected a claim that runs judge, got {claim.id}, which they do not ({why}); choose "
+            "one with an artefact"
+        )
+    grids = artefact.of(preset)
+    done = runs(rows, grids)
+    if lacking := sum(run.row is None for run in done):
+        raise UserError(
+            f"expected finished runs of {artefact.name}, whose rates are kept, got {lacking} "
+            f"missing; compute them: python -m experiments run {artefact.name} --preset {preset}"
+        )
+    seeds = unused(rows, results, count)
+    again = repeated(done, seeds)
+    compute(again, store)
+    fresh = rows_of(RunStore(store).rows(), again)
+    merge(file_of(FRESH, results), fresh)
+    new, old = artefact.records(fresh, again), artefact.records(rows, grids)
+    alone, together = artefact.findings(new), artefact.findings(old + new)
+    made = provenance()
+    one = Verification(
+        claim.id, preset, seeds, _verdicts(claim, alone), _verdicts(claim, together),
+        {name: alone[name].evidence for name in claim.statements}, made["date"], made["commit"],
+    )  # fmt: skip
+    append(one, results)
+    return one
+
+
+def unused(rows: Iterable[Row], results: Path, count: int) -> list[int]:
+    """Return the next seeds that neither rows nor verifications have used."""
+    used = {row["config"]["seed"] for row in rows}
+    used |= {seed for own in verifications(results).values() for one in own for seed in one.seeds}
+    first = max(used, default=-1) + 1
+    return list(range(first, first + count))
+
+
+def repeated(done: Sequence[Run], seeds: Sequence[int]) -> list[Grid]:
+    """Return grids of the same runs at their rates with other seeds, measured as they were.
+
+    A mask's seed keeps its distance from the seed, so that fresh seeds have fresh masks.
+    """
+    from landscape.sweep.grid import Grid
+
+    found: dict[str, tuple[Run, dict[int | None, None]]] = {}
+    for run in done:
+        family = run.config.replace(seed=0, mask_seed=None).address
+        first, offsets = found.setdefault(family, (run, {}))
+        if run.config.seed == first.config.seed:
+            mask = run.config.mask_seed
+            offsets[None if mask is None else mask - run.config.seed] = None
+    grids = []
+    for first, offsets in found.values():
+        values = first.config.as_dict()
+        shared = {k: v for k, v in values.items() if k not in ("seed", "mask_seed")}
+        pairs = [(s, None if o is None else s + o) for s in seeds for o in offsets]
+        grids.append(Grid(shared, {"seed+mask_seed": pairs}, measure=first.grid.measure))
+    return grids
+
+
+def _verdicts(claim: Claim, findings: Mapping[str, Finding]) -> dict[str, str]:
+    return {name: findings[name].verdict for name in claim.statements}

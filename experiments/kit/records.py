@@ -44,7 +44,8 @@ def runs(rows: Iterable[Row], grids: Sequence[Grid]) -> list[Run]:
         choices = {_open(run): (run, choice) for choice in chosen(grid, by_address)
                    for run in choice.runs}  # fmt: skip
         for cell in grid.cells():
-            run, choice = choices.get(_open(cell), (cell, None))
+            known = choices if cell.lr is None else {}
+            run, choice = known.get(_open(cell), (cell, None))
             given = (choice.tried, choice.edge) if choice else ()
             found.append(Run(grid, run, by_address.get(run.address), *given))
     return found

@@ -110,7 +110,7 @@ def test_fresh_seeds_join_the_row_of_their_claim(results) -> None:
     )  # fmt: skip
     verified.append(one, results)
     (entry,) = entries([CLAIM], {"figure5": ARTEFACT}, results)
-    assert entry.ours.endswith("fresh seeds 5, 6 (2024-01-02): holds, with the others holds")
+    assert entry.ours.endswith("fresh seeds 5, 6 (2024-01-02): holds")
 
 
 def test_a_claim_without_rows_is_not_run_yet(tmp_path) -> None:

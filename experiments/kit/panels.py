@@ -256,5 +256,10 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
     if named:
         figure.legend(
             list(named.values()), list(named), loc="outside lower center", frameon=False,
-            ncols=min(len(named), 6), fontsize=10,
+            ncols=min(len(named), 6, _fitting(figure, named)), fontsize=10,
         )  # fmt: skip
+
+
+def _fitting(figure: Figure, labels: Mapping[str, Any]) -> int:
+    """Return how many columns of a legend fit below a figure: inches a letter, and a handle."""
+    return max(1, int(figure.get_figwidth() / (0.075 * max(map(len, labels)) + 0.7)))

@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import torch
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from landscape import checks, seeds
 from landscape.errors import UserError
@@ -56,7 +57,11 @@ class Given:
 
 
 def give(
-    config: RunConfig, model: nn.Module, tokenizer: Any, task: Task, head: tuple[str, ...]
+    config: RunConfig,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    head: tuple[str, ...],
 ) -> Given:
     """Return what a run trains.
 
@@ -114,7 +119,7 @@ def drawn_by(config: RunConfig) -> int:
 
 def _mask(
     config: RunConfig, options: dict[str, Any], targets: list[str], budget: dict[str, Any],
-    model: nn.Module, tokenizer: Any, task: Task,
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, task: Task,
 ) -> Mask:  # fmt: skip
     if "block" in options:
         options["block"] = tuple(options["block"])
@@ -150,8 +155,8 @@ def _schedule(
 
 
 def _baseline(
-    config: RunConfig, name: str, options: dict[str, Any], model: nn.Module, tokenizer: Any,
-    task: Task, head: tuple[str, ...],
+    config: RunConfig, name: str, options: dict[str, Any], model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase, task: Task, head: tuple[str, ...],
 ) -> nn.Module:  # fmt: skip
     """Return a changed copy of a model."""
     make, known = BASELINES[name], _parameters(BASELINES[name])
@@ -175,8 +180,8 @@ def _baseline(
 
 
 def _told(
-    config: RunConfig, name: str, options: dict[str, Any], model: nn.Module, tokenizer: Any,
-    task: Task,
+    config: RunConfig, name: str, options: dict[str, Any], model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase, task: Task,
 ) -> dict[str, Any]:  # fmt: skip
     """Return what the configuration itself says to a baseline."""
     told: dict[str, Any] = {}

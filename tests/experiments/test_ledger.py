@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,13 +76,19 @@ def world(config: RunConfig) -> dict:
             "distance": 1.0, "sharpness": found}  # fmt: skip
 
 
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
-    folder = tmp_path / "results"
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ledger") / "results"
     rows = made(ARTEFACT.of("local"), world)
     merge(file_of("local", folder), rows)
     render(ARTEFACT, rows, "local", folder_of(ARTEFACT, "local", folder))
     return folder
+
+
+@pytest.fixture
+def results(published: Path, tmp_path: Path) -> Path:
+    """Return results of a test's own, with the made-up view."""
+    return Path(shutil.copytree(published, tmp_path / "results"))
 
 
 CLAIM = Claim(id="c", says="Columns are worse.", place="figure 5", artefact="figure5",
@@ -91,7 +98,7 @@ CLAIM = Claim(id="c", says="Columns are worse.", place="figure 5", artefact="fig
 def test_a_claim_has_our_number_with_its_interval_and_a_link_to_the_view(results) -> None:
     (entry,) = entries([CLAIM], {"figure5": ARTEFACT}, results)
     assert entry.verdict == "reproduced"
-    assert entry.ours.startswith("random - structured: +0.0980 [")
+    assert entry.ours.startswith("masks - columns: +0.0980 [")
     assert entry.link == "[`figure5`](results/figure5/local/table.md)"
     assert (results.parent / "results/figure5/local/table.md").exists()
 
@@ -103,7 +110,7 @@ def test_fresh_seeds_join_the_row_of_their_claim(results) -> None:
     )  # fmt: skip
     verified.append(one, results)
     (entry,) = entries([CLAIM], {"figure5": ARTEFACT}, results)
-    assert entry.ours.endswith("fresh seeds 5, 6 (2024-01-02): holds, with the others holds")
+    assert entry.ours.endswith("fresh seeds 5, 6 (2024-01-02): holds")
 
 
 def test_a_claim_without_rows_is_not_run_yet(tmp_path) -> None:
@@ -116,4 +123,4 @@ def test_the_text_counts_verdicts(results) -> None:
     text = text_of({"papers": (CLAIM, hard)}, {"figure5": ARTEFACT}, results)
     assert "1 reproduced, 1 untestable here." in text
     assert "## Papers" in text
-    assert ledger.HEAD in text
+    assert ledger.HEAD.rstrip() in text

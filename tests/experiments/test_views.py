@@ -1,116 +1,138 @@
-"""Every artefact in worlds made by a formula: as the papers tell of it, and otherwise.
-
-No run is trained here; that the smoke presets run for real is tested with the command line.
-"""
+"""The command line of views, on a tiny model: run, render, publish, check, and what is altered."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import gzip
+from pathlib import Path
 
 import pytest
-from paper_world import Change, World, but, rows_in
+from tiny_jobs import SIZES, Tiny
 
+import experiments.__main__ as program
+from experiments.__main__ import main
 from experiments.catalogue import artefacts
-from experiments.kit.judge import Finding
-from experiments.kit.panels import draw
-from landscape.sweep.plan import wanted
-
-NAMES = tuple(artefacts())
-#: what the papers' own world does not settle, and why
-OPEN = {
-    ("figure5", "rates"): "one model and task",
-    ("id3-table5", "beats_pafi"): "its only small preset is reviews",
-    ("seeds", "distance_hundred_thousandth"): "distances differ by neither",
-    ("seeds", "distance_thousandth"): "distances differ by neither",
-}
-#: what is false in it, since the papers contradict each other
-FALSE = {("id3-table1", "one_grid_suits_all")}
+from experiments.kit import columns, panels, published, statements
+from experiments.kit.columns import Table
+from experiments.kit.published import file_of, folder_of
+from experiments.kit.rendering import table_text
+from experiments.kit.view import Artefact
+from landscape.sweep import Grid, Rates, RunStore, read_rows
 
 
-def preset_of(name: str) -> str:
-    return "local" if "local" in artefacts()[name].presets else "smoke"
+def toy_of(tiny: Tiny) -> Artefact:
+    shared = {k: v for k, v in SIZES.items() if k != "lr"} | {"model": str(tiny.folder / "opt")}
+    grid = Grid(shared | {"ratio": 1e-2}, {"method": ["random", "magnitude"], "seed": [0, 1]},
+                Rates((0.01, 0.03), widen=0))  # fmt: skip
+    return Artefact(
+        name="toy", title="Toys", source="ours", lead="Toys.", caption="Toys",
+        grids=lambda preset: [grid, Grid(shared | {"method": "none"}, {"seed": [0, 1]})],
+        tables={"Results": Table(by=("arm",), columns={"accuracy": columns.mean_std("test")})},
+        statements={"order": statements.better("m", "test", "magnitude", "random")},
+        panels=(panels.dots("test", "Accuracy", "test accuracy"),), presets=("smoke", "local"),
+    )  # fmt: skip
 
 
-def judged(name: str, world: World) -> tuple[Sequence[dict[str, Any]], dict[str, Finding]]:
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artefact, Path, list[str]]:
+    """Run the toy whole, as a user types it; return it, its store and the words that ran it."""
+    folder = tmp_path_factory.mktemp("toy")
+    tiny = Tiny.at(folder)
+    toy = toy_of(tiny)
+    words = ["toy", "--preset", "local", "--store", str(folder / "store")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(program, "artefact", {"toy": toy}.__getitem__)
+        source = ["--source", f"sst2={tiny.folder / 'SST-2'}"]
+        assert main(["run", *words, *source]) == 0
+    return toy, folder / "store", words
+
+
+@pytest.fixture(autouse=True)
+def here(world, tmp_path, monkeypatch) -> None:
+    """Let the command line know the toy, and publish into a folder of the test's own."""
+    monkeypatch.setattr(program, "artefact", {"toy": world[0]}.__getitem__)
+    monkeypatch.setattr(program, "artefacts", lambda: {"toy": world[0]})
+    results = tmp_path / "results"
+    monkeypatch.setattr(program, "file_of", lambda preset: file_of(preset, results))
+    monkeypatch.setattr(program, "folder_of", lambda one, preset: folder_of(one, preset, results))
+    monkeypatch.setattr(published, "RESULTS", results)
+    monkeypatch.setattr(
+        program, "publish", lambda one, preset, at: published.publish(one, preset, at, results)
+    )
+
+
+def test_a_run_computes_what_the_grids_need_and_again_nothing(world, capsys) -> None:
+    _, store, words = world
+    assert len(list(RunStore(store).rows())) == 2 * (2 + 1) + 2
+    before = {p: p.stat().st_mtime_ns for p in store.rglob("result.json")}
+    assert main(["run", *words]) == 0  # without the files: nothing is loaded
+    assert {p: p.stat().st_mtime_ns for p in store.rglob("result.json")} == before
+    assert f"all runs are in {store}" in capsys.readouterr().out
+
+
+def test_render_writes_the_view_beside_the_store(world, capsys) -> None:
+    _, store, words = world
+    assert main(["render", *words]) == 0
+    names = {p.name for p in (store / "views" / "toy").iterdir()}
+    assert names == {"table.md", "figure.png", "index.html"}
+    assert "| random" in capsys.readouterr().out
+
+
+def test_check_of_what_is_published_fails_when_a_number_was_altered(world, capsys) -> None:
+    toy, _, words = world
+    assert main(["publish", *words]) == 0
+    published_words = ["check", *words[:3]]
+    assert main(published_words) == 3  # two seeds decide nothing
+    assert "✓ holds: the table shown is what the rows say" in capsys.readouterr().out
+    table = program.folder_of(toy, "local") / "table.md"
+    text = table.read_text()
+    assert text == table_text(toy, list(read_rows(program.file_of("local")).rows()), "local")
+    table.write_text(text.replace("| random", "| Random"))
+    assert main(published_words) == 1
+    assert "✗ fails: the table shown is what the rows say" in capsys.readouterr().out
+    rows = program.file_of("local")
+    lines = gzip.decompress(rows.read_bytes()).decode()
+    rows.write_bytes(gzip.compress(lines.replace('"count":', '"count":1', 1).encode()))
+    assert main(published_words) == 2
+    assert "it is damaged or was altered" in capsys.readouterr().err
+
+
+def test_mistakes_are_one_sentence(world, capsys) -> None:
+    *_, words = world
+    for line, said in (
+        (["check", "toy", "--preset", "locl"], "did you mean local?"),
+        (["check", "toy", "--preset", "smoke", "--store", "nowhere"], "expected rows at nowhere"),
+        (["run", *words, "--source", "SST-2"], "expected --source TASK=FOLDER, got 'SST-2'"),
+        (["run", *words, "--workers", "0"], "got 0"),
+        (["verify", "rm-structured-wors"], "did you mean rm-structured-worse?"),
+    ):
+        assert main(line) == 2, line
+        told = capsys.readouterr().err
+        assert said in told
+        assert told.count("\n") == 1
+
+
+def test_an_artefact_that_is_not_there_is_answered_with_the_nearest(monkeypatch, capsys) -> None:
+    monkeypatch.undo()
+    assert main(["check", "figur5"]) == 2
+    assert "did you mean figure5?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", list(artefacts()))
+def test_every_artefact_has_runs_in_every_preset_and_something_to_say_of_them(name) -> None:
     one = artefacts()[name]
-    grids = one.of(preset_of(name))
-    records = one.records(rows_in(world, grids), grids)
-    return records, one.findings(records)
+    assert {"smoke", "paper"} <= set(one.presets)
+    for preset in one.presets:
+        assert next(cell for grid in one.of(preset) for cell in grid.cells())
+    assert one.statements
+    assert one.tables
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_statement_holds_in_the_papers_own_world(name: str) -> None:
-    _, findings = judged(name, World())
-    for short, finding in findings.items():
-        if (name, short) in OPEN:
-            continue
-        wanted_ = "fails" if (name, short) in FALSE else "holds"
-        assert finding.verdict == wanted_, f"{short}: {finding.evidence}"
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_artefact_has_tables_and_a_figure_of_all_its_records(name: str) -> None:
+@pytest.mark.parametrize("name", list(artefacts()))
+def test_the_published_rows_of_every_artefact_say_what_its_table_shows(name, monkeypatch) -> None:
+    monkeypatch.undo()
     one = artefacts()[name]
-    records, _ = judged(name, World())
-    tables = one.lines(records)
-    assert tables.keys() == one.tables.keys()
-    assert all(set(line.values()) != {"-"} for lines in tables.values() for line in lines)
-    figure = draw(one.panels, records, one.columns)
-    assert all(a.has_data() for a in figure.axes if a.get_visible() and a.axison)
-
-
-CONTRARY: list[tuple[str, str, Change]] = [
-    ("table1", "tenth", but(lost={"minilm-l6": 0.05, "smollm2-135m": 0.05})),
-    ("table1", "low_data", but(full=0.9)),
-    ("sizes", "larger", but(lost={"minilm-l6": 0.001, "smollm2-135m": 0.02})),
-    ("table6", "aggressive", but(exponent=-0.4)),
-    ("figure3", "steady", but(lost={"minilm-l6": 0.05})),
-    ("figure4a", "before", but(flat=-0.3)),
-    ("figure4c", "distance", but(far=0.2)),
-    ("figure4c", "arithmetic", but(far=-0.3)),
-    ("figure5", "order", but(columns=(-0.02, 0.0))),
-    ("table3", "full_gains", but(data=-0.03)),
-    ("id3-table1", "beats_pafi", but(id3=-0.04)),
-    ("id3-table4", "beats_fisher", but(id3=-0.04)),
-    ("id3-table2", "sparse_lora_holds", but(id3=-0.05)),
-    ("id3-table3", "beats_sparseadapter", but(id3=-0.05)),
-    ("id3-figure6", "repeat_falls", but(repeat=-0.01)),
-    ("id3-figure6", "increment_beats_repeat_high", but(repeat=-0.01)),
-    ("id3-figure8", "repeat_spreads_from_the_start", but(even=False)),
-    ("adam_edge", "at_threshold", but(over=0.1)),
-    ("structure", "sharpness_before_steepest", but(steepest=9.0)),
-    ("seeds", "test_thousandth", but(mask=0.1, examples=0.001)),
-]
-
-
-@pytest.mark.parametrize(("name", "short", "change"), CONTRARY)
-def test_a_statement_fails_in_a_world_where_it_is_false(
-    name: str, short: str, change: Change
-) -> None:
-    _, findings = judged(name, change(World()))
-    assert findings[short].verdict == "fails", findings[short].evidence
-
-
-def test_rates_tried_over_the_ratio_do_not_make_the_best_one_grow() -> None:
-    for exponent in (0.0, 0.5):
-        _, findings = judged("table6", World(exponent=exponent))
-        for short in ("grows", "grows_by_seed"):
-            assert findings[short].verdict != "holds", (exponent, findings[short].evidence)
-    _, findings = judged("table6", World(exponent=-0.5))
-    assert findings["grows"].verdict == "holds"
-    assert findings["grows"].estimate is not None
-    assert findings["grows"].estimate.value == pytest.approx(-0.5, abs=0.1)
-
-
-def test_runs_are_shared_by_the_artefacts_of_a_paper() -> None:
-    addresses = {
-        name: {job.config.address for job in wanted(list(artefacts()[name].of("local")), {})}
-        for name in ("table1", "figure1", "sizes", "figure4a", "figure4c", "table4")
-    }
-    everything = addresses["table1"]
-    for name in ("figure1", "sizes", "figure4a", "figure4c"):
-        assert addresses[name] <= everything, name
-    paper = [job.config for job in wanted(list(artefacts()["table1"].of("paper")), {})]
-    assert {c.model for c in paper} == {f"facebook/opt-{size}" for size in ("125m", "1.3b", "13b")}
-    assert len({c.task for c in paper}) == 11
+    for preset in one.presets:
+        if published.is_published(one, preset):
+            rows = published.rows_at(file_of(preset), one, preset)
+            table = folder_of(one, preset) / "table.md"
+            assert table.read_text(encoding="utf-8") == table_text(one, rows, preset)

@@ -13,7 +13,9 @@ def records(**values: list) -> list[dict]:
 
 def test_a_table_has_one_line_a_group_in_the_order_of_the_records() -> None:
     found = records(arm=["b", "b", "a"], ratio=[1e-3, 1e-3, None], test=[0.5, 0.7, 0.9])
-    table = Table(by=("arm", "ratio"), columns={"n": columns.seeds(), "t": columns.mean_std("test")})
+    table = Table(
+        by=("arm", "ratio"), columns={"n": columns.seeds(), "t": columns.mean_std("test")}
+    )
     assert table.lines(found) == [
         {"arm": "b", "ratio": "0.001", "n": "2", "t": "0.600 ± 0.141"},
         {"arm": "a", "ratio": "-", "n": "1", "t": "0.900"},

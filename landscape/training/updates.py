@@ -68,17 +68,30 @@ class Updates:
 
     def update(self, loss: float) -> Record:
         """Clip the gradients and step, unless the loop has diverged."""
-        record: Record = {"loss": loss}
-        self._first_loss = loss if self._first_loss is None else self._first_loss
-        fine = math.isfinite(loss)
-        if self._ceiling is not None:
-            fine = fine and loss <= self._ceiling * self._first_loss
+        norm = None
         if self._max_norm is not None:
             norm = float(nn.utils.clip_grad_norm_(self._parameters, self._max_norm))
-            fine, record["gradient_norm"] = fine and math.isfinite(norm), norm
+        if self.is_fine(loss, norm):
+            self.optimizer.step()
+        return self.note(loss, norm)
+
+    def is_fine(self, loss: float, norm: float | None) -> bool:
+        """Tell whether a step of such a loss and gradient norm is to be taken."""
+        fine = math.isfinite(loss) and (norm is None or math.isfinite(norm))
+        if self._ceiling is not None:
+            first = loss if self._first_loss is None else self._first_loss
+            fine = fine and loss <= self._ceiling * first
+        return fine
+
+    def note(self, loss: float, norm: float | None) -> Record:
+        """Count a step that was taken, where it `is_fine`; return its record."""
+        record: Record = {"loss": loss}
+        fine = self.is_fine(loss, norm)
+        self._first_loss = loss if self._first_loss is None else self._first_loss
+        if norm is not None:
+            record["gradient_norm"] = norm
         lr = self.optimizer.param_groups[0]["lr"]
         if fine:
-            self.optimizer.step()
             if self._lr_schedule is not None:
                 self._lr_schedule.step()
             torch.clear_autocast_cache()  # of weights as they were, inside a user's autocast

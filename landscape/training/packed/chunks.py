@@ -92,10 +92,10 @@ def cut(rows: Sequence[Row], most: int) -> list[list[Row]]:
 def chunk_of(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase) -> Chunk:
     """Collate rows, of whichever lanes, as the form of their examples does."""
     batch = FORMS[task.kind].collate([row.encoded for row in rows], tokenizer, task.loss)
-    return Chunk(rows, batch, _terms(batch, len(rows)), _height(batch, len(rows)))
+    return Chunk(rows, batch, terms_of(batch, len(rows)), _height(batch, len(rows)))
 
 
-def _terms(batch: Mapping[str, Tensor], count: int) -> list[int]:
+def terms_of(batch: Mapping[str, Tensor], count: int) -> list[int]:
     """Return how many loss terms each example has."""
     if "targets" in batch and "rows" not in batch:
         found: list[int] = batch["target_mask"].sum(1).tolist()

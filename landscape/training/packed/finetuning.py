@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from landscape import checks
 from landscape.training.packed.folder import PackFolder
 from landscape.training.packed.lane import Lane
-from landscape.training.packed.pack import TOKENS, Pack
+from landscape.training.packed.pack import Pack
 from landscape.training.run import Run
 
 
@@ -25,7 +25,7 @@ def finetune_packed(
     folders: Sequence[str | Path] | None = None,
     overwrite: bool = False,
     checkpoint_every: int = 50,
-    tokens: int = TOKENS,
+    tokens: int | None = None,
     progress: bool = False,
 ) -> list[Run]:
     """Train several runs that share a frozen model, each as if alone, in one forward and backward.
@@ -53,7 +53,8 @@ def finetune_packed(
             and gives the model the checkpoint that was chosen.
         overwrite: start anew, whatever the folders hold.
         checkpoint_every: steps between checkpoints.
-        tokens: most tokens of a forward, padding included: what bounds the memory of activations.
+        tokens: most tokens of a forward, padding included: what bounds the memory of activations;
+            None is 2,048 on a CPU, and 16,384 on a GPU, which wants many.
         progress: show a progress bar on standard error, if that is a terminal.
 
     Returns:

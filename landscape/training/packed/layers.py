@@ -21,6 +21,7 @@ from landscape.errors import UserError
 from landscape.subspace.beside import autocast
 from landscape.training.packed.course import Course
 from landscape.training.packed.products import MaskedWeight, Piece, lane_products
+from landscape.training.packed.stacked import Stack
 
 
 class Layers:
@@ -38,6 +39,8 @@ class Layers:
         """Lane -> its rows in the chunk at hand, in their order."""
         self.length = 0
         """Tokens of a row."""
+        self.stack: Stack | None = None
+        """Of the lanes' masked weights, where they are multiplied at once."""
         for lane, course in courses.items():
             for name, masked in course.masked.items():
                 self._at(model, name).masked[lane] = masked
@@ -123,7 +126,9 @@ class _Matrix(_Layer):
         module, pieces = self.module, layers.pieces(x)
         transpose = isinstance(module, nn.Linear)
         shared = None if self.biases else module.bias
-        if not self.weights:
+        if layers.stack is not None and self.masked:
+            out = layers.stack.product(module, x, shared)
+        elif not self.weights:
             out = self._products(x, shared, pieces, transpose)
         else:
             parts = [self._of_one(x[p.start : p.stop], shared, p, transpose) for p in pieces]

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from experiments import earlier
@@ -216,7 +217,7 @@ def _ledger(chosen: argparse.Namespace) -> int:
 def _verify(chosen: argparse.Namespace) -> int:
     from experiments.claims import CLAIMS, PAPERS
     from experiments.ledger import write
-    from experiments.verification import verify
+    from experiments.verification import verify, verify_theorem
 
     known = {claim.id: claim for claim in CLAIMS}
     if chosen.claim not in known:
@@ -225,13 +226,13 @@ def _verify(chosen: argparse.Namespace) -> int:
             f"{nearest(chosen.claim, list(known))}"
         )
     claim = known[chosen.claim]
-    one = artefact(claim.artefact) if claim.artefact else next(iter(artefacts().values()))
-    rows = _rows(chosen, one)[0] if claim.artefact else []
-    done = verify(
-        claim, one, chosen.preset, rows, chosen.fresh_seeds,
-        chosen.store or store_of(chosen.preset),
-        lambda grids, store: compute(chosen, grids, store),
-    )  # fmt: skip
+    if claim.artefact:
+        one = artefact(claim.artefact)
+        store, rows = chosen.store or store_of(chosen.preset), _rows(chosen, one)[0]
+        ours = partial(compute, chosen)
+        done = verify(claim, one, chosen.preset, rows, chosen.fresh_seeds, store, ours)
+    else:
+        done = verify_theorem(claim, chosen.fresh_seeds)
     print(done.sentence())
     for name, evidence in done.evidence.items():
         print(f"{name}: {evidence}")

@@ -130,6 +130,7 @@ def _entry(
         return Entry(claim, "untestable here", claim.untestable, "-")
     if claim.theory:
         verdict, said = theory[claim.theory]
+        said = "; ".join([said, *(one.sentence() for one in again)])
         return Entry(claim, verdict, said, "[`theory`](../theory/NOTES.md)")
     artefact = artefacts[claim.artefact]
     if claim.artefact not in findings or not is_published(artefact, PRESET, results):
@@ -138,8 +139,7 @@ def _entry(
     said = "; ".join(
         f"{f.verdict}: {f.evidence}" if len(judged) > 1 else f.evidence for f in judged
     )
-    for one in again:
-        said += f"; {one.sentence()}"
+    said = "; ".join([said, *(one.sentence() for one in again if one.preset == PRESET)])
     view = folder_of(artefact, PRESET, results).relative_to(results.parent).as_posix()
     return Entry(claim, verdict_of(judged), said, f"[`{claim.artefact}`]({view}/table.md)")
 

@@ -41,6 +41,8 @@ class Verification:
             ", ".join(dict.fromkeys(v.values())) for v in (self.alone, self.together)
         )
         seeds = ", ".join(map(str, self.seeds))
+        if alone == together:
+            return f"fresh seeds {seeds} ({self.date[:10]}): {alone}"
         return f"fresh seeds {seeds} ({self.date[:10]}): {alone}, with the others {together}"
 
 

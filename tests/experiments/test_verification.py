@@ -15,7 +15,7 @@ from experiments.kit.columns import Table
 from experiments.kit.published import file_of
 from experiments.kit.records import Row, runs
 from experiments.kit.view import Artefact
-from experiments.verification import FRESH, repeated, unused, verify
+from experiments.verification import FRESH, repeated, unused, verify, verify_theorem
 from experiments.verified import verifications
 from landscape.sweep import Grid, Rates, RunConfig, RunStore, read_rows
 from landscape.sweep.measurements import key
@@ -100,11 +100,18 @@ def test_the_rows_of_fresh_seeds_are_published_beside_the_presets(rows, tmp_path
     assert [list(r["measured"]) for r in published if r["config"]["lr"]] == [measured] * 2
 
 
-def test_a_claim_that_no_run_judges_is_refused(rows, tmp_path) -> None:
+def test_a_claim_that_nothing_judges_is_refused(tmp_path) -> None:
     hard = Claim(id="d", says="D.", place="p", untestable="no GPU is here")
-    with pytest.raises(ls.UserError, match="got d, which they do not"):
-        verify(hard, TOY, "local", rows, 1, tmp_path / "store", compute, tmp_path)
-    assert not (tmp_path / "store").exists()
+    with pytest.raises(ls.UserError, match="got d, which they do not .no GPU"):
+        verify_theorem(hard, 1, tmp_path)
+    assert not verifications(tmp_path)
+
+
+def test_a_theorem_is_examined_on_instances_of_fresh_seeds(tmp_path) -> None:
+    theorem = Claim(id="t", says="T.", place="p", theory="id3-updates")
+    done = verify_theorem(theorem, 2, tmp_path)
+    assert done.alone == {"seed 1": "holds", "seed 2": "holds"}
+    assert list(verify_theorem(theorem, 1, tmp_path).seeds) == [3]
 
 
 def test_unfinished_runs_have_no_rates_to_keep(rows, tmp_path) -> None:

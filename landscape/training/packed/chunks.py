@@ -20,8 +20,19 @@ from landscape.tasks.outputs.labelled import IGNORED
 from landscape.tasks.padding import Batch
 from landscape.tasks.task import Task
 
-OVERHEAD, GPU_OVERHEAD = 48, 4096
-"""Tokens whose computation costs what a chunk costs beside its tokens: on a CPU, and on a GPU."""
+
+class Cost(NamedTuple):
+    """Say what a chunk costs, in tokens: max(its tokens, padding included, least) + overhead."""
+
+    overhead: int
+    least: int = 0
+
+
+CPU = Cost(overhead=48)
+"""Of a processor, which computes while it is told what to: by the time of small models' steps."""
+GPU, GPU_BF16 = Cost(overhead=64, least=2560), Cost(overhead=64, least=20480)
+"""Of a GPU, which is told what to compute for some 20 ms a chunk, however small it is. By the
+arithmetic of an H100 and OPT-125m's shape, in float32 and in bfloat16."""
 
 
 class Row(NamedTuple):
@@ -57,17 +68,13 @@ class Chunk:
         return found
 
 
-def cut(
-    rows: Sequence[Row], most: int, *, overhead: int = OVERHEAD, even: bool = False
-) -> list[list[Row]]:
+def cut(rows: Sequence[Row], most: int, *, cost: Cost = CPU, even: bool = False) -> list[list[Row]]:
     """Cut rows into groups of similar length, at the least cost; each is ordered by lane.
-
-    The cost of a group is its padded size, its rows times the longest, plus an overhead.
 
     Args:
         rows: of all lanes.
         most: most tokens of a group, padding included; what cannot be cut further may be more.
-        overhead: tokens whose computation costs what a group costs beside them.
+        cost: of a group.
         even: whether all lanes have as many rows of a group, as long as they have any.
 
     >>> groups = cut([Row(0, 0, i, _Of(n)) for i, n in enumerate([9, 500, 8, 480])], 2000)
@@ -83,8 +90,9 @@ def cut(
             count, longest = count + len(units[start]), max(longest, lengths[start])
             if count * longest > most and stop - start > 1:
                 break
-            if best[start] + count * longest + overhead < best[stop]:
-                best[stop], begins[stop] = best[start] + count * longest + overhead, start
+            whole = best[start] + max(count * longest, cost.least) + cost.overhead
+            if whole < best[stop]:
+                best[stop], begins[stop] = whole, start
     groups, stop = [], len(units)
     while stop:
         chosen = [row for unit in units[begins[stop] : stop] for row in unit]

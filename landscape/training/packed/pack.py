@@ -20,8 +20,9 @@ from landscape.tasks.task import SplitName
 from landscape.training.mode import training_mode
 from landscape.training.packed.alone import alone
 from landscape.training.packed.chunks import (
-    GPU_OVERHEAD,
-    OVERHEAD,
+    CPU,
+    GPU,
+    GPU_BF16,
     Chunk,
     Row,
     chunk_of,
@@ -38,6 +39,8 @@ from landscape.training.updates import gradient_norms
 
 TOKENS, GPU_TOKENS = 2048, 16384
 """Most tokens of a chunk, on a CPU and on a GPU: what bounds the memory of a step."""
+GPU_ROWS = 256
+"""Examples of a forward of an evaluation on a GPU, which 32 do not fill."""
 
 
 class Pack:
@@ -111,7 +114,8 @@ class Pack:
         """Return what `landscape.evaluate` says of the model, which is one lane's now."""
         return evaluate(
             self.model, self._tokenizer, course.lane.task, split=split,
-            max_length=course.limit, bos=course.lane.settings.bos,
+            batch_size=GPU_ROWS if self._batched else 32, max_length=course.limit,
+            bos=course.lane.settings.bos,
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
@@ -194,8 +198,8 @@ class Pack:
         ]
 
     def _cut(self, rows: Sequence[Row]) -> list[list[Row]]:
-        overhead = GPU_OVERHEAD if self._batched else OVERHEAD
-        return cut(rows, self._tokens, overhead=overhead, even=self._batched)
+        cost = (GPU_BF16 if self._autocast else GPU) if self._batched else CPU
+        return cut(rows, self._tokens, cost=cost, even=self._batched)
 
     def _dropout(self, alive: Mapping[int, Course]) -> LaneDropout | None:
         if not self._drops:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from experiments import earlier
 from experiments.catalogue import artefact, artefacts
 from experiments.kit.judge import Finding, exit_code, settle
 from experiments.kit.published import file_of, folder_of, is_published, publish, rows_at, store_of
@@ -24,6 +23,10 @@ from landscape.sources.carriers import missing as missing_packages
 from landscape.sweep.config import nearest
 from landscape.sweep.grid import Grid
 
+EXIT_CODES = (
+    "exit code: 0 all statements hold, 1 a statement fails, 2 a mistake in the call, "
+    "3 no statement fails but the rows leave one undecided (too few seeds, too wide an interval)"
+)
 COMMANDS = {
     "run": "compute the runs that a store lacks",
     "render": "draw figure, table and page from rows",
@@ -38,19 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: list[str]) -> int:
-    if len(arguments) > 1 and arguments[1] in earlier.ARTEFACTS:
-        return earlier.command(arguments)
     chosen = _parser().parse_args(arguments)
     return int(chosen.command(chosen))
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m experiments", description=__doc__, epilog=earlier.EXIT_CODES)
+    parser = Parser(prog="python -m experiments", description=__doc__, epilog=EXIT_CODES)
     commands = parser.add_subparsers(required=True, metavar="command")
     listing = commands.add_parser("list", help="list the artefacts and their presets")
     listing.set_defaults(command=_list)
     for name, text in COMMANDS.items():
-        sub = commands.add_parser(name, help=text, epilog=earlier.EXIT_CODES)
+        sub = commands.add_parser(name, help=text, epilog=EXIT_CODES)
         sub.set_defaults(command=globals()[f"_{name}"])
         sub.add_argument("artefact", nargs="*", help="names; none means all")
         _common(sub, store=output_folder if name == "run" else Path)
@@ -94,7 +95,6 @@ def _list(chosen: argparse.Namespace) -> int:
         print(f"{one.name:10} {one.title}  [{one.source}]")
         print(f"{'':10} presets: {', '.join(one.presets)}; published: {', '.join(there) or 'none'}"
               f"{_needs(one)}")  # fmt: skip
-    print(earlier.listed())
     return DONE
 
 

@@ -151,7 +151,8 @@ ARTEFACT = Artefact(
         ("LoRA and adapters have the size nearest to the budget, those under a mask 4 times that; "
          "the paper gives LoRA 1.33M scalars and masks on it 320K",
          "the paper compares a mask with the whole LoRA under it, here with one of its own size"),
-        ("adapters of two a layer; table 3 has one a layer, on RoBERTa-base", "no level to compare"),
+        ("adapters of two a layer; table 3 has one a layer, on RoBERTa-base",
+         "no level to compare"),
         ("Fisher scores 64 examples; the paper 1024", "noisier scores"),
     ),
     presets=("smoke", "local"),

@@ -1,4 +1,4 @@
-"""How figures of artefacts look: one style, one canvas, and what several of them draw.
+"""How figures of artefacts look: one style, one canvas, and the guides of their laws.
 
 The libraries that draw take seconds to import: each function does so when it is called.
 """
@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from statistics import fmean
 from typing import TYPE_CHECKING, Any
-
-from experiments.kit.store import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,14 +45,6 @@ def panels(size: tuple[float, float], columns: int = 1, rows: int = 1) -> tuple[
     return canvas(size, columns, rows)
 
 
-def stacked(size: tuple[float, float], parts: int) -> tuple[Figure, Any]:
-    """Return a figure and the parts below each other that it consists of, each without axes."""
-    from landscape.figures.canvas import blank
-
-    figure = blank(size)
-    return figure, figure.subfigures(parts, 1)
-
-
 def despine(*axes: Axes) -> None:
     """Take the upper and right spines of axes away."""
     import seaborn as sns
@@ -67,25 +56,6 @@ def despine(*axes: Axes) -> None:
 def title(axis: Axes, text: str) -> None:
     """Write a panel's title."""
     axis.set_title(text, loc="left", fontsize=12, fontweight="bold")
-
-
-def over_ratio(axis: Axes, label: str, text: str) -> None:
-    """Finish a panel over the ratio: its scale, labels, title and legend."""
-    axis.set(xscale="log", xlabel=RATIO, ylabel=label)
-    title(axis, text)
-    axis.legend(frameon=False, fontsize=9)
-
-
-def means(rows: Sequence[Row], value: str, by: str = "ratio") -> tuple[list[float], list[float]]:
-    """Return the values of a coordinate in ascending order, and the mean of the rows at each."""
-    places = sorted({row[by] for row in rows})
-    return places, [fmean(r[value] for r in rows if r[by] == place) for place in places]
-
-
-def curve(axis: Axes, rows: Sequence[Row], value: str, color: Color, label: str) -> None:
-    """Draw the means of a value over the ratio, and every row as a dot."""
-    axis.plot(*means(rows, value), "o-", color=color, label=label)
-    axis.plot([r["ratio"] for r in rows], [r[value] for r in rows], ".", color=color, alpha=0.5)
 
 
 def guide(

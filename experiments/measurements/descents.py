@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from experiments.measurements.attached import attached, random
@@ -60,7 +59,7 @@ def descents(point: Point) -> dict[str, Any]:
 
     Returns:
         ``start``, the sharpness at the pretrained weights with its residual, and ``descents``, a
-        dict a rate: ``losses[t]`` after t steps, ``measured`` of `SharpnessProbe`, how far it moved.
+        dict a rate: ``losses[t]`` after t steps, ``measured`` of `SharpnessProbe`, ``distance``.
     """
     asked = chosen(point, USUAL)
     name, ratio = checks.choice("loss", asked["loss"], tuple(LOSSES)), asked["ratio"]

@@ -1,9 +1,9 @@
 """What masked linear regression predicts, measured on a network at its pretrained weights.
 
 *Curvature*: the top eigenvalue of the Gauss-Newton matrix (the Hessian of the linear model) and of
-the whole Hessian, for masks of several kinds and for all target weights at once. *Approaches*: plain
-SGD and AdamW, on true and on shuffled labels, until the mean loss of a pass falls below one level,
-so that distances are compared at equal loss and not after equal steps of a size that we chose.
+the whole Hessian, for masks of several kinds and for all target weights at once. *Approaches*:
+plain SGD and AdamW, on true and on shuffled labels, until the mean loss of a pass falls below one
+level, so that distances are compared at equal loss and not after equal steps of a chosen size.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _batches(point: Point, asked: Mapping[str, Any], labels: str) -> list[Batch]
     if labels == "shuffled":
         order = np.random.default_rng(point.config.seed).permutation(len(examples))
         examples = tuple(
-            dataclasses.replace(example, label=examples[i].label)  # type: ignore[union-attr,type-var,call-arg]
+            dataclasses.replace(example, label=examples[i].label)
             for example, i in zip(examples, order, strict=True)
         )
     return make_batches(examples, point.tokenizer, asked["step"], loss=point.task.loss)

@@ -29,6 +29,8 @@ EDGE = {"gd": "sharpness_threshold", "adamw": "preconditioned_threshold"}
 Row = dict[str, Any]
 Palette = dict[float, tuple[float, float, float]]
 NAMES = {"gd": "gradient descent", "adamw": "AdamW"}
+LABELS = {"gd": r"sharpness $\lambda_1(H)$ / (2 / $\eta$)",
+          "adamw": r"$\lambda_1(P^{-1}H)$ / edge of AdamW"}  # fmt: skip
 
 
 def rows_of(records: Sequence[Record]) -> list[Row]:
@@ -200,7 +202,9 @@ def drawn(records: Sequence[Record]) -> list[Panel]:
             chosen = descents(rows, optimizer, loss)
             name = f"{NAMES[optimizer]}, {loss}".capitalize().replace("Adamw", "AdamW")
             found.append(Panel(name, partial(_draw_edge, rows, chosen, palette)))
-        found.append(Panel("Training loss", partial(_draw_losses, descents(rows, loss=loss), palette)))
+        found.append(
+            Panel("Training loss", partial(_draw_losses, descents(rows, loss=loss), palette))
+        )
     return found
 
 
@@ -219,9 +223,7 @@ def _style(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
 def _draw_edge(
     rows: Sequence[Row], chosen: Sequence[Row], palette: Palette, axis: Axes, *_: Any
 ) -> None:
-    label = {"gd": r"sharpness $\lambda_1(H)$ / (2 / $\eta$)",
-             "adamw": r"$\lambda_1(P^{-1}H)$ / edge of AdamW"}  # fmt: skip
-    axis.set_ylabel(label[chosen[0]["optimizer"]] if chosen else "")
+    axis.set_ylabel(LABELS[chosen[0]["optimizer"]] if chosen else "")
     axis.axhline(1, color="0.4", lw=1.2, label="edge of stability")
     axis.axhspan(*AT_EDGE, color="0.5", alpha=0.15, lw=0)
     for r in chosen:

@@ -43,7 +43,7 @@ def drawn(records: Sequence[Record]) -> list[Panel]:
 
 
 def _draw_grid(here: Sequence[Grid], constant: float, axis: Axes, *_: Any) -> None:
-    blue, orange, *_ = colors()
+    blue, orange = colors()[:2]
     for c in here:
         finite = [x for x in c.losses.values() if math.isfinite(x)]
         low, span = min(finite), max(c.before - min(finite), 1e-9)
@@ -88,7 +88,7 @@ def _legend() -> list[Line2D]:
 
 
 def _draw_errors(chosen: Sequence[Grid], axis: Axes, *_: Any) -> None:
-    _, orange, *_ = colors()
+    orange = colors()[1]
     ticks: list[str] = []
     for optimizer in dict.fromkeys(c.optimizer for c in chosen):
         same = [c for c in chosen if c.optimizer == optimizer]

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
-from experiments.random_masking.grids import OPT, RATIOS, SHARPNESS, SMOKE, baselines, masks, opt
+from experiments.random_masking.grids import OPT, RATIOS, SHARPNESS, baselines, masks, opt
 from landscape.sweep.grid import Grid
 from landscape.sweep.rates import Rates
 
@@ -39,10 +40,9 @@ def grids(preset: str) -> Sequence[Grid]:
 
 def derive(record: Record) -> Mapping[str, Any]:
     """Return the arm, and of what is measured magnitudes: the paper's Hessian norm."""
-    ends = [record.get(f"sharpness_{end}") for end in ("before", "after")]
-    if None in ends:
+    before, after = record.get("sharpness_before"), record.get("sharpness_after")
+    if before is None or after is None:
         return {"arm": ARMS[1]}
-    before, after = ends
     return {"arm": ARMS[0], "norm_before": abs(before), "norm_after": abs(after),
             "positive": min(before, after) > 0}  # fmt: skip
 

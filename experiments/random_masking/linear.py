@@ -41,7 +41,8 @@ def grids(preset: str) -> Sequence[Grid]:
     """List the measurements: of all targets at once, then both of every ratio."""
     shared, ratios, seeds, both, curvature, approaches = SETTINGS[preset]
     asked = [{CURVATURE: both}] + [
-        {CURVATURE: {**both, **curvature, "ratio": r}, APPROACHES: {**both, **approaches, "ratio": r}}
+        {CURVATURE: {**both, **curvature, "ratio": r},
+         APPROACHES: {**both, **approaches, "ratio": r}}
         for r in ratios
     ]  # fmt: skip
     return [Grid(shared, {"seed": seeds}, measure=measure) for measure in asked]

@@ -45,8 +45,7 @@ def loaded_by(program: str, more: list[list[str]]) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("program", "more", "known"),
     [("landscape.cli", [], "delta merge --help"),
-     ("experiments.__main__", [["list"]], "publish --help"),
-     ("experiments.earlier", [], "run surfaces --help")],
+     ("experiments.__main__", [["list"]], "publish --help")],
 )  # fmt: skip
 def test_no_help_and_no_list_loads_what_takes_seconds_to_import(program, more, known) -> None:
     loaded = loaded_by(program, more)

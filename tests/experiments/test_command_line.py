@@ -9,32 +9,15 @@ import re
 import pytest
 
 from experiments.__main__ import main
-from experiments.earlier import ARTEFACTS
-from experiments.kit.settings import sentences
-from experiments.kit.store import RESULTS, read_rows
-from landscape.figures.canvas import canvas
+from experiments.catalogue import artefacts
+from experiments.kit.panels import Panel
+from experiments.kit.published import file_of, folder_of, is_published, rows_at
+from experiments.kit.rendering import render
 from landscape.sources import carriers
+from landscape.sweep.measurements import measurement_named
+from landscape.sweep.plan import wanted
 
-
-def test_help_says_of_each_default_what_it_is_for_and_whether_it_is_a_papers_or_ours(
-    capsys,
-) -> None:
-    for name, expected in (
-        ("figure4", ("examples a step (Xu & Zhang 2024: 8)",
-                     "matvecs after which Lanczos stops (ours: 60)")),
-        ("selections", ("passes over the training examples (Agarwal et al. 2024: 7)",
-                        "the paper trains DeBERTa-v3-base (ours: facebook/opt-125m)")),
-    ):  # fmt: skip
-        assert main(["run", name, "--help"]) == 0
-        printed = " ".join(capsys.readouterr().out.split())
-        assert all(text in printed for text in expected), printed
-
-
-@pytest.mark.parametrize("name", list(ARTEFACTS))
-def test_every_setting_of_every_artefact_has_a_sentence(name) -> None:
-    config = ARTEFACTS[name].config
-    said = sentences(config)
-    assert {f.name for f in dataclasses.fields(config)} <= set(said)
+PUBLISHED = [name for name, one in artefacts().items() if is_published(one, "local")]
 
 
 def test_what_an_artefact_needs_is_said_before_it_computes(tmp_path, monkeypatch, capsys) -> None:
@@ -43,7 +26,7 @@ def test_what_an_artefact_needs_is_said_before_it_computes(tmp_path, monkeypatch
         carriers.importlib.util, "find_spec", lambda m: None if m == "peft" else found(m)
     )
     folder = tmp_path / "run"
-    assert main(["run", "selections", "--preset", "smoke", "--output", str(folder)]) == 2
+    assert main(["run", "selections", "--preset", "smoke", "--store", str(folder)]) == 2
     told = capsys.readouterr()
     assert told.err == (
         "error: expected peft for the artefact selections, but peft is not installed; install it "
@@ -70,38 +53,39 @@ def test_several_missing_packages_have_one_command() -> None:
 
 
 def test_mistakes_are_one_sentence(tmp_path, capsys) -> None:
-    assert main(["run", "figure4", "--preset", "huge", "--output", str(tmp_path / "x")]) == 2
+    assert main(["run", "figure4", "--preset", "huge", "--store", str(tmp_path / "x")]) == 2
     assert "smoke, local, paper" in capsys.readouterr().err
-    assert main(["render", "figure4", "--output", str(tmp_path / "nowhere")]) == 2
-    assert "expected a run of figure4 in" in capsys.readouterr().err
+    assert main(["render", "figure4", "--store", str(tmp_path / "nowhere")]) == 2
+    assert "expected rows at" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
 
 def test_list_names_every_artefact_with_its_presets(capsys) -> None:
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
-    for name, artefact in ARTEFACTS.items():
+    for name, artefact in artefacts().items():
         assert name in printed
-        assert {"smoke", "local"} <= set(artefact.presets)
+        assert "smoke" in artefact.presets
 
 
-@pytest.mark.parametrize("name", list(ARTEFACTS))
-@pytest.mark.parametrize("preset", ["smoke", "local", "paper"])
-def test_every_preset_of_every_artefact_lists_rows_whose_keys_differ(name, preset) -> None:
-    artefact = ARTEFACTS[name]
-    listed = artefact.expected(artefact.configure(preset, {}))
-    assert listed
-    assert len(set(listed)) == len(listed)
+@pytest.mark.parametrize("name", list(artefacts()))
+def test_every_preset_of_every_artefact_lists_runs_and_measurements_that_there_are(name) -> None:
+    one = artefacts()[name]
+    for preset in one.presets:
+        jobs = wanted(one.of(preset), {})
+        assert jobs
+        for job in jobs:
+            assert all(measurement_named(asked).parts for asked in job.measure)
 
 
-@pytest.mark.parametrize("name", list(ARTEFACTS))
-def test_the_published_rows_render_to_the_published_table_and_page(name, tmp_path, capsys) -> None:
-    published = RESULTS / name / "local"
-    (tmp_path / "config.json").write_text((published / "config.json").read_text())
-    blank = dataclasses.replace(ARTEFACTS[name], draw=lambda rows: canvas((1, 1))[0])
-    blank.render(read_rows(published), tmp_path)
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_rows_render_to_the_published_table_and_page(name, tmp_path) -> None:
+    one = dataclasses.replace(artefacts()[name], panels=(Panel("", lambda *_: None),))
+    rows = rows_at(file_of("local"), one, "local")
+    published = folder_of(one, "local")
+    render(one, rows, "local", tmp_path)
     table = (published / "table.md").read_text()
-    assert (tmp_path / "table.md").read_text() == capsys.readouterr().out == table
+    assert (tmp_path / "table.md").read_text() == table
     pages = [(f / "index.html").read_text() for f in (tmp_path, published)]
     assert without_figure(pages[0]) == without_figure(pages[1])
 

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 import pytest
 
-from experiments.kit.draw import colors, curve, guide, look, means, panels
+from experiments.kit.draw import colors, guide, look, panels
 
 
 def test_the_style_holds_inside_and_is_gone_outside() -> None:
@@ -28,16 +28,6 @@ def test_a_guide_has_its_power_and_passes_through_the_middle_point(power) -> Non
     assert drawn[1] == 7.0
     slopes = np.diff(np.log(drawn)) / np.diff(np.log(x))
     np.testing.assert_allclose(slopes, power, rtol=1e-12)
-
-
-def test_a_curve_is_the_mean_of_its_dots_at_every_ratio() -> None:
-    rows = [{"ratio": r, "value": v} for r, v in ((0.2, 1.0), (0.1, 2.0), (0.2, 4.0))]
-    assert means(rows, "value") == ([0.1, 0.2], [2.0, 2.5])
-    _, axis = panels((2, 2))
-    curve(axis, rows, "value", "black", "all")
-    line, dots = axis.lines
-    np.testing.assert_array_equal(line.get_xydata(), [[0.1, 2.0], [0.2, 2.5]])
-    np.testing.assert_array_equal(dots.get_xydata(), [[0.2, 1.0], [0.1, 2.0], [0.2, 4.0]])
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ def fabricated(curvature: float, rate: float, distance: float) -> list[dict]:
                 rows.append(
                     {"kind": "descent", "optimizer": optimizer, "labels": labels, "ratio": ratio,
                      "rate": r, "scale": scale, "seed": 0, "steps": int(20 / scale), "count": 100,
-                     "reached": True, "diverged": False, "distance": ratio**distance * bend[ratio] / scale}
+                     "reached": True, "diverged": False,
+                     "distance": ratio**distance * bend[ratio] / scale}
                 )  # fmt: skip
     return rows
 

@@ -66,7 +66,12 @@ class Pack:
         if stacked and not self._drops and stackable(model, self.courses):
             every = dict(enumerate(self.courses))
             self._together = Together(
-                model, tokenizer, every, tokens=tokens, precision=self._precision, evaluate=self.evaluate
+                model,
+                tokenizer,
+                every,
+                tokens=tokens,
+                precision=self._precision,
+                evaluate=self.evaluate,
             )
 
     @property
@@ -90,9 +95,7 @@ class Pack:
             losses = self._gradients(alive)
             for lane, course in alive.items():
                 course.history.append(course.updates.update(losses[lane]))
-        due = {
-            i: c for i, c in alive.items() if c.epochs.is_evaluation_due(c.updates.taken)
-        }
+        due = {i: c for i, c in alive.items() if c.epochs.is_evaluation_due(c.updates.taken)}
         if self._together is not None and due:
             self._together.judge(due)
         else:
@@ -174,7 +177,7 @@ class Pack:
             dropout.begin_chunk([(row.lane, row.place) for row in chunk.rows], layers.length)
             inside = dropout
         device = next(self.model.parameters()).device
-        with nothing_drawn(device), inside, self._precision(device):
+        with nothing_drawn(), inside, self._precision(device):
             outputs, loss = task_split(self.model, chunk.batch)
             terms, _ = loss(outputs)
             own = terms.reshape(len(chunk.rows), -1).sum(1) * scale.to(terms)

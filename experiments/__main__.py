@@ -6,12 +6,13 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from experiments import earlier
 from experiments.catalogue import artefact, artefacts
 from experiments.kit.judge import Finding, exit_code, settle
-from experiments.kit.published import file_of, folder_of, publish, rows_at, store_of
+from experiments.kit.published import file_of, folder_of, is_published, publish, rows_at, store_of
 from experiments.kit.records import Row
 from experiments.kit.view import PRESETS, Artefact
 from landscape.cli.arguments import Parser, output_folder, whole
@@ -87,7 +88,7 @@ def _computing(parser: argparse.ArgumentParser) -> None:
 
 def _list(chosen: argparse.Namespace) -> int:
     for one in artefacts().values():
-        there = [p for p in one.presets if file_of(p).exists() and folder_of(one, p).exists()]
+        there = [p for p in one.presets if is_published(one, p)]
         print(f"{one.name:10} {one.title}  [{one.source}]")
         print(f"{'':10} presets: {', '.join(one.presets)}; published: {', '.join(there) or 'none'}"
               f"{_needs(one)}")  # fmt: skip
@@ -216,7 +217,7 @@ def _ledger(chosen: argparse.Namespace) -> int:
 def _verify(chosen: argparse.Namespace) -> int:
     from experiments.claims import CLAIMS, PAPERS
     from experiments.ledger import write
-    from experiments.verification import verify
+    from experiments.verification import verify, verify_theorem
 
     known = {claim.id: claim for claim in CLAIMS}
     if chosen.claim not in known:
@@ -225,13 +226,13 @@ def _verify(chosen: argparse.Namespace) -> int:
             f"{nearest(chosen.claim, list(known))}"
         )
     claim = known[chosen.claim]
-    one = artefact(claim.artefact) if claim.artefact else next(iter(artefacts().values()))
-    rows = _rows(chosen, one)[0] if claim.artefact else []
-    done = verify(
-        claim, one, chosen.preset, rows, chosen.fresh_seeds,
-        chosen.store or store_of(chosen.preset),
-        lambda grids, store: compute(chosen, grids, store),
-    )  # fmt: skip
+    if claim.artefact:
+        one = artefact(claim.artefact)
+        store, rows = chosen.store or store_of(chosen.preset), _rows(chosen, one)[0]
+        ours = partial(compute, chosen)
+        done = verify(claim, one, chosen.preset, rows, chosen.fresh_seeds, store, ours)
+    else:
+        done = verify_theorem(claim, chosen.fresh_seeds)
     print(done.sentence())
     for name, evidence in done.evidence.items():
         print(f"{name}: {evidence}")

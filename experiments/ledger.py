@@ -11,7 +11,7 @@ from pathlib import Path
 
 from experiments.claims.claim import Claim
 from experiments.kit.judge import Finding
-from experiments.kit.published import HERE, RESULTS, file_of, folder_of
+from experiments.kit.published import HERE, RESULTS, file_of, folder_of, is_published
 from experiments.kit.records import Row
 from experiments.kit.view import Artefact
 from experiments.verified import Verification, verifications
@@ -66,10 +66,12 @@ def text_of(
     for entry in judged:
         word = entry.verdict.split(":")[0]
         counts[word] = counts.get(word, 0) + 1
-    parts = [HEAD, ", ".join(f"{n} {word}" for word, n in counts.items()) + "."]
+    parts = [HEAD.rstrip(), ", ".join(f"{n} {word}" for word, n in counts.items()) + "."]
     for paper, claims in papers.items():
         lines = [by_claim[c.id].line() for c in claims]
-        parts.append(f"## {paper[0].upper()}{paper[1:]}\n\n{format_table(lines, left=list(lines[0]))}")
+        parts.append(
+            f"## {paper[0].upper()}{paper[1:]}\n\n{format_table(lines, left=list(lines[0]))}"
+        )
     return "\n\n".join(parts) + "\n"
 
 
@@ -128,17 +130,18 @@ def _entry(
         return Entry(claim, "untestable here", claim.untestable, "-")
     if claim.theory:
         verdict, said = theory[claim.theory]
+        said = "; ".join([said, *(one.sentence() for one in again)])
         return Entry(claim, verdict, said, "[`theory`](../theory/NOTES.md)")
     artefact = artefacts[claim.artefact]
-    view = folder_of(artefact, PRESET, results) / "table.md"
-    if claim.artefact not in findings or not view.exists():
+    if claim.artefact not in findings or not is_published(artefact, PRESET, results):
         return Entry(claim, "not run yet", "", f"`{claim.artefact}`")
     judged = [findings[claim.artefact][name] for name in claim.statements]
-    said = "; ".join(f"{f.verdict}: {f.evidence}" if len(judged) > 1 else f.evidence for f in judged)
-    for one in again:
-        said += f"; {one.sentence()}"
-    place = view.relative_to(results.parent).as_posix()
-    return Entry(claim, verdict_of(judged), said, f"[`{claim.artefact}`]({place})")
+    said = "; ".join(
+        f"{f.verdict}: {f.evidence}" if len(judged) > 1 else f.evidence for f in judged
+    )
+    said = "; ".join([said, *(one.sentence() for one in again if one.preset == PRESET)])
+    view = folder_of(artefact, PRESET, results).relative_to(results.parent).as_posix()
+    return Entry(claim, verdict_of(judged), said, f"[`{claim.artefact}`]({view}/table.md)")
 
 
 def _findings(
@@ -163,7 +166,7 @@ def _theory(ids: Sequence[str]) -> dict[str, tuple[str, str]]:
 
     if not ids:
         return {}
-    found = {}
+    found: dict[str, tuple[str, str]] = {}
     for summary in summarise(verify_all(problems=default_problems()[1:], only=ids)):
         lead = summary.lead
         counted = ", ".join(f"{n} {verdict}" for verdict, n in summary.counts.items())

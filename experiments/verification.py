@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Compute = Callable[[Sequence["Grid"], Path], object]
 """(grids, store): compute the runs that the store lacks."""
+THEORY = "theory"
+"""Stands for the preset where theory judges."""
 FRESH = "fresh"
 """The file of published rows of fresh seeds, beside the presets'."""
 
@@ -40,17 +42,11 @@ def verify(
         results: the record and the fresh rows lie there.
 
     Raises:
-        UserError: a claim without statements, or runs that are not finished.
+        UserError: runs that are not finished.
     """
     from landscape.folders import provenance
     from landscape.sweep.store import RunStore
 
-    if not claim.statements:
-        why = claim.untestable or claim.misprint or "theory judges it: python -m theory"
-        raise UserError(
-            f"expected a claim that runs judge, got {claim.id}, which they do not ({why}); choose "
-            "one with an artefact"
-        )
     grids = artefact.of(preset)
     done = runs(rows, grids)
     if lacking := sum(run.row is None for run in done):
@@ -74,10 +70,40 @@ def verify(
     return one
 
 
-def unused(rows: Iterable[Row], results: Path, count: int) -> list[int]:
-    """Return the next seeds that neither rows nor verifications have used."""
+def verify_theorem(claim: Claim, count: int, results: Path = RESULTS) -> Verification:
+    """Examine a theorem on instances drawn with fresh seeds; append that to the record.
+
+    Raises:
+        UserError: a claim that nothing judges.
+    """
+    from landscape.folders import provenance
+    from theory.suite import default_problems, summarise, verify_all
+
+    if not claim.theory:
+        raise UserError(
+            f"expected a claim that runs or theory judge, got {claim.id}, which they do not "
+            f"({claim.untestable or claim.misprint}); choose one with an artefact"
+        )
+    seeds = unused([{"config": {"seed": 0}}], results, count, claim.id)
+    alone, evidence = {}, {}
+    for seed in seeds:
+        problems = default_problems(seed)[1:]
+        (found,) = summarise(verify_all(seed, problems=problems, only=[claim.theory]))
+        alone[f"seed {seed}"] = found.verdict
+        evidence[f"seed {seed}"] = ", ".join(f"{n} {v}" for v, n in found.counts.items())
+    made = provenance()
+    one = Verification(
+        claim.id, THEORY, seeds, dict(alone), dict(alone), evidence, made["date"], made["commit"]
+    )
+    append(one, results)
+    return one
+
+
+def unused(rows: Iterable[Row], results: Path, count: int, claim: str = "") -> list[int]:
+    """Return the next seeds that neither rows nor verifications, of a claim or any, have used."""
     used = {row["config"]["seed"] for row in rows}
-    used |= {seed for own in verifications(results).values() for one in own for seed in one.seeds}
+    done = [one for own in verifications(results).values() for one in own]
+    used |= {seed for one in done if claim in ("", one.claim) for seed in one.seeds}
     first = max(used, default=-1) + 1
     return list(range(first, first + count))
 

@@ -37,8 +37,12 @@ class Verification:
 
     def sentence(self) -> str:
         """Say it in the ledger."""
-        alone, together = (", ".join(dict.fromkeys(v.values())) for v in (self.alone, self.together))
+        alone, together = (
+            ", ".join(dict.fromkeys(v.values())) for v in (self.alone, self.together)
+        )
         seeds = ", ".join(map(str, self.seeds))
+        if alone == together:
+            return f"fresh seeds {seeds} ({self.date[:10]}): {alone}"
         return f"fresh seeds {seeds} ({self.date[:10]}): {alone}, with the others {together}"
 
 

@@ -45,8 +45,10 @@ def row(
         split: {"accuracy": outcome[split], "loss": 1.0 - outcome[split], "n": 100}
         for split in ("dev", "test") if outcome.get(split) is not None
     }  # fmt: skip
-    usual = {"metric": "accuracy", "count": 0, "ratio": config.ratio, "dev": None, "diverged": False,
-             "seconds": 36.0}  # fmt: skip
+    usual = {
+        "metric": "accuracy", "count": 0, "ratio": config.ratio, "dev": None, "diverged": False,
+        "seconds": 36.0,
+    }  # fmt: skip
     return {
         "address": config.address, "config": config.as_dict(), "provenance": dict(MADE_BY),
         "outcome": usual | dict(outcome) | scores, "measured": dict(measured or {}),

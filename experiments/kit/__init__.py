@@ -12,13 +12,13 @@ in ``ARTEFACT``, and is found there; `experiments/random_masking/figure5.py` is 
         panels=(curve("test", "Accuracy", "test accuracy"),),
     )
 
-*Grids.* Share values through `presets` (SMOKE, LOCAL, OPT, SEEDS) so that runs are shared. Axes that
-move together are joined: ``"method+options": [("random", {"sampling": "exact"}), ...]``; a mask seed
-of its own for every seed: ``"seed+mask_seed": separate(SEEDS)``. `Rates` chooses the rate on dev
-with the first seed; ``measure={"sharpness": {...}}`` measures the runs at the chosen rate. LoRA, full
-fine-tuning and BitFit are further grids, whose records have no ratio; ``method="none"`` is the
-pretrained model. A record without a coordinate takes part wherever it is asked for: a baseline is a
-level line in `curve`, and `better` compares it at every ratio.
+*Grids.* Values that several artefacts share are in the `grids` of their source, so that they share
+runs. Axes that move together are joined: ``"method+options": [("random", {"sampling": "exact"}),
+...]``; a mask seed of its own for every seed: ``"seed+mask_seed": [(0, 100), (1, 101), ...]``.
+`Rates` chooses the rate on dev with the first seed; ``measure={"sharpness": {...}}`` measures the
+runs at the chosen rate. LoRA, full fine-tuning and BitFit are further grids, whose records have no
+ratio; ``method="none"`` is the pretrained model. A record without a coordinate takes part wherever
+it is asked for: a baseline is a level line in `curve`, and `better` compares it at every ratio.
 
 *Records* (`records.Record`) are what everything else sees: one flat dict a run, at the rate chosen.
 ``arm`` is the method and schedule; ``derive=lambda r: {"arm": "LoRA"}`` renames it, or adds values
@@ -26,8 +26,9 @@ level line in `curve`, and `better` compares it at every ratio.
 count, distance, diverged, correct, train_loss, sharpness_before, sharpness_converged_after, edge.
 
 *Tables* (`columns`): mean_std, geometric (for what scatters over decades), first, count, rate,
-seeds, share, ``paper(lookup)`` (`experiments.paper.tables` gives lookups); ``across="task"`` puts tasks side by
-side. A column is a function from a line's records to text; write your own where none fits.
+seeds, share, paper (a number that `experiments.paper.tables.beside` looks up); ``across="task"``
+puts tasks side by side. A column is a function from a line's records to text; write your own where
+none fits.
 
 *Statements* (`statements`): better (``by=-0.01``: loses less than a point), larger (by a factor),
 alike, widens, scales (exponent, with ``law=`` and ``paper=``), exceeds, monotone, each,

@@ -65,7 +65,7 @@ def _beside(own: Sequence[Record], across: str, side: tuple[Any, ...]) -> list[R
     return [r for r in own if not side or (r[across],) == side]
 
 
-def written(value: Any) -> str:
+def written(value: object) -> str:
     """Write a coordinate.
 
     >>> [written(v) for v in (1e-05, "random", None, 13452)]

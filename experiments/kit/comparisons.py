@@ -7,8 +7,9 @@ averaged over cells, for cells share its examples, so that n counts seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -17,8 +18,10 @@ from experiments.kit.records import Record, grouped, present
 from experiments.kit.statistics import Arm, Difference, Interval, over_cells, paired, slope
 
 CELL = ("model", "task")
+Level = str | float | None
+"""A value of a coordinate, such as the name of an arm."""
 Place = tuple[Any, ...]
-Cells = dict[Place, tuple[Arm, Arm]]
+Cells = dict[Hashable, tuple[Arm, Arm]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,7 @@ def judged(text: str, label: str, found: Difference | None, least: float | None 
 
 
 def compare(
-    records: Sequence[Record], value: str, one: Any, other: Any, *, axis: str = "arm",
+    records: Sequence[Record], value: str, one: Level, other: Level, *, axis: str = "arm",
     over: str = "ratio", log: bool = False,
 ) -> Difference | None:  # fmt: skip
     """Compare two arms seed by seed; None where no seed has both.
@@ -75,7 +78,7 @@ def compare(
 
 
 def cells(
-    records: Sequence[Record], value: str, one: Any, other: Any, *, axis: str = "arm",
+    records: Sequence[Record], value: str, one: Level, other: Level, *, axis: str = "arm",
     over: str = "ratio", log: bool = False,
 ) -> Cells:  # fmt: skip
     """Return two arms by cell, each as a value a seed; cells that one of them lacks are left out.
@@ -98,7 +101,7 @@ def cells(
     for at in open_:  # compared at the other's places already
         if any(other != at and other[:-1] == at[:-1] for other in pairs):
             del pairs[at]
-    found = {}
+    found: Cells = {}
     for at, (x, y) in pairs.items():
         right = value == "test" and _judged_alike(x) and _judged_alike(y)
         found[at] = _arm(x, value, log, right), _arm(y, value, log, right)
@@ -115,7 +118,9 @@ def exponent(records: Sequence[Record], value: str, x: str) -> Interval | None:
     """Return the exponent s of |value| ~ x^s, one a seed, with Student's interval over them.
 
     A value that all seeds share at every x, as they do a rate chosen with the first, has one
-    exponent a model and task. None with fewer than two places.
+    exponent a model and task. A learning rate is known up to the step of the grid it was chosen
+    from: its interval is never narrower than that of rates that lie anywhere within their steps.
+    None with fewer than two places.
     """
     own = [r for r in present(records, value, x) if r[value]]
     places = grouped(own, *CELL, x).values()
@@ -128,7 +133,29 @@ def exponent(records: Sequence[Record], value: str, x: str) -> Interval | None:
     if len({at for curve in curves.values() for at in curve}) < 2:
         return None
     found = slope(curves)
-    return replace(found, how=found.how.replace("seed", "model and task")) if shared else found
+    if shared:
+        found = replace(found, how=found.how.replace("seed", "model and task"))
+    steps = [b / a for r in own for a, b in pairwise(r.get("tried") or ())] if value == "lr" else []
+    return _within_steps(found, curves, fmean(map(math.log, steps))) if steps else found
+
+
+def _within_steps(
+    found: Interval, curves: Mapping[int, Mapping[float, float]], step: float
+) -> Interval:
+    """Widen an exponent's interval to that of logarithms that are uniform within a step.
+
+    Each has the variance step² / 12, an exponent fitted to them that over Σ (log x - mean)².
+    """
+    variance = 0.0
+    for curve in curves.values():
+        x = [math.log(at) for at in curve]
+        around = sum((v - fmean(x)) ** 2 for v in x)
+        variance += step**2 / 12 / around if around else math.inf
+    half = 1.96 * math.sqrt(variance) / len(curves)
+    if (found.high - found.low) / 2 >= half:
+        return found
+    how = f"{found.how}; rates within steps of ×{math.exp(step):.2g}"
+    return Interval(found.value, found.value - half, found.value + half, found.n, how)
 
 
 def _judged_alike(own: Sequence[Record]) -> bool:

@@ -143,17 +143,18 @@ def dots(
 
 def course(
     value: str, name: str, label: str, *, log: bool = False, by: str = "arm", smooth: int = 1,
-    where: Mapping[str, Any] | None = None,
+    at: str = "", xlabel: str = "step", where: Mapping[str, Any] | None = None,
 ) -> Panel:  # fmt: skip
     """Draw a value that a run has at every step, such as ``train_loss``: the mean over runs.
 
     Args:
         value: of a record, a list.
         name: the panel's title.
-        label: of the value's axis.
+        label, xlabel: of the value's axis, and of the other.
         log: whether the value's axis is logarithmic.
         by: the coordinate that tells arms apart.
         smooth: steps over which the mean is taken.
+        at: a record's list of the places of these values, where they are not 1, 2, ...
         where: values of the records that take part.
     """
 
@@ -162,8 +163,9 @@ def course(
         for (arm,), own in grouped(present(records, value), by).items():
             steps = range(0, min(len(r[value]) for r in own), smooth)
             means = [fmean(fmean(r[value][s : s + smooth]) for r in own) for s in steps]
-            axis.plot([s + 1 for s in steps], means, color=palette[arm], label=written(arm))
-        axis.set(xlabel="step", ylabel=label)
+            places = own[0][at][::smooth] if at else [s + 1 for s in steps]
+            axis.plot(places, means, color=palette[arm], label=written(arm))
+        axis.set(xlabel=xlabel, ylabel=label)
         if log:
             decades(axis.yaxis)
 
@@ -201,8 +203,10 @@ def decades(axis: Axis) -> None:
     """Make an axis logarithmic, and write plain numbers beside it where it spans few decades."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    axis._set_axes_scale("log")  # type: ignore[attr-defined]
     low, high = axis.get_data_interval()
+    if high <= 1.001 * low:  # one value has no decades
+        return
+    axis._set_axes_scale("log")  # type: ignore[attr-defined]
     if low > 0 and high / low < 100:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 20 else (1, 3)))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -254,5 +258,10 @@ def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
     if named:
         figure.legend(
             list(named.values()), list(named), loc="outside lower center", frameon=False,
-            ncols=min(len(named), 6), fontsize=10,
+            ncols=min(len(named), 6, _fitting(figure, named)), fontsize=10,
         )  # fmt: skip
+
+
+def _fitting(figure: Figure, labels: Mapping[str, Any]) -> int:
+    """Return how many columns of a legend fit below a figure: inches a letter, and a handle."""
+    return max(1, int(figure.get_figwidth() / (0.075 * max(map(len, labels)) + 0.7)))

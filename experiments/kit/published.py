@@ -36,6 +36,12 @@ def folder_of(artefact: Artefact, preset: str, results: Path = RESULTS) -> Path:
     return results / artefact.name / preset
 
 
+def is_published(artefact: Artefact, preset: str, results: Path = RESULTS) -> bool:
+    """Tell whether there is a view of published rows; an earlier kit's has rows of its own."""
+    folder = folder_of(artefact, preset, results)
+    return (folder / "table.md").exists() and not (folder / "rows.jsonl").exists()
+
+
 def rows_at(source: Path, artefact: Artefact, preset: str) -> list[Row]:
     """Read the rows of an artefact's preset, also those at rates not chosen.
 

@@ -14,14 +14,13 @@ Row = Mapping[str, Any]
 Record = dict[str, Any]
 """One run, flat.
 
-All values of its configuration (model, task, method, ratio, lr, seed, options, ...);
-``dev`` and ``test``, the task's metric there, with ``dev_loss``, ``test_loss`` and ``n`` (test
-examples); the rest of its outcome (count, distance, diverged, correct, train_loss, ...), its achieved ratio
-as ``trainable_ratio``;
-what was measured, as ``sharpness_before``: a name that does not begin with the measurement's has
-it in front, as in ``sharpness_converged_after``;
-``arm``, the method and its schedule; ``tried``, the rates among which `lr` was chosen, and
-``edge``, the end of them at which it lies ("" for none); ``seconds``."""
+All values of its configuration (model, task, method, ratio, lr, seed, options, ...); ``arm``, its
+method and schedule; ``dev`` and ``test``, the task's metric there, ``dev_loss``, ``test_loss`` and
+``n`` (test examples); the rest of its outcome (count, distance, diverged, correct, train_loss,
+seconds, ...), the ratio achieved as ``trainable_ratio``; what was measured, as
+``sharpness_before``: a name that does not begin with the measurement's has it in front, as in
+``sharpness_converged_after``; ``tried``, the rates among which `lr` was chosen, and ``edge``, the
+end of them at which it lies ("" for none); ``scaled``, whether they were over the ratio."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,8 @@ def runs(rows: Iterable[Row], grids: Sequence[Grid]) -> list[Run]:
         choices = {_open(run): (run, choice) for choice in chosen(grid, by_address)
                    for run in choice.runs}  # fmt: skip
         for cell in grid.cells():
-            run, choice = choices.get(_open(cell), (cell, None))
+            known = choices if cell.lr is None else {}
+            run, choice = known.get(_open(cell), (cell, None))
             given = (choice.tried, choice.edge) if choice else ()
             found.append(Run(grid, run, by_address.get(run.address), *given))
     return found

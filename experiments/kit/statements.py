@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from experiments.kit.columns import written
-from experiments.kit.comparisons import CELL, compare, estimate, exponent, judged
+from experiments.kit.comparisons import CELL, Cells, Level, compare, estimate, exponent, judged
 from experiments.kit.judge import Finding, above, every, settle
 from experiments.kit.records import Record, grouped, matching, present
 from experiments.kit.statistics import over_cells, paired
@@ -30,7 +30,7 @@ class Statement:
 
 
 def better(
-    text: str, value: str, one: Any, other: Any, *, by: float | None = None, axis: str = "arm",
+    text: str, value: str, one: Level, other: Level, *, by: float | None = None, axis: str = "arm",
     over: str = "ratio", where: Where = ANY,
 ) -> Statement:  # fmt: skip
     """State that one arm's value is above another's, compared seed by seed in every cell.
@@ -54,7 +54,7 @@ def better(
 
 
 def larger(
-    text: str, value: str, one: Any, other: Any, *, by: float | None = None, axis: str = "arm",
+    text: str, value: str, one: Level, other: Level, *, by: float | None = None, axis: str = "arm",
     over: str = "ratio", where: Where = ANY,
 ) -> Statement:  # fmt: skip
     """State the same of magnitudes over decades, by a factor: `by` is one, or none for 1."""
@@ -68,7 +68,7 @@ def larger(
 
 
 def alike(
-    text: str, value: str, one: Any, other: Any, *, within: float = 2.0, log: bool = True,
+    text: str, value: str, one: Level, other: Level, *, within: float = 2.0, log: bool = True,
     axis: str = "arm", over: str = "ratio", where: Where = ANY,
 ) -> Statement:  # fmt: skip
     """State that two arms agree: up to a factor, or with ``log=False`` up to a difference."""
@@ -89,7 +89,7 @@ def alike(
 
 
 def widens(
-    text: str, value: str, one: Any, other: Any, *, axis: str = "arm", over: str = "ratio",
+    text: str, value: str, one: Level, other: Level, *, axis: str = "arm", over: str = "ratio",
     where: Where = ANY,
 ) -> Statement:  # fmt: skip
     """State that one arm's margin is larger at the smallest ratio than at the largest."""
@@ -101,7 +101,7 @@ def widens(
             return Finding(text, "undecided", f"{len(places)} values of {over} are too few")
         ends = [places[0], places[-1]]
         margins = [_margins(matching(own, {over: at}), value, one, other, axis) for at in ends]
-        grown = {
+        grown: Cells = {
             at: (low, margins[1][at])
             for at, low in margins[0].items()
             if at in margins[1] and low.keys() & margins[1][at].keys()
@@ -139,6 +139,8 @@ def scales(
             return Finding(text, "undecided", f"fewer than two values of {x}")
         beside = [] if law is None else [f"{source} {law:g}"]
         beside += [] if paper is None else [f"the paper's own numbers {paper:.2f}"]
+        if value == "lr" and any(r.get("scaled") for r in records):
+            beside.append("the rates tried were scaled with 1/ratio")
         said = "; ".join([f"exponent of {value} in {x}: {interval}", *beside])
         ends = sorted((sign * interval.low, sign * interval.high))
         estimated = interval.value, interval.low, interval.high
@@ -210,7 +212,7 @@ def true_everywhere(text: str, *values: str, where: Where = ANY) -> Statement:
 
 
 def _margins(
-    records: Sequence[Record], value: str, one: Any, other: Any, axis: str
+    records: Sequence[Record], value: str, one: Level, other: Level, axis: str
 ) -> dict[tuple[Any, ...], dict[int, float]]:
     """Return one arm's margin over another by model and task, then by seed."""
     found = {}

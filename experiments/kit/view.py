@@ -27,6 +27,10 @@ def _nothing(record: Record) -> Mapping[str, Any]:
     return {}
 
 
+def _none(records: Sequence[Record]) -> Sequence[Finding]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Artefact:
     """Describe a figure or table of a paper, or one of ours.
@@ -45,6 +49,7 @@ class Artefact:
         caption: of the figure.
         differences: (how the setting differs from the paper's, what that may cause); a name in
             braces is filled with the records' values of it.
+        further: ``further(records)`` gives more findings, where their number depends on the records.
         derive: ``derive(record)`` gives further values of a record, or other ones: ``arm`` for
             instance, which is the method and its schedule otherwise.
         columns: panels side by side.
@@ -62,6 +67,7 @@ class Artefact:
     lead: str
     caption: str
     differences: tuple[tuple[str, str], ...] = ()
+    further: Callable[[Sequence[Record]], Sequence[Finding]] = _none
     derive: Callable[[Record], Mapping[str, Any]] = _nothing
     columns: int = 3
     presets: Sequence[str] = PRESETS
@@ -92,7 +98,10 @@ class Artefact:
         return [r | dict(self.derive(r)) for r in found]
 
     def findings(self, records: Sequence[Record]) -> dict[str, Finding]:
-        """Judge every statement; those of differences are a family, adjusted by Holm."""
+        """Judge every statement; those of differences are a family, adjusted by Holm.
+
+        Findings whose number depends on the records have their own sentences as names.
+        """
         found = {name: s.judge(records) for name, s in self.statements.items()}
         tested = {
             name: f for name, f in found.items() if isinstance(f, Compared) and f.least is None
@@ -102,7 +111,7 @@ class Artefact:
             found |= {
                 name: judged(f.statement, f.label, adjusted[name]) for name, f in tested.items()
             }
-        return found
+        return found | {f.statement: f for f in self.further(records)}
 
     def drawn(self, records: Sequence[Record]) -> Sequence[Panel]:
         """Return the panels of the figure."""

@@ -42,7 +42,7 @@ def grids(preset: str) -> Sequence[Grid]:
 
 def derive(record: Record) -> Mapping[str, Any]:
     """Read sharpness over its threshold at the last step, and name the arm by rate x ratio."""
-    arm = {"arm": f"{record['lr'] * record['ratio']:.1g} / ratio"}
+    arm = {"arm": f"{record['lr'] * record['ratio']:.0e} / ratio"}
     steps = record.get("preconditioned_steps") or []
     if not steps or not (top := abs(steps[-1]["preconditioned_sharpness"])):
         return arm

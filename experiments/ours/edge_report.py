@@ -1,21 +1,24 @@
-"""Judge and draw the rows of `edge`: sharpness over the edge of stability, step by step."""
+"""Judge and draw the descents of `edge`: sharpness over the edge of stability, step by step.
+
+Its rows are the starts and descents that records hold, flat: `rows_of`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from experiments.kit.draw import colors, despine, panels, title
+from experiments.kit.draw import colors
 from experiments.kit.judge import Finding, Verdict, above, every, settle
-from experiments.kit.publish import Page
-from experiments.kit.store import Row
+from experiments.kit.panels import Panel
+from experiments.kit.records import Record
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 #: a sharpness is at the edge within these factors, which cover its oscillation
 AT_EDGE = (0.8, 1.25)
@@ -23,8 +26,19 @@ AT_EDGE = (0.8, 1.25)
 RESIDUAL = 0.2
 MEASURED = {"gd": "sharpness", "adamw": "preconditioned_sharpness"}
 EDGE = {"gd": "sharpness_threshold", "adamw": "preconditioned_threshold"}
+Row = dict[str, Any]
 Palette = dict[float, tuple[float, float, float]]
 NAMES = {"gd": "gradient descent", "adamw": "AdamW"}
+
+
+def rows_of(records: Sequence[Record]) -> list[Row]:
+    """Return the start and the descents of every record, each with its kind and seed."""
+    found = []
+    for record in records:
+        parts = [("start", record["descents_start"])]
+        parts += [("descent", made) for made in record["descents"]]
+        found += [{"kind": kind, **part, "seed": record["seed"]} for kind, part in parts]
+    return found
 
 
 def descents(rows: Sequence[Row], optimizer: str = "", loss: str = "") -> list[Row]:
@@ -66,9 +80,9 @@ def settled(rows: Sequence[Row], row: Row) -> float:
     return median(late) if late else math.nan
 
 
-def check(rows: Sequence[Row]) -> list[Finding]:
-    """Compare the rows with what Cohen et al. found on whole networks."""
-    findings = []
+def check(records: Sequence[Record]) -> list[Finding]:
+    """Compare the descents with what Cohen et al. found on whole networks."""
+    rows, findings = rows_of(records), []
     for loss in losses(rows):
         gentle = [r for r in descents(rows, "gd", loss) if r["scale"] < 1]
         steep = [r for r in descents(rows, "gd", loss) if r["scale"] > 1]
@@ -154,9 +168,9 @@ def _certified(rows: Sequence[Row]) -> Finding:
     return Finding(text, settle(max(relative) <= RESIDUAL), evidence)
 
 
-def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
+def table(records: Sequence[Record]) -> list[dict[str, str]]:
     """Summarise one line a descent."""
-    lines = []
+    rows, lines = rows_of(records), []
     for r in descents(rows):
         step, value = peak(rows, r)
         first = next((s for s, v in over_edge(rows, r) if v >= 1), None)
@@ -169,44 +183,25 @@ def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
             "loss": f"{r['losses'][0]:.3g} to {r['losses'][-1]:.2g}" + " diverged" * r["diverged"],
             "distance": f"{r['distance']:.3g}",
         })  # fmt: skip
-    return {"Descents": lines}
+    return lines
 
 
 def _scale(row: Row) -> str:
     return f"{row['scale']:g} " + ("x 2 / sharpness" if row["optimizer"] == "gd" else "/ ratio")
 
 
-PAGE = Page(
-    title="Sharpness during training inside a mask",
-    lead=(
-        "Gradient descent with rate eta is stable on a quadratic while the largest Hessian "
-        "eigenvalue is below 2 / eta; Adam while the preconditioned one is below (2 + 2 beta1) "
-        "/ ((1 - beta1) eta). Whole networks train at that edge. Here a random mask of a "
-        "pretrained model descends, every example in every step, under cross-entropy, whose "
-        "curvature fades when the examples are fitted, and under a squared loss, whose does "
-        "not. AdamW's first step is left out: its preconditioner is then one gradient, whose "
-        "rounding decides the value."
-    ),
-    caption="Sharpness over its edge (1: unstable on a quadratic), and the training loss",
-)
-
-
-def draw(rows: Sequence[Row]) -> Figure:
+def drawn(records: Sequence[Record]) -> list[Panel]:
     """Draw sharpness over its edge for each optimizer, and the loss; a row of panels a loss."""
-    names = losses(rows)
-    figure, grid = panels((14, 4.1 * len(names)), 3, len(names))
+    rows, found = rows_of(records), []
     ratios = sorted({r["ratio"] for r in rows}, reverse=True)
     palette = dict(zip(ratios, colors(len(ratios)), strict=True))
-    for axes, loss in zip(grid if len(names) > 1 else [grid], names, strict=True):
-        for axis, optimizer in zip(axes, MEASURED, strict=False):
-            _draw_edge(axis, rows, descents(rows, optimizer, loss), palette)
-            title(axis, f"{NAMES[optimizer]}, {loss}".capitalize().replace("Adamw", "AdamW"))
-        axes[0].set_ylabel(r"sharpness $\lambda_1(H)$ / (2 / $\eta$)")
-        axes[1].set_ylabel(r"$\lambda_1(P^{-1}H)$ / edge of AdamW")
-        _draw_losses(axes[2], descents(rows, loss=loss), palette)
-        title(axes[2], "Training loss")
-    despine(*figure.axes)
-    return figure
+    for loss in losses(rows):
+        for optimizer in MEASURED:
+            chosen = descents(rows, optimizer, loss)
+            name = f"{NAMES[optimizer]}, {loss}".capitalize().replace("Adamw", "AdamW")
+            found.append(Panel(name, partial(_draw_edge, rows, chosen, palette)))
+        found.append(Panel("Training loss", partial(_draw_losses, descents(rows, loss=loss), palette)))
+    return found
 
 
 def _style(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
@@ -221,7 +216,12 @@ def _style(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _draw_edge(axis: Axes, rows: Sequence[Row], chosen: Sequence[Row], palette: Palette) -> None:
+def _draw_edge(
+    rows: Sequence[Row], chosen: Sequence[Row], palette: Palette, axis: Axes, *_: Any
+) -> None:
+    label = {"gd": r"sharpness $\lambda_1(H)$ / (2 / $\eta$)",
+             "adamw": r"$\lambda_1(P^{-1}H)$ / edge of AdamW"}  # fmt: skip
+    axis.set_ylabel(label[chosen[0]["optimizer"]] if chosen else "")
     axis.axhline(1, color="0.4", lw=1.2, label="edge of stability")
     axis.axhspan(*AT_EDGE, color="0.5", alpha=0.15, lw=0)
     for r in chosen:
@@ -232,10 +232,9 @@ def _draw_edge(axis: Axes, rows: Sequence[Row], chosen: Sequence[Row], palette: 
                   **_style(r, chosen))  # fmt: skip
     axis.set(yscale="log", xlabel="step")
     _plain_ticks(axis)
-    axis.legend(frameon=False, fontsize=8)
 
 
-def _draw_losses(axis: Axes, chosen: Sequence[Row], palette: Palette) -> None:
+def _draw_losses(chosen: Sequence[Row], palette: Palette, axis: Axes, *_: Any) -> None:
     for r in chosen:
         style = _style(r, chosen) | {"marker": None}
         if r["optimizer"] == "adamw":
@@ -245,7 +244,6 @@ def _draw_losses(axis: Axes, chosen: Sequence[Row], palette: Palette) -> None:
     axis.plot([], [], color="0.3", lw=3.0, alpha=0.45, label="thick: AdamW")
     axis.set(yscale="log", xlabel="step", ylabel="mean loss over all training examples")
     _plain_ticks(axis)
-    axis.legend(frameon=False, fontsize=8)
 
 
 def _plain_ticks(axis: Axes) -> None:

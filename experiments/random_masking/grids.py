@@ -37,8 +37,8 @@ SEEDS: Mapping[str, tuple[int, ...]] = {
 }  # fmt: skip
 DECADES = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """The paper's grid of rates, for every method."""
-OVER_RATIO = Rates((3e-6, 1e-5, 3e-5), over_ratio=True)
-"""Of masks: half a decade apart around the best rates known here, 3e-6 to 3e-5 over the ratio."""
+OVER_RATIO = Rates((3e-6, 1e-5, 3e-5), over_ratio=True, widen=6)
+"""Of masks: half a decade apart from the best rates known here, and as far as three decades on."""
 OF_BASELINES: Mapping[str, tuple[float, ...]] = {
     "full": (1e-5, 3e-5, 1e-4), "lora": (3e-4, 1e-3, 3e-3), "adalora": (1e-3, 3e-3, 1e-2),
     "adapter": (3e-4, 1e-3, 3e-3), "prefix": (3e-3, 1e-2, 3e-2), "bitfit": (1e-3, 3e-3, 1e-2),

@@ -1,29 +1,44 @@
-"""Judge and draw the rows of the artefact `linear`: exponents, predictions, where they fail."""
+"""Judge and draw what `linear` measures: exponents, predictions, where they fail.
+
+Its rows are the masks and descents that records hold, flat: `rows_of`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from experiments.kit.draw import RATIO, colors, despine, guide, panels, title
-from experiments.kit.intervals import exponent
+from experiments.kit.draw import RATIO, colors, guide
 from experiments.kit.judge import Finding, Verdict, equal, settle
-from experiments.kit.publish import Page
-from experiments.kit.store import Row
-from experiments.kit.table import grouped
+from experiments.kit.panels import Panel
+from experiments.kit.records import Record, grouped
+from experiments.kit.statistics import slope
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
+Row = dict[str, Any]
+#: of a seed, or of another unit: a value at each ratio
+Curves = dict[int, dict[float, float]]
 MATRICES = ("gauss-newton", "hessian")
 KINDS = ("random", "columns", "magnitude", "magnitude_smallest", "gradient")
 #: exponents of this distance are different laws: the theory's are 0, -1/2 and -1
 RESOLUTION = 0.5
 NAMES = {"sgd": "SGD", "adamw": "AdamW"}
 RUNS = (("sgd", "true"), ("adamw", "true"), ("sgd", "shuffled"), ("adamw", "shuffled"))
+
+
+def rows_of(records: Sequence[Record]) -> list[Row]:
+    """Return the masks and the descents of every record, each with its kind and seed."""
+    kinds = (("curvature", "curvature_masks"), ("descent", "approaches_descents"))
+    return [
+        {"kind": kind, **part, "seed": record["seed"]}
+        for kind, held in kinds for record in records for part in record.get(held, ())
+    ]  # fmt: skip
 
 
 def relative_eigenvalues(rows: Sequence[Row], matrix: str, kind: str) -> dict[float, list[float]]:
@@ -51,7 +66,7 @@ def nearest(rows: Sequence[Row], optimizer: str, labels: str) -> list[Row]:
 def _best(rows: Sequence[Row], optimizer: str, labels: str, by: str) -> list[Row]:
     descents = [r for r in rows if r["kind"] == "descent" and r["reached"]]
     same = [r for r in descents if (r["optimizer"], r["labels"]) == (optimizer, labels)]
-    cells = grouped(same, "ratio", "seed")
+    cells = grouped(same, "ratio", "seed").values()
     best = [min(cell, key=lambda row: (row[by], row["rate"])) for cell in cells]
     return sorted(best, key=lambda row: row["ratio"])
 
@@ -60,43 +75,44 @@ def _points(rows: Sequence[Row], value: str) -> tuple[list[float], list[float]]:
     return [row["ratio"] for row in rows], [row[value] for row in rows]
 
 
-def _law(statement: str, x: Sequence[float], y: Sequence[float], theory: float) -> Finding:
+def _curves(rows: Sequence[Row], value: str) -> Curves:
+    found: Curves = {}
+    for row in rows:
+        found.setdefault(row["seed"], {})[row["ratio"]] = row[value]
+    return found
+
+
+def _law(statement: str, curves: Curves, theory: float, of: str = "seeds") -> Finding:
     """Say whether a fitted exponent's 95 % interval contains the theory's and no other law's."""
-    fit = exponent(x, y)
-    if math.isnan(fit.low):
-        return Finding(statement, "undecided", f"{len(x)} points are too few to fit an exponent")
-    low, high = fit.low, fit.high
-    interval = f"95 % interval [{low:.2f}, {high:.2f}]"
-    text = f"exponent {fit.value:.2f}, {interval}, theory {theory:g}, n={len(x)}"
-    return Finding(statement, equal(low - theory, high - theory, within=RESOLUTION), text)
+    places = {ratio for curve in curves.values() for ratio in curve}
+    if len(places) < 2:
+        return Finding(statement, "undecided", f"{len(places)} ratios are too few for an exponent")
+    fit = slope(curves)
+    text = f"exponent {fit}, theory {theory:g}".replace("seeds", of)
+    verdict = equal(fit.low - theory, fit.high - theory, within=RESOLUTION)
+    return Finding(statement, verdict, text, (fit.value, fit.low, fit.high))
 
 
-def check(rows: Sequence[Row]) -> list[Finding]:
-    """Compare each prediction of the linear model with the network's rows."""
-    findings = []
+def check(records: Sequence[Record]) -> list[Finding]:
+    """Compare each prediction of the linear model with the network."""
+    rows, findings = rows_of(records), []
     for matrix in MATRICES:
-        points = [
-            (ratio, value)
-            for ratio, values in relative_eigenvalues(rows, matrix, "random").items()
-            for value in values
-        ]
+        relative = sorted(relative_eigenvalues(rows, matrix, "random").items())
+        # masks of one seed and two ratios are drawn apart: every mask is a point of its own
+        points = [{ratio: value} for ratio, values in relative for value in values]
         text = f"{matrix}: a random mask of density q has q times the top eigenvalue of all targets"
-        law = _law(text, [x for x, _ in points], [y for _, y in points], 0.0)
-        spread = ", ".join(
-            f"{fmean(values):.2f} at {ratio:g}"
-            for ratio, values in sorted(relative_eigenvalues(rows, matrix, "random").items())
-        )
+        law = _law(text, dict(enumerate(points)), 0.0, "masks")
+        spread = ", ".join(f"{fmean(values):.2f} at {ratio:g}" for ratio, values in relative)
         evidence = f"masked / predicted: {spread}; {law.evidence}"
-        findings.append(Finding(text, law.verdict, evidence))
+        findings.append(replace(law, evidence=evidence))
     for optimizer in ("sgd", "adamw"):
         best = fastest(rows, optimizer, "true")
         text = f"{optimizer}: the rate that is fastest to the loss grows like 1/ratio"
-        findings.append(_law(text, *_points(best, "rate"), -1.0))
+        findings.append(_law(text, _curves(best, "rate"), -1.0))
     for optimizer, labels in RUNS:
         near = nearest(rows, optimizer, labels)
         text = f"{optimizer}, {labels} labels: distance at equal loss grows like ratio^-1/2"
-        law = _law(text, *_points(near, "distance"), -0.5)
-        findings.append(law)
+        findings.append(_law(text, _curves(near, "distance"), -0.5))
     findings.append(_arithmetic(rows))
     return findings
 
@@ -117,9 +133,9 @@ def _arithmetic(rows: Sequence[Row]) -> Finding:
     return Finding(text, flat, f"share {spread}")
 
 
-def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
-    """Return the tables: relative eigenvalues by mask kind, and one line a descent."""
-    curvature = []
+def curvature_table(records: Sequence[Record]) -> list[dict[str, str]]:
+    """Return relative eigenvalues, one line a matrix and kind of mask."""
+    rows, curvature = rows_of(records), []
     for matrix in MATRICES:
         for kind in KINDS:
             found = relative_eigenvalues(rows, matrix, kind)
@@ -132,52 +148,43 @@ def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
                     f" ({min(values):.2g} to {max(values):.2g})" if len(values) > 1 else ""
                 )
             curvature.append(line)
-    descents = [
+    return curvature
+
+
+def descents_table(records: Sequence[Record]) -> list[dict[str, str]]:
+    """Return one line a descent."""
+    return [
         {
             "optimiser": r["optimizer"], "labels": r["labels"], "ratio": f"{r['ratio']:g}",
             "rate": f"{r['rate']:.3g}", "steps": str(r["steps"]),
             "end": "diverged" if r["diverged"] else "reached" if r["reached"] else "not reached",
             "distance": "-" if r["diverged"] else f"{r['distance']:.3g}",
         }
-        for r in rows if r["kind"] == "descent"
+        for r in rows_of(records) if r["kind"] == "descent"
     ]  # fmt: skip
-    return {
-        "Top eigenvalue over (density x that of all targets)": curvature,
-        "Descents to one loss": descents,
-    }
 
 
-PAGE = Page(
-    title="What masked linear regression predicts for a network",
-    lead=(
-        "In masked linear regression a random share q of the features has q times the largest "
-        "eigenvalue, so rates grow like 1/q and solutions move away like q^-1/2. Here the same "
-        "three numbers are measured on a pretrained language model, at the pretrained weights "
-        "and along descents that all end at the same loss."
-    ),
-    caption="Predicted by the linear model (dashed) and measured",
-    statements="Predictions",
-)
-
-
-def draw(rows: Sequence[Row]) -> Figure:
+def drawn(records: Sequence[Record]) -> list[Panel]:
     """Draw eigenvalues, fastest rates and distances beside the linear model's laws."""
-    figure, axes = panels((14, 4.4), 3)
-    _draw_curvature(rows, axes[0])
-    _draw_rates(rows, axes[1])
-    _draw_distances(rows, axes[2])
-    titles = ("Flattening against a random submatrix", "Fastest rate", "Distance at equal loss")
-    for axis, text in zip(axes, titles, strict=True):
-        title(axis, text)
-        axis.set_xlabel(RATIO)
-        if any(len(line.get_xdata()) for line in axis.lines):
-            axis.set(xscale="log", yscale="log")
-            axis.legend(frameon=False, fontsize=8)
-        else:
-            none = "no descent reached the loss"
-            axis.text(0.5, 0.5, none, transform=axis.transAxes, ha="center", color="0.5")
-    despine(*axes)
-    return figure
+    rows = rows_of(records)
+    parts: dict[str, Callable[[Sequence[Row], Axes], None]] = {
+        "Flattening against a random submatrix": _draw_curvature,
+        "Fastest rate": _draw_rates,
+        "Distance at equal loss": _draw_distances,
+    }
+    return [Panel(name, partial(_over_ratio, part, rows)) for name, part in parts.items()]
+
+
+def _over_ratio(
+    part: Callable[[Sequence[Row], Axes], None], rows: Sequence[Row], axis: Axes, *_: Any
+) -> None:
+    part(rows, axis)
+    axis.set_xlabel(RATIO)
+    if any(len(line.get_xdata()) for line in axis.lines):  # type: ignore[arg-type]
+        axis.set(xscale="log", yscale="log")
+    else:
+        none = "no descent reached the loss"
+        axis.text(0.5, 0.5, none, transform=axis.transAxes, ha="center", color="0.5")
 
 
 def _draw_curvature(rows: Sequence[Row], axis: Axes) -> None:

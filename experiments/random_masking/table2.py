@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from experiments.kit import columns, panels, statements
@@ -10,7 +11,8 @@ from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from experiments.paper.tables import beside
-from experiments.random_masking.grids import METHODS, baselines, masks, named
+from experiments.random_masking.exponents import grows
+from experiments.random_masking.grids import METHODS, baselines, masks, named, rates_of
 from landscape.sweep.grid import Grid
 
 MLP = ("*.mlp.fc1", "*.mlp.fc2")
@@ -54,7 +56,8 @@ def grids(preset: str) -> Sequence[Grid]:
     return [
         grid for shared in case(preset)
         for grid in (
-            masks(preset, shared, ratios=RATIOS[preset]),
+            masks(preset, shared, ratios=RATIOS[preset],
+                  rates=replace(rates_of(preset, "random"), every_seed=True)),
             *baselines(preset, shared, ("none", "full", "lora")),
         )
     ]  # fmt: skip
@@ -95,9 +98,9 @@ ARTEFACT = Artefact(
             "masks of ratio 1e-3 on images lose less than a point to LoRA on the same layers",
             "test", "masks", "LoRA", by=-0.01, where={"ratio": 1e-3},
         ),
-        "rates": statements.scales(
-            "the best rate on images grows as the ratio falls", "lr", -1, law=-1.0,
-            source="the paper's, on four of five sets", where={"arm": "masks"},
+        "rates": grows(
+            "the best rate on images grows as the ratio falls", by_seed=True,
+            paper="-1 on four of five sets", where={"arm": "masks"},
         ),
     },
     panels=(

@@ -1,4 +1,4 @@
-"""``landscape bench step | generate | scoring | kernels | masks | curvature | protocol``."""
+"""``landscape bench``: step, generate, scoring, kernels, masks, curvature, packed, protocol."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ def add(commands: Commands) -> None:
          "--deltas", 1000, "deltas attached in turn"),
         ("curvature", _curvature, "the top eigenvalue against other libraries",
          "--rounds", 1, "timed rounds"),
+        ("packed", _packed, "runs that train together against the same runs one at a time",
+         "--rounds", 3, "timed steps"),
         ("protocol", _protocol, "training and evaluation against the papers' protocol done "
          "literally", "--rounds", 2, "timed rounds"),
     ):  # fmt: skip
@@ -35,10 +37,21 @@ def add(commands: Commands) -> None:
         kind.add_argument(times, type=whole(least=1), default=default, help=said)
         json_argument(kind)
         kind.set_defaults(command=command)
+        if name == "packed":
+            _packed_arguments(kind)
     kind.add_argument(
         "--data", type=Path, metavar="FOLDER",
         help="folder that holds official releases of the tasks, such as FOLDER/superglue/RTE "
         "(packaged reviews in their shapes)",
+    )  # fmt: skip
+
+
+def _packed_arguments(kind: argparse.ArgumentParser) -> None:
+    kind.add_argument("--runs", type=whole(least=2), default=8, help="runs together (8)")
+    kind.add_argument("--device", default="cpu", help="such as cuda (cpu)")
+    kind.add_argument(
+        "--shape", choices=["opt-125m"],
+        help="random weights of this shape on synthetic texts, in place of the packaged models",
     )  # fmt: skip
 
 
@@ -181,6 +194,29 @@ def _protocol(chosen: argparse.Namespace) -> Outcome:
     for name, value in result.items():
         if name.endswith(("_speedup", "_ratio")):
             print(f"{name}: {'none' if value is None else f'{value:.2f}'}")
+    return Outcome(result)
+
+
+def _packed(chosen: argparse.Namespace) -> Outcome:
+    from landscape.bench.packed import bench_packed
+    from landscape.figures.table import format_table
+
+    result = bench_packed(
+        rounds=chosen.rounds, runs=chosen.runs, device=chosen.device, shape=chosen.shape
+    )
+    print(format_table([
+        {"model": cell["model"], "autocast": cell["autocast"] or "none", "runs": str(cell["runs"]),
+         **{f"packed over solo, {clock}": _spread(cell["ratio"], clock)
+            for clock in ("wall", "cpu")},
+         "fewer tokens": f"{cell['floor_tokens']:.2f}",
+         "peak memory": f"{cell['peak_memory']['ratio']:.2f}"}
+        for cell in result["cells"]
+    ]))  # fmt: skip
+    if result["device"] == "cpu" and not result["amx"]:
+        print("bf16 without AMX: this processor does not multiply bfloat16 matrices by itself")
+    for name, value in result.items():
+        if "_over_" in name:
+            print(f"{name}: {value:.2f}")
     return Outcome(result)
 
 

@@ -185,9 +185,10 @@ def _task(
 def _model(
     name: str, dtype: str, device: str | None, labels: int | None, kind: str, seed: int
 ) -> tuple[nn.Module, Any]:
-    told: dict[str, Any] = {} if labels is None else {"num_labels": labels, "head": kind}
+    told: dict[str, Any] = {}
     if labels is not None:
-        told["seed"] = seed
+        told = {"num_labels": labels, "head": kind, "seed": seed}
+        told["new_head"] = name not in PACKAGED  # their files hold none
     return load_model(name, dtype=dtype, device=device, **told)
 
 

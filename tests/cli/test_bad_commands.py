@@ -88,6 +88,7 @@ COMMANDS = [
     command("delta export FILE --format vllm --output OUT --dtype int8", "--dtype", "'int8'"),
     command("delta export nowhere --format vllm --output OUT", "a file at nowhere", "got none"),
     command("bench step --rounds 0", "--rounds", "got 0"),
+    command("bench packed --runs 1", "--runs", "got 1"),
     command("run figure4 --seed -1", "--seed", "got -1", main=experiments),
     command("run figure4 --output /proc/x", "--output", "/proc", main=experiments),
     command("run figure4 --preset huge", "smoke, local", "'huge'", main=experiments),

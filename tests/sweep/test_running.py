@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from samples import model_folder
 from tiny_jobs import SIZES, Tiny, lasting
 from torch import nn
 
 import landscape as ls
 from landscape.identity import base_digests
-from landscape.sweep.executors import Event, Job
+from landscape.sweep.config import RunConfig
+from landscape.sweep.executors import Event, Job, Places
 from landscape.sweep.measurements import Measurement, Point, key
 from landscape.sweep.preparing import load_base
 from landscape.sweep.running import is_done, run_job
@@ -117,6 +121,16 @@ def test_a_fitted_head_is_that_of_fit_head_and_stays(tiny: Tiny, tmp_path: Path)
     run = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, batch_size=4, seed=1)
     assert found["test"] == run.metrics["test"]
     assert found["train_loss"] == [float(f"{h['loss']:.5g}") for h in run.history]
+
+
+def test_a_fitted_head_is_that_of_its_own_seed_whatever_ran_before(tiny: Tiny) -> None:
+    heads = [
+        load_base(tiny.config("bert", seed=seed), tiny.places).model.get_parameter(
+            "classifier.weight").detach().clone()
+        for seed in (7, 8, 7)
+    ]  # fmt: skip
+    assert torch.equal(heads[0], heads[2])
+    assert not torch.equal(heads[0], heads[1])
 
 
 def test_a_trained_head_is_trained_beside_the_mask_and_counted(tiny: Tiny, tmp_path: Path) -> None:
@@ -223,6 +237,25 @@ def test_measurements_that_are_asked_for_later_equal_those_made_at_once(
     assert sorted(p.name for p in folder.iterdir() if not p.name.startswith(".")) == [
         "config.json", "measured", "result.json", "training"
     ]  # fmt: skip
+    assert len(list((folder / "measured").iterdir())) == len(EVERYTHING)
+
+
+def test_a_probe_that_left_before_the_end_sees_the_whole_training_another_time(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    job = tiny.job({"tracking": EVERYTHING["tracking"]}, ratio=1e-3,
+                   settings={"evaluate_every": 1})  # fmt: skip
+    whole = run_job(job, RunStore(tmp_path / "whole"), tiny.places)
+    store = RunStore(tmp_path / "left")
+
+    def stop(event: Event) -> None:
+        if event.step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_job(job, store, tiny.places, tell=stop)
+    run_job(Job(job.config), store, tiny.places)
+    assert lasting(run_job(job, store, tiny.places)) == lasting(whole)
 
 
 def test_a_probe_that_would_see_a_part_of_the_training_sees_it_whole(
@@ -347,3 +380,29 @@ def test_a_process_that_was_killed_while_it_joined_a_measurement_loses_nothing(
     assert {"sharpness_before", "sharpness_after"} <= values.keys()
     measured = store.path(job.config) / "measured"
     assert [path.name for path in measured.iterdir()] == [f"{name}.json"]
+
+
+def _digits(folder: Path) -> Path:
+    """Write noisy images of two digits, told apart by their brightness, in MNIST's own format."""
+    folder.mkdir()
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 40), ("t10k", 12)):
+        labels = (np.arange(count) % 10).astype(np.uint8)
+        images = (20 * labels[:, None, None] + draw.integers(0, 40, (count, 28, 28))).astype("u1")
+        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+            head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+            (folder / f"{split}-{name}-ubyte").write_bytes(head + array.tobytes())
+    return folder
+
+
+def test_images_are_classified_by_a_fitted_head(tmp_path: Path) -> None:
+    places = Places({"mnist": str(_digits(tmp_path / "mnist"))})
+    config = RunConfig(
+        model=str(model_folder(tmp_path / "vit", "vit")), task="mnist", num_train=24, num_dev=10,
+        num_test=12, epochs=1, ratio=1e-2, lr=1e-2,
+    )  # fmt: skip
+    row = run_job(Job(config, {"sharpness": {"examples": 2}}), RunStore(tmp_path / "s"), places)
+    found = row["outcome"]
+    assert found["correct"].count("1") / 12 == found["test"]["accuracy"] > 0.1
+    assert 0 < found["ratio"] < 2e-2
+    assert len(row["measured"]) == 1

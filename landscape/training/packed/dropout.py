@@ -42,7 +42,6 @@ class LaneDropout(TorchFunctionMode):
     Args:
         seeds: lane -> the seed of its step.
         left: whether rows are padded on the left.
-        device: of the model.
     """
 
     def __init__(self, seeds: Mapping[int, int], *, left: bool) -> None:
@@ -126,7 +125,8 @@ class LaneDropout(TorchFunctionMode):
         shape = [length if axis else size for size, axis in zip(input.shape, axes, strict=True)]
         flattened = len(input) != len(self._places)
         shape[0] = rows * length if flattened else rows
-        order = sorted(range(input.dim()), key=lambda i: -input.stride(i))
+        strides = input.stride()
+        order = sorted(range(input.dim()), key=lambda i: -strides[i])
         memory = torch.empty([shape[i] for i in order], dtype=input.dtype)
         mask = memory.bernoulli_(1 - p, generator=self._generators[lane])
         mask = mask.permute([order.index(i) for i in range(input.dim())])

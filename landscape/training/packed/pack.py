@@ -15,22 +15,34 @@ from landscape import checks
 from landscape.errors import UserError
 from landscape.models.kinds import num_labels
 from landscape.tasks.evaluation import evaluate
-from landscape.tasks.outputs.scoring import SCORED, task_split
+from landscape.tasks.outputs.scoring import task_split
 from landscape.tasks.task import SplitName
 from landscape.training.mode import training_mode
 from landscape.training.packed.alone import alone
-from landscape.training.packed.chunks import Chunk, Row, chunk_of, cut, weights
+from landscape.training.packed.chunks import (
+    CPU,
+    GPU,
+    GPU_BF16,
+    Chunk,
+    Row,
+    chunk_of,
+    cut,
+    weights,
+)
 from landscape.training.packed.course import Course
 from landscape.training.packed.dropout import LaneDropout, Solo
 from landscape.training.packed.lane import Lane
-from landscape.training.packed.layers import Layers
+from landscape.training.packed.layers import Layers, is_batched
 from landscape.training.packed.refusals import has_dropout, why_not
 from landscape.training.packed.stacked import stackable
 from landscape.training.packed.together import Together, nothing_drawn
 from landscape.training.run import run_of
+from landscape.training.updates import gradient_norms
 
-TOKENS = 2048
-"""Most tokens of a chunk: what bounds the memory of a step, however many lanes there are."""
+TOKENS, GPU_TOKENS = 2048, 16384
+"""Most tokens of a chunk, on a CPU and on a GPU: what bounds the memory of a step."""
+GPU_ROWS = 256
+"""Examples of a forward of an evaluation on a GPU, which 32 do not fill."""
 
 
 class Pack:
@@ -40,7 +52,7 @@ class Pack:
         model: the frozen one; its weights are what they were after every step.
         tokenizer: of the model.
         lanes: at least one; they see examples of one kind, with one loss and one precision.
-        tokens: most tokens of a chunk, padding included; None chooses by the device.
+        tokens: most tokens of a chunk, padding included; None is 2048, and 16384 on a GPU.
         stacked: whether what lanes differ in is computed for all at once
             (`landscape.training.packed.together`); None where the model is not on a CPU.
 
@@ -54,25 +66,24 @@ class Pack:
     ) -> None:  # fmt: skip
         checks.model(model)
         checks.tokenizer(tokenizer)
-        self._tokens = TOKENS if tokens is None else checks.whole("tokens", tokens, least=1)
         _refuse(model, lanes)
+        self._batched = is_batched(next(model.parameters()))
+        usual = GPU_TOKENS if self._batched else TOKENS
+        self._tokens = usual if tokens is None else checks.whole("tokens", tokens, least=1)
         self.model, self._tokenizer = model, tokenizer
         self.courses = [Course(model, tokenizer, lane) for lane in lanes]
         self._kind, self._autocast = lanes[0].task, lanes[0].settings.autocast is not None
         self._drops = has_dropout(model)
+        self._layers: tuple[tuple[int, ...], Layers] | None = None
         self._together: Together | None = None
         if stacked is None:
             stacked = next(model.parameters()).device.type != "cpu"
         if stacked and not self._drops and stackable(model, self.courses):
             every = dict(enumerate(self.courses))
             self._together = Together(
-                model,
-                tokenizer,
-                every,
-                tokens=tokens,
-                precision=self._precision,
-                evaluate=self.evaluate,
-            )
+                model, tokenizer, every, tokens=self._tokens if tokens else None,
+                precision=self._precision, evaluate=self.evaluate,
+            )  # fmt: skip
 
     @property
     def alive(self) -> dict[int, Course]:
@@ -90,11 +101,7 @@ class Pack:
         if self._together is not None:
             self._together.step(alive)
         else:
-            for course in alive.values():
-                course.updates.clear()
-            losses = self._gradients(alive)
-            for lane, course in alive.items():
-                course.history.append(course.updates.update(losses[lane]))
+            self._one_by_one(alive)
         due = {i: c for i, c in alive.items() if c.epochs.is_evaluation_due(c.updates.taken)}
         if self._together is not None and due:
             self._together.judge(due)
@@ -104,6 +111,15 @@ class Pack:
         for course in alive.values():
             course.seconds += (time.perf_counter() - began) / len(alive)
         return bool(due)
+
+    def _one_by_one(self, alive: Mapping[int, Course]) -> None:
+        for course in alive.values():
+            course.updates.clear()
+        losses = self._gradients(alive)
+        norms = gradient_norms([c.updates for c in alive.values()]) if self._batched else ()
+        for i, (lane, course) in enumerate(alive.items()):
+            norm = norms[i] if norms else None
+            course.history.append(course.updates.update(losses[lane], norm=norm))
 
     def finish(self, course: Course) -> None:
         """Test a lane at its best point and sum it up."""
@@ -124,7 +140,8 @@ class Pack:
         """Return what `landscape.evaluate` says of the model, which is one lane's now."""
         return evaluate(
             self.model, self._tokenizer, course.lane.task, split=split,
-            max_length=course.limit, bos=course.lane.settings.bos,
+            batch_size=GPU_ROWS if self._batched else 32, max_length=course.limit,
+            bos=course.lane.settings.bos,
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
@@ -153,23 +170,31 @@ class Pack:
 
     def _gradients(self, alive: Mapping[int, Course]) -> dict[int, float]:
         """Put every lane's gradient into its parameters; return the losses."""
-        rounds = self._rounds(alive)
+        rounds = self.next_chunks()
         average = {lane: course.lane.settings.loss_average for lane, course in alive.items()}
         scales = iter(weights([c for chunks in rounds for c in chunks], average))
         dropout = self._dropout(alive)
-        layers, losses = Layers(self.model, alive), dict.fromkeys(alive, 0.0)
+        layers = self._layers_of(alive)
+        done: list[tuple[Chunk, Tensor]] = []
         with training_mode(self.model, 0), layers.installed():
             for chunks in rounds:
                 if dropout is not None:
                     dropout.begin_batch(_solo(chunks))
                 for chunk in chunks:
-                    self._backward(chunk, next(scales), layers, dropout, losses)
-        return losses
+                    own = self._backward(chunk, next(scales), layers, dropout)
+                    done.append((chunk, own))
+        return _by_lane(done)
+
+    def _layers_of(self, alive: Mapping[int, Course]) -> Layers:
+        """Return the layers of the lanes that are alive, which stay the same for many steps."""
+        if self._layers is None or self._layers[0] != tuple(alive):
+            self._layers = tuple(alive), Layers(self.model, alive)
+        return self._layers[1]
 
     def _backward(
-        self, chunk: Chunk, scale: Tensor, layers: Layers, dropout: LaneDropout | None,
-        losses: dict[int, float],
-    ) -> None:  # fmt: skip
+        self, chunk: Chunk, scale: Tensor, layers: Layers, dropout: LaneDropout | None
+    ) -> Tensor:
+        """Add a chunk's gradients; return each example's part of its lane's loss, shape (b,)."""
         layers.sizes = chunk.sizes()
         layers.length = chunk.batch["input_ids"].shape[1]
         inside: AbstractContextManager[Any] = nullcontext()
@@ -182,16 +207,15 @@ class Pack:
             terms, _ = loss(outputs)
             own = terms.reshape(len(chunk.rows), -1).sum(1) * scale.to(terms)
         own.sum().backward()
-        for row, value in zip(chunk.rows, own.tolist(), strict=True):
-            losses[row.lane] += value
+        return own.detach()
 
     def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
         return torch.autocast(device.type, torch.bfloat16) if self._autocast else nullcontext()
 
-    def _rounds(self, alive: Mapping[int, Course]) -> list[list[Chunk]]:
-        """Return the chunks of a step: all at once, or where dropout draws, batch by batch."""
+    def next_chunks(self) -> list[list[Chunk]]:
+        """Return the chunks of the next step, in one list; where dropout draws, in one a batch."""
         rows = []
-        for lane, course in alive.items():
+        for lane, course in self.alive.items():
             for batch, held in enumerate(course.epochs.dealt(course.updates.taken)):
                 rows += [Row(lane, batch, place, e) for place, e in enumerate(held)]
         rounds = [rows]
@@ -199,15 +223,29 @@ class Pack:
             count = 1 + max(row.batch for row in rows)
             rounds = [[row for row in rows if row.batch == b] for b in range(count)]
         return [
-            [chunk_of(group, self._kind, self._tokenizer) for group in cut(some, self._tokens)]
+            [chunk_of(group, self._kind, self._tokenizer) for group in self._cut(some)]
             for some in rounds
         ]
+
+    def _cut(self, rows: Sequence[Row]) -> list[list[Row]]:
+        cost = (GPU_BF16 if self._autocast else GPU) if self._batched else CPU
+        return cut(rows, self._tokens, cost=cost, even=self._batched)
 
     def _dropout(self, alive: Mapping[int, Course]) -> LaneDropout | None:
         if not self._drops:
             return None
         seeds = {lane: course.dropout_seed for lane, course in alive.items()}
         return LaneDropout(seeds, left=not num_labels(self.model))
+
+
+def _by_lane(done: Sequence[tuple[Chunk, Tensor]]) -> dict[int, float]:
+    """Add up the parts of each lane's loss; a GPU is waited for once."""
+    losses: dict[int, float] = {}
+    rows = [row for chunk, _ in done for row in chunk.rows]
+    parts: list[float] = torch.cat([own for _, own in done]).tolist()
+    for row, part in zip(rows, parts, strict=True):
+        losses[row.lane] = losses.get(row.lane, 0.0) + part
+    return losses
 
 
 def _solo(chunks: Sequence[Chunk]) -> dict[int, Solo]:

@@ -139,7 +139,8 @@ def lane_products(
         transpose: True for ``nn.Linear``'s layout (out, in), False for GPT-2's (in, out).
     """
     thetas = [masked[piece.lane].theta for piece in pieces if piece.lane in masked]
-    out: Tensor = _LaneProducts.apply(x, weight, bias, pieces, masked, transpose, *thetas)
+    made: Any = _LaneProducts
+    out: Tensor = made.apply(x, weight, bias, pieces, masked, transpose, *thetas)
     return out
 
 

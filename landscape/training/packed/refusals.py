@@ -87,7 +87,7 @@ def _unpackable(tensor: NamedTensor, *, masked: bool) -> str | None:
 
 
 def has_dropout(model: nn.Module) -> bool:
-    """Tell whether a model may draw random numbers when it trains, as its modules and config say."""
+    """Tell whether a model may drop out when it trains, as its modules and configuration say."""
     config: Any = getattr(model, "config", None)
     told = config.to_dict() if hasattr(config, "to_dict") else {}
     numbers = [v for k, v in told.items() if "drop" in k.lower() and isinstance(v, float)]

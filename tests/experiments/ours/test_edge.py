@@ -1,19 +1,21 @@
-"""The artefact `edge`: statements on fabricated rows, and the whole of it on a tiny model."""
+"""The artefact `edge`: statements on fabricated rows, and its descents on a tiny model."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import dataclasses
 
 import pytest
 import torch
-from tiny_runs import assert_whole, render_artefact, run_artefact
+from samples import tiny_task
 
 import landscape as ls
-from experiments.earlier import ARTEFACTS
-from experiments.kit.artefact import stored_config
 from experiments.kit.judge import SIGNS
-from experiments.kit.store import read_rows
-from experiments.ours import edge, edge_report
+from experiments.kit.published import file_of, rows_at
+from experiments.measurements import descents
+from experiments.ours import edge_report
+from experiments.ours.edge import ARTEFACT
+from landscape.sweep import RunConfig
+from landscape.sweep.measurements import Point
 
 RATIOS = (1e-2, 1e-3)
 STEPS = 40
@@ -46,9 +48,18 @@ def fabricated(end: float, *, flatter: bool = True, diverged: bool = False) -> l
     return rows
 
 
+def records(rows: list[dict]) -> list[dict]:
+    """Return rows as records have them: a start with its descents."""
+    return [
+        {"seed": row["seed"], "descents_start": row,
+         "descents": [r for r in rows if r["kind"] == "descent" and r["ratio"] == row["ratio"]]}
+        for row in rows if row["kind"] == "start"
+    ]  # fmt: skip
+
+
 def judged(rows: list[dict]) -> str:
     """Return the signs of all verdicts in order."""
-    return "".join(SIGNS[finding.verdict] for finding in edge_report.check(rows))
+    return "".join(SIGNS[finding.verdict] for finding in edge_report.check(records(rows)))
 
 
 def test_each_statement_holds_in_its_world_and_fails_in_the_opposite() -> None:
@@ -65,14 +76,14 @@ def test_a_touch_of_the_edge_is_told_from_staying_there() -> None:
         if row["kind"] == "descent":
             row["measured"][1]["sharpness"] = 1.6 * row["measured"][1]["sharpness_threshold"]
     assert judged(rows)[:2] == "✓✗"
-    assert "1.60 (step 6)" in edge_report.check(rows)[0].evidence
+    assert "1.60 (step 6)" in edge_report.check(records(rows))[0].evidence
 
 
 def test_a_loose_residual_is_named() -> None:
     rows = fabricated(1.0)
     rows[0]["residual"] = 0.5
     assert judged(rows)[-1] == "✗"
-    assert "0.5" in edge_report.check(rows)[-1].evidence
+    assert "0.5" in edge_report.check(records(rows))[-1].evidence
 
 
 def test_the_squared_loss_is_its_closed_form() -> None:
@@ -81,7 +92,7 @@ def test_the_squared_loss_is_its_closed_form() -> None:
     words = (" no", " yes")
     examples = [ls.Example(f"film {i} is", words, i % 2) for i in range(4)]
     (batch,) = ls.make_batches(examples, tokenizer, 4)
-    value, count = edge.square_loss(model, batch)
+    value, count = descents.square_loss(model, batch)
     z = ls.task_split(model, batch)[0].detach()
     # two candidates: centred scores are +-m/2 for the margin m, hence (m - 4)^2 / 4
     margin = torch.stack([z[i, e.label] - z[i, 1 - e.label] for i, e in enumerate(examples)])
@@ -91,56 +102,63 @@ def test_the_squared_loss_is_its_closed_form() -> None:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_artefact(
-        "edge", tmp_path_factory.mktemp("edge"), "--ratios", "1e-3",
-        "--losses", "cross-entropy", "square", "--num-train", "6", "--head-examples", "6",
-        "--micro-batch", "4", "--gd-multiples", "0.5", "3", "--rate-times-ratio", "1e-5",
-        "--steps", "5", "--every", "2", "--tolerance", "1e-2",
-        "--max-products", "60",
-    )  # fmt: skip
-
-
-def test_every_expected_row_is_there_once(finished) -> None:
-    assert len(assert_whole("edge", finished)) == 8
+def point() -> Point:
+    tokenizer = ls.tiny_tokenizer()
+    model = ls.tiny_model("opt", vocab_size=len(tokenizer))
+    options = {
+        "ratio": 1e-2, "gd": (0.5, 3.0), "adamw": (1e-5,), "examples": 6, "batch_size": 4,
+        "steps": 5, "every": 2, "tol": 1e-2,
+    }  # fmt: skip
+    config = RunConfig(method="none", targets=("*.[qv]_proj",))
+    return Point(config, model, tokenizer, tiny_task(), None, options)
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "square"])
-def test_a_descent_is_the_textbook_iteration_with_its_dense_sharpness(finished, loss) -> None:
-    config = stored_config(ARTEFACTS["edge"], finished)
-    row = next(
-        r for r in read_rows(finished) if r["kind"] == "descent"
-        and (r["optimizer"], r["loss"], r["ratio"], r["scale"]) == ("gd", loss, 1e-3, 0.5)
-    )  # fmt: skip
-    model, tokenizer = ls.load_model(config.model)
-    task = ls.load_task("sst2", source=config.source, num_train=6, num_dev=8, num_test=8)
-    (batch,) = ls.make_batches(task.train, tokenizer, 6, loss=task.loss)
-    ls.attach(model, ls.random_mask(model, ratio=1e-3, seed=0))
+def test_a_descent_is_the_textbook_iteration_with_its_dense_sharpness(point, loss) -> None:
+    model, options = point.model, {**point.options, "loss": loss}
+    found = descents.descents(dataclasses.replace(point, options=options))
+    row, same = found["descents"][0], found["start"]
+    assert row["rate"] == pytest.approx(0.5 * 2 / same["sharpness"])
+    (batch,) = ls.make_batches(point.task.train[:6], point.tokenizer, 6, loss=point.task.loss)
+    of = descents.LOSSES[loss]
+    ls.attach(model, ls.random_mask(model, ratio=1e-2, targets=["*.[qv]_proj"], seed=0))
     theta = list(ls.trainable(model).values())
     for step, expected in enumerate(row["losses"], start=1):
-        total, count = edge.loss_of(loss)(model, batch)
+        total, count = of(model, batch)
         assert float(total.detach()) / count == pytest.approx(expected, rel=1e-4)
         gradients = torch.autograd.grad(total / count, theta)
         with torch.no_grad():
             for p, g in zip(theta, gradients, strict=True):
                 p -= row["rate"] * g
-        found = [m for m in row["measured"] if m["step"] == step]
-        if found:
-            H = ls.exact_matrix(ls.HessianOperator(model, [batch], loss=edge.loss_of(loss)))
+        measured = [m for m in row["measured"] if m["step"] == step]
+        if measured:
+            H = ls.exact_matrix(ls.HessianOperator(model, [batch], loss=of))
             top = float(torch.linalg.eigvalsh(H)[-1])
-            assert found[0]["sharpness"] == pytest.approx(top, rel=2e-2)
-            assert found[0]["sharpness_threshold"] == pytest.approx(2 / row["rate"])
+            assert measured[0]["sharpness"] == pytest.approx(top, rel=2e-2)
+            assert measured[0]["sharpness_threshold"] == pytest.approx(2 / row["rate"])
+    ls.detach(model)
     assert [m["step"] for m in row["measured"]] == [1, 3, 5]
 
 
-def test_the_rates_are_multiples_of_two_over_the_first_sharpness(finished) -> None:
-    rows = read_rows(finished)
-    descents = [r for r in rows if r["kind"] == "descent" and r["optimizer"] == "gd"]
-    assert descents
-    for row in descents:
-        assert edge_report.over_edge(rows, row)[0] == (0, pytest.approx(row["scale"]))
+def test_the_model_is_given_back_as_it_was(point) -> None:
+    before = {name: p.detach().clone() for name, p in point.model.named_parameters()}
+    descents.descents(point)
+    for name, p in point.model.named_parameters():
+        assert torch.equal(p, before[name]), name
 
 
-def test_render_draws_and_prints(finished, capsys) -> None:
-    render_artefact("edge", finished)
-    assert "second half / edge" in capsys.readouterr().out
+def test_the_published_rows_say_what_was_printed() -> None:
+    records = ARTEFACT.records(rows_at(file_of("local"), ARTEFACT, "local"), ARTEFACT.of("local"))
+    lines = edge_report.table(records)
+    assert [line["highest / edge"] for line in lines[6:9]] == [
+        "1.69 (step 6)", "2.94 (step 6)", "0.07 (step 6)",
+    ]  # fmt: skip
+    assert [line["second half / edge"] for line in lines[3:6]] == ["0.74", "0.31", "0.07"]
+    assert [line["distance"] for line in lines[-3:]] == ["24.2", "50.8", "41.3"]
+    assert "".join(SIGNS[f.verdict] for f in edge_report.check(records)) == "✓✗✓✗✓✓✗✓✗✓✓"
+
+
+@pytest.mark.parametrize("preset", ["smoke", "local", "paper"])
+def test_a_preset_descends_once_a_ratio_and_loss(preset) -> None:
+    asked = [grid.measure[name] for grid in ARTEFACT.of(preset) for name in grid.measure]
+    assert len({(options["ratio"], options["loss"]) for options in asked}) == len(asked)

@@ -1,0 +1,85 @@
+"""How the best rate goes with the ratio: an exponent that knows how coarse its grid is.
+
+A best rate is one of a few that were tried: exponents of seeds that agree are the same to the last
+digit without being known to it, and rates that were tried over the ratio grow as it falls by
+themselves. So a rate at the edge of those tried, beyond which a better one may lie, decides nothing
+unless the better one would make the exponent larger in magnitude still.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import linear_regression
+from typing import Any
+
+from experiments.kit.judge import Finding, above
+from experiments.kit.records import Record, grouped, matching, present
+from experiments.kit.statements import Statement
+from experiments.kit.statistics import Interval, student
+
+
+def grows(text: str, *, paper: str, by_seed: bool, where: Mapping[str, Any]) -> Statement:
+    """State that the best rate grows as the ratio falls: that lr ~ ratio^s has s below 0.
+
+    s is a least-squares fit within each repetition. The interval is Student's over repetitions or
+    what the grid allows, whichever reaches further: were every best rate off by half a step of the
+    rates tried, h in logarithms, s would be off by at most
+
+        h sum |x - mean x| / sum (x - mean x)^2,   x the logarithms of the ratios.
+
+    Args:
+        text: the sentence.
+        paper: the paper's exponent, as it is written beside ours.
+        by_seed: whether every seed chose its own rate, so that seeds are the repetitions; models
+            with a task are otherwise, since a first seed chose for all.
+        where: values of the records that take part.
+    """
+
+    def judge(records: Sequence[Record]) -> Finding:
+        own = present(matching(records, where), "lr", "ratio")
+        units = grouped(own, "model", "task", *(["seed"] if by_seed else [])).values()
+        fits = [fit for unit in units if (fit := _fit(unit)) is not None]
+        each = "seed" if by_seed else "model and task"
+        if len(fits) < 2:
+            said = f"{len(fits)} exponent, one a {each}: two are the least that decide"
+            return Finding(text, "undecided", said)
+        found = student([s for s, _ in fits], each=each)
+        off = max(off for _, off in fits)
+        ends = found.value - off, found.value + off
+        low, high = min(ends[0], _or(found.low, ends[0])), max(ends[1], _or(found.high, ends[1]))
+        open_ = [r for r in own if r["edge"] and not _grows_still(r, own)]
+        interval = Interval(found.value, low, high, found.n, f"{found.how}, grid ± {off:.2f}")
+        said = (
+            f"exponent of the best rate in the ratio {interval}; linear threshold -1; the paper's "
+            f"{paper}"
+        )
+        if open_:
+            said += f"; undecided by {len(open_)} of {len(own)} rates, at the edge of those tried"
+        return Finding(text, "undecided" if open_ else above(-high, -low), said, interval)
+
+    return Statement(text, judge)
+
+
+def _grows_still(record: Record, own: Sequence[Record]) -> bool:
+    """Tell whether a better rate beyond the edge would have the best one grow more."""
+    ratios = sorted({r["ratio"] for r in own})
+    sparse = record["ratio"] < math.sqrt(ratios[0] * ratios[-1])
+    return bool(record["edge"] == ("highest" if sparse else "lowest"))
+
+
+def _fit(unit: Sequence[Record]) -> tuple[float, float] | None:
+    """Return the exponent of a repetition and how far the grid lets it be off."""
+    rates = {r["ratio"]: r["lr"] for r in unit}
+    steps = [b / a for r in unit for a, b in zip(r["tried"], r["tried"][1:], strict=False)]
+    if len(rates) < 2 or not steps:
+        return None
+    x = [math.log(ratio) for ratio in rates]
+    fit = linear_regression(x, [math.log(lr) for lr in rates.values()]).slope
+    mean = sum(x) / len(x)
+    reach = sum(abs(v - mean) for v in x) / sum((v - mean) ** 2 for v in x)
+    return fit, math.log(max(steps)) / 2 * reach
+
+
+def _or(value: float, other: float) -> float:
+    return other if math.isnan(value) else value

@@ -1,0 +1,128 @@
+"""Rendering is a function of rows: the same bytes for the same rows, whatever else there is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from made_rows import made
+
+import landscape as ls
+from experiments.kit import columns, panels, statements
+from experiments.kit.columns import Table
+from experiments.kit.published import file_of, folder_of, is_published, merge, publish, rows_at
+from experiments.kit.records import Row
+from experiments.kit.rendering import render, table_text
+from experiments.kit.view import Artefact
+from landscape.sweep import Grid, RunConfig, RunStore
+
+TOY = Artefact(
+    name="toy", title="Toys", source="ours", lead="Toys.", caption="Toys over the ratio",
+    grids=lambda preset: [
+        Grid({"lr": 0.1}, {"ratio": [1e-2, 1e-3], "method": ["random", "magnitude"],
+                           "seed": [0, 1]}),
+        Grid({"method": "none"}, {"seed": [0, 1]}),
+    ],
+    tables={"Results": Table(by=("ratio", "arm"), columns={"accuracy": columns.mean_std("test")},
+                             where={"arm": ("random", "magnitude")})},
+    statements={"order": statements.better("magnitude is better", "test", "magnitude", "random")},
+    panels=(
+        panels.curve("test", "Accuracy", "test accuracy", law=0.1),
+        panels.curve("distance", "Distance", "distance", log=True),
+        panels.dots("distance", "By arm", "distance", log=True, where={"ratio": 1e-2}),
+        panels.course("train_loss", "Loss", "loss", smooth=2),
+        panels.against("distance", "test", "Both", "distance", "test accuracy", log="x"),
+        panels.curve("sharpness", "Nothing", "nothing", where={"arm": "nobody"}),
+    ),
+    differences=(("model {model}", "levels"),),
+)  # fmt: skip
+
+
+def world(config: RunConfig) -> dict:
+    level = {"none": 0.5, "random": 0.6, "magnitude": 0.7}[config.method] + config.seed / 100
+    if config.method == "none":
+        return {"test": level}
+    return {"test": level, "distance": 1 / (config.ratio or 1), "count": 10,
+            "train_loss": [1.0, 0.5, 0.25]}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    return made(TOY.of("local"), world)
+
+
+def test_the_same_rows_give_the_same_bytes_in_any_order(rows, tmp_path) -> None:
+    one = render(TOY, rows, "local", tmp_path / "one")
+    other = render(TOY, rows[::-1], "local", tmp_path / "other")
+    assert [p.name for p in one] == ["figure.png", "table.md", "index.html"]
+    assert [p.read_bytes() for p in one] == [p.read_bytes() for p in other]
+
+
+def test_another_number_gives_another_picture_and_another_table(rows, tmp_path) -> None:
+    changed = json.loads(json.dumps(rows))
+    changed[0]["outcome"]["test"]["accuracy"] += 0.1
+    one, other = (render(TOY, r, "local", tmp_path / n) for r, n in ((rows, "a"), (changed, "b")))
+    assert one[0].read_bytes() != other[0].read_bytes()
+    assert one[1].read_text() != other[1].read_text()
+
+
+def test_the_table_says_what_it_holds_of_what(rows) -> None:
+    text = table_text(TOY, rows, "local")
+    assert "| 0.01  | random    | 0.605 ± 0.007 |" in text
+    assert "model smollm2-135m" in text
+    assert "10 runs, 0.1 hours, 2024-01-01" in text
+    assert "unfinished" not in text
+    assert "unfinished: 9 of 10 runs" in table_text(TOY, rows[1:], "local")
+
+
+def test_nothing_is_drawn_of_no_row() -> None:
+    with pytest.raises(ls.UserError, match="expected runs of toy among the rows, got none; run"):
+        TOY.records([], TOY.of("local"))
+
+
+def store_of(rows: list[Row], folder: Path) -> Path:
+    store = RunStore(folder)
+    store.create()
+    for one in rows:
+        store.write(RunConfig.of(one["config"]), one["outcome"])
+    return folder
+
+
+def test_published_rows_are_those_of_the_store_and_a_measurement_joins_them(rows, tmp_path) -> None:
+    store, results = store_of(rows, tmp_path / "store"), tmp_path / "results"
+    assert not is_published(TOY, "local", results)
+    publish(TOY, "local", store, results)
+    found = rows_at(file_of("local", results), TOY, "local")
+    assert [r["outcome"]["test"] for r in found] == [
+        r["outcome"]["test"] for r in sorted(rows, key=lambda r: r["address"])
+    ]
+    merge(file_of("local", results), [{**found[0], "measured": {"sharpness-1": {"x": 1.0}}}])
+    again = rows_at(file_of("local", results), TOY, "local")
+    assert again[0]["measured"] == {"sharpness-1": {"x": 1.0}}
+    render(TOY, again, "local", folder_of(TOY, "local", results))
+    assert is_published(TOY, "local", results)
+
+
+def test_another_result_does_not_take_a_published_ones_place(rows, tmp_path) -> None:
+    store, results = store_of(rows, tmp_path / "store"), tmp_path / "results"
+    publish(TOY, "local", store, results)
+    found = json.loads(json.dumps(rows[0]))
+    found["outcome"]["test"]["accuracy"] = 0.9
+    with pytest.raises(ls.UserError, match="as it was published, got another result on test"):
+        merge(file_of("local", results), [found])
+
+
+def test_rows_of_another_artefact_are_none(rows, tmp_path) -> None:
+    store = store_of(rows[:1], tmp_path / "store")
+    other = Grid({"lr": 0.5, "ratio": 0.5}, {"seed": [0]})
+    strange = Artefact(**{**vars(TOY), "grids": lambda preset: [other]})
+    with pytest.raises(ls.UserError, match="got others only; compute them: python -m experiments"):
+        rows_at(store, strange, "local")
+    with pytest.raises(ls.UserError, match="got none; compute them"):
+        rows_at(tmp_path / "nowhere", TOY, "local")
+
+
+def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
+    with pytest.raises(ls.UserError, match="did you mean local"):
+        TOY.of("locl")

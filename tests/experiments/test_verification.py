@@ -1,0 +1,120 @@
+"""Verification: the same runs at the chosen rates with seeds that nobody has used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from made_rows import made
+
+import landscape as ls
+from experiments.claims import Claim
+from experiments.kit import columns, statements
+from experiments.kit.columns import Table
+from experiments.kit.published import file_of
+from experiments.kit.records import Row, runs
+from experiments.kit.view import Artefact
+from experiments.verification import FRESH, repeated, unused, verify, verify_theorem
+from experiments.verified import verifications
+from landscape.sweep import Grid, Rates, RunConfig, RunStore, read_rows
+from landscape.sweep.measurements import key
+
+MASKS = Grid(
+    {"ratio": 1e-2}, {"method": ["random", "magnitude"], "seed+mask_seed": [(0, 100), (1, 101)]},
+    Rates((0.1, 0.2, 0.4), widen=0), measure={"sharpness": {"examples": 2}},
+)  # fmt: skip
+START = Grid({"method": "none"}, {"seed": [0, 1]})
+TOY = Artefact(
+    name="toy", title="Toys", source="ours", lead="Toys.", caption="Toys",
+    grids=lambda preset: [MASKS, START], panels=(),
+    tables={"Results": Table(by=("arm",), columns={"n": columns.seeds()})},
+    statements={"order": statements.better("m", "test", "magnitude", "random"),
+                "learns": statements.better("l", "test", "random", "none")},
+)  # fmt: skip
+CLAIM = Claim(id="c", says="C.", place="p", artefact="toy", statements=("order",))
+
+
+def world(config: RunConfig) -> dict:
+    """Magnitude is better by a tenth, at its best rate 0.2; random's is 0.1."""
+    level = {"none": 0.5, "random": 0.6, "magnitude": 0.7}[config.method]
+    best = {"none": 0.0, "random": 0.1, "magnitude": 0.2}[config.method]
+    noise = config.seed / 1000 * (config.method == "random")
+    return {"test": level + noise, "dev": 1 - abs((config.lr or 0.0) - best),
+            "sharpness": {"sharpness_after": 1.0}}  # fmt: skip
+
+
+def compute(grids: Sequence[Grid], folder: Path) -> None:
+    """Write what the world says into a store, as a sweep does."""
+    store = RunStore(folder)
+    store.create()
+    for one in made(grids, world):
+        config = RunConfig.of(one["config"])
+        store.write(config, one["outcome"])
+        for name, values in one["measured"].items():
+            store.write_measured(config, name, values)
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[Row]:
+    return made([MASKS, START], world)
+
+
+def test_fresh_runs_keep_rate_method_and_measurement_and_have_masks_of_their_own(rows) -> None:
+    grids = repeated(runs(rows, [MASKS, START]), [5, 6])
+    cells = [cell for grid in grids for cell in grid.cells()]
+    assert [(c.method, c.lr, c.seed, c.mask_seed) for c in cells] == [
+        ("random", 0.1, 5, 105), ("random", 0.1, 6, 106),
+        ("magnitude", 0.2, 5, 105), ("magnitude", 0.2, 6, 106),
+        ("none", None, 5, None), ("none", None, 6, None),
+    ]  # fmt: skip
+    assert [dict(grid.measure) for grid in grids] == [
+        {"sharpness": {"examples": 2}}, {"sharpness": {"examples": 2}}, {},
+    ]  # fmt: skip
+
+
+def test_seeds_are_ones_that_neither_rows_nor_verifications_have(rows, tmp_path) -> None:
+    assert unused(rows, tmp_path, 2) == [2, 3]
+    done = verify(CLAIM, TOY, "local", rows, 2, tmp_path / "store", compute, tmp_path)
+    assert list(done.seeds) == [2, 3]
+    assert unused(rows, tmp_path, 1) == [4]
+
+
+def test_a_claim_is_judged_on_fresh_seeds_alone_and_on_all(rows, tmp_path) -> None:
+    done = verify(CLAIM, TOY, "local", rows, 3, tmp_path / "store", compute, tmp_path)
+    assert done.alone == {"order": "holds"}
+    assert done.together == {"order": "holds"}
+    assert "(3 seeds" in done.evidence["order"]
+    assert verifications(tmp_path) == {"c": [done]}
+    again = verify(CLAIM, TOY, "local", rows, 1, tmp_path / "store", compute, tmp_path)
+    assert again.alone == {"order": "undecided"}
+    assert len(verifications(tmp_path)["c"]) == 2
+
+
+def test_the_rows_of_fresh_seeds_are_published_beside_the_presets(rows, tmp_path) -> None:
+    verify(CLAIM, TOY, "local", rows, 1, tmp_path / "store", compute, tmp_path)
+    published = list(read_rows(file_of(FRESH, tmp_path)).rows())
+    assert sorted(r["config"]["method"] for r in published) == ["magnitude", "none", "random"]
+    assert {r["config"]["seed"] for r in published} == {2}
+    measured = [key("sharpness", {"examples": 2})]
+    assert [list(r["measured"]) for r in published if r["config"]["lr"]] == [measured] * 2
+
+
+def test_a_claim_that_nothing_judges_is_refused(tmp_path) -> None:
+    hard = Claim(id="d", says="D.", place="p", untestable="no GPU is here")
+    with pytest.raises(ls.UserError, match="got d, which they do not .no GPU"):
+        verify_theorem(hard, 1, tmp_path)
+    assert not verifications(tmp_path)
+
+
+def test_a_theorem_is_examined_on_instances_of_fresh_seeds(tmp_path) -> None:
+    theorem = Claim(id="t", says="T.", place="p", theory="id3-updates")
+    done = verify_theorem(theorem, 2, tmp_path)
+    assert done.alone == {"seed 1": "holds", "seed 2": "holds"}
+    assert list(verify_theorem(theorem, 1, tmp_path).seeds) == [3]
+
+
+def test_unfinished_runs_have_no_rates_to_keep(rows, tmp_path) -> None:
+    some = [r for r in rows if r["config"]["seed"] == 0]
+    with pytest.raises(ls.UserError, match="got 3 missing; compute them"):
+        verify(CLAIM, TOY, "local", some, 1, tmp_path / "store", compute, tmp_path)

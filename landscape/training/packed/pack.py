@@ -18,30 +18,18 @@ from landscape.tasks.outputs.scoring import task_split
 from landscape.tasks.task import SplitName
 from landscape.training.mode import training_mode
 from landscape.training.packed.alone import alone
-from landscape.training.packed.chunks import (
-    CPU,
-    GPU,
-    GPU_BF16,
-    Chunk,
-    Row,
-    chunk_of,
-    cut,
-    weights,
-)
+from landscape.training.packed.chunks import Chunk, Row, chunk_of, cut, weights
 from landscape.training.packed.course import Course
 from landscape.training.packed.dropout import LaneDropout, Solo
 from landscape.training.packed.lane import Lane
-from landscape.training.packed.layers import Layers, is_batched
+from landscape.training.packed.layers import Layers
 from landscape.training.packed.refusals import has_dropout, refuse_unpackable
 from landscape.training.packed.stacked import stackable
 from landscape.training.packed.together import Together, nothing_drawn
 from landscape.training.run import run_of
-from landscape.training.updates import gradient_norms
 
-TOKENS, GPU_TOKENS = 2048, 16384
-"""Most tokens of a chunk, on a CPU and on a GPU: what bounds the memory of a step."""
-GPU_ROWS = 256
-"""Examples of a forward of an evaluation on a GPU, which 32 do not fill."""
+TOKENS = 2048
+"""Most tokens of a chunk: what bounds the memory of a step, however many lanes there are."""
 
 
 class Pack:
@@ -51,7 +39,7 @@ class Pack:
         model: the frozen one; its weights are what they were after every step.
         tokenizer: of the model.
         lanes: at least one; they see examples of one kind, with one loss and one precision.
-        tokens: most tokens of a chunk, padding included; None is 2048, and 16384 on a GPU.
+        tokens: most tokens of a chunk, padding included; None chooses by the device.
         stacked: whether what lanes differ in is computed for all at once
             (`landscape.training.packed.together`); None where the model is not on a CPU.
 
@@ -65,10 +53,8 @@ class Pack:
     ) -> None:  # fmt: skip
         checks.model(model)
         checks.tokenizer(tokenizer)
+        self._tokens = TOKENS if tokens is None else checks.whole("tokens", tokens, least=1)
         refuse_unpackable(model, lanes)
-        self._batched = is_batched(next(model.parameters()))
-        usual = GPU_TOKENS if self._batched else TOKENS
-        self._tokens = usual if tokens is None else checks.whole("tokens", tokens, least=1)
         self.model, self._tokenizer = model, tokenizer
         self.courses = [Course(model, tokenizer, lane) for lane in lanes]
         self._kind, self._autocast = lanes[0].task, lanes[0].settings.autocast is not None
@@ -80,9 +66,13 @@ class Pack:
         if stacked and not self._drops and stackable(model, self.courses):
             every = dict(enumerate(self.courses))
             self._together = Together(
-                model, tokenizer, every, tokens=self._tokens if tokens else None,
-                precision=self._precision, evaluate=self.evaluate,
-            )  # fmt: skip
+                model,
+                tokenizer,
+                every,
+                tokens=tokens,
+                precision=self._precision,
+                evaluate=self.evaluate,
+            )
 
     @property
     def alive(self) -> dict[int, Course]:
@@ -100,7 +90,11 @@ class Pack:
         if self._together is not None:
             self._together.step(alive)
         else:
-            self._one_by_one(alive)
+            for course in alive.values():
+                course.updates.clear()
+            losses = self._gradients(alive)
+            for lane, course in alive.items():
+                course.history.append(course.updates.update(losses[lane]))
         due = {i: c for i, c in alive.items() if c.epochs.is_evaluation_due(c.updates.taken)}
         if self._together is not None and due:
             self._together.judge(due)
@@ -110,15 +104,6 @@ class Pack:
         for course in alive.values():
             course.seconds += (time.perf_counter() - began) / len(alive)
         return bool(due)
-
-    def _one_by_one(self, alive: Mapping[int, Course]) -> None:
-        for course in alive.values():
-            course.updates.clear()
-        losses = self._gradients(alive)
-        norms = gradient_norms([c.updates for c in alive.values()]) if self._batched else ()
-        for i, (lane, course) in enumerate(alive.items()):
-            norm = norms[i] if norms else None
-            course.history.append(course.updates.update(losses[lane], norm=norm))
 
     def finish(self, course: Course) -> None:
         """Test a lane at its best point and sum it up."""
@@ -139,8 +124,7 @@ class Pack:
         """Return what `landscape.evaluate` says of the model, which is one lane's now."""
         return evaluate(
             self.model, self._tokenizer, course.lane.task, split=split,
-            batch_size=GPU_ROWS if self._batched else 32, max_length=course.limit,
-            bos=course.lane.settings.bos,
+            max_length=course.limit, bos=course.lane.settings.bos,
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
@@ -222,13 +206,9 @@ class Pack:
             count = 1 + max(row.batch for row in rows)
             rounds = [[row for row in rows if row.batch == b] for b in range(count)]
         return [
-            [chunk_of(group, self._kind, self._tokenizer) for group in self._cut(some)]
+            [chunk_of(group, self._kind, self._tokenizer) for group in cut(some, self._tokens)]
             for some in rounds
         ]
-
-    def _cut(self, rows: Sequence[Row]) -> list[list[Row]]:
-        cost = (GPU_BF16 if self._autocast else GPU) if self._batched else CPU
-        return cut(rows, self._tokens, cost=cost, even=self._batched)
 
     def _dropout(self, alive: Mapping[int, Course]) -> LaneDropout | None:
         if not self._drops:
@@ -238,7 +218,7 @@ class Pack:
 
 
 def _by_lane(done: Sequence[tuple[Chunk, Tensor]]) -> dict[int, float]:
-    """Add up the parts of each lane's loss; a GPU is waited for once."""
+    """Add up the parts of each lane's loss."""
     losses: dict[int, float] = {}
     rows = [row for chunk, _ in done for row in chunk.rows]
     parts: list[float] = torch.cat([own for _, own in done]).tolist()

@@ -14,8 +14,7 @@ from torch import nn
 
 import landscape as ls
 from landscape.errors import UserError
-from landscape.training.packed import layers, why_not
-from landscape.training.packed import pack as packs
+from landscape.training.packed import why_not
 from landscape.training.packed.alone import alone
 from landscape.training.packed.pack import Pack
 
@@ -58,28 +57,6 @@ def test_each_packed_run_is_its_solo_run_to_rounding(case: str, tokens: int) -> 
         assert same(course.run, run)
         assert close(course.best.point, ends)
         assert any(bool(v.any()) for v in course.best.point.values())
-
-
-@pytest.mark.parametrize("case", ["opt", "bert"])
-def test_multiplied_all_at_once_as_on_a_gpu_each_run_is_its_solo_run(case, monkeypatch) -> None:
-    for module in (layers, packs):
-        monkeypatch.setattr(module, "is_batched", lambda tensor: True)
-    products = []
-    batched = layers.batched_products
-    monkeypatch.setattr(
-        layers, "batched_products", lambda *a, **k: products.append(1) or batched(*a, **k)
-    )
-    model, lanes, prepare = CASES[case]()
-    if case == "opt":  # as many rows each, as one product needs
-        lanes = [
-            ls.Lane(tiny_task(16), mask=lane.mask, lr=1e-2 * 3**i, epochs=2, batch_size=8, seed=i)
-            for i, lane in enumerate(lanes)
-        ]
-    pack = whole(model, lanes)
-    assert products
-    for course, (run, ends) in zip(pack.courses, solo_runs(model, lanes, prepare), strict=True):
-        assert same(course.run, run)
-        assert close(course.best.point, ends)
 
 
 def test_in_float32_with_rotations_and_autocast_losses_are_close_to_the_solo_ones() -> None:

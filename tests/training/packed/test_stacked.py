@@ -89,21 +89,26 @@ def test_stacked_optimizers_have_the_state_of_solo_ones(device: str) -> None:
 
 
 def test_a_stacked_lane_that_diverges_ends_alone_as_its_solo_run() -> None:
-    model, lanes, _ = masked("opt")
+    model, lanes, _prepare = masked("opt")
     wild = ls.Lane(
         tiny_task(20), mask=lanes[0].mask, lr=1e200, epochs=2, batch_size=5,
         max_gradient_norm=math.inf,
     )  # fmt: skip
     mixed = [lanes[0], wild, lanes[2]]
     courses = whole(model, mixed).courses
-    solo = solo_runs(model, mixed, lambda i, other: ls.attach(other, mixed[i].mask))
-    for course, (run, ends) in zip(courses, solo, strict=True):
+    for course, (run, ends) in zip(
+        courses, solo_runs(model, mixed, prepare_of(mixed)), strict=True
+    ):
         assert same(course.run, run)
         assert close(course.best.point, ends)
     assert courses[1].run.diverged
     stayed = courses[1].point().values()
     assert all(bool(torch.isfinite(value).all()) for value in stayed)
     assert courses[1].run.metrics["steps"] < courses[0].run.metrics["steps"]
+
+
+def prepare_of(lanes: list[ls.Lane]):
+    return lambda i, solo: ls.attach(solo, lanes[i].mask)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -3,42 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.models.kinds import num_labels
 from landscape.tasks.evaluation import evaluate
-from landscape.tasks.outputs.scoring import task_split
 from landscape.tasks.task import SplitName
-from landscape.training.mode import training_mode
 from landscape.training.packed.alone import alone
-from landscape.training.packed.chunks import (
-    CPU,
-    GPU,
-    GPU_BF16,
-    Chunk,
-    Row,
-    chunk_of,
-    cut,
-    weights,
-)
+from landscape.training.packed.chunks import Chunk
 from landscape.training.packed.course import Course
-from landscape.training.packed.dropout import LaneDropout, Solo
+from landscape.training.packed.gradients import Gradients
 from landscape.training.packed.lane import Lane
-from landscape.training.packed.layers import Layers, is_batched
-from landscape.training.packed.refusals import has_dropout, why_not
+from landscape.training.packed.layers import is_batched
+from landscape.training.packed.refusals import why_not
 from landscape.training.run import run_of
 from landscape.training.updates import gradient_norms
 
-TOKENS, GPU_TOKENS = 2048, 16384
-"""Most tokens of a chunk, on a CPU and on a GPU: what bounds the memory of a step."""
 GPU_ROWS = 256
 """Examples of a forward of an evaluation on a GPU, which 32 do not fill."""
 
@@ -63,14 +47,13 @@ class Pack:
         checks.model(model)
         checks.tokenizer(tokenizer)
         _refuse(model, lanes)
+        self._gradients = Gradients(
+            model, tokenizer, lanes[0].task, autocast=lanes[0].settings.autocast is not None,
+            tokens=tokens,
+        )  # fmt: skip
         self._batched = is_batched(next(model.parameters()))
-        usual = GPU_TOKENS if self._batched else TOKENS
-        self._tokens = usual if tokens is None else checks.whole("tokens", tokens, least=1)
         self.model, self._tokenizer = model, tokenizer
         self.courses = [Course(model, tokenizer, lane) for lane in lanes]
-        self._kind, self._autocast = lanes[0].task, lanes[0].settings.autocast is not None
-        self._drops = has_dropout(model)
-        self._layers: tuple[tuple[int, ...], Layers] | None = None
 
     @property
     def alive(self) -> dict[int, Course]:
@@ -87,7 +70,7 @@ class Pack:
         began, alive = time.perf_counter(), self.alive
         for course in alive.values():
             course.updates.clear()
-        losses = self._gradients(alive)
+        losses = self._gradients.put(alive)
         norms = gradient_norms([c.updates for c in alive.values()]) if self._batched else ()
         for i, (lane, course) in enumerate(alive.items()):
             norm = norms[i] if norms else None
@@ -98,6 +81,10 @@ class Pack:
         for course in alive.values():
             course.seconds += (time.perf_counter() - began) / len(alive)
         return bool(due)
+
+    def next_chunks(self) -> list[list[Chunk]]:
+        """Return the chunks of the next step, as `Gradients.chunks`."""
+        return self._gradients.chunks(self.alive)
 
     def finish(self, course: Course) -> None:
         """Test a lane at its best point and sum it up."""
@@ -138,102 +125,6 @@ class Pack:
                 found = self.evaluate(course, "dev")
             course.best.judge(course.updates.taken, found, course.point)
 
-    def _gradients(self, alive: Mapping[int, Course]) -> dict[int, float]:
-        """Put every lane's gradient into its parameters; return the losses."""
-        rounds = self.next_chunks()
-        average = {lane: course.lane.settings.loss_average for lane, course in alive.items()}
-        scales = iter(weights([c for chunks in rounds for c in chunks], average))
-        dropout = self._dropout(alive)
-        layers = self._layers_of(alive)
-        done: list[tuple[Chunk, Tensor]] = []
-        with training_mode(self.model, 0), layers.installed():
-            for chunks in rounds:
-                if dropout is not None:
-                    dropout.begin_batch(_solo(chunks))
-                for chunk in chunks:
-                    own = self._backward(chunk, next(scales), layers, dropout)
-                    done.append((chunk, own))
-        return _by_lane(done)
-
-    def _layers_of(self, alive: Mapping[int, Course]) -> Layers:
-        """Return the layers of the lanes that are alive, which stay the same for many steps."""
-        if self._layers is None or self._layers[0] != tuple(alive):
-            self._layers = tuple(alive), Layers(self.model, alive)
-        return self._layers[1]
-
-    def _backward(
-        self, chunk: Chunk, scale: Tensor, layers: Layers, dropout: LaneDropout | None
-    ) -> Tensor:
-        """Add a chunk's gradients; return each example's part of its lane's loss, shape (b,)."""
-        layers.sizes = chunk.sizes()
-        layers.length = chunk.batch["input_ids"].shape[1]
-        inside: AbstractContextManager[Any] = nullcontext()
-        if dropout is not None:
-            dropout.begin_chunk([(row.lane, row.place) for row in chunk.rows], layers.length)
-            inside = dropout
-        device = next(self.model.parameters()).device
-        with _nothing_drawn(), inside, self._precision(device):
-            outputs, loss = task_split(self.model, chunk.batch)
-            terms, _ = loss(outputs)
-            own = terms.reshape(len(chunk.rows), -1).sum(1) * scale.to(terms)
-        own.sum().backward()
-        return own.detach()
-
-    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
-        return torch.autocast(device.type, torch.bfloat16) if self._autocast else nullcontext()
-
-    def next_chunks(self) -> list[list[Chunk]]:
-        """Return the chunks of the next step, in one list; where dropout draws, in one a batch."""
-        rows = []
-        for lane, course in self.alive.items():
-            for batch, held in enumerate(course.epochs.dealt(course.updates.taken)):
-                rows += [Row(lane, batch, place, e) for place, e in enumerate(held)]
-        rounds = [rows]
-        if self._drops:
-            count = 1 + max(row.batch for row in rows)
-            rounds = [[row for row in rows if row.batch == b] for b in range(count)]
-        return [
-            [chunk_of(group, self._kind, self._tokenizer) for group in self._cut(some)]
-            for some in rounds
-        ]
-
-    def _cut(self, rows: Sequence[Row]) -> list[list[Row]]:
-        cost = (GPU_BF16 if self._autocast else GPU) if self._batched else CPU
-        return cut(rows, self._tokens, cost=cost, even=self._batched)
-
-    def _dropout(self, alive: Mapping[int, Course]) -> LaneDropout | None:
-        if not self._drops:
-            return None
-        seeds = {lane: course.dropout_seed for lane, course in alive.items()}
-        return LaneDropout(seeds, left=not num_labels(self.model))
-
-
-def _by_lane(done: Sequence[tuple[Chunk, Tensor]]) -> dict[int, float]:
-    """Add up the parts of each lane's loss; a GPU is waited for once."""
-    losses: dict[int, float] = {}
-    rows = [row for chunk, _ in done for row in chunk.rows]
-    parts: list[float] = torch.cat([own for _, own in done]).tolist()
-    for row, part in zip(rows, parts, strict=True):
-        losses[row.lane] = losses.get(row.lane, 0.0) + part
-    return losses
-
-
-def _solo(chunks: Sequence[Chunk]) -> dict[int, Solo]:
-    """Return the shape of each lane's solo batch, from the chunks that hold its rows."""
-    heights: dict[int, dict[int, int]] = {}
-    lengths: dict[int, int] = {}
-    for chunk in chunks:
-        tokens, first = chunk.batch["attention_mask"].sum(1).tolist(), 0
-        for row, height in zip(chunk.rows, chunk.height, strict=True):
-            heights.setdefault(row.lane, {})[row.place] = height
-            longest = max(tokens[first : first + height])
-            lengths[row.lane] = max(lengths.get(row.lane, 0), int(longest))
-            first += height
-    return {
-        lane: Solo(tuple(own[place] for place in sorted(own)), lengths[lane])
-        for lane, own in heights.items()
-    }
-
 
 def _refuse(model: nn.Module, lanes: Sequence[Lane]) -> None:
     checks.several("lanes", lanes, "lanes")
@@ -254,19 +145,3 @@ def _refuse(model: nn.Module, lanes: Sequence[Lane]) -> None:
 def _together(lane: Lane) -> tuple[object, ...]:
     """Return what the lanes of a pack have in common."""
     return lane.task.kind, lane.task.loss, lane.settings.autocast
-
-
-@contextmanager
-def _nothing_drawn() -> Iterator[None]:
-    """Refuse a forward that draws random numbers past the lanes' generators.
-
-    Raises:
-        UserError: it does.
-    """
-    before = torch.get_rng_state()
-    yield
-    if not torch.equal(before, torch.get_rng_state()):
-        raise UserError(
-            "expected a model whose dropout is torch's, got one that draws random numbers "
-            "otherwise; train these runs one at a time"
-        )

@@ -13,7 +13,7 @@ from torch import nn
 
 import landscape as ls
 from landscape.errors import UserError
-from landscape.training.packed import layers, why_not
+from landscape.training.packed import gradients, layers, why_not
 from landscape.training.packed import pack as packs
 from landscape.training.packed.alone import alone
 from landscape.training.packed.pack import Pack
@@ -86,7 +86,7 @@ def test_each_packed_run_is_its_solo_run_to_rounding(case: str, tokens: int) -> 
 
 @pytest.mark.parametrize("case", ["opt", "bert"])
 def test_multiplied_all_at_once_as_on_a_gpu_each_run_is_its_solo_run(case, monkeypatch) -> None:
-    for module in (layers, packs):
+    for module in (layers, packs, gradients):
         monkeypatch.setattr(module, "is_batched", lambda tensor: True)
     products = []
     batched = layers.batched_products

@@ -11,7 +11,6 @@ for every such run. So R runs, here *lanes*, go through the model in one forward
     dropout     the masks that each lane's solo run draws
     course      a lane under way: its parameters, optimizer, best point, records
     alone       the model as one lane has it, for evaluations and all that is measured
-    gradients   of a step of all lanes, chunk by chunk
     pack        the lanes' steps together, as a state that can be saved
     finetuning  the whole of it in one call
 

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from landscape import checks
 from landscape.errors import UserError
+from landscape.models.kinds import num_labels
 from landscape.tasks.evaluation import evaluate
+from landscape.tasks.outputs.scoring import task_split
 from landscape.tasks.task import SplitName
+from landscape.training.mode import training_mode
 from landscape.training.packed.alone import alone
-from landscape.training.packed.chunks import Chunk
+from landscape.training.packed.chunks import Chunk, Row, chunk_of, cut, weights
 from landscape.training.packed.course import Course
-from landscape.training.packed.gradients import Gradients
+from landscape.training.packed.dropout import LaneDropout, Solo
 from landscape.training.packed.lane import Lane
-from landscape.training.packed.layers import is_batched
-from landscape.training.packed.refusals import why_not
+from landscape.training.packed.layers import Layers
+from landscape.training.packed.refusals import has_dropout, why_not
+from landscape.training.packed.stacked import stackable
+from landscape.training.packed.together import Together, nothing_drawn
 from landscape.training.run import run_of
-from landscape.training.updates import gradient_norms
 
-GPU_ROWS = 256
-"""Examples of a forward of an evaluation on a GPU, which 32 do not fill."""
+TOKENS = 2048
+"""Most tokens of a chunk: what bounds the memory of a step, however many lanes there are."""
 
 
 class Pack:
@@ -34,7 +40,9 @@ class Pack:
         model: the frozen one; its weights are what they were after every step.
         tokenizer: of the model.
         lanes: at least one; they see examples of one kind, with one loss and one precision.
-        tokens: most tokens of a chunk, padding included; None is 2048, and 16384 on a GPU.
+        tokens: most tokens of a chunk, padding included; None chooses by the device.
+        stacked: whether what lanes differ in is computed for all at once
+            (`landscape.training.packed.together`); None where the model is not on a CPU.
 
     Raises:
         UserError: lanes that cannot be packed, with the reason; or as `finetune`.
@@ -42,18 +50,30 @@ class Pack:
 
     def __init__(
         self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, lanes: Sequence[Lane],
-        *, tokens: int | None = None,
+        *, tokens: int | None = None, stacked: bool | None = None,
     ) -> None:  # fmt: skip
         checks.model(model)
         checks.tokenizer(tokenizer)
+        self._tokens = TOKENS if tokens is None else checks.whole("tokens", tokens, least=1)
         _refuse(model, lanes)
-        self._gradients = Gradients(
-            model, tokenizer, lanes[0].task, autocast=lanes[0].settings.autocast is not None,
-            tokens=tokens,
-        )  # fmt: skip
-        self._batched = is_batched(next(model.parameters()))
         self.model, self._tokenizer = model, tokenizer
         self.courses = [Course(model, tokenizer, lane) for lane in lanes]
+        self._kind, self._autocast = lanes[0].task, lanes[0].settings.autocast is not None
+        self._drops = has_dropout(model)
+        self._layers: tuple[tuple[int, ...], Layers] | None = None
+        self._together: Together | None = None
+        if stacked is None:
+            stacked = next(model.parameters()).device.type != "cpu"
+        if stacked and not self._drops and stackable(model, self.courses):
+            every = dict(enumerate(self.courses))
+            self._together = Together(
+                model,
+                tokenizer,
+                every,
+                tokens=tokens,
+                precision=self._precision,
+                evaluate=self.evaluate,
+            )
 
     @property
     def alive(self) -> dict[int, Course]:
@@ -68,29 +88,33 @@ class Pack:
     def step(self) -> bool:
         """Take one step of every lane that has one left; tell whether any was evaluated on dev."""
         began, alive = time.perf_counter(), self.alive
-        for course in alive.values():
-            course.updates.clear()
-        losses = self._gradients.put(alive)
-        norms = gradient_norms([c.updates for c in alive.values()]) if self._batched else ()
-        for i, (lane, course) in enumerate(alive.items()):
-            norm = norms[i] if norms else None
-            course.history.append(course.updates.update(losses[lane], norm=norm))
-        due = [c for c in alive.values() if c.epochs.is_evaluation_due(c.updates.taken)]
-        for course in due:
-            self._judge(course)
+        if self._together is not None:
+            self._together.step(alive)
+        else:
+            for course in alive.values():
+                course.updates.clear()
+            losses = self._gradients(alive)
+            for lane, course in alive.items():
+                course.history.append(course.updates.update(losses[lane]))
+        due = {i: c for i, c in alive.items() if c.epochs.is_evaluation_due(c.updates.taken)}
+        if self._together is not None and due:
+            self._together.judge(due)
+        else:
+            for course in due.values():
+                self._judge(course)
         for course in alive.values():
             course.seconds += (time.perf_counter() - began) / len(alive)
         return bool(due)
 
-    def next_chunks(self) -> list[list[Chunk]]:
-        """Return the chunks of the next step, as `Gradients.chunks`."""
-        return self._gradients.chunks(self.alive)
-
     def finish(self, course: Course) -> None:
         """Test a lane at its best point and sum it up."""
+        tested = None
+        if self._together is not None and course.lane.settings.test:
+            tested = self._together.tested(self.courses.index(course))
         began = time.perf_counter()
         with alone(self.model, course, course.best.point):
-            tested = self.evaluate(course, "test") if course.lane.settings.test else None
+            if tested is None and course.lane.settings.test:
+                tested = self.evaluate(course, "test")
             seconds = course.seconds + time.perf_counter() - began
             told = {"diverged": course.updates.diverged, "test": tested, "seconds": seconds}
             course.run = run_of(
@@ -101,18 +125,21 @@ class Pack:
         """Return what `landscape.evaluate` says of the model, which is one lane's now."""
         return evaluate(
             self.model, self._tokenizer, course.lane.task, split=split,
-            batch_size=GPU_ROWS if self._batched else 32, max_length=course.limit,
-            bos=course.lane.settings.bos,
+            max_length=course.limit, bos=course.lane.settings.bos,
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of where every lane is."""
+        if self._together is not None:
+            self._together.release()
         return {str(i): course.state_dict() for i, course in enumerate(self.courses)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to a state, of a pack that was made alike; it goes on bit for bit as that one."""
         for i, course in enumerate(self.courses):
             course.load_state_dict(state[str(i)])
+        if self._together is not None:
+            self._together.forget()
 
     def _judge(self, course: Course) -> None:
         if course.updates.diverged:
@@ -124,6 +151,98 @@ class Pack:
             with alone(self.model, course, course.point()):
                 found = self.evaluate(course, "dev")
             course.best.judge(course.updates.taken, found, course.point)
+
+    def _gradients(self, alive: Mapping[int, Course]) -> dict[int, float]:
+        """Put every lane's gradient into its parameters; return the losses."""
+        rounds = self.next_chunks()
+        average = {lane: course.lane.settings.loss_average for lane, course in alive.items()}
+        scales = iter(weights([c for chunks in rounds for c in chunks], average))
+        dropout = self._dropout(alive)
+        layers = self._layers_of(alive)
+        done: list[tuple[Chunk, Tensor]] = []
+        with training_mode(self.model, 0), layers.installed():
+            for chunks in rounds:
+                if dropout is not None:
+                    dropout.begin_batch(_solo(chunks))
+                for chunk in chunks:
+                    own = self._backward(chunk, next(scales), layers, dropout)
+                    done.append((chunk, own))
+        return _by_lane(done)
+
+    def _layers_of(self, alive: Mapping[int, Course]) -> Layers:
+        """Return the layers of the lanes that are alive, which stay the same for many steps."""
+        if self._layers is None or self._layers[0] != tuple(alive):
+            self._layers = tuple(alive), Layers(self.model, alive)
+        return self._layers[1]
+
+    def _backward(
+        self, chunk: Chunk, scale: Tensor, layers: Layers, dropout: LaneDropout | None
+    ) -> Tensor:
+        """Add a chunk's gradients; return each example's part of its lane's loss, shape (b,)."""
+        layers.sizes = chunk.sizes()
+        layers.length = chunk.batch["input_ids"].shape[1]
+        inside: AbstractContextManager[Any] = nullcontext()
+        if dropout is not None:
+            dropout.begin_chunk([(row.lane, row.place) for row in chunk.rows], layers.length)
+            inside = dropout
+        device = next(self.model.parameters()).device
+        with nothing_drawn(device), inside, self._precision(device):
+            outputs, loss = task_split(self.model, chunk.batch)
+            terms, _ = loss(outputs)
+            own = terms.reshape(len(chunk.rows), -1).sum(1) * scale.to(terms)
+        own.sum().backward()
+        return own.detach()
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
+        return torch.autocast(device.type, torch.bfloat16) if self._autocast else nullcontext()
+
+    def next_chunks(self) -> list[list[Chunk]]:
+        """Return the chunks of the next step, in one list; where dropout draws, in one a batch."""
+        rows = []
+        for lane, course in self.alive.items():
+            for batch, held in enumerate(course.epochs.dealt(course.updates.taken)):
+                rows += [Row(lane, batch, place, e) for place, e in enumerate(held)]
+        rounds = [rows]
+        if self._drops:
+            count = 1 + max(row.batch for row in rows)
+            rounds = [[row for row in rows if row.batch == b] for b in range(count)]
+        return [
+            [chunk_of(group, self._kind, self._tokenizer) for group in cut(some, self._tokens)]
+            for some in rounds
+        ]
+
+    def _dropout(self, alive: Mapping[int, Course]) -> LaneDropout | None:
+        if not self._drops:
+            return None
+        seeds = {lane: course.dropout_seed for lane, course in alive.items()}
+        return LaneDropout(seeds, left=not num_labels(self.model))
+
+
+def _by_lane(done: Sequence[tuple[Chunk, Tensor]]) -> dict[int, float]:
+    """Add up the parts of each lane's loss."""
+    losses: dict[int, float] = {}
+    rows = [row for chunk, _ in done for row in chunk.rows]
+    parts: list[float] = torch.cat([own for _, own in done]).tolist()
+    for row, part in zip(rows, parts, strict=True):
+        losses[row.lane] = losses.get(row.lane, 0.0) + part
+    return losses
+
+
+def _solo(chunks: Sequence[Chunk]) -> dict[int, Solo]:
+    """Return the shape of each lane's solo batch, from the chunks that hold its rows."""
+    heights: dict[int, dict[int, int]] = {}
+    lengths: dict[int, int] = {}
+    for chunk in chunks:
+        tokens, first = chunk.batch["attention_mask"].sum(1).tolist(), 0
+        for row, height in zip(chunk.rows, chunk.height, strict=True):
+            heights.setdefault(row.lane, {})[row.place] = height
+            longest = max(tokens[first : first + height])
+            lengths[row.lane] = max(lengths.get(row.lane, 0), int(longest))
+            first += height
+    return {
+        lane: Solo(tuple(own[place] for place in sorted(own)), lengths[lane])
+        for lane, own in heights.items()
+    }
 
 
 def _refuse(model: nn.Module, lanes: Sequence[Lane]) -> None:

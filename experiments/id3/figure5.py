@@ -26,7 +26,8 @@ def derive(record: Record) -> Mapping[str, Any]:
     seen = [e for e in record["evaluations"] if e["step"]]
     scores = [e[metric] for e in seen]
     return {
-        **named(record), "course": scores, "first": scores[0], "last": scores[-1],
+        **named(record), "course": scores, "at": [e["step"] for e in seen],
+        "first": scores[0], "last": scores[-1],
         "rise": scores[-1] - scores[0], "before the end": max(scores[:-1] or scores),
         "at a third": updated[seen[0]["step"] - 1],
     }  # fmt: skip
@@ -60,7 +61,7 @@ ARTEFACT = Artefact(
         ),
     },
     panels=(
-        panels.course("course", "Dev scores over the run", "dev score"),
+        panels.course("course", "Dev scores over the run", "dev score", at="at", xlabel="step"),
         panels.dots("rise", "Rise from the first evaluation", "dev score, last - first"),
     ),
     columns=2,

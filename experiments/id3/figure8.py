@@ -109,8 +109,9 @@ ARTEFACT = Artefact(
         ),
     },
     panels=(
-        panels.course("sparsity", "Tensors untouched", "share of tensors"),
-        panels.course("entropy", "Evenness over tensors", "entropy over its largest value"),
+        panels.course("sparsity", "Tensors untouched", "share of tensors", at="steps_seen"),
+        panels.course("entropy", "Evenness over tensors", "entropy over its largest value",
+                      at="steps_seen"),
         panels.dots("attention_share", "Query and key", "share of all densities at the end"),
     ),
     lead=(

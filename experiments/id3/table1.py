@@ -15,6 +15,7 @@ from landscape.sweep.grid import Grid
 
 TASKS = "sst2", "stsb", "mrpc"
 BUDGETED = "ID3", "PaFi", "Fisher", "random"
+DRAWN = (*BUDGETED, "gradient", "BitFit", "full")
 FULL = "full fine-tuning"
 #: our budgets and whole models -> the paper's, and its RTE for a scale
 COUNTS = {25_728: 103_000, 80_000: 320_000, None: 184_000_000}
@@ -88,9 +89,10 @@ ARTEFACT = Artefact(
         "one_grid_suits_all": Statement("the best rate of random masks", _one_grid),
     },
     panels=(
-        panels.dots("test", "SST-2", "test accuracy", where={"task": ("sst2", "rotten_tomatoes")}),
-        panels.dots("test", "STS-B", "test correlation", where={"task": "stsb"}),
-        panels.dots("test", "MRPC", "test accuracy", where={"task": "mrpc"}),
+        panels.dots("test", "SST-2", "test accuracy",
+                    where={"task": ("sst2", "rotten_tomatoes"), "arm": DRAWN}),
+        panels.dots("test", "STS-B", "test correlation", where={"task": "stsb", "arm": DRAWN}),
+        panels.dots("test", "MRPC", "test accuracy", where={"task": "mrpc", "arm": DRAWN}),
     ),
     lead=(
         "Which weights to train, at an equal number of them: as many as the model has biases, and "

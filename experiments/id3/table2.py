@@ -62,7 +62,7 @@ ARTEFACT = Artefact(
             "ID3 + LoRA", "PaFi + LoRA", over="budget",
         ),
     },
-    panels=(panels.dots("test", "Scores", "test score"),),
+    panels=(panels.dots("test", "Scores", "test score", where={"arm": ARMS}),),
     columns=1,
     lead=(
         "A LoRA of rank 8 on all linear layers, of which a quarter of the numbers is trained: "

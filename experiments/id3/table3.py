@@ -59,7 +59,7 @@ ARTEFACT = Artefact(
             "ID3 + adapter", "SparseAdapter", over="budget",
         ),
     },
-    panels=(panels.dots("test", "Scores", "test score"),),
+    panels=(panels.dots("test", "Scores", "test score", where={"arm": ARMS}),),
     columns=1,
     lead=(
         "Adapters of width 64 after both parts of every layer, of which a twenty-fifth is trained: "

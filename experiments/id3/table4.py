@@ -14,6 +14,7 @@ from experiments.paper.tables import beside
 from landscape.sweep.grid import Grid
 
 BUDGETED = "ID3", "PaFi", "Fisher", "random"
+DRAWN = (*BUDGETED, "BitFit", "full")
 PRINTED = beside("id3", "table 4", "method", "count")
 
 
@@ -83,7 +84,7 @@ ARTEFACT = Artefact(
             ("pafi", "PaFi"), ("fisher", "Fisher"), ("bitfit", "BitFit"), ("random", "random")
         )
     } | {"scatters_less": Statement("ID3 scatters less", _scatters_less)},
-    panels=(panels.dots("test", "Named entities", "F1 on test"),),
+    panels=(panels.dots("test", "Named entities", "F1 on test", where={"arm": DRAWN}),),
     columns=1,
     lead=(
         "The same selections where every word is tagged: people, places, organisations and others "

@@ -143,17 +143,18 @@ def dots(
 
 def course(
     value: str, name: str, label: str, *, log: bool = False, by: str = "arm", smooth: int = 1,
-    where: Mapping[str, Any] | None = None,
+    at: str = "", xlabel: str = "step", where: Mapping[str, Any] | None = None,
 ) -> Panel:  # fmt: skip
     """Draw a value that a run has at every step, such as ``train_loss``: the mean over runs.
 
     Args:
         value: of a record, a list.
         name: the panel's title.
-        label: of the value's axis.
+        label, xlabel: of the value's axis, and of the other.
         log: whether the value's axis is logarithmic.
         by: the coordinate that tells arms apart.
         smooth: steps over which the mean is taken.
+        at: a record's list of the places of these values, where they are not 1, 2, ...
         where: values of the records that take part.
     """
 
@@ -162,8 +163,9 @@ def course(
         for (arm,), own in grouped(present(records, value), by).items():
             steps = range(0, min(len(r[value]) for r in own), smooth)
             means = [fmean(fmean(r[value][s : s + smooth]) for r in own) for s in steps]
-            axis.plot([s + 1 for s in steps], means, color=palette[arm], label=written(arm))
-        axis.set(xlabel="step", ylabel=label)
+            places = own[0][at][::smooth] if at else [s + 1 for s in steps]
+            axis.plot(places, means, color=palette[arm], label=written(arm))
+        axis.set(xlabel=xlabel, ylabel=label)
         if log:
             decades(axis.yaxis)
 

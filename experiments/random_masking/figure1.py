@@ -26,6 +26,7 @@ from landscape.sweep.grid import Grid
 
 CASES = MINILM, SMOLLM2
 SMALL = "LoRA", "AdaLoRA", "adapters", "prefixes", "BitFit"
+DRAWN = ("masks", *SMALL, "full fine-tuning")
 #: OPT-1.3b, the average of eleven tasks
 PRINTED = beside(
     "random_masking", "table 5", "method", "ratio", model="facebook/opt-1.3b", task="average"
@@ -76,7 +77,7 @@ ARTEFACT = Artefact(
     panels=[
         panels.against(
             "count", "test", f"{case['model']}, {case['task']}", "trained weights",
-            "test accuracy", log="x", where=case,
+            "test accuracy", log="x", where=case | {"arm": DRAWN},
         )
         for case in CASES
     ],

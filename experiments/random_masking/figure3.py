@@ -51,7 +51,7 @@ def derive(record: Record) -> Mapping[str, Any]:
     ratio = f"{record['ratio']:g}"
     if record["tried"]:
         return {"arm": SPARSE if record["ratio"] == SPARSEST else CHOSEN, "at": ratio,
-                "chosen": True}  # fmt: skip
+                "chosen": True, "line": CHOSEN}  # fmt: skip
     return {"arm": f"{ratio} at {record['lr']:g}", "at": ratio, "chosen": False}
 
 
@@ -89,7 +89,7 @@ ARTEFACT = Artefact(
                      where={"chosen": False}, xlabel="learning rate"),
         panels.curve("dev_loss", "Dev loss", "dev loss", x="lr", by="at", log=True,
                      where={"chosen": False}, xlabel="learning rate"),
-        panels.curve("test", "At the rate chosen on dev", "test accuracy",
+        panels.curve("test", "At the rate chosen on dev", "test accuracy", by="line",
                      where={"chosen": True}),
     ),
     lead=(

@@ -107,7 +107,7 @@ ARTEFACT = Artefact(
         ),
     },
     panels=(
-        panels.course("course", "Accuracy after every epoch", "dev accuracy"),
+        panels.course("course", "Accuracy after every epoch", "dev accuracy", xlabel="epoch"),
         panels.course("train_loss", "Training loss", "loss", smooth=50),
     ),
     columns=2,

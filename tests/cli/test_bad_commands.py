@@ -88,6 +88,7 @@ COMMANDS = [
     command("delta export FILE --format vllm --output OUT --dtype int8", "--dtype", "'int8'"),
     command("delta export nowhere --format vllm --output OUT", "a file at nowhere", "got none"),
     command("bench step --rounds 0", "--rounds", "got 0"),
+    command("bench packed --runs 1", "--runs", "got 1"),
     command("run figur4", "an artefact among", "did you mean figure4?", main=experiments),
     command("run figure4 --workers 0", "--workers", "got 0", main=experiments),
     command("run figure4 --store /proc/x", "--store", "/proc", main=experiments),

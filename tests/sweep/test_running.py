@@ -133,6 +133,17 @@ def test_a_fitted_head_is_that_of_its_own_seed_whatever_ran_before(tiny: Tiny) -
     assert not torch.equal(heads[0], heads[1])
 
 
+def test_a_drawn_head_is_that_of_its_seed_though_another_was_fitted_before(tiny: Tiny) -> None:
+    drawn = [
+        load_base(tiny.config("bert", head=head, seed=0), tiny.places).model.get_parameter(
+            "classifier.weight").detach().clone()
+        for head in ("random", "fitted", "random", "trained")
+    ]  # fmt: skip
+    assert torch.equal(drawn[0], drawn[2])
+    assert torch.equal(drawn[0], drawn[3])
+    assert not torch.equal(drawn[0], drawn[1])
+
+
 def test_a_trained_head_is_trained_beside_the_mask_and_counted(tiny: Tiny, tmp_path: Path) -> None:
     store = RunStore(tmp_path)
     values: dict[str, Any] = {"model": "bert", "method": "random", "count": 40,

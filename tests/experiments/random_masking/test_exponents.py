@@ -1,0 +1,58 @@
+"""The growth of best rates: exponents with what a grid allows, and rates at its edge."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from experiments.kit.judge import Finding
+from experiments.random_masking.exponents import grows
+
+RATIOS = 1e-2, 1e-3, 1e-4
+
+
+def judged(exponents: list[float], edge: str = "", tried: tuple[float, ...] = ()) -> Finding:
+    records = [
+        {"model": "m", "task": "t", "seed": seed, "ratio": p, "lr": 1e-4 * (p / 1e-2) ** s,
+         "edge": edge if p == 1e-4 else "", "tried": tried or (1e-4, 1e-3)}
+        for seed, s in enumerate(exponents) for p in RATIOS
+    ]  # fmt: skip
+    return grows("t", paper="-1", by_seed=True, where={}).judge(records)
+
+
+def test_equal_exponents_are_as_uncertain_as_half_a_step_of_the_rates_allows() -> None:
+    found = judged([-1.0, -1.0, -1.0])
+    assert found.verdict == "holds"
+    assert found.estimate is not None
+    # worst case by brute force: every best rate of the three off by half a decade either way
+    worst = max(
+        abs(np.polyfit(np.log10(RATIOS), [a / 2, b / 2, c / 2], 1)[0])
+        for a in (-1, 1) for b in (-1, 1) for c in (-1, 1)
+    )  # fmt: skip
+    assert found.estimate.high + 1 == pytest.approx(worst)
+    assert found.estimate.low + 1 == pytest.approx(-worst)
+
+
+def test_scattered_exponents_have_student_s_interval_where_it_is_wider() -> None:
+    found = judged([-2.5, -0.2, 0.1])
+    assert found.verdict == "undecided"
+    assert found.estimate is not None
+    values = np.array([-2.5, -0.2, 0.1])
+    half = 4.302652729911275 * values.std(ddof=1) / np.sqrt(3)  # Student's 97.5 %, 2 degrees
+    assert found.estimate.low == pytest.approx(values.mean() - half)
+
+
+def test_rates_that_fall_with_the_ratio_fail_and_finer_grids_say_more() -> None:
+    assert judged([1.0, 1.1, 0.9]).verdict == "fails"
+    assert judged([-0.4, -0.4]).verdict == "undecided"
+    assert judged([-0.4, -0.4], tried=(1e-3, 3e-3)).verdict == "holds"
+
+
+def test_a_best_rate_at_the_edge_decides_only_if_beyond_it_rates_would_grow_more() -> None:
+    assert judged([-1.0, -1.0], edge="highest").verdict == "holds"
+    assert judged([-1.0, -1.0], edge="lowest").verdict == "undecided"
+    assert "2 of 6 rates, at the edge" in judged([-1.0, -1.0], edge="lowest").evidence
+
+
+def test_one_repetition_decides_nothing() -> None:
+    assert judged([-1.0]).verdict == "undecided"

@@ -126,3 +126,18 @@ def test_rows_of_another_artefact_are_none(rows, tmp_path) -> None:
 def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
     with pytest.raises(ls.UserError, match="did you mean local"):
         TOY.of("locl")
+
+
+def test_differences_are_one_family_and_thresholds_are_none_of_it(rows) -> None:
+    def better(one: str, other: str, by: float | None = None) -> statements.Statement:
+        return statements.better("b", "test", one, other, by=by)
+
+    judged = {
+        "a": better("magnitude", "random"), "b": better("random", "none"),
+        "c": better("magnitude", "random", by=-0.5),
+    }  # fmt: skip
+    several = Artefact(**{**vars(TOY), "statements": judged})
+    found = several.findings(several.records(rows, several.of("local")))
+    assert all("among 2" in found[name].evidence for name in "ab")
+    assert "among" not in found["c"].evidence
+    assert "among" not in TOY.findings(TOY.records(rows, TOY.of("local")))["order"].evidence

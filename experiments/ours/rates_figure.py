@@ -1,14 +1,16 @@
-"""Draw the rows of `rates`: grids of learning rates with the predictions, and their errors."""
+"""Draw `rates`: grids of learning rates with the predictions, and their errors."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from experiments.kit.draw import colors, despine, panels, title
-from experiments.kit.store import Row
+from experiments.kit.draw import colors
+from experiments.kit.panels import Panel
+from experiments.kit.records import Record
 from experiments.ours.rates_grids import (
     HALF,
     Grid,
@@ -17,39 +19,30 @@ from experiments.ours.rates_grids import (
     fitted,
     grids,
     predicted_errors,
+    rows_of,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
+INTERVAL = "its 95 % interval"
 NAMES = {"adamw": "AdamW", "sgd": "SGD"}
 
 
-def draw(rows: Sequence[Row]) -> Figure:
+def drawn(records: Sequence[Record]) -> list[Panel]:
     """Draw each case's grids with the predictions, and the errors of predictor and fixed rule."""
-    gathered = grids(rows)
-    cases = list(dict.fromkeys((c.case, c.optimizer) for c in gathered))
-    columns = min(3, len(cases) + 1)
-    lines = -(-(len(cases) + 1) // columns)
-    figure, axes = panels((4.7 * columns, 4.3 * lines), columns, lines)
-    flat = list(axes.flat)
-    for axis, (case, optimizer) in zip(flat, cases, strict=False):
+    gathered, found = grids(rows_of(records)), []
+    for case, optimizer in dict.fromkeys((c.case, c.optimizer) for c in gathered):
         here = [c for c in gathered if (c.case, c.optimizer) == (case, optimizer)]
         same = [c for c in gathered if c.optimizer == optimizer and c.learnt] or here
-        _draw_grid(here, fitted(compared(same, "c / ratio")), axis)
-        title(axis, f"{case}, {NAMES[optimizer]}")
-    _draw_errors([c for c in gathered if c.learnt], flat[len(cases)])
-    for axis in flat[len(cases) + 1 :]:
-        axis.set_visible(False)
-    figure.legend(
-        handles=_legend(), loc="outside lower center", ncols=4, frameon=False, fontsize=10
-    )
-    despine(*flat)
-    return figure
+        constant = fitted(compared(same, "c / ratio"))
+        found.append(Panel(f"{case}, {NAMES[optimizer]}", partial(_draw_grid, here, constant)))
+    learnt = [c for c in gathered if c.learnt]
+    return [*found, Panel("Errors", partial(_draw_errors, learnt))]
 
 
-def _draw_grid(here: Sequence[Grid], constant: float, axis: Axes) -> None:
+def _draw_grid(here: Sequence[Grid], constant: float, axis: Axes, *_: Any) -> None:
     blue, orange, *_ = colors()
     for c in here:
         finite = [x for x in c.losses.values() if math.isfinite(x)]
@@ -71,14 +64,15 @@ def _draw_grid(here: Sequence[Grid], constant: float, axis: Axes) -> None:
     axis.plot(ratios, [mean([s.largest_stable for s in each]) for each in said], ":", color=orange)
     axis.plot(ratios, [constant / ratio for ratio in ratios], "--", color="0.4", lw=1.2)
     axis.set(xscale="log", yscale="log", xlabel="ratio (trainable / all)", ylabel="learning rate")
+    for line in _legend():
+        axis.add_line(line)
     limits = axis.get_ylim()
-    axis.fill_between(ratios, bottom, top, color=orange, alpha=0.15, lw=0)
+    axis.fill_between(ratios, bottom, top, color=orange, alpha=0.15, lw=0, label=INTERVAL)
     axis.set_ylim(limits)
 
 
-def _legend() -> list[Any]:
+def _legend() -> list[Line2D]:
     from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
 
     blue, orange, *_ = colors()
     dot: dict[str, Any] = {"marker": "o", "ls": "", "ms": 8}
@@ -88,13 +82,12 @@ def _legend() -> list[Any]:
         Line2D([], [], **dot, mfc="0.35", mec="none", label="a low development loss"),
         Line2D([], [], **dot, mfc="0.95", mec="none", label="no lower than before training"),
         Line2D([], [], color=orange, lw=2, label="predicted"),
-        Patch(color=orange, alpha=0.15, lw=0, label="its 95 % interval"),
         Line2D([], [], color=orange, ls=":", label="predicted largest stable"),
         Line2D([], [], color="0.4", ls="--", lw=1.2, label="best fixed rule, c / ratio"),
     ]  # fmt: skip
 
 
-def _draw_errors(chosen: Sequence[Grid], axis: Axes) -> None:
+def _draw_errors(chosen: Sequence[Grid], axis: Axes, *_: Any) -> None:
     _, orange, *_ = colors()
     ticks: list[str] = []
     for optimizer in dict.fromkeys(c.optimizer for c in chosen):
@@ -112,4 +105,3 @@ def _draw_errors(chosen: Sequence[Grid], axis: Axes) -> None:
         axis.axhline(level, color="0.6", lw=1, ls=style, zorder=0)
     axis.set_xticks(range(len(ticks)), ticks, fontsize=9)
     axis.set(ylabel="log10(rate / grid's best), decades", ylim=(-2.2, 2.2))
-    title(axis, "Errors")

@@ -1,4 +1,7 @@
-"""Grids of learning rates, gathered from the rows of `rates`, and the errors of rules on them."""
+"""Grids of learning rates, gathered from the records of `rates`, and the errors of rules on them.
+
+Its rows are the losses and the evidence that records hold, each with its case: `rows_of`.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ from dataclasses import dataclass
 from statistics import fmean, median, stdev
 from typing import TYPE_CHECKING, Any
 
-from experiments.kit.store import Row
+from experiments.kit.records import Record
+from experiments.ours.rates_cases import case_of
 
 if TYPE_CHECKING:
     from landscape.advisor import RateEvidence, RateSuggestion
 
+Row = dict[str, Any]
 HALF, EDGE = 0.5, 1e-6
 #: constants of rules c / ratio that were fixed beforehand
 FIXED = (1e-6, 1e-5)
@@ -61,6 +66,33 @@ class Grid:
         return [recommend(evidence) for evidence in self.evidence]
 
 
+def rows_of(records: Sequence[Record]) -> list[Row]:
+    """Return the development losses before and after training, and the evidence, by case.
+
+    The start of a case is that of its model and head, which cases with other masks share.
+    """
+    starts = [r for r in records if r["method"] == "none"]
+    found: dict[tuple[Any, ...], Row] = {}
+    for r in records:
+        if r["method"] == "none":
+            continue
+        case, seed, ratio, rate = case_of(r), r["seed"], r["ratio"], r["lr"]
+        cell = {"case": case, "seed": seed, "ratio": ratio,
+                "optimizer": r["settings"].get("optimizer", "adamw")}  # fmt: skip
+        for start in starts:
+            if all(start[name] == r[name] for name in ("model", "head", "seed")):
+                found["before", case, seed] = {
+                    "kind": "before", "case": case, "seed": seed, "dev_losses": start["losses"],
+                }  # fmt: skip
+        place = (case, seed, ratio, cell["optimizer"])
+        if "evidence" in r:
+            found["evidence", *place] = {"kind": "evidence", **cell, "measured": r["evidence"]}
+        if "losses" in r:
+            found["train", *place, rate] = {"kind": "train", **cell, "rate": rate,
+                                            "diverged": r["diverged"], "dev_losses": r["losses"]}
+    return list(found.values())
+
+
 def grids(rows: Sequence[Row]) -> list[Grid]:
     """Gather the grids, by case in the order of the rows, larger ratios first."""
     from landscape.advisor import RateEvidence
@@ -74,7 +106,7 @@ def grids(rows: Sequence[Row]) -> list[Grid]:
             before.setdefault(row["case"], {})[row["seed"]] = _losses(row)
         elif row["kind"] == "evidence":
             evidence.setdefault(place, []).append(RateEvidence(**row["measured"]))
-        elif row["kind"] == "train":  # rows of other kinds are older than the present rules
+        else:
             rates = found.setdefault(place, {})
             rates.setdefault(_on_grid(row), {})[row["seed"]] = _losses(row)
     gathered = [

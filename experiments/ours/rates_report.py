@@ -1,4 +1,4 @@
-"""Judge the rows of `rates`: the predictor beside the best rule c / ratio."""
+"""Judge `rates`: the predictor beside the best rule c / ratio."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, median
 
-from experiments.kit.intervals import describe_margin, gains
 from experiments.kit.judge import Finding, above, settle
-from experiments.kit.publish import Page
-from experiments.kit.store import Row
+from experiments.kit.records import Record
+from experiments.kit.statistics import student
 from experiments.ours.rates_grids import (
     EDGE,
     FIXED,
@@ -23,13 +22,14 @@ from experiments.ours.rates_grids import (
     grids,
     held_out_errors,
     predicted_errors,
+    rows_of,
     summary,
 )
 
 
-def check(rows: Sequence[Row]) -> list[Finding]:
+def check(records: Sequence[Record]) -> list[Finding]:
     """Compare the predictor with the grids and with the best fixed rule."""
-    gathered = grids(rows)
+    gathered = grids(rows_of(records))
     findings = []
     for optimizer in dict.fromkeys(c.optimizer for c in gathered):
         chosen = [c for c in gathered if c.optimizer == optimizer and c.learnt]
@@ -88,7 +88,9 @@ def _beats(text: str, ours: Sequence[float], rule: Sequence[float]) -> Finding:
     if not all(map(math.isfinite, saved)):  # one of them predicts nothing somewhere
         saved_by_all = b["mean"] - a["mean"]
         return Finding(text, above(saved_by_all, saved_by_all), evidence)
-    return Finding(text, gains(saved), f"{evidence}; saved {describe_margin(saved)}")
+    mean = student(saved, each="cell")
+    said = f"{evidence}; saved {mean}"
+    return Finding(text, above(mean.low, mean.high), said, (mean.value, mean.low, mean.high))
 
 
 def _uncertainty(optimizer: str, chosen: Sequence[Grid]) -> list[Finding]:
@@ -108,9 +110,9 @@ def _uncertainty(optimizer: str, chosen: Sequence[Grid]) -> list[Finding]:
     ]  # fmt: skip
 
 
-def cell_table(gathered: Sequence[Grid]) -> list[dict[str, str]]:
+def cell_table(records: Sequence[Record]) -> list[dict[str, str]]:
     """Return one line a cell."""
-    lines = []
+    gathered, lines = grids(rows_of(records)), []
     for c in gathered:
         same = [x for x in gathered if x.optimizer == c.optimizer and x.learnt]
         constant = fitted(compared(same or [c], "c / ratio"))
@@ -129,9 +131,9 @@ def cell_table(gathered: Sequence[Grid]) -> list[dict[str, str]]:
     return lines
 
 
-def rule_table(gathered: Sequence[Grid]) -> list[dict[str, str]]:
+def rule_table(records: Sequence[Record]) -> list[dict[str, str]]:
     """Return one line an optimizer and rule: constant and errors, fitted here and elsewhere."""
-    lines = []
+    gathered, lines = grids(rows_of(records)), []
     for optimizer in dict.fromkeys(c.optimizer for c in gathered):
         chosen = [c for c in gathered if c.optimizer == optimizer and c.learnt]
         if not chosen:
@@ -154,14 +156,14 @@ def rule_table(gathered: Sequence[Grid]) -> list[dict[str, str]]:
     return lines
 
 
-def calibration_table(gathered: Sequence[Grid]) -> list[dict[str, str]]:
+def calibration_table(records: Sequence[Record]) -> list[dict[str, str]]:
     """Return one line an optimizer: the predictor's constants beside those fitted to the rows.
 
     The largest stable rate of a cell is taken in the middle of the two rates that enclose it.
     """
     from landscape.advisor import CALIBRATION
 
-    lines = []
+    gathered, lines = grids(rows_of(records)), []
     for optimizer in dict.fromkeys(c.optimizer for c in gathered):
         chosen = [c for c in gathered if c.optimizer == optimizer and c.learnt]
         given = compared(chosen, RULES[optimizer])
@@ -183,28 +185,3 @@ def calibration_table(gathered: Sequence[Grid]) -> list[dict[str, str]]:
             "spread": f"{shipped.spread:g}", "spread, fitted": f"{spread:.2f}",
         })  # fmt: skip
     return lines
-
-
-def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
-    """Return the tables: one line a grid, a rule, an optimizer's constants."""
-    gathered = grids(rows)
-    return {"Cells": cell_table(gathered), "Rules": rule_table(gathered),
-            "Constants": calibration_table(gathered)}  # fmt: skip
-
-
-PAGE = Page(
-    title="Learning rates predicted without training",
-    lead=(
-        "How much a first step of AdamW would change what tells examples apart, against how "
-        "far apart they are, predicts its learning rate for a mask, and the largest Hessian "
-        "eigenvalue that of SGD. Each prediction is compared with a grid of half decades of "
-        "rates, every one of which was trained for one short epoch, and with the best rule of "
-        "the form c / ratio, whose c is fitted to the same grids."
-    ),
-    caption="Grids of rates: the darker the lower the development loss; star: best; open "
-    "circles: tied with it; line and band: suggested rate, 95 % interval; "
-    "dotted: largest stable; dashed: best fixed rule",
-    form="table",
-    headings=False,
-    dpi=150,
-)

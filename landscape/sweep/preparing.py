@@ -127,7 +127,7 @@ def load_base(config: RunConfig, places: Places) -> Base:
     labels, kind = head_for(config.model, task)
     fitted = config.head == "fitted" or labels is None
     seed = 0 if fitted else config.seed
-    loaded = (config.model, config.dtype, places.device, labels, kind, seed)
+    loaded = (config.model, config.dtype, places.device, labels, kind, seed, fitted)
     model, tokenizer = _model(*loaded)
     if labels is None:
         return Base(model, tokenizer, task, ())
@@ -183,8 +183,10 @@ def _task(
 
 @lru_cache(maxsize=2)
 def _model(
-    name: str, dtype: str, device: str | None, labels: int | None, kind: str, seed: int
-) -> tuple[nn.Module, Any]:
+    name: str, dtype: str, device: str | None, labels: int | None, kind: str, seed: int,
+    fitted: bool,
+) -> tuple[nn.Module, Any]:  # fmt: skip
+    """Load a model; one whose head is fitted, and so written over, is no other run's."""
     told: dict[str, Any] = {}
     if labels is not None:
         told = {"num_labels": labels, "head": kind, "seed": seed}

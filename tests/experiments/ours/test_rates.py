@@ -1,23 +1,25 @@
-"""The artefact `rates`: its statements on fabricated grids, and the whole of it on a tiny model."""
+"""The artefact `rates`: its statements on fabricated grids, and what it measures on a tiny model."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import glue_folder, model_folder
-from tiny_runs import assert_whole
+from samples import tiny_task
 
 import landscape as ls
-from experiments.earlier import main
-from experiments.kit.judge import SIGNS
-from experiments.kit.store import read_rows
-from experiments.ours import rates, rates_cases, rates_grids, rates_report
-from landscape.advisor import RateEvidence, recommend
+from experiments.kit.judge import SIGNS, Finding
+from experiments.kit.published import file_of, rows_at
+from experiments.measurements import predictor
+from experiments.ours import rates_grids, rates_report
+from experiments.ours.rates import ARTEFACT
+from experiments.ours.rates_cases import CASES, LOSSES, case_of
+from landscape.advisor import RateEvidence, measure_rates, recommend
+from landscape.sweep import RunConfig
+from landscape.sweep.measurements import Point
 
 RATIOS = (1e-2, 1e-3, 1e-4)
 
@@ -72,9 +74,35 @@ def fabricated(shift: float, optimizer: str = "adamw", slope: float = -2.0) -> l
     return rows
 
 
+@pytest.fixture(autouse=True)
+def _made_up_cases(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates_grids, "case_of", lambda r: r.get("case") or case_of(r))
+
+
+def records(rows: list[dict]) -> list[dict]:
+    """Return rows as records have them: the start of a case is that of its model and head."""
+    found = []
+    for row in rows:
+        same = {"case": row["case"], "model": row["case"], "head": "fitted", "seed": row["seed"]}
+        if row["kind"] == "before":
+            found.append(same | {"method": "none", "losses": row["dev_losses"]})
+            continue
+        same |= {"method": "random", "ratio": row["ratio"], "lr": row.get("rate"),
+                 "settings": {"optimizer": row["optimizer"]}}  # fmt: skip
+        if row["kind"] == "evidence":
+            found.append(same | {"evidence": row["measured"]})
+        else:
+            found.append(same | {"diverged": row["diverged"], "losses": row["dev_losses"]})
+    return found
+
+
+def check(rows: list[dict]) -> list[Finding]:
+    return rates_report.check(records(rows))
+
+
 def judged(rows: list[dict]) -> str:
     """Return the signs of all verdicts in order."""
-    return "".join(SIGNS[finding.verdict] for finding in rates_report.check(rows))
+    return "".join(SIGNS[finding.verdict] for finding in check(rows))
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -88,7 +116,7 @@ def test_the_statements_hold_where_the_predictor_is_right_and_fail_where_it_is_n
 
 
 def test_a_constant_factor_is_forgiven_only_where_constants_are_fitted_elsewhere() -> None:
-    shifted = rates_report.check(fabricated(-4.0))
+    shifted = check(fabricated(-4.0))
     assert shifted[2].verdict == "fails"
     assert shifted[3].verdict == "holds"
     assert "other cases" in shifted[3].statement
@@ -101,7 +129,7 @@ def test_the_fixed_rule_wins_in_its_own_world() -> None:
         for ratio, curvature in zip(RATIOS, (1e9, 1.0, 1e5), strict=True):
             rows += grid_rows(case, "adamw", ratio, curvature, 1e-5 / ratio)
     assert judged(rows)[2:4] == "✗?"
-    rules = {line["rule"]: line for line in rates_report.rule_table(rates_grids.grids(rows))}
+    rules = {line["rule"]: line for line in rates_report.rule_table(records(rows))}
     assert rules["c / ratio"]["constant"] == "1e-05"
     assert float(rules["1e-05 / ratio"]["largest"]) == 0
     assert float(rules["1e-06 / ratio"]["mean error"]) == 1
@@ -131,18 +159,8 @@ def test_a_cell_in_which_nothing_learns_decides_nothing() -> None:
     for row in rows:
         if row["kind"] == "before":
             row["dev_losses"] = [0.1] * 12
-    (finding,) = rates_report.check(rows)
+    (finding,) = check(rows)
     assert finding.verdict == "undecided"
-
-
-def test_masks_by_score_are_cells_like_others() -> None:
-    case = dataclasses.replace(
-        rates_cases.CASES["tiny"], score="magnitude", targets=("*.[qv]_proj",)
-    )
-    model = ls.tiny_model("opt")
-    mask = rates.choose_mask(case, model, [[]], 1e-2, 0)
-    assert mask.rule["score"] == "magnitude"
-    assert mask.ratio == pytest.approx(1e-2, rel=1e-2)
 
 
 def test_a_best_rate_within_the_noise_of_no_training_has_not_learnt() -> None:
@@ -161,22 +179,58 @@ def test_the_held_out_constant_never_sees_its_own_case() -> None:
     assert rates_grids.errors(given, 10.0) == pytest.approx([0.0, -2.0])
 
 
-def test_the_artefact_runs_resumes_and_draws(tmp_path: Path, monkeypatch, capsys) -> None:
-    model, task = model_folder(tmp_path / "opt"), glue_folder(tmp_path / "SST-2", train=40)
-    case = rates_cases.Case(str(model), ("*.[qv]_proj",), (1e-2,), (1e-5, 1e-4), sgd_ratios=(1e-2,),
-                      sgd_multiples=(0.1, 0.3))  # fmt: skip
-    monkeypatch.setitem(rates_cases.CASES, "tiny", case)
-    folder = tmp_path / "rates"
-    call = ["run", "rates", "--preset", "smoke", "--task", "sst2", "--source", str(task),
-            "--num-dev", "8", "--num-train", "24", "--output", str(folder)]  # fmt: skip
-    assert main(call) == 0
-    rows = read_rows(folder)
-    assert assert_whole("rates", folder) == rows
-    assert [r["rate"] for r in rows if r["kind"] == "train"][:2] == [1e-3, 1e-2]
-    assert main(call) == 0
-    assert len(read_rows(folder)) == len(rows)
-    assert main(["render", "rates", "--preset", "smoke", "--output", str(folder)]) == 0
-    assert (folder / "figure.png").stat().st_size > 5000
-    capsys.readouterr()
-    assert main(["check", "rates", "--preset", "smoke", "--output", str(folder)]) in (0, 1, 3)
-    assert json.loads(capsys.readouterr().out.strip().split("\n")[-1])
+@pytest.fixture(scope="module")
+def point() -> Point:
+    tokenizer = ls.tiny_tokenizer()
+    model = ls.tiny_model("opt", vocab_size=len(tokenizer))
+    ls.attach(model, ls.random_mask(model, ratio=1e-2, targets=["*.[qv]_proj"], seed=0))
+    config = RunConfig(ratio=1e-2, targets=("*.[qv]_proj",))
+    return Point(config, model, tokenizer, tiny_task(), None, {})
+
+
+def test_the_losses_after_a_run_are_those_of_each_dev_example_alone(point) -> None:
+    found = predictor.losses(point)["losses"]
+    task, each = point.task, []
+    for example in task.dev:
+        (batch,) = ls.make_batches([example], point.tokenizer, 1, loss=task.loss)
+        total, _ = ls.task_loss(point.model, batch)
+        each.append(float(total.detach()))
+    assert sorted(found) == pytest.approx(sorted(each), abs=2e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_evidence_kept_raw_says_what_the_predictor_says(point, optimizer: Any) -> None:
+    asked = dataclasses.replace(point, options={"examples": 24, "optimizer": optimizer})
+    kept = predictor.evidence(asked)["evidence"]
+    task = point.task
+    steps = [
+        ls.make_batches(task.train[i : i + 8], point.tokenizer, 4, sort=True, loss=task.loss)
+        for i in range(0, 24, 8)
+    ]
+    said = recommend(measure_rates(point.model, steps, optimizer=optimizer))
+    assert recommend(RateEvidence(**json.loads(json.dumps(kept)))) == said
+
+
+@pytest.mark.parametrize("preset", ["smoke", "local", "paper"])
+def test_every_run_of_a_preset_is_of_the_case_that_listed_it(preset) -> None:
+    grids = ARTEFACT.of(preset)
+    names = {case_of(c.as_dict()) for grid in grids for c in grid.cells() if c.method != "none"}
+    assert names <= CASES.keys()
+    runs = [c.address for g in grids if LOSSES in g.measure for c in g.cells() if c.method != "none"]
+    assert len(runs) == len(set(runs))
+    starts = {(c.model, c.head) for grid in grids for c in grid.cells() if c.method == "none"}
+    assert starts == {(CASES[name].model, CASES[name].head) for name in names}
+
+
+def test_the_published_rows_say_what_was_printed() -> None:
+    records = ARTEFACT.records(rows_at(file_of("local"), ARTEFACT, "local"), ARTEFACT.of("local"))
+    cells = {(x["case"], x["optimiser"], x["ratio"]): x for x in rates_report.cell_table(records)}
+    assert len(cells) == 32
+    assert cells["encoder", "adamw", "3e-05"]["best rate"] == "0.33"
+    assert cells["language model", "adamw", "0.001"]["best loss"] == "0.407"
+    assert cells["encoder, largest gradients", "adamw", "0.0001"]["error"] == "-2.32"
+    assert cells["encoder", "sgd", "0.001"]["tied"] == "1 to 1e+02"
+    rules = {line["rule"]: line for line in rates_report.rule_table(records)}
+    assert rules["matching step"]["within half a decade"] == "19 of 20"
+    assert rules["c / ratio"]["mean error"] == "0.12"
+    assert "".join(SIGNS[f.verdict] for f in rates_report.check(records)) == "✓✓✗✗✓✓?"

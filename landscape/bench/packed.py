@@ -151,7 +151,7 @@ def _task(case: Case, size: int, seed: int) -> Task:
             "rotten_tomatoes", num_train=size, num_dev=BATCH, num_test=BATCH, seed=seed
         )
     stream = seeds.numbered(seed, 0)
-    lengths = stream.normal(30, 11, size + 2 * BATCH).clip(6, 64).astype(int)
+    lengths = stream.normal(30, 11, size + 2 * BATCH).clip(6, 60).astype(int)
     examples = tuple(
         Example("".join(stream.choice(list("abcdefgh"), length)), (" terrible", " great"), i % 2)
         for i, length in enumerate(lengths)

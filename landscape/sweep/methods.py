@@ -19,8 +19,8 @@ from landscape.models.kinds import labels_of
 from landscape.models.tensors import num_parameters
 from landscape.selection import select_mask, structured_mask
 from landscape.selection.scores import SCORES, make_score
-from landscape.subspace import trainable
 from landscape.sweep.config import RunConfig, nearest
+from landscape.sweep.sizes import nearest_size
 from landscape.tasks import Task
 from landscape.tasks.batches import make_batches
 from landscape.training.baselines import BASELINES
@@ -204,33 +204,6 @@ def _told(
         at = torch.randint(len(words), (length,), generator=drawn)
         told["tokens"] = torch.tensor(words)[at]
     return told
-
-
-def nearest_size(
-    make: Callable[[nn.Module, int], nn.Module], model: nn.Module, count: int
-) -> int:  # fmt: skip
-    """Return the rank or width, at least 1, whose trainable parameters are nearest to a count.
-
-    The number is affine in the size: two trials on copies without weights give it.
-
-    Args:
-        make: (model, size) -> the model with so many trainable parameters; changes its model.
-        model: the plain one; it is not changed.
-        count: the budget.
-    """
-    one, two = (
-        sum(p.numel() for p in trainable(make(_without_weights(model), size)).values())
-        for size in (1, 2)
-    )
-    return max(1, round(1 + (count - one) / (two - one)))
-
-
-def _without_weights(model: nn.Module) -> nn.Module:
-    held = {
-        id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
-        for p in model.parameters()
-    }
-    return copy.deepcopy(model, held)
 
 
 def _under_new_names(made: nn.Module, model: nn.Module, head: tuple[str, ...]) -> tuple[str, ...]:

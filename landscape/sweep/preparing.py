@@ -126,8 +126,8 @@ def load_base(config: RunConfig, places: Places) -> Base:
     task = _task(*asked)
     labels, kind = head_for(config.model, task)
     fitted = config.head == "fitted" or labels is None
-    seed = 0 if fitted else config.seed
-    loaded = (config.model, config.dtype, places.device, labels, kind, seed, fitted)
+    seed = None if fitted else config.seed  # a model whose head is fitted is none of a drawn one
+    loaded = (config.model, config.dtype, places.device, labels, kind, seed)
     model, tokenizer = _model(*loaded)
     if labels is None:
         return Base(model, tokenizer, task, ())
@@ -183,13 +183,11 @@ def _task(
 
 @lru_cache(maxsize=2)
 def _model(
-    name: str, dtype: str, device: str | None, labels: int | None, kind: str, seed: int,
-    fitted: bool,
-) -> tuple[nn.Module, Any]:  # fmt: skip
-    """Load a model; one whose head is fitted, and so written over, is no other run's."""
+    name: str, dtype: str, device: str | None, labels: int | None, kind: str, seed: int | None
+) -> tuple[nn.Module, Any]:
     told: dict[str, Any] = {}
     if labels is not None:
-        told = {"num_labels": labels, "head": kind, "seed": seed}
+        told = {"num_labels": labels, "head": kind, "seed": seed or 0}
         told["new_head"] = name not in PACKAGED  # their files hold none
     return load_model(name, dtype=dtype, device=device, **told)
 

@@ -121,7 +121,7 @@ def read_row(folder: Path) -> Row:
 
 
 def _measured(folder: Path) -> dict[str, Any]:
-    """Read what was measured on a run, by key."""
+    """Read what was measured on a run, by key; hidden files are parts that await the others."""
     try:
         names = sorted(os.listdir(folder / "measured"))
     except FileNotFoundError:
@@ -129,7 +129,7 @@ def _measured(folder: Path) -> dict[str, Any]:
     return {
         name.removesuffix(".json"): read_sealed(folder / "measured" / name)["values"]
         for name in names
-        if name.endswith(".json")
+        if name.endswith(".json") and not name.startswith(".")
     }
 
 

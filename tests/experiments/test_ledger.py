@@ -14,7 +14,7 @@ from experiments.catalogue import artefacts
 from experiments.claims import CLAIMS, PAPERS, Claim
 from experiments.kit.judge import Finding
 from experiments.kit.published import file_of, folder_of, merge
-from experiments.kit.rendering import render
+from experiments.kit.rendering import table_text
 from experiments.ledger import LEDGER, entries, text_of, verdict_of
 from experiments.random_masking.figure5 import ARTEFACT
 from landscape.sweep import RunConfig
@@ -81,7 +81,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("ledger") / "results"
     rows = made(ARTEFACT.of("local"), world)
     merge(file_of("local", folder), rows)
-    render(ARTEFACT, rows, "local", folder_of(ARTEFACT, "local", folder))
+    view = folder_of(ARTEFACT, "local", folder)
+    view.mkdir(parents=True)
+    (view / "table.md").write_text(table_text(ARTEFACT, rows, "local"))
     return folder
 
 

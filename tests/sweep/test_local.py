@@ -8,6 +8,7 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ def _differences(one: Any, other: Any, place: str = "") -> list[str]:
 
 
 KILLS = 24
-"""Kills of a sweep at random points; it ends by itself afterwards."""
+"""Kills at random points, at least: of one sweep, or of several in turn."""
 
 
 def _sweep(folder: Path, jobs: list[Job], tiny: Tiny) -> None:
@@ -189,6 +190,21 @@ def _sweep(folder: Path, jobs: list[Job], tiny: Tiny) -> None:
         assert event.kind != "failed", event.said
 
     local()(jobs, RunStore(folder), tiny.places, tell)
+
+
+def _killed_sweep(folder: Path, jobs: list[Job], tiny: Tiny, seconds: Callable[[], float]) -> int:
+    """Kill a sweep again and again until it ends, or is left alone at last; count the kills."""
+    fork = multiprocessing.get_context("fork")
+    for kills in range(KILLS + 1):
+        process = fork.Process(target=_sweep, args=(folder, jobs, tiny))
+        process.start()
+        process.join(seconds() if kills < KILLS else None)
+        if process.exitcode is not None:
+            break
+        process.kill()
+        process.join()
+    assert process.exitcode == 0
+    return kills
 
 
 @pytest.mark.slow
@@ -211,28 +227,18 @@ def test_a_sweep_that_is_killed_again_and_again_has_the_rows_of_a_quiet_one(
                  **{**common, **values})
         for values in ways
     ]  # fmt: skip
-    quiet, killed = tmp_path / "quiet", tmp_path / "killed"
+    quiet, draw = tmp_path / "quiet", random.Random(0)
     begun = time.monotonic()
     _sweep(quiet, jobs, tiny)
-    whole = time.monotonic() - begun
-    draw, fork = random.Random(0), multiprocessing.get_context("fork")
-    kills = 0
-    while True:
-        process = fork.Process(target=_sweep, args=(killed, jobs, tiny))
-        process.start()
-        process.join(None if kills == KILLS else draw.uniform(0.01, 0.08) * whole)
-        if process.exitcode is not None:
-            break
-        process.kill()
-        process.join()
-        kills += 1
-    assert process.exitcode == 0
-    rows = [_rows(RunStore(folder)) for folder in (quiet, killed)]
-    assert not _differences(rows[0], rows[1])
-    assert len(rows[0]) == len(jobs)
-    assert kills >= 20
-    left = {p.name for p in killed.rglob("*") if p.is_file()}
-    assert left <= {
-        ".lock", "store.json", "config.json", "result.json", "training.watched",
-        "provenance.json", "theta.safetensors",
-    } | {p.name for p in quiet.rglob("measured/*.json")}  # fmt: skip
+    whole, kills = time.monotonic() - begun, 0
+    expected = _rows(RunStore(quiet))
+    assert len(expected) == len(jobs)
+    while kills < KILLS:
+        killed = tmp_path / f"killed-{kills}"
+        kills += _killed_sweep(killed, jobs, tiny, lambda: draw.uniform(0.01, 0.08) * whole)
+        assert not _differences(expected, _rows(RunStore(killed)))
+        left = {p.name for p in killed.rglob("*") if p.is_file()}
+        assert left <= {
+            ".lock", "store.json", "config.json", "result.json", "training.watched",
+            "provenance.json", "theta.safetensors",
+        } | {p.name for p in quiet.rglob("measured/*.json")}  # fmt: skip

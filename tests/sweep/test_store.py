@@ -134,6 +134,17 @@ def test_half_a_file_of_a_process_that_was_killed_is_no_measurement(store) -> No
     assert list(store.row(config())["measured"]) == ["trace-00000000"]
 
 
+def test_a_measurement_of_which_a_part_is_made_neither_damages_nor_sets_aside_a_run(store) -> None:
+    for one in (config(), config(seed=9)):  # finished, and under way
+        folder = store.begin(one).joinpath("measured")
+        folder.mkdir(exist_ok=True)
+        (folder / ".sharpness-1.before.json").write_text('{"sharpness": 1.0}')
+    assert config() in store
+    assert list(store.row(config())["measured"]) == ["trace-00000000"]
+    assert store.set_aside() == []
+    assert store.unfinished() == [config(seed=9).address]
+
+
 def forged(store: ls.RunStore, one: ls.RunConfig, **changes: object) -> None:
     """Write a whole row whose configuration is another's."""
     row = json.loads(result(store, one).read_text())

@@ -1,0 +1,102 @@
+"""The packed executor: rows as the local one writes them, and as if nobody had killed it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_jobs import Tiny, lasting
+
+from landscape.errors import UserError
+from landscape.sweep.executors import Event, Job
+from landscape.sweep.executors import packed as module
+from landscape.sweep.executors.local import local
+from landscape.sweep.executors.packed import PACKS, packed
+from landscape.sweep.store import RunStore
+from landscape.training.packed.pack import Pack
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    return Tiny.at(tmp_path_factory.mktemp("tiny"))
+
+
+def jobs_of(tiny: Tiny) -> list[Job]:
+    """Runs that are packed, of two models, and others that cannot be."""
+    own = {"targets": ("*.query", "*.value"), "model": "bert"}
+    return [
+        *(tiny.job(seed=seed, lr=1e-2 * (1 + seed)) for seed in range(3)),
+        *(tiny.job(seed=seed, **own) for seed in range(2)),
+        tiny.job(method="bitfit", **own),
+        tiny.job(method="adapter", options={"width": 3}),
+        tiny.job(method="snip", schedule="increment", count=40, options={"steps": 2}),
+        tiny.job(method="none", lr=None),
+    ]
+
+
+def rows(jobs: list[Job], store: RunStore) -> list[dict[str, Any]]:
+    return [lasting(store.row(job.config)) for job in jobs]
+
+
+def close(found: Any, wanted: Any) -> bool:
+    """Whether two results are equal, their numbers to float32's rounding."""
+    if isinstance(wanted, dict):
+        return found.keys() == wanted.keys() and all(close(found[k], wanted[k]) for k in wanted)
+    if isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(close, found, wanted))
+    if isinstance(wanted, float):
+        return found == pytest.approx(wanted, rel=2e-3, abs=1e-5)
+    return bool(found == wanted)
+
+
+def test_packed_rows_are_the_local_executors_to_rounding(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, train = [], module.finetune_packed
+    monkeypatch.setattr(
+        module, "finetune_packed", lambda m, t, lanes, **k: sizes.append(len(lanes)) or train(
+            m, t, lanes, **k)
+    )  # fmt: skip
+    jobs, told = jobs_of(tiny), list[Event]()
+    together, alone = RunStore(tmp_path / "packed"), RunStore(tmp_path / "local")
+    packed()(jobs, together, tiny.places, told.append)
+    local()(jobs, alone, tiny.places, lambda event: None)
+    assert sizes == [3, 3]
+    for found, wanted in zip(rows(jobs, together), rows(jobs, alone), strict=True):
+        assert close(found, wanted), (found, wanted)
+    ends = [event.job for event in told if event.kind in ("finished", "diverged")]
+    assert sorted(job.config.address for job in ends) == sorted(j.config.address for j in jobs)
+    assert not list((tmp_path / "packed" / PACKS).iterdir())
+    told.clear()
+    packed()(jobs, together, tiny.places, told.append)
+    assert told == []
+
+
+def test_a_killed_pack_goes_on_with_the_same_runs_whatever_is_asked_for_then(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [tiny.job(seed=seed, epochs=2) for seed in range(4)]
+    quiet, killed = RunStore(tmp_path / "quiet"), RunStore(tmp_path / "killed")
+    packed(2)(jobs, quiet, tiny.places, lambda event: None)
+    step, taken = Pack.step, []
+
+    def stopping(pack: Pack) -> bool:
+        taken.append(len(pack.courses))
+        if len(taken) == 6:  # an epoch is four steps
+            raise KeyboardInterrupt
+        return step(pack)
+
+    monkeypatch.setattr(Pack, "step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        packed(2)(jobs, killed, tiny.places, lambda event: None)
+    packed(8)(jobs[1:], killed, tiny.places, lambda event: None)
+    packed(8)(jobs, killed, tiny.places, lambda event: None)
+    assert set(taken) == {2}
+    assert len(taken) == 6 + (8 - 4) + 8
+    assert rows(jobs, killed) == rows(jobs, quiet)
+
+
+def test_a_size_below_one_is_refused() -> None:
+    with pytest.raises(UserError, match="size"):
+        packed(0)

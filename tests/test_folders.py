@@ -69,7 +69,7 @@ def test_provenance_answers_how_a_result_came_to_be() -> None:
     json.dumps(found)
 
 
-def test_a_file_that_safetensors_was_writing_is_removed_with_the_others(tmp_path: Path) -> None:
+def test_a_file_that_safetensors_was_writing_is_removed_with_the_others(tmp_path) -> None:
     open_folder(tmp_path, {"lr": 1.0})
     (tmp_path / ".tmp9j8mGv").touch()
     (tmp_path / ".checkpoint.safetensors.abcd1234").touch()

@@ -110,7 +110,8 @@ ARTEFACT = Artefact(
         "random set of whole columns, of the same size. Accuracy is the paper's figure 5; "
         "sharpness and distance say in which landscape each of them moved."
     ),
-    caption="Random weights (masks) and whole columns against the ratio; points are seeds, bands 95 % intervals",
+    caption="Random weights (masks) and whole columns against the ratio; points are seeds, "
+    "bands 95 % intervals",
     differences=(
         *DIFFERENCES,
         ("a budget that ends inside a column takes a part of it; the reference drops the column",

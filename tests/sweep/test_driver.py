@@ -210,7 +210,6 @@ def test_an_executor_is_told_where_inputs_lie(tmp_path) -> None:
     [
         ("slurm", {}, "local, packed, ray"),
         ("local", {"workers": 0}, "got 0"),
-        ("packed", {"workers": 2}, "one worker with packed, got 2"),
         ("local", {"address": "auto"}, "no address with local, got auto"),
     ],
 )

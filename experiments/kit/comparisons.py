@@ -7,9 +7,8 @@ averaged over cells, for cells share its examples, so that n counts seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -117,45 +116,16 @@ def estimate(found: Difference) -> tuple[float, float, float]:
 def exponent(records: Sequence[Record], value: str, x: str) -> Interval | None:
     """Return the exponent s of |value| ~ x^s, one a seed, with Student's interval over them.
 
-    A value that all seeds share at every x, as they do a rate chosen with the first, has one
-    exponent a model and task. A learning rate is known up to the step of the grid it was chosen
-    from: its interval is never narrower than that of rates that lie anywhere within their steps.
     None with fewer than two places.
     """
     own = [r for r in present(records, value, x) if r[value]]
-    places = grouped(own, *CELL, x).values()
-    shared = all(len({r[value] for r in place}) == 1 for place in places)
-    units = grouped(own, *CELL, *([] if shared else ["seed"])).values()
     curves = {
         number: {at: _geometric(group, value) for (at,), group in grouped(unit, x).items()}
-        for number, unit in enumerate(units)
+        for number, unit in enumerate(grouped(own, *CELL, "seed").values())
     }
     if len({at for curve in curves.values() for at in curve}) < 2:
         return None
-    found = slope(curves)
-    if shared:
-        found = replace(found, how=found.how.replace("seed", "model and task"))
-    steps = [b / a for r in own for a, b in pairwise(r.get("tried") or ())] if value == "lr" else []
-    return _within_steps(found, curves, fmean(map(math.log, steps))) if steps else found
-
-
-def _within_steps(
-    found: Interval, curves: Mapping[int, Mapping[float, float]], step: float
-) -> Interval:
-    """Widen an exponent's interval to that of logarithms that are uniform within a step.
-
-    Each has the variance step² / 12, an exponent fitted to them that over Σ (log x - mean)².
-    """
-    variance = 0.0
-    for curve in curves.values():
-        x = [math.log(at) for at in curve]
-        around = sum((v - fmean(x)) ** 2 for v in x)
-        variance += step**2 / 12 / around if around else math.inf
-    half = 1.96 * math.sqrt(variance) / len(curves)
-    if (found.high - found.low) / 2 >= half:
-        return found
-    how = f"{found.how}; rates within steps of ×{math.exp(step):.2g}"
-    return Interval(found.value, found.value - half, found.value + half, found.n, how)
+    return slope(curves)
 
 
 def _judged_alike(own: Sequence[Record]) -> bool:

@@ -123,8 +123,8 @@ def scales(
 
     Args:
         text: the sentence.
-        value: of a record; one that is chosen once for all seeds, as ``lr`` is, has one exponent a
-            model and task.
+        value: of a record, one that every seed has of its own; rates that are chosen from a grid
+            are judged by `experiments.random_masking.exponents`.
         sign: of the exponent, 1 or -1.
         x: the coordinate.
         law: the exponent that a source predicts, named beside ours.
@@ -139,8 +139,6 @@ def scales(
             return Finding(text, "undecided", f"fewer than two values of {x}")
         beside = [] if law is None else [f"{source} {law:g}"]
         beside += [] if paper is None else [f"the paper's own numbers {paper:.2f}"]
-        if value == "lr" and any(r.get("scaled") for r in records):
-            beside.append("the rates tried were scaled with 1/ratio")
         said = "; ".join([f"exponent of {value} in {x}: {interval}", *beside])
         ends = sorted((sign * interval.low, sign * interval.high))
         estimated = interval.value, interval.low, interval.high

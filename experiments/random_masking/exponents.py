@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from statistics import linear_regression
 from typing import Any
 
@@ -54,6 +55,8 @@ def grows(text: str, *, paper: str, by_seed: bool, where: Mapping[str, Any]) -> 
             f"exponent of the best rate in the ratio {interval}; linear threshold -1; the paper's "
             f"{paper}"
         )
+        if any(r.get("scaled") for r in own):
+            said += "; the rates tried were scaled with 1/ratio"
         if open_:
             said += f"; undecided by {len(open_)} of {len(own)} rates, at the edge of those tried"
         ours = interval.value, interval.low, interval.high
@@ -72,7 +75,7 @@ def _grows_still(record: Record, own: Sequence[Record]) -> bool:
 def _fit(unit: Sequence[Record]) -> tuple[float, float] | None:
     """Return the exponent of a repetition and how far the grid lets it be off."""
     rates = {r["ratio"]: r["lr"] for r in unit}
-    steps = [b / a for r in unit for a, b in zip(r["tried"], r["tried"][1:], strict=False)]
+    steps = [b / a for r in unit for a, b in pairwise(r["tried"])]
     if len(rates) < 2 or not steps:
         return None
     x = [math.log(ratio) for ratio in rates]

@@ -113,26 +113,6 @@ def test_scales_fits_one_exponent_a_seed_and_names_law_and_paper() -> None:
     assert statements.scales("s", "distance", 1).judge(rows).verdict == "fails"
 
 
-def test_a_rate_that_all_seeds_share_is_one_repetition_a_model_and_task() -> None:
-    rates = {1e-2: 1e-3, 1e-3: 1e-2, 1e-4: 3e-1, 1e-5: 1.0}
-    rows = [run("a", s, 0.5, ratio=p, lr=lr) for s in range(5) for p, lr in rates.items()]
-    found = statements.scales("s", "lr", -1).judge(rows)
-    assert "4 points of 1 model and task" in found.evidence
-
-
-def test_rates_that_are_an_exact_power_are_known_up_to_the_step_of_their_grid() -> None:
-    tried = (0.1, 1.0, 10.0)
-    rows = [run("a", s, 0.5, ratio=p, lr=1e-5 / p, tried=tried, scaled=True)
-            for s in range(5) for p in (1e-2, 1e-3, 1e-4)]  # fmt: skip
-    found = statements.scales("s", "lr", -1).judge(rows)
-    # three points a decade apart, each uniform within a decade: sqrt(1/12 / 2) of the exponent
-    half = 1.96 * math.sqrt(1 / 24)
-    assert found.estimate == pytest.approx((-1.0, -1.0 - half, -1.0 + half))
-    assert found.verdict == "holds"
-    assert "rates within steps of ×10" in found.evidence
-    assert "the rates tried were scaled with 1/ratio" in found.evidence
-
-
 def test_alike_settles_a_factor() -> None:
     def world(factor: float, scatter: float) -> list[dict]:
         return [

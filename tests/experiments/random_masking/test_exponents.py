@@ -54,5 +54,20 @@ def test_a_best_rate_at_the_edge_decides_only_if_beyond_it_rates_would_grow_more
     assert "2 of 6 rates, at the edge" in judged([-1.0, -1.0], edge="lowest").evidence
 
 
+def test_seeds_that_share_a_rate_are_one_repetition_a_model_and_task() -> None:
+    def found(models: str) -> Finding:
+        records = [
+            {"model": m, "task": "t", "seed": seed, "ratio": p, "lr": 1e-4 / p, "edge": "",
+             "tried": (1.0, 3.0), "scaled": True}
+            for m in models for seed in range(5) for p in RATIOS
+        ]  # fmt: skip
+        return grows("t", paper="-1", by_seed=False, where={}).judge(records)
+
+    assert found("m").verdict == "undecided"
+    assert found("mn").verdict == "holds"
+    assert "(2 models and tasks" in found("mn").evidence or "n=2" in found("mn").evidence
+    assert "the rates tried were scaled with 1/ratio" in found("mn").evidence
+
+
 def test_one_repetition_decides_nothing() -> None:
     assert judged([-1.0]).verdict == "undecided"

@@ -21,7 +21,8 @@ PRETRAINED = {"model": "smollm2-135m", "task": "rotten_tomatoes", "method": "non
 #: preset -> the pretrained model, ratios, seeds, options of both measurements, and of each
 SETTINGS: Mapping[str, tuple[Any, ...]] = {
     "smoke": (
-        PRETRAINED | {"num_train": 16}, (1e-2, 1e-3), (0,),
+        PRETRAINED | {"model": "minilm-l6", "targets": ("auto",), "num_train": 16},
+        (1e-2, 1e-3), (0,),
         {"examples": 2, "tol": 0.1, "max_matvecs": 8}, {"random": 1, "columns": 1},
         {"train": 8, "max_steps": 2, "sgd": (0.3,), "adamw": (1e-5,)},
     ),

@@ -31,8 +31,8 @@ install: $(VENV)/.installed
 demo:
 	@test ! -e $(VENV)/.installed || echo "reusing the environment in $(VENV)"
 	@$(MAKE) --no-print-directory $(VENV)/.installed
-	$(BIN)/python -m experiments run figure4 --preset smoke --output demo
-	$(BIN)/python -m experiments render figure4 --preset smoke --output demo
+	$(BIN)/python -m experiments run figure4 --preset smoke --store demo
+	$(BIN)/python -m experiments render figure4 --preset smoke --store demo
 
 test: $(VENV)/.installed-dev
 	$(PYTEST)

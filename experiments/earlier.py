@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.id3 import selections
 from experiments.kit.artefact import Artefact, stored_config, unknown_settings
 from experiments.kit.judge import exit_code
 from experiments.kit.settings import origin, sentences
@@ -20,10 +19,7 @@ from landscape.cli.output import print_json
 from landscape.errors import UserError
 from landscape.sources.carriers import OPTIONAL, missing
 
-ARTEFACTS: dict[str, Artefact] = {
-    file.ARTEFACT.name: file.ARTEFACT
-    for file in (selections,)
-}
+ARTEFACTS: dict[str, Artefact] = {file.ARTEFACT.name: file.ARTEFACT for file in ()}
 
 
 EXIT_CODES = (

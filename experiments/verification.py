@@ -1,8 +1,12 @@
-"""Verifying a claim: the runs behind it again, at the rates chosen, with seeds nobody has used."""
+"""Verifying a claim: the runs behind it again, with seeds that nobody has used.
+
+A rate that dev chose is chosen again, by the first of them: a claim about best rates would else be
+judged by the rates that it was made of.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +39,7 @@ def verify(
         claim: one that statements of an artefact judge.
         artefact: that one.
         preset: whose runs are repeated.
-        rows: of the preset, whose chosen rates are kept.
+        rows: of the preset.
         count: fresh seeds.
         store: the runs are computed there.
         compute: computes them.
@@ -51,8 +55,9 @@ def verify(
     done = runs(rows, grids)
     if lacking := sum(run.row is None for run in done):
         raise UserError(
-            f"expected finished runs of {artefact.name}, whose rates are kept, got {lacking} "
-            f"missing; compute them: python -m experiments run {artefact.name} --preset {preset}"
+            f"expected finished runs of {artefact.name}, beside which fresh ones stand, got "
+            f"{lacking} missing; compute them: python -m experiments run {artefact.name} "
+            f"--preset {preset}"
         )
     seeds = unused(rows, results, count)
     again = repeated(done, seeds)
@@ -109,25 +114,33 @@ def unused(rows: Iterable[Row], results: Path, count: int, claim: str = "") -> l
 
 
 def repeated(done: Sequence[Run], seeds: Sequence[int]) -> list[Grid]:
-    """Return grids of the same runs at their rates with other seeds, measured as they were.
+    """Return grids of the same runs with other seeds, measured as they were.
 
-    A mask's seed keeps its distance from the seed, so that fresh seeds have fresh masks.
+    Rates that were given stay; those that dev chose, the first of the seeds chooses. A mask's seed
+    keeps its distance from the seed, so that fresh seeds have fresh masks.
     """
     from landscape.sweep.grid import Grid
+    from landscape.sweep.measurements import key
 
-    found: dict[str, tuple[Run, dict[int | None, None]]] = {}
+    found: dict[Hashable, tuple[Run, dict[int | None, None]]] = {}
     for run in done:
-        family = run.config.replace(seed=0, mask_seed=None).address
+        lr = None if run.tried else run.config.lr
+        family = (
+            run.config.replace(seed=0, mask_seed=None, lr=lr).address, bool(run.tried),
+            *sorted(key(name, options) for name, options in run.grid.measure.items()),
+        )  # fmt: skip
         first, offsets = found.setdefault(family, (run, {}))
         if run.config.seed == first.config.seed:
             mask = run.config.mask_seed
             offsets[None if mask is None else mask - run.config.seed] = None
     grids = []
     for first, offsets in found.values():
+        again = ("lr",) if first.tried else ()
         values = first.config.as_dict()
-        shared = {k: v for k, v in values.items() if k not in ("seed", "mask_seed")}
+        shared = {k: v for k, v in values.items() if k not in ("seed", "mask_seed", *again)}
         pairs = [(s, None if o is None else s + o) for s in seeds for o in offsets]
-        grids.append(Grid(shared, {"seed+mask_seed": pairs}, measure=first.grid.measure))
+        rates = first.grid.rates if first.tried else None
+        grids.append(Grid(shared, {"seed+mask_seed": pairs}, rates, first.grid.measure))
     return grids
 
 

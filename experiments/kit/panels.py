@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -147,6 +148,8 @@ def course(
 ) -> Panel:  # fmt: skip
     """Draw a value that a run has at every step, such as ``train_loss``: the mean over runs.
 
+    A run that ended before the others, or has no finite value at a step, takes no part there.
+
     Args:
         value: of a record, a list.
         name: the panel's title.
@@ -161,9 +164,10 @@ def course(
     def paint(axis: Axes, records: Sequence[Record], palette: Palette) -> None:
         palette = _palette(records, by, palette)
         for (arm,), own in grouped(present(records, value), by).items():
-            steps = range(0, min(len(r[value]) for r in own), smooth)
-            means = [fmean(fmean(r[value][s : s + smooth]) for r in own) for s in steps]
-            places = own[0][at][::smooth] if at else [s + 1 for s in steps]
+            longest = max(own, key=lambda r: len(r[value]))
+            steps = range(0, len(longest[value]), smooth)
+            means = [_mean_at([r[value][s : s + smooth] for r in own]) for s in steps]
+            places = longest[at][::smooth] if at else [s + 1 for s in steps]
             axis.plot(places, means, color=palette[arm], label=written(arm))
         axis.set(xlabel=xlabel, ylabel=label)
         if log:
@@ -230,6 +234,12 @@ def _mean(own: Sequence[Record], value: str, log: bool) -> tuple[float, float, f
     values = [abs(r[value]) if log else r[value] for r in own]
     found = geometric_mean([v for v in values if v]) if log and any(values) else student(values)
     return found.value, found.low, found.high
+
+
+def _mean_at(parts: Sequence[Sequence[float | None]]) -> float:
+    """Return the mean of runs' means over some steps, NaN where no run has a finite value."""
+    there = [[v for v in part if v is not None] for part in parts]
+    return fmean(found) if (found := [fmean(part) for part in there if part]) else math.nan
 
 
 def _palette(records: Sequence[Record], by: str, palette: Palette) -> Palette:

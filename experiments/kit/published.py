@@ -97,4 +97,4 @@ def _joined(old: Row, new: Row) -> Row:
             f"expected the run {old['address']} as it was published, got another result on test; "
             "say so in the log and remove the published row first"
         )
-    return {**old, "measured": {**old["measured"], **new["measured"]}}
+    return {**old, "measured": {**new["measured"], **old["measured"]}}

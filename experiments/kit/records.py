@@ -35,11 +35,16 @@ class Run:
 
 
 def runs(rows: Iterable[Row], grids: Sequence[Grid]) -> list[Run]:
-    """List every cell of some grids, in their order, with its row where there is one."""
+    """List every cell of some grids, in their order, with its row where there is one.
+
+    A run that several grids have is listed once, unless they choose or measure it otherwise, so
+    that no seed counts twice.
+    """
     from landscape.sweep.plan import chosen
 
     by_address = {row["address"]: row for row in rows}
     found: list[Run] = []
+    places: dict[tuple[Any, ...], list[int]] = {}
     for grid in grids:
         choices = {_open(run): (run, choice) for choice in chosen(grid, by_address)
                    for run in choice.runs}  # fmt: skip
@@ -47,7 +52,16 @@ def runs(rows: Iterable[Row], grids: Sequence[Grid]) -> list[Run]:
             known = choices if cell.lr is None else {}
             run, choice = known.get(_open(cell), (cell, None))
             given = (choice.tried, choice.edge) if choice else ()
-            found.append(Run(grid, run, by_address.get(run.address), *given))
+            one = Run(grid, run, by_address.get(run.address), *given)
+            same = places.setdefault((run.address, *given), [])
+            for place in same:
+                few, many = sorted((found[place], one), key=lambda r: len(r.grid.measure))
+                if few.grid.measure.items() <= many.grid.measure.items():
+                    found[place] = many
+                    break
+            else:
+                same.append(len(found))
+                found.append(one)
     return found
 
 

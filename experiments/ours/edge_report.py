@@ -200,7 +200,9 @@ def drawn(records: Sequence[Record]) -> list[Panel]:
             chosen = descents(rows, optimizer, loss)
             name = f"{NAMES[optimizer]}, {loss}".capitalize().replace("Adamw", "AdamW")
             found.append(Panel(name, partial(_draw_edge, rows, chosen, palette)))
-        found.append(Panel("Training loss", partial(_draw_losses, descents(rows, loss=loss), palette)))
+        found.append(
+            Panel("Training loss", partial(_draw_losses, descents(rows, loss=loss), palette))
+        )
     return found
 
 

@@ -44,7 +44,9 @@ class Case:
         return {"model": self.model, "targets": self.targets, "head": self.head,
                 "method": self.score, "options": {"examples": 64, "batch_size": 4}}  # fmt: skip
 
-    def grids(self, setting: Mapping[str, Any], seeds: tuple[int, ...], examples: int) -> list[Grid]:
+    def grids(
+        self, setting: Mapping[str, Any], seeds: tuple[int, ...], examples: int
+    ) -> list[Grid]:
         """List the start, and of each optimizer its runs, and what predicts its rates.
 
         Args:
@@ -56,7 +58,9 @@ class Case:
         start = {"model": self.model, "head": self.head, "method": "none"}
         found = [Grid({**setting, **start}, seed, measure={LOSSES: {}})]
         adamw = {r: [_digits(m / r) for m in self.rate_times_ratio] for r in self.ratios}
-        sgd = {r: [_digits(m * (2 / top)) for m in self.sgd_multiples] for r, top in self.sgd.items()}
+        sgd = {
+            r: [_digits(m * (2 / top)) for m in self.sgd_multiples] for r, top in self.sgd.items()
+        }
         for optimizer, settings, rates in (("adamw", {}, adamw), ("sgd", SGD, sgd)):
             if not rates:
                 continue

@@ -88,8 +88,13 @@ def rows_of(records: Sequence[Record]) -> list[Row]:
         if "evidence" in r:
             found["evidence", *place] = {"kind": "evidence", **cell, "measured": r["evidence"]}
         if "losses" in r:
-            found["train", *place, rate] = {"kind": "train", **cell, "rate": rate,
-                                            "diverged": r["diverged"], "dev_losses": r["losses"]}
+            found["train", *place, rate] = {
+                "kind": "train",
+                **cell,
+                "rate": rate,
+                "diverged": r["diverged"],
+                "dev_losses": r["losses"],
+            }
     return list(found.values())
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from experiments.kit import columns, panels, statements
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
-from experiments.random_masking.grids import OPT, RATIOS, SHARPNESS, SMOKE, baselines, masks, opt
+from experiments.random_masking.grids import OPT, RATIOS, SHARPNESS, baselines, masks, opt
 from landscape.sweep.grid import Grid
 from landscape.sweep.rates import Rates
 
@@ -19,21 +19,26 @@ CASE = {
     "model": "smollm2-135m", "task": "rotten_tomatoes", "targets": ("*.[qv]_proj",),
     "num_train": 640, "num_dev": 200, "num_test": 400, "epochs": 1,
 }  # fmt: skip
-SEEDS = (0, 1, 2)
-CURVATURE = {"examples": 16, "tol": 2e-2, "max_matvecs": 30}
 ARMS = ("after training", "before training")
+#: preset -> ratios, seeds, rates over the ratio, the sharpness's options, sizes that are not CASE's
+SETTINGS: Mapping[str, tuple[Any, ...]] = {
+    "smoke": ((1e-2, 1e-3, 1e-4), (0,), (1e-5,), {"examples": 8, "tol": 5e-2, "max_matvecs": 16},
+              {"num_train": 192, "num_dev": 64, "num_test": 128}),
+    "local": (RATIOS["local"], (0, 1, 2), (3e-6, 1e-5, 3e-5),
+              {"examples": 16, "tol": 2e-2, "max_matvecs": 30}, {}),
+}  # fmt: skip
 
 
 def grids(preset: str) -> Sequence[Grid]:
     """List masks at every ratio with their sharpness, beside the pretrained model."""
-    if preset != "local":
-        case = SMOKE if preset == "smoke" else opt(OPT[0], "sst2")
-        measured = {"sharpness": SHARPNESS[preset]}
+    if preset == "paper":
+        case, measured = opt(OPT[0], "sst2"), {"sharpness": SHARPNESS[preset]}
         return [masks(preset, case, measure=measured), *baselines(preset, case, ["none"])]
-    rates = Rates((3e-6, 1e-5, 3e-5), over_ratio=True, widen=0)
+    ratios, seeds, tried, curvature, sizes = SETTINGS[preset]
+    rates = Rates(tried, over_ratio=True, widen=0)
     return [
-        Grid(CASE, {"ratio": RATIOS[preset], "seed": SEEDS}, rates, {"sharpness": CURVATURE}),
-        Grid(CASE | {"method": "none"}, {"seed": SEEDS}),
+        Grid(CASE | sizes, {"ratio": ratios, "seed": seeds}, rates, {"sharpness": curvature}),
+        Grid(CASE | sizes | {"method": "none"}, {"seed": seeds}),
     ]
 
 

@@ -78,6 +78,8 @@ class RunConfig:
             checks.text(name, getattr(self, name))
         for name in ("options", "settings"):
             checks.instance(name, getattr(self, name), Mapping, "give a dict")
+            for entry, value in getattr(self, name).items():
+                _refuse_strange(f"the entry {entry} of {name}", value)
         plain: dict[str, Any] = {"targets": tuple(checks.patterns("targets", self.targets))}
         for name in ("num_train", "num_dev", "num_test", "epochs", "batch_size"):
             plain[name] = checks.whole(name, getattr(self, name), least=1)
@@ -155,7 +157,20 @@ def _usual() -> dict[str, Any]:
     return RunConfig().as_dict()
 
 
+def _refuse_strange(name: str, value: Any) -> None:
+    """Refuse what JSON lacks: a file would have something else than the address is made of."""
+    try:
+        json.dumps(_plain(value), allow_nan=False)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"expected finite numbers, texts, or lists and dicts of these for {name}, got "
+            f"{checks.shown(value)}; name it so, and a large number for no limit"
+        ) from None
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in sorted(value.items())}
-    return [_plain(v) for v in value] if isinstance(value, tuple | list) else value
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return value.item() if hasattr(value, "item") else value  # numpy's numbers

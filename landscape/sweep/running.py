@@ -16,6 +16,7 @@ from landscape.sweep.rows import Row
 from landscape.sweep.store import RunStore
 from landscape.sweep.watched import Watched
 from landscape.training.run import Run
+from landscape.training.settings import Settings
 from landscape.training.training import Training
 
 Tell = Callable[[Event], None]
@@ -171,7 +172,8 @@ def settings_of(job: Job) -> dict[str, Any]:
     """Return the settings of a run's training; its test is made with every example's own result.
 
     Raises:
-        UserError: no learning rate, or a setting that the configuration says itself.
+        UserError: no learning rate, a setting that the configuration says itself, or one that is
+            none of the training's.
     """
     config = job.config
     if config.lr is None:
@@ -187,7 +189,9 @@ def settings_of(job: Job) -> dict[str, Any]:
                 f"expected settings beside those of the run itself, got {name!r}; give it as the "
                 "run's own"
             )
-    return own | dict(config.settings)
+    found = own | dict(config.settings)
+    Settings.of(found)  # of these `Training` has others beside: folders, probes, a device
+    return found
 
 
 def _refuse_during(measuring: Measuring) -> None:

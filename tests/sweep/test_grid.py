@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
+import numpy as np
 import pytest
+import torch
 
 import landscape as ls
 from landscape.sweep.config import RunConfig
@@ -26,6 +29,28 @@ def test_joined_axes_move_together() -> None:
     assert [(c.method, c.lr, c.ratio) for c in grid.cells()] == [
         ("random", 0.1, 1e-3), ("bitfit", 0.2, None),
     ]  # fmt: skip
+
+
+def test_one_run_has_one_address_however_its_values_are_written() -> None:
+    plain = RunConfig(
+        method="lora", lr=0.001, count=30, options={"alpha": 2, "rank": 8}, targets=("a", "b"),
+        settings={"betas": [0.9, 0.99]}, seed=3,
+    )  # fmt: skip
+    other = RunConfig(
+        settings={"betas": (0.9, np.float64(0.99))}, lr=np.float64(1e-3), count=np.int64(30),
+        options={"rank": np.int64(8), "alpha": 2}, targets=["a", "b"], seed=np.int32(3),
+        mask_seed=3, method="lora",
+    )  # fmt: skip
+    assert other.address == plain.address == RunConfig.of(json.loads(json.dumps(
+        other.as_dict()))).address  # fmt: skip
+    assert plain.replace(targets=("b", "a")).address != plain.address
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, torch.optim.SGD, [1.0, -math.inf], {1j}])
+def test_what_a_file_cannot_hold_is_no_setting_of_a_run(value: object) -> None:
+    for name in ("settings", "options"):
+        with pytest.raises(ls.UserError, match=f"for the entry limit of {name}, got"):
+            RunConfig(**{name: {"limit": value}})
 
 
 def test_a_grid_without_axes_is_one_run() -> None:

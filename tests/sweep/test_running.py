@@ -329,6 +329,8 @@ def test_a_measurement_of_another_module_is_made_by_its_name(tiny: Tiny, tmp_pat
         ({}, {"method": "full", "ratio": 0.1}, "its own size"),
         ({}, {"method": "full", "schedule": "static"}, "expected a score with a schedule"),
         ({}, {"settings": {"seed": 3}}, "beside those of the run itself"),
+        ({}, {"settings": {"overwrite": True}}, "expected settings among"),
+        ({}, {"settings": {"directory": "elsewhere"}}, "expected settings among"),
         ({}, {"lr": None}, "expected a learning rate"),
         ({}, {"model": "bert", "method": "prefix"}, "expected a language model"),
         ({"sharpnes": {}}, {}, "did you mean sharpness"),
@@ -336,6 +338,16 @@ def test_a_measurement_of_another_module_is_made_by_its_name(tiny: Tiny, tmp_pat
         ({"no.such.module:x": {}}, {}, "expected a module"),
         ({"landscape:UserError": {}}, {}, "expected a Measurement"),
         ({"sharpness": {}}, {"method": "none", "lr": None}, "trains nothing"),
+        (
+            {"trace": {}},
+            {
+                "method": "id3",
+                "schedule": "increment",
+                "count": 40,
+                "options": {"eps": 1.0, "exp": 2.0},
+            },
+            "which has none then",
+        ),
         ({"tracking": {}}, {"method": "none", "lr": None}, "trains nothing"),
     ],
 )

@@ -86,6 +86,12 @@ def _hessian(point: Point, asked: Mapping[str, Any]) -> HessianOperator:
             "expected a run that trains something to measure its curvature, got one that trains "
             "nothing; leave the measurement out"
         )
+    if point.config.schedule:
+        raise UserError(
+            "expected a mask that is there before the training to measure the curvature in it at "
+            f"both ends, got the schedule {point.config.schedule}, which has none then; leave the "
+            "measurement out"
+        )
     return HessianOperator(point.model, batches_of(point, asked))
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from landscape import checks
-from landscape.errors import UserError
 from landscape.models.kinds import num_labels
 from landscape.tasks.evaluation import evaluate
 from landscape.tasks.outputs.scoring import task_split
@@ -24,7 +23,7 @@ from landscape.training.packed.course import Course
 from landscape.training.packed.dropout import LaneDropout, Solo
 from landscape.training.packed.lane import Lane
 from landscape.training.packed.layers import Layers
-from landscape.training.packed.refusals import has_dropout, why_not
+from landscape.training.packed.refusals import has_dropout, refuse_unpackable
 from landscape.training.packed.stacked import stackable
 from landscape.training.packed.together import Together, nothing_drawn
 from landscape.training.run import run_of
@@ -55,7 +54,7 @@ class Pack:
         checks.model(model)
         checks.tokenizer(tokenizer)
         self._tokens = TOKENS if tokens is None else checks.whole("tokens", tokens, least=1)
-        _refuse(model, lanes)
+        refuse_unpackable(model, lanes)
         self.model, self._tokenizer = model, tokenizer
         self.courses = [Course(model, tokenizer, lane) for lane in lanes]
         self._kind, self._autocast = lanes[0].task, lanes[0].settings.autocast is not None
@@ -186,7 +185,7 @@ class Pack:
             dropout.begin_chunk([(row.lane, row.place) for row in chunk.rows], layers.length)
             inside = dropout
         device = next(self.model.parameters()).device
-        with nothing_drawn(device), inside, self._precision(device):
+        with nothing_drawn(), inside, self._precision(device):
             outputs, loss = task_split(self.model, chunk.batch)
             terms, _ = loss(outputs)
             own = terms.reshape(len(chunk.rows), -1).sum(1) * scale.to(terms)
@@ -243,24 +242,3 @@ def _solo(chunks: Sequence[Chunk]) -> dict[int, Solo]:
         lane: Solo(tuple(own[place] for place in sorted(own)), lengths[lane])
         for lane, own in heights.items()
     }
-
-
-def _refuse(model: nn.Module, lanes: Sequence[Lane]) -> None:
-    checks.several("lanes", lanes, "lanes")
-    if not lanes:
-        checks.refuse("lanes", "at least one lane", "none", "make some with Lane")
-    for lane in lanes:
-        checks.instance("each lane", lane, Lane, "make one with Lane")
-        reason = why_not(model, lane)
-        if reason is None and _together(lane) != _together(lanes[0]):
-            reason = "lanes of a pack share the kind of examples, the loss and autocast"
-        if reason is not None:
-            raise UserError(
-                f"expected runs that can be packed, got one that cannot, since {reason}; train it "
-                "alone with finetune"
-            )
-
-
-def _together(lane: Lane) -> tuple[object, ...]:
-    """Return what the lanes of a pack have in common."""
-    return lane.task.kind, lane.task.loss, lane.settings.autocast

@@ -229,7 +229,8 @@ class _Product(torch.autograd.Function):
 
 def _full(a: Tensor, b: Tensor) -> Float[Tensor, "lanes rows cols"]:
     """Return a^T b of every lane, in at least float32."""
-    if a.is_cuda and a.dtype in (torch.bfloat16, torch.float16):
+    narrow = a.dtype in (torch.bfloat16, torch.float16)
+    if a.is_cuda and narrow and "dtype" in torch.ops.aten.bmm.overloads():  # torch 2.8 has it
         return torch.bmm(a.mT, b, out_dtype=torch.float32)
     wide = torch.promote_types(a.dtype, torch.float32)
     return torch.bmm(a.mT.to(wide), b.to(wide))

@@ -49,6 +49,19 @@ def test_a_record_has_what_was_measured_with_the_grids_own_options_alone() -> No
     assert "sharpness_before" not in record(runs(rows, [other])[0])
 
 
+def test_a_run_that_several_grids_have_is_one_record_with_the_measurements_of_both() -> None:
+    plain = Grid(SHARED, dict(GRID.axes), GRID.rates)
+    given = Grid(SHARED | {"lr": 0.2, "ratio": 1e-2}, {"seed": [4, 7]})  # no choice of dev's
+    more = Grid(SHARED, dict(GRID.axes), GRID.rates, measure={"sharpness": {"examples": 4}})
+    rows = made([GRID, more], world)
+    alone = [record(run) for run in runs(rows, [GRID])]
+    for several in ([GRID, plain], [plain, GRID], [GRID, GRID]):
+        assert [record(run) for run in runs(rows, several)] == alone
+    assert len(runs(rows, [GRID, given])) == 4 + 2
+    assert len(runs(rows, [GRID, more])) == 4 + 4  # measured otherwise
+    assert len(runs([], [GRID, plain])) == 4
+
+
 def test_the_ratio_is_the_grids_and_the_one_achieved_has_its_own_name() -> None:
     found = record(runs(made([GRID], world), [GRID])[0])
     assert (found["ratio"], found["trainable_ratio"]) == (1e-2, 0.5)

@@ -11,6 +11,7 @@ from made_rows import made
 import landscape as ls
 from experiments.kit import columns, panels, statements
 from experiments.kit.columns import Table
+from experiments.kit.draw import look
 from experiments.kit.published import file_of, folder_of, is_published, merge, publish, rows_at
 from experiments.kit.records import Row
 from experiments.kit.rendering import render, table_text
@@ -100,6 +101,10 @@ def test_published_rows_are_those_of_the_store_and_a_measurement_joins_them(rows
     merge(file_of("local", results), [{**found[0], "measured": {"sharpness-1": {"x": 1.0}}}])
     again = rows_at(file_of("local", results), TOY, "local")
     assert again[0]["measured"] == {"sharpness-1": {"x": 1.0}}
+    more = {"sharpness-1": {"x": 2.0}, "trace-1": {"x": 3.0}}
+    merge(file_of("local", results), [{**found[0], "measured": more}])
+    again = rows_at(file_of("local", results), TOY, "local")
+    assert again[0]["measured"] == {"sharpness-1": {"x": 1.0}, "trace-1": {"x": 3.0}}
     render(TOY, again, "local", folder_of(TOY, "local", results))
     assert is_published(TOY, "local", results)
 
@@ -126,3 +131,28 @@ def test_rows_of_another_artefact_are_none(rows, tmp_path) -> None:
 def test_an_unknown_preset_is_answered_with_the_nearest() -> None:
     with pytest.raises(ls.UserError, match="did you mean local"):
         TOY.of("locl")
+
+
+def test_differences_are_one_family_and_thresholds_are_none_of_it(rows) -> None:
+    def better(one: str, other: str, by: float | None = None) -> statements.Statement:
+        return statements.better("b", "test", one, other, by=by)
+
+    judged = {
+        "a": better("magnitude", "random"), "b": better("random", "none"),
+        "c": better("magnitude", "random", by=-0.5),
+    }  # fmt: skip
+    several = Artefact(**{**vars(TOY), "statements": judged})
+    found = several.findings(several.records(rows, several.of("local")))
+    assert all("among 2" in found[name].evidence for name in "ab")
+    assert "among" not in found["c"].evidence
+    assert "among" not in TOY.findings(TOY.records(rows, TOY.of("local")))["order"].evidence
+
+
+def test_a_course_goes_on_beside_a_run_that_ended_early_without_a_finite_loss() -> None:
+    losses = [[4.0, 2.0, 3.0, 1.0], [2.0, None], [0.0, 4.0, 1.0, 3.0]]
+    records = [{"arm": "random", "loss": values} for values in losses]
+    with look():
+        figure = panels.draw([panels.course("loss", "Loss", "loss")], records)
+        (line,) = figure.axes[0].lines
+    assert list(line.get_xdata()) == [1, 2, 3, 4]
+    assert list(line.get_ydata()) == [2.0, 3.0, 2.0, 2.0]

@@ -216,7 +216,9 @@ def test_every_run_of_a_preset_is_of_the_case_that_listed_it(preset) -> None:
     grids = ARTEFACT.of(preset)
     names = {case_of(c.as_dict()) for grid in grids for c in grid.cells() if c.method != "none"}
     assert names <= CASES.keys()
-    runs = [c.address for g in grids if LOSSES in g.measure for c in g.cells() if c.method != "none"]
+    runs = [
+        c.address for g in grids if LOSSES in g.measure for c in g.cells() if c.method != "none"
+    ]
     assert len(runs) == len(set(runs))
     starts = {(c.model, c.head) for grid in grids for c in grid.cells() if c.method == "none"}
     assert starts == {(CASES[name].model, CASES[name].head) for name in names}

@@ -102,6 +102,8 @@ def test_a_stacked_lane_that_diverges_ends_alone_as_its_solo_run() -> None:
         assert same(course.run, run)
         assert close(course.best.point, ends)
     assert courses[1].run.diverged
+    stayed = courses[1].point().values()
+    assert all(bool(torch.isfinite(value).all()) for value in stayed)
     assert courses[1].run.metrics["steps"] < courses[0].run.metrics["steps"]
 
 

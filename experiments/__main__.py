@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def _parser() -> Parser:
         sub = commands.add_parser(name, help=text, epilog=earlier.EXIT_CODES)
         sub.set_defaults(command=globals()[f"_{name}"])
         sub.add_argument("artefact", nargs="*", help="names; none means all")
-        _common(sub)
+        _common(sub, store=output_folder if name == "run" else Path)
         if name == "run":
             _computing(sub)
         if name == "render":
@@ -64,15 +64,17 @@ def _parser() -> Parser:
     verify = commands.add_parser("verify", help="judge a claim again by seeds nobody has used")
     verify.add_argument("claim", help="its name in the ledger")
     verify.add_argument("--fresh-seeds", type=whole(least=1), default=3, help="how many (3)")
-    _common(verify, "local")
+    _common(verify, "local", output_folder)
     _computing(verify)
     verify.set_defaults(command=_verify)
     return parser
 
 
-def _common(parser: argparse.ArgumentParser, preset: str = "smoke") -> None:
+def _common(
+    parser: argparse.ArgumentParser, preset: str = "smoke", store: Callable[[str], object] = Path
+) -> None:
     parser.add_argument("--preset", default=preset, help=f"{', '.join(PRESETS)} ({preset})")
-    parser.add_argument("--store", type=Path, help="folder of the runs (experiments/store/PRESET)")
+    parser.add_argument("--store", type=store, help="folder of the runs (experiments/store/PRESET)")
 
 
 def _computing(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +110,7 @@ def _run(chosen: argparse.Namespace) -> int:
     grids = [grid for one in named for grid in one.of(chosen.preset)]
     for one in named:
         require(f"the artefact {one.name}", *one.needs)
-    store = chosen.store or store_of(chosen.preset)
+    store = Path(chosen.store or store_of(chosen.preset))
     compute(chosen, grids, store)
     print(f"{', '.join(one.name for one in named)}: all runs are in {store}")
     return DONE
@@ -147,7 +149,7 @@ def _rows(chosen: argparse.Namespace, one: Artefact) -> tuple[list[Row], Path]:
     """Return an artefact's rows, from the store named, else published, and its view's folder."""
     published = file_of(chosen.preset)
     if chosen.store or not published.exists():
-        store = chosen.store or store_of(chosen.preset)
+        store = Path(chosen.store or store_of(chosen.preset))
         return rows_at(store, one, chosen.preset), store / "views" / one.name
     return rows_at(published, one, chosen.preset), folder_of(one, chosen.preset)
 
@@ -228,7 +230,8 @@ def _verify(chosen: argparse.Namespace) -> int:
     claim = known[chosen.claim]
     if claim.artefact:
         one = artefact(claim.artefact)
-        store, rows = chosen.store or store_of(chosen.preset), _rows(chosen, one)[0]
+        store, there = Path(chosen.store or store_of(chosen.preset)), file_of(chosen.preset)
+        rows = rows_at(there if there.exists() else store, one, chosen.preset)
         ours = partial(compute, chosen)
         done = verify(claim, one, chosen.preset, rows, chosen.fresh_seeds, store, ours)
     else:

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments.id3 import selections
+
 from experiments.kit.artefact import Artefact, stored_config, unknown_settings
 from experiments.kit.judge import exit_code
 from experiments.kit.settings import origin, sentences
 from experiments.kit.store import RESULTS, Row, read_rows
-from experiments.ours import spectra, surfaces
 from landscape.cli.arguments import Parser, output_folder, seed
 from landscape.cli.guard import guarded, resuming
 from landscape.cli.output import print_json
@@ -23,7 +22,7 @@ from landscape.sources.carriers import OPTIONAL, missing
 
 ARTEFACTS: dict[str, Artefact] = {
     file.ARTEFACT.name: file.ARTEFACT
-    for file in (selections, spectra, surfaces)
+    for file in ()
 }
 
 

@@ -45,11 +45,11 @@ class Entry:
 
     def line(self) -> dict[str, str]:
         """Return the row's cells."""
+        sign = SIGNS[self.verdict.split(":")[0]]
         return {
             "claim": f"`{self.claim.id}`", "says": self.claim.says,
             "where": self.claim.place, "the paper": self.claim.printed or "-",
-            "ours": self.ours or "-", "verdict": f"{SIGNS[self.verdict.split(':')[0]]} {self.verdict}",
-            "artefact": self.link,
+            "ours": self.ours or "-", "verdict": f"{sign} {self.verdict}", "artefact": self.link,
         }  # fmt: skip
 
 

@@ -127,7 +127,7 @@ class World:
         }  # fmt: skip
         if c.schedule:
             spent = [(s + 1) / steps if c.schedule == "increment" else 1 for s in range(steps)]
-            outcome["updated"] = [round(count * part) for part in spent]
+            outcome["updated"] = [round(count * part) + 770 for part in spent]  # and the head
         found = {key(name, options): self._measured(name, c, steps)
                  for name, options in measure.items()}  # fmt: skip
         return {"address": c.address, "config": c.as_dict(), "outcome": outcome, "measured": found,

@@ -15,6 +15,7 @@ PAPERS: dict[str, tuple[Claim, ...]] = {
         *schedules.COST,
     ),
     "theorems of both": theorems.THEOREMS,
+    "theorems beyond them": theorems.BEYOND,
     "slips of both": slips.SLIPS,
 }  # fmt: skip
 CLAIMS: tuple[Claim, ...] = tuple(claim for claims in PAPERS.values() for claim in claims)

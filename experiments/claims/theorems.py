@@ -1,4 +1,4 @@
-"""The theorems of both papers, each judged by a claim of `theory`."""
+"""The theorems of both papers, each judged by a claim of `theory`, and those that mend them."""
 
 from __future__ import annotations
 
@@ -104,5 +104,53 @@ THEOREMS = (
         place="theorem 1",
         printed="its proof needs (|theta| + eps)^exp of at least 1",
         theory="id3-thm-1-corrected",
+    ),
+)  # fmt: skip
+
+BEYOND = (
+    Claim(
+        id="th-bernstein",
+        says="Matrix Bernstein bounds the deviation of the masked Gram matrix, and shrinks with p.",
+        place="ours, beside theorem 5.1",
+        printed="Tropp 2015, theorem 6.1.1",
+        theory="bernstein",
+    ),
+    Claim(
+        id="th-chernoff",
+        says="Matrix Chernoff puts the extreme eigenvalues within factors of p times the unmasked.",
+        place="ours, beside theorem 5.1",
+        printed="Tropp 2015, theorem 5.1.1",
+        theory="chernoff",
+    ),
+    Claim(
+        id="th-distance-law",
+        says="The expected squared distance is within known factors of its value at p = 1, over p.",
+        place="ours, beside proposition 5.3",
+        printed="not in the paper",
+        theory="distance-law",
+    ),
+    Claim(
+        id="th-finite-time",
+        says="Loss and distance after t steps are sums over (1 - eta lambda_i / n)^t.",
+        place="ours, beside figure 4b",
+        printed="not in the paper, which shows it on a network",
+        theory="finite-time",
+    ),
+    Claim(
+        id="th-momentum",
+        says="Heavy ball is stable exactly below 2 (1 + beta) n / lambda_1.",
+        place="ours, beside proposition 5.2",
+        printed="not in the paper",
+        theory="momentum",
+    ),
+    Claim(
+        id="th-adam",
+        says=(
+            "Adam with a settled preconditioner P is stable exactly where the Hessian's sharpness "
+            "in P's metric is below (2 + 2 beta1) / ((1 - beta1) eta)."
+        ),
+        place="ours, beside proposition 5.2",
+        printed="Cohen et al. 2022; the papers explain AdamW's runs by gradient descent",
+        theory="adam",
     ),
 )  # fmt: skip

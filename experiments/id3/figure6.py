@@ -29,8 +29,12 @@ def grids(preset: str) -> Sequence[Grid]:
 
 
 def derive(record: Record) -> Mapping[str, Any]:
-    """Count the updates of single weights, and how they stand to budget times steps."""
-    steps, updates = len(record["updated"]), sum(record["updated"])
+    """Count the updates of single weights, and how they stand to budget times steps.
+
+    The head, trained whole beside every mask, is no part of either: the last step has the budget.
+    """
+    steps, head = len(record["updated"]), record["updated"][-1] - record["budget"]
+    updates = sum(record["updated"]) - steps * head
     share = updates / (record["budget"] * steps)
     half = abs(share - (steps + 1) / (2 * steps)) < 0.01
     return {**named(record), "updates": updates, "share": share, "half": half}

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.id3.grids import LARGE, arms, cases, named
-from experiments.id3.places import NAME, ends
 from experiments.kit import columns, panels, statements
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from landscape.sweep.grid import Grid
+
+PLACES = "experiments.id3.places:PLACES"
+"""The measurement."""
+QUERY_AND_KEY = ("query", "key", "query_proj", "key_proj", "q_proj", "k_proj")
 
 EVERY = {"smoke": 1, "local": 10, "paper": 20}
 ARMS = "ID3", "ID3, repeated"
@@ -21,19 +24,43 @@ def grids(preset: str) -> Sequence[Grid]:
     return [
         grid for case in cases(preset, ("sst2",), ("cola", "mrpc", "rte"))
         for grid in arms(preset, case, ARMS, (LARGE[preset],),
-                         measure={NAME: {"every": EVERY[preset]}})
+                         measure={PLACES: {"every": EVERY[preset]}})
     ]  # fmt: skip
 
 
 def derive(record: Record) -> Mapping[str, Any]:
     """Read where the mask lay at both ends and in between."""
-    found = dict(ends(record))
+    found = dict(_ends(record))
     if found:
         found["fall"] = found["sparsity_first"] - found["sparsity_last"]
         found["early rise"] = found["entropy_early"] - found["entropy_first"]
         found["settled"] = 0.1 - abs(found["entropy_last"] - found["entropy_early"])
         found["below a third"] = 1 / 3 - found["attention_share"]
     return {**named(record), **found}
+
+
+def _ends(record: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a record's values at its first, middle and last look, for columns and statements.
+
+    ``sparsity_first``, ``sparsity_last``, ``entropy_first``, ``entropy_early`` (at a tenth of the
+    run), ``entropy_last``, ``attention_share`` (of the densities, what query and key have at the
+    end), and the courses ``sparsity`` and ``entropy``; nothing where places were not measured.
+    """
+    steps = record.get("places_steps")
+    if not steps:
+        return {}
+    first, last = steps[0], steps[-1]
+    early = next(s for s in steps if s["step"] >= max(last["step"] / 10, 2))
+    densities = [(module, density) for _, module, density in last["allocation"]]
+    total = sum(density for _, density in densities) or 1.0
+    few = sum(d for module, d in densities if module.split(".")[-1] in QUERY_AND_KEY)
+    return {
+        "sparsity_first": first["sparsity"], "sparsity_last": last["sparsity"],
+        "entropy_first": first["entropy"], "entropy_early": early["entropy"],
+        "entropy_last": last["entropy"], "attention_share": few / total,
+        "sparsity": [s["sparsity"] for s in steps], "entropy": [s["entropy"] for s in steps],
+        "steps_seen": [s["step"] for s in steps],
+    }  # fmt: skip
 
 
 ARTEFACT = Artefact(

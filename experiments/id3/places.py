@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -64,32 +63,3 @@ def places(point: Point) -> PlacesProbe:
 
 
 PLACES = Measurement("where the mask lies, during training", during=places)
-NAME = "experiments.id3.places:PLACES"
-"""By which a grid asks for it."""
-
-
-def ends(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a record's values at its first, middle and last look, for columns and statements.
-
-    ``sparsity_first``, ``sparsity_last``, ``entropy_first``, ``entropy_early`` (at a tenth of the
-    run), ``entropy_last``, ``attention_share`` (of the densities, what query and key have at the
-    end), and the courses ``sparsity`` and ``entropy``; nothing where places were not measured.
-    """
-    steps = record.get("places_steps")
-    if not steps:
-        return {}
-    first, last = steps[0], steps[-1]
-    early = next(s for s in steps if s["step"] >= max(last["step"] / 10, 2))
-    densities = [(module, density) for _, module, density in last["allocation"]]
-    total = sum(density for _, density in densities) or 1.0
-    few = sum(d for module, d in densities if module.split(".")[-1] in QUERY_AND_KEY)
-    return {
-        "sparsity_first": first["sparsity"], "sparsity_last": last["sparsity"],
-        "entropy_first": first["entropy"], "entropy_early": early["entropy"],
-        "entropy_last": last["entropy"], "attention_share": few / total,
-        "sparsity": [s["sparsity"] for s in steps], "entropy": [s["entropy"] for s in steps],
-        "steps_seen": [s["step"] for s in steps],
-    }  # fmt: skip
-
-
-QUERY_AND_KEY = ("query", "key", "query_proj", "key_proj", "q_proj", "k_proj")

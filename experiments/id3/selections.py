@@ -1,215 +1,159 @@
 """Table 1 of Agarwal et al. 2024 (ID3) in miniature: ways to choose the weights, equal budget.
 
-Every method starts from the same pretrained weights, has its own learning rate, tuned on dev with
-the first seed, and is then run with every seed at that rate.
+Every arm starts from the same pretrained weights, has its own learning rate, tuned on dev with the
+first seed, and is then run with every seed at that rate.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import landscape as ls
-from experiments.id3.selections_report import METHODS, PAGE, check, draw, tables
-from experiments.kit.artefact import Artefact
-from experiments.kit.cells import Cell, tuned
-from experiments.kit.measure import Setup, load_setup, tuned_run, zero_shot
-from experiments.kit.settings import ENCODER, ID3, PACKAGED, Setting, paper
+from experiments.kit import columns, panels, statements
+from experiments.kit.judge import Finding, settle
+from experiments.kit.records import Record, grouped
+from experiments.kit.statements import Statement
+from experiments.kit.view import Artefact
+from landscape.sweep.grid import Grid
+from landscape.sweep.rates import Rates
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from landscape.selection.select import Scope
-
-#: masks by score: method -> score of `select_mask`
-SCORES: dict[str, str] = {
-    "magnitude": "magnitude", "PaFi": "magnitude_smallest", "SNIP": "snip", "Fisher": "fisher",
-    "PaFi + LoRA": "magnitude_smallest", "SparseAdapter": "snip",
+COUNT = 36_864
+CASE = {"model": "minilm-l6", "task": "rotten_tomatoes", "epochs": 1}
+SIZES = {"smoke": (24, 16, 24), "local": (960, 300, 600)}
+SEEDS = {"smoke": (0, 1), "local": (0, 1, 2)}
+SMOKE = ("full", "LoRA", "random", "PaFi", "ID3 increment", "ID3 + LoRA")
+ATTENTION = ("*.query", "*.value")
+LORA, ADAPTER = {"rank": 4, "alpha": 8}, {"width": 3, "start": "near identity"}
+#: four times the budget, under a mask. LoRA's B starts as zeros: over all tensors, PaFi would take
+#: its first layers whole. SNIP's scores vanish where adapters start as the identity
+ON_LORA = {"on": "lora", "rank": 16, "alpha": 32}
+ON_ADAPTER = {"on": "adapter", "width": 15, "start": "near identity", "scope": "global"}
+SEEN = {"scope": "global", "examples": 64}
+ID3 = {"eps": 1.0, "exp": 2.0, "scope": "global"}
+#: arm -> method, schedule, options
+ARMS: Mapping[str, tuple[str, str, dict[str, Any]]] = {
+    "full": ("full", "", {}), "BitFit": ("bitfit", "", {}), "LoRA": ("lora", "", LORA),
+    "adapter": ("adapter", "", ADAPTER), "random": ("random", "", {"sampling": "exact"}),
+    "magnitude": ("magnitude", "", {"scope": "global"}),
+    "PaFi": ("magnitude_smallest", "", {"scope": "global"}), "SNIP": ("snip", "", SEEN),
+    "Fisher": ("fisher", "", SEEN), "ID3 static": ("id3", "static", ID3),
+    "ID3 repeat": ("id3", "repeat", ID3), "ID3 increment": ("id3", "increment", ID3),
+    "PaFi + LoRA": ("magnitude_smallest", "", {**ON_LORA, "scope": "tensor"}),
+    "ID3 + LoRA": ("id3", "increment", {**ID3, **ON_LORA}),
+    "SparseAdapter": ("snip", "", {"examples": 64, **ON_ADAPTER}),
+    "ID3 + adapter": ("id3", "increment", {**ID3, **ON_ADAPTER}),
 }  # fmt: skip
-#: masks by ID3's score during training: method -> kind of schedule
-KINDS: dict[str, Any] = {
-    "ID3 static": "static", "ID3 repeat": "repeat", "ID3 increment": "increment",
-    "ID3 + LoRA": "increment", "ID3 + adapter": "increment",
+#: arms with a size of their own; the others have exactly the budget
+WHOLE = ("full", "BitFit", "LoRA", "adapter")
+RATES: Mapping[str, tuple[float, ...]] = {
+    "full": (1e-5, 3e-5, 1e-4, 3e-4), "BitFit": (1e-4, 3e-4, 1e-3, 3e-3),
+    "inserted": (1e-3, 3e-3, 1e-2, 3e-2), "masks": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
 }  # fmt: skip
-#: masks on inserted numbers: method -> what is inserted, its tensors, the scope of the budget.
-#: LoRA's B starts as zeros: over all tensors, PaFi would take its first layers whole
-ON_TOP: dict[str, tuple[str, str, Scope]] = {
-    "PaFi + LoRA": ("LoRA", "*.lora_*", "tensor"), "ID3 + LoRA": ("LoRA", "*.lora_*", "global"),
-    "SparseAdapter": ("adapter", "*.adapter.*", "global"),
-    "ID3 + adapter": ("adapter", "*.adapter.*", "global"),
+#: DeBERTa-v3-base at 103K parameters (LoRA 1.33M, masks on it 320K): SST-2 and average over GLUE
+PAPER: Mapping[str, tuple[float, float]] = {
+    "full": (0.9633, 0.8886), "random": (0.9361, 0.8060), "Fisher": (0.9522, 0.8695),
+    "PaFi": (0.9584, 0.8697), "BitFit": (0.9538, 0.8643), "ID3 increment": (0.9564, 0.8813),
+    "LoRA": (0.9557, 0.8876), "PaFi + LoRA": (0.9603, 0.8876), "ID3 + LoRA": (0.9576, 0.8893),
 }  # fmt: skip
+ORDERS = (
+    *(("ID3 increment", other) for other in
+      ("random", "PaFi", "Fisher", "BitFit", "ID3 static", "SNIP", "magnitude")),
+    ("Fisher", "random"), ("PaFi", "random"), ("full", "ID3 increment"),
+    ("ID3 increment", "ID3 repeat"), ("ID3 + LoRA", "PaFi + LoRA"), ("ID3 + LoRA", "LoRA"),
+    ("ID3 + adapter", "SparseAdapter"), ("ID3 + adapter", "adapter"),
+)  # fmt: skip
+BEFORE = "before training"
 
 
-#: (model, rank or width, seed) -> the model with what is inserted
-Make = Callable[[Any, int, int], Any]
+def grids(preset: str) -> Sequence[Grid]:
+    """List the pretrained model, then every arm."""
+    sizes = dict(zip(("num_train", "num_dev", "num_test"), SIZES[preset], strict=True))
+    seeds = {"seed": SEEDS[preset]}
+    found = [Grid({**CASE, **sizes, "method": "none"}, seeds)]
+    for arm in ARMS if preset == "local" else SMOKE:
+        method, schedule, options = ARMS[arm]
+        one = {**CASE, **sizes, "method": method, "schedule": schedule, "options": options}
+        inserted = arm in ("LoRA", "adapter") or "on" in options
+        one["targets"] = ATTENTION if inserted else ("bert.encoder.*.weight",)
+        if arm not in WHOLE:
+            one["count"] = COUNT
+        tried = RATES.get(arm, RATES["inserted" if inserted else "masks"])
+        found.append(Grid(one, seeds, Rates(tried if preset == "local" else tried[1:2], widen=0)))
+    return found
 
 
-@dataclass(frozen=True)
-class Config(Setting):
-    """The setting of paper 2's table 1, where this toolkit has it; presets hold the deviations."""
-
-    #: model: a packaged name, a hub name or a path; the paper trains DeBERTa-v3-base
-    model: str = "facebook/opt-125m"
-    #: task, by name
-    task: str = paper("sst2", ID3)
-    #: patterns of the weights that masks choose from
-    targets: str = "*.layers.*.weight"
-    #: weights that every method may train; LoRA and adapters take the size nearest to it
-    count: int = paper(103_000, ID3)
-    #: learning rates tried for masks
-    rates: tuple[float, ...] = paper((1e-4, 3e-4, 5e-4, 7e-4), ID3)
-    #: learning rates tried for BitFit
-    bitfit_rates: tuple[float, ...] = paper((1e-4, 3e-4, 5e-4, 7e-4), ID3)
-    #: size of the LoRA or adapter under a mask, over the budget; table 2 has 1.33M under 320K
-    surplus: float = 4.0
-    #: learning rates tried for LoRA and adapters, with a mask or without
-    inserted_rates: tuple[float, ...] = paper((1e-4, 3e-4, 5e-4, 7e-4), ID3)
-    #: learning rates tried for full fine-tuning
-    full_rates: tuple[float, ...] = paper((5e-6, 7e-6, 1e-5, 3e-5), ID3)
-    #: ID3's exponent: table 7a says 2, the text and figure 4b recommend -1
-    id3_exp: float = paper(2.0, ID3)
-    #: ID3's addend of |weight|: table 7a says 1, figure 4a 0.5
-    id3_eps: float = paper(1.0, ID3)
-    #: training examples that scores average over
-    score_examples: int = paper(1024, ID3)
-    #: passes over the training examples
-    epochs: int = paper(7, ID3)
-    #: examples a step
-    batch_size: int = paper(16, ID3)
-    #: training, development and test examples
-    num_train: int = 60_000
-    num_dev: int = 1000
-    num_test: int = paper(872, ID3)
-    #: each seed draws its mask, its examples and their order
-    seeds: tuple[int, ...] = (6, 7, 8, 9)
+def derive(record: Record) -> Mapping[str, Any]:
+    """Return the name of a record's arm."""
+    asked = record["method"], record["schedule"], record["options"].get("on")
+    known = {(m, s, options.get("on")): arm for arm, (m, s, options) in ARMS.items()}
+    return {"arm": known.get(asked, BEFORE)}
 
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "smoke": PACKAGED | {
-        "epochs": 1, "batch_size": 8, "num_train": 24, "num_dev": 16, "num_test": 32,
-        "score_examples": 8, "rates": (3e-3,), "bitfit_rates": (1e-3,), "inserted_rates": (1e-3,),
-        "full_rates": (1e-5,), "seeds": (0,),
-    },
-    "local": ENCODER | {
-        "targets": "bert.encoder.*.weight", "count": 36_864,
-        "epochs": 1, "batch_size": 8, "num_train": 960, "num_dev": 300, "num_test": 600,
-        "score_examples": 64, "rates": (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
-        "bitfit_rates": (1e-4, 3e-4, 1e-3, 3e-3), "inserted_rates": (1e-3, 3e-3, 1e-2, 3e-2),
-        "full_rates": (1e-5, 3e-5, 1e-4, 3e-4), "seeds": (0, 1, 2),
-    },
-    "paper": {},
-}  # fmt: skip
-
-
-def cells(config: Config) -> Iterator[Cell]:
-    """List each method at its rates with the first seed, then at the best with the others."""
-    for seed in config.seeds:
-        yield {"kind": "zero-shot", "seed": seed}
-        for method in METHODS:
-            cell = {"kind": "train", "method": method}
-            yield from tuned(cell, rates(config, method), seed, config.seeds[0])
-
-
-def rates(config: Config, method: str) -> tuple[float, ...]:
-    """Return the learning rates tried for a method."""
-    if method in ("full", "BitFit"):
-        return config.full_rates if method == "full" else config.bitfit_rates
-    return config.inserted_rates if method in (*_INSERTED, *ON_TOP) else config.rates
-
-
-def prepare(setup: Setup, method: str, seed: int) -> tuple[nn.Module, ls.Schedule | None]:
-    """Give a copy of the model the trainable parameters of a method.
-
-    Returns:
-        The copy, and the schedule of methods that select during training.
-
-    Raises:
-        UserError: the model has nothing that the method trains (BitFit without biases).
-    """
-    config, model = setup.config, setup.model
-    plain: Any = copy.deepcopy(model)
-    if method == "full":
-        return ls.baselines.full(plain), None
-    if method == "BitFit":
-        return ls.baselines.bitfit(plain), None
-    if method in _INSERTED:
-        make = _INSERTED[method]
-        return make(plain, nearest_size(make, model, config.count), seed), None
-    targets = config.targets
-    scope: Scope = "global"
-    if method in ON_TOP:
-        inserted, targets, scope = ON_TOP[method]
-        make = _INSERTED[inserted]
-        plain = make(plain, nearest_size(make, model, round(config.surplus * config.count)), seed)
-    if method in KINDS:
-        return plain, ls.Schedule(
-            KINDS[method], score="id3", options={"eps": config.id3_eps, "exp": config.id3_exp},
-            count=config.count, targets=targets, scope=scope,
-        )  # fmt: skip
-    ls.attach(plain, _mask(setup, plain, method, seed, targets, scope))
-    return plain, None
-
-
-def nearest_size(make: Make, model: nn.Module, count: int) -> int:
-    """Return the rank or width, at least 1, whose trainable parameters are nearest to count.
-
-    The number is affine in the size: two trials give it.
-    """
-    one, two = (
-        sum(p.numel() for p in ls.trainable(make(copy.deepcopy(model), size, 0)).values())
-        for size in (1, 2)
-    )
-    return max(1, round(1 + (count - one) / (two - one)))
-
-
-def _lora(model: Any, size: int, seed: int) -> Any:
-    attention = ["*.query", "*.value"] if model.config.model_type == "bert" else "*.[qv]_proj"
-    return ls.baselines.lora(model, rank=size, alpha=2 * size, targets=attention, seed=seed)
-
-
-def _adapter(model: Any, size: int, seed: int) -> Any:
-    # SNIP's scores of a weight times its gradient vanish where adapters start as the identity
-    return ls.baselines.adapter(model, width=size, start="near identity", seed=seed)
-
-
-_INSERTED: Mapping[str, Make] = {"LoRA": _lora, "adapter": _adapter}
-
-
-def _mask(
-    setup: Setup, model: nn.Module, method: str, seed: int, targets: str, scope: Scope
-) -> ls.Mask:
-    count = setup.config.count
-    if method == "random":
-        return ls.random_mask(model, count=count, targets=targets, seed=seed, sampling="exact")
-    batches = setup.batches(setup.config.score_examples, setup.config.batch_size)
-    return ls.select_mask(
-        model, score=SCORES[method], batches=batches, count=count, targets=targets, scope=scope,
-        max_live=1 << 27,
-    )  # fmt: skip
-
-
-def train(setup: Setup, cell: Cell) -> dict[str, Any]:
-    """Train a method at a rate; a model without biases has a row that says so for BitFit."""
-    try:
-        made, schedule = prepare(setup, cell["method"], cell["seed"])
-    except ls.UserError as error:
-        if cell["method"] != "BitFit":
-            raise
-        return {"kind": "absent", "reason": str(error)}
-    row = tuned_run(setup, made, cell, schedule=schedule)
-    return row | {"tried": list(rates(setup.config, cell["method"]))}
+def _one_size(records: Sequence[Record]) -> Finding:
+    """Compare the sizes of all masks."""
+    sizes = {arm: own[0]["count"] for (arm,), own in grouped(records, "arm").items()}
+    sizes.pop(BEFORE, None)
+    masks = {size for arm, size in sizes.items() if arm not in WHOLE}
+    said = ", ".join(f"{arm} {size:,}" for arm, size in sizes.items())
+    return Finding("every mask has the same number of scalars", settle(len(masks) == 1), said)
 
 
 ARTEFACT = Artefact(
     name="selections",
-    title="Which weights to train: selections and baselines at equal budget",
+    title="Which weights to train, at equal budget",
     source="Agarwal et al. 2024 (ID3), table 1",
-    config=Config, presets=PRESETS, cells=cells, setup=load_setup,
-    measures={"zero-shot": zero_shot, "train": train},
-    rates=lambda config, cell: rates(config, cell["method"]),
-    check=check, tables=tables, draw=draw,
-    page=PAGE,
+    grids=grids,
+    derive=derive,
+    tables={
+        "Results": columns.Table(
+            by=("arm",),
+            columns={
+                "trainable": columns.count(), "rate": columns.rate(), "seeds": columns.seeds(),
+                "dev": columns.mean_std("dev"), "test": columns.mean_std("test"),
+                "paper, SST-2": columns.paper(lambda r: PAPER.get(r["arm"], (None,))[0]),
+                "paper, GLUE": columns.paper(lambda r: PAPER.get(r["arm"], (None, None))[1]),
+            },
+        ),
+    },
+    statements={
+        f"{one} over {other}": statements.better(
+            f"{one} is more accurate than {other}", "test", one, other, over=""
+        )
+        for one, other in ORDERS
+    } | {
+        "size": Statement("every mask has the same number of scalars", _one_size),
+        "learns": statements.each(
+            "every method is more accurate on test after training than before",
+            [statements.better(arm, "test", arm, BEFORE, over="") for arm in ARMS],
+        ),
+    },
+    panels=(panels.dots("test", "Which weights to train", "test accuracy"),),
+    lead=(
+        "A pretrained model is fine-tuned by methods that differ in the weights they "
+        "train: drawn at random, chosen by a score before training or during it, or inserted. "
+        "Each has its own learning rate, tuned on dev."
+    ),
+    caption="Test accuracy of each method; points are seeds",
+    differences=(
+        ("model {model}, whose head is a linear probe, fitted first and then frozen; the paper "
+         "trains DeBERTa-v3-base with a fresh classifier head",
+         "no head has to be learned, so fewer scalars and steps suffice"),
+        ("task {task}; the paper's columns are SST-2 and the average of GLUE", "levels differ"),
+        ("{num_train} training examples, {epochs} epochs; the paper takes the whole training set "
+         "and 7 epochs of SST-2", "increments hand the budget out over fewer steps"),
+        ("all seeds are averaged, rates are chosen on dev with the first; the paper averages the "
+         "best three of four seeds",
+         "the paper's means are higher and its deviations smaller than those of all four"),
+        ("every method's rate is tuned over its own grid; the paper has one grid for all but full "
+         "fine-tuning", "methods that need a larger rate, such as random masks, gain here"),
+        ("ID3 with exp = 2, eps = 1, as table 7a says; the text recommends exp = -1",
+         "with eps = 1 weights below 0.1 hardly matter: the score is almost the gradient"),
+        ("LoRA and adapters have the size nearest to the budget, those under a mask 4 times that; "
+         "the paper gives LoRA 1.33M scalars and masks on it 320K",
+         "the paper compares a mask with the whole LoRA under it, here with one of its own size"),
+        ("adapters of two a layer; table 3 has one a layer, on RoBERTa-base", "no level to compare"),
+        ("Fisher scores 64 examples; the paper 1024", "noisier scores"),
+    ),
+    presets=("smoke", "local"),
     needs=("peft",),
 )  # fmt: skip

@@ -49,7 +49,7 @@ class Artefact:
         caption: of the figure.
         differences: (how the setting differs from the paper's, what that may cause); a name in
             braces is filled with the records' values of it.
-        further: ``further(records)`` gives more findings, where their number depends on the records.
+        further: ``further(records)`` gives more findings, where their number depends on them.
         derive: ``derive(record)`` gives further values of a record, or other ones: ``arm`` for
             instance, which is the method and its schedule otherwise.
         columns: panels side by side.

@@ -1,45 +1,41 @@
-"""Draw the rows of `spectra`: densities with their errors, both ends, negative curvature."""
+"""Draw `spectra`: densities with their errors, both ends, negative curvature."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from experiments.kit.draw import RATIO, colors, despine, stacked, title
-from experiments.kit.measure import ENDS
-from experiments.kit.store import Row
-from experiments.ours.spectra_report import density, negative_share, spectra
+from experiments.kit.draw import RATIO, colors
+from experiments.kit.panels import Panel
+from experiments.kit.records import Record
+from experiments.ours.spectra_report import Row, density, negative_share, rows_of, spectra
+from experiments.ours.trained import ENDS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
-def draw(rows: Sequence[Row]) -> Figure:
-    """Draw the densities of every ratio; below, their ends, negative shares and the exact one."""
-    ratios = sorted({r["ratio"] for r in spectra(rows)}, reverse=True)
-    figure, (above, below) = stacked((max(14.0, 4.6 * len(ratios)), 8.2), 2)
-    panels = above.subplots(1, len(ratios), squeeze=False)[0]
-    for axis, ratio in zip(panels, ratios, strict=True):
-        _draw_densities(axis, [r for r in spectra(rows) if r["ratio"] == ratio])
-        title(axis, f"Ratio {ratio:g}")
-    panels[0].set_ylabel("eigenvalues per unit")
-    panels[0].legend(frameon=False, fontsize=9)
-    exact = [r for r in rows if r["kind"] == "exact"]
-    axes = below.subplots(1, 3 if exact else 2)
-    _draw_ends(axes[0], rows)
-    _draw_shares(axes[1], rows)
-    if exact:
-        _draw_exact(axes[2], exact[0])
-    despine(*figure.axes)
-    return figure
+def drawn(records: Sequence[Record]) -> list[Panel]:
+    """Draw the densities of every ratio; then their ends, negative shares and the exact one."""
+    rows = rows_of(records)
+    found = []
+    for ratio in sorted({r["ratio"] for r in spectra(rows)}, reverse=True):
+        chosen = [r for r in spectra(rows) if r["ratio"] == ratio]
+        found.append(Panel(f"Ratio {ratio:g}", partial(_draw_densities, chosen)))
+    found += [Panel("Both ends of the spectrum", partial(_draw_ends, rows)),
+              Panel("Negative curvature", partial(_draw_shares, rows))]  # fmt: skip
+    for row in [r for r in rows if r["kind"] == "exact"][:1]:
+        name = f"The estimate's check, {row['size']} weights"
+        found.append(Panel(name, partial(_draw_exact, row)))
+    return found
 
 
 def _color(when: str) -> tuple[float, float, float]:
     return colors()[ENDS.index(when)]
 
 
-def _draw_densities(axis: Axes, chosen: Sequence[Row]) -> None:
+def _draw_densities(chosen: Sequence[Row], axis: Axes, *_: Any) -> None:
     import numpy as np
     import torch
 
@@ -60,11 +56,12 @@ def _draw_densities(axis: Axes, chosen: Sequence[Row]) -> None:
     axis.set(
         yscale="log",
         ylim=(floor, 3 * most),
-        xlabel="eigenvalue (triangles: ends with their residuals)",
+        xlabel="eigenvalue (triangles: both ends)",
+        ylabel="eigenvalues per unit",
     )
 
 
-def _draw_ends(axis: Axes, rows: Sequence[Row]) -> None:
+def _draw_ends(rows: Sequence[Row], axis: Axes, *_: Any) -> None:
     for when in ENDS:
         chosen = spectra(rows, when)
         ratios = [r["ratio"] for r in chosen]
@@ -76,11 +73,9 @@ def _draw_ends(axis: Axes, rows: Sequence[Row]) -> None:
             )  # fmt: skip
     axis.set(xscale="log", yscale="log", xlabel=RATIO,
              ylabel="eigenvalue")  # fmt: skip
-    axis.legend(frameon=False, fontsize=8)
-    title(axis, "Both ends of the spectrum")
 
 
-def _draw_shares(axis: Axes, rows: Sequence[Row]) -> None:
+def _draw_shares(rows: Sequence[Row], axis: Axes, *_: Any) -> None:
     for when, aside in zip(ENDS, (1 / 1.06, 1.06), strict=True):  # intervals beside each other
         chosen = spectra(rows, when)
         shares = [negative_share(r) for r in chosen]
@@ -92,11 +87,9 @@ def _draw_shares(axis: Axes, rows: Sequence[Row]) -> None:
     axis.axhline(0.5, color="0.6", lw=1, ls="--", label="as much negative as positive")
     axis.set(xscale="log", xlabel=RATIO, ylim=(0, 0.72),
              ylabel=r"negative share of $\sum|\lambda|$")  # fmt: skip
-    axis.legend(frameon=False, fontsize=8, loc="upper right")
-    title(axis, "Negative curvature")
 
 
-def _draw_exact(axis: Axes, row: Row) -> None:
+def _draw_exact(row: Row, axis: Axes, *_: Any) -> None:
     import numpy as np
     import torch
 
@@ -119,5 +112,3 @@ def _draw_exact(axis: Axes, row: Row) -> None:
     axis.set(yscale="log", ylim=(0.05 / width, 5 * max(truth.max(), value.max())),
              xlabel="eigenvalue", ylabel="eigenvalues per unit")  # fmt: skip
     axis.ticklabel_format(axis="x", style="sci", scilimits=(-2, 3), useMathText=True)
-    axis.legend(frameon=False, fontsize=8)
-    title(axis, f"The estimate's check, {len(values)} weights")

@@ -1,20 +1,38 @@
-"""Judge the rows of `spectra`: densities, their ends, their traces, before and after."""
+"""Judge `spectra`: densities, their ends, their traces, before and after.
+
+Its rows are the trainings, the spectra and the exact ones that records hold, flat: `rows_of`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from experiments.kit.intervals import exponent
 from experiments.kit.judge import Finding, Verdict, above, equal, every, settle
-from experiments.kit.measure import ENDS
-from experiments.kit.publish import Page
-from experiments.kit.store import Row
+from experiments.kit.records import Record
+from experiments.kit.statistics import slope
+from experiments.ours.trained import ENDS
 
 if TYPE_CHECKING:
     from landscape.curvature import NegativeShare, SpectralDensity
+
+
+Row = dict[str, Any]
+
+
+def rows_of(records: Sequence[Record]) -> list[Row]:
+    """Return the trainings, the spectra at both ends, and the exact ones, each with its kind."""
+    found: list[Row] = []
+    for r in records:
+        if "exact" in r:
+            found.append({"kind": "exact", **r["exact"], "seed": r["seed"]})
+            continue
+        found.append({"kind": "train", **r})
+        same = {"kind": "spectrum", "ratio": r["ratio"], "seed": r["seed"]}
+        found += [{**r[f"spectrum_{end}"], **same, "when": end} for end in ENDS]
+    return found
 
 
 def quantile(row: Row) -> float:
@@ -84,8 +102,9 @@ def pairs(rows: Sequence[Row]) -> list[tuple[Row, Row]]:
     ]
 
 
-def check(rows: Sequence[Row]) -> list[Finding]:
+def check(records: Sequence[Record]) -> list[Finding]:
     """Compare the estimates with each other, with the exact spectrum, and before with after."""
+    rows = rows_of(records)
     findings = [_flatter(rows, when) for when in ENDS]
     findings += [_sharper(rows), _less_negative(rows), _mean_kept(rows)]
     findings += [_exact(r) for r in rows if r["kind"] == "exact"]
@@ -100,10 +119,11 @@ def _flatter(rows: Sequence[Row], when: str) -> Finding:
     )
     if len({r["ratio"] for r in chosen}) < 2:
         return Finding(text, "undecided", f"{listed}: one ratio decides nothing")
-    fit = exponent([r["ratio"] for r in chosen], [r["top"] for r in chosen])
+    curves: dict[int, dict[float, float]] = {}
+    for r in chosen:
+        curves.setdefault(r["seed"], {})[r["ratio"]] = r["top"]
     falls = every(_greater(a, b) for a, b in pairwise(chosen) if a["ratio"] > b["ratio"])
-    fitted = f"exponent {fit.value:.2f} ± {fit.error:.2f}, linear theory 1"
-    return Finding(text, falls, f"{listed}; {fitted}")
+    return Finding(text, falls, f"{listed}; exponent {slope(curves)}, linear theory 1")
 
 
 def _greater(a: Row, b: Row) -> Verdict:
@@ -198,14 +218,10 @@ def _certified(rows: Sequence[Row]) -> Finding:
     return Finding(text, settle(met == len(ends)), evidence)
 
 
-def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
-    """Return one line a spectrum, and one a mask's training."""
-    return {"Spectra": _spectra_table(rows), "Training": _training_table(rows)}
-
-
-def _spectra_table(rows: Sequence[Row]) -> list[dict[str, str]]:
+def spectra_table(records: Sequence[Record]) -> list[dict[str, str]]:
+    """Return one line a spectrum."""
     lines = []
-    for r in spectra(rows):
+    for r in spectra(rows_of(records)):
         lines.append({
             "ratio": f"{r['ratio']:g}", "training": r["when"], "trainable": f"{r['size']:,}",
             "loss": f"{r['loss']:.3g}", "top": f"{r['top']:.3g} ± {r['top_residual']:.1g}",
@@ -218,25 +234,14 @@ def _spectra_table(rows: Sequence[Row]) -> list[dict[str, str]]:
     return lines
 
 
-def _training_table(rows: Sequence[Row]) -> list[dict[str, str]]:
+def training_table(records: Sequence[Record]) -> list[dict[str, str]]:
+    """Return one line a mask's training."""
     return [
         {
-            "ratio": f"{r['ratio']:g}", "trainable": f"{r['count']:,}", "rate": f"{r['rate']:.3g}",
+            "ratio": f"{r['ratio']:g}", "trainable": f"{r['count']:,}", "rate": f"{r['lr']:.3g}",
             "steps": str(len(r["train_loss"])), "distance": f"{r['distance']:.3g}",
-            "dev accuracy": "-" if r["dev_accuracy"] is None else f"{r['dev_accuracy']:.3f}",
+            "dev accuracy": "-" if r["dev"] is None else f"{r['dev']:.3f}",
             "end": "diverged" if r["diverged"] else "trained",
         }
-        for r in rows if r["kind"] == "train"
+        for r in rows_of(records) if r["kind"] == "train"
     ]  # fmt: skip
-
-
-PAGE = Page(
-    title="The spectrum inside a mask, before and after training",
-    lead=(
-        "The Hessian on the trainable weights is a principal submatrix of the model's. Its "
-        "two ends come from Lanczos with residuals (some eigenvalue lies within), the density "
-        "between them from a few products with random vectors, its trace from Hutch++; on a "
-        "mask of a few hundred weights the exact spectrum judges the estimate."
-    ),
-    caption="Spectral densities (bands: one standard error), their ends, their negative share",
-)

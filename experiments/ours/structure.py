@@ -58,11 +58,23 @@ def derive(record: Record) -> Mapping[str, Any]:
     return {"arm": next(name for name, kind in KINDS.items() if kind == asked)}
 
 
-def _as_random(value: str, what: str, within: float, log: bool) -> dict[str, Statement]:
+def _within(text: str, value: str, name: str, by: float, log: bool) -> Statement:
+    """State that a kind of mask and random ones agree up to `by`, a factor where `log`."""
+    judge = statements.larger if log else statements.better
+    least = 1 / by if log else -by
+    return statements.each(
+        text,
+        [
+            judge("not far below", value, name, "random", by=least, over=""),
+            judge("not far above", value, "random", name, by=least, over=""),
+        ],
+    )
+
+
+def _as_random(value: str, what: str, by: float, *, log: bool) -> dict[str, Statement]:
     return {
-        f"{value}_{name}": statements.alike(
-            f"masks of {name} have the {what} of random ones", value, name, "random",
-            within=within, log=log, over="",
+        f"{value}_{name}": _within(
+            f"{name} masks have the {what} of random ones", value, name, by, log
         )
         for name in KINDS if name != "random"
     }  # fmt: skip
@@ -88,7 +100,8 @@ ARTEFACT = Artefact(
     },
     statements={
         **_as_random("test", "accuracy, to a point,", 0.01, log=False),
-        **_as_random("sharpness_before", "sharpness before training, to a factor of 2,", 2.0, True),
+        **_as_random("sharpness_before", "sharpness before training, to a factor of 2,", 2.0,
+                     log=True),
         **_as_random("distance", "distance, to a factor of 2,", 2.0, log=True),
     },
     panels=(

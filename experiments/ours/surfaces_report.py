@@ -1,25 +1,37 @@
-"""Judge and draw the rows of `surfaces`: planes and lines at one scale, beside their quadratics."""
+"""Judge `surfaces`: planes and lines at one scale, beside their quadratics.
+
+Its rows are the trainings, eigenvalues, lines and planes that records hold, flat: `rows_of`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from experiments.kit.draw import colors, despine, stacked, title
 from experiments.kit.judge import Finding, every, settle
-from experiments.kit.measure import ENDS
-from experiments.kit.publish import Page
-from experiments.kit.store import Row
+from experiments.kit.records import Record
+from experiments.ours.trained import ENDS
 
-if TYPE_CHECKING:
-    import numpy as np
-    from matplotlib.axes import Axes
-    from matplotlib.contour import QuadContourSet
-    from matplotlib.figure import Figure, SubFigure
-
+Row = dict[str, Any]
 #: a quadratic prediction is good where it misses the rise by less than this share of it
 GOOD = 0.25
+
+
+def rows_of(records: Sequence[Record]) -> list[Row]:
+    """Return the trainings, eigenvalues, lines and planes of every record, each with its kind."""
+    found: list[Row] = []
+    for r in records:
+        same = {"ratio": r["ratio"], "seed": r["seed"]}
+        trained = {"kind": "train", "count": r["count"], "distance": r["distance"]}
+        found.append(trained | r["slices_path_after"] | same)
+        for when in ENDS:
+            found.append({"kind": "top", "when": when, **r[f"slices_top_{when}"], **same})
+            for name, line in r[f"slices_lines_{when}"].items():
+                found.append({"kind": "line", "when": when, "line": name, **line, **same})
+        for name, plane in r["slices_planes_after"].items():
+            found.append({"kind": "plane", "plane": name, **plane, **same})
+    return found
 
 
 def of_kind(rows: Sequence[Row], kind: str, **wanted: Any) -> list[Row]:
@@ -45,8 +57,9 @@ def rise(row: Row, share: float = 1.0, *, predicted: bool = False) -> float:
     return float((values[half + step] + values[half - step]) / 2 - values[half])
 
 
-def check(rows: Sequence[Row]) -> list[Finding]:
+def check(records: Sequence[Record]) -> list[Finding]:
     """Compare the slices with what curvature, masks and training should make of them."""
+    rows = rows_of(records)
     findings = [_flatter(rows, when) for when in ENDS]
     findings += [_steepest(rows), _quadratic(rows), _plane(rows), _descends(rows)]
     return [*findings, _curvature(rows), _certified(rows)]
@@ -128,9 +141,9 @@ def _certified(rows: Sequence[Row]) -> Finding:
     return Finding(text, settle(met == len(tops)), evidence)
 
 
-def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
+def table(records: Sequence[Record]) -> list[dict[str, str]]:
     """Summarise one line a ratio and end of training."""
-    lines = []
+    rows, lines = rows_of(records), []
     for r in of_kind(rows, "top"):
         same = {"ratio": r["ratio"], "seed": r["seed"]}
         (trained,) = of_kind(rows, "train", **same)
@@ -149,108 +162,4 @@ def tables(rows: Sequence[Row]) -> dict[str, list[dict[str, str]]]:
             "quadratic": f"{rise(vector, predicted=True):.3g}",
             "rise, random": f"{rise(random):.1g}",
         })  # fmt: skip
-    return {"Slices": lines}
-
-
-PAGE = Page(
-    title="Slices of the loss inside a mask",
-    lead=(
-        "The loss on planes and lines in the space of the trainable weights, at three ratios. "
-        "Axes are true displacements: the planes of the two top eigenvectors and all lines "
-        "have one scale, so a flatter landscape looks flatter; the planes of the training path "
-        "have the path's, which goes from the square to the cross. White dashes are the "
-        "quadratic prediction from one gradient and two Hessian-vector products."
-    ),
-    caption="Planes of the top eigenvectors; planes of the training path, with their share of "
-    "its squared length; lines at one scale",
-    dpi=150,
-)
-
-
-def draw(rows: Sequence[Row]) -> Figure:
-    """Draw the planes of eigenvectors, the planes of the path, and the lines, of one seed."""
-    seed = rows[0]["seed"]
-    eigen = of_kind(rows, "plane", plane="eigenvectors", seed=seed)
-    figure, (top, middle, bottom) = stacked((4.7 * max(3, len(eigen)), 13.2), 3)
-    _draw_planes(top, eigen)
-    _draw_paths(middle, rows, of_kind(rows, "plane", plane="path", seed=seed))
-    axes = bottom.subplots(1, 3, sharey=True)
-    kinds = (("before", "eigenvector"), ("after", "eigenvector"), ("after", "random"))
-    for axis, (when, line) in zip(axes, kinds, strict=True):
-        _draw_lines(axis, of_kind(rows, "line", when=when, line=line, seed=seed))
-        title(axis, f"{when.capitalize()} training, {line.replace('random', 'random direction')}")
-    axes[0].set_ylabel("loss above the centre")
-    axes[0].legend(frameon=False, fontsize=9)
-    return figure
-
-
-def _draw_planes(part: SubFigure, planes: Sequence[Row]) -> None:
-    axes = part.subplots(1, len(planes), squeeze=False)[0]
-    levels = _levels([r["losses"] for r in planes])
-    for axis, row in zip(axes, planes, strict=True):
-        filled = _contour(axis, row, levels)
-        axis.set(xlabel="along eigenvector 1", ylabel="along eigenvector 2")
-        title(axis, f"Ratio {row['ratio']:g}, top eigenvectors")
-    _bar(part, filled, axes, levels, "loss, one scale")
-
-
-def _draw_paths(part: SubFigure, rows: Sequence[Row], planes: Sequence[Row]) -> None:
-    axes = part.subplots(1, len(planes), squeeze=False)[0]
-    for axis, row in zip(axes, planes, strict=True):
-        levels = _levels([row["losses"]])
-        _bar(part, _contour(axis, row, levels), axis, levels, "loss")
-        (trained,) = of_kind(rows, "train", ratio=row["ratio"], seed=row["seed"])
-        x, y = zip(*trained["path"], strict=True)
-        axis.plot(x, y, "o-", color="white", mec="black", mew=0.6, ms=4, lw=1)
-        axis.plot(x[0], y[0], "s", color="white", mec="black", ms=7)
-        share = sum(trained["explained"])
-        axis.set(xlabel="principal direction 1", ylabel="principal direction 2")
-        title(axis, f"Ratio {row['ratio']:g}, path ({share:.0%})")
-
-
-def _levels(losses: Sequence[Any]) -> np.ndarray:
-    """Return levels equidistant in the root of the rise, so that the valley has some too."""
-    import numpy as np
-
-    values = np.concatenate([np.ravel(np.array(values, dtype=float)) for values in losses])
-    values = values[np.isfinite(values)]
-    low, high = float(values.min()), float(values.max())
-    return low + max(high - low, 1e-6) * np.linspace(0, 1, 15) ** 2
-
-
-def _contour(axis: Axes, row: Row, levels: np.ndarray) -> QuadContourSet:
-    import numpy as np
-    from matplotlib.colors import BoundaryNorm
-
-    x, y = (np.array(a) for a in row["axes"])
-    losses = np.ma.masked_invalid(np.array(row["losses"], dtype=float)).T
-    colors = BoundaryNorm(levels, 256)
-    filled = axis.contourf(x, y, losses, levels=levels, norm=colors, cmap="viridis")
-    axis.contour(x, y, np.array(row["prediction"]).T, levels=levels, colors="white",
-                 linestyles="dashed", linewidths=0.6)  # fmt: skip
-    axis.plot(0, 0, marker="+", color="red", ms=9, mew=1.6)
-    axis.set_aspect("equal")
-    return filled
-
-
-def _bar(
-    part: SubFigure, filled: QuadContourSet, axes: Any, levels: np.ndarray, label: str
-) -> None:
-    bar = part.colorbar(filled, ax=axes, label=label, ticks=levels[::2], shrink=0.8,
-                          pad=0.03, aspect=18)  # fmt: skip
-    bar.ax.set_yticklabels([f"{level:.3g}" for level in levels[::2]])
-
-
-def _draw_lines(axis: Axes, lines: Sequence[Row]) -> None:
-    import numpy as np
-
-    for row, color in zip(lines, colors(), strict=False):
-        x, losses = np.array(row["axes"][0]), np.array(row["losses"], dtype=float)
-        axis.plot(
-            x, losses - row["centre"], "o-", ms=3, color=color, label=f"ratio {row['ratio']:g}"
-        )
-        guess = np.array(row["prediction"]) - row["centre"]
-        axis.plot(x, guess, "--", lw=1.1, color=color)
-    axis.plot([], [], "--", lw=1.1, color="0.3", label="quadratic prediction")
-    axis.set_xlabel("displacement (Euclidean norm)")
-    despine(axis)
+    return lines

@@ -56,7 +56,8 @@ def grows(text: str, *, paper: str, by_seed: bool, where: Mapping[str, Any]) -> 
         )
         if open_:
             said += f"; undecided by {len(open_)} of {len(own)} rates, at the edge of those tried"
-        return Finding(text, "undecided" if open_ else above(-high, -low), said, interval)
+        ours = interval.value, interval.low, interval.high
+        return Finding(text, "undecided" if open_ else above(-high, -low), said, ours)
 
     return Statement(text, judge)
 

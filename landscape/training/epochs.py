@@ -48,22 +48,33 @@ class Epochs:
         self.steps = -(-len(task.train) // self._rows)
         """Steps of an epoch."""
         number = settings.evaluations_per_epoch
+        self._order: tuple[int, list[int]] = -1, []
         self._evaluated = {self.steps * (i + 1) // number for i in range(number)}
 
     @cached_property
-    def _encoded(self) -> list[AnyEncoded]:
+    def encoded(self) -> list[AnyEncoded]:
+        """Return the training examples as tokens, in the order of the task."""
         encoding = Encoding(self._limit, self._settings.bos)
         return form_of(self._task.train).encode(self._task.train, self._tokenizer, encoding)
 
+    def reads_as(self, other: Epochs) -> None:
+        """Take the tokens of another of the same task, tokenizer, limit and bos, read already."""
+        self.encoded = other.encoded
+
     def dealt(self, step: int) -> list[list[AnyEncoded]]:
         """Return the rows of a step, counted from 0, in the batches that all processes take."""
+        return [[self.encoded[i] for i in rows] for rows in self.chosen(step)]
+
+    def chosen(self, step: int) -> list[list[int]]:
+        """Return which examples `dealt` deals."""
         epoch, place = divmod(step, self.steps)
-        derived = seeds.derived(self._settings.seed, "order", epoch)
-        order = torch.randperm(len(self._encoded), generator=seeds.generator(derived)).tolist()
-        chosen = order[place * self._rows : (place + 1) * self._rows]
+        if epoch != self._order[0]:
+            derived = seeds.derived(self._settings.seed, "order", epoch)
+            order = torch.randperm(len(self.encoded), generator=seeds.generator(derived))
+            self._order = epoch, order.tolist()
+        chosen = self._order[1][place * self._rows : (place + 1) * self._rows]
         size = self._settings.batch_size
-        batches = [chosen[i : i + size] for i in range(0, len(chosen), size)]
-        return [[self._encoded[i] for i in rows] for rows in batches]
+        return [chosen[i : i + size] for i in range(0, len(chosen), size)]
 
     def share(self, step: int) -> Share:
         """Return this process's share of a step, counted from 0."""

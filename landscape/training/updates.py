@@ -66,27 +66,32 @@ class Updates:
             self.optimizer.train()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def update(self, loss: float, *, norm: float | None = None) -> Record:
-        """Clip the gradients and step, unless the loop has diverged.
-
-        Args:
-            loss: before the step.
-            norm: of the gradients, where it is known (`gradient_norms`).
-        """
-        record: Record = {"loss": loss}
-        self._first_loss = loss if self._first_loss is None else self._first_loss
-        fine = math.isfinite(loss)
-        if self._ceiling is not None:
-            fine = fine and loss <= self._ceiling * self._first_loss
+    def update(self, loss: float) -> Record:
+        """Clip the gradients and step, unless the loop has diverged."""
+        norm = None
         if self._max_norm is not None:
-            if norm is None:
-                norm = float(nn.utils.clip_grad_norm_(self._parameters, self._max_norm))
-            else:
-                self._scale(min(1.0, self._max_norm / (norm + 1e-6)))
-            fine, record["gradient_norm"] = fine and math.isfinite(norm), norm
+            norm = float(nn.utils.clip_grad_norm_(self._parameters, self._max_norm))
+        if self.is_fine(loss, norm):
+            self.optimizer.step()
+        return self.note(loss, norm)
+
+    def is_fine(self, loss: float, norm: float | None) -> bool:
+        """Tell whether a step of such a loss and gradient norm is to be taken."""
+        fine = math.isfinite(loss) and (norm is None or math.isfinite(norm))
+        if self._ceiling is not None:
+            first = loss if self._first_loss is None else self._first_loss
+            fine = fine and loss <= self._ceiling * first
+        return fine
+
+    def note(self, loss: float, norm: float | None) -> Record:
+        """Count a step that was taken, where it `is_fine`; return its record."""
+        record: Record = {"loss": loss}
+        fine = self.is_fine(loss, norm)
+        self._first_loss = loss if self._first_loss is None else self._first_loss
+        if norm is not None:
+            record["gradient_norm"] = norm
         lr = self.optimizer.param_groups[0]["lr"]
         if fine:
-            self.optimizer.step()
             if self._lr_schedule is not None:
                 self._lr_schedule.step()
             torch.clear_autocast_cache()  # of weights as they were, inside a user's autocast
@@ -99,11 +104,6 @@ class Updates:
         if self._lr_schedule is not None:
             record["lr"] = lr
         return record
-
-    def _scale(self, factor: float) -> None:
-        held = [p.grad for p in self._parameters if p.grad is not None]
-        if factor < 1 and held:
-            torch._foreach_mul_(held, factor)
 
     @contextmanager
     def judged(self) -> Iterator[None]:
@@ -150,20 +150,6 @@ class Updates:
         if self._lr_schedule is not None:
             self._lr_schedule.load_state_dict(state["lr_schedule"])
         self._method.load_state_dict(state["method"])
-
-
-@torch.no_grad()
-def gradient_norms(several: Sequence[Updates]) -> list[float]:
-    """Return the Euclidean norm of each one's gradients, waiting for a GPU once."""
-    held = [[p.grad for p in u._parameters if p.grad is not None] for u in several]
-    norms = torch._foreach_norm([grad for own in held for grad in own])
-    flat = torch.stack(norms).double().square() if norms else torch.zeros(0)
-    squares = flat.tolist()
-    found, start = [], 0
-    for own in held:
-        found.append(math.fsum(squares[start : start + len(own)]) ** 0.5)
-        start += len(own)
-    return found
 
 
 def refuse_nothing(count: int) -> None:

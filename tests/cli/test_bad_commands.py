@@ -89,11 +89,13 @@ COMMANDS = [
     command("delta export nowhere --format vllm --output OUT", "a file at nowhere", "got none"),
     command("bench step --rounds 0", "--rounds", "got 0"),
     command("bench packed --runs 1", "--runs", "got 1"),
-    command("run figure4 --seed -1", "--seed", "got -1", main=experiments),
-    command("run figure4 --output /proc/x", "--output", "/proc", main=experiments),
+    command("run figur4", "an artefact among", "did you mean figure4?", main=experiments),
+    command("run figure4 --workers 0", "--workers", "got 0", main=experiments),
+    command("run figure4 --store /proc/x", "--store", "/proc", main=experiments),
     command("run figure4 --preset huge", "smoke, local", "'huge'", main=experiments),
-    command("check figure4 --output nowhere", "run of figure4 in nowhere", main=experiments),
-    command("check figure4", "figure4/smoke, got none", "give --preset one", main=experiments),
+    command("run figure4 --executor locl", "local, packed", "'locl'", main=experiments),
+    command("check figure4 --store nowhere", "rows at nowhere", "run figure4", main=experiments),
+    command("verify rm-stedy", "a claim", "did you mean rm-steady?", main=experiments),
 ]  # fmt: skip
 
 

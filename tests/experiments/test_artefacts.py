@@ -6,6 +6,7 @@ No run is trained here; that the smoke presets run for real is tested with the c
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -16,7 +17,12 @@ from experiments.kit.judge import Finding
 from experiments.kit.panels import draw
 from landscape.sweep.plan import wanted
 
-NAMES = tuple(artefacts())
+#: measurements that a world has values of
+MEASURED = {"sharpness", "preconditioned", "experiments.id3.places:PLACES"}
+NAMES = tuple(
+    name for name, one in artefacts().items()
+    if all(grid.measure.keys() <= MEASURED for preset in one.presets for grid in one.of(preset))
+)  # fmt: skip
 #: what the papers' own world does not settle, and why
 OPEN = {
     ("figure5", "rates"): "one model and task",
@@ -39,9 +45,14 @@ def judged(name: str, world: World) -> tuple[Sequence[dict[str, Any]], dict[str,
     return records, one.findings(records)
 
 
+@cache
+def in_the_papers_world(name: str) -> tuple[Sequence[dict[str, Any]], dict[str, Finding]]:
+    return judged(name, World())
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_every_statement_holds_in_the_papers_own_world(name: str) -> None:
-    _, findings = judged(name, World())
+    _, findings = in_the_papers_world(name)
     for short, finding in findings.items():
         if (name, short) in OPEN:
             continue
@@ -52,7 +63,7 @@ def test_every_statement_holds_in_the_papers_own_world(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_artefact_has_tables_and_a_figure_of_all_its_records(name: str) -> None:
     one = artefacts()[name]
-    records, _ = judged(name, World())
+    records, _ = in_the_papers_world(name)
     tables = one.lines(records)
     assert tables.keys() == one.tables.keys()
     assert all(set(line.values()) != {"-"} for lines in tables.values() for line in lines)
@@ -100,7 +111,7 @@ def test_rates_tried_over_the_ratio_do_not_make_the_best_one_grow() -> None:
     _, findings = judged("table6", World(exponent=-0.5))
     assert findings["grows"].verdict == "holds"
     assert findings["grows"].estimate is not None
-    assert findings["grows"].estimate.value == pytest.approx(-0.5, abs=0.1)
+    assert findings["grows"].estimate[0] == pytest.approx(-0.5, abs=0.1)
 
 
 def test_runs_are_shared_by_the_artefacts_of_a_paper() -> None:

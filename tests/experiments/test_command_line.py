@@ -20,8 +20,8 @@ def test_help_says_of_each_default_what_it_is_for_and_whether_it_is_a_papers_or_
     capsys,
 ) -> None:
     for name, expected in (
-        ("figure4", ("examples a step (Xu & Zhang 2024: 8)",
-                     "matvecs after which Lanczos stops (ours: 60)")),
+        ("surfaces", ("examples a step (Xu & Zhang 2024: 8)",
+                     "matvecs after which Lanczos stops (ours: 80)")),
         ("selections", ("passes over the training examples (Agarwal et al. 2024: 7)",
                         "the paper trains DeBERTa-v3-base (ours: facebook/opt-125m)")),
     ):  # fmt: skip
@@ -70,10 +70,10 @@ def test_several_missing_packages_have_one_command() -> None:
 
 
 def test_mistakes_are_one_sentence(tmp_path, capsys) -> None:
-    assert main(["run", "figure4", "--preset", "huge", "--output", str(tmp_path / "x")]) == 2
+    assert main(["run", "surfaces", "--preset", "huge", "--output", str(tmp_path / "x")]) == 2
     assert "smoke, local, paper" in capsys.readouterr().err
-    assert main(["render", "figure4", "--output", str(tmp_path / "nowhere")]) == 2
-    assert "expected a run of figure4 in" in capsys.readouterr().err
+    assert main(["render", "surfaces", "--output", str(tmp_path / "nowhere")]) == 2
+    assert "expected a run of surfaces in" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
 

@@ -115,7 +115,7 @@ def test_the_rows_of_fresh_seeds_are_published_beside_the_presets(rows, tmp_path
 
 def test_a_claim_that_nothing_judges_is_refused(tmp_path) -> None:
     hard = Claim(id="d", says="D.", place="p", untestable="no GPU is here")
-    with pytest.raises(ls.UserError, match="got d, which they do not .no GPU"):
+    with pytest.raises(ls.UserError, match=r"got d, which they do not \(no GPU"):
         verify_theorem(hard, 1, tmp_path)
     assert not verifications(tmp_path)
 

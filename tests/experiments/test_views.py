@@ -123,7 +123,6 @@ def test_every_artefact_has_runs_in_every_preset_and_something_to_say_of_them(na
     assert {"smoke", "paper"} <= set(one.presets)
     for preset in one.presets:
         assert next(cell for grid in one.of(preset) for cell in grid.cells())
-    assert one.statements
     assert one.tables
 
 

@@ -20,19 +20,8 @@ from landscape.tasks.outputs.labelled import IGNORED
 from landscape.tasks.padding import Batch
 from landscape.tasks.task import Task
 
-
-class Cost(NamedTuple):
-    """Say what a chunk costs, in tokens: max(its tokens, padding included, least) + overhead."""
-
-    overhead: int
-    least: int = 0
-
-
-CPU = Cost(overhead=48)
-"""Of a processor, which computes while it is told what to: by the time of small models' steps."""
-GPU, GPU_BF16 = Cost(overhead=64, least=2560), Cost(overhead=64, least=20480)
-"""Of a GPU, which is told what to compute for some 20 ms a chunk, however small it is. By the
-arithmetic of an H100 and OPT-125m's shape, in float32 and in bfloat16."""
+OVERHEAD = 48
+"""Tokens whose computation costs what a chunk costs beside its tokens: by small models' steps."""
 
 
 class Row(NamedTuple):
@@ -68,59 +57,45 @@ class Chunk:
         return found
 
 
-def cut(rows: Sequence[Row], most: int, *, cost: Cost = CPU, even: bool = False) -> list[list[Row]]:
+def cut(rows: Sequence[Row], most: int) -> list[list[Row]]:
     """Cut rows into groups of similar length, at the least cost; each is ordered by lane.
+
+    The cost of a group is its padded size, its rows times the longest, plus `OVERHEAD`.
 
     Args:
         rows: of all lanes.
-        most: most tokens of a group, padding included; what cannot be cut further may be more.
-        cost: of a group.
-        even: whether all lanes have as many rows of a group, as long as they have any.
+        most: most tokens of a group, padding included; a row that is longer is alone.
 
     >>> groups = cut([Row(0, 0, i, _Of(n)) for i, n in enumerate([9, 500, 8, 480])], 2000)
     >>> [[row.place for row in group] for group in groups]
     [[1, 3], [0, 2]]
     """
-    units = _levels(rows) if even else [[row] for row in sorted(rows, key=_longest_first)]
-    lengths = [max(row.encoded.length for row in unit) for unit in units]
-    best, begins = [0.0] + [float("inf")] * len(units), [0] * (len(units) + 1)
-    for stop in range(1, len(units) + 1):
-        count = longest = 0
+    ordered = sorted(rows, key=lambda r: (-r.encoded.length, r.lane, r.batch, r.place))
+    lengths = [row.encoded.length for row in ordered]
+    best, begins = [0.0] + [float("inf")] * len(ordered), [0] * (len(ordered) + 1)
+    for stop in range(1, len(ordered) + 1):
         for start in range(stop - 1, -1, -1):
-            count, longest = count + len(units[start]), max(longest, lengths[start])
-            if count * longest > most and stop - start > 1:
+            size = lengths[start] * (stop - start)
+            if size > most and stop - start > 1:
                 break
-            whole = best[start] + max(count * longest, cost.least) + cost.overhead
-            if whole < best[stop]:
-                best[stop], begins[stop] = whole, start
-    groups, stop = [], len(units)
+            if best[start] + size + OVERHEAD < best[stop]:
+                best[stop], begins[stop] = best[start] + size + OVERHEAD, start
+    groups, stop = [], len(ordered)
     while stop:
-        chosen = [row for unit in units[begins[stop] : stop] for row in unit]
-        groups.append(sorted(chosen, key=lambda r: (r.lane, r.batch, r.place)))
+        groups.append(
+            sorted(ordered[begins[stop] : stop], key=lambda r: (r.lane, r.batch, r.place))
+        )
         stop = begins[stop]
     return groups[::-1]
-
-
-def _longest_first(row: Row) -> tuple[int, ...]:
-    return -row.encoded.length, row.lane, row.batch, row.place
-
-
-def _levels(rows: Sequence[Row]) -> list[list[Row]]:
-    """Return the longest row of every lane, the second longest, and so on."""
-    own: dict[int, list[Row]] = {}
-    for row in sorted(rows, key=_longest_first):
-        own.setdefault(row.lane, []).append(row)
-    count = max(map(len, own.values()))
-    return [[held[i] for held in own.values() if i < len(held)] for i in range(count)]
 
 
 def chunk_of(rows: Sequence[Row], task: Task, tokenizer: PreTrainedTokenizerBase) -> Chunk:
     """Collate rows, of whichever lanes, as the form of their examples does."""
     batch = FORMS[task.kind].collate([row.encoded for row in rows], tokenizer, task.loss)
-    return Chunk(rows, batch, _terms(batch, len(rows)), _height(batch, len(rows)))
+    return Chunk(rows, batch, terms_of(batch, len(rows)), _height(batch, len(rows)))
 
 
-def _terms(batch: Mapping[str, Tensor], count: int) -> list[int]:
+def terms_of(batch: Mapping[str, Tensor], count: int) -> list[int]:
     """Return how many loss terms each example has."""
     if "targets" in batch and "rows" not in batch:
         found: list[int] = batch["target_mask"].sum(1).tolist()

@@ -53,8 +53,8 @@ def finetune_packed(
             and gives the model the checkpoint that was chosen.
         overwrite: start anew, whatever the folders hold.
         checkpoint_every: steps between checkpoints.
-        tokens: most tokens of a forward, padding included, which bounds the memory of activations;
-            None is 2048, and 16384 on a GPU.
+        tokens: most tokens of a forward, padding included: what bounds the memory of activations;
+            None is 2,048 on a CPU, and 16,384 on a GPU, which wants many.
         progress: show a progress bar on standard error, if that is a terminal.
 
     Returns:

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from landscape.errors import UserError
 from landscape.subspace.beside import autocast
-from landscape.training.packed.batched import Stack, are_even, batched_products
 from landscape.training.packed.course import Course
 from landscape.training.packed.products import MaskedWeight, Piece, lane_products
+from landscape.training.packed.stacked import Stack
 
 
 class Layers:
@@ -38,6 +38,8 @@ class Layers:
         """Lane -> its rows in the chunk at hand, in their order."""
         self.length = 0
         """Tokens of a row."""
+        self.stack: Stack | None = None
+        """Of the lanes' masked weights, where they are multiplied at once."""
         for lane, course in courses.items():
             for name, masked in course.masked.items():
                 self._at(model, name).masked[lane] = masked
@@ -96,7 +98,6 @@ class _Layer:
         self.masked: dict[int, MaskedWeight] = {}
         self.weights: dict[int, Tensor] = {}
         self.biases: dict[int, Tensor] = {}
-        self._stacks: dict[tuple[int, ...], Stack] = {}
 
     def forward(self, layers: Layers, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -124,7 +125,9 @@ class _Matrix(_Layer):
         module, pieces = self.module, layers.pieces(x)
         transpose = isinstance(module, nn.Linear)
         shared = None if self.biases else module.bias
-        if not self.weights:
+        if layers.stack is not None and self.masked:
+            out = layers.stack.product(module, x, shared)
+        elif not self.weights:
             out = self._products(x, shared, pieces, transpose)
         else:
             parts = [self._of_one(x[p.start : p.stop], shared, p, transpose) for p in pieces]
@@ -149,22 +152,8 @@ class _Matrix(_Layer):
         flat = autocast(x.reshape(-1, x.shape[-1]))
         tokens = flat.shape[0] // x.shape[0]
         spans = [Piece(p.lane, p.start * tokens, p.stop * tokens) for p in pieces]
-        if is_batched(x) and are_even(spans):
-            lanes = tuple(piece.lane for piece in spans)
-            if lanes not in self._stacks:
-                self._stacks[lanes] = Stack.of(weight, spans, self.masked)
-            thetas = [self.masked[lane].theta for lane in lanes if lane in self.masked]
-            out = batched_products(
-                flat, weight, bias, self._stacks[lanes], thetas, transpose=transpose
-            )
-            return out.view(*x.shape[:-1], out.shape[-1])
         out = lane_products(flat, weight, bias, spans, self.masked, transpose=transpose)
         return out.view(*x.shape[:-1], out.shape[-1])
-
-
-def is_batched(tensor: Tensor) -> bool:
-    """Tell whether all lanes are multiplied at once: on a GPU, where launches are dear."""
-    return tensor.device.type != "cpu"
 
 
 def _picked(

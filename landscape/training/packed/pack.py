@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -12,35 +12,24 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from landscape import checks
-from landscape.errors import UserError
 from landscape.models.kinds import num_labels
 from landscape.tasks.evaluation import evaluate
 from landscape.tasks.outputs.scoring import task_split
 from landscape.tasks.task import SplitName
 from landscape.training.mode import training_mode
 from landscape.training.packed.alone import alone
-from landscape.training.packed.chunks import (
-    CPU,
-    GPU,
-    GPU_BF16,
-    Chunk,
-    Row,
-    chunk_of,
-    cut,
-    weights,
-)
+from landscape.training.packed.chunks import Chunk, Row, chunk_of, cut, weights
 from landscape.training.packed.course import Course
 from landscape.training.packed.dropout import LaneDropout, Solo
 from landscape.training.packed.lane import Lane
-from landscape.training.packed.layers import Layers, is_batched
-from landscape.training.packed.refusals import has_dropout, why_not
+from landscape.training.packed.layers import Layers
+from landscape.training.packed.refusals import has_dropout, refuse_unpackable
+from landscape.training.packed.stacked import stackable
+from landscape.training.packed.together import Together, nothing_drawn
 from landscape.training.run import run_of
-from landscape.training.updates import gradient_norms
 
-TOKENS, GPU_TOKENS = 2048, 16384
-"""Most tokens of a chunk, on a CPU and on a GPU: what bounds the memory of a step."""
-GPU_ROWS = 256
-"""Examples of a forward of an evaluation on a GPU, which 32 do not fill."""
+TOKENS = 2048
+"""Most tokens of a chunk: what bounds the memory of a step, however many lanes there are."""
 
 
 class Pack:
@@ -50,7 +39,9 @@ class Pack:
         model: the frozen one; its weights are what they were after every step.
         tokenizer: of the model.
         lanes: at least one; they see examples of one kind, with one loss and one precision.
-        tokens: most tokens of a chunk, padding included; None is 2048, and 16384 on a GPU.
+        tokens: most tokens of a chunk, padding included; None chooses by the device.
+        stacked: whether what lanes differ in is computed for all at once
+            (`landscape.training.packed.together`); None where the model is not on a CPU.
 
     Raises:
         UserError: lanes that cannot be packed, with the reason; or as `finetune`.
@@ -58,19 +49,30 @@ class Pack:
 
     def __init__(
         self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, lanes: Sequence[Lane],
-        *, tokens: int | None = None,
+        *, tokens: int | None = None, stacked: bool | None = None,
     ) -> None:  # fmt: skip
         checks.model(model)
         checks.tokenizer(tokenizer)
-        _refuse(model, lanes)
-        self._batched = is_batched(next(model.parameters()))
-        usual = GPU_TOKENS if self._batched else TOKENS
-        self._tokens = usual if tokens is None else checks.whole("tokens", tokens, least=1)
+        self._tokens = TOKENS if tokens is None else checks.whole("tokens", tokens, least=1)
+        refuse_unpackable(model, lanes)
         self.model, self._tokenizer = model, tokenizer
         self.courses = [Course(model, tokenizer, lane) for lane in lanes]
         self._kind, self._autocast = lanes[0].task, lanes[0].settings.autocast is not None
         self._drops = has_dropout(model)
         self._layers: tuple[tuple[int, ...], Layers] | None = None
+        self._together: Together | None = None
+        if stacked is None:
+            stacked = next(model.parameters()).device.type != "cpu"
+        if stacked and not self._drops and stackable(model, self.courses):
+            every = dict(enumerate(self.courses))
+            self._together = Together(
+                model,
+                tokenizer,
+                every,
+                tokens=tokens,
+                precision=self._precision,
+                evaluate=self.evaluate,
+            )
 
     @property
     def alive(self) -> dict[int, Course]:
@@ -85,25 +87,33 @@ class Pack:
     def step(self) -> bool:
         """Take one step of every lane that has one left; tell whether any was evaluated on dev."""
         began, alive = time.perf_counter(), self.alive
-        for course in alive.values():
-            course.updates.clear()
-        losses = self._gradients(alive)
-        norms = gradient_norms([c.updates for c in alive.values()]) if self._batched else ()
-        for i, (lane, course) in enumerate(alive.items()):
-            norm = norms[i] if norms else None
-            course.history.append(course.updates.update(losses[lane], norm=norm))
-        due = [c for c in alive.values() if c.epochs.is_evaluation_due(c.updates.taken)]
-        for course in due:
-            self._judge(course)
+        if self._together is not None:
+            self._together.step(alive)
+        else:
+            for course in alive.values():
+                course.updates.clear()
+            losses = self._gradients(alive)
+            for lane, course in alive.items():
+                course.history.append(course.updates.update(losses[lane]))
+        due = {i: c for i, c in alive.items() if c.epochs.is_evaluation_due(c.updates.taken)}
+        if self._together is not None and due:
+            self._together.judge(due)
+        else:
+            for course in due.values():
+                self._judge(course)
         for course in alive.values():
             course.seconds += (time.perf_counter() - began) / len(alive)
         return bool(due)
 
     def finish(self, course: Course) -> None:
         """Test a lane at its best point and sum it up."""
+        tested = None
+        if self._together is not None and course.lane.settings.test:
+            tested = self._together.tested(self.courses.index(course))
         began = time.perf_counter()
         with alone(self.model, course, course.best.point):
-            tested = self.evaluate(course, "test") if course.lane.settings.test else None
+            if tested is None and course.lane.settings.test:
+                tested = self.evaluate(course, "test")
             seconds = course.seconds + time.perf_counter() - began
             told = {"diverged": course.updates.diverged, "test": tested, "seconds": seconds}
             course.run = run_of(
@@ -114,18 +124,21 @@ class Pack:
         """Return what `landscape.evaluate` says of the model, which is one lane's now."""
         return evaluate(
             self.model, self._tokenizer, course.lane.task, split=split,
-            batch_size=GPU_ROWS if self._batched else 32, max_length=course.limit,
-            bos=course.lane.settings.bos,
+            max_length=course.limit, bos=course.lane.settings.bos,
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of where every lane is."""
+        if self._together is not None:
+            self._together.release()
         return {str(i): course.state_dict() for i, course in enumerate(self.courses)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go to a state, of a pack that was made alike; it goes on bit for bit as that one."""
         for i, course in enumerate(self.courses):
             course.load_state_dict(state[str(i)])
+        if self._together is not None:
+            self._together.forget()
 
     def _judge(self, course: Course) -> None:
         if course.updates.diverged:
@@ -172,7 +185,7 @@ class Pack:
             dropout.begin_chunk([(row.lane, row.place) for row in chunk.rows], layers.length)
             inside = dropout
         device = next(self.model.parameters()).device
-        with _nothing_drawn(), inside, self._precision(device):
+        with nothing_drawn(), inside, self._precision(device):
             outputs, loss = task_split(self.model, chunk.batch)
             terms, _ = loss(outputs)
             own = terms.reshape(len(chunk.rows), -1).sum(1) * scale.to(terms)
@@ -193,13 +206,9 @@ class Pack:
             count = 1 + max(row.batch for row in rows)
             rounds = [[row for row in rows if row.batch == b] for b in range(count)]
         return [
-            [chunk_of(group, self._kind, self._tokenizer) for group in self._cut(some)]
+            [chunk_of(group, self._kind, self._tokenizer) for group in cut(some, self._tokens)]
             for some in rounds
         ]
-
-    def _cut(self, rows: Sequence[Row]) -> list[list[Row]]:
-        cost = (GPU_BF16 if self._autocast else GPU) if self._batched else CPU
-        return cut(rows, self._tokens, cost=cost, even=self._batched)
 
     def _dropout(self, alive: Mapping[int, Course]) -> LaneDropout | None:
         if not self._drops:
@@ -209,7 +218,7 @@ class Pack:
 
 
 def _by_lane(done: Sequence[tuple[Chunk, Tensor]]) -> dict[int, float]:
-    """Add up the parts of each lane's loss; a GPU is waited for once."""
+    """Add up the parts of each lane's loss."""
     losses: dict[int, float] = {}
     rows = [row for chunk, _ in done for row in chunk.rows]
     parts: list[float] = torch.cat([own for _, own in done]).tolist()
@@ -233,40 +242,3 @@ def _solo(chunks: Sequence[Chunk]) -> dict[int, Solo]:
         lane: Solo(tuple(own[place] for place in sorted(own)), lengths[lane])
         for lane, own in heights.items()
     }
-
-
-def _refuse(model: nn.Module, lanes: Sequence[Lane]) -> None:
-    checks.several("lanes", lanes, "lanes")
-    if not lanes:
-        checks.refuse("lanes", "at least one lane", "none", "make some with Lane")
-    for lane in lanes:
-        checks.instance("each lane", lane, Lane, "make one with Lane")
-        reason = why_not(model, lane)
-        if reason is None and _together(lane) != _together(lanes[0]):
-            reason = "lanes of a pack share the kind of examples, the loss and autocast"
-        if reason is not None:
-            raise UserError(
-                f"expected runs that can be packed, got one that cannot, since {reason}; train it "
-                "alone with finetune"
-            )
-
-
-def _together(lane: Lane) -> tuple[object, ...]:
-    """Return what the lanes of a pack have in common."""
-    return lane.task.kind, lane.task.loss, lane.settings.autocast
-
-
-@contextmanager
-def _nothing_drawn() -> Iterator[None]:
-    """Refuse a forward that draws random numbers past the lanes' generators.
-
-    Raises:
-        UserError: it does.
-    """
-    before = torch.get_rng_state()
-    yield
-    if not torch.equal(before, torch.get_rng_state()):
-        raise UserError(
-            "expected a model whose dropout is torch's, got one that draws random numbers "
-            "otherwise; train these runs one at a time"
-        )

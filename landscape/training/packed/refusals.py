@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from landscape import checks
+from landscape.errors import UserError
 from landscape.models.kinds import kind
 from landscape.models.tensors import NamedTensor, is_sharded, tensors
 from landscape.subspace import is_attached
@@ -107,3 +109,29 @@ def _strange_dropout(model: nn.Module) -> str | None:
         return "it has dropout over rows of two lengths, an encoder's and a decoder's"
     layers = getattr(getattr(model, "config", None), "layerdrop", 0)
     return "whole layers are dropped at random" if layers else None
+
+
+def refuse_unpackable(model: nn.Module, lanes: Sequence[Lane]) -> None:
+    """Refuse lanes that cannot be packed with each other on a model.
+
+    Raises:
+        UserError: there is none, or one cannot, with the reason.
+    """
+    checks.several("lanes", lanes, "lanes")
+    if not lanes:
+        checks.refuse("lanes", "at least one lane", "none", "make some with Lane")
+    for lane in lanes:
+        checks.instance("each lane", lane, Lane, "make one with Lane")
+        reason = why_not(model, lane)
+        if reason is None and _together(lane) != _together(lanes[0]):
+            reason = "lanes of a pack share the kind of examples, the loss and autocast"
+        if reason is not None:
+            raise UserError(
+                f"expected runs that can be packed, got one that cannot, since {reason}; train it "
+                "alone with finetune"
+            )
+
+
+def _together(lane: Lane) -> tuple[object, ...]:
+    """Return what the lanes of a pack have in common."""
+    return lane.task.kind, lane.task.loss, lane.settings.autocast

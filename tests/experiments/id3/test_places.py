@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 import landscape as ls
-from experiments.id3.places import PlacesProbe, ends, places
+from experiments.id3.figure8 import derive
+from experiments.id3.places import PlacesProbe, places
 
 
 def masked() -> nn.Module:
@@ -55,7 +56,8 @@ def test_ends_are_those_of_the_first_and_last_look_and_early_is_a_tenth_in() -> 
     allocation = [[0, "attention.query", 0.1], [0, "output.dense", 0.3]]
     steps = [look(1, 0.2, allocation=allocation), look(9, 0.3), look(10, 0.4), look(50, 0.5),
              look(100, 0.6, allocation=allocation)]  # fmt: skip
-    found = ends({"places_steps": steps})
+    run = {"method": "id3", "schedule": "increment", "options": {}}
+    found = derive({**run, "places_steps": steps})
     assert (found["entropy_first"], found["entropy_early"], found["entropy_last"]) == (
         0.2,
         0.4,
@@ -63,4 +65,4 @@ def test_ends_are_those_of_the_first_and_last_look_and_early_is_a_tenth_in() -> 
     )
     assert found["attention_share"] == pytest.approx(0.25)
     assert found["sparsity"] == [0.8, 0.7, 0.6, 0.5, 0.4]
-    assert ends({}) == {}
+    assert derive(run) == {"arm": "ID3"}

@@ -1,38 +1,16 @@
-"""The artefact `selections`: its statements on fabricated rows, its runs on a tiny model."""
+"""The artefact `selections`: its statements in made-up worlds, its sizes, its published numbers."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-import torch
-from samples import glue_folder, model_folder
-from tiny_runs import assert_whole, render_artefact, run_artefact
+from made_rows import made
 
-import landscape as ls
-from experiments.earlier import ARTEFACTS
-from experiments.id3 import selections, selections_report
-from experiments.kit.artefact import stored_config
-from experiments.kit.measure import load_setup
-from experiments.kit.store import Store, read_rows
-
-COUNT = 900
-
-
-def fabricated(accuracies: dict[str, float], seeds: int = 3, count: int = 100) -> list[dict]:
-    rows: list[dict] = []
-    for seed in range(seeds):
-        rows.append({"kind": "zero-shot", "seed": seed, "test_accuracy": 0.5})
-        for method, accuracy in accuracies.items():
-            for rate in (1e-3, 1e-2) if seed == 0 else (1e-2,):
-                rows.append(
-                    {"kind": "train", "method": method, "seed": seed, "rate": rate, "count": count,
-                     "dev_accuracy": 0.9 if rate == 1e-2 else 0.1, "dev_loss": 1.0,
-                     "test_accuracy": accuracy + 0.001 * seed if rate == 1e-2 else 0.0,
-                     "tried": [1e-3, 1e-2, 1e-1]}
-                )  # fmt: skip
-    return rows
-
+from experiments.id3 import selections
+from experiments.id3.selections import ARMS, ARTEFACT, COUNT, ORDERS, WHOLE
+from experiments.kit.judge import Finding
+from experiments.kit.published import file_of, rows_at
+from experiments.kit.records import Row
+from landscape.sweep import RunConfig
 
 LIKE_THE_PAPER = {
     "full": 0.98, "BitFit": 0.9, "LoRA": 0.9, "adapter": 0.9, "random": 0.8, "magnitude": 0.85,
@@ -42,181 +20,74 @@ LIKE_THE_PAPER = {
 }  # fmt: skip
 
 
-def table(rows: list[dict]) -> list[dict[str, str]]:
-    """Return the lines of the only table."""
-    (lines,) = selections_report.tables(rows).values()
-    return lines
+def world(accuracies: dict[str, float], seeds: int = 3, odd: str = "") -> list[Row]:
+    """Rows of preset local; `odd` has another size than the other masks."""
+
+    def outcome(config: RunConfig) -> dict[str, object]:
+        arm = selections.derive(config.as_dict())["arm"]
+        place = list(ARMS).index(arm) if arm in ARMS else -1
+        noise = 0.001 * config.seed * (1 + 0.05 * place)
+        test = 0.5 if arm not in ARMS else accuracies[arm] + noise
+        return {"dev": 0.8, "test": test, "count": COUNT + (arm == odd)}
+
+    rows = made(ARTEFACT.of("local"), outcome)
+    return [row for row in rows if row["config"]["seed"] < seeds]
+
+
+def judged(rows: list[Row]) -> dict[str, Finding]:
+    return ARTEFACT.findings(ARTEFACT.records(rows, ARTEFACT.of("local")))
 
 
 def test_the_papers_order_holds_and_its_reverse_does_not() -> None:
-    assert all(
-        finding.verdict == "holds"
-        for finding in selections_report.check(fabricated(LIKE_THE_PAPER))
-    )
-    reverse = {method: 1.2 - accuracy for method, accuracy in LIKE_THE_PAPER.items()}
-    findings = selections_report.check(fabricated(reverse))
-    orders = [f for f in findings if "more accurate than" in f.statement]
-    assert len(orders) == 15
-    assert all(f.verdict == "fails" for f in orders)
-    below = selections_report.check(fabricated(dict.fromkeys(LIKE_THE_PAPER, 0.4)))
-    assert below[-1].verdict == "fails"
+    assert {f.verdict for f in judged(world(LIKE_THE_PAPER)).values()} == {"holds"}
+    reverse = {arm: 1.2 - accuracy for arm, accuracy in LIKE_THE_PAPER.items()}
+    found = judged(world(reverse))
+    orders = [finding for name, finding in found.items() if " over " in name]
+    assert len(orders) == len(ORDERS) == 15
+    assert {f.verdict for f in orders} == {"fails"}
+    assert judged(world(dict.fromkeys(ARMS, 0.4)))["learns"].verdict == "fails"
 
 
 def test_unequal_masks_are_found() -> None:
-    rows = fabricated(LIKE_THE_PAPER)
-    for row in rows:
-        if row.get("method") == "SNIP":
-            row["count"] = 101
-    (finding,) = [f for f in selections_report.check(rows) if "same number" in f.statement]
+    finding = judged(world(LIKE_THE_PAPER, odd="SNIP"))["size"]
     assert finding.verdict == "fails"
-    assert "SNIP 101" in finding.evidence
+    assert f"SNIP {COUNT + 1:,}" in finding.evidence
 
 
 def test_one_seed_decides_no_order() -> None:
-    findings = selections_report.check(fabricated(LIKE_THE_PAPER, seeds=1))
-    assert {f.verdict for f in findings if "more accurate" in f.statement} == {"undecided"}
+    found = judged(world(LIKE_THE_PAPER, seeds=1))
+    assert {f.verdict for name, f in found.items() if " over " in name} == {"undecided"}
 
 
-def test_a_rate_at_the_edge_of_its_grid_has_a_star() -> None:
-    rows = fabricated(LIKE_THE_PAPER)
-    lines = {line["method"]: line for line in table(rows)}
-    assert lines["PaFi"]["rate"] == "0.01"
-    for row in rows:
-        row["tried"] = [1e-3, 1e-2]
-    assert table(rows)[0]["rate"] == "0.01*"
-    assert lines["ID3 increment"]["paper, SST-2"] == "0.956"
+@pytest.mark.parametrize("preset", ["smoke", "local"])
+def test_every_run_is_of_the_arm_that_listed_it_and_masks_have_the_budget(preset) -> None:
+    start, *grids = ARTEFACT.of(preset)
+    assert {c.method for c in start.cells()} == {"none"}
+    for arm, grid in zip(ARMS if preset == "local" else selections.SMOKE, grids, strict=True):
+        for cell in grid.cells():
+            assert selections.derive(cell.as_dict())["arm"] == arm
+            assert cell.count == (None if arm in WHOLE else COUNT)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_artefact(
-        "selections", tmp_path_factory.mktemp("selections"), "--count", str(COUNT),
-        "--rates", "1e-3", "1e-2", "--inserted-rates", "1e-3", "--full-rates", "1e-5",
-        "--epochs", "1", "--batch-size", "6", "--num-train", "18", "--num-dev", "6",
-        "--num-test", "8", "--score-examples", "6", "--seed", "0", "1",
-    )  # fmt: skip
+def test_inserted_sizes_are_those_nearest_to_the_budget_and_to_four_times_it() -> None:
+    # hidden size 384, six layers: LoRA on query and value has 2 * 6 * (384 + 384) numbers a rank,
+    # adapters 2 * 6 * (2 * 384 + 1) a width beside 2 * 6 * 384 biases
+    for rank, budget in ((selections.LORA["rank"], 1), (selections.ON_LORA["rank"], 4)):
+        assert rank == round(budget * COUNT / 9216)
+    for width, budget in ((selections.ADAPTER["width"], 1), (selections.ON_ADAPTER["width"], 4)):
+        assert width == round((budget * COUNT - 4608) / 9228)
 
 
-def test_every_expected_row_is_there_once(finished) -> None:
-    assert_whole("selections", finished)
-
-
-def test_every_mask_has_the_budget_and_inserted_methods_the_nearest_size(finished) -> None:
-    config = stored_config(ARTEFACTS["selections"], finished)
-    counts = {r["method"]: r["count"] for r in read_rows(finished) if r["kind"] == "train"}
-    assert {counts[method] for method in selections_report.MASKS} == {COUNT}
-    # hidden size 32, two layers: LoRA on q and v has 2 * 2 * (32 + 32) numbers a rank, adapters
-    # 2 * 2 * (2 * 32 + 1) a width beside 2 * 2 * 32 biases
-    assert counts["LoRA"] == 256 * round(COUNT / 256)
-    assert counts["adapter"] == 128 + 260 * round((COUNT - 128) / 260)
-    model, _ = ls.load_model(config.model)
-    assert counts["full"] == sum(p.numel() for p in model.parameters())
-    # six biases of linear layers and two of norms a layer, one of the last norm; 4 * 32 hidden
-    linear = sum(m.bias.numel() for m in model.modules() if getattr(m, "bias", None) is not None)
-    assert counts["BitFit"] == linear
-
-
-def test_increments_grow_to_the_budget_and_others_have_it_from_the_first_step(finished) -> None:
-    rows = [row for row in read_rows(finished) if row["kind"] == "train"]
-    grow, whole = [COUNT // 3, 2 * COUNT // 3, COUNT], [COUNT] * 3
-    expected = {"ID3 increment": grow, "ID3 + LoRA": grow, "ID3 + adapter": grow,
-                "ID3 static": whole, "ID3 repeat": whole}  # fmt: skip
-    assert {r["method"]: r["updated"] for r in rows if "updated" in r} == expected
-
-
-def test_methods_do_not_leak_into_each_other(finished) -> None:
-    """Each starts from the pretrained weights: the first loss is the same but for adapters' 1e-3.
-
-    The row is made again alone, from a fresh model, and must be the same.
-    """
-    config = stored_config(ARTEFACTS["selections"], finished)
-    rows = {row["key"]: row for row in read_rows(finished)}
-    first = {r["method"]: r["train_loss"][0] for r in rows.values()
-             if r["kind"] == "train" and r["seed"] == 0}  # fmt: skip
-    assert max(first.values()) - min(first.values()) < 1e-3
-    cell = {"kind": "train", "method": "SNIP", "rate": 1e-2, "seed": 0}
-    again = selections.train(load_setup(config, Store(finished), cell), cell)
-    row = rows["train/SNIP/rate=0.01/seed=0"]
-    assert all(row[key] == value for key, value in again.items())
-
-
-def test_scored_masks_are_those_of_a_dense_ranking(finished) -> None:
-    config = stored_config(ARTEFACTS["selections"], finished)
-    setup = load_setup(config, Store(finished), {"seed": 0})
-    made, _ = selections.prepare(setup, "PaFi", 0)
-    weights = dict(setup.model.named_parameters())
-    mask = ls.delta(made).mask
-    sizes = sorted(
-        (float(w), name, i)
-        for name in mask.shapes
-        for i, w in enumerate(weights[name].detach().abs().flatten())
-    )
-    assert {(name, i) for _, name, i in sizes[:COUNT]} == {
-        (name, i) for name, indices in mask.indices.items() for i in indices.tolist()
-    }
-
-
-def test_a_mask_on_inserted_numbers_chooses_among_four_times_its_budget(finished) -> None:
-    config = stored_config(ARTEFACTS["selections"], finished)
-    setup = load_setup(config, Store(finished), {"seed": 0})
-    for method, place in (("PaFi + LoRA", "lora_"), ("SparseAdapter", ".adapter.")):
-        made, _ = selections.prepare(setup, method, 0)
-        mask = ls.delta(made).mask
-        assert all(place in name for name in mask.shapes)
-        assert 3.5 * COUNT < mask.size < 4.5 * COUNT
-        assert mask.count == COUNT
-        weights = dict(made.named_parameters())
-        if method == "PaFi + LoRA":  # the smallest of every tensor, in proportion to its size
-            for name, indices in mask.indices.items():
-                flat = weights[name].detach().abs().flatten()
-                kept = torch.zeros(len(flat), dtype=torch.bool)
-                kept[indices] = True
-                assert flat[kept].max() <= flat[~kept].min()
-                assert abs(len(indices) - COUNT * len(flat) / mask.size) <= 1
-
-
-@pytest.mark.parametrize("method", selections_report.METHODS)
-def test_preparing_and_moving_a_method_leaves_the_pretrained_model_alone(finished, method) -> None:
-    config = stored_config(ARTEFACTS["selections"], finished)
-    setup = load_setup(config, Store(finished), {"seed": 0})
-    model = setup.model
-    before = {n: (p.detach().clone(), p.requires_grad) for n, p in model.named_parameters()}
-    modules = {n: (type(m), set(vars(m))) for n, m in model.named_modules()}
-    made, schedule = selections.prepare(setup, method, 0)
-    if schedule is not None:
-        ls.attach(made, ls.random_mask(made, count=9, targets=schedule.targets))
-    with torch.no_grad():
-        for theta in ls.trainable(made).values():
-            theta.add_(1.0)
-    if ls.subspace.is_attached(made):
-        ls.subspace.synchronise(made)
-    assert {n: (type(m), set(vars(m))) for n, m in model.named_modules()} == modules
-    after = dict(model.named_parameters())
-    assert after.keys() == before.keys()
-    for name, (weight, flag) in before.items():
-        assert torch.equal(after[name], weight)
-        assert after[name].requires_grad == flag
-
-
-def test_a_model_without_biases_has_a_row_that_says_so(tmp_path) -> None:
-    folder = model_folder(tmp_path / "llama", "llama")
-    config = ARTEFACTS["selections"].configure(
-        "smoke", {"model": str(folder), "task": "sst2",
-                  "source": str(glue_folder(tmp_path / "SST-2")), "num_train": 12, "num_dev": 6}
-    )  # fmt: skip
-    cell = {"kind": "train", "method": "BitFit", "rate": 1e-3, "seed": 0}
-    row = selections.ARTEFACT.measure(load_setup(config, Store(tmp_path), cell), cell)
-    assert row["kind"] == "absent"
-    rows = [*fabricated(LIKE_THE_PAPER), row]
-    rows = [r for r in rows if r.get("method") != "BitFit" or r["kind"] == "absent"]
-    (line,) = [t for t in table(rows) if t["method"] == "BitFit"]
-    assert line["test"] == "no biases"
-    (finding,) = [f for f in selections_report.check(rows) if f.statement.endswith("BitFit")]
-    assert finding.evidence == "not both were run"
-
-
-def test_render_draws_and_lists_the_papers_values_and_the_differences(finished, capsys) -> None:
-    render_artefact("selections", finished)
-    printed = capsys.readouterr().out
-    assert "0.956" in printed  # table 1: ID3 on SST-2
-    assert "best three of four seeds" in printed
+def test_the_published_rows_say_what_was_printed() -> None:
+    rows = rows_at(file_of("local"), ARTEFACT, "local")
+    records = ARTEFACT.records(rows, ARTEFACT.of("local"))
+    (lines,) = ARTEFACT.lines(records).values()
+    told = {line["arm"]: line for line in lines}
+    assert told["full"]["test"] == "0.743 ± 0.021"
+    assert told["ID3 increment"]["test"] == "0.697 ± 0.016"
+    assert told["ID3 + LoRA"]["dev"] == "0.628 ± 0.092"
+    assert (told["adapter"]["trainable"], told["adapter"]["rate"]) == ("32,292", "0.001*")
+    assert told["PaFi"]["paper, SST-2"] == "0.958"
+    assert [line["seeds"] for line in lines] == ["3"] * 5 + ["2"] * 12
+    verdicts = [finding.verdict for finding in ARTEFACT.findings(records).values()]
+    assert verdicts == ["undecided"] * 15 + ["holds", "undecided"]

@@ -141,3 +141,18 @@ def test_a_course_goes_on_beside_a_run_that_ended_early_without_a_finite_loss() 
         (line,) = figure.axes[0].lines
     assert list(line.get_xdata()) == [1, 2, 3, 4]
     assert list(line.get_ydata()) == [2.0, 3.0, 2.0, 2.0]
+
+
+def test_differences_are_one_family_and_thresholds_are_none_of_it(rows) -> None:
+    def better(one: str, other: str, by: float | None = None) -> statements.Statement:
+        return statements.better("b", "test", one, other, by=by)
+
+    judged = {
+        "a": better("magnitude", "random"), "b": better("random", "none"),
+        "c": better("magnitude", "random", by=-0.5),
+    }  # fmt: skip
+    several = Artefact(**{**vars(TOY), "statements": judged})
+    found = several.findings(several.records(rows, several.of("local")))
+    assert all("among 2" in found[name].evidence for name in "ab")
+    assert "among" not in found["c"].evidence
+    assert "among" not in TOY.findings(TOY.records(rows, TOY.of("local")))["order"].evidence

@@ -1,21 +1,22 @@
-"""The artefact `spectra`: estimates from fabricated quadratures, and all of it on a tiny model."""
+"""The artefact `spectra`: estimates from fabricated quadratures, and measured on a tiny model."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import dataclasses
 
 import pytest
 import torch
-from tiny_runs import assert_whole, render_artefact, run_artefact
+from samples import tiny_task
 
 import landscape as ls
-from experiments.earlier import ARTEFACTS
-from experiments.kit.artefact import stored_config
-from experiments.kit.judge import SIGNS
-from experiments.kit.measure import delta_path, train_cell
-from experiments.kit.store import Store, read_rows
+from experiments.kit.judge import SIGNS, Finding
+from experiments.kit.published import file_of, rows_at
+from experiments.measurements import spectra
 from experiments.ours import spectra_report
+from experiments.ours.spectra import ARTEFACT
 from landscape.curvature.spectrum.density import spectral_density
+from landscape.sweep import RunConfig
+from landscape.sweep.measurements import Point
 
 RATIOS = (1e-2, 1e-3, 1e-4)
 
@@ -48,9 +49,21 @@ def fabricated(*, law: float = 1.0, training: float = 2.0, scale: float = 0.0) -
     return rows
 
 
+def check(rows: list[dict]) -> list[Finding]:
+    """Judge rows as records have them."""
+    before = [r for r in rows if r.get("when") == "before"]
+    after = {r["ratio"]: r for r in rows if r.get("when") == "after"}
+    records = [
+        {"ratio": r["ratio"], "seed": 0, "spectrum_before": r, "spectrum_after": after[r["ratio"]]}
+        for r in before
+    ]
+    exact = [{"seed": 0, "exact": r} for r in rows if r["kind"] == "exact"]
+    return spectra_report.check([*records, *exact])
+
+
 def judged(rows: list[dict]) -> str:
     """Return the signs of all verdicts in order."""
-    return "".join(SIGNS[finding.verdict] for finding in spectra_report.check(rows))
+    return "".join(SIGNS[finding.verdict] for finding in check(rows))
 
 
 def test_each_statement_holds_in_its_world_and_fails_in_the_opposite() -> None:
@@ -65,7 +78,7 @@ def test_traces_that_disagree_and_values_that_did_not_converge_are_named() -> No
     rows[0]["trace"] += 1000 * rows[0]["trace_error"]
     rows[1]["bottom_converged"] = False
     assert judged(rows)[-2:] == "✗✗"
-    assert "11 of 12" in spectra_report.check(rows)[-1].evidence
+    assert "11 of 12" in check(rows)[-1].evidence
 
 
 def test_the_negative_share_of_a_symmetric_spectrum_is_a_half() -> None:
@@ -90,48 +103,58 @@ def test_the_negative_share_is_that_of_the_eigenvalues_within_its_error() -> Non
 
 def test_an_exact_spectrum_judges_its_estimates() -> None:
     row = spectrum_row(2.0, -1.0, 0.5) | {"kind": "exact", "eigenvalues": [2.0, 0.5, 0.5, -1.0]}
-    assert spectra_report.check([*fabricated(), row])[5].verdict == "holds"
+    assert check([*fabricated(), row])[5].verdict == "holds"
     row["eigenvalues"] = [2.0, 2.0, 2.0, 2.0]
-    finding = spectra_report.check([*fabricated(), row])[5]
+    finding = check([*fabricated(), row])[5]
     assert finding.verdict == "fails"
     assert "trace by Hutch++ 8, estimated 2" in finding.evidence
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_artefact(
-        "spectra", tmp_path_factory.mktemp("spectra"), "--ratios", "3e-3", "1e-3",
-        "--epochs", "1", "--num-train", "8", "--num-dev", "6", "--curvature-examples", "4",
-        "--rate-times-ratio", "1e-4", "--vectors", "3", "--quadrature-steps", "6",
-        "--trace-products", "9", "--exact-count", "20", "--exact-examples", "4",
+def point() -> Point:
+    tokenizer = ls.tiny_tokenizer()
+    model = ls.tiny_model("opt", vocab_size=len(tokenizer))
+    options = {"examples": 4, "batch_size": 2, "vectors": 3, "steps": 6, "trace_matvecs": 9}
+    config = RunConfig(method="none", targets=("*.[qv]_proj",))
+    return Point(config, model, tokenizer, tiny_task(), None, options)
+
+
+def test_both_ends_are_the_dense_ones(point) -> None:
+    mask = ls.random_mask(point.model, ratio=1e-3, targets=["*.[qv]_proj"], seed=0)
+    ls.attach(point.model, mask)
+    row = spectra.spectrum(point)["spectrum"]
+    batches = ls.make_batches(point.task.train[:4], point.tokenizer, 4, loss=point.task.loss)
+    values = torch.linalg.eigvalsh(ls.exact_matrix(ls.HessianOperator(point.model, batches)))
+    ls.detach(point.model)
+    # Lanczos stops at the relative residual 1e-2
+    assert row["top"] == pytest.approx(float(values[-1]), rel=1e-2)
+    assert row["bottom"] == pytest.approx(float(values[0]), rel=1e-2)
+    assert row["size"] == mask.count
+
+
+def test_the_exact_spectrum_of_a_small_mask_is_the_dense_one(point) -> None:
+    asked = dataclasses.replace(point, options={**point.options, "count": 20})
+    row = spectra.exact(asked)["exact"]
+    mask = ls.random_mask(
+        point.model, count=20, targets=["*.[qv]_proj"], seed=0, sampling="exact"
     )  # fmt: skip
+    ls.attach(point.model, mask)
+    batches = ls.make_batches(point.task.train[:4], point.tokenizer, 4, loss=point.task.loss)
+    values = torch.linalg.eigvalsh(ls.exact_matrix(ls.HessianOperator(point.model, batches)))
+    ls.detach(point.model)
+    assert sorted(row["eigenvalues"]) == pytest.approx(values.tolist(), rel=1e-3, abs=1e-6)
+    assert row["ratio"] == mask.ratio
 
 
-def test_every_expected_row_is_there_once(finished) -> None:
-    assert len(assert_whole("spectra", finished)) == 7
-
-
-def test_both_ends_are_the_dense_ones_before_and_after_training(finished) -> None:
-    config = stored_config(ARTEFACTS["spectra"], finished)
-    model, tokenizer = ls.load_model(config.model)
-    task = ls.load_task("sst2", source=config.source, num_train=8, num_dev=6, num_test=8)
-    batches = ls.make_batches(task.train[:4], tokenizer, 4, loss=task.loss)
-    rows = {r["key"]: r for r in read_rows(finished)}
-    for when in ("before", "after"):
-        row = rows[f"spectrum/{when}/ratio=0.001/seed=0"]
-        if when == "before":
-            ls.attach(model, ls.random_mask(model, ratio=1e-3, seed=0))
-        else:
-            ls.load_delta(model, delta_path(Store(finished), train_cell(1e-3, 0)))
-        values = torch.linalg.eigvalsh(ls.exact_matrix(ls.HessianOperator(model, batches)))
-        ls.detach(model)
-        # Lanczos stops at the configured relative residual, 1e-2
-        assert row["top"] == pytest.approx(float(values[-1]), rel=1e-2)
-        assert row["bottom"] == pytest.approx(float(values[0]), rel=1e-2)
-    before, after = (rows[f"spectrum/{when}/ratio=0.001/seed=0"] for when in ("before", "after"))
-    assert before["top"] != after["top"]
-
-
-def test_render_draws_and_prints(finished, capsys) -> None:
-    render_artefact("spectra", finished)
-    assert "negative share" in capsys.readouterr().out
+def test_the_published_rows_say_what_was_printed() -> None:
+    records = ARTEFACT.records(rows_at(file_of("local"), ARTEFACT, "local"), ARTEFACT.of("local"))
+    lines = spectra_report.spectra_table(records)
+    assert lines[1]["top"] == "3.44 ± 0.05"
+    assert lines[4]["bottom"] == "-0.00192 ± 4e-05"
+    assert [line["negative share"] for line in lines[-2:]] == [
+        "0.37 [0.09, 0.49]", "0.43 [0.23, 0.50]",
+    ]  # fmt: skip
+    trained = spectra_report.training_table(records)
+    assert [line["distance"] for line in trained] == ["15.7", "48.9", "148"]
+    assert [line["dev accuracy"] for line in trained] == ["0.695", "0.680", "0.645"]
+    assert "".join(SIGNS[f.verdict] for f in spectra_report.check(records)) == "✓✓✓??✓✓✓"

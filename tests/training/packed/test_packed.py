@@ -8,13 +8,13 @@ import math
 import pytest
 import torch
 from pack_cases import TOKENIZER, headed, masked, solo_runs, texts
+from packed_results import close, same
 from samples import tiny_task
 from torch import nn
 
 import landscape as ls
 from landscape.errors import UserError
-from landscape.training.packed import layers, why_not
-from landscape.training.packed import pack as packs
+from landscape.training.packed import why_not
 from landscape.training.packed.alone import alone
 from landscape.training.packed.pack import Pack
 
@@ -45,31 +45,6 @@ def whole(model: nn.Module, lanes: list[ls.Lane], **how) -> Pack:
     return pack
 
 
-def close(found: object, wanted: object, tolerance: float = 1e-10) -> bool:
-    """Whether nested results are equal, their numbers to a tolerance, NaN to NaN."""
-    if isinstance(wanted, dict):
-        passing = {"seconds", "peak_memory"}
-        return found.keys() == wanted.keys() and all(
-            close(found[k], wanted[k], tolerance) for k in wanted if k not in passing
-        )
-    if isinstance(wanted, list):
-        return len(found) == len(wanted) and all(
-            close(a, b, tolerance) for a, b in zip(found, wanted, strict=True)
-        )
-    if isinstance(wanted, torch.Tensor):
-        return found.shape == wanted.shape and torch.allclose(found, wanted, 0, tolerance)
-    if isinstance(wanted, float):
-        return math.isclose(found, wanted, rel_tol=tolerance, abs_tol=tolerance) or (
-            math.isnan(wanted) and math.isnan(found)
-        )
-    return found == wanted
-
-
-def same(run: ls.Run, wanted: ls.Run, tolerance: float = 1e-10) -> bool:
-    parts = ("config", "history", "evaluations", "metrics", "distance")
-    return all(close(getattr(run, p), getattr(wanted, p), tolerance) for p in parts)
-
-
 @pytest.mark.parametrize(("case", "tokens"), [*((c, 2048) for c in CASES), ("opt, dropout", 200)])
 def test_each_packed_run_is_its_solo_run_to_rounding(case: str, tokens: int) -> None:
     model, lanes, prepare = CASES[case]()
@@ -82,28 +57,6 @@ def test_each_packed_run_is_its_solo_run_to_rounding(case: str, tokens: int) -> 
         assert same(course.run, run)
         assert close(course.best.point, ends)
         assert any(bool(v.any()) for v in course.best.point.values())
-
-
-@pytest.mark.parametrize("case", ["opt", "bert"])
-def test_multiplied_all_at_once_as_on_a_gpu_each_run_is_its_solo_run(case, monkeypatch) -> None:
-    for module in (layers, packs):
-        monkeypatch.setattr(module, "is_batched", lambda tensor: True)
-    products = []
-    batched = layers.batched_products
-    monkeypatch.setattr(
-        layers, "batched_products", lambda *a, **k: products.append(1) or batched(*a, **k)
-    )
-    model, lanes, prepare = CASES[case]()
-    if case == "opt":  # as many rows each, as one product needs
-        lanes = [
-            ls.Lane(tiny_task(16), mask=lane.mask, lr=1e-2 * 3**i, epochs=2, batch_size=8, seed=i)
-            for i, lane in enumerate(lanes)
-        ]
-    pack = whole(model, lanes)
-    assert products
-    for course, (run, ends) in zip(pack.courses, solo_runs(model, lanes, prepare), strict=True):
-        assert same(course.run, run)
-        assert close(course.best.point, ends)
 
 
 def test_in_float32_with_rotations_and_autocast_losses_are_close_to_the_solo_ones() -> None:

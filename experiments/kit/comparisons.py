@@ -15,7 +15,7 @@ from typing import Any
 
 from experiments.kit.judge import Finding
 from experiments.kit.records import Record, grouped, present
-from experiments.kit.statistics import Arm, Difference, Interval, over_cells, paired, slope
+from experiments.kit.statistics import Arm, Difference, Interval, over_cells, paired, slope, student
 
 CELL = ("model", "task")
 Level = str | float | None
@@ -117,37 +117,69 @@ def estimate(found: Difference) -> tuple[float, float, float]:
 def exponent(records: Sequence[Record], value: str, x: str) -> Interval | None:
     """Return the exponent s of |value| ~ x^s, one a seed, with Student's interval over them.
 
-    A value that all seeds share at every x, as they do a rate chosen with the first, has one
-    exponent a model and task. A learning rate is known up to the step of the grid it was chosen
-    from: its interval is never narrower than that of rates that lie anywhere within their steps.
-    None with fewer than two places.
+    Of several models and tasks a seed's exponents are averaged, so that n counts seeds. A value
+    that all seeds share at every x, as they do a rate chosen with the first, has one exponent a
+    model and task. A learning rate is known up to the step of the grid it was chosen from: its
+    interval is never narrower than that of rates that lie anywhere within their steps. None with
+    fewer than two places.
     """
     own = [r for r in present(records, value, x) if r[value]]
     places = grouped(own, *CELL, x).values()
     shared = all(len({r[value] for r in place}) == 1 for place in places)
-    units = grouped(own, *CELL, *([] if shared else ["seed"])).values()
-    curves = {
-        number: {at: _geometric(group, value) for (at,), group in grouped(unit, x).items()}
-        for number, unit in enumerate(units)
-    }
-    if len({at for curve in curves.values() for at in curve}) < 2:
+    if len({r[x] for r in own}) < 2:
         return None
-    found = slope(curves)
+    units = grouped(own, *CELL, *([] if shared else ["seed"]))
+    curves = {
+        unit: {at: _geometric(group, value) for (at,), group in grouped(records_, x).items()}
+        for unit, records_ in units.items()
+    }
     if shared:
+        found = slope(dict(enumerate(curves.values())))
         found = replace(found, how=found.how.replace("seed", "model and task"))
+    elif len(grouped(own, *CELL)) == 1:
+        found = slope({seed: curve for (*_, seed), curve in curves.items()})
+    else:
+        found = _averaged(curves)
     steps = [b / a for r in own for a, b in pairwise(r.get("tried") or ())] if value == "lr" else []
-    return _within_steps(found, curves, fmean(map(math.log, steps))) if steps else found
+    return (
+        _within_steps(found, list(curves.values()), fmean(map(math.log, steps))) if steps else found
+    )
+
+
+def _averaged(curves: Mapping[Place, Mapping[float, float]]) -> Interval:
+    """Return the exponent of several cells: a seed's are averaged, for cells share its examples.
+
+    Args:
+        curves: by model, task and seed. A cell has the places that any of its seeds has; a seed
+            that lacks one of a cell is left out, and counted.
+    """
+    places: dict[Place, set[float]] = {}
+    for (*cell, _), curve in curves.items():
+        places.setdefault(tuple(cell), set()).update(curve)
+    each: dict[int, list[float]] = {}
+    for (*cell, seed), curve in curves.items():
+        held = each.setdefault(seed, [])
+        if len(places[tuple(cell)]) > 1 and curve.keys() == places[tuple(cell)]:
+            held.append(slope({seed: curve}).value)
+    cells_ = sum(len(held) > 1 for held in places.values())
+    whole = [fmean(held) for held in each.values() if len(held) == cells_]
+    left = len(each) - len(whole)
+    over = f"one a seed, over {cells_} cells" + f", {left} left out: incomplete" * (left > 0)
+    if not whole:
+        return Interval(math.nan, math.nan, math.nan, 0, over)
+    found = student(whole, size=1.0, each="slope")
+    return replace(found, how=f"{found.how}, {over}")
 
 
 def _within_steps(
-    found: Interval, curves: Mapping[int, Mapping[float, float]], step: float
+    found: Interval, curves: Sequence[Mapping[float, float]], step: float
 ) -> Interval:
     """Widen an exponent's interval to that of logarithms that are uniform within a step.
 
     Each has the variance step² / 12, an exponent fitted to them that over Σ (log x - mean)².
     """
     variance = 0.0
-    for curve in curves.values():
+    for curve in curves:
         x = [math.log(at) for at in curve]
         around = sum((v - fmean(x)) ** 2 for v in x)
         variance += step**2 / 12 / around if around else math.inf

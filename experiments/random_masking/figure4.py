@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from experiments.kit import columns, panels, statements
-from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from experiments.random_masking.grids import OPT, RATIOS, SHARPNESS, baselines, masks, opt

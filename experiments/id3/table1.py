@@ -105,8 +105,9 @@ ARTEFACT = Artefact(
          "3 to 30 epochs", "levels are lower"),
         ("dev chooses the rate with the first seed and test is the official validation split; the "
          "paper averages the best three of four rates on that split", "its scores are selected"),
-        ("the head is trained beside the mask; in the paper's code it competes for the budget",
-         "a few hundred weights"),
+        ("the head is fitted to the training examples on pretrained features, then frozen; in the "
+         "paper's code it starts at random and competes for the budget",
+         "smaller gains, and no method starves its head by a small rate"),
         ("masks choose among the linear layers of the encoder", "no embeddings, no norms"),
     ),
 )  # fmt: skip

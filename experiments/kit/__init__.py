@@ -28,16 +28,21 @@ count, distance, diverged, correct, train_loss, sharpness_before, sharpness_conv
 *Tables* (`columns`): mean_std, geometric (for what scatters over decades), first, count, rate,
 seeds, share, paper (a number that `experiments.paper.tables.beside` looks up); ``across="task"``
 puts tasks side by side. A column is a function from a line's records to text; write your own where
-none fits.
+none fits; `Lines(function)` is a table of your own.
 
 *Statements* (`statements`): better (``by=-0.01``: loses less than a point), larger (by a factor),
 alike, widens, scales (exponent, with ``law=`` and ``paper=``), exceeds, monotone, each,
 true_everywhere. Seeds are what is repeated; cells (model, task, ratio) are averaged within a seed;
 those of differences are one family (Holm). Their short names are what claims refer to
 (`experiments.claims`); `Statement(text, judge)` is one of your own, from records to a `Finding`.
+``further=`` gives findings whose number depends on the records.
 
 *Panels* (`panels`): curve (over ratio or ``x=``), dots (one line an arm), course (over steps),
-against; ``where={"task": "sst2"}`` for one task a panel. `Panel(title, draw)` is one of your own.
+against; ``where={"task": "sst2"}`` for one task a panel. `Panel(title, draw)` is one of your own;
+``panels`` may be a function of the records that makes them.
+
+*Measurements* of ours are in `experiments.measurements`, named ``module:ATTRIBUTE``. One that is made
+before a run of the method "none" looks at the pretrained model, inside masks that it attaches.
 
     python -m experiments run NAME --preset local        into experiments/store/local (ignored)
     python -m experiments render NAME --preset local --store experiments/store/local   while it runs

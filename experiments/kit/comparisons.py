@@ -7,14 +7,14 @@ averaged over cells, for cells share its examples, so that n counts seeds.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from experiments.kit.judge import Finding
 from experiments.kit.records import Record, grouped, present
-from experiments.kit.statistics import Arm, Difference, Interval, over_cells, paired, slope
+from experiments.kit.statistics import Arm, Difference, Interval, over_cells, paired, slope, student
 
 CELL = ("model", "task")
 Level = str | float | None
@@ -116,16 +116,44 @@ def estimate(found: Difference) -> tuple[float, float, float]:
 def exponent(records: Sequence[Record], value: str, x: str) -> Interval | None:
     """Return the exponent s of |value| ~ x^s, one a seed, with Student's interval over them.
 
-    None with fewer than two places.
+    Of several models and tasks a seed's exponents are averaged, so that n counts seeds. None with
+    fewer than two places.
     """
     own = [r for r in present(records, value, x) if r[value]]
-    curves = {
-        number: {at: _geometric(group, value) for (at,), group in grouped(unit, x).items()}
-        for number, unit in enumerate(grouped(own, *CELL, "seed").values())
-    }
-    if len({at for curve in curves.values() for at in curve}) < 2:
+    if len({r[x] for r in own}) < 2:
         return None
-    return slope(curves)
+    curves = {
+        unit: {at: _geometric(group, value) for (at,), group in grouped(records_, x).items()}
+        for unit, records_ in grouped(own, *CELL, "seed").items()
+    }
+    if len(grouped(own, *CELL)) == 1:
+        return slope({seed: curve for (*_, seed), curve in curves.items()})
+    return _averaged(curves)
+
+
+def _averaged(curves: Mapping[Place, Mapping[float, float]]) -> Interval:
+    """Return the exponent of several cells: a seed's are averaged, for cells share its examples.
+
+    Args:
+        curves: by model, task and seed. A cell has the places that any of its seeds has; a seed
+            that lacks one of a cell is left out, and counted.
+    """
+    places: dict[Place, set[float]] = {}
+    for (*cell, _), curve in curves.items():
+        places.setdefault(tuple(cell), set()).update(curve)
+    each: dict[int, list[float]] = {}
+    for (*cell, seed), curve in curves.items():
+        held = each.setdefault(seed, [])
+        if len(places[tuple(cell)]) > 1 and curve.keys() == places[tuple(cell)]:
+            held.append(slope({seed: curve}).value)
+    cells_ = sum(len(held) > 1 for held in places.values())
+    whole = [fmean(held) for held in each.values() if len(held) == cells_]
+    left = len(each) - len(whole)
+    over = f"one a seed, over {cells_} cells" + f", {left} left out: incomplete" * (left > 0)
+    if not whole:
+        return Interval(math.nan, math.nan, math.nan, 0, over)
+    found = student(whole, size=1.0, each="slope")
+    return replace(found, how=f"{found.how}, {over}")
 
 
 def _judged_alike(own: Sequence[Record]) -> bool:

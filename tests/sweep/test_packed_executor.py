@@ -97,6 +97,22 @@ def test_a_killed_pack_goes_on_with_the_same_runs_whatever_is_asked_for_then(
     assert rows(jobs, killed) == rows(jobs, quiet)
 
 
+def test_a_run_that_was_begun_alone_goes_on_alone(tiny: Tiny, tmp_path: Path) -> None:
+    jobs, told = [tiny.job(seed=seed, epochs=2) for seed in range(3)], list[Event]()
+    quiet, killed = RunStore(tmp_path / "quiet"), RunStore(tmp_path / "killed")
+    local()(jobs, quiet, tiny.places, lambda event: None)
+
+    def stop(event: Event) -> None:
+        if event.step == 6:  # an epoch is four steps
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        local()(jobs, killed, tiny.places, stop)
+    packed()(jobs, killed, tiny.places, told.append)
+    assert [e.step for e in told if e.kind == "step"] == [5, 6, 7, 8]
+    assert rows(jobs[:1], killed) == rows(jobs[:1], quiet)
+
+
 def test_a_size_below_one_is_refused() -> None:
     with pytest.raises(UserError, match="size"):
         packed(0)

@@ -28,6 +28,8 @@ PACKS = "packs"
 """The folder, in a store, of packs under way: which runs each has, and its checkpoint."""
 _SHARED = ("model", "dtype", "head", "task", "num_train", "epochs", "batch_size", "settings")
 """What the runs of a pack have in common: all that makes them one forward, of one length."""
+_ALONE = ("result.json", "checkpoint.safetensors")
+"""What a training has that is finished, or was begun alone and goes on so: no step is lost."""
 
 
 def packed(size: int = 8, workers: int = 1) -> Executor:
@@ -80,7 +82,8 @@ class _Packed:
         groups: dict[str, list[RunConfig]] = {}
         for job in jobs:
             config = job.config
-            trained = (store.path(config) / TRAINING / "result.json").exists()
+            training = store.path(config) / TRAINING
+            trained = any((training / name).exists() for name in _ALONE)
             if config.address in begun or trained or config.schedule or config.method == "none":
                 continue
             if not Measuring(job, store).lacks("during"):

@@ -113,6 +113,23 @@ def test_scales_fits_one_exponent_a_seed_and_names_law_and_paper() -> None:
     assert statements.scales("s", "distance", 1).judge(rows).verdict == "fails"
 
 
+def test_exponents_of_several_models_are_averaged_within_a_seed_so_that_n_counts_seeds() -> None:
+    rows = [
+        run("a", s, 0.5, model=model, ratio=p, distance=level * p ** -(power + 0.01 * s))
+        for model, level, power in (("m", 1.0, 0.2), ("n", 30.0, 0.8))
+        for s in (0, 1, 2) for p in ((1e-2, 1e-3) if model == "m" else (1e-3, 1e-4, 1e-5))
+    ]  # fmt: skip
+    found = statements.scales("s", "distance", -1).judge(rows)
+    half = T2 * 0.01 / math.sqrt(3)
+    assert found.estimate == pytest.approx((-0.51, -0.51 - half, -0.51 + half), rel=1e-6)
+    assert "3 slopes, t, one a seed, over 2 cells" in found.evidence
+    lacking = [r for r in rows if (r["model"], r["seed"], r["ratio"]) != ("n", 2, 1e-4)]
+    found = statements.scales("s", "distance", -1).judge(lacking)
+    assert found.estimate is not None
+    assert found.estimate[0] == pytest.approx(-0.505)
+    assert "2 slopes, t, one a seed, over 2 cells, 1 left out: incomplete" in found.evidence
+
+
 def test_alike_settles_a_factor() -> None:
     def world(factor: float, scatter: float) -> list[dict]:
         return [

@@ -20,8 +20,8 @@ from landscape.cli.output import print_json
 from landscape.errors import UserError
 from landscape.sources.carriers import OPTIONAL, require
 from landscape.sources.carriers import missing as missing_packages
-from landscape.sweep.config import nearest
 from landscape.sweep.grid import Grid
+from landscape.sweep.naming import known
 
 EXIT_CODES = (
     "exit code: 0 all statements hold, 1 a statement fails, 2 a mistake in the call, "
@@ -221,13 +221,8 @@ def _verify(chosen: argparse.Namespace) -> int:
     from experiments.ledger import write
     from experiments.verification import verify, verify_theorem
 
-    known = {claim.id: claim for claim in CLAIMS}
-    if chosen.claim not in known:
-        raise UserError(
-            f"expected a claim of the ledger, got {chosen.claim!r}"
-            f"{nearest(chosen.claim, list(known))}"
-        )
-    claim = known[chosen.claim]
+    claims = {claim.id: claim for claim in CLAIMS}
+    claim = claims[known("a claim of the ledger", chosen.claim, claims)]
     if claim.artefact:
         one = artefact(claim.artefact)
         store, there = Path(chosen.store or store_of(chosen.preset)), file_of(chosen.preset)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.kit.view import Artefact
 from landscape.errors import UserError
-from landscape.sweep.config import nearest
+from landscape.sweep.naming import known
 
 SOURCES = ("random_masking", "id3", "ours")
 """Folders of artefacts."""
@@ -42,10 +42,5 @@ def artefact(name: str) -> Artefact:
     Raises:
         UserError: there is none; the nearest name is offered.
     """
-    known = artefacts()
-    if name not in known:
-        raise UserError(
-            f"expected an artefact among {', '.join(known)}, got {name!r}"
-            f"{nearest(name, list(known))}"
-        )
-    return known[name]
+    found = artefacts()
+    return found[known("an artefact", name, found)]

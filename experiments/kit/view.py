@@ -17,8 +17,8 @@ from experiments.kit.records import Record, Row, record, rows_of, runs
 from experiments.kit.statements import Statement
 from experiments.kit.statistics import family
 from landscape.errors import UserError
-from landscape.sweep.config import nearest
 from landscape.sweep.grid import Grid
+from landscape.sweep.naming import known
 
 PRESETS = ("smoke", "local", "paper")
 
@@ -79,12 +79,7 @@ class Artefact:
         Raises:
             UserError: it has no such preset.
         """
-        if preset not in self.presets:
-            raise UserError(
-                f"expected a preset of {self.name} among {', '.join(self.presets)}, got {preset!r}"
-                f"{nearest(preset, list(self.presets))}"
-            )
-        return self.grids(preset)
+        return self.grids(known(f"a preset of {self.name}", preset, self.presets))
 
     def records(self, rows: Iterable[Row], grids: Sequence[Grid]) -> list[Record]:
         """Return the records of the runs of some grids that have a row, in the grids' order.

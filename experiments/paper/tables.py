@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from landscape.errors import UserError
-from landscape.sweep.config import nearest
+from landscape.sweep.naming import known
 
 PAPERS = {
     "random_masking": "Xu & Zhang 2024",
@@ -89,12 +89,7 @@ def rows(paper: str, table: str) -> Sequence[Mapping[str, Any]]:
         UserError: an unknown paper or table.
     """
     tables = source(paper)["tables"]
-    if table not in tables:
-        raise UserError(
-            f"expected a table of {PAPERS[paper]} among {', '.join(tables)}, got {table!r}"
-            f"{nearest(table, list(tables))}"
-        )
-    return _tidy(paper, table)
+    return _tidy(paper, known(f"a table of {PAPERS[paper]}", table, tables))
 
 
 @cache
@@ -104,11 +99,7 @@ def source(paper: str) -> Mapping[str, Any]:
     Raises:
         UserError: an unknown paper.
     """
-    if paper not in PAPERS:
-        raise UserError(
-            f"expected a paper among {', '.join(PAPERS)}, got {paper!r}"
-            f"{nearest(paper, list(PAPERS))}"
-        )
+    known("a paper", paper, PAPERS)
     text = (Path(__file__).parent / f"{paper}.json").read_text(encoding="utf-8")
     read: Mapping[str, Any] = json.loads(text)
     return read

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from landscape.errors import UserError
-from landscape.sweep.config import nearest
+from landscape.sweep.naming import nearest
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -86,7 +86,7 @@ def address_of(prefix: str, addresses: Sequence[str]) -> str:
             f"expected the beginning of one address, got {prefix!r} of {len(found)} ({few}); write "
             "more of it"
         )
-    do = nearest(prefix, list(addresses)) if addresses else "; no run is finished here yet"
+    do = nearest(prefix, addresses) if addresses else "; no run is finished here yet"
     raise UserError(f"expected the address of a finished run, got {prefix!r}{do}")
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import Any, Literal, get_args
 
 from landscape import checks
 from landscape.errors import UserError
+from landscape.sweep.naming import known
 
 Head = Literal["fitted", "random", "trained"]
 ADDRESS = 16
@@ -105,13 +105,9 @@ class RunConfig:
         Raises:
             UserError: a name that is none; the nearest one is offered.
         """
-        known = [f.name for f in dataclasses.fields(cls)]
+        names = [f.name for f in dataclasses.fields(cls)]
         for name in given:
-            if name not in known:
-                raise UserError(
-                    f"expected a run's settings among {', '.join(known)}, got {name!r}"
-                    f"{nearest(name, known)}"
-                )
+            known("a run's settings", name, names)
         return cls(**given)
 
     def as_dict(self) -> dict[str, Any]:
@@ -139,16 +135,6 @@ class RunConfig:
     def replace(self, **values: Any) -> RunConfig:
         """Return this configuration with other values."""
         return dataclasses.replace(self, **values)
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return what to do about a name that nobody knows: the nearest one, where one is near.
-
-    >>> nearest("ration", ["ratio", "lr"])
-    '; did you mean ratio?'
-    """
-    found = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {found[0]}?" if found else "; check the spelling"
 
 
 @cache

@@ -10,7 +10,8 @@ from typing import Any, get_args
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.sweep.config import RunConfig, nearest
+from landscape.sweep.config import RunConfig
+from landscape.sweep.naming import known
 from landscape.sweep.rates import Rates
 
 AXES = tuple(f.name for f in dataclasses.fields(RunConfig))
@@ -45,10 +46,7 @@ class Grid:
         axes = {name: _values(name, values) for name, values in self.axes.items()}
         seen: set[str] = set()
         for name in (*self.shared, *(part for axis in axes for part in axis.split("+"))):
-            if name not in AXES:
-                raise UserError(
-                    f"expected an axis among {', '.join(AXES)}, got {name!r}{nearest(name, AXES)}"
-                )
+            known("an axis", name, AXES)
             if name in seen:
                 raise UserError(
                     f"expected each axis once, got {name} twice; leave one of the two out"
@@ -78,10 +76,7 @@ class Grid:
         checks.instance("a grid", given, Mapping, "give a table of shared, axes, rates, measure")
         parts = [f.name for f in dataclasses.fields(cls)]
         for name in given:
-            if name not in parts:
-                raise UserError(
-                    f"expected a grid of {', '.join(parts)}, got {name!r}{nearest(name, parts)}"
-                )
+            known("a part of a grid", name, parts)
         rates = given.get("rates")
         return cls(**{**given, "rates": Rates.of(rates) if isinstance(rates, Mapping) else rates})
 
@@ -101,12 +96,9 @@ class Grid:
 def _check(given: Mapping[str, Any]) -> None:
     """Refuse values that a run cannot have, and names that nobody knows."""
     RunConfig.of(given)
-    for axis, known in _names().items():
-        if axis in given and given[axis] not in known:
-            raise UserError(
-                f"expected a {axis} among {', '.join(known)}, got {given[axis]!r}"
-                f"{nearest(given[axis], known)}"
-            )
+    for axis, names in _names().items():
+        if axis in given:
+            known(f"a {axis}", given[axis], names)
 
 
 def _names() -> dict[str, tuple[str, ...]]:

@@ -19,7 +19,8 @@ from landscape.models.kinds import labels_of
 from landscape.models.tensors import num_parameters
 from landscape.selection import select_mask, structured_mask
 from landscape.selection.scores import SCORES, make_score
-from landscape.sweep.config import RunConfig, nearest
+from landscape.sweep.config import RunConfig
+from landscape.sweep.naming import known
 from landscape.sweep.sizes import nearest_size
 from landscape.tasks import Task
 from landscape.tasks.batches import make_batches
@@ -237,10 +238,6 @@ def _parameters(make: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(name for name in inspect.signature(make).parameters if name not in said)
 
 
-def _refuse_left(method: str, options: Mapping[str, Any], known: tuple[str, ...]) -> None:
+def _refuse_left(method: str, options: Mapping[str, Any], names: tuple[str, ...]) -> None:
     for name in options:
-        if name not in known:
-            raise UserError(
-                f"expected options of {method} among {', '.join(known) or 'none'}, got {name!r}"
-                f"{nearest(name, known)}"
-            )
+        known(f"options of {method}", name, names)

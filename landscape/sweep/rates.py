@@ -9,7 +9,7 @@ from typing import Any
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.sweep.config import nearest
+from landscape.sweep.naming import known
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,9 @@ class Rates:
         Raises:
             UserError: as the rates themselves, or a name that is none.
         """
-        known = [f.name for f in dataclasses.fields(cls)]
+        parts = [f.name for f in dataclasses.fields(cls)]
         for name in given:
-            if name not in known:
-                raise UserError(
-                    f"expected rates of {', '.join(known)}, got {name!r}{nearest(name, known)}"
-                )
+            known("a part of rates", name, parts)
         if "tried" not in given:
             raise UserError("expected learning rates under tried, got none; name some")
         return cls(**given)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import importlib
 
 from landscape.errors import UserError
-from landscape.sweep.config import nearest
 from landscape.sweep.measurements.curvature import SHARPNESS, TRACE
 from landscape.sweep.measurements.measurement import Measurement, Point, key
 from landscape.sweep.measurements.stability import PRECONDITIONED, TRACKING
+from landscape.sweep.naming import known
 
 __all__ = ["MEASUREMENTS", "Measurement", "Point", "key", "measurement_named"]
 
@@ -36,12 +36,7 @@ def measurement_named(name: str) -> Measurement:
     """
     module, colon, attribute = name.partition(":")
     if not colon:
-        if name not in MEASUREMENTS:
-            raise UserError(
-                f"expected a measurement among {', '.join(MEASUREMENTS)}, or module:attribute, got "
-                f"{name!r}{nearest(name, list(MEASUREMENTS))}"
-            )
-        return MEASUREMENTS[name]
+        return MEASUREMENTS[known("a measurement (or module:attribute)", name, MEASUREMENTS)]
     try:
         found = getattr(importlib.import_module(module), attribute, None)
     except ImportError as error:

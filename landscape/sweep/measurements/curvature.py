@@ -8,8 +8,8 @@ from typing import Any
 from landscape import checks
 from landscape.curvature import HessianOperator, lanczos, trace
 from landscape.errors import UserError
-from landscape.sweep.config import nearest
 from landscape.sweep.measurements.measurement import Measurement, Point
+from landscape.sweep.naming import known
 from landscape.tasks.batches import make_batches
 from landscape.tasks.padding import Batch
 
@@ -63,11 +63,7 @@ def chosen(point: Point, usual: Mapping[str, Any]) -> dict[str, Any]:
         UserError: an option that it lacks.
     """
     for name in point.options:
-        if name not in usual:
-            raise UserError(
-                f"expected options of the measurement among {', '.join(usual)}, got {name!r}"
-                f"{nearest(name, list(usual))}"
-            )
+        known("options of the measurement", name, usual)
     return {**usual, **point.options}
 
 

@@ -41,7 +41,7 @@ those of differences are one family (Holm). Their short names are what claims re
 against; ``where={"task": "sst2"}`` for one task a panel. `Panel(title, draw)` is one of your own;
 ``panels`` may be a function of the records that makes them.
 
-*Measurements* of ours are in `experiments.measurements`, named ``module:ATTRIBUTE``. One that is made
+*Measurements* of ours are in `experiments.measurements`, named ``module:ATTRIBUTE``. One made
 before a run of the method "none" looks at the pretrained model, inside masks that it attaches.
 
     python -m experiments run NAME --preset local        into experiments/store/local (ignored)

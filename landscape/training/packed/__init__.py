@@ -12,12 +12,16 @@ for every such run. So R runs, here *lanes*, go through the model in one forward
     course      a lane under way: its parameters, optimizer, best point, records
     alone       the model as one lane has it, for evaluations and all that is measured
     pack        the lanes' steps together, as a state that can be saved
-    together    a step and an evaluation of all lanes at once, on a GPU:
+    folder      the files of a pack, and of its lanes' runs
+    finetuning  the whole of it in one call
+
+A CPU multiplies lane by lane. On a GPU, where launches are what costs, a
+pack without dropout hands its steps and evaluations to `together`, made of
+
     stacked     the masked weights of all lanes, multiplied in one batched product a layer
     table       all training examples on the device, of which a step takes rows
     updating    AdamW of all lanes at once
     judging     evaluations of several lanes in the same forwards
-    finetuning  the whole of it in one call
 
 Rows do not see each other in a model, so a lane's numbers are its solo run's to rounding, and a
 lane that diverges spoils no other's.

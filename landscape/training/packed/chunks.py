@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from landscape.tasks.forms import FORMS
 from landscape.tasks.forms.form import AnyEncoded
 from landscape.tasks.outputs.labelled import IGNORED
+from landscape.tasks.outputs.scoring import task_split
 from landscape.tasks.padding import Batch
 from landscape.tasks.task import Task
 
@@ -55,6 +57,17 @@ class Chunk:
         for row, height in zip(self.rows, self.height, strict=True):
             found[row.lane] = found.get(row.lane, 0) + height
         return found
+
+    def shares(self, model: nn.Module, scale: Tensor) -> Float[Tensor, " b"]:
+        """Return each example's share of its lane's loss, in a forward of the model.
+
+        Args:
+            model: whose layers compute each row as its lane's (`landscape.training.packed.layers`).
+            scale: what each example's summed loss weighs, shape (b,).
+        """
+        outputs, loss = task_split(model, self.batch)
+        terms, _ = loss(outputs)
+        return terms.reshape(len(self.rows), -1).sum(1) * scale.to(terms)
 
 
 def cut(rows: Sequence[Row], most: int) -> list[list[Row]]:

@@ -9,7 +9,8 @@ or filled up where it is longer, with padding that nobody sees.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -172,6 +173,24 @@ class LaneDropout(TorchFunctionMode):
                 both = (filling, mask) if self._left else (mask, filling)
                 mask = torch.cat(both, axis)
         return mask
+
+
+@contextmanager
+def nothing_drawn() -> Iterator[None]:
+    """Refuse a forward that draws random numbers past the lanes' generators, on the CPU.
+
+    A GPU's generator says nothing: some attention kernels move it without dropout.
+
+    Raises:
+        UserError: it does.
+    """
+    before = torch.get_rng_state()
+    yield
+    if not torch.equal(before, torch.get_rng_state()):
+        raise UserError(
+            "expected a model whose dropout is torch's, got one that draws random numbers "
+            "otherwise; train these runs one at a time"
+        )
 
 
 def _weights(scores: Tensor, seen: Tensor | None) -> Tensor:

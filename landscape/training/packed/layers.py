@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from landscape.errors import UserError
 from landscape.subspace.beside import autocast
+from landscape.training.packed.chunks import Chunk
 from landscape.training.packed.course import Course
 from landscape.training.packed.products import MaskedWeight, Piece, lane_products
 from landscape.training.packed.stacked import Stack
@@ -62,6 +63,10 @@ class Layers:
                 p.requires_grad_(True)
             for layer in self._layers.values():
                 layer.module.__dict__.pop("forward", None)
+
+    def begin(self, chunk: Chunk) -> None:
+        """Begin a chunk, whose rows the layers see until another is begun."""
+        self.sizes, self.length = chunk.sizes(), chunk.batch["input_ids"].shape[1]
 
     def pieces(self, x: Tensor) -> list[Piece]:
         """Return which of a tensor's first dimension is whose.

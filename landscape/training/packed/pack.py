@@ -14,18 +14,17 @@ from transformers import PreTrainedTokenizerBase
 from landscape import checks
 from landscape.models.kinds import num_labels
 from landscape.tasks.evaluation import evaluate
-from landscape.tasks.outputs.scoring import task_split
 from landscape.tasks.task import SplitName
 from landscape.training.mode import training_mode
 from landscape.training.packed.alone import alone
 from landscape.training.packed.chunks import Chunk, Row, chunk_of, cut, weights
 from landscape.training.packed.course import Course
-from landscape.training.packed.dropout import LaneDropout, Solo
+from landscape.training.packed.dropout import LaneDropout, Solo, nothing_drawn
 from landscape.training.packed.lane import Lane
 from landscape.training.packed.layers import Layers
 from landscape.training.packed.refusals import has_dropout, refuse_unpackable
 from landscape.training.packed.stacked import stackable
-from landscape.training.packed.together import Together, nothing_drawn
+from landscape.training.packed.together import Together
 from landscape.training.run import run_of
 
 TOKENS = 2048
@@ -66,13 +65,9 @@ class Pack:
         if stacked and not self._drops and stackable(model, self.courses):
             every = dict(enumerate(self.courses))
             self._together = Together(
-                model,
-                tokenizer,
-                every,
-                tokens=tokens,
-                precision=self._precision,
+                model, tokenizer, every, tokens=tokens, precision=self._precision,
                 evaluate=self.evaluate,
-            )
+            )  # fmt: skip
 
     @property
     def alive(self) -> dict[int, Course]:
@@ -178,21 +173,18 @@ class Pack:
         self, chunk: Chunk, scale: Tensor, layers: Layers, dropout: LaneDropout | None
     ) -> Tensor:
         """Add a chunk's gradients; return each example's part of its lane's loss, shape (b,)."""
-        layers.sizes = chunk.sizes()
-        layers.length = chunk.batch["input_ids"].shape[1]
-        inside: AbstractContextManager[Any] = nullcontext()
+        layers.begin(chunk)
+        inside: AbstractContextManager[object] = nullcontext()
         if dropout is not None:
             dropout.begin_chunk([(row.lane, row.place) for row in chunk.rows], layers.length)
             inside = dropout
         device = next(self.model.parameters()).device
         with nothing_drawn(), inside, self._precision(device):
-            outputs, loss = task_split(self.model, chunk.batch)
-            terms, _ = loss(outputs)
-            own = terms.reshape(len(chunk.rows), -1).sum(1) * scale.to(terms)
+            own = chunk.shares(self.model, scale)
         own.sum().backward()
         return own.detach()
 
-    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
+    def _precision(self, device: torch.device) -> AbstractContextManager[object]:
         return torch.autocast(device.type, torch.bfloat16) if self._autocast else nullcontext()
 
     def next_chunks(self) -> list[list[Chunk]]:

@@ -9,21 +9,19 @@ back in one transfer.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from landscape.errors import UserError
-from landscape.tasks.outputs.scoring import task_split
 from landscape.tasks.task import SplitName
 from landscape.training.mode import training_mode
 from landscape.training.packed.alone import alone
 from landscape.training.packed.chunks import Chunk, Row, chunk_of, cut, weights
 from landscape.training.packed.course import Course
+from landscape.training.packed.dropout import nothing_drawn
 from landscape.training.packed.judging import Judge, Told
 from landscape.training.packed.layers import Layers
 from landscape.training.packed.stacked import Rows, Stack
@@ -49,7 +47,7 @@ class Together:
 
     def __init__(
         self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, courses: Mapping[int, Course],
-        *, tokens: int | None, precision: Callable[[torch.device], AbstractContextManager[Any]],
+        *, tokens: int | None, precision: Callable[[torch.device], AbstractContextManager[object]],
         evaluate: Callable[[Course, SplitName], Told],
     ) -> None:  # fmt: skip
         self._model, self._tokenizer, self._courses = model, tokenizer, dict(courses)
@@ -175,14 +173,11 @@ class Together:
 
     def _backward(self, chunk: Chunk, scale: Tensor, stack: Stack, layers: Layers) -> Tensor:
         """Add the gradients of a chunk to the stack's; return each example's share of the loss."""
-        layers.sizes = chunk.sizes()
-        layers.length = chunk.batch["input_ids"].shape[1]
+        layers.begin(chunk)
         first = list(stack.courses).index(next(iter(layers.sizes)))
         stack.at = Rows.of(first, list(layers.sizes.values()), stack.device)
         with self._precision(self._device):
-            outputs, loss = task_split(self._model, chunk.batch)
-            terms, _ = loss(outputs)
-            own = terms.reshape(len(chunk.rows), -1).sum(1) * scale.to(terms)
+            own = chunk.shares(self._model, scale)
         own.sum().backward()
         return own.detach()
 
@@ -222,21 +217,3 @@ class Together:
             self._table.chunk(part, [(lists[row.lane], places[row[:3]]) for row in part])
             for part in parts
         ]
-
-
-@contextmanager
-def nothing_drawn() -> Iterator[None]:
-    """Refuse a forward that draws random numbers past the lanes' generators, on the CPU.
-
-    A GPU's generator says nothing: some attention kernels move it without dropout.
-
-    Raises:
-        UserError: it does.
-    """
-    before = torch.get_rng_state()
-    yield
-    if not torch.equal(before, torch.get_rng_state()):
-        raise UserError(
-            "expected a model whose dropout is torch's, got one that draws random numbers "
-            "otherwise; train these runs one at a time"
-        )

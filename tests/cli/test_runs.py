@@ -235,7 +235,7 @@ MISTAKES = {
     "list STORE --where metod=random": ("'metod'", "did you mean method?"),
     "list STORE --where method": ("column=value",),
     "list STORE --sort test_acuracy": ("did you mean test_accuracy?",),
-    "list STORE --sort test": ("did you mean test_accuracy?",),
+    "list STORE --sort test": ("did you mean test_loss or test_accuracy?",),
     "list STORE --where seed=x": ("a number for seed", "'x'"),
     "list ALTERED": ("line 1 of", "altered"),
     "show STORE 0000": ("the address of a finished run", "'0000'"),

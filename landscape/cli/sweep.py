@@ -84,7 +84,7 @@ def add(commands: Commands) -> None:
     axes.add_argument("--over-ratio", action="store_true", help="divide them by the ratio")
     axes.add_argument(
         "--widen", type=whole(), metavar="TIMES",
-        help="how often to go beyond them while the best is the last (2)",
+        help="how often to go beyond them while the best lies at their edge (2)",
     )  # fmt: skip
     axes.add_argument("--measure", nargs="+", metavar="NAME", help="such as sharpness")
     where = sweep.add_argument_group("where runs are computed")
@@ -119,6 +119,11 @@ def _source(text: str) -> tuple[str, str]:
 
 
 def _sweep(chosen: argparse.Namespace) -> Outcome:
+    with resuming(chosen.folder, "store.json"):
+        return _swept(chosen)
+
+
+def _swept(chosen: argparse.Namespace) -> Outcome:
     grids = _grids(chosen)
     from landscape.sweep.driver import executor_of, sweep
     from landscape.sweep.executors import Places
@@ -132,8 +137,7 @@ def _sweep(chosen: argparse.Namespace) -> Outcome:
         chosen.executor, workers=chosen.workers, address=chosen.address, shared=chosen.shared
     )
     places = Places(dict(chosen.source), chosen.device)
-    with resuming(chosen.folder, "store.json"):
-        found = sweep(grids, store, executor, places, Progress(), shared=chosen.shared)
+    found = sweep(grids, store, executor, places, Progress(), shared=chosen.shared)
     return _told(grids, store, found)
 
 
@@ -176,11 +180,14 @@ def _dry_run(grids: Sequence[Grid], store: RunStore) -> Outcome:
     rows: dict[str, Row] = {}
     known(grids, store, rows)
     found = estimate(grids, rows, store.rows())
-    more = "" if found.most == found.known else f", at most {found.most} with widening"
-    print(f"{found.known} runs{more}; {found.finished} are finished")
-    for name, seconds in (("", found.seconds), ("at most ", found.most_seconds)):
-        if seconds is not None and (not name or more):
-            print(f"{name}{duration(seconds)} of processor time")
+    more = found.most - found.known
+    print(f"{found.known} runs are needed, {found.finished} of them are finished")
+    if found.seconds is not None:
+        print(f"{duration(found.seconds)} of processor time")
+    if more:
+        print(f"up to {more} more, once the finished ones choose rates: rates beyond, other seeds")
+        if found.most_seconds is not None:
+            print(f"at most {duration(found.most_seconds)} of processor time with them")
     print("\n".join(found.basis))
     return Outcome({"dry_run": True, **dataclasses.asdict(found)})
 
@@ -213,7 +220,7 @@ def _told(grids: Sequence[Grid], store: RunStore, found: Swept) -> Outcome:
     if table:
         print(format_table(table, plain=True))
     if any(choice.edge for choice in choices):
-        print("(highest), (lowest): the best rate tried is the last; a better may lie beyond")
+        print("(lowest), (highest), (only): of the rates tried; a better one may lie beyond")
     diverged = found.diverged
     print(f"{len(found.rows)} runs are finished in {store.folder}, {len(diverged)} diverged")
     if found.failed:

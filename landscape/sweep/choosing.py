@@ -62,12 +62,14 @@ def known(frame: DataFrame, name: str) -> str:
     """Return the name of a column, if the frame has it.
 
     Raises:
-        UserError: it has not; the nearest one is offered.
+        UserError: it has not; those that begin with it, or the nearest one, are offered.
     """
     if name not in frame.columns:
         names = list(frame.columns)
         listed = ", ".join(names[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-        raise UserError(f"expected a column ({listed}), got {name!r}{nearest(name, names)}")
+        longer = [n for n in names if n.startswith(f"{name}_") and not n.endswith("_n")]
+        do = f"; did you mean {' or '.join(longer)}?" if longer else nearest(name, names)
+        raise UserError(f"expected a column ({listed}), got {name!r}{do}")
     return name
 
 

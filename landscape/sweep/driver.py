@@ -16,7 +16,7 @@ from landscape.sweep.executors import Event, Executor, Job, Places
 from landscape.sweep.grid import Grid
 from landscape.sweep.gridfile import Grids, grids_of
 from landscape.sweep.measurements import key
-from landscape.sweep.plan import wanted
+from landscape.sweep.plan import at_most, wanted
 from landscape.sweep.progress import Progress, differing, label
 from landscape.sweep.rows import Row
 from landscape.sweep.store import RunStore
@@ -198,7 +198,8 @@ def sweep(
             found.jobs = known(grids, store, found.rows)
             open_ = [job for job in found.jobs if lacks(found.rows, job)]
             batch = _one_a_run([job for job in open_ if _asked(job) not in given])
-            progress.plan(found.jobs, open_, len(found.diverged))
+            most = at_most(grids, found.rows)
+            progress.plan(found.jobs, open_, len(found.diverged), most)
             if not batch:
                 for job in open_:
                     found.failed.setdefault(job.config.address, UNDONE)

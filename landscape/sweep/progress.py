@@ -23,6 +23,7 @@ class Counts:
 
     Args:
         known: jobs that are known to be needed.
+        most: jobs that there may be, once the finished ones choose rates.
         done: those of them that are finished, of which `diverged` ones.
         failed: addresses of those that failed, until they are tried once more.
         here: those that this sweep itself has ended, from which the time left follows.
@@ -30,6 +31,7 @@ class Counts:
     """
 
     known: int = 0
+    most: int = 0
     done: int = 0
     diverged: int = 0
     failed: set[str] = field(default_factory=set)
@@ -67,11 +69,12 @@ class Counts:
 
     def row(self) -> dict[str, str]:
         """Return what is shown, by the columns' names."""
-        left = self.left
+        left, more = self.left, self.most > self.known
         return {
-            "done": f"{self.done} of {self.known}", "running": str(len(self.parts)),
+            "done": f"{self.done} of {self.known}" + more * f" to {self.most}",
+            "running": str(len(self.parts)),
             "diverged": str(self.diverged), "failed": str(len(self.failed)),
-            "time left": "?" if left is None else duration(left),
+            "time left": "?" if left is None else duration(left) + more * " or more",
         }  # fmt: skip
 
 
@@ -89,6 +92,7 @@ class Progress:
         self._console = console
         self._live: Live | None = None
         self._differ: tuple[str, ...] = ()
+        self._planned = False
 
     def __enter__(self) -> Self:
         if self._shown:
@@ -110,13 +114,24 @@ class Progress:
         if self._live is not None:
             self._live.stop()
 
-    def plan(self, jobs: Sequence[Job], lacking: Sequence[Job], diverged: int) -> None:
-        """Take note of a plan: its jobs, those it lacks, and how many of the others diverged."""
-        self.counts.known = len(jobs)
+    def plan(
+        self, jobs: Sequence[Job], lacking: Sequence[Job], diverged: int, most: int = 0
+    ) -> None:
+        """Take note of a plan, and say of the first what it lacks, for a run may take long.
+
+        Args:
+            jobs: all that are known to be needed, of which `lacking` are not finished.
+            diverged: how many of the finished ones diverged.
+            most: jobs that there may be.
+        """
+        self.counts.known, self.counts.most = len(jobs), most
         self.counts.done = len(jobs) - len(lacking)
         self.counts.diverged = diverged
         self.counts.parts.clear()
         self._differ = differing([job.config for job in jobs])
+        if not self._planned and lacking and self._live is None:
+            self.note(f"computing: {self.counts.row()['done']} runs are done")
+        self._planned = True
 
     def tell(self, event: Event) -> None:
         """Show what happened to a job."""

@@ -106,7 +106,8 @@ def test_show_tells_everything_of_a_run(store, capsys) -> None:
     text = said(capsys, "show", store.folder, config().address[:6])
     for words in ("ratio                0.001", "accuracy 0.8", "8 of 10 test examples",
                   "train_loss: 1 █▇▆▅▄▃▂▁ 0.3 (8 steps)", "measured: sharpness-0a1b2c3d",
-                  "value_after          1.5", "provenance", "step 4"):  # fmt: skip
+                  "value_after          1.5", "provenance", "step 4",
+                  "schedule             none"):  # fmt: skip
         assert words in text
     assert result(capsys, "show", store.folder, config().address) == store.row(config())
 
@@ -234,6 +235,7 @@ MISTAKES = {
     "list STORE --where metod=random": ("'metod'", "did you mean method?"),
     "list STORE --where method": ("column=value",),
     "list STORE --sort test_acuracy": ("did you mean test_accuracy?",),
+    "list STORE --sort test": ("did you mean test_loss or test_accuracy?",),
     "list STORE --where seed=x": ("a number for seed", "'x'"),
     "list ALTERED": ("line 1 of", "altered"),
     "show STORE 0000": ("the address of a finished run", "'0000'"),

@@ -110,6 +110,33 @@ def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path, executor, capsys) -
     assert len(set(executor.trained)) == len(executor.trained) == 2
 
 
+def test_ctrl_c_before_the_first_run_says_what_an_earlier_sweep_left(
+    tmp_path, executor, capsys, monkeypatch
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    line = f"sweep --folder {tmp_path} --ratio 1e-3 --lr 0.1"
+    assert main(line.split()) == DONE
+    monkeypatch.setattr(driver, "executor_of", stop)
+    assert main(line.split()) == STOPPED
+    assert f"{tmp_path} keeps what was done" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_which_runs_are_needed_and_which_may_follow(
+    tmp_path, executor, capsys
+) -> None:
+    line = f"sweep --folder {tmp_path / 'store'} --ratio 1e-2 1e-3 --seed 0 1 2 --dry-run"
+    assert main([*line.split(), "--choose-lr", "1e-7", "1e-6"]) == DONE
+    said = capsys.readouterr().out
+    assert "4 runs are needed, 0 of them are finished" in said
+    assert "up to 8 more, once the finished ones choose rates" in said
+    assert main([*line.split(), "--lr", "0.1"]) == DONE
+    said = capsys.readouterr().out
+    assert "6 runs are needed" in said
+    assert "more" not in said
+
+
 def test_a_dry_run_counts_and_estimates_and_makes_nothing(tmp_path, executor, capsys) -> None:
     store = tmp_path / "store"
     line = f"sweep --folder {store} --ratio 1e-2 1e-3 --seed 0 1 2 --choose-lr 1e-7 1e-6 --dry-run"

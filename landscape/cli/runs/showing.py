@@ -72,4 +72,4 @@ def _value(value: Any) -> str:
         return some if len(value) <= 8 else f"{some} … ({len(value)})"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return value if isinstance(value, str) and value else json.dumps(value)
+    return (value or "none") if isinstance(value, str) else json.dumps(value)

@@ -1,16 +1,17 @@
-"""How figures of artefacts look: one style, one canvas, and the guides of their laws.
+"""How figures of artefacts look: one style, one canvas, axes over decades, guides, a legend.
 
 The libraries that draw take seconds to import: each function does so when it is called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Color = tuple[float, float, float]
@@ -65,3 +66,35 @@ def guide(
     middle = len(x) // 2
     line = [y[middle] * (at / x[middle]) ** power for at in x]
     axis.plot(x, line, "--", color="0.5", lw=1.2, label=label, zorder=0)
+
+
+def decades(axis: Axis) -> None:
+    """Make an axis logarithmic, and write plain numbers beside it where it spans few decades."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    low, high = axis.get_data_interval()
+    if high <= 1.001 * low:  # one value has no decades
+        return
+    axis._set_axes_scale("log")  # type: ignore[attr-defined]
+    if low > 0 and high / low < 100:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 20 else (1, 3)))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
+
+
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Write one legend below all panels, every label once."""
+    named: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            named.setdefault(label, handle)
+    if named:
+        figure.legend(
+            list(named.values()), list(named), loc="outside lower center", frameon=False,
+            ncols=min(len(named), 6, _fitting(figure, named)), fontsize=10,
+        )  # fmt: skip
+
+
+def _fitting(figure: Figure, labels: Mapping[str, Any]) -> int:
+    """Return how many columns of a legend fit below a figure: inches a letter, and a handle."""
+    return max(1, int(figure.get_figwidth() / (0.075 * max(map(len, labels)) + 0.7)))

@@ -9,13 +9,22 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from experiments.kit.columns import written
-from experiments.kit.draw import RATIO, Color, colors, despine, guide, panels, title
+from experiments.kit.draw import (
+    RATIO,
+    Color,
+    colors,
+    decades,
+    despine,
+    guide,
+    legend,
+    panels,
+    title,
+)
 from experiments.kit.records import Record, grouped, matching, present
 from experiments.kit.statistics import geometric_mean, student
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 
@@ -56,7 +65,7 @@ def draw(chosen: Sequence[Panel], records: Sequence[Record], columns: int = 3) -
         despine(axis)
     for axis in flat[len(chosen) :]:
         axis.set_axis_off()
-    _legend(figure, flat)
+    legend(figure, flat)
     return figure
 
 
@@ -203,20 +212,6 @@ def against(
     return Panel(name, paint, where or {})
 
 
-def decades(axis: Axis) -> None:
-    """Make an axis logarithmic, and write plain numbers beside it where it spans few decades."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    low, high = axis.get_data_interval()
-    if high <= 1.001 * low:  # one value has no decades
-        return
-    axis._set_axes_scale("log")  # type: ignore[attr-defined]
-    if low > 0 and high / low < 100:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 20 else (1, 3)))
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axis.set_minor_formatter(NullFormatter())
-
-
 def _curve(
     axis: Axes, own: Sequence[Record], x: str, value: str, color: Color, label: str, log: bool
 ) -> tuple[list[float], list[float], list[float]]:
@@ -257,21 +252,3 @@ def _empty(axis: Axes) -> None:
     axis.text(0.5, 0.5, "no run yet", ha="center", va="center", transform=axis.transAxes)
     axis.set_xticks([])
     axis.set_yticks([])
-
-
-def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """Write one legend below all panels, every label once."""
-    named: dict[str, Any] = {}
-    for axis in axes:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            named.setdefault(label, handle)
-    if named:
-        figure.legend(
-            list(named.values()), list(named), loc="outside lower center", frameon=False,
-            ncols=min(len(named), 6, _fitting(figure, named)), fontsize=10,
-        )  # fmt: skip
-
-
-def _fitting(figure: Figure, labels: Mapping[str, Any]) -> int:
-    """Return how many columns of a legend fit below a figure: inches a letter, and a handle."""
-    return max(1, int(figure.get_figwidth() / (0.075 * max(map(len, labels)) + 0.7)))

@@ -120,7 +120,8 @@ def test_an_artefact_that_is_not_there_is_answered_with_the_nearest(monkeypatch,
 @pytest.mark.parametrize("name", list(artefacts()))
 def test_every_artefact_has_runs_in_every_preset_and_something_to_say_of_them(name) -> None:
     one = artefacts()[name]
-    assert {"smoke", "paper"} <= set(one.presets)
+    assert "smoke" in one.presets
+    assert {"local", "paper"} & set(one.presets)
     for preset in one.presets:
         assert next(cell for grid in one.of(preset) for cell in grid.cells())
     assert one.tables

@@ -45,15 +45,16 @@ def whole(model: nn.Module, lanes: list[ls.Lane], **how) -> Pack:
     return pack
 
 
-@pytest.mark.parametrize(("case", "tokens"), [*((c, 2048) for c in CASES), ("opt, dropout", 200)])
-def test_each_packed_run_is_its_solo_run_to_rounding(case: str, tokens: int) -> None:
+@pytest.mark.parametrize("case", CASES)
+def test_each_packed_run_is_its_solo_run_to_rounding(case: str) -> None:
     model, lanes, prepare = CASES[case]()
     before = copy.deepcopy(model.state_dict())
     flags = [p.requires_grad for p in model.parameters()]
-    pack = whole(model, lanes, tokens=tokens)
+    packs = [whole(model, lanes, tokens=n) for n in ((2048, 200) if "opt" in case else (2048,))]
     assert all(torch.equal(before[n], v) for n, v in model.state_dict().items())
     assert [p.requires_grad for p in model.parameters()] == flags
-    for course, (run, ends) in zip(pack.courses, solo_runs(model, lanes, prepare), strict=True):
+    solo = solo_runs(model, lanes, prepare)
+    for course, (run, ends) in ((c, s) for p in packs for c, s in zip(p.courses, solo)):
         assert same(course.run, run)
         assert close(course.best.point, ends)
         assert any(bool(v.any()) for v in course.best.point.values())

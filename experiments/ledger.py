@@ -6,7 +6,7 @@ Its text is a function of the claims, the published rows, the verifications and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from experiments.claims.claim import Claim
@@ -28,9 +28,11 @@ HEAD = """# The claims of both papers, and what our runs say of them
 
 Written by `python -m experiments ledger` from the published rows; do not edit. A claim is
 reproduced where all its statements hold, partly where some do; a statement is decided where its
-95 % interval over seeds lies on one side, and those of one artefact are adjusted for being several.
-Intervals speak of the models and tasks that were run. `python -m experiments verify CLAIM
---fresh-seeds 3` judges a row again with seeds that nobody has used.
+95 % interval over seeds lies on one side, and those of one artefact that say that one arm is above
+another are adjusted for being several. Intervals speak of the models and tasks that were run; a
+verdict that is "so far" is of an artefact some of whose runs are still missing.
+`python -m experiments verify CLAIM --fresh-seeds 3` judges a row again with seeds that nobody has
+used.
 """
 
 
@@ -91,11 +93,14 @@ def entries(
     claims: Sequence[Claim], artefacts: Mapping[str, Artefact], results: Path = RESULTS
 ) -> list[Entry]:
     """Judge claims, in their order."""
-    findings = _findings({c.artefact for c in claims if c.artefact}, artefacts, results)
+    rows = _rows(results)
+    findings = _findings({c.artefact for c in claims if c.artefact}, artefacts, rows)
+    lacking = {name: artefacts[name].unfinished(rows, PRESET) for name in findings}
     theory = _theory([c.theory for c in claims if c.theory])
     again = verifications(results)
     return [
-        _entry(claim, artefacts, findings, theory, again.get(claim.id, []), results)
+        _so_far(_entry(claim, artefacts, findings, theory, again.get(claim.id, []), results),
+                lacking.get(claim.artefact, ""))
         for claim in claims
     ]  # fmt: skip
 
@@ -118,6 +123,14 @@ def verdict_of(findings: Sequence[Finding]) -> str:
         return "not reproduced"
     needs = [f.needs for f in findings if f.needs is not None]
     return f"undecided: needs about {max(needs)} seeds" if needs else "undecided"
+
+
+def _so_far(entry: Entry, lacking: str) -> Entry:
+    """Say in a verdict that it is of an artefact some of whose runs are missing."""
+    if not lacking or entry.verdict == "not run yet":
+        return entry
+    joint = ";" if ":" in entry.verdict else ":"
+    return replace(entry, verdict=f"{entry.verdict}{joint} so far, {lacking}")
 
 
 def _entry(
@@ -144,14 +157,18 @@ def _entry(
     return Entry(claim, verdict_of(judged), said, f"[`{claim.artefact}`]({view}/table.md)")
 
 
-def _findings(
-    names: set[str], artefacts: Mapping[str, Artefact], results: Path
-) -> dict[str, dict[str, Finding]]:
-    """Judge the statements of artefacts that have published rows."""
+def _rows(results: Path) -> list[Row]:
+    """Read the published rows."""
     from landscape.sweep.published import read_rows
 
     path = file_of(PRESET, results)
-    rows: list[Row] = list(read_rows(path).rows()) if path.exists() else []
+    return list(read_rows(path).rows()) if path.exists() else []
+
+
+def _findings(
+    names: set[str], artefacts: Mapping[str, Artefact], rows: Sequence[Row]
+) -> dict[str, dict[str, Finding]]:
+    """Judge the statements of artefacts that have published rows."""
     found: dict[str, dict[str, Finding]] = {}
     for name in sorted(names & artefacts.keys()):
         one = artefacts[name]

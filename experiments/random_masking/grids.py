@@ -147,8 +147,8 @@ DIFFERENCES = (
      "levels differ, the order may not"),
     ("every seed draws its own mask, examples and order; the paper keeps one mask for three runs",
      "our deviation over seeds includes the mask's"),
-    ("rates half a decade apart, chosen on dev with the first seed; the paper's are a decade apart, "
-     "and by what they are chosen it does not say", "none is expected"),
+    ("rates half a decade apart, chosen on dev with the first seed; the paper's are a decade apart,"
+     " and by what they are chosen it does not say", "none is expected"),
     ("the checkpoint of the best dev accuracy; the paper's code keeps that of the lowest dev loss",
      "a few thousandths of accuracy"),
 )  # fmt: skip

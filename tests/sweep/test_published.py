@@ -77,13 +77,13 @@ def test_a_row_twice_is_refused_wherever_it_stands(published, tmp_path) -> None:
     assert not (tmp_path / "new.jsonl").exists()
 
 
-PACKED = gzip.compress(b"no rows" * 99)
+PACKED = gzip.compress(b"no rows" * 99, mtime=0)
 BAD = [
     b"\x1f\x8b\x08\x00", b"\xff\xff", b"{}\n", b"no rows\n", PACKED[:-9], PACKED[:10] + b"\xff" * 9,
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("content", BAD)
+@pytest.mark.parametrize("content", BAD, ids=range(len(BAD)))
 @pytest.mark.parametrize("name", ["bad.jsonl", "bad.jsonl.gz"])
 def test_a_file_that_holds_no_rows_is_refused(tmp_path, content, name) -> None:
     (tmp_path / name).write_bytes(content)

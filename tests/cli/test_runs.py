@@ -19,6 +19,12 @@ from landscape.sweep import write_rows
 ROW = {"granularity": "row"}
 
 
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tables have the same width wherever the tests run."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> ls.RunStore:
     return filled(tmp_path / "store")

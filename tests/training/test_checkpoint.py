@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import landscape as ls
-from landscape import runs
+from landscape import folders
 from landscape.errors import UserError
 from landscape.identity import base_digests
 from landscape.training import baselines
@@ -499,4 +499,4 @@ def test_a_folder_below_the_user_is_found_there(tmp_path, monkeypatch) -> None:
     run = finetune(masked(), "~/runs/a", epochs=1)
     assert run.path == tmp_path / "runs" / "a"
     assert not (tmp_path / "~").exists()
-    assert runs.read_json("~/runs/a/result.json")["metrics"]["steps"] == 4
+    assert folders.read_json("~/runs/a/result.json")["metrics"]["steps"] == 4

@@ -171,10 +171,7 @@ def test_a_dry_run_counts_and_estimates_and_makes_nothing(tmp_path, executor, ca
         ("sweep --folder OUT --lr 1", "ratio or count"),
         ("sweep --folder OUT --choose-lr 1 --widen -1", "got -1"),
         ("sweep --folder OUT --lr 1 --workers 0", "got 0"),
-        (
-            "sweep --folder OUT --lr 1 --count 9 --executor packed --workers 2",
-            "one worker with packed",
-        ),
+        ("sweep --folder OUT --lr 1 --count 9 --executor ray --workers 2", "one worker with ray"),
         ("sweep --folder OUT --lr 1 --count 9 --address auto", "no address with local"),
         ("sweep --folder OUT --lr 1 --executor slurm", "'slurm'"),
         ("sweep --folder OUT --lr 1 --source sst2", "TASK=FOLDER"),

@@ -2,21 +2,38 @@
 
 from theory.claim import Claim
 from theory.statements import (
+    corrected,
     distance,
     dynamics,
+    heavy,
     id3,
     law,
     lemma,
     net,
     progress,
     spectral,
+    steps,
     theorem51,
     traces,
 )
 
 _FOUND = {
     claim.id: claim
-    for family in (theorem51, spectral, traces, lemma, net, dynamics, distance, law, progress, id3)
+    for family in (
+        theorem51,
+        spectral,
+        heavy,
+        steps,
+        traces,
+        lemma,
+        net,
+        dynamics,
+        distance,
+        law,
+        corrected,
+        progress,
+        id3,
+    )
     for claim in family.CLAIMS
 }
 
@@ -26,6 +43,10 @@ ORDER = (
     "thm-5.1-usefulness",
     "bernstein",
     "chernoff",
+    "heavy-light",
+    "top-below",
+    "step-gaussian",
+    "step-isotropic",
     "lemma-a.1",
     "net-lemma",
     "trace-identity",
@@ -34,6 +55,8 @@ ORDER = (
     "prop-5.3",
     "cor-distance",
     "distance-law",
+    "distance-haar",
+    "distance-leverage",
     "finite-time",
     "momentum",
     "adam",

@@ -20,6 +20,7 @@ from theory.figures.scan import (
     PURPLE,
     RED,
     SKY,
+    companions,
     grams_at,
     scan_ratios,
 )
@@ -33,10 +34,10 @@ if TYPE_CHECKING:
 
 
 def concentration(problem: MaskedRegression, seed: int = 0) -> Figure:
-    """Draw the deviation of the masked eigenvalues against p and against d, with all bounds."""
+    """Draw the deviation of the masked eigenvalues against p and d, and of heavy-tailed features."""
     from matplotlib.ticker import NullFormatter
 
-    figure, (left, right) = canvas((10.8, 4.0), 2)
+    figure, (left, right, heavy) = canvas((13.6, 4.2), 3)
     ratios = scan_ratios(problem)
     parts = divided(problem.features)
     rows = [_deviation(parts, problem, problem.moments, p, seed) for p in ratios]
@@ -51,6 +52,12 @@ def concentration(problem: MaskedRegression, seed: int = 0) -> Figure:
     _plot_bounds(right, sizes, rows)
     right.set(xlabel="number of features d", title=f"p = {p:g}")
     right.xaxis.set_minor_formatter(NullFormatter())
+    tailed = companions(problem)[1]
+    ratios, parts = scan_ratios(tailed), divided(tailed.features)
+    rows = [_deviation(parts, tailed, tailed.moments, p, seed) for p in ratios]
+    _plot_bounds(heavy, ratios, rows)
+    heavy.set(xlabel="probability p to keep a feature")
+    heavy.set_title(f"n = {tailed.n}, d = {tailed.d:,}, {tailed.features.name}")
     handles, labels = left.get_legend_handles_labels()
     title = f"bounds at $\\delta$ = {problem.delta:g}"
     figure.legend(handles, labels, title=title, loc="outside right center", alignment="left")
@@ -75,7 +82,7 @@ def _deviation(
         "theorem 5.1, corrected": np.array(bounds.theorem_51_corrected(n, d, r, delta)),
         "theorem 5.1, printed (false)": np.array(bounds.theorem_51_printed(n, d, r, delta)),
         "matrix Bernstein": np.array(bounds.bernstein(m, p, delta)),
-        "the same, mask known on heavy columns": np.array(
+        "the same, mask known\non the heavy columns": np.array(
             conditional.deviation(parts.light, p, delta)
         ),
         "matrix Chernoff, $\\lambda_1$ above": np.array(chernoff.top_high - p * m.top),

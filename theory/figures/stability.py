@@ -18,6 +18,7 @@ from theory.spectra import draw_mask, masked_grams
 from theory.stability import StepMap, averaged_map, descent_map, largest_stable_step
 from theory.statements.dynamics import BETA, adam_threshold, gd_threshold, heavy_ball_threshold
 from theory.statements.spectral import chernoff_interval
+from theory.statements.steps import isotropic
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -97,7 +98,8 @@ def _largest_steps(axes: Axes, problem: MaskedRegression, seed: int) -> None:
     axes.fill_between(fine, low, high, color=PURPLE, alpha=0.13, label=band, lw=0)
     axes.plot(fine, headline, "--", color=GREY, label="law in 1/p, $2n / (p\\,\\lambda_1(X^TX))$")
     label = "isotropic, $(2n/s^2) / (\\sqrt{pd} + \\sqrt{n})^2$"
-    axes.plot(fine, law, "-", color=ORANGE, label=label)
+    if not isotropic(problem).startswith("one direction"):
+        axes.plot(fine, law, "-", color=ORANGE, label=label)
     axes.axvline(n / d, color="black", linewidth=0.8, linestyle=":")
     axes.text(n / d, 0.02, " p d = n", transform=axes.get_xaxis_transform())
     axes.set(xscale="log", yscale="log", xlabel="probability p to keep a feature", ylim=limits)

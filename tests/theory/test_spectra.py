@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import theory as oracle
 
-from theory import DISTRIBUTIONS, draw, from_array, make_problem, prescribed
+from theory import DISTRIBUTIONS, draw, from_array, make_problem, prescribed, spectra
 from theory import features as features_module
-from theory import spectra
 from theory.factors import rank
 from theory.features import BLOCK, Features
 from theory.spectra import (

@@ -72,13 +72,14 @@ def test_the_bound_of_theorem_51_is_flat_in_p_and_bernsteins_is_not() -> None:
 
 
 def test_the_stable_steps_drawn_are_2_over_lambda_with_38_for_adam() -> None:
-    problem = make_problem("gaussian", n=4, d=2000, p=0.5)
+    problem = make_problem("uniform", n=4, d=2000, p=0.5)
     left, right = stability(problem).axes
     assert [text.get_text() for text in left.texts] == ["2", "3.8", "38"]
     p, steps = lines(right)["measured, a mask"]
     law = 2 * 4 / (p * problem.moments.top)
     assert (steps < law * 1.5).all()
-    assert steps[-1] / steps[0] == pytest.approx(p[0] / p[-1], rel=0.3)
+    found = np.median(steps[-3:]) / np.median(steps[:3])  # three masks at each p
+    assert found == pytest.approx(p[0] / p[-1], rel=0.4)
 
 
 def test_dots_of_gradient_descent_lie_on_the_lines_of_the_closed_form() -> None:

@@ -135,7 +135,8 @@ def test_a_delta_below_what_4000_masks_settle_is_unsettled() -> None:
 
 def test_a_bound_that_fails_nearly_as_often_as_it_may_is_looked_at_twice() -> None:
     """One of 128 masks fails on this seed, which leaves 5.7 % possible; the second look decides."""
-    finding = claim("bernstein").verify(make_problem("rademacher", n=2, d=5000, p=0.3)).finding
+    problem = make_problem("rademacher", n=2, d=5000, p=0.3, seed=2)
+    finding = claim("bernstein").verify(problem, 2).finding
     assert finding.verdict == "holds"
     assert finding.samples == 512
     assert finding.violations

@@ -3,9 +3,11 @@
 from theory.claim import Claim
 from theory.statements import (
     contraction,
+    corrected,
     distance,
     dynamics,
     every_n,
+    heavy,
     id3,
     law,
     lemma,
@@ -14,6 +16,7 @@ from theory.statements import (
     prose,
     sparser,
     spectral,
+    steps,
     theorem51,
     traces,
     updates,
@@ -23,9 +26,26 @@ from theory.statements import (
 _FOUND = {
     claim.id: claim
     for family in (
-        theorem51, every_n, prose, spectral, traces, lemma, net, dynamics, contraction, distance,
-        sparser, law, progress, id3, updates, work,
-    )  # fmt: skip
+        theorem51,
+        every_n,
+        prose,
+        spectral,
+        heavy,
+        steps,
+        traces,
+        lemma,
+        net,
+        dynamics,
+        contraction,
+        distance,
+        sparser,
+        law,
+        corrected,
+        progress,
+        id3,
+        updates,
+        work,
+    )
     for claim in family.CLAIMS
 }
 
@@ -38,6 +58,10 @@ ORDER = (
     "thm-5.1-needed-d",
     "bernstein",
     "chernoff",
+    "heavy-light",
+    "top-below",
+    "step-gaussian",
+    "step-isotropic",
     "lemma-a.1",
     "net-lemma",
     "trace-identity",
@@ -49,6 +73,8 @@ ORDER = (
     "cor-distance",
     "sparser-is-farther",
     "distance-law",
+    "distance-haar",
+    "distance-leverage",
     "finite-time",
     "momentum",
     "adam",

@@ -7,8 +7,12 @@ from theory.statements import (
     id3,
     law,
     lemma,
+    nested,
     net,
     progress,
+    sgd,
+    sharp,
+    sign,
     spectral,
     theorem51,
     traces,
@@ -16,7 +20,22 @@ from theory.statements import (
 
 _FOUND = {
     claim.id: claim
-    for family in (theorem51, spectral, traces, lemma, net, dynamics, distance, law, progress, id3)
+    for family in (
+        theorem51,
+        sharp,
+        spectral,
+        traces,
+        lemma,
+        net,
+        dynamics,
+        nested,
+        sign,
+        sgd,
+        distance,
+        law,
+        progress,
+        id3,
+    )
     for claim in family.CLAIMS
 }
 
@@ -24,6 +43,8 @@ ORDER = (
     "thm-5.1-printed",
     "thm-5.1-corrected",
     "thm-5.1-usefulness",
+    "thm-5.1-sharp",
+    "sub-gaussian",
     "bernstein",
     "chernoff",
     "lemma-a.1",
@@ -37,6 +58,12 @@ ORDER = (
     "finite-time",
     "momentum",
     "adam",
+    "sign-descent",
+    "sign-rate",
+    "adam-first-step",
+    "nested-masks",
+    "sgd",
+    "sgd-rate",
     "id3-thm-1",
     "id3-thm-1-corrected",
     "id3-updates",

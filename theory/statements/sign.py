@@ -189,7 +189,7 @@ def _rate(predict: Ends, problem: MaskedRegression, seed: int) -> Finding:
 
 
 def adam_ceiling(step: SignStep, beta: float) -> float:
-    """Return 2 (1 + beta)/(1 - beta) |g|_1 / s^T H s, which `adam`'s threshold is at most at P = |g|.
+    """Return 2 (1 + beta) / (1 - beta) |g|_1 / s^T H s, above the threshold of `adam` at P = |g|.
 
     >>> round(adam_ceiling(SignStep(1.0, 1.0, 1.0, 1.0, 1.0, (1.0, 1.0, 1.0)), 0.9), 9)
     38.0
@@ -238,7 +238,9 @@ def _first_step(
         said,
         seen,
         ratio(said, seen),
-        note=f"the mask's best first step is {said / 38:.3g}; equal for one sample" if holds else "",
+        note=f"the mask's best first step is {said / 38:.3g}; equal for one sample"
+        if holds
+        else "",
     )
 
 

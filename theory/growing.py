@@ -1,0 +1,108 @@
+"""Gradient descent by the engine while its mask grows, as in ID3, at one fixed rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+import landscape as ls
+from landscape import seeds
+from theory import purposes
+from theory.features import Array, Indices
+from theory.network import TARGET, LinearNetwork, batches, squared_loss
+from theory.problems import MaskedRegression
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Hold what a growing mask did to one run.
+
+    Args:
+        sharpness: lambda_1(S_t) / n of the mask of each step, (T,).
+        losses: L before each step and after the last, (T + 1,).
+    """
+
+    sharpness: Array
+    losses: Array
+
+
+def pretrained(problem: MaskedRegression, order: Indices) -> LinearNetwork:
+    """Return a network whose weights are tiny and fall in size along an order of the features.
+
+    A schedule by magnitude selects them in this order, so its masks are known before training.
+
+    Args:
+        order: the features, the first to be selected first, (d,).
+    """
+    model, d = LinearNetwork(problem.d), problem.d
+    sizes = torch.linspace(1e-9, 1e-10, d, dtype=torch.float64)
+    with torch.no_grad():
+        model.linear.weight[0, torch.from_numpy(order)] = sizes
+    return model
+
+
+def grow(
+    problem: MaskedRegression,
+    order: Indices,
+    *,
+    add: int,
+    every: int,
+    stages: int,
+    lr: float,
+    noise: float = 0.0,
+) -> Growth:
+    """Train by gradient descent while the engine's schedule adds features of an order.
+
+    Args:
+        order: the features, the first to be selected first, (d,).
+        add: features that each stage adds.
+        every: steps a stage.
+        stages: how many stages.
+        lr: the fixed rate.
+        noise: standard deviation of fresh noise in the targets of each step. Without any, what is
+            about to grow may have decayed to rounding by then; batches do the same to a network.
+
+    Returns:
+        The run; cost stages every n d.
+    """
+    model, (whole,) = pretrained(problem, order), batches(problem)
+    steps = stages * every
+    increments = [add if step % every == 0 else 0 for step in range(steps)]
+    schedule = ls.Schedule("increment", score="magnitude", increments=increments, targets=TARGET)
+    moving = ls.MovingMask(schedule, model)
+    moving.attach()
+    optimizer = ls.AdamW(ls.trainable(model).values(), lr=1.0)  # its state follows the mask
+    rng = seeds.numbered(problem.seed, purposes.FIGURE_NOISE)
+    sharpness, losses, top = [], [], 0.0
+    for step in range(steps):
+        optimizer.zero_grad()
+        with torch.no_grad():
+            losses.append(float(squared_loss(model, whole)[0]) / problem.n)
+        fresh = noise * rng.standard_normal(problem.n)
+        with moving.step(step, optimizer):
+            total, count = squared_loss(model, (whole[0], whole[1] + torch.from_numpy(fresh)))
+            (total / count).backward()
+        if increments[step]:
+            chosen = moving.indices()[f"{TARGET}.weight"].numpy()
+            top = problem.restrict(chosen).top / problem.n
+        sharpness.append(top)
+        with torch.no_grad():
+            for theta in ls.trainable(model).values():
+                assert theta.grad is not None
+                theta -= lr * theta.grad
+    with torch.no_grad():
+        losses.append(float(squared_loss(model, whole)[0]) / problem.n)
+    return Growth(np.array(sharpness), np.array(losses))
+
+
+def nested_sharpness(
+    problem: MaskedRegression, order: Indices, *, add: int, every: int, stages: int
+) -> Array:
+    """Return lambda_1(S_t) / n of each step, (stages every,), from the spectrum alone."""
+    tops = []
+    for stage in range(1, stages + 1):
+        mask = problem.restrict(np.sort(order[: add * stage]).astype(np.int64))
+        tops.append(float(np.linalg.eigvalsh(mask.gram)[-1]) / problem.n)
+    return np.repeat(tops, every)

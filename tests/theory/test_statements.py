@@ -12,7 +12,7 @@ import pytest
 
 from theory import DISTRIBUTIONS, MaskedRegression, bounds, claims, make_problem
 from theory.signs import SignStep
-from theory.statements import distance, dynamics, id3, law, lemma, net, nested, sgd, sharp, sign
+from theory.statements import distance, dynamics, id3, law, lemma, net, sgd, sharp, sign
 from theory.statements.spectral import chernoff_interval
 from theory.suite import claim
 

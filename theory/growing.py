@@ -97,12 +97,38 @@ def grow(
     return Growth(np.array(sharpness), np.array(losses))
 
 
+def stage_grams(problem: MaskedRegression, order: Indices, *, add: int, stages: int) -> Array:
+    """Return X M X^T / n of the mask of each stage, (stages, n, n)."""
+    kept = [problem.features.take(np.sort(order[: add * (s + 1)])) for s in range(stages)]
+    return np.stack([columns.T @ columns for columns in kept]) / problem.n
+
+
 def nested_sharpness(
     problem: MaskedRegression, order: Indices, *, add: int, every: int, stages: int
 ) -> Array:
     """Return lambda_1(S_t) / n of each step, (stages every,), from the spectrum alone."""
-    tops = []
-    for stage in range(1, stages + 1):
-        mask = problem.restrict(np.sort(order[: add * stage]).astype(np.int64))
-        tops.append(float(np.linalg.eigvalsh(mask.gram)[-1]) / problem.n)
-    return np.repeat(tops, every)
+    grams = stage_grams(problem, order, add=add, stages=stages)
+    return np.repeat(np.linalg.eigvalsh(grams)[:, -1], every)
+
+
+def residual_run(
+    problem: MaskedRegression,
+    order: Indices,
+    *,
+    add: int,
+    every: int,
+    stages: int,
+    lr: float,
+    noise: float = 0.0,
+) -> Growth:
+    """Return the run of ``grow`` from its residuals: e - lr X M X^T / n (e - noise).
+
+    Arguments as in ``grow``, which it equals to rounding and the pretrained weights of 1e-9.
+    """
+    grams = stage_grams(problem, order, add=add, stages=stages)
+    rng = seeds.numbered(problem.seed, purposes.FIGURE_NOISE)
+    error, losses = -problem.y, [float(problem.y @ problem.y) / (2 * problem.n)]
+    for gram in np.repeat(grams, every, axis=0):
+        error = error - lr * gram @ (error - noise * rng.standard_normal(problem.n))
+        losses.append(float(error @ error) / (2 * problem.n))
+    return Growth(np.repeat(np.linalg.eigvalsh(grams)[:, -1], every), np.array(losses))

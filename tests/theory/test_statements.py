@@ -14,7 +14,7 @@ from theory import DISTRIBUTIONS, MaskedRegression, bounds, claims, make_problem
 from theory import conditional, wishart
 from theory.leverages import effective_share
 from theory.signs import SignStep
-from theory.statements import distance, dynamics, id3, law, lemma, net, nested, sgd, sharp, sign
+from theory.statements import distance, dynamics, id3, law, lemma, net, sgd, sharp, sign
 from theory.statements.heavy import conditional_bound
 from theory.statements.spectral import chernoff_interval
 from theory.suite import claim

@@ -23,22 +23,8 @@ from theory.statements import (
 _FOUND = {
     claim.id: claim
     for family in (
-        theorem51,
-        every_n,
-        prose,
-        spectral,
-        traces,
-        lemma,
-        net,
-        dynamics,
-        contraction,
-        distance,
-        sparser,
-        law,
-        progress,
-        id3,
-        updates,
-        work,
+        theorem51, every_n, prose, spectral, traces, lemma, net, dynamics, contraction, distance,
+        sparser, law, progress, id3, updates, work,
     )  # fmt: skip
     for claim in family.CLAIMS
 }

@@ -142,7 +142,9 @@ def _sgd(predict: Steps, problem: MaskedRegression, seed: int) -> Finding:
     )
 
 
-def longest_example(lengths: Array, largest: Array, p: float, delta: float) -> tuple[float, float]:
+def longest_example(
+    lengths: Array, largest: Array, p: float, delta: float
+) -> tuple[float, float]:
     """Return an interval that holds max_i ||x_{i,S}||^2 with probability >= 1 - delta over masks.
 
     Scalar Chernoff bounds on ||x_{i,S}||^2 = sum_j m_j x_ij^2: above for all n examples at once,
@@ -210,8 +212,7 @@ def _rate(predict: Lengths, problem: MaskedRegression, seed: int) -> Finding:
         samples=len(seen),
         violations=broken,
         interval=clopper_pearson(broken, len(seen)),
-        note=note
-        or f"between {2 / high:.3g} and {longest_step:.3g}; median of masks against "
+        note=note or f"between {2 / high:.3g} and {longest_step:.3g}; median of masks against "
         "2 / (p max_i ||x_i||^2)",
         details={
             "step at least": 2 / high,

@@ -238,9 +238,7 @@ def _first_step(
         said,
         seen,
         ratio(said, seen),
-        note=f"the mask's best first step is {said / 38:.3g}; equal for one sample"
-        if holds
-        else "",
+        note=f"the mask's best first step is {said / 38:.3g}; equal for one sample" if holds else "",
     )
 
 

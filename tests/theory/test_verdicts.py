@@ -266,14 +266,11 @@ print([name for name in heavy if name in sys.modules])
 """
 
 
-@pytest.mark.parametrize(
-    ("arguments", "needed"),
-    [(["--help"], []), (["--n", "2", "--d", "50", "--json"], ["scipy.stats"])],
-)
-def test_neither_help_nor_a_run_imports_torch(arguments: list[str], needed: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["--n", "2", "--d", "50", "--json"]])
+def test_neither_help_nor_a_run_imports_what_takes_seconds(arguments: list[str]) -> None:
     code = LIGHT.format(arguments=arguments)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == str(needed)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_names_that_need_torch_are_there_when_asked_for() -> None:

@@ -142,7 +142,7 @@ def _descend(
     if reached:
         step = [p.detach() - before for p, before in zip(thetas, last, strict=True)]
         low, high = 0.0, 1.0
-        for _ in range(4):
+        for _ in range(6):
             middle = (low + high) / 2
             _set(thetas, step, middle, last)
             low, high = (low, middle) if _mean(model, batches) <= target else (middle, high)
@@ -154,13 +154,13 @@ def _descend(
 def sgd(point: Point) -> dict[str, Any]:
     """Find the smallest rate at which SGD, one example a step, has made a squared loss grow.
 
-    Options: ``ratio`` (0.01), ``mask`` (0), ``examples`` (16), ``steps`` (150).
+    Options: ``ratio`` (0.01), ``mask`` (0), ``examples`` (16), ``steps`` (60).
 
     Returns:
         ``ratio``, ``mask``, ``threshold``, a power of 2^(1/4), and ``bound``: 2 over the squared
         length of the longest gradient, below which the linear model is stable in the mean square.
     """
-    asked = chosen(point, {"ratio": 1e-2, "mask": 0, "examples": 16, "steps": 150})
+    asked = chosen(point, {"ratio": 1e-2, "mask": 0, "examples": 16, "steps": 60})
     task, mask = point.task, _mask(point, asked)
     singles = make_batches(task.train[: asked["examples"]], point.tokenizer, 1, loss=task.loss)
     order = seeds.numbered(asked["mask"], ORDERS).integers(0, len(singles), asked["steps"])

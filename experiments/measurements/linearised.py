@@ -3,7 +3,8 @@
 The linear model is the network's own, by its Jacobian at the pretrained weights
 (`theory.linearise`). Were the network linear, a mask that the engine draws and masks that the
 theory draws would be exchangeable: with 199 of those, the fifth smallest and the fifth largest
-value enclose a new mask's with probability 0.95 exactly, whatever the distribution. What no mask reaches is 1e30.
+value enclose a new mask's with probability 0.95 exactly, whatever the distribution.
+What no mask reaches is 1e30.
 
 The numbers: ``sharpness``, lambda_1 of the Gauss-Newton matrix; ``rate`` at which the first step
 along the signs of the gradient has the lowest loss, to second order, and ``rate_softmax`` where the
@@ -15,7 +16,7 @@ loss has grown after steps on one example each.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,14 @@ from numpy.random import Generator
 
 from landscape import seeds
 from landscape.errors import UserError
-from landscape.masks import random_mask
+from landscape.masks import Mask, bernoulli, random_mask
 from landscape.sweep.measurements import Measurement, Point
 from landscape.sweep.measurements.curvature import chosen
 from landscape.tasks.batches import make_batches
 from theory.conditional import divide, sharpness_interval
-from theory.features import Array, Features, Indices
+from theory.features import Array, Features
 from theory.jacobian import Linearised, linearise
-from theory.problems import MaskedRegression
+from theory.purposes import MASKS
 from theory.signs import sign_step
 from theory.spectra import masked_grams, moments
 from theory.statements.sgd import sgd_step
@@ -39,11 +40,12 @@ from theory.statements.sgd import sgd_step
 MARGIN = 4.0
 #: rates of the search of SGD's threshold are whole powers of this
 NOTCH = 2**0.25
+BATCH = 40  # masks of one pass over X
 ORDERS = 20  # purpose of a seed: the order of the examples that SGD sees
 
 USUAL: dict[str, Any] = {
     "ratio": 1e-2, "masks": 5, "examples": 16, "draws": 199, "heavy": 1000, "delta": 0.05,
-    "share": 0.5, "steps": 150,
+    "share": 0.5, "steps": 60,
 }  # fmt: skip
 
 
@@ -52,7 +54,7 @@ def predicted(point: Point) -> dict[str, Any]:
 
     Options: ``ratio`` (0.01); ``masks`` (5), the engine's of seeds 0, 1, ..; ``examples`` (16);
     ``draws`` (199), masks that the theory draws; ``heavy`` (1000) columns and ``delta`` (0.05) of
-    the certified intervals; ``share`` (0.5) of the first loss; ``steps`` (150) of SGD.
+    the certified intervals; ``share`` (0.5) of the first loss; ``steps`` (60) of SGD.
 
     Returns:
         ``ratio``, ``density``, ``rows``; ``law``, the closed forms; ``draws``, the values of each
@@ -64,17 +66,17 @@ def predicted(point: Point) -> dict[str, Any]:
     masks = [random_mask(point.model, ratio=asked["ratio"], targets=list(point.config.targets),
                          seed=seed) for seed in range(asked["masks"])]  # fmt: skip
     density = float(masks[0].rule["density"])
-    problem = MaskedRegression(_with_signs(linear), density)
+    signed = _with_signs(linear)
     found: dict[str, list[float]] = {}
-    for drawn in problem.masks(asked["draws"]):
-        for gram in masked_grams(problem.features, drawn):
-            order = seeds.numbered(len(found.get("rate", ())), ORDERS)
-            for name, value in numbers(linear, gram, asked, order).items():
-                found.setdefault(name, []).append(_digits(value))
+    for gram in _grams(signed, density, asked["draws"]):
+        order = seeds.numbered(len(found.get("rate", ())), ORDERS)
+        for name, value in numbers(linear, gram, asked, order).items():
+            found.setdefault(name, []).append(_digits(value))
+    grams = masked_grams(signed, [linear.indices(mask) for mask in masks])
     return {
         "ratio": asked["ratio"], "density": density, "rows": linear.features.n,
         "draws": {name: sorted(values) for name, values in found.items()},
-    } | _closed(linear, problem, [linear.indices(mask) for mask in masks], asked)  # fmt: skip
+    } | _closed(linear, masks, grams, density, asked)  # fmt: skip
 
 
 def _linear(point: Point, examples: int) -> Linearised:
@@ -101,12 +103,19 @@ def _with_signs(linear: Linearised) -> Features:
     return Features(x.name, x.n + 1, x.d, read)
 
 
+def _grams(features: Features, density: float, count: int) -> Iterator[Array]:
+    """Yield X M X' of random masks of the theory's own, from one pass over X for some at once."""
+    rng = seeds.numbered(0, MASKS)
+    for start in range(0, count, BATCH):
+        drawn = [bernoulli(rng, features.d, density) for _ in range(min(BATCH, count - start))]
+        yield from masked_grams(features, drawn)
+
+
 def _closed(
-    linear: Linearised, problem: MaskedRegression, masks: Sequence[Indices],
-    asked: Mapping[str, Any],
-) -> dict[str, Any]:  # fmt: skip
+    linear: Linearised, masks: Sequence[Mask], grams: Array, p: float, asked: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the closed forms, and the engine's masks with their certified intervals."""
-    x, p, delta = linear.features, problem.p, asked["delta"]
+    x, delta = linear.features, asked["delta"]
     slope = np.concatenate([-block @ linear.y / x.n for _, block in x.blocks()])
     step, parts = sign_step(x, slope), divide(x, min(asked["heavy"], x.d))
     whole = parts.light.gram + parts.columns.T @ parts.columns
@@ -120,13 +129,11 @@ def _closed(
     }  # fmt: skip
     rate = step.interval(p, delta, moments(x))
     rows = []
-    for seed, (mask, gram) in enumerate(
-        zip(masks, masked_grams(problem.features, masks), strict=True)
-    ):
-        certified = sharpness_interval(parts, mask, p, delta=delta)
+    for seed, (mask, gram) in enumerate(zip(masks, grams, strict=True)):
+        certified = sharpness_interval(parts, linear.indices(mask), p, delta=delta)
         values = numbers(linear, gram, asked, seeds.numbered(seed, ORDERS))
         rows.append({
-            "seed": seed, "count": len(mask), **{n: _digits(v) for n, v in values.items()},
+            "seed": seed, "count": mask.count, **{n: _digits(v) for n, v in values.items()},
             "certified_sharpness": [_digits(certified.low), _digits(certified.high)],
             "certified_rate": [_digits(rate[0]), _digits(rate[1])],
         })  # fmt: skip
@@ -192,8 +199,8 @@ def nearest(gram: Array, gaps: Array, labels: Array, share: float) -> float:
     """
     n, a = len(gaps), np.zeros(len(gaps))
     target = share * float(np.logaddexp(0, -labels * gaps).mean())
-    high = float(np.trace(gram)) / n
-    low = 1e-9 * high
+    high = 1e6 * float(np.trace(gram)) / n
+    low = 1e-15 * high
     for _ in range(40):
         reg = math.sqrt(low * high)
         a = _regularised(gram, gaps, labels, reg, a)

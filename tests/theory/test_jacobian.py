@@ -107,7 +107,7 @@ def test_features_that_do_not_fit_are_refused_with_the_rows_that_do(monkeypatch)
     model, batches = network()
     size = 8 * ls.random_mask(model, density=1.0, targets=TARGETS).size
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3 * size + 5))
-    with pytest.raises(ls.UserError, match="6 rows of .* take at most 3 rows"):
+    with pytest.raises(ls.UserError, match=r"6 rows of .* take at most 3 rows"):
         linearise(model, batches, targets=TARGETS)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from landscape.cli.arguments import Commands, whole
+from landscape.cli.arguments import Commands, device, folder, whole
 from landscape.cli.shared import Outcome, json_argument
 
 
@@ -40,7 +39,7 @@ def add(commands: Commands) -> None:
         if name == "packed":
             _packed_arguments(kind)
     kind.add_argument(
-        "--data", type=Path, metavar="FOLDER",
+        "--data", type=folder, metavar="FOLDER",
         help="folder that holds official releases of the tasks, such as FOLDER/superglue/RTE "
         "(packaged reviews in their shapes)",
     )  # fmt: skip
@@ -48,7 +47,7 @@ def add(commands: Commands) -> None:
 
 def _packed_arguments(kind: argparse.ArgumentParser) -> None:
     kind.add_argument("--runs", type=whole(least=2), default=8, help="runs together (8)")
-    kind.add_argument("--device", default="cpu", help="such as cuda (cpu)")
+    kind.add_argument("--device", type=device, default="cpu", help="such as cuda (cpu)")
     kind.add_argument(
         "--shape", choices=["opt-125m"],
         help="random weights of this shape on synthetic texts, in place of the packaged models",

@@ -7,13 +7,12 @@ import dataclasses
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landscape.cli.arguments import Commands, file, number, output_folder, seed, whole
+from landscape.cli.arguments import Commands, device, file, number, output_folder, seed, whole
 from landscape.cli.guard import DONE, FAILED, resuming
 from landscape.cli.shared import Outcome, json_argument
-from landscape.cli.task import known_task
+from landscape.cli.task import known_task, task_folder
 from landscape.errors import UserError
 
 if TYPE_CHECKING:
@@ -98,24 +97,14 @@ def add(commands: Commands) -> None:
         help="compute beside other processes of the same sweep, wherever the folder is seen",
     )  # fmt: skip
     where.add_argument("--address", help="of the Ray cluster")
-    where.add_argument("--device", help="such as cuda (cpu)")
+    where.add_argument("--device", type=device, help="such as cuda (cpu)")
     where.add_argument(
-        "--source", nargs="+", type=_source, default=[], metavar="TASK=FOLDER",
+        "--source", nargs="+", type=task_folder, default=[], metavar="TASK=FOLDER",
         help="folder of a task's files, instead of the hub",
     )  # fmt: skip
     sweep.add_argument("--dry-run", action="store_true", help="say what it would cost, and end")
     json_argument(sweep)
     sweep.set_defaults(command=_sweep)
-
-
-def _source(text: str) -> tuple[str, str]:
-    """Read where a task's files lie."""
-    task, given, folder = text.partition("=")
-    if not given or not Path(folder).expanduser().is_dir():
-        raise argparse.ArgumentTypeError(
-            f"expected TASK=FOLDER with a folder that is there, got {text!r}; check the path"
-        )
-    return known_task(task), folder
 
 
 def _sweep(chosen: argparse.Namespace) -> Outcome:

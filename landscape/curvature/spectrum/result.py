@@ -13,6 +13,7 @@ from torch import Tensor
 from landscape.curvature.operators.linear import LinearOperator, as_tensor
 from landscape.curvature.spectrum.algebra import norm, unit
 from landscape.errors import NotConvergedWarning, UserError
+from landscape.shown import card, few
 
 Which: TypeAlias = Literal["LA", "SA", "LM"]
 """Which eigenvalues: LA largest, SA smallest (most negative), LM largest in magnitude."""
@@ -31,7 +32,7 @@ class EigenResult:
     estimated_errors: Tensor
     """residual^2 / distance to the nearest other Ritz value, at most the residual, shape (k,).
 
-    Usually close to the true error and far below the residual; an estimate, nothing certified.
+    Usually close to the true error and far below the residual; an estimate, and no bound.
     """
     num_matvecs: int
     """Matvecs spent, those for the residuals included."""
@@ -84,12 +85,13 @@ class EigenResult:
         }
 
     def __repr__(self) -> str:
-        values = ", ".join(
-            f"{value:.6g} ± {residual:.1g}"
-            for value, residual in zip(self.eigenvalues.tolist(), self.residuals.tolist())
-        )
+        found = zip(self.eigenvalues.tolist(), self.residuals.tolist())
+        values = few(f"{value:.6g} ± {residual:.1g}" for value, residual in found)
         state = "converged" if self.converged else "NOT converged"
         return f"{self.which} [{values}] by {self.method}, {self.num_matvecs} matvecs, {state}"
+
+    def _repr_html_(self) -> str:
+        return card(repr(self), {"no other beyond": self.ceiling, **self.operator})
 
 
 def score(values: Float[Tensor, " m"], which: Which) -> Float[Tensor, " m"]:

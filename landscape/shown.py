@@ -20,6 +20,26 @@ def few(items: Iterable[object], most: int = _PARTS) -> str:
     return ", ".join(texts[:most]) + more
 
 
+def counted(number: int, noun: str) -> str:
+    """Write how many of something there are.
+
+    >>> counted(1, "run"), counted(1200, "run")
+    ('1 run', '1,200 runs')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def size(count: float) -> str:
+    """Write a number of bytes.
+
+    >>> size(900), size(596_602_880), size(5.01e9)
+    ('900 bytes', '597 MB', '5.01 GB')
+    """
+    if count < 1e6:
+        return f"{count:,.0f} bytes"
+    return f"{count / 1e6:.3g} MB" if count < 1e9 else f"{count / 1e9:.3g} GB"
+
+
 def card(line: str, parts: Mapping[str, object]) -> str:
     """Return a value's line, with its first parts as a table, in HTML.
 

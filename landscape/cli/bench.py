@@ -159,7 +159,7 @@ def _curvature(chosen: argparse.Namespace) -> Outcome:
     result = bench_curvature(rounds=chosen.rounds)
     print(format_table([
         {"model": cell["shape"], "mask": cell["mask"], "loss": cell["loss"], "library": name,
-         "products": f"{found['products']:g}", "seconds": f"{found['seconds']:.3g}",
+         "matvecs": f"{found['products']:g}", "seconds": f"{found['seconds']:.3g}",
          "over ours": f"{found['over_ours']:.2f}", "error": f"{found['error']:.1e}"}
         for cell in result["cases"] for name, found in cell["libraries"].items()
     ]))  # fmt: skip
@@ -167,7 +167,7 @@ def _curvature(chosen: argparse.Namespace) -> Outcome:
         for name in ("pyhessian", "hessian_eigenthings"):
             if own := cell.get(f"{name}_own_rule"):
                 print(f"{name} by its own rule, {cell['shape']}, {cell['mask']}, {cell['loss']}: "
-                      f"{own['products']} products, error {own['error']:.1e}")  # fmt: skip
+                      f"{own['products']} matvecs, error {own['error']:.1e}")  # fmt: skip
     for name, value in result.items():
         if isinstance(value, float):
             print(f"{name}: {value:.3g}")

@@ -14,6 +14,7 @@ from landscape.cli.guard import DONE, FAILED, resuming
 from landscape.cli.shared import Outcome, json_argument
 from landscape.cli.task import known_task, task_folder
 from landscape.errors import UserError
+from landscape.shown import counted
 
 if TYPE_CHECKING:
     from landscape.sweep.driver import Swept
@@ -170,7 +171,7 @@ def _dry_run(grids: Sequence[Grid], store: RunStore) -> Outcome:
     known(grids, store, rows)
     found = estimate(grids, rows, store.rows())
     more = found.most - found.known
-    print(f"{found.known} runs are needed, {found.finished} of them are finished")
+    print(f"{counted(found.known, 'run')} needed, {found.finished} finished")
     if found.seconds is not None:
         print(f"{duration(found.seconds)} of processor time")
     if more:
@@ -211,7 +212,7 @@ def _told(grids: Sequence[Grid], store: RunStore, found: Swept) -> Outcome:
     if any(choice.edge for choice in choices):
         print("(lowest), (highest), (only): of the rates tried; a better one may lie beyond")
     diverged = found.diverged
-    print(f"{len(found.rows)} runs are finished in {store.folder}, {len(diverged)} diverged")
+    print(f"{counted(len(found.rows), 'run')} finished in {store.folder}, {len(diverged)} diverged")
     if found.failed:
         print(f"{len(found.failed)} failed:", *found.sentences(), sep="\n")
     result = {"folder": str(store.folder), "runs": len(found.rows), "cells": told,

@@ -15,9 +15,8 @@ from experiments.__main__ import _parser as experiments_parser
 from experiments.__main__ import main as experiments
 from landscape import cli
 from landscape.cli.arguments import output_file, output_folder
-from landscape.cli.guard import (
-    MISTAKE,
-)
+from landscape.cli.guard import MISTAKE
+from landscape.cli.shared import Outcome, run
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,7 @@ COMMANDS = [
     command("sharpness --examples 0", "--examples", "got 0"),
     command("sharpness --which XX", "--which", "'XX'"),
     command("density --steps 0", "--steps", "at least 1", "got 0"),
+    command("density --num-vectors 0", "--num-vectors", "got 0"),
     command("density --vectors 0", "--vectors", "got 0"),
     command("density --bins 0", "--bins", "got 0"),
     command("density --figure OUT/x.xyz", "x.xyz", "rename it"),
@@ -167,6 +167,24 @@ def test_every_option_of_every_command_refuses_nonsense_before_anything_is_loade
         assert said.err.startswith(f"error: argument {option}")
         assert THREE_PARTS.search(said.err)
         assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("main", "words", "parser"), EVERY)
+def test_every_command_prints_json_and_nothing_else_where_it_is_asked_to(
+    main, words, parser, capsys
+) -> None:
+    """What a command prints on its way is on the error stream, whatever it is."""
+    assert any("--json" in action.option_strings for action in parser._actions), words
+
+    def tell(chosen: argparse.Namespace) -> Outcome:
+        print("prose")
+        return Outcome({"nan": float("nan"), "text": "ü\n"}, 3)
+
+    for asked in (True, False):
+        assert run(tell, argparse.Namespace(json=asked)) == 3
+        said = capsys.readouterr()
+        assert said.out == ('{"nan": null, "text": "\\u00fc\\n"}\n' if asked else "prose\n")
+        assert said.err == ("prose\n" if asked else "")
 
 
 @pytest.mark.parametrize(("main", "words", "parser"), EVERY)

@@ -163,8 +163,8 @@ def test_ctrl_c_in_a_step_keeps_that_step_and_the_run_ends_as_if_never_stopped(
 
 @pytest.mark.parametrize(
     "line",
-    ["sharpness", "density", "evaluate", "suggest-lr --batch-size 2", "finetune --lr 1", "surface --output OUT",
-     "finetune --lr 1 --output OUT"],
+    ["sharpness", "density", "evaluate", "suggest-lr --batch-size 2", "finetune --lr 1",
+     "surface --output OUT", "finetune --lr 1 --output OUT"],
 )  # fmt: skip
 def test_ctrl_c_says_plainly_what_was_kept(line, small, tmp_path, capsys, monkeypatch) -> None:
     def pressed(*_: object, **__: object) -> None:

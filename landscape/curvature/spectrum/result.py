@@ -37,7 +37,7 @@ class EigenResult:
     num_matvecs: int
     """Matvecs spent, those for the residuals included."""
     converged: bool
-    """Whether every residual is at most tolerance * |eigenvalue|, or at rounding level, 100 eps
+    """Whether every residual is at most tol * |eigenvalue|, or at rounding level, 100 eps
     ||A||; and `lanczos` does not doubt that these are the pairs asked for: a search from random
     vectors has ended where one was due (after rounding alone, or where `confirm` wanted it).
     """
@@ -45,7 +45,7 @@ class EigenResult:
     """Which algorithm found them."""
     which: Which
     """Which end of the spectrum was asked for."""
-    tolerance: float
+    tol: float
     """The relative residual that was asked for."""
     operator: dict[str, Any]
     """How the products were made: the description of A."""
@@ -54,6 +54,11 @@ class EigenResult:
     magnitude), with probability 0.99 over the random vectors; None where too few matvecs were
     made to say so. It holds up to rounding, and up to the residuals of what was found.
     """
+
+    @property
+    def tolerance(self) -> float:
+        """Return `tol`, under its earlier name."""
+        return self.tol
 
     @property
     def intervals(self) -> Float64[Tensor, "k 2"]:
@@ -79,7 +84,7 @@ class EigenResult:
             "converged": self.converged,
             "method": self.method,
             "which": self.which,
-            "tolerance": self.tolerance,
+            "tol": self.tol,
             "operator": self.operator,
             "ceiling": self.ceiling,
         }
@@ -222,7 +227,7 @@ def conclude(
         converged=small and is_settled,
         method=method,
         which=which,
-        tolerance=tol,
+        tol=tol,
         operator=operator.description,
         ceiling=ceiling,
     )

@@ -10,8 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from theory import DISTRIBUTIONS, MaskedRegression, bounds, claims, make_problem
-from theory import conditional, wishart
+from theory import (
+    DISTRIBUTIONS,
+    MaskedRegression,
+    bounds,
+    claims,
+    conditional,
+    make_problem,
+    wishart,
+)
 from theory.leverages import effective_share
 from theory.signs import SignStep
 from theory.statements import distance, dynamics, id3, law, lemma, net, sgd, sharp, sign

@@ -20,14 +20,25 @@ from theory.statements import (
     work,
 )
 
-_FOUND = {
-    claim.id: claim
-    for family in (
-        theorem51, every_n, prose, spectral, traces, lemma, net, dynamics, contraction, distance,
-        sparser, law, progress, id3, updates, work,
-    )  # fmt: skip
-    for claim in family.CLAIMS
-}
+_FAMILIES = (
+    theorem51,
+    every_n,
+    prose,
+    spectral,
+    traces,
+    lemma,
+    net,
+    dynamics,
+    contraction,
+    distance,
+    sparser,
+    law,
+    progress,
+    id3,
+    updates,
+    work,
+)
+_FOUND = {claim.id: claim for family in _FAMILIES for claim in family.CLAIMS}
 
 ORDER = (
     "thm-5.1-printed",
@@ -45,13 +56,13 @@ ORDER = (
     "prop-5.2",
     "prop-5.2-norm",
     "prop-5.2-limit",
+    "finite-time",
+    "momentum",
+    "adam",
     "prop-5.3",
     "cor-distance",
     "sparser-is-farther",
     "distance-law",
-    "finite-time",
-    "momentum",
-    "adam",
     "id3-thm-1",
     "id3-thm-1-corrected",
     "id3-importance",

@@ -57,7 +57,7 @@ def test_drawing_writes_four_pictures_and_leaves_no_style_behind(tmp_path: Path)
 
 def test_the_bound_of_theorem_51_is_flat_in_p_and_bernsteins_is_not() -> None:
     problem = make_problem("gaussian", n=4, d=2000, p=0.5)
-    (left, right, heavy), found = concentration(problem).axes, {}
+    (left, right, _heavy), found = concentration(problem).axes, {}
     for axes in (left, right):
         found[axes] = lines(axes)
     p, flat = found[left]["theorem 5.1, corrected"]

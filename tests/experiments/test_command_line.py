@@ -66,6 +66,11 @@ def test_list_names_every_artefact_with_its_presets(capsys) -> None:
     for name, artefact in artefacts().items():
         assert name in printed
         assert "smoke" in artefact.presets
+    titles = {artefact.title for artefact in artefacts().values()}
+    lines = {line for line in printed.splitlines() if any(title in line for title in titles)}
+    assert {min(line.find(t) for t in titles if t in line) for line in lines} == {
+        1 + max(map(len, artefacts()))
+    }
 
 
 @pytest.mark.parametrize("name", list(artefacts()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from theory.figures import (
     stability,
     trajectories,
 )
+from theory.figures.trajectories import curves, few_heavy, rate_band
 
 
 def lines(axes: object) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -106,14 +108,44 @@ def test_knowing_the_heavy_columns_narrows_the_bound_of_heavy_tailed_features() 
 
 def test_dots_of_gradient_descent_lie_on_the_lines_of_the_closed_form() -> None:
     for axes in trajectories(make_problem("gaussian", n=4, d=400, p=0.5)).axes:
-        curves = [line for line in axes.get_lines() if len(line.get_xdata()) > 2]
         dots = [line for line in axes.get_lines() if line.get_marker() == "o"]
-        assert len(dots) == 6 * len(curves)
+        assert len(dots) == 4 * 3  # four times for a mask at each of three p
         for dot in dots:
-            (t,), (value,) = dot.get_data()
-            (curve,) = (line for line in curves if line.get_color() == dot.get_color())
+            (time,), (value,) = dot.get_data()
+            same = [line for line in axes.get_lines() if line.get_color() == dot.get_color()]
+            curve = next(line for line in same if len(line.get_xdata()) > 1)
             steps, closed = curve.get_data()
-            assert closed[list(steps).index(t)] == pytest.approx(value, rel=1e-6, abs=1e-9)
+            assert closed[np.abs(steps - time).argmin()] == pytest.approx(value, rel=1e-6, abs=1e-9)
+
+
+def test_all_masks_share_one_clock_where_every_eigenvalue_is_the_same() -> None:
+    """X X^T = m I: the share left after t steps is (1 - eta p m / n)^(2t), whatever y is."""
+    problem = make_problem("tiled", n=4, d=4000, p=0.5)
+    whole = problem.restrict(np.arange(4000))
+    share, distance = curves(whole, 0.25 * 4 / 1000, np.array([1, 5, 9]))
+    assert share == pytest.approx(0.75 ** np.array([2.0, 10.0, 18.0]), rel=1e-9)
+    end = float(np.linalg.norm(whole.minimum_norm()))
+    assert distance == pytest.approx(end * (1 - 0.75 ** np.array([1.0, 5.0, 9.0])), rel=1e-9)
+
+
+def test_the_band_of_rates_holds_all_rates_of_19_masks_in_20() -> None:
+    problem = make_problem("gaussian", n=4, d=2000, p=0.2)
+    low, high = rate_band(problem, 0.2)
+    assert 0 < low < 1 < high
+    whiten = np.linalg.inv(np.linalg.cholesky(problem.moments.gram))
+    rates = np.linalg.eigvalsh(whiten @ np.concatenate(list(problem.grams(200))) @ whiten.T) / 0.2
+    assert ((rates >= low) & (rates <= high)).all(axis=1).mean() >= 0.95
+    assert rate_band(make_problem("rank-deficient", n=4, d=2000), 0.05) == (0.0, math.inf)
+
+
+def test_few_heavy_columns_are_the_given_ones_over_the_root_of_their_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("theory.features.BLOCK", 64)
+    problem = make_problem("gaussian", n=2, d=150)
+    x = problem.features.columns()
+    found = few_heavy(problem.features).columns()[[0, 99]]
+    assert found == pytest.approx(x[[0, 99]] / [[1], [10]], rel=1e-14)
 
 
 def test_the_bound_is_below_the_identity_and_both_fall_like_the_root_of_p() -> None:

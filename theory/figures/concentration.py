@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def concentration(problem: MaskedRegression, seed: int = 0) -> Figure:
-    """Draw the deviation of the masked eigenvalues against p and d, and with heavy tails."""
+    """Draw the deviation of the masked eigenvalues against p and d, heavy tails beside them."""
     from matplotlib.ticker import NullFormatter
 
     figure, (left, right, heavy) = canvas((13.6, 4.2), 3)

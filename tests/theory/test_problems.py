@@ -15,8 +15,8 @@ from landscape.errors import UserError
 from theory import DISTRIBUTIONS, MaskedRegression, claims, from_array, load_features, make_problem
 from theory.restricted import Restricted
 from theory.stability import averaged_map, descent_map, grows, largest_stable_step
-from theory.statements.updates import count_updates
 from theory.statements.progress import steps_needed
+from theory.statements.updates import count_updates
 from theory.suite import claim
 
 EPS = np.finfo(np.float64).eps

@@ -67,6 +67,7 @@ TWINS = [
         "prop-5.3",
         "equality without the signal term",
         lambda mask, signal, sigma: 2 * (distance.noise_term(mask.eigenvalues, sigma),),
+        tuple(set(DISTRIBUTIONS) - {"geometric", "near-duplicate"}),  # 1e-12 of the noise term
     ),
     Twin(
         "prop-5.3",

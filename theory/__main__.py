@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from landscape.errors import UserError
-from theory.distributions import DISTRIBUTIONS, HIDDEN
+from theory.distributions import DISTRIBUTIONS, HIDDEN, JACOBIAN
 
 if TYPE_CHECKING:
     from theory.features import Features
@@ -44,7 +44,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--features",
         metavar="NAME",
-        help=f"one of {', '.join(DISTRIBUTIONS)}, or {HIDDEN} of the packaged model",
+        help=f"one of {', '.join(DISTRIBUTIONS)}, or, of a packaged model, {HIDDEN} or "
+        f"{JACOBIAN}: the gradients of its outputs over the maskable weights",
     )
     p.add_argument("--x", metavar="FILE", help="your own X (n, d), .npy or .npz")
     p.add_argument(
@@ -82,18 +83,29 @@ def problems_of(options: argparse.Namespace) -> tuple[MaskedRegression, ...]:
                 "decides them"
             )
         features: Features | str = load_features(options.x)
-    elif options.features == HIDDEN:
+    elif options.features in (HIDDEN, JACOBIAN):
         if options.d is not None:
-            raise UserError(f"expected --features {HIDDEN} without --d, got both; leave --d out")
-        from theory.hidden import hidden_states  # torch and transformers take seconds to import
-
-        features = hidden_states(given.pop("n", 16), seed=options.seed)
+            raise UserError(
+                f"expected --features {options.features} without --d, got both; leave --d out"
+            )
+        features = _real(options.features, given.pop("n", 16), options.seed)
     elif options.features is not None or given:
         features = options.features or "uniform"
     else:
         made = default_problems(options.seed, delta=options.delta)
         return made + real_problems(options.seed, delta=options.delta)
     return (make_problem(features, delta=options.delta, seed=options.seed, **given),)
+
+
+def _real(name: str, n: int, seed: int) -> Features:
+    """Return features of a packaged model; torch and transformers take seconds to import."""
+    if name == JACOBIAN:
+        from theory.jacobian import jacobian_features
+
+        return jacobian_features(n, seed=seed)
+    from theory.hidden import hidden_states
+
+    return hidden_states(n, seed=seed)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from landscape.errors import UserError
 from theory.features import Array, Features, from_array
 
 HIDDEN = "hidden-states"  # real features, of a pretrained model (theory.hidden)
+JACOBIAN = "jacobian"  # the gradients of a pretrained model (theory.jacobian)
 CONDITION = 6  # decades between the largest and the smallest singular value where ill-conditioned
 Draw = Callable[[Generator, int, int, int, int], Array]
 

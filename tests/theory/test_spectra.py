@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import theory as oracle
 
-from theory import DISTRIBUTIONS, draw, from_array, make_problem, prescribed
+from theory import DISTRIBUTIONS, draw, from_array, make_problem, prescribed, spectra
 from theory import features as features_module
 from theory.factors import rank
 from theory.features import BLOCK, Features
@@ -180,6 +180,29 @@ def test_counts_of_drawn_masks_vary_like_a_binomial() -> None:
     variance = d * p * (1 - p)
     assert abs(sizes.mean() - d * p) <= 5 * (variance / count) ** 0.5
     assert abs(sizes.var() / variance - 1) <= 5 * (2 / count) ** 0.5  # a fixed size would give 0
+
+
+@pytest.mark.parametrize("spread", [0, spectra.SPREAD])
+@pytest.mark.parametrize("p", [0.15, 0.4])
+def test_every_subset_of_five_features_is_drawn_as_often_as_it_should(
+    monkeypatch: pytest.MonkeyPatch, p: float, spread: int
+) -> None:
+    """Chi-squared over all 32 subsets; gaps are also drawn in several goes (spread 0)."""
+    monkeypatch.setattr(spectra, "SPREAD", spread)
+    rng, count = np.random.default_rng(8), 20_000
+    seen = np.zeros(32)
+    for _ in range(count):
+        seen[(1 << draw_mask(rng, 5, p)).sum()] += 1
+    sizes = np.array([bin(subset).count("1") for subset in range(32)])
+    wanted = count * p**sizes * (1 - p) ** (5 - sizes)
+    distance = float(((seen - wanted) ** 2 / wanted).sum())
+    assert distance < 70.0  # exceeded by chi-squared of 31 degrees once in 12,000
+
+
+@pytest.mark.parametrize("p", [5e-324, 1e-300, 1e-17])
+def test_a_share_too_small_for_any_gap_to_fit_keeps_nothing(p: float) -> None:
+    rng = np.random.default_rng(0)
+    assert all(len(draw_mask(rng, 10**6, p)) == 0 for _ in range(20))
 
 
 def test_eigenvalues_of_many_masks_do_not_depend_on_the_batch() -> None:

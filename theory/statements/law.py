@@ -108,6 +108,7 @@ def _law(predict: Law, problem: MaskedRegression, seed: int) -> Finding:
     if verdict != "violated" and math.isinf(high):
         verdict, note = "vacuous", f"no upper end: a feature has leverage {tau:.2g}"
     middle = float(np.median(seen))
+    off = f"the median is {middle * p / whole:.3g} D^2/p; see distance-leverage for the centre"
     return Finding(
         verdict,
         quantity,
@@ -118,11 +119,12 @@ def _law(predict: Law, problem: MaskedRegression, seed: int) -> Finding:
         samples=count,
         violations=broken,
         interval=clopper_pearson(broken, count),
-        note=note or f"between {low:.3g} and {high:.3g}; at p = 1: {whole:.3g}",
+        note=note or f"between {low:.3g} and {high:.3g}; at p = 1: {whole:.3g}; {off}",
         details={
             "lower end": low,
             "upper end": high,
             "largest leverage": tau,
+            "median / (D^2/p)": middle * p / whole if whole > 0 else math.nan,
             "worst probability / delta, exact": excess.factor,
         },
     )

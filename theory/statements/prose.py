@@ -111,7 +111,7 @@ def _needed(
 
 CLAIMS = (
     Claim(
-        "thm-5.1-sharp",
+        "thm-5.1-trace",
         "a trace of order d and a bound of order sqrt(d) make every lambda_i concentrate sharply",
         "since E sum_i lambda_i is of order d and the bound of theorem 5.1 of order sqrt(d), every "
         "lambda_i concentrates sharply around p lambda_i(X^T X) where d >> n",

@@ -174,6 +174,22 @@ CLAIMS = (
         "Davidson and Szarek 2001; the lower end: this project, from the bidiagonal form",
         wishart.gaussian_top,
         _gaussian_step,
+        chapter="How far masked eigenvalues are from p times the full ones",
+        assumptions=("X has independent N(0, s^2) entries",),
+        proof=(
+            "Gordon's inequality and Gaussian concentration for the upper end; the bidiagonal "
+            "form of a Gaussian matrix and a test vector for the lower one."
+        ),
+        measured=(
+            "lambda_1 of Gaussian columns drawn afresh for the k of every mask: violated if the "
+            "99 % interval of a failure probability is above its share of delta."
+        ),
+        rejects=(
+            "half the confidence term",
+            "without the samples' root",
+            "lower end at the edge",
+            "lower end without its confidence term",
+        ),
     ),
     Claim(
         "step-isotropic",
@@ -184,5 +200,16 @@ CLAIMS = (
         "Marchenko and Pastur 1967; Johnstone 2001; no theorem for finite n and general X",
         wishart.typical_top,
         _isotropic_step,
+        chapter="How far masked eigenvalues are from p times the full ones",
+        assumptions=("isotropic columns", "n >= 8 and p d >= 8"),
+        proof=(
+            "The edge of the Marchenko-Pastur law and the median of the Tracy-Widom law at it; "
+            "an approximation, without a theorem for finite n and general X."
+        ),
+        measured=(
+            "The median of lambda_1 over masks of the instance against the formula: violated "
+            "beyond 10 %."
+        ),
+        rejects=("the law in 1/p", "sum of the squares", "the edge, where it fluctuates"),
     ),
 )

@@ -14,7 +14,7 @@ from landscape.errors import UserError
 from theory import purposes
 from theory.distributions import draw
 from theory.factors import BATCH, factor_of, masked_factors
-from theory.features import BLOCK, Array, Features, Indices, from_array
+from theory.features import BLOCK, STORED_BYTES, Array, Features, Indices, from_array
 from theory.memory import require_bytes
 from theory.restricted import Restricted
 from theory.spectra import Moments, draw_mask, masked_grams, moments
@@ -168,11 +168,7 @@ class MaskedRegression:
         Raises:
             UserError: it needs more than is free.
         """
-        n, d = self.n, self.d
-        columns = 2 * n * d if self.features.stored else 3 * n * min(BLOCK, d)
-        one_mask = 4 * n * self.p * d + 50 * n**2  # its SVD, and update maps of 2n x 2n
-        batches = 4 * BATCH * n**2  # factors and their SVD
-        require_bytes(int(8 * (columns + one_mask + batches)) + KEPT_BYTES, self.name)
+        require_bytes(lambda n: needed_bytes(n, self.d, self.p), self.n, self.name)
 
     def draw(self, seed: int = 0, *, p: float | None = None) -> Restricted:
         """Draw a mask, at another p if given, and restrict the problem to it."""
@@ -182,6 +178,15 @@ class MaskedRegression:
     def restrict(self, indices: Indices) -> Restricted:
         """Restrict the problem to the features at sorted indices (k,)."""
         return Restricted(indices, self.features.take(indices), self.y)
+
+
+def needed_bytes(n: int, d: int, p: float) -> int:
+    """Return about what a verification needs: columns of X, one mask, factors of many, Grams."""
+    stored = n * d * 8 <= STORED_BYTES
+    columns = 2 * n * d if stored else 3 * n * min(BLOCK, d)
+    one_mask = 4 * n * p * d + 50 * n**2  # its SVD, and update maps of 2n x 2n
+    batches = 4 * BATCH * n**2  # factors and their SVD
+    return int(8 * (columns + one_mask + batches)) + KEPT_BYTES
 
 
 def make_problem(

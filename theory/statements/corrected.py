@@ -23,7 +23,7 @@ Factor = Callable[[int, int, int], float]
 Share = Callable[[Array, float], float]
 HAAR = ((1, 16, 12), (3, 20, 14), (3, 60, 16), (6, 30, 18))  # r, d, k: 4th moments are finite
 ROOM = 0.05  # relative error that the law of general features is allowed, beside 1/n
-COLUMNS = 8.0  # fewest effective columns that a sample must see for it
+COLUMNS = 5.0  # fewest effective columns that a sample must see for it
 #: features, n, d, p: one with equal leverages, one with many samples, one with heavy tails
 PROBES = (("rademacher", 32, 160, 0.45), ("rademacher", 32, 64, 0.8), ("student", 32, 800, 0.12))
 
@@ -195,8 +195,9 @@ CLAIMS = (
         "distance-leverage",
         "approximately, noise term = (at p = 1)/c, n = p sum_j tau_j/(tau_j + c(1 - tau_j))",
         "an approximation for fixed X with leverages tau_j: the median over masks of sigma^2 "
-        "tr (X M X^T)^-1 is sigma^2 tr (X X^T)^-1 / c within 5 % + 1/n, n = p sum_j tau_j/(tau_j + c(1 - tau_j)), which is c = q "
-        "= (p - n/d)/(1 - n/d) for equal leverages; for n >= 4, p d >= 2n and at least 8 effective "
+        "tr (X M X^T)^-1 is sigma^2 tr (X X^T)^-1 / c within 5 % + 1/n, "
+        "n = p sum_j tau_j/(tau_j + c(1 - tau_j)), so that c = q "
+        "= (p - n/d)/(1 - n/d) for equal leverages; for n >= 4, p d >= 2n and at least 5 effective "
         "kept columns for each sample",
         "this project, leave-one-out at large n; no theorem",
         effective_share,

@@ -169,5 +169,16 @@ CLAIMS = (
         "this project; with 2 and 17^n: paper 1, appendix A.3, Wainwright 2019, theorem 6.5",
         net_bound,
         _net,
+        chapter="How far masked eigenvalues are from p times the full ones",
+        assumptions=("Q symmetric",),
+        proof=(
+            "Between a unit vector and its neighbour in the net, u'Qu changes by at most 2 eps "
+            "||Q||; disjoint balls of radius eps/2 count the points."
+        ),
+        measured=(
+            "Nets for n = 1, 2, 3 are constructed, their covering radius is exact; matrices Q "
+            "are sampled, and the circle's worst net and Q are known."
+        ),
+        rejects=("below the circle's worst net", "too few points", "a net loses nothing"),
     ),
 )

@@ -1,4 +1,4 @@
-"""Cases apart: panels that pool nothing, and findings that say in which case a statement is true."""
+"""Cases apart: panels that pool nothing, findings that say where a statement is true."""
 
 from __future__ import annotations
 

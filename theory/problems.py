@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,7 +19,8 @@ from theory.memory import require_bytes
 from theory.restricted import Restricted
 from theory.spectra import Moments, draw_mask, masked_grams, moments
 
-KEPT_BYTES = 1 << 28  # Gram matrices up to this size are kept for the next claim
+KEPT_BYTES = 1 << 28  # Gram matrices and factors up to this size are kept for the next claim
+Compute = Callable[[Features, Sequence[Indices]], Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ class MaskedRegression:
     r: float | None = None
     seed: int = 0
     target: Array | None = None
-    _grams: dict[int, list[Array]] = field(default_factory=dict, init=False, repr=False)
+    _kept: dict[tuple[str, int], list[Array]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.p <= 1:
@@ -140,20 +141,26 @@ class MaskedRegression:
 
     def grams(self, count: int, seed: int = 0) -> Iterator[Array]:
         """Yield X M X^T (b, n, n) of the masks of ``masks``; the first ones stay in memory."""
-        kept = self._grams.setdefault(seed, [])
+        return self._each(masked_grams, count, seed)
+
+    def factors(self, count: int, seed: int = 0) -> Iterator[Array]:
+        """Yield factors R (b, n, n), R^T R = X M X^T, of the masks of ``grams``; kept like them."""
+        return self._each(masked_factors, count, seed)
+
+    def _each(self, compute: Compute, count: int, seed: int) -> Iterator[Array]:
+        kept = self._kept.setdefault((compute.__name__, seed), [])
+        if sum(map(len, kept)) >= count:  # without drawing a mask
+            for start, batch in zip(range(0, count, BATCH), kept):
+                yield batch[: count - start]
+            return
         for i, some in enumerate(self.masks(count, seed)):
             if i < len(kept) and len(kept[i]) >= len(some):
                 yield kept[i][: len(some)]
                 continue
-            batch = masked_grams(self.features, some)
-            if (i + 1) * batch.nbytes <= KEPT_BYTES:
+            batch = compute(self.features, some)
+            if (i + 1) * batch.nbytes <= KEPT_BYTES // 2:
                 kept[i:] = [batch]
             yield batch
-
-    def factors(self, count: int, seed: int = 0) -> Iterator[Array]:
-        """Yield factors R (b, n, n), R^T R = X M X^T, of the masks of ``grams``."""
-        for some in self.masks(count, seed):
-            yield masked_factors(self.features, some)
 
     def require_memory(self) -> None:
         """Refuse an instance whose verification does not fit into memory, by an estimate.

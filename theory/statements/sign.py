@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 
 from theory import bounds
+from theory.binomial import exactly
 from theory.claim import Claim, Finding, Verdict, clopper_pearson, ratio, sample_size, settle
 from theory.features import Array, Features, from_array
 from theory.problems import MaskedRegression
@@ -133,8 +134,6 @@ def interval_excess(predict: Ends) -> float:
 
     Then g = -y (1, .., 1), s_S^T H s_S = K^2 and the best rate is |y| / K, K ~ Binomial(d, p).
     """
-    from scipy.stats import binom
-
     worst = 0.0
     for d, p in ((30, 0.5), (400, 0.1), (400, 0.5)):
         features = from_array(np.ones((1, d)))
@@ -142,11 +141,11 @@ def interval_excess(predict: Ends) -> float:
         square = np.full((1, 1), float(d))
         moments = Moments(square, square, 1.0, float(d), float(d), 1.0, 1.0)
         k = np.arange(1, d + 1)
-        weights = binom.pmf(k, d, p)
+        weights = exactly(k, d, p)
         for delta in (0.5, 0.05, 1e-3):
             low, high = predict(step, p, delta, moments)
             outside = weights[(1 / k < low * (1 - EXACT)) | (1 / k > high * (1 + EXACT))].sum()
-            empty = float(binom.pmf(0, d, p)) if low > 0 else 0.0
+            empty = float(exactly(0, d, p)) if low > 0 else 0.0
             worst = max(worst, (float(outside) + empty) / delta)
     return worst
 

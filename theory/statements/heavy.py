@@ -198,7 +198,7 @@ CLAIMS = (
         _conditional,
         chapter="How far masked eigenvalues are from p times the full ones",
         assumptions=("H is chosen from X alone, never from the mask", "0 < p < 1"),
-        proof="Given the mask on H the rest of it is still independent, so X M X^T - C is a sum over "
+        proof="Given the mask on H the rest is still independent, so X M X^T - C is a sum over "
         "the light columns alone: matrix Bernstein, then Weyl's inequality for each eigenvalue.",
         measured="||X M X^T - C|| and lambda_1 of random masks against their bounds, H the columns "
         "of largest norm; before that the exact failure probability where the light columns are "

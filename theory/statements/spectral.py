@@ -223,7 +223,8 @@ CLAIMS = (
         "lambda_1 and lambda_n are within known factors of p lambda_1(XX') and p lambda_n(XX')",
         "lambda_1 and lambda_n are within multiplicative factors of p lambda_1(X X^T) and "
         "p lambda_n(X X^T), so the largest stable step 2n/lambda_1 lies in an interval; "
-        "2n/(p lambda_1(X X^T)) is at least 2n/E lambda_1 (Jensen), not its centre",
+        "2n/(p lambda_1(X X^T)) is at least 2n/E lambda_1 (Jensen), not its centre: for isotropic "
+        "X it is too large by about (1 + sqrt(n/(pd)))^2, see step-isotropic and heavy-light",
         "Tropp 2015, theorem 5.1.1; the lower end for lambda_1: this project",
         chernoff_interval,
         _chernoff,

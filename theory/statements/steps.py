@@ -176,9 +176,9 @@ CLAIMS = (
         _gaussian_step,
         chapter="How far masked eigenvalues are from p times the full ones",
         assumptions=("entries of X independent N(0, s^2)", "the mask independent of X"),
-        proof="k columns of a Gaussian X are Gaussian. Above, Davidson and Szarek. Below, rotations "
-        "make X M bidiagonal with independent chi variables, and a vector of m equal entries sums "
-        "2m - 1 of them.",
+        proof="k columns of a Gaussian X are Gaussian. Above, Davidson and Szarek. Below, "
+        "rotations make X M bidiagonal with independent chi variables, and a vector of m equal "
+        "entries sums 2m - 1 of them.",
         measured="lambda_1 of Gaussian matrices drawn afresh with the k of random masks; before "
         "that exact chi-squared tails at n = 1, and draws at larger n.",
         rejects=(

@@ -10,17 +10,17 @@ from functools import partial
 from pathlib import Path
 
 from experiments.catalogue import artefact, artefacts
-from experiments.kit.judge import Finding, exit_code, settle
+from experiments.computing import compute, computing_arguments
+from experiments.kit.judge import CODES, Finding, exit_code, settle
 from experiments.kit.published import file_of, folder_of, is_published, publish, rows_at, store_of
 from experiments.kit.records import Row
 from experiments.kit.view import PRESETS, Artefact
 from landscape.cli.arguments import Parser, output_folder, whole
-from landscape.cli.guard import DONE, FAILED, guarded, resuming
-from landscape.cli.output import print_json
+from landscape.cli.guard import DONE, FAILED, UNDECIDED, guarded
+from landscape.cli.shared import Outcome, json_argument, run
 from landscape.errors import UserError
 from landscape.sources.carriers import OPTIONAL, require
 from landscape.sources.carriers import missing as missing_packages
-from landscape.sweep.grid import Grid
 from landscape.sweep.naming import known
 
 EXIT_CODES = (
@@ -42,13 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _command(arguments: list[str]) -> int:
     chosen = _parser().parse_args(arguments)
-    return int(chosen.command(chosen))
+    return run(chosen.command, chosen)
 
 
 def _parser() -> Parser:
     parser = Parser(prog="python -m experiments", description=__doc__, epilog=EXIT_CODES)
     commands = parser.add_subparsers(required=True, metavar="command")
     listing = commands.add_parser("list", help="list the artefacts and their presets")
+    json_argument(listing)
     listing.set_defaults(command=_list)
     for name, text in COMMANDS.items():
         sub = commands.add_parser(name, help=text, epilog=EXIT_CODES)
@@ -56,17 +57,20 @@ def _parser() -> Parser:
         sub.add_argument("artefact", nargs="*", help="names; none means all")
         _common(sub, store=output_folder if name == "run" else Path)
         if name == "run":
-            _computing(sub)
+            computing_arguments(sub)
         if name == "render":
             sub.add_argument("--output", type=output_folder, help="folder of the view")
     ledger = commands.add_parser("ledger", help="write the table of all claims")
     ledger.add_argument("--check", action="store_true", help="only say whether it is current")
+    json_argument(ledger)
     ledger.set_defaults(command=_ledger)
-    verify = commands.add_parser("verify", help="judge a claim again by seeds nobody has used")
+    verify = commands.add_parser(
+        "verify", help="judge a claim again by seeds nobody has used", epilog=EXIT_CODES
+    )
     verify.add_argument("claim", help="its name in the ledger")
     verify.add_argument("--fresh-seeds", type=whole(least=1), default=3, help="how many (3)")
     _common(verify, "local", output_folder)
-    _computing(verify)
+    computing_arguments(verify)
     verify.set_defaults(command=_verify)
     return parser
 
@@ -76,26 +80,23 @@ def _common(
 ) -> None:
     parser.add_argument("--preset", default=preset, help=f"{', '.join(PRESETS)} ({preset})")
     parser.add_argument("--store", type=store, help="folder of the runs (experiments/store/PRESET)")
+    json_argument(parser)
 
 
-def _computing(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--executor", default="local", help="local, packed or ray (local)")
-    parser.add_argument("--workers", type=whole(least=1), default=1, help="processes of local (1)")
-    parser.add_argument("--address", help="of a Ray cluster")
-    parser.add_argument("--device", help="such as cuda (the CPU)")
-    parser.add_argument(
-        "--source", action="append", default=[], metavar="TASK=FOLDER",
-        help="a task's files, instead of the hub; repeatable",
-    )  # fmt: skip
-
-
-def _list(chosen: argparse.Namespace) -> int:
-    for one in artefacts().values():
+def _list(chosen: argparse.Namespace) -> Outcome:
+    found = artefacts().values()
+    wide = max((len(one.name) for one in found), default=0)
+    told = []
+    for one in found:
         there = [p for p in one.presets if is_published(one, p)]
-        print(f"{one.name:10} {one.title}  [{one.source}]")
-        print(f"{'':10} presets: {', '.join(one.presets)}; published: {', '.join(there) or 'none'}"
-              f"{_needs(one)}")  # fmt: skip
-    return DONE
+        print(f"{one.name:{wide}} {one.title}  [{one.source}]")
+        print(f"{'':{wide}} presets: {', '.join(one.presets)}; published: "
+              f"{', '.join(there) or 'none'}{_needs(one)}")  # fmt: skip
+        told.append({"name": one.name, "title": one.title, "source": one.source,
+                     "presets": list(one.presets), "published": there,
+                     "needs": [OPTIONAL[m] for m in one.needs],
+                     "missing": missing_packages(*one.needs)})  # fmt: skip
+    return Outcome({"artefacts": told})
 
 
 def _needs(one: Artefact) -> str:
@@ -105,34 +106,16 @@ def _needs(one: Artefact) -> str:
     return f"; needs {', '.join(OPTIONAL[m] for m in one.needs)} ({state})"
 
 
-def _run(chosen: argparse.Namespace) -> int:
+def _run(chosen: argparse.Namespace) -> Outcome:
     named = _named(chosen)
     grids = [grid for one in named for grid in one.of(chosen.preset)]
     for one in named:
         require(f"the artefact {one.name}", *one.needs)
     store = Path(chosen.store or store_of(chosen.preset))
     compute(chosen, grids, store)
-    print(f"{', '.join(one.name for one in named)}: all runs are in {store}")
-    return DONE
-
-
-def compute(chosen: argparse.Namespace, grids: Sequence[Grid], store: Path) -> None:
-    """Compute the runs of some grids as the command line says."""
-    from landscape.sweep.driver import executor_of, run_grid
-
-    workers = {"workers": chosen.workers} if chosen.executor == "local" else {}
-    executor = executor_of(chosen.executor, address=chosen.address, **workers)
-    with resuming(store, "store.json"):
-        run_grid(
-            grids, store, executor=executor, sources=_sources(chosen.source), device=chosen.device
-        )
-
-
-def _sources(given: Sequence[str]) -> dict[str, str]:
-    for text in given:
-        if "=" not in text:
-            raise UserError(f"expected --source TASK=FOLDER, got {text!r}; name the task as well")
-    return dict(text.split("=", 1) for text in given)
+    names = [one.name for one in named]
+    print(f"{', '.join(names)}: all runs are in {store}")
+    return Outcome({"artefacts": names, "preset": chosen.preset, "store": str(store)})
 
 
 def _named(chosen: argparse.Namespace) -> list[Artefact]:
@@ -150,49 +133,75 @@ def _rows(chosen: argparse.Namespace, one: Artefact) -> tuple[list[Row], Path]:
     published = file_of(chosen.preset)
     if chosen.store or not published.exists():
         store = Path(chosen.store or store_of(chosen.preset))
+        there = [p for p in one.presets if is_published(one, p)]
+        if there and not chosen.store and not store.exists():
+            raise UserError(
+                f"expected runs of {one.name} with preset {chosen.preset}, got none in {store}; "
+                f"published are those of --preset {' or '.join(there)}, or compute them: "
+                f"python -m experiments run {one.name} --preset {chosen.preset}"
+            )
         return rows_at(store, one, chosen.preset), store / "views" / one.name
     return rows_at(published, one, chosen.preset), folder_of(one, chosen.preset)
 
 
-def _render(chosen: argparse.Namespace) -> int:
+def _render(chosen: argparse.Namespace) -> Outcome:
     from experiments.kit.rendering import render, table_text
 
+    told = []
     for one in _named(chosen):
         rows, folder = _rows(chosen, one)
         print(table_text(one, rows, chosen.preset))
-        for path in render(one, rows, chosen.preset, Path(chosen.output or folder)):
-            print(path)
-    return DONE
+        files = render(one, rows, chosen.preset, Path(chosen.output or folder))
+        told.append(_view(one, rows, chosen.preset, files))
+    return Outcome({"views": told})
 
 
-def _publish(chosen: argparse.Namespace) -> int:
+def _publish(chosen: argparse.Namespace) -> Outcome:
     from experiments.kit.rendering import render
 
+    told = []
     for one in _named(chosen):
         publish(one, chosen.preset, chosen.store or store_of(chosen.preset))
         rows = rows_at(file_of(chosen.preset), one, chosen.preset)
-        for path in render(one, rows, chosen.preset, folder_of(one, chosen.preset)):
-            print(path)
-    return DONE
+        files = render(one, rows, chosen.preset, folder_of(one, chosen.preset))
+        told.append(_view(one, rows, chosen.preset, files))
+    return Outcome({"views": told})
 
 
-def _check(chosen: argparse.Namespace) -> int:
-    found: list[dict[str, object]] = []
+def _view(
+    one: Artefact, rows: Sequence[Row], preset: str, files: Sequence[Path]
+) -> dict[str, object]:
+    """Print the files of a view, and return what is said of it."""
+    for path in files:
+        print(path)
+    lacking = one.unfinished(rows, preset)
+    if lacking:
+        print(f"{one.name}: {lacking}", file=sys.stderr)
+    return {"artefact": one.name, "preset": preset, "runs": len(rows), "unfinished": lacking,
+            "files": [str(path) for path in files]}  # fmt: skip
+
+
+def _check(chosen: argparse.Namespace) -> Outcome:
+    told: list[dict[str, object]] = []
     findings: list[Finding] = []
+    lacking: dict[str, str] = {}
     for one in _named(chosen):
         rows, folder = _rows(chosen, one)
         judged = one.findings(one.records(rows, one.of(chosen.preset)))
         if unfinished := one.unfinished(rows, chosen.preset):
             print(f"{one.name}: {unfinished}", file=sys.stderr)
+            lacking[one.name] = unfinished
         if (folder / "table.md").exists():
             judged["published"] = _current(one, rows, chosen.preset, folder)
         for name, finding in judged.items():
             print(f"{finding.marked}: {finding.statement}\n    {finding.evidence}")
             plain = {f.name: getattr(finding, f.name) for f in dataclasses.fields(Finding)}
-            found.append({"artefact": one.name, "name": name, **plain})
+            told.append({"artefact": one.name, "name": name, **plain})
         findings += judged.values()
-    print_json(found)
-    return exit_code(findings)
+    counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in CODES}
+    print(", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
+    result = {"findings": told, "counts": counts, "unfinished": lacking}
+    return Outcome(result, exit_code(findings))
 
 
 def _current(one: Artefact, rows: Sequence[Row], preset: str, folder: Path) -> Finding:
@@ -203,20 +212,21 @@ def _current(one: Artefact, rows: Sequence[Row], preset: str, folder: Path) -> F
     return Finding("the table shown is what the rows say", settle(same), f"{folder}: {said}")
 
 
-def _ledger(chosen: argparse.Namespace) -> int:
+def _ledger(chosen: argparse.Namespace) -> Outcome:
     from experiments.claims import PAPERS
     from experiments.ledger import LEDGER, text_of, write
 
     if not chosen.check:
-        print(write(PAPERS, artefacts()))
-        return DONE
+        path = write(PAPERS, artefacts())
+        print(path)
+        return Outcome({"ledger": str(path), "current": True})
     there = LEDGER.read_text(encoding="utf-8") if LEDGER.exists() else ""
     current = there == text_of(PAPERS, artefacts())
     print(f"{LEDGER.name} is {'what' if current else 'not what'} the rows say")
-    return DONE if current else FAILED
+    return Outcome({"ledger": str(LEDGER), "current": current}, DONE if current else FAILED)
 
 
-def _verify(chosen: argparse.Namespace) -> int:
+def _verify(chosen: argparse.Namespace) -> Outcome:
     from experiments.claims import CLAIMS, PAPERS
     from experiments.ledger import write
     from experiments.verification import verify, verify_theorem
@@ -234,8 +244,13 @@ def _verify(chosen: argparse.Namespace) -> int:
     print(done.sentence())
     for name, evidence in done.evidence.items():
         print(f"{name}: {evidence}")
-    print(write(PAPERS, artefacts()))
-    return DONE
+    path = write(PAPERS, artefacts())
+    print(path)
+    result = dataclasses.asdict(done) | {"ledger": str(path)}
+    verdicts = set(done.alone.values())
+    if verdicts & {"fails", "violated"}:
+        return Outcome(result, FAILED)
+    return Outcome(result, UNDECIDED if verdicts & {"undecided", "unsettled"} else DONE)
 
 
 if __name__ == "__main__":

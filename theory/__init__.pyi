@@ -3,6 +3,7 @@ from .claim import Claim, Finding, Result
 from .distributions import DISTRIBUTIONS, draw, prescribed
 from .features import Features, from_array, load_features
 from .hidden import hidden_states
+from .jacobian import Linearised, jacobian_features, linearise
 from .network import LinearNetwork, squared_loss
 from .problems import MaskedRegression, make_problem
 from .restricted import Restricted
@@ -15,6 +16,7 @@ __all__ = [
     "Features",
     "Finding",
     "LinearNetwork",
+    "Linearised",
     "MaskedRegression",
     "Restricted",
     "Result",
@@ -24,6 +26,8 @@ __all__ = [
     "draw",
     "from_array",
     "hidden_states",
+    "jacobian_features",
+    "linearise",
     "load_features",
     "make_problem",
     "prescribed",

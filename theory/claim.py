@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from theory import binomial
 from theory.features import Array
 from theory.problems import MaskedRegression
 
@@ -77,16 +78,27 @@ class Result:
 
 @dataclass(frozen=True)
 class Claim:
-    """Hold one statement that can be refuted on an instance.
+    """Hold one statement that can be refuted on an instance, and what a reader asks about it.
+
+    The table prints ``id``, ``brief`` and what was found, under its ``chapter``. ``python -m theory
+    explain ID`` prints the rest, so every claim fills all of it, in plain text without LaTeX, each
+    in one to three sentences of words that stand alone.
 
     Args:
-        id: its name in the reference.
+        id: its name in the reference; also the heading of its section in NOTES.md.
         brief: what is claimed, in one line of at most 92 characters.
         statement: the same in full, in formulas.
-        source: where it comes from.
+        source: where it is printed, paper and place ("paper 1, section 5.2, after theorem 5.1");
+            or "this project" and what it follows from.
         predict: the formula on its own, so that a wrong formula can take its place.
         examine: (predict, problem, seed) -> finding.
         expected: "violated" for a statement known to be false.
+        chapter: heading (##) of NOTES.md under which its section stands, letter by letter.
+        assumptions: what the statement needs, each in a few words ("|x| <= r"); () for nothing
+            beyond the setting of NOTES.md.
+        proof: the idea of the proof; of a false statement, why it is false.
+        measured: what is measured, by which route, and what would make the verdict "violated".
+        rejects: the errors in its formula that the tests see rejected, the texts of its twins.
     """
 
     id: str
@@ -96,6 +108,11 @@ class Claim:
     predict: Callable[..., Any]
     examine: Callable[[Callable[..., Any], MaskedRegression, int], Finding]
     expected: Verdict = "holds"
+    chapter: str = ""
+    assumptions: tuple[str, ...] = ()
+    proof: str = ""
+    measured: str = ""
+    rejects: tuple[str, ...] = ()
 
     def verify(self, problem: MaskedRegression, seed: int = 0) -> Result:
         """Examine the claim on one instance; deterministic in (problem, seed).
@@ -157,10 +174,7 @@ def clopper_pearson(
     >>> low, round(high, 4) == round(1 - 0.005 ** 0.01, 4)
     (0.0, True)
     """
-    from scipy.stats import binomtest  # half a second, which --help does without
-
-    interval = binomtest(violations, samples).proportion_ci(confidence, method="exact")
-    return float(interval.low), float(interval.high)
+    return binomial.interval(violations, samples, confidence)
 
 
 def judge_probability(violations: int, samples: int, delta: float) -> tuple[Verdict, str]:

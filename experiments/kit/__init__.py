@@ -4,8 +4,14 @@ Runs are computed once, by `landscape.sweep`, into a store; two artefacts that n
 share it. A new artefact is one file in its source's folder (random_masking/, id3/, ours/) that ends
 in ``ARTEFACT``, and is found there; `experiments/random_masking/figure5.py` is the one to imitate.
 
+    from experiments.kit.columns import Table, mean_std
+    from experiments.kit.panels import curve
+    from experiments.kit.statements import better
+    from experiments.kit.view import Artefact
+    from landscape.sweep.grid import Grid
+
     def grids(preset): ...             data: a list of `Grid`s for "smoke", "local", "paper"
-    ARTEFACT = Artefact(               experiments.kit.view
+    ARTEFACT = Artefact(
         name=, title=, source=, grids=, lead=, caption=, differences=, derive=, needs=, presets=,
         tables={"Results": Table(by=("ratio", "arm"), columns={"accuracy": mean_std("test")})},
         statements={"order": better("random masks are ...", "test", "random", "structured")},

@@ -81,8 +81,12 @@ def written(value: object) -> str:
 def mean_std(value: str, form: str = ".3f") -> Column:
     """Write mean ± standard deviation; a diverged run counts as what it scored.
 
+    Of how many runs it is, is said where some of the line's lack the value.
+
     >>> mean_std("test")([{"test": 0.8}, {"test": 0.9}]), mean_std("test")([{"test": 0.8}])
     ('0.850 ± 0.071', '0.800')
+    >>> mean_std("test")([{"test": 0.8}, {"test": None}])
+    '0.800 (1 of 2)'
     """
 
     def write(group: Sequence[Record]) -> str:
@@ -90,7 +94,7 @@ def mean_std(value: str, form: str = ".3f") -> Column:
         if not values:
             return NOTHING
         deviation = f" ± {stdev(values):{form}}" if len(values) > 1 else ""
-        return f"{fmean(values):{form}}{deviation}"
+        return f"{fmean(values):{form}}{deviation}{_of(values, group)}"
 
     return write
 
@@ -112,9 +116,14 @@ def geometric(value: str, form: str = ".3g") -> Column:
             return NOTHING if not values else "0"
         factor = f" ×÷ {math.exp(stdev(logs)):.2g}" if len(logs) > 1 else ""
         zeros = f" ({len(values) - len(logs)} of them 0)" if len(logs) < len(values) else ""
-        return f"{math.exp(fmean(logs)):{form}}{factor}{zeros}"
+        return f"{math.exp(fmean(logs)):{form}}{factor}{zeros}{_of(values, group)}"
 
     return write
+
+
+def _of(values: Sequence[float], group: Sequence[Record]) -> str:
+    """Say over how many of a line's runs a mean is taken, where some lack the value."""
+    return "" if len(values) == len(group) else f" ({len(values)} of {len(group)})"
 
 
 def first(value: str, form: str = "") -> Column:
@@ -143,7 +152,7 @@ def rate() -> Column:
 
 
 def seeds() -> Column:
-    """Write over how many runs a line is taken."""
+    """Write how many runs a line has; a mean over fewer says so itself."""
     return lambda group: str(len(group))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
@@ -84,7 +85,8 @@ def cells(
 
     An arm without the coordinate, such as full fine-tuning without a ratio, stands in every cell of
     the other. Runs of one seed, which differ in the mask's seed, are averaged. Where the value is
-    "test" and every run keeps which examples it had right, that stands for it.
+    "test" and every run keeps which examples it had right, that stands for it, if both arms say by
+    their hashes that these were the same rows.
     """
     by_arm = [
         grouped(
@@ -102,7 +104,7 @@ def cells(
             del pairs[at]
     found: Cells = {}
     for at, (x, y) in pairs.items():
-        right = value == "test" and _judged_alike(x) and _judged_alike(y)
+        right = value == "test" and _judged_alike(x, y)
         found[at] = _arm(x, value, log, right), _arm(y, value, log, right)
     return {at: (x, y) for at, (x, y) in found.items() if x.keys() & y.keys()}
 
@@ -156,9 +158,14 @@ def _averaged(curves: Mapping[Place, Mapping[float, float]]) -> Interval:
     return replace(found, how=f"{found.how}, {over}")
 
 
-def _judged_alike(own: Sequence[Record]) -> bool:
-    """Tell whether every seed has one run, which keeps what it had right."""
-    return all(len(g) == 1 and g[0].get("correct") for g in grouped(own, "seed").values())
+def _judged_alike(*arms: Sequence[Record]) -> bool:
+    """Tell whether each arm's seeds have one run, with its right answers to the same test rows."""
+    if not all(len(g) == 1 and g[0].get("correct") for own in arms
+               for g in grouped(own, "seed").values()):  # fmt: skip
+        return False
+    rows = [{r["seed"]: (r.get("identity") or {}).get("test rows") for r in own} for own in arms]
+    return all(one[seed] and one[seed] == other[seed]
+               for one, other in pairwise(rows) for seed in one.keys() & other.keys())  # fmt: skip
 
 
 def _arm(own: Sequence[Record], value: str, log: bool, right: bool) -> dict[int, float | str]:

@@ -19,10 +19,11 @@ from landscape.sweep.lock import held
 from landscape.sweep.rows import Row, examine, read_row, refuse_other, same_run
 from landscape.sweep.sealed import Damaged, write_sealed, writing
 
-__all__ = ["FORMAT", "LOCK", "Row", "RunStore"]
+__all__ = ["FORMAT", "LOCK", "PACKS", "Row", "RunStore"]
 
 FORMAT = 1
 LOCK = "store.lock"
+PACKS = "packs"
 _ADDRESS = re.compile(r"[0-9a-f]+")
 _KEY = re.compile(r"\w[\w.-]*")
 
@@ -36,6 +37,7 @@ class RunStore:
                        result.json      the row, sealed with its own hash: written last, and whole
                        training/        the training's folder: checkpoint, then result and theta
                        measured/<key>.json
+        packs/<hash>/                   runs under way together, and their checkpoint
         damaged/<address>-<n>/          runs that were set aside
 
     Whoever reads may read at any moment, beside a sweep and without a permission to write.
@@ -57,6 +59,9 @@ class RunStore:
                 f"expected a store of format {FORMAT} in {self.folder}, got {found!r}, as a newer "
                 "version writes it; read it with that version"
             )
+
+    def __repr__(self) -> str:
+        return f"store of {len(self.addresses())} finished runs in {self.folder}"
 
     def create(self) -> None:
         """Make the folder where there is none.

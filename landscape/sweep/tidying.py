@@ -1,4 +1,4 @@
-"""What a store can do without: checkpoints, damaged runs, files half written, locks of the dead."""
+"""What a store can do without: checkpoints, packs, damaged runs, files half written, dead locks."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from landscape.folders import leftovers
+from landscape.errors import UserError
+from landscape.folders import leftovers, read_json
+from landscape.sweep.config import RunConfig
 from landscape.sweep.lock import left_by
 from landscape.sweep.sealed import writing
-from landscape.sweep.store import LOCK, RunStore
+from landscape.sweep.store import LOCK, PACKS, RunStore
 
-Kind = Literal["checkpoint", "damaged run", "half-written file", "lock"]
+Kind = Literal["checkpoint", "pack", "damaged run", "half-written file", "lock"]
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,13 @@ class Removable:
 def removable(store: RunStore) -> list[Removable]:
     """List what a store can do without; rows, configurations and trained parameters stay.
 
-    These are checkpoints of finished runs, runs that were set aside as damaged, files that a kill
-    has kept from their places, and the lock of a process that is gone. Links are not followed.
+    These are checkpoints of finished runs, packs whose runs are all finished (another executor did
+    so), runs that were set aside as damaged, files that a kill has kept from their places, and the
+    lock of a process that is gone. Links are not followed.
     """
-    found = list(_below(store))
+    packs = list(_packs(store))
+    inside = {one.path for one in packs}
+    found = [one for one in _below(store) if not inside & {*one.path.parents}] + packs
     aside = store.folder / "damaged"
     if aside.is_dir() and not aside.is_symlink():
         found += [Removable(p, "damaged run", _size(p)) for p in sorted(aside.iterdir())]
@@ -78,6 +83,19 @@ def _below(store: RunStore) -> Iterator[Removable]:
         if "checkpoint.safetensors" in files and finished & {folder, *folder.parents}:
             path = folder / "checkpoint.safetensors"
             yield Removable(path, "checkpoint", _size(path))
+
+
+def _packs(store: RunStore) -> Iterator[Removable]:
+    """List the packs that were begun and whose runs are all finished."""
+    finished = store.addresses()
+    for path in sorted((store.folder / PACKS).glob("*/pack.json")):
+        try:
+            given = read_json(path).get("runs")
+            runs = [RunConfig.of(one).address for one in given] if isinstance(given, list) else []
+        except UserError:
+            continue  # whoever goes on with it says what is wrong
+        if runs and {*runs} <= {*finished}:
+            yield Removable(path.parent, "pack", _size(path.parent))
 
 
 def _size(path: Path) -> int:

@@ -60,12 +60,23 @@ def test_mistakes_are_one_sentence(tmp_path, capsys) -> None:
     assert not (tmp_path / "x").exists()
 
 
+def test_a_preset_without_runs_names_the_published_one(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("experiments.__main__.store_of", lambda preset: tmp_path / preset)
+    assert main(["check", "figure4"]) == 2
+    assert "published are those of --preset local, or compute them: " in capsys.readouterr().err
+
+
 def test_list_names_every_artefact_with_its_presets(capsys) -> None:
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
     for name, artefact in artefacts().items():
         assert name in printed
         assert "smoke" in artefact.presets
+    titles = {artefact.title for artefact in artefacts().values()}
+    lines = {line for line in printed.splitlines() if any(title in line for title in titles)}
+    assert {min(line.find(t) for t in titles if t in line) for line in lines} == {
+        1 + max(map(len, artefacts()))
+    }
 
 
 @pytest.mark.parametrize("name", list(artefacts()))

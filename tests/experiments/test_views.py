@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import pytest
@@ -96,12 +97,47 @@ def test_check_of_what_is_published_fails_when_a_number_was_altered(world, capsy
     assert "it is damaged or was altered" in capsys.readouterr().err
 
 
+def test_json_is_the_only_thing_that_a_command_prints_and_nothing_where_it_is_not_asked(
+    world, monkeypatch, capsys
+) -> None:
+    _, _, words = world
+    monkeypatch.setattr("experiments.ledger.text_of", lambda *_: "")
+    for line, key, size in (
+        (["list"], "artefacts", 1),
+        (["run", *words], "artefacts", 1),
+        (["render", *words], "views", 1),
+        (["publish", *words], "views", 1),
+        (["check", *words], "findings", 2),
+        (["ledger", "--check"], "current", None),
+    ):
+        capsys.readouterr()
+        codes = [main(line)]
+        assert '{"' not in capsys.readouterr().out
+        codes.append(main([*line, "--json"]))
+        told = json.loads(capsys.readouterr().out)
+        assert codes[0] == codes[1], line
+        assert size is None or len(told[key]) == size, line
+    assert told["current"] is False
+
+
+def test_check_counts_each_verdict_by_its_word(world, capsys) -> None:
+    *_, words = world
+    assert main(["check", *words, "--json"]) == 3
+    told = json.loads(capsys.readouterr().out)
+    verdicts = [one["verdict"] for one in told["findings"]]
+    assert verdicts[0] == "undecided"
+    assert told["counts"] == {v: verdicts.count(v) for v in ("holds", "fails", "undecided")}
+
+
 def test_mistakes_are_one_sentence(world, capsys) -> None:
     *_, words = world
     for line, said in (
         (["check", "toy", "--preset", "locl"], "did you mean local?"),
         (["check", "toy", "--preset", "smoke", "--store", "nowhere"], "expected rows at nowhere"),
-        (["run", *words, "--source", "SST-2"], "expected --source TASK=FOLDER, got 'SST-2'"),
+        (
+            ["run", *words, "--source", "SST-2"],
+            "TASK=FOLDER with a folder that is there, got 'SST-2'",
+        ),
         (["run", *words, "--workers", "0"], "got 0"),
         (["verify", "rm-structured-wors"], "did you mean rm-structured-worse?"),
     ):

@@ -21,11 +21,9 @@ from landscape.sweep.executors.local import local
 from landscape.sweep.measuring import Measuring
 from landscape.sweep.preparing import Base, load_base, prepared
 from landscape.sweep.running import FAILURES, TRAINING, is_done, settings_of
-from landscape.sweep.store import RunStore
+from landscape.sweep.store import PACKS, RunStore
 from landscape.training.packed import Lane, finetune_packed, lane_of, why_not
 
-PACKS = "packs"
-"""The folder, in a store, of packs under way: which runs each has, and its checkpoint."""
 _SHARED = ("model", "dtype", "head", "task", "num_train", "epochs", "batch_size", "settings")
 """What the runs of a pack have in common: all that makes them one forward, of one length."""
 _ALONE = ("result.json", "checkpoint.safetensors")

@@ -30,6 +30,10 @@ def finetune_packed(
 ) -> list[Run]:
     """Train several runs that share a frozen model, each as if alone, in one forward and backward.
 
+        import landscape as ls
+
+        model, tokenizer = ls.load_model("smollm2-135m")
+        task = ls.load_task("rotten_tomatoes", num_train=96)
         masks = [ls.random_mask(model, ratio=1e-3, seed=seed) for seed in range(8)]
         lanes = [ls.Lane(task, mask=mask, lr=0.1, seed=seed) for seed, mask in enumerate(masks)]
         runs = ls.finetune_packed(model, tokenizer, lanes, directory="runs")

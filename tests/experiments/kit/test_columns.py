@@ -40,6 +40,13 @@ def test_a_geometric_mean_is_of_magnitudes_and_names_zeros() -> None:
     assert write(records(s=[None])) == "-"
 
 
+def test_a_mean_over_fewer_runs_than_the_line_has_says_how_many() -> None:
+    found = records(s=[1.0, None, 100.0])
+    assert columns.geometric("s")(found) == "10 ×÷ 26 (2 of 3)"
+    assert columns.mean_std("s", ".1f")(found) == "50.5 ± 70.0 (2 of 3)"
+    assert columns.geometric("s")(found[:1]) == "1"
+
+
 def test_a_rate_at_the_edge_of_those_tried_has_a_star() -> None:
     found = records(lr=[0.1, 0.1, 0.3], edge=["", "", "highest"])
     assert columns.rate()(found[:2]) == "0.1"

@@ -27,6 +27,11 @@ def arms(gaps: list[float], **values: object) -> list[dict]:
     ]  # fmt: skip
 
 
+def right(arm: str, seed: int, test: float, correct: str, rows: str | None) -> dict:
+    identity = {} if rows is None else {"test rows": {"all": rows}}
+    return run(arm, seed, test, correct=correct, identity=identity)
+
+
 def better(**options: object) -> Statement:
     return statements.better("a is better", "test", "a", "b", **options)  # type: ignore[arg-type]
 
@@ -76,14 +81,24 @@ def test_runs_of_one_seed_with_other_masks_are_averaged() -> None:
 
 
 def test_runs_that_keep_what_they_had_right_are_compared_by_example_too() -> None:
-    rows = [run("a", s, 0.75, correct="1110") for s in (0, 1)]
-    rows += [run("b", s, 0.5, correct="0110") for s in (0, 1)]
+    rows = [right("a", s, 0.75, "1110", f"rows of {s}") for s in (0, 1)]
+    rows += [right("b", s, 0.5, "0110", f"rows of {s}") for s in (0, 1)]
     found = compare(rows, "test", "a", "b")
     assert found is not None
     assert found.mean == 0.25
     assert found.bootstrap is not None
     rows[0].pop("correct")
     assert compare(rows, "test", "a", "b").bootstrap is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("others", [["rows of 0", "other rows"], [None, None]])
+def test_right_answers_to_other_test_rows_are_never_compared(others) -> None:
+    rows = [right("a", s, 0.75, "1110", f"rows of {s}") for s in (0, 1)]
+    rows += [right("b", s, 0.5, "0110", others[s]) for s in (0, 1)]
+    found = compare(rows, "test", "a", "b")
+    assert found is not None
+    assert found.mean == 0.25
+    assert found.bootstrap is None
 
 
 def test_widens_compares_the_margins_at_the_two_ends() -> None:

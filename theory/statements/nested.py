@@ -18,9 +18,9 @@ from theory.spectra import descending, every_mask
 Ends = tuple[Array, Array, float]
 Monotone = Callable[[Array, float | Array], Ends]
 EPS = float(np.finfo(np.float64).eps)
-FEW = 6  # columns whose 3^6 pairs of nested masks are all compared
+FEW = 5  # columns whose 3^5 pairs of nested masks are all compared
 LINKS = 8  # masks of a chain on the whole instance
-GROWTH = 40  # steps of the growing run
+GROWTH = 30  # steps of the growing run
 #: n = 1: one more column of 1 adds its whole square, one more of 0 changes nothing
 EQUAL = np.array([[1.0], [1.0], [0.0]])
 

@@ -91,7 +91,7 @@ def grow(
         with torch.no_grad():
             for theta in ls.trainable(model).values():
                 assert theta.grad is not None
-                theta -= lr * theta.grad
+                theta.sub_(lr * theta.grad)
     with torch.no_grad():
         losses.append(float(squared_loss(model, whole)[0]) / problem.n)
     return Growth(np.array(sharpness), np.array(losses))

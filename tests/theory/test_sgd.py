@@ -101,13 +101,13 @@ def test_an_engine_run_of_sgd_decays_below_the_bound_and_grows_above_the_thresho
 
 
 @pytest.mark.parametrize("features", DISTRIBUTIONS)
-def test_the_bound_is_within_a_third_of_the_exact_threshold(features: str) -> None:
+def test_the_bound_is_at_least_half_of_the_exact_threshold(features: str) -> None:
     problem = make_problem(features, n=6, d=400, p=0.2, seed=5)
     mask = problem.draw(5)
     rows = mask.svd[2] * mask.svd[1]
     for batch in (1, 3, 6):
         low = step_interval(np.square(rows).sum(0) / 6, np.square(rows).sum(1), batch)[0]
-        assert 0.67 <= low / exact_step(rows, batch) <= 1 + 1e-9
+        assert 0.5 <= low / exact_step(rows, batch) <= 1 + 1e-9
 
 
 def test_orthogonal_examples_attain_the_bound_by_hand() -> None:

@@ -120,7 +120,8 @@ def _sgd(predict: Steps, problem: MaskedRegression, seed: int) -> Finding:
         rows = (u * s)[:, positive(s)]
     values, lengths = np.square(rows).sum(0) / n, np.square(rows).sum(1)
     verdict: Verdict = "holds"
-    details, descent = {}, 2 / float(values.max())
+    details: dict[str, float] = {}
+    descent = 2 / float(values.max())
     for batch in BATCHES:
         low, high = predict(values, lengths, batch)
         exact = exact_step(rows, batch)

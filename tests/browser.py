@@ -15,7 +15,11 @@ from typing import Any
 WIDTHS = (1280, 390)
 HEIGHT = 800
 PROGRAM = next(
-    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))),
+    (
+        found
+        for name in ("chromium", "chromium-browser", "google-chrome")
+        if (found := shutil.which(name))
+    ),
     None,
 )
 _FLAGS = (
@@ -56,7 +60,9 @@ class Browser:
         self.said: list[str] = []
         self._events: list[str] = []
         target = self._ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._ask(f"{domain}.enable")
 
@@ -145,7 +151,9 @@ class Browser:
         name, params = message.get("method", ""), message.get("params", {})
         self._events.append(name)
         if name == "Runtime.exceptionThrown":
-            self.said.append(params["exceptionDetails"]["exception"].get("description", "exception"))
+            self.said.append(
+                params["exceptionDetails"]["exception"].get("description", "exception")
+            )
         elif name == "Log.entryAdded" and params["entry"]["level"] == "error":
             self.said.append(params["entry"]["text"])
         elif name == "Runtime.consoleAPICalled" and params["type"] in ("error", "assert"):

@@ -232,7 +232,7 @@ BEYOND = (
     ),
     Claim(
         id="th-sharp-constants",
-        says="Theorem 5.1's proof with a sharp net gives a bound with about 2.4 times smaller first term.",
+        says="With a sharp net theorem 5.1 has a first term about 2.4 times smaller.",
         place="ours, beside theorem 5.1",
         printed="not in the paper",
         theory="thm-5.1-sharp",
@@ -246,7 +246,7 @@ BEYOND = (
     ),
     Claim(
         id="th-heavy-light",
-        says="Given the mask on a few heavy features, the rest deviates within its own Bernstein bound.",
+        says="Given the mask on heavy features, the light ones stay within a Bernstein bound.",
         place="ours, beside theorem 5.1",
         printed="not in the paper",
         theory="heavy-light",

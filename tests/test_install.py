@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -103,3 +104,17 @@ def imports_of_ours(path: Path) -> set[str]:
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.module
     }
+
+
+def test_the_version_is_one_in_the_project_the_package_the_command_and_the_citation(capsys) -> None:
+    import landscape
+    from landscape.cli import main
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"landscape {PROJECT['version']}\n"
+    assert landscape.__version__ == PROJECT["version"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (cited["title"], cited["version"]) == (PROJECT["name"], PROJECT["version"])
+    assert (cited["abstract"], cited["license"]) == (PROJECT["description"], PROJECT["license"])
+    papers = [one["url"].rpartition("/")[2] for one in cited["references"]]
+    assert papers == ["2405.02596", "2408.14470"]

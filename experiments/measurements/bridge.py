@@ -53,7 +53,7 @@ def start(point: Point) -> dict[str, Any]:
     with attached(point.model, mask):
         model = point.model.eval()
         thetas = list(trainable(model).values())
-        loop = Loop(model, make_optimizer("adamw", thetas, lr=1.0), task_loss)  # type: ignore[arg-type]
+        loop = Loop(model, make_optimizer("adamw", thetas, lr=1.0), task_loss)
         first = loop.step(batches)["loss"]
         slope = torch.cat([p.grad.flatten() for p in thetas if p.grad is not None])
         ahead, zero = [p.detach().clone() for p in thetas], [torch.zeros_like(p) for p in thetas]
@@ -117,7 +117,7 @@ def _descend(
 ) -> dict[str, Any]:
     """Step until the loss is below its target; the last step is shortened to end at it."""
     thetas = list(trainable(model).values())
-    loop = Loop(model, make_optimizer(name, thetas, lr=rate), task_loss, ceiling=20)  # type: ignore[arg-type]
+    loop = Loop(model, make_optimizer(name, thetas, lr=rate), task_loss, ceiling=20)
     last, target = [p.detach().clone() for p in thetas], -math.inf
     losses: list[float] = []
     while True:
@@ -172,7 +172,7 @@ def sgd(point: Point) -> dict[str, Any]:
         def grown(rate: float) -> bool:
             _set(thetas, zero, 0.0)
             before = _mean(model, singles, square_loss)
-            loop = Loop(model, make_optimizer("sgd", thetas, lr=rate), square_loss)  # type: ignore[arg-type]
+            loop = Loop(model, make_optimizer("sgd", thetas, lr=rate), square_loss)
             for i in order:
                 if not loop.step([singles[i]])["loss"] < 1e6 * before or loop.diverged:
                     return True

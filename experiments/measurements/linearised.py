@@ -28,6 +28,7 @@ from landscape.errors import UserError
 from landscape.masks import Mask, bernoulli, random_mask
 from landscape.sweep.measurements import Measurement, Point
 from landscape.sweep.measurements.curvature import chosen
+from landscape.tasks import Example
 from landscape.tasks.batches import make_batches
 from theory.conditional import HeavyLight, divide, sharpness_interval
 from theory.features import Array, Features
@@ -103,9 +104,10 @@ def _at(point: Point, whole: Whole, ratio: float, asked: Mapping[str, Any]) -> d
     } | _closed(whole, masks, grams, density, asked)  # fmt: skip
 
 
-def shortest(point: Point, count: int) -> list[Any]:
+def shortest(point: Point, count: int) -> list[Example]:
     """Return the shortest examples of the training split, the first of equal ones first."""
-    return sorted(point.task.train, key=lambda example: len(example.prompt))[:count]
+    some = [example for example in point.task.train if isinstance(example, Example)]
+    return sorted(some, key=lambda example: len(example.prompt))[:count]
 
 
 def _linear(point: Point, examples: int) -> Linearised:

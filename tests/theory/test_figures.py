@@ -57,7 +57,7 @@ def test_drawing_writes_four_pictures_and_leaves_no_style_behind(tmp_path: Path)
 
 def test_the_bound_of_theorem_51_is_flat_in_p_and_bernsteins_is_not() -> None:
     problem = make_problem("gaussian", n=4, d=2000, p=0.5)
-    (left, right, _heavy), found = concentration(problem).axes, {}
+    (left, right, _), found = concentration(problem).axes, {}
     for axes in (left, right):
         found[axes] = lines(axes)
     p, flat = found[left]["theorem 5.1, corrected"]
@@ -78,8 +78,7 @@ def test_the_stable_steps_drawn_are_2_over_lambda_with_38_for_adam() -> None:
     growth, instance, isotropic, _ = stability(problem).axes
     assert [text.get_text() for text in growth.texts] == ["2", "3.8", "38"]
     for axes in (instance, isotropic):
-        dots = [line for line in axes.get_lines() if line.get_label() == "measured, a mask"]
-        p, steps = np.array([line.get_data() for line in dots])[:, :, 0].T
+        p, steps = lines(axes)["measured, a mask"]
         law = 2 * 4 / (p * problem.moments.top)
         assert (steps < law * 1.5).all()
         assert steps[-1] == pytest.approx(law[-1], rel=0.3)
@@ -88,11 +87,11 @@ def test_the_stable_steps_drawn_are_2_over_lambda_with_38_for_adam() -> None:
 
 def test_bars_certified_from_heavy_columns_hold_the_measured_steps() -> None:
     for axes in stability(make_problem("student", n=4, d=2000, p=0.5)).axes[1:]:
-        bars = [line for line in axes.get_lines() if line.get_label().startswith("certified")]
-        dots = [line for line in axes.get_lines() if line.get_label() == "measured, a mask"]
+        (bars,) = (c for c in axes.collections if c.get_label().startswith("certified"))
+        dots = lines(axes)["measured, a mask"][1]
         inside = [
-            bar.get_ydata()[0] <= dot.get_ydata()[0] <= bar.get_ydata()[1]
-            for bar, dot in zip(bars, dots, strict=True)
+            bar[0, 1] <= dot <= bar[1, 1]
+            for bar, dot in zip(bars.get_segments(), dots, strict=True)
         ]
         assert len(inside) == 27
         assert sum(inside) >= 25

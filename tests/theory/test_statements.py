@@ -146,6 +146,7 @@ TWINS = [
         "prop-5.3",
         "equality without the signal term",
         lambda mask, signal, sigma: 2 * (distance.noise_term(mask.eigenvalues, sigma),),
+        tuple(set(DISTRIBUTIONS) - {"geometric", "near-duplicate"}),  # 1e-12 of the noise term
     ),
     Twin(
         "prop-5.3",
@@ -508,7 +509,7 @@ REPAIRS: dict[str, tuple[str, Callable[..., Any]]] = {
         "second term the right way up",
         lambda n, d, r, log: (8 * d * n**3 * r**4, 2 * log * d * n**2 * r**4),
     ),
-    "thm-5.1-sharp": (
+    "thm-5.1-trace": (
         "each eigenvalue in place of the trace",
         lambda bound, eigenvalues, p: bound / (p * eigenvalues),
     ),

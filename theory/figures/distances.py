@@ -52,7 +52,7 @@ def _distances(axes: Axes, problem: MaskedRegression, seed: int) -> None:
     norm2 = float(np.trace(problem.moments.gram))
     ratios = np.geomspace(min(0.25, max(n / 4, 1) / d), 1, 17)
     rng = seeds.numbered(seed, purposes.FIGURE_NOISE)
-    identity, bound, floor = [], [], []
+    identity, bound, floor, dots = [], [], [], []
     for p in ratios:
         factors = factors_at(problem.features, p, MASKS if p < 1 else 1, seed)
         noise, shift, ranks = distance_terms(factors, problem.signal, problem.sigma)
@@ -62,7 +62,9 @@ def _distances(axes: Axes, problem: MaskedRegression, seed: int) -> None:
         for factor in factors[:5]:
             y = problem.signal + problem.sigma * rng.standard_normal(n)
             size = float(distance_terms(factor[None], y, 0.0)[1][0]) ** 0.5
-            axes.plot(p, size, ".", color=SKY, ms=4, label="measured: a mask and its noise")
+            dots.append((p, size))
+    label = "measured: a mask and its noise"
+    axes.plot(*np.transpose(dots), ".", color=SKY, ms=4, label=label)
     axes.plot(ratios, identity, "o", color=BLUE, ms=5, label="identity, median of masks")
     axes.plot(ratios, bound, ":", color=BLUE, label="bound of proposition 5.3")
     axes.plot(ratios, floor, "-.", color=PURPLE, lw=1, label="floor $\\propto$ rank / $\\sqrt{p}$")

@@ -78,14 +78,17 @@ def _largest_steps(axes: Axes, problem: MaskedRegression, seed: int) -> None:
     n, d, top = problem.n, problem.d, problem.moments.top
     ratios = np.geomspace(min(0.1, max(n / 4, 2) / d), 0.5, 9)
     parts, delta = divided(problem.features), problem.delta
+    measured, bars = [], []
     for p, mask, gram in _few(problem, ratios, seed):
         trace = float(np.trace(gram)) / n
         step = largest_stable_step(descent_map(gram / n), 0.1 / trace, 4 * n / trace)
         ends = conditional.sharpness_interval(parts, mask, p, delta=delta)
         upper = 2 / ends.low if ends.low > 0 else step * 1e3
-        label = f"certified from {len(parts.heavy)} heavy columns"
-        axes.plot([p, p], [2 / ends.high, upper], color=SKY, lw=2.2, alpha=0.6, label=label)
-        axes.plot(p, step, "o", color=BLUE, ms=4, label="measured, a mask", zorder=3)
+        measured.append((p, step))
+        bars.append((p, 2 / ends.high, upper))
+    label = f"certified from {len(parts.heavy)} heavy columns"
+    axes.vlines(*np.transpose(bars), color=SKY, lw=2.2, alpha=0.6, label=label)
+    axes.plot(*np.transpose(measured), "o", color=BLUE, ms=4, label="measured, a mask", zorder=3)
     fine = np.geomspace(ratios[0], ratios[-1], 60)
     chernoff = [chernoff_interval(problem.moments, p, delta) for p in fine]
     low = np.array([2 * n / end.top_high for end in chernoff])

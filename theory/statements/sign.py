@@ -253,6 +253,24 @@ CLAIMS = (
         "this project; AdamW's first step",
         sign_law,
         _descent,
+        chapter="Dynamics on one mask",
+        assumptions=("one step from w = 0", "the gradient at the start"),
+        proof="The loss is quadratic: E M = p and E m_i m_j = p^2 for i != j, p for i = j.",
+        measured=(
+            "All masks of a few columns are added up, then two means over masks of the instance;"
+            " violated where a mean or the best rate is off."
+        ),
+        rejects=(
+            "half the trace",
+            "no trace: 1/p for every p",
+            "2 s'Hs",
+            "half of |g|_1",
+            "p for 1-p",
+            "p for 1-p in the rate alone",
+            "the rate at which the mean loss is L(0) again",
+            "variance p for p(1-p)",
+            "eta^2 for eta^2/2",
+        ),
     ),
     Claim(
         "sign-rate",
@@ -264,6 +282,18 @@ CLAIMS = (
         "this project, Bernstein's and Cantelli's inequalities",
         sign_interval,
         _rate,
+        chapter="Dynamics on one mask",
+        assumptions=("0 < p < 1",),
+        proof=(
+            "The numerator is a sum of independent terms (Bernstein); the denominator has a "
+            "known mean and variance (Cantelli), and a lower bound by a sum of independent "
+            "terms."
+        ),
+        measured=(
+            "The best step of each mask of the instance: violated if the 99 % interval of the "
+            "failure probability is above delta."
+        ),
+        rejects=("no room above", "no room below", "p for 1-p", "no spread"),
     ),
     Claim(
         "adam-first-step",
@@ -273,5 +303,16 @@ CLAIMS = (
         "this project, from adam and sign-descent",
         adam_ceiling,
         _first_step,
+        chapter="Dynamics on one mask",
+        assumptions=("P = |g|, no entry 0",),
+        proof=(
+            "s' H s / |g|_1 is the Rayleigh quotient of P^-1/2 H P^-1/2 at P^1/2 s, so it is at "
+            "most its largest eigenvalue."
+        ),
+        measured=(
+            "Both sides for one sample, where they are equal, and for a mask of the instance; "
+            "violated if the threshold is above."
+        ),
+        rejects=("no momentum", "0.1 % high", "the trace for s'Hs"),
     ),
 )

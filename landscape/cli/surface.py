@@ -78,7 +78,10 @@ def _scan(chosen: argparse.Namespace) -> dict[str, Any]:
         print(f"barrier {surface.barrier:.4g}")
     write_json(folder / "surface.json", result)
     drawn: dict[str, Any] = {"labels": labels, "trajectory": way}
-    files = [folder / "surface.png", ls.surface_page(surface, **drawn).save(folder / "surface.html")]
+    files = [
+        folder / "surface.png",
+        ls.surface_page(surface, **drawn).save(folder / "surface.html"),
+    ]
     ls.plot_surface(surface, files[0], **drawn)
     if surface.losses.ndim == 2:
         files.append(folder / "relief.png")

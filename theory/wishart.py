@@ -11,6 +11,7 @@ import math
 import numpy as np
 from numpy.random import Generator
 
+from theory.binomial import exactly
 from theory.features import Array
 
 TRACY_WIDOM_MEDIAN = -1.26857  # of the distribution with beta = 1
@@ -39,10 +40,8 @@ def mixed_distance_factor(rank: int, d: int, p: float) -> tuple[float, float]:
     The first number over the second is the mean over the masks whose mean is finite. Over all
     masks it is infinite wherever k = r + 1 has positive probability.
     """
-    from scipy.stats import binom
-
     k = np.arange(rank + 2, d + 1)
-    weights = binom.pmf(k, d, p)
+    weights = exactly(k, d, p)
     return float(weights @ ((d - rank - 1) / (k - rank - 1))), float(weights.sum())
 
 

@@ -9,60 +9,75 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from experiments.measurements.attached import attached
+from experiments.measurements.attached import attached, random
 from experiments.measurements.descents import square_loss
-from experiments.measurements.linearised import ORDERS, threshold
+from experiments.measurements.linearised import ORDERS, shortest, threshold
 from landscape import seeds
 from landscape.curvature import GGNOperator, lanczos
 from landscape.distances import distance
-from landscape.masks import Mask, random_mask
 from landscape.subspace import trainable
 from landscape.sweep.measurements import Measurement, Point
-from landscape.sweep.measurements.curvature import batches_of, chosen
+from landscape.sweep.measurements.curvature import chosen
+from landscape.sweep.methods import drawn_by
 from landscape.tasks.batches import make_batches
 from landscape.tasks.outputs.scoring import task_loss
 from landscape.tasks.padding import Batch
 from landscape.training import Loop, make_optimizer
 
-ASKED: dict[str, Any] = {"ratio": 1e-2, "mask": 0, "examples": 16, "batch_size": 8}
+ASKED: dict[str, Any] = {
+    "ratio": 1e-2, "examples": 16, "batch_size": 8, "tol": 0.05, "max_matvecs": 12,
+    "evaluations": 5, "share": 0.5, "max_steps": 60, "descents": True,
+}  # fmt: skip
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 def start(point: Point) -> dict[str, Any]:
-    """Find the sharpness inside a mask, and the rate of the best first step of AdamW.
+    """Find the sharpness inside a run's mask, the best first rate of AdamW, and distances.
 
-    Options: ``ratio`` (0.01), ``mask`` (0), its seed; ``examples`` (16), ``batch_size`` (8);
-    ``tol`` (0.05) and ``max_matvecs`` (12) of the sharpness; ``evaluations`` (5) of the loss that
-    narrow the rate, once doubling has enclosed it.
+    Options: ``ratio`` (0.01); ``examples`` (16), the shortest of the training split, in batches of
+    ``batch_size`` (8); ``tol`` (0.05) and ``max_matvecs`` (12) of the sharpness; ``evaluations``
+    (5) of the loss that narrow the rate, once doubling has enclosed it; whether there are
+    ``descents`` (True), until a ``share`` (0.5) of the first loss or ``max_steps`` (60).
 
     Returns:
-        ``ratio``, ``mask``, ``count``, ``loss``; ``sharpness`` of the Gauss-Newton matrix, with
-        ``residual`` and ``converged``; ``rate`` with ``enclosed``, two rates around it, and
-        ``lowest``, the loss there.
+        ``ratio``, ``mask`` (its seed), ``count``, ``loss``; ``sharpness`` of the Gauss-Newton
+        matrix, with ``residual`` and ``converged``; ``rate`` with ``enclosed``, two rates around
+        it, and ``lowest``, the loss there; ``descents`` of GD at 1 / sharpness and of AdamW at a
+        quarter of that rate: optimizer, rate, steps, reached, losses, distance.
     """
-    asked = chosen(point, ASKED | {"tol": 0.05, "max_matvecs": 12, "evaluations": 5})
-    batches, mask = batches_of(point, asked), _mask(point, asked)
+    asked = chosen(point, ASKED)
+    examples, mask = shortest(point, asked["examples"]), random(point, asked["ratio"])
+    batches = make_batches(
+        examples, point.tokenizer, asked["batch_size"], sort=True, loss=point.task.loss
+    )
     with attached(point.model, mask):
         model = point.model.eval()
         thetas = list(trainable(model).values())
-        loop = Loop(model, make_optimizer("adamw", thetas, lr=1.0), task_loss)  # type: ignore[arg-type]
+        loop = Loop(model, make_optimizer("adamw", thetas, lr=1.0), task_loss)
         first = loop.step(batches)["loss"]
         slope = torch.cat([p.grad.flatten() for p in thetas if p.grad is not None])
-        ahead = [p.detach().clone() for p in thetas]
-        _set(thetas, ahead, 0.0)
+        ahead, zero = [p.detach().clone() for p in thetas], [torch.zeros_like(p) for p in thetas]
+        _set(thetas, zero, 0.0)
         top = lanczos(GGNOperator(model, batches), k=1, tol=asked["tol"], v0=slope,
                       max_matvecs=asked["max_matvecs"])  # fmt: skip
+        sharpness = float(top.eigenvalues[0])
 
         def loss(rate: float) -> float:
             _set(thetas, ahead, rate)
             return _mean(model, batches)
 
-        guess = float(slope.norm() ** 2 / slope.abs().sum() / top.eigenvalues[0])
+        guess = float(slope.norm() ** 2 / slope.abs().sum() / sharpness)
         rate, lowest, enclosed = best_rate(loss, guess, asked["evaluations"])
+        descents = []
+        for name, lr in (("sgd", 1 / sharpness), ("adamw", rate / 4)) if asked["descents"] else ():
+            _set(thetas, zero, 0.0)
+            descents.append({"optimizer": name, "rate": lr,
+                             **_descend(model, batches, name, lr, asked)})  # fmt: skip
     return {
-        "ratio": asked["ratio"], "mask": asked["mask"], "count": mask.count, "loss": first,
-        "sharpness": float(top.eigenvalues[0]), "residual": float(top.residuals[0]),
+        "ratio": asked["ratio"], "mask": drawn_by(point.config), "count": mask.count,
+        "loss": first, "sharpness": sharpness, "residual": float(top.residuals[0]),
         "converged": bool(top.converged), "rate": rate, "enclosed": enclosed, "lowest": lowest,
+        "descents": descents,
     }  # fmt: skip
 
 
@@ -97,35 +112,12 @@ def best_rate(loss: Any, guess: float, evaluations: int) -> tuple[float, float, 
     return math.exp(places[at]), tried[places[at]], ends
 
 
-def approach(point: Point) -> dict[str, Any]:
-    """Descend inside a mask until the loss is a share of the first one, and measure the distance.
-
-    Gradient descent at 1 / sharpness, and AdamW at a quarter of its best first rate.
-
-    Options: as of `start`, and ``share`` (0.5) of the first loss, ``max_steps`` (60).
-
-    Returns:
-        ``ratio``, ``mask``; ``descents``: optimizer, rate, steps, reached, distance.
-    """
-    extra = {"tol": 0.05, "max_matvecs": 12, "evaluations": 2, "share": 0.5, "max_steps": 60}
-    asked = chosen(point, ASKED | extra)
-    own = {k: v for k, v in asked.items() if k not in ("share", "max_steps")}
-    found = start(Point(point.config, point.model, point.tokenizer, point.task, None, own))
-    batches, mask = batches_of(point, asked), _mask(point, asked)
-    descents = []
-    for name, rate in (("sgd", 1 / found["sharpness"]), ("adamw", found["rate"] / 4)):
-        with attached(point.model, mask):
-            made = _descend(point.model.eval(), batches, name, rate, asked)
-        descents.append({"optimizer": name, "rate": rate, **made})
-    return {"ratio": asked["ratio"], "mask": asked["mask"], "descents": descents}
-
-
 def _descend(
     model: nn.Module, batches: Sequence[Batch], name: Any, rate: float, asked: dict[str, Any]
 ) -> dict[str, Any]:
     """Step until the loss is below its target; the last step is shortened to end at it."""
     thetas = list(trainable(model).values())
-    loop = Loop(model, make_optimizer(name, thetas, lr=rate), task_loss, ceiling=20)  # type: ignore[arg-type]
+    loop = Loop(model, make_optimizer(name, thetas, lr=rate), task_loss, ceiling=20)
     last, target = [p.detach().clone() for p in thetas], -math.inf
     losses: list[float] = []
     while True:
@@ -154,16 +146,17 @@ def _descend(
 def sgd(point: Point) -> dict[str, Any]:
     """Find the smallest rate at which SGD, one example a step, has made a squared loss grow.
 
-    Options: ``ratio`` (0.01), ``mask`` (0), ``examples`` (16), ``steps`` (60).
+    Options: ``ratio`` (0.01), ``examples`` (16), the shortest, ``steps`` (60).
 
     Returns:
         ``ratio``, ``mask``, ``threshold``, a power of 2^(1/4), and ``bound``: 2 over the squared
         length of the longest gradient, below which the linear model is stable in the mean square.
     """
-    asked = chosen(point, {"ratio": 1e-2, "mask": 0, "examples": 16, "steps": 60})
-    task, mask = point.task, _mask(point, asked)
-    singles = make_batches(task.train[: asked["examples"]], point.tokenizer, 1, loss=task.loss)
-    order = seeds.numbered(asked["mask"], ORDERS).integers(0, len(singles), asked["steps"])
+    asked = chosen(point, {"ratio": 1e-2, "examples": 16, "steps": 60})
+    some, mask = shortest(point, asked["examples"]), random(point, asked["ratio"])
+    seed = drawn_by(point.config)
+    singles = make_batches(some, point.tokenizer, 1, loss=point.task.loss)
+    order = seeds.numbered(seed, ORDERS).integers(0, len(singles), asked["steps"])
     with attached(point.model, mask):
         model = point.model.eval()
         thetas = list(trainable(model).values())
@@ -179,20 +172,15 @@ def sgd(point: Point) -> dict[str, Any]:
         def grown(rate: float) -> bool:
             _set(thetas, zero, 0.0)
             before = _mean(model, singles, square_loss)
-            loop = Loop(model, make_optimizer("sgd", thetas, lr=rate), square_loss)  # type: ignore[arg-type]
+            loop = Loop(model, make_optimizer("sgd", thetas, lr=rate), square_loss)
             for i in order:
                 if not loop.step([singles[i]])["loss"] < 1e6 * before or loop.diverged:
                     return True
             return not _mean(model, singles, square_loss) <= before
 
         found = threshold(grown, 2 / longest)
-    return {"ratio": asked["ratio"], "mask": asked["mask"], "threshold": found,
+    return {"ratio": asked["ratio"], "mask": seed, "threshold": found,
             "bound": 2 / longest}  # fmt: skip
-
-
-def _mask(point: Point, asked: dict[str, Any]) -> Mask:
-    targets = list(point.config.targets)
-    return random_mask(point.model, ratio=asked["ratio"], targets=targets, seed=asked["mask"])
 
 
 @torch.no_grad()
@@ -210,6 +198,5 @@ def _mean(model: nn.Module, batches: Sequence[Batch], loss: Any = task_loss) -> 
     return float(sum(float(s) for s, _ in parts)) / sum(count for _, count in parts)
 
 
-START = Measurement("sharpness and best first rate of AdamW inside a mask", before=start)
-APPROACH = Measurement("distances inside a mask at a share of the loss", before=approach)
+START = Measurement("sharpness, best first rate of AdamW and distances inside a mask", before=start)
 SGD = Measurement("the smallest rate at which SGD grows inside a mask", before=sgd)

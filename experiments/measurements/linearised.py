@@ -2,8 +2,8 @@
 
 The linear model is the network's own, by its Jacobian at the pretrained weights
 (`theory.linearise`). Were the network linear, a mask that the engine draws and masks that the
-theory draws would be exchangeable: with 199 of those, the fifth smallest and the fifth largest
-value enclose a new mask's with probability 0.95 exactly, whatever the distribution.
+theory draws would be exchangeable: with 79 of those, the second smallest and the second
+largest value enclose a new mask's with probability 0.95 exactly, whatever the distribution.
 What no mask reaches is 1e30.
 
 The numbers: ``sharpness``, lambda_1 of the Gauss-Newton matrix; ``rate`` at which the first step
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,13 +28,14 @@ from landscape.errors import UserError
 from landscape.masks import Mask, bernoulli, random_mask
 from landscape.sweep.measurements import Measurement, Point
 from landscape.sweep.measurements.curvature import chosen
+from landscape.tasks import Example
 from landscape.tasks.batches import make_batches
-from theory.conditional import divide, sharpness_interval
+from theory.conditional import HeavyLight, divide, sharpness_interval
 from theory.features import Array, Features
 from theory.jacobian import Linearised, linearise
 from theory.purposes import MASKS
-from theory.signs import sign_step
-from theory.spectra import masked_grams, moments
+from theory.signs import SignStep, sign_step
+from theory.spectra import Moments, masked_grams, moments
 from theory.statements.sgd import sgd_step
 
 #: difference of scores that the squared loss asks for, as in `experiments.measurements.descents`
@@ -44,44 +46,73 @@ BATCH = 40  # masks of one pass over X
 ORDERS = 20  # purpose of a seed: the order of the examples that SGD sees
 
 USUAL: dict[str, Any] = {
-    "ratio": 1e-2, "masks": 5, "examples": 16, "draws": 199, "heavy": 1000, "delta": 0.05,
+    "ratios": (1e-2,), "masks": 5, "examples": 16, "draws": 79, "heavy": 1000, "delta": 0.05,
     "share": 0.5, "steps": 60,
 }  # fmt: skip
 
 
 def predicted(point: Point) -> dict[str, Any]:
-    """Predict the four numbers for random masks of a ratio.
+    """Predict the four numbers for random masks of some ratios.
 
-    Options: ``ratio`` (0.01); ``masks`` (5), the engine's of seeds 0, 1, ..; ``examples`` (16);
-    ``draws`` (199), masks that the theory draws; ``heavy`` (1000) columns and ``delta`` (0.05) of
-    the certified intervals; ``share`` (0.5) of the first loss; ``steps`` (60) of SGD.
+    Options: ``ratios`` ((0.01,)); ``masks`` (5), the engine's of seeds 0, 1, ..; ``examples`` (16),
+    the shortest of the training split; ``draws`` (79), masks that the theory draws; ``heavy``
+    (1000) columns and ``delta`` (0.05) of the certified intervals; ``share`` (0.5) of the first
+    loss; ``steps`` (60) of SGD.
 
     Returns:
-        ``ratio``, ``density``, ``rows``; ``law``, the closed forms; ``draws``, the values of each
-        number over the theory's masks; ``masks``, those of each of the engine's, with certified
-        intervals.
+        ``ratios``, a dict each: ``ratio``, ``density``; ``law``, the closed forms; ``draws``, the
+        values of each number over the theory's masks; ``masks``, those of each of the engine's,
+        with certified intervals.
     """
     asked = chosen(point, USUAL)
     linear = _linear(point, asked["examples"])
-    masks = [random_mask(point.model, ratio=asked["ratio"], targets=list(point.config.targets),
-                         seed=seed) for seed in range(asked["masks"])]  # fmt: skip
+    slope = np.concatenate(
+        [-block @ linear.y / linear.features.n for _, block in linear.features.blocks()]
+    )
+    whole = Whole(
+        linear, _with_signs(linear), sign_step(linear.features, slope),
+        divide(linear.features, min(asked["heavy"], linear.features.d)), moments(linear.features),
+    )  # fmt: skip
+    return {"ratios": [_at(point, whole, ratio, asked) for ratio in asked["ratios"]]}
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Hold what is summed over all columns once, whatever the ratio."""
+
+    linear: Linearised
+    signed: Features
+    step: SignStep
+    parts: HeavyLight
+    moments: Moments
+
+
+def _at(point: Point, whole: Whole, ratio: float, asked: Mapping[str, Any]) -> dict[str, Any]:
+    linear, targets = whole.linear, list(point.config.targets)
+    masks = [random_mask(point.model, ratio=ratio, targets=targets, seed=seed)
+             for seed in range(asked["masks"])]  # fmt: skip
     density = float(masks[0].rule["density"])
-    signed = _with_signs(linear)
     found: dict[str, list[float]] = {}
-    for gram in _grams(signed, density, asked["draws"]):
+    for gram in _grams(whole.signed, density, asked["draws"]):
         order = seeds.numbered(len(found.get("rate", ())), ORDERS)
         for name, value in numbers(linear, gram, asked, order).items():
             found.setdefault(name, []).append(_digits(value))
-    grams = masked_grams(signed, [linear.indices(mask) for mask in masks])
+    grams = masked_grams(whole.signed, [linear.indices(mask) for mask in masks])
     return {
-        "ratio": asked["ratio"], "density": density, "rows": linear.features.n,
+        "ratio": ratio, "density": density,
         "draws": {name: sorted(values) for name, values in found.items()},
-    } | _closed(linear, masks, grams, density, asked)  # fmt: skip
+    } | _closed(whole, masks, grams, density, asked)  # fmt: skip
+
+
+def shortest(point: Point, count: int) -> list[Example]:
+    """Return the shortest examples of the training split, the first of equal ones first."""
+    some = [example for example in point.task.train if isinstance(example, Example)]
+    return sorted(some, key=lambda example: len(example.prompt))[:count]
 
 
 def _linear(point: Point, examples: int) -> Linearised:
-    task = point.task
-    batches = make_batches(task.train[:examples], point.tokenizer, 1, loss=task.loss)
+    some = shortest(point, examples)
+    batches = make_batches(some, point.tokenizer, 1, loss=point.task.loss)
     linear = linearise(point.model, batches, targets=list(point.config.targets))
     sizes = {z.size for z in linear.outputs}
     if sizes != {2} or linear.features.exponent:
@@ -112,25 +143,20 @@ def _grams(features: Features, density: float, count: int) -> Iterator[Array]:
 
 
 def _closed(
-    linear: Linearised, masks: Sequence[Mask], grams: Array, p: float, asked: Mapping[str, Any]
+    whole: Whole, masks: Sequence[Mask], grams: Array, p: float, asked: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return the closed forms, and the engine's masks with their certified intervals."""
-    x, delta = linear.features, asked["delta"]
-    slope = np.concatenate([-block @ linear.y / x.n for _, block in x.blocks()])
-    step, parts = sign_step(x, slope), divide(x, min(asked["heavy"], x.d))
-    whole = parts.light.gram + parts.columns.T @ parts.columns
-    small = p * _pairs(linear, whole)
+    linear, delta, n = whole.linear, asked["delta"], whole.linear.features.n
+    small = p * _pairs(linear, whole.moments.gram)
     law = {
-        "sharpness": p * float(np.linalg.eigvalsh(whole)[-1]) / x.n, "rate": step.rate(p),
+        "sharpness": p * whole.moments.top / n, "rate": whole.step.rate(p),
         "distance": nearest(small, *_start(linear), asked["share"]),
-        "bound": sgd_step(float(np.linalg.eigvalsh(small)[-1]) / (2 * x.n),
-                          float(small.diagonal().max()) / 2, 1),
-        "crossover": step.crossover,
+        "bound": _bound(small), "crossover": whole.step.crossover,
     }  # fmt: skip
-    rate = step.interval(p, delta, moments(x))
+    rate = whole.step.interval(p, delta, whole.moments)
     rows = []
     for seed, (mask, gram) in enumerate(zip(masks, grams, strict=True)):
-        certified = sharpness_interval(parts, linear.indices(mask), p, delta=delta)
+        certified = sharpness_interval(whole.parts, linear.indices(mask), p, delta=delta)
         values = numbers(linear, gram, asked, seeds.numbered(seed, ORDERS))
         rows.append({
             "seed": seed, "count": mask.count, **{n: _digits(v) for n, v in values.items()},
@@ -138,6 +164,12 @@ def _closed(
             "certified_rate": [_digits(rate[0]), _digits(rate[1])],
         })  # fmt: skip
     return {"law": {name: _digits(value) for name, value in law.items()}, "masks": rows}
+
+
+def _bound(small: Array) -> float:
+    """Return the rate below which SGD of one example a step is stable, of the squared loss."""
+    return sgd_step(float(np.linalg.eigvalsh(small)[-1]) / (2 * len(small)),
+                    float(small.diagonal().max()) / 2, 1)  # fmt: skip
 
 
 def numbers(
@@ -155,7 +187,7 @@ def numbers(
     kernel, moved = gram[:n, :n], gram[:n, n]
     gaps, labels = _start(linear)
     small = _pairs(linear, kernel)
-    bound = sgd_step(float(np.linalg.eigvalsh(small)[-1]) / (2 * n), small.diagonal().max() / 2, 1)
+    bound = _bound(small)
     quadratic = float(linear.y @ moved) / float(moved @ moved)
     error, seen = (gaps - MARGIN * labels) / math.sqrt(2), order.integers(0, n, asked["steps"])
     return {

@@ -1,7 +1,7 @@
 """The linear model of a network, with intervals, beside what the engine measures inside masks.
 
-Nothing is fine-tuned by the sweep engine: measurements of the pretrained model, one a ratio for
-what the linear model predicts, one a ratio and mask for what is found.
+Nothing is fine-tuned by the sweep engine: measurements of the pretrained model, one of what
+the linear model predicts, one a ratio and mask of what is found.
 """
 
 from __future__ import annotations
@@ -15,45 +15,39 @@ from experiments.ours.bridge_report import check, coverage_table, drawn, mask_ta
 from landscape.sweep.grid import Grid
 
 PREDICTED = "experiments.measurements.linearised:PREDICTED"
-START, APPROACH, SGD = (
-    f"experiments.measurements.bridge:{n}" for n in ("START", "APPROACH", "SGD")
-)
+START, SGD = "experiments.measurements.bridge:START", "experiments.measurements.bridge:SGD"
 RATIOS = (1e-2, 1e-3, 1e-4, 1e-5)
-SHARED = {"method": "none", "task": "rotten_tomatoes", "num_train": 48, "num_dev": 8,
+SHARED = {"method": "none", "task": "rotten_tomatoes", "num_train": 96, "num_dev": 8,
           "num_test": 8}  # fmt: skip
 #: preset -> (model, ratios, masks, examples, options of a prediction, measurements with options)
 SETTINGS: Mapping[str, tuple[tuple[Any, ...], ...]] = {
     "smoke": (
         ("minilm-l6", (1e-3,), 1, 2, {"draws": 19, "steps": 5, "heavy": 10},
-         {START: {"evaluations": 1, "max_matvecs": 4}, APPROACH: {"max_steps": 1},
-          SGD: {"steps": 5}}),
+         {START: {"evaluations": 1, "max_matvecs": 4, "max_steps": 1}, SGD: {"steps": 5}}),
     ),
     "local": (
-        ("minilm-l6", RATIOS, 5, 16, {}, {START: {}, APPROACH: {}, SGD: {}}),
-        ("smollm2-135m", RATIOS, 5, 16, {}, {START: {}}),
+        ("minilm-l6", RATIOS, 5, 16, {}, {START: {}, SGD: {}}),
+        ("smollm2-135m", RATIOS, 5, 16, {}, {START: {"descents": False}}),
     ),
     "paper": (
-        ("facebook/opt-125m", (1e-1, *RATIOS), 10, 64, {}, {START: {}, APPROACH: {}, SGD: {}}),
-        ("facebook/opt-1.3b", (1e-1, *RATIOS), 10, 32, {}, {START: {}, APPROACH: {}, SGD: {}}),
+        ("facebook/opt-125m", (1e-1, *RATIOS), 10, 64, {}, {START: {}, SGD: {}}),
+        ("facebook/opt-1.3b", (1e-1, *RATIOS), 10, 32, {}, {START: {}, SGD: {}}),
     ),
 }  # fmt: skip
 
 
 def grids(preset: str) -> Sequence[Grid]:
-    """List, of every model and ratio, the prediction and what is measured inside each mask."""
+    """List, of every model, the prediction and what is measured inside each mask of a ratio."""
     found = []
     for model, ratios, masks, examples, predicted, measured in SETTINGS[preset]:
         shared = {**SHARED, "model": model, "targets": ("auto",)}
-        same: dict[str, Any] = {"examples": examples}
-        for ratio in ratios:
-            asked = {**same, **predicted, "ratio": ratio, "masks": masks}
-            found.append(Grid(shared, {"seed": (0,)}, measure={PREDICTED: asked}))
-        for name, options in measured.items():
-            found += [
-                Grid(shared, {"seed": (0,)},
-                     measure={name: {**same, **options, "ratio": ratio, "mask": mask}})
-                for ratio in ratios for mask in range(masks)
-            ]  # fmt: skip
+        asked = {"examples": examples, **predicted, "ratios": ratios, "masks": masks}
+        found.append(Grid(shared, {"seed": (0,)}, measure={PREDICTED: asked}))
+        found += [
+            Grid(shared, {"seed": (0,), "mask_seed": range(masks)},
+                 measure={name: {"examples": examples, **options, "ratio": ratio}})
+            for name, options in measured.items() for ratio in ratios
+        ]  # fmt: skip
     return found
 
 

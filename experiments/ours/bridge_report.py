@@ -51,7 +51,7 @@ class Law:
 
 def _descent(optimizer: str) -> Measured:
     def measured(record: Record) -> float | None:
-        for one in record.get("approach_descents") or ():
+        for one in record.get("start_descents") or ():
             if one["optimizer"] == optimizer:
                 return float(one["distance"]) if one["reached"] else math.inf
         return None
@@ -74,7 +74,7 @@ LAWS = (
     Law("distance, AdamW", "masks, least norm", "distance", _descent("adamw")),
     Law("SGD's unstable rate", "masks, linear SGD", "sgd", _of("sgd_threshold")),
 )
-CHOICES = ("start", "approach", "sgd")
+CHOICES = ("start", "sgd")
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,9 @@ class Case:
 
 
 def predictions(records: Sequence[Record]) -> dict[tuple[str, float], Record]:
-    """Return the record of each prediction by model and ratio."""
-    return {(r["model"], r["predicted_ratio"]): r for r in records if "predicted_draws" in r}
+    """Return what was predicted, by model and ratio."""
+    return {(r["model"], told["ratio"]): told
+            for r in records for told in r.get("predicted_ratios") or ()}  # fmt: skip
 
 
 def band(draws: Sequence[float]) -> tuple[float, float]:
@@ -132,10 +133,10 @@ def _cases(records: Sequence[Record], law: Law) -> Iterator[Case]:
         key = (record["model"], record[f"{place}_ratio"])
         if key not in told:
             continue
-        mask = told[key]["predicted_masks"][record[f"{place}_mask"]]
+        mask = told[key]["masks"][record[f"{place}_mask"]]
         low, high = (
             mask[f"certified_{law.predicted}"] if law.certified
-            else band(told[key]["predicted_draws"][law.predicted])
+            else band(told[key]["draws"][law.predicted])
         )  # fmt: skip
         yield Case(*key, value, mask[law.predicted], low, high)
 
@@ -166,7 +167,7 @@ def mask_table(records: Sequence[Record]) -> list[dict[str, str]]:
         every = cases(records, law)
         for key in dict.fromkeys((c.model, c.ratio) for c in every):
             own = [c for c in every if (c.model, c.ratio) == key]
-            whole = told[key]["predicted_law"].get(law.predicted)
+            whole = told[key]["law"].get(law.predicted)
             found.append({
                 "number": law.name, "interval from": law.by, "model": key[0],
                 "ratio": f"{key[1]:g}", "measured": _written([c.value for c in own]),
@@ -241,7 +242,7 @@ def _draw(records: Sequence[Record], laws: Sequence[Law], axis: Axes, *_: Any) -
     for place, (model, color) in enumerate(zip(models, colors(), strict=False)):
         own = {ratio: r for (m, ratio), r in sorted(told.items()) if m == model}
         ratios = [ratio * 1.12 ** (place - 0.5) for ratio in own]
-        draws = [r["predicted_draws"][laws[0].predicted] for r in own.values()]
+        draws = [r["draws"][laws[0].predicted] for r in own.values()]
         middle = {ratio: median(d) for ratio, d in zip(own, draws, strict=True)}
         ends = [[end / median(d) for end in band(d)] for d in draws]
         axis.fill_between(ratios, [e[0] for e in ends], [min(e[1], 1e3) for e in ends], color=color,
@@ -272,7 +273,7 @@ def _other(
     middle: Mapping[float, float], color: Color,
 ) -> None:  # fmt: skip
     """Draw the median of another prediction of the same number, dotted."""
-    points = [(x, median(r["predicted_draws"][law.predicted]) / middle[ratio])
+    points = [(x, median(r["draws"][law.predicted]) / middle[ratio])
               for x, (ratio, r) in zip(ratios, own.items(), strict=True)]  # fmt: skip
     finite = [(x, v) for x, v in points if v < 1e4]
     axis.plot([x for x, _ in finite], [v for _, v in finite], ":", color=color, lw=1.8)

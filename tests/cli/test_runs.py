@@ -199,7 +199,9 @@ def test_tidy_says_what_it_would_remove_removes_it_when_told_and_never_a_row(sto
 
 def test_memory_is_shown_as_a_size_and_one_run_is_no_runs(tmp_path, capsys) -> None:
     for name, value in (("ten", 596_602_880), ("big", 5_010_000_000)):
-        store = filled(tmp_path / name, {config(): outcome() | {"peak_memory": value}})
+        store = ls.RunStore(tmp_path / name)
+        store.create()
+        store.write(config(), outcome(peak_memory=value))
         words = {"ten": "597 MB", "big": "5.01 GB"}[name]
         text = said(capsys, "list", store.folder)
         assert text.startswith("1 run in ")

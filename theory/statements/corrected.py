@@ -23,7 +23,7 @@ Factor = Callable[[int, int, int], float]
 Share = Callable[[Array, float], float]
 HAAR = ((1, 16, 12), (3, 20, 14), (3, 60, 16), (6, 30, 18))  # r, d, k: 4th moments are finite
 ROOM = 0.05  # relative error that the law of general features is allowed, beside 1/n
-COLUMNS = 8.0  # fewest effective columns that a sample must see for it
+COLUMNS = 5.0  # fewest effective columns that a sample must see for it
 #: features, n, d, p: one with equal leverages, one with many samples, one with heavy tails
 PROBES = (("rademacher", 32, 160, 0.45), ("rademacher", 32, 64, 0.8), ("student", 32, 800, 0.12))
 
@@ -190,16 +190,49 @@ CLAIMS = (
         "this project, mean of an inverse Wishart matrix",
         wishart.distance_factor,
         _haar,
+        chapter="Distance to initialisation",
+        assumptions=(
+            "right singular vectors of X uniformly random, independent of mask and X w*",
+            "k >= r + 2 kept features",
+        ),
+        proof="V^T M V is (W1 + W2)^-1/2 W1 (W1 + W2)^-1/2 with Wishart matrices of the kept and "
+        "the other features, and E tr W1^-1 = r / (k - r - 1); rotations make the mean of the "
+        "inverse a multiple of I.",
+        measured="The mean over random frames at the instance's own singular values and signal, "
+        "drawn by Bartlett's decomposition, within five standard errors; before that 4000 frames "
+        "at each of four small sizes.",
+        rejects=(
+            "the law in 1/p",
+            "without both ones",
+            "without the first one",
+            "plus one",
+        ),
     ),
     Claim(
         "distance-leverage",
         "approximately, noise term = (at p = 1)/c, n = p sum_j tau_j/(tau_j + c(1 - tau_j))",
         "an approximation for fixed X with leverages tau_j: the median over masks of sigma^2 "
-        "tr (X M X^T)^-1 is sigma^2 tr (X X^T)^-1 / c within 5 % + 1/n, n = p sum_j tau_j/(tau_j + c(1 - tau_j)), which is c = q "
-        "= (p - n/d)/(1 - n/d) for equal leverages; for n >= 4, p d >= 2n and at least 8 effective "
+        "tr (X M X^T)^-1 is sigma^2 tr (X X^T)^-1 / c within 5 % + 1/n, "
+        "n = p sum_j tau_j/(tau_j + c(1 - tau_j)), so that c = q "
+        "= (p - n/d)/(1 - n/d) for equal leverages; for n >= 4, p d >= 2n and at least 5 effective "
         "kept columns for each sample",
         "this project, leave-one-out at large n; no theorem",
         effective_share,
         _leverage_law,
+        chapter="Distance to initialisation",
+        assumptions=(
+            "n >= 4, p d >= 2n, rank X = n",
+            "each sample sees at least 5 effective kept columns",
+        ),
+        proof="Not a proof: with (X M X^T)^-1 about (X X^T)^-1 / c, leaving one column out says "
+        "that a kept column of leverage tau takes up tau / (tau + c(1 - tau)) of n dimensions.",
+        measured="The 99 % interval of the median over masks: it holds if all of it is within "
+        "5 % + 1/n of the law, is violated if none of it is. Three features of known behaviour, "
+        "one of them heavy-tailed, must be within 10 %.",
+        rejects=(
+            "the law in 1/p",
+            "all leverages equal",
+            "without the denominator 1 - n/d",
+        ),
     ),
 )

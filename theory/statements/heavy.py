@@ -196,6 +196,21 @@ CLAIMS = (
         "this project, Tropp 2015, theorem 6.1.1, conditionally",
         conditional_bound,
         _conditional,
+        chapter="How far masked eigenvalues are from p times the full ones",
+        assumptions=("H is chosen from X alone, never from the mask", "0 < p < 1"),
+        proof="Given the mask on H the rest of it is still independent, so X M X^T - C is a sum over "
+        "the light columns alone: matrix Bernstein, then Weyl's inequality for each eigenvalue.",
+        measured="||X M X^T - C|| and lambda_1 of random masks against their bounds, H the columns "
+        "of largest norm; before that the exact failure probability where the light columns are "
+        "[I .. I], which is violated if it exceeds delta anywhere.",
+        rejects=(
+            "without the factor 2n",
+            "without R",
+            "lambda_1 without the factor n",
+            "the mean of the light columns forgotten",
+            "kept heavy columns weighed by p once more",
+            "0.6 times the bound",
+        ),
     ),
     Claim(
         "top-below",
@@ -205,5 +220,17 @@ CLAIMS = (
         "this project, scalar Bernstein",
         conditional.top_shortfall,
         _shortfall,
+        chapter="How far masked eigenvalues are from p times the full ones",
+        assumptions=("0 < p < 1",),
+        proof="lambda_1 is at least u_1^T X M X^T u_1, a sum of independent numbers with mean p "
+        "lambda_1(X X^T), none of which falls below its mean by more than p max a_j.",
+        measured="lambda_1 of random masks against the lower end; before that the exact binomial "
+        "tails of X = (1, .., 1), violated if one exceeds delta.",
+        rejects=(
+            "without R",
+            "0.7 times the bound",
+            "variance halved",
+            "one standard deviation, no confidence term",
+        ),
     ),
 )

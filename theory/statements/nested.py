@@ -190,5 +190,22 @@ CLAIMS = (
         "this project",
         nested_ends,
         _nested,
+        chapter="Dynamics on one mask",
+        assumptions=("S is part of S'",),
+        proof=(
+            "A larger mask adds a positive semidefinite matrix (Weyl); what S can fit, S' can "
+            "fit with the same weights, so its smallest solution is no longer."
+        ),
+        measured=(
+            "All pairs of nested masks of a few columns and a chain on the instance, for every y"
+            " at once; then gradient descent while the mask grows. Violated where an order is "
+            "broken."
+        ),
+        rejects=(
+            "a larger mask is not sharper",
+            "sharper by what is added",
+            "half of what is added",
+            "strictly nearer",
+        ),
     ),
 )

@@ -169,5 +169,23 @@ CLAIMS = (
         "this project; with 2 and 17^n: paper 1, appendix A.3, Wainwright 2019, theorem 6.5",
         net_bound,
         _net,
+        chapter="How far masked eigenvalues are from p times the full ones",
+        assumptions=("Q symmetric",),
+        proof=(
+            "Of the top eigenvector and a vector within e of it, the second sees at least "
+            "1 - 2 e^2 + e^4/2 of ||Q||, with equality for Q = diag(1, -1) on their plane; balls "
+            "of radius e/2 in a shell count the vectors."
+        ),
+        measured=(
+            "Nets for n = 1, 2, 3 are constructed, their covering radius is exact; matrices Q "
+            "are sampled, and the circle's worst net and Q are known."
+        ),
+        rejects=(
+            "below the circle's worst net",
+            "too few points",
+            "the factor in print, which is true and not the best",
+            "1 - 2 e^2 alone",
+            "a net loses nothing",
+        ),
     ),
 )

@@ -231,6 +231,24 @@ CLAIMS = (
         "this project; Ma, Bassily and Belkin 2018",
         step_interval,
         _sgd,
+        chapter="Dynamics on one mask",
+        assumptions=("interpolation", "batches drawn with replacement"),
+        proof=(
+            "The second moment of the error is mapped linearly by a step; tr of its image is "
+            "bounded from both sides."
+        ),
+        measured=(
+            "The exact threshold of the operator on second moments, by its spectral radius, for "
+            "several batches; violated if it is outside the interval."
+        ),
+        rejects=(
+            "1 for 1 - 1/b",
+            "gradient descent's",
+            "largest without 1/b",
+            "mean for largest",
+            "1 for 2",
+            "upper end 1 % low",
+        ),
     ),
     Claim(
         "sgd-rate",
@@ -240,5 +258,16 @@ CLAIMS = (
         "this project, from sgd",
         longest_example,
         _rate,
+        chapter="Dynamics on one mask",
+        assumptions=("0 < p < 1", "b = 1"),
+        proof=(
+            "Each norm(x_{i,S})^2 is a sum of independent scalars: scalar Chernoff for the "
+            "longest example below, for all n of them above."
+        ),
+        measured=(
+            "Exact failure probabilities on tiled identities, then masks of the instance: "
+            "violated if the 99 % interval of the failure probability is above delta."
+        ),
+        rejects=("half the largest entry", "without the factor n", "p for 1-p", "p^2"),
     ),
 )

@@ -181,6 +181,18 @@ CLAIMS = (
         "this project, the proof of theorem 5.1 with the sharp net",
         theorem_51_sharp,
         _sharp,
+        chapter="How far masked eigenvalues are from p times the full ones",
+        assumptions=("|x| <= r",),
+        proof=(
+            "The proof of theorem 5.1 with the best constant of a net of radius e, the best "
+            "bound on its points, and the best e."
+        ),
+        measured=(
+            "Exact failure probabilities on X = (r, .., r) and on tiled identities, then masks "
+            "of the instance: violated if the 99 % interval of the failure probability is above "
+            "delta."
+        ),
+        rejects=("0.97 times", "one sign only", "n^2 lost", "n lost", "units"),
     ),
     Claim(
         "sub-gaussian",
@@ -191,5 +203,21 @@ CLAIMS = (
         "Kearns and Saul 1998; the proof here: Jaakkola and Jordan's bound",
         sub_gaussian,
         _constant,
+        chapter="How far masked eigenvalues are from p times the full ones",
+        assumptions=("0 < p < 1",),
+        proof=(
+            "The best constant of one Bernoulli variable is known (Kearns and Saul), and it is "
+            "attained; moments of independent summands multiply."
+        ),
+        measured=(
+            "The log moment of one Bernoulli over t^2/2, largest over t, against the formula, "
+            "then moments of u'Qu as products; violated if the constant is exceeded or not "
+            "attained."
+        ),
+        rejects=(
+            "Hoeffding's 1/4, which is true and not the least",
+            "the variance, which is too small",
+            "factor 2",
+        ),
     ),
 )

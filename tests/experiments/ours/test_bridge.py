@@ -72,21 +72,23 @@ def point() -> Point:
 
 
 def asked(point: Point, **options: Any) -> Point:
-    return dataclasses.replace(point, options={"examples": 4, "ratio": 2e-2, **options})
+    return dataclasses.replace(point, options={"examples": 4, **options})
 
 
 def test_the_linear_models_numbers_of_a_mask_are_the_engines_where_steps_are_short(point) -> None:
-    told = linearised.predicted(asked(point, masks=2, draws=19, heavy=3, steps=4, share=0.99))
+    options = {"masks": 2, "draws": 19, "heavy": 3, "steps": 4, "share": 0.99}
+    (told,) = linearised.predicted(asked(point, ratios=(2e-2,), **options))["ratios"]
     assert len(told["draws"]["rate"]) == 19
     for seed, mask in enumerate(told["masks"]):
-        begun = bridge.start(asked(point, mask=seed, tol=1e-4))
+        run = dataclasses.replace(point, config=point.config.replace(mask_seed=seed))
+        begun = bridge.start(asked(run, ratio=2e-2, tol=1e-4, share=0.99))
         assert begun["count"] == mask["count"]
         assert begun["sharpness"] == pytest.approx(mask["sharpness"], rel=1e-3)
         low, high = mask["certified_sharpness"]
         assert low <= begun["sharpness"] <= high
-        near, _ = bridge.approach(asked(point, mask=seed, share=0.99))["descents"]
+        near, _ = begun["descents"]
         assert near["distance"] == pytest.approx(mask["distance"], rel=0.15)
-        rates = bridge.sgd(asked(point, mask=seed, steps=4))
+        rates = bridge.sgd(asked(run, ratio=2e-2, steps=4))
         assert rates["bound"] == pytest.approx(mask["bound"], rel=1e-3)
 
 
@@ -124,19 +126,19 @@ def records(shift: float) -> list[dict[str, Any]]:
               "certified_rate": [0.1, 10.0]} for s in range(8)]  # fmt: skip
     draws = {name: [0.9 + 0.001 * i for i in range(199)] for name in numbers}
     found: list[dict[str, Any]] = [
-        {**shared, "predicted_ratio": r, "predicted_draws": draws, "predicted_masks": masks,
-         "predicted_law": {"rate": 1.0}} for r in (1e-2, 1e-3)
+        {**shared, "predicted_ratios": [
+            {"ratio": r, "draws": draws, "masks": masks, "law": {"rate": 1.0}} for r in (1e-2, 1e-3)
+        ]}
     ]  # fmt: skip
     for mask in range(8):
         where = {"ratio": 1e-3, "mask": mask}
         found += [
             {**shared, **{f"start_{n}": v for n, v in where.items()}, "start_rate": shift,
-             "start_sharpness": shift},
-            {**shared, **{f"sgd_{n}": v for n, v in where.items()}, "sgd_threshold": shift,
-             "sgd_bound": 1.0},
-            {**shared, **{f"approach_{n}": v for n, v in where.items()}, "approach_descents": [
+             "start_sharpness": shift, "start_descents": [
                 {"optimizer": "sgd", "reached": True, "distance": shift},
                 {"optimizer": "adamw", "reached": False, "distance": 9.0}]},
+            {**shared, **{f"sgd_{n}": v for n, v in where.items()}, "sgd_threshold": shift,
+             "sgd_bound": 1.0},
         ]  # fmt: skip
     return found
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from landscape.errors import UserError
+from theory.binomial import at_least, at_most
 from theory.features import Array
 
 
@@ -84,9 +85,7 @@ def binomial_violation(d: int, p: float, deviations: Array) -> Array:
     Args:
         deviations: c >= 0 in units of r^2, any shape.
     """
-    from scipy.stats import binom
-
     mean = p * d
-    many = binom.sf(np.floor(mean + deviations), d, p)
-    few = binom.cdf(np.ceil(mean - deviations) - 1, d, p)
+    many = at_least(np.floor(mean + deviations) + 1, d, p)
+    few = at_most(np.ceil(mean - deviations) - 1, d, p)
     return np.asarray(np.minimum(many + few, 1.0))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from theory import binomial
 from theory.features import Array
 from theory.problems import MaskedRegression
 
@@ -173,10 +174,7 @@ def clopper_pearson(
     >>> low, round(high, 4) == round(1 - 0.005 ** 0.01, 4)
     (0.0, True)
     """
-    from scipy.stats import binomtest  # half a second, which --help does without
-
-    interval = binomtest(violations, samples).proportion_ci(confidence, method="exact")
-    return float(interval.low), float(interval.high)
+    return binomial.interval(violations, samples, confidence)
 
 
 def judge_probability(violations: int, samples: int, delta: float) -> tuple[Verdict, str]:

@@ -77,15 +77,19 @@ class SignStep:
         """Return an interval that holds a mask's best rate |g_S|_1 / s_S^T H s_S.
 
         With probability >= 1 - delta over masks: scalar Bernstein for |g_S|_1, Cantelli's
-        inequality for s_S^T H s_S, each end at delta/4. An end that says nothing is 0 or infinite.
+        inequality for s_S^T H s_S, or scalar Bernstein along X s where that says more from below;
+        each end at delta/4. An end that says nothing is 0 or infinite.
         """
-        q, mean = p * (1 - p), p * self.size
-        largest = max(p, 1 - p) * self.largest
-        room = bounds.scalar_bernstein(q * self.size2, largest, delta / 4)
+        q, mean, larger = p * (1 - p), p * self.size, max(p, 1 - p)
+        room = bounds.scalar_bernstein(q * self.size2, larger * self.largest, delta / 4)
         wide = math.sqrt(4 / delta - 1) * self.spread(p, moments)[1]
         middle = self.curvature(p)
+        longest = larger * math.sqrt(moments.max_norm2 / len(moments.gram))
+        variance = q * self.products[0] / self.along if self.along > 0 else 0.0
+        short = p * math.sqrt(self.along) - bounds.scalar_bernstein(variance, longest, delta / 4)
+        least = max(middle - wide, max(short, 0.0) ** 2)
         low = max(0.0, mean - room) / (middle + wide)
-        return low, (mean + room) / (middle - wide) if middle > wide else math.inf
+        return low, (mean + room) / least if least > 0 else math.inf
 
 
 def sign_step(features: Features, gradient: Array) -> SignStep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,8 @@ from numpy.random import Generator
 from theory.features import Array, Features, Indices, inside
 
 SERIAL = 1 << 18  # BLAS runs products of at most this many multiplications on one thread
+DENSE = 0.2  # share of kept features from which drawing all d is faster than drawing gaps
+SPREAD = 6  # standard deviations of the count for which gaps are drawn at once
 ENUMERATED = 10  # columns of the sub-problem whose masks are all enumerated
 
 
@@ -87,10 +90,18 @@ def gram_of(columns: Array) -> Array:
 def draw_mask(rng: Generator, d: int, p: float) -> Indices:
     """Draw the kept features of an i.i.d. Bernoulli(p) mask, sorted; cost O(p d) random numbers.
 
-    The count is Binomial(d, p) and, given the count, every subset is equally likely.
+    Gaps between kept features are Geometric(p), independent, so their sums are the mask in order;
+    above p = ``DENSE`` one uniform number a feature is faster.
     """
-    count = int(rng.binomial(d, p))
-    return np.sort(rng.choice(d, count, replace=False, shuffle=False)).astype(np.int64)
+    if p >= DENSE:
+        return np.flatnonzero(rng.random(d) < p).astype(np.int64, copy=False)
+    last, parts = -1, [np.empty(0, dtype=np.int64)]
+    size = 1 + int(d * p + SPREAD * math.sqrt(d * p))
+    while p > 0 and last < d:
+        parts.append(last + rng.geometric(p, size).cumsum())
+        last = int(parts[-1][-1])
+    kept = np.concatenate(parts)
+    return kept[: np.searchsorted(kept, d)]
 
 
 def masked_grams(features: Features, masks: Sequence[Indices]) -> Array:

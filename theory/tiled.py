@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from theory import binomial
 from theory.claim import Finding
 from theory.features import Array
 from theory.spectra import Moments
@@ -28,16 +29,12 @@ SLACK = 1e-9  # relative, of binomial tails in float64
 
 def above(k: float, m: int, p: float) -> float:
     """Return P(Binomial(m, p) >= k)."""
-    from scipy.stats import binom
-
-    return float(binom.sf(math.ceil(k) - 1, m, p))
+    return float(binomial.at_least(math.ceil(k), m, p))
 
 
 def below(k: float, m: int, p: float) -> float:
     """Return P(Binomial(m, p) <= k)."""
-    from scipy.stats import binom
-
-    return float(binom.cdf(math.floor(k), m, p))
+    return float(binomial.at_most(math.floor(k), m, p))
 
 
 def any_of(probability: float, n: int) -> float:
@@ -91,10 +88,8 @@ class Tiled:
 
     def weights(self) -> tuple[Array, Array]:
         """Return the values 0 .. m of an eigenvalue and their probabilities."""
-        from scipy.stats import binom
-
         k = np.arange(self.copies + 1.0)
-        return k, np.asarray(binom.pmf(k, self.copies, self.p))
+        return k, binomial.exactly(k, self.copies, self.p)
 
 
 def instances() -> Iterator[tuple[Tiled, float]]:

@@ -30,7 +30,9 @@ def add(commands: Commands) -> None:
     scan.add_argument(
         "--trajectory", type=file, help="file of `landscape finetune --trajectory`, drawn too"
     )
-    scan.add_argument("--dimensions", type=int, choices=(1, 2), default=2, help="1 or 2 (2)")
+    scan.add_argument(
+        "--dimensions", type=whole(least=1), choices=(1, 2), default=2, help="1 or 2 (2)"
+    )
     scan.add_argument("--points", type=whole(least=3), default=21, help="an odd number (21)")
     scan.add_argument(
         "--span", type=number(above=0), nargs="+",
@@ -76,9 +78,14 @@ def _scan(chosen: argparse.Namespace) -> dict[str, Any]:
         print(f"barrier {surface.barrier:.4g}")
     write_json(folder / "surface.json", result)
     drawn: dict[str, Any] = {"labels": labels, "trajectory": way}
-    files = [ls.plot_surface(surface, folder / f"surface.{s}", **drawn) for s in ("png", "html")]
+    files = [
+        folder / "surface.png",
+        ls.surface_page(surface, **drawn).save(folder / "surface.html"),
+    ]
+    ls.plot_surface(surface, files[0], **drawn)
     if surface.losses.ndim == 2:
-        files.append(ls.plot_surface(surface, folder / "relief.png", view="3d", labels=labels))
+        files.append(folder / "relief.png")
+        ls.plot_surface(surface, files[-1], view="3d", labels=labels)
     print(surface)
     print("files: " + ", ".join(str(f) for f in [folder / "surface.json", *files]))
     return result

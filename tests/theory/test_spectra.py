@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import theory as oracle
 
-from theory import DISTRIBUTIONS, draw, from_array, make_problem, prescribed
+from theory import DISTRIBUTIONS, draw, from_array, make_problem, prescribed, spectra
 from theory import features as features_module
 from theory.factors import rank
 from theory.features import BLOCK, Features
@@ -182,12 +182,53 @@ def test_counts_of_drawn_masks_vary_like_a_binomial() -> None:
     assert abs(sizes.var() / variance - 1) <= 5 * (2 / count) ** 0.5  # a fixed size would give 0
 
 
+@pytest.mark.parametrize("spread", [0, spectra.SPREAD])
+@pytest.mark.parametrize("p", [0.15, 0.4])
+def test_every_subset_of_five_features_is_drawn_as_often_as_it_should(
+    monkeypatch: pytest.MonkeyPatch, p: float, spread: int
+) -> None:
+    """Chi-squared over all 32 subsets; gaps are also drawn in several goes (spread 0)."""
+    monkeypatch.setattr(spectra, "SPREAD", spread)
+    rng, count = np.random.default_rng(8), 20_000
+    seen = np.zeros(32)
+    for _ in range(count):
+        seen[(1 << draw_mask(rng, 5, p)).sum()] += 1
+    sizes = np.array([bin(subset).count("1") for subset in range(32)])
+    wanted = count * p**sizes * (1 - p) ** (5 - sizes)
+    distance = float(((seen - wanted) ** 2 / wanted).sum())
+    assert distance < 70.0  # exceeded by chi-squared of 31 degrees once in 12,000
+
+
+@pytest.mark.parametrize("p", [5e-324, 1e-300, 1e-17])
+def test_a_share_too_small_for_any_gap_to_fit_keeps_nothing(p: float) -> None:
+    rng = np.random.default_rng(0)
+    assert all(len(draw_mask(rng, 10**6, p)) == 0 for _ in range(20))
+
+
 def test_eigenvalues_of_many_masks_do_not_depend_on_the_batch() -> None:
     features = draw("student", 4, 200, seed=1)
     whole = masked_eigenvalues(features, 0.1, 20, seed=2)
     assert np.array_equal(whole, masked_eigenvalues(features, 0.1, 20, seed=2, batch=7))
     assert whole.shape == (20, 4)
     assert (np.diff(whole, axis=1) <= 0).all()
+
+
+@pytest.mark.parametrize("room", [1 << 28, 0, 2 * 40 * 4 * 4 * 8])
+def test_matrices_kept_in_memory_are_those_of_the_masks_drawn_again(
+    monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """All of them are kept, none, or the first batch only."""
+    monkeypatch.setattr("theory.problems.KEPT_BYTES", room)
+    problem = make_problem("gaussian", n=4, d=50, p=0.3)
+    for count in (70, 10, 40, 100, 100):
+        masks = [mask for some in problem.masks(count, 1) for mask in some]
+        grams = np.concatenate(list(problem.grams(count, 1)))
+        factors = np.concatenate(list(problem.factors(count, 1)))
+        assert len(grams) == len(factors) == count
+        for mask, gram, factor in zip(masks, grams, factors, strict=True):
+            columns = problem.features.take(mask)
+            assert np.allclose(gram, columns.T @ columns, rtol=0, atol=1e-12)
+            assert np.allclose(factor.T @ factor, gram, rtol=0, atol=1e-12)
 
 
 def test_full_and_empty_masks_give_the_whole_spectrum_and_nothing() -> None:

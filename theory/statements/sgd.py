@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
+from functools import cache
+
 import numpy as np
 
+from theory import bounds, tiled
+from theory.claim import Claim, Finding, Verdict, clopper_pearson, ratio, settle
+from theory.factors import positive
 from theory.features import Array
+from theory.problems import MaskedRegression
+from theory.statements.theorem51 import random_mask
+
+BATCHES = (1, 4)  # examples a step
+MOST = 32  # samples whose second moments are held at once: 528 x 528
+SLACK = 1e-9
+Steps = Callable[[Array, Array, float], tuple[float, float]]
+Lengths = Callable[[Array, Array, float, float], tuple[float, float]]
 
 
 def sgd_step(sharpness: float, largest: float, batch: float) -> float:
@@ -19,6 +34,25 @@ def sgd_step(sharpness: float, largest: float, batch: float) -> float:
     (0.25, 1.0)
     """
     return 2 / ((1 - 1 / batch) * sharpness + largest / batch)
+
+
+def step_interval(values: Array, lengths: Array, batch: float) -> tuple[float, float]:
+    """Return an interval that holds the exact threshold of SGD under interpolation.
+
+    From ``sgd_step`` to 2 / ((1 - 1/b) tr H^2 / tr H + sum_i ||x_i||^4 / (b sum_i ||x_i||^2)), or
+    gradient descent's 2 / lambda_1(H) where that is less. At b = 1 it is a point where all
+    ||x_i|| are equal.
+
+    Args:
+        values: eigenvalues of H = X_S^T X_S / n, at least one positive.
+        lengths: ||x_{i,S}||^2 of the n examples.
+        batch: examples a step.
+    """
+    sharpness = float(values.max())
+    mean = float((values @ values) / values.sum())
+    fourth = float((lengths @ lengths) / lengths.sum())
+    high = 2 / max((1 - 1 / batch) * mean + fourth / batch, sharpness)
+    return sgd_step(sharpness, float(lengths.max()), batch), high
 
 
 def exact_step(rows: Array, batch: float) -> float:
@@ -41,6 +75,200 @@ def exact_step(rows: Array, batch: float) -> float:
     mean = (values[left] + values[right]) / 2
     fourth = rows[:, left] * rows[:, right] * np.where(left == right, 1.0, 2**0.5)
     fourth /= np.sqrt(mean)
+    if batch == 1:
+        return 2 * n / float(np.linalg.eigvalsh(fourth @ fourth.T)[-1])
     dense = fourth.T @ fourth / (batch * n)
     dense[np.diag_indices(len(mean))] += (1 - 1 / batch) * values[left] * values[right] / mean
     return 2 / float(np.linalg.eigvalsh(dense)[-1])
+
+
+@cache
+def orthogonal_excess(predict: Steps) -> tuple[float, str]:
+    """Return how far the lower end is from the exact threshold on orthogonal examples, at most.
+
+    There it is attained, whatever their lengths and the batch: 2 / ((1 - 1/b) K/n + K/b) for the
+    largest ||x_i||^2 = K, by hand. The upper end is attained at b = 1 where lengths are equal.
+    """
+    worst, where = 0.0, ""
+    for lengths in (np.full(1, 3.0), np.full(2, 3.0), np.full(5, 3.0), np.array([3.0, 2.0, 1.0])):
+        n = len(lengths)
+        for batch in (1, 2, n, 100):
+            low, high = predict(lengths / n, lengths, batch)
+            exact = 2 / ((1 - 1 / batch) * 3.0 / n + 3.0 / batch)
+            off = abs(low / exact - 1)
+            if np.ptp(lengths) == 0 and (batch == 1 or n == 1):
+                off = max(off, abs(high / exact - 1))
+            if off > worst:
+                worst, where = off, f"n={n} orthogonal examples, b={batch}: {low:.4g}"
+                where += f" against {exact:.4g}, exactly"
+    return worst, where
+
+
+def _sgd(predict: Steps, problem: MaskedRegression, seed: int) -> Finding:
+    """Compare with the exact threshold of the second-moment operator, for both batches."""
+    quantity = "largest stable step of SGD, b = 1"
+    off, where = orthogonal_excess(predict)
+    if off > SLACK:
+        return Finding("violated", quantity, 1.0, 1 + off, note=f"whatever the instance: {where}")
+    mask = problem.draw(seed)
+    if mask.top == 0:
+        return Finding("vacuous", quantity, 0.0, 0.0, note="lambda_1 = 0: nothing moves, any step")
+    n = min(problem.n, MOST)
+    rows = mask.svd[2] * mask.svd[1]
+    if n < problem.n:  # the first samples are an instance of their own
+        u, s, _ = np.linalg.svd(rows[:n], full_matrices=False)
+        rows = (u * s)[:, positive(s)]
+    values, lengths = np.square(rows).sum(0) / n, np.square(rows).sum(1)
+    verdict: Verdict = "holds"
+    details: dict[str, float] = {}
+    descent = 2 / float(values.max())
+    for batch in BATCHES:
+        low, high = predict(values, lengths, batch)
+        exact = exact_step(rows, batch)
+        if not low * (1 - SLACK) <= exact <= high * (1 + SLACK):
+            verdict = "violated"
+        details |= {f"b={batch}: step at least": low, f"b={batch}: exact step": exact}
+        details |= {f"b={batch}: step at most": high}
+    said, seen = details["b=1: step at least"], details["b=1: exact step"]
+    rest = f"the first {n} samples; " if n < problem.n else ""
+    return Finding(
+        verdict,
+        quantity,
+        said,
+        seen,
+        ratio(said, seen),
+        note=f"{rest}b = 4: {details['b=4: step at least']:.3g} against "
+        f"{details['b=4: exact step']:.3g}; gradient descent: {descent:.3g}",
+        details=details,
+    )
+
+
+def longest_example(lengths: Array, largest: Array, p: float, delta: float) -> tuple[float, float]:
+    """Return an interval that holds max_i ||x_{i,S}||^2 with probability >= 1 - delta over masks.
+
+    Scalar Chernoff bounds on ||x_{i,S}||^2 = sum_j m_j x_ij^2: above for all n examples at once,
+    below for the best one alone.
+
+    Args:
+        lengths: ||x_i||^2, (n,).
+        largest: max_j x_ij^2, (n,).
+        p: probability to keep a feature.
+        delta: failure probability, half of it at either end.
+    """
+    n, low, high = len(lengths), 0.0, 0.0
+    for length, top in zip(lengths.tolist(), largest.tolist()):
+        if length == 0:
+            continue
+        high = max(high, p * length * bounds.chernoff_upper(p * length, top, delta / 2, n))
+        low = max(low, p * length * bounds.chernoff_lower(p * length, top, delta / 2, 1))
+    return low, high
+
+
+@cache
+def rate_excess(predict: Lengths) -> tiled.Excess:
+    """Compare exact failure probabilities of both ends with delta/2 on tiled identities."""
+    return tiled.worst(_rate_cases(predict))
+
+
+def _rate_cases(predict: Lengths) -> Iterator[tuple[float, float, str]]:
+    for x, delta in tiled.instances():
+        low, high = predict(np.full(x.n, float(x.copies)), np.ones(x.n), x.p, delta)
+        yield x.top_reaches(high), delta / 2, f"{x.name}, longest example above"
+        if low > 0:
+            yield x.top_at_most(low), delta / 2, f"{x.name}, longest example below"
+
+
+def _rate(predict: Lengths, problem: MaskedRegression, seed: int) -> Finding:
+    quantity, excess = "2 / max_i ||x_{i,S}||^2, SGD's step at b = 1", rate_excess(predict)
+    if excess.refutes:
+        return excess.finding(quantity)
+    if not random_mask(problem):
+        return Finding("vacuous", quantity, 0.0, 0.0, note="p is 0 or 1, or X = 0")
+    lengths = np.diagonal(problem.moments.gram)
+    tops = [np.square(block).max(0) for _, block in problem.features.blocks()]
+    low, high = predict(lengths, np.max(tops, axis=0), problem.p, problem.delta)
+
+    def longest(count: int) -> Array:
+        diagonals = [np.diagonal(g, axis1=1, axis2=2) for g in problem.grams(count, seed)]
+        return np.asarray(np.concatenate(diagonals).max(axis=1))
+
+    slack = 1e-12 * float(lengths.max())
+    seen, broken, verdict, note = settle(
+        problem.delta, longest, lambda seen: (seen > high + slack) | (seen < low - slack)
+    )
+    if broken == 0 and low <= 0 and high >= lengths.max():
+        verdict, note = "vacuous", "neither end excludes any mask"
+    middle = float(np.median(seen))
+    law, step = problem.p * float(lengths.max()), 2 / middle if middle > 0 else math.inf
+    longest_step = 2 / low if low > 0 else math.inf
+    return Finding(
+        verdict,
+        quantity,
+        2 / law,
+        step,
+        ratio(2 / law, step),
+        "Monte Carlo",
+        samples=len(seen),
+        violations=broken,
+        interval=clopper_pearson(broken, len(seen)),
+        note=note
+        or f"between {2 / high:.3g} and {longest_step:.3g}; median of masks against "
+        "2 / (p max_i ||x_i||^2)",
+        details={
+            "step at least": 2 / high,
+            "step at most": longest_step,
+            "worst probability / delta, exact": excess.factor,
+        },
+    )
+
+
+CLAIMS = (
+    Claim(
+        "sgd",
+        "SGD with batch b is stable in mean square if eta < 2/((1-1/b) lambda_1/n + max|x_i|^2/b)",
+        "under interpolation and with batches drawn with replacement, E ||w_t - w||^2 decays if "
+        "eta < 2 / ((1 - 1/b) lambda_1/n + max_i ||x_{i,S}||^2 / b), sharp for orthogonal x_i, and "
+        "not if eta > 2 / ((1 - 1/b) tr H^2/tr H + sum_i ||x_i||^4 / (b sum_i ||x_i||^2))",
+        "this project; Ma, Bassily and Belkin 2018",
+        step_interval,
+        _sgd,
+        chapter="Dynamics on one mask",
+        assumptions=("interpolation", "batches drawn with replacement"),
+        proof=(
+            "The second moment of the error is mapped linearly by a step; tr of its image is "
+            "bounded from both sides."
+        ),
+        measured=(
+            "The exact threshold of the operator on second moments, by its spectral radius, for "
+            "several batches; violated if it is outside the interval."
+        ),
+        rejects=(
+            "1 for 1 - 1/b",
+            "gradient descent's",
+            "largest without 1/b",
+            "mean for largest",
+            "1 for 2",
+            "upper end 1 % low",
+        ),
+    ),
+    Claim(
+        "sgd-rate",
+        "at b = 1 SGD's step is within known factors of 2 / (p max_i |x_i|^2)",
+        "with probability >= 1 - delta over masks max_i ||x_{i,S}||^2, which decides SGD's step at "
+        "b = 1, is within scalar Chernoff factors of p max_i ||x_i||^2",
+        "this project, from sgd",
+        longest_example,
+        _rate,
+        chapter="Dynamics on one mask",
+        assumptions=("0 < p < 1", "b = 1"),
+        proof=(
+            "Each norm(x_{i,S})^2 is a sum of independent scalars: scalar Chernoff for the "
+            "longest example below, for all n of them above."
+        ),
+        measured=(
+            "Exact failure probabilities on tiled identities, then masks of the instance: "
+            "violated if the 99 % interval of the failure probability is above delta."
+        ),
+        rejects=("half the largest entry", "without the factor n", "p for 1-p", "p^2"),
+    ),
+)

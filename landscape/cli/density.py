@@ -58,7 +58,8 @@ def _density(chosen: argparse.Namespace) -> Outcome:
     negative = negative_share(found)
     print(f"negative share of the sum of |eigenvalue|: {negative}\n{found}")
     if chosen.figure:
-        print(f"figure: {ls.plot_density(found, chosen.figure)}")
+        ls.plot_density(found, chosen.figure)
+        print(f"figure: {chosen.figure}")
     mean, mean_error = found.moment(1)
     result = found.to_dict() | {
         "mean": mean, "mean_error": mean_error, "negative_share": dataclasses.asdict(negative),

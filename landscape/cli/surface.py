@@ -76,9 +76,14 @@ def _scan(chosen: argparse.Namespace) -> dict[str, Any]:
         print(f"barrier {surface.barrier:.4g}")
     write_json(folder / "surface.json", result)
     drawn: dict[str, Any] = {"labels": labels, "trajectory": way}
-    files = [ls.plot_surface(surface, folder / f"surface.{s}", **drawn) for s in ("png", "html")]
+    files = [
+        folder / "surface.png",
+        ls.surface_page(surface, **drawn).save(folder / "surface.html"),
+    ]
+    ls.plot_surface(surface, files[0], **drawn)
     if surface.losses.ndim == 2:
-        files.append(ls.plot_surface(surface, folder / "relief.png", view="3d", labels=labels))
+        files.append(folder / "relief.png")
+        ls.plot_surface(surface, files[-1], view="3d", labels=labels)
     print(surface)
     print("files: " + ", ".join(str(f) for f in [folder / "surface.json", *files]))
     return result

@@ -1,4 +1,4 @@
-"""The canvas of every figure: made without a window or pyplot's state, written by its suffix."""
+"""The canvas of every figure: its axes, and a file written by its suffix."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscape.errors import UserError
+from landscape.figures.style import look
 from landscape.folders import write_whole
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-INK, PATH = "#33415c", "#d1495b"
 
 
 def blank(size: tuple[float, float]) -> Figure:
-    """Return a figure of a width and height in inches, without axes."""
+    """Return a figure of a width and height in inches, without axes, window or pyplot's state."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=size, layout="constrained")
@@ -41,6 +41,47 @@ def canvas(
     return figure, axes if rows > 1 else axes[0] if columns > 1 else axes[0, 0]
 
 
+def axes_for(
+    given: Axes | None,
+    path: str | Path | None,
+    size: tuple[float, float],
+    *,
+    columns: int = 1,
+    relief: bool = False,
+) -> list[Axes]:
+    """Return the axes to draw on, one a column: a caller's own, or those of a new figure.
+
+    A figure for a file is nobody else's; one without a file is pyplot's, so that a notebook shows
+    it when the cell ends.
+
+    Args:
+        given: a caller's, for one column.
+        path: a file that will be written, if any.
+        size: width and height of a new figure in inches.
+        columns: panels side by side.
+        relief: axes in three dimensions.
+
+    Raises:
+        UserError: a caller's axes are flat and a relief is not, or the other way round.
+    """
+    if given is not None:
+        if (given.name == "3d") != relief:
+            wanted, got = ("3d", "flat") if relief else ("flat", "3d")
+            raise UserError(
+                f"expected {wanted} axes for this view, got {got} ones; make them with "
+                f'subplots(subplot_kw={{"projection": "3d"}}) for the view 3d alone'
+            )
+        return [given]
+    if path is not None:
+        figure = blank(size)
+    else:
+        from matplotlib import pyplot
+
+        figure = pyplot.figure(figsize=size, layout="constrained")
+    panel = {"projection": "3d"} if relief else None
+    return list(figure.subplots(1, columns, squeeze=False, subplot_kw=panel)[0])
+
+
 def check_format(path: str | Path) -> None:
     """Refuse a file that no figure can be written to.
 
@@ -57,10 +98,10 @@ def check_format(path: str | Path) -> None:
 
 
 def save(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
-    """Write a figure whole or not at all; the suffix is the format.
+    """Write a figure whole or not at all; the suffix is the format, and there is no date in it.
 
     Args:
-        figure: of `canvas`.
+        figure: of `canvas`, or of any axes.
         path: the file; its folder is made.
         dpi: dots per inch of formats that are made of dots.
 
@@ -72,5 +113,15 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
     """
     check_format(path)
     kind = Path(path).suffix[1:]
-    write_whole(path, lambda temporary: figure.savefig(temporary, dpi=dpi, format=kind))
+    dated = {"svg": "Date", "pdf": "CreationDate"}.get(kind)
+    told = {"metadata": {dated: None}} if dated else {}
+    with look():
+        write_whole(path, lambda to: figure.savefig(to, dpi=dpi, format=kind, **told))
     return Path(path)
+
+
+def saved(axes: Axes, path: str | Path | None) -> Axes:
+    """Write the figure of axes where a path is given; return the axes."""
+    if path is not None:
+        save(axes.figure.figure, path)
+    return axes

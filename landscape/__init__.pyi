@@ -46,7 +46,7 @@ from .deltas.peft import load_peft, read_peft, save_peft
 from .deltas.switching import apply_delta, delta
 from .distances import Distance, cosines, distance
 from .errors import NotConvergedWarning, UserError
-from .figures import plot_density, plot_surface
+from .figures import plot_density, plot_surface, surface_page
 from .masks import Mask, random_mask
 from .models import load_model, tiny_model, tiny_tokenizer
 from .models.zero_shot import zero_shot_classifier
@@ -197,6 +197,7 @@ __all__ = [
     "surface",
     "surface_1d",
     "surface_2d",
+    "surface_page",
     "task_from",
     "task_loss",
     "task_split",

@@ -63,6 +63,10 @@ class Browser:
         self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)[
             "sessionId"
         ]
+<<<<<<< HEAD
+=======
+        self._ask("Page.bringToFront")
+>>>>>>> pages
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._ask(f"{domain}.enable")
 
@@ -97,6 +101,7 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
+<<<<<<< HEAD
     def swipe(self, x: float, y: float, distance: float) -> None:
         """Move a finger upwards, from a place in the window."""
         self._ask(
@@ -107,6 +112,15 @@ class Browser:
     def touch(self, x: float, y: float) -> None:
         """Tap a place in the window."""
         self._ask("Input.synthesizeTapGesture", x=x, y=y, gestureSourceType="touch")
+=======
+    def swipe(self, x: float, y: float, distance: float, steps: int = 8) -> None:
+        """Move a finger upwards, from a place in the window."""
+        ways = [("touchStart", 0.0)]
+        ways += [("touchMove", distance * step / steps) for step in range(1, steps + 1)]
+        for kind, moved in ways:
+            self._ask("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": x, "y": y - moved}])
+        self._ask("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+>>>>>>> pages
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         """Drag the mouse from a place in the window to another."""

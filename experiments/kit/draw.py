@@ -1,13 +1,15 @@
-"""How figures of artefacts look: one style, one canvas, axes over decades, guides, a legend.
+"""What figures of artefacts are made of: one canvas, axes over decades, guides, a legend, SVG.
 
 The libraries that draw take seconds to import: each function does so when it is called.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from io import StringIO
 from typing import TYPE_CHECKING, Any
+
+from landscape.figures.style import COLORS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,24 +21,11 @@ Color = tuple[float, float, float]
 RATIO = "ratio (trainable / all parameters)"
 
 
-@contextmanager
-def look() -> Iterator[None]:
-    """Draw and save in the artefacts' style; outside, matplotlib's settings stay as they were."""
-    import matplotlib
-    import seaborn as sns
-    from matplotlib.rcsetup import cycler
-
-    cycle = cycler("color", colors())
-    style = sns.axes_style("ticks") | {"font.family": ["sans-serif"], "axes.prop_cycle": cycle}
-    with matplotlib.rc_context(sns.plotting_context("notebook") | style):
-        yield
-
-
 def colors(count: int = 10) -> list[Color]:
     """Return colours that colour-blind readers can tell apart: blue, orange, green and so on."""
-    import seaborn as sns
+    from matplotlib.colors import to_rgb
 
-    return list(sns.color_palette("colorblind", count))
+    return [to_rgb(COLORS[place % len(COLORS)]) for place in range(count)]
 
 
 def panels(size: tuple[float, float], columns: int = 1, rows: int = 1) -> tuple[Figure, Any]:
@@ -46,17 +35,9 @@ def panels(size: tuple[float, float], columns: int = 1, rows: int = 1) -> tuple[
     return canvas(size, columns, rows)
 
 
-def despine(*axes: Axes) -> None:
-    """Take the upper and right spines of axes away."""
-    import seaborn as sns
-
-    for axis in axes:
-        sns.despine(ax=axis)
-
-
 def title(axis: Axes, text: str) -> None:
     """Write a panel's title."""
-    axis.set_title(text, loc="left", fontsize=12, fontweight="bold")
+    axis.set_title(text)
 
 
 def guide(
@@ -82,17 +63,46 @@ def decades(axis: Axis) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def legend(figure: Figure, axes: Sequence[Axes]) -> None:
-    """Write one legend below all panels, every label once."""
+def entries(axes: Sequence[Axes]) -> dict[str, Any]:
+    """Return label -> handle of all panels, every label once."""
     named: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             named.setdefault(label, handle)
-    if named:
+    return named
+
+
+def legend(figure: Figure, axes: Sequence[Axes]) -> None:
+    """Write one legend below all panels, every label once."""
+    if named := entries(axes):
         figure.legend(
             list(named.values()), list(named), loc="outside lower center", frameon=False,
             ncols=min(len(named), 6, _fitting(figure, named)), fontsize=10,
         )  # fmt: skip
+
+
+def swatch(label: str, handle: Any) -> str:
+    """Return one entry of a legend, as SVG."""
+    from landscape.figures.canvas import blank
+
+    figure = blank((6.0, 0.4))
+    figure.set_layout_engine("none")  # which would move it after it is measured
+    figure.legend([handle], [label], loc="upper left", borderpad=0.1, borderaxespad=0.0)
+    return svg(figure, tight=True)
+
+
+def svg(figure: Figure, *, tight: bool = False) -> str:
+    """Return a figure as SVG without a date: the same figure gives the same text.
+
+    Args:
+        figure: of `panels`.
+        tight: whether to cut what is empty around it.
+    """
+    held = StringIO()
+    cut: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.02} if tight else {}
+    figure.savefig(held, format="svg", metadata={"Date": None}, **cut)
+    text = held.getvalue()
+    return text[text.index("<svg") :]
 
 
 def _fitting(figure: Figure, labels: Mapping[str, Any]) -> int:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from landscape.figures.table import Table
@@ -12,31 +15,25 @@ from landscape.folders import write_whole
 
 #: characters from which a column of a page is text that wraps, not a number
 WORDY = 32
-
 #: a cell that begins with one of these signs and a space is coloured
 SIGNS = {"✓": "good", "✗": "bad", "?": "open"}
+#: pixels of a letter, of a cell's sides, of a wordy column, and of the widest table
+LETTER, SIDES, WORDS, WIDEST = 9.4, 18, 230, 1200
+#: a number that a line must not end within, at the sign of its exponent
+POWER = re.compile(r"[\d.]+e-\d+")
+#: characters from which parts of a card's text, told apart by semicolons, are lines of their own
+LONG = 140
+#: entries of a legend that may stay in sight on a phone
+FEW = 6
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8884; --quiet: #777; }
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 58rem; margin: 2.5rem auto;
-  padding: 0 1.2rem; }
-h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.15rem; margin-top: 2.2rem; }
-img { width: 100%; background: #fff; border-radius: 4px; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .35rem .8rem; border-bottom: 1px solid var(--line);
-  white-space: nowrap; }
-th { font-weight: 600; } th:first-child, td:first-child { text-align: left; padding-left: 0; }
-pre { font-size: .82rem; overflow-x: auto; padding: .8rem; border: 1px solid var(--line);
-  border-radius: 4px; }
-td.words, th.words { text-align: left; white-space: normal; min-width: 14rem; }
-.good { color: #0a7d33; } .bad { color: #c4201d; } .open { color: #8a6100; }
-td.good, td.bad, td.open { text-align: left; font-weight: 600; }
-@media (prefers-color-scheme: dark) {
-  .good { color: #56d07f; } .bad { color: #ff8a80; } .open { color: #e8b64c; }
-}
-p.quiet { color: var(--quiet); font-size: .9rem; }
-"""
+
+@dataclass(frozen=True)
+class Figure:
+    """Describe a figure in parts, each SVG: title -> panel, label -> entry of the legend."""
+
+    caption: str
+    panels: Sequence[tuple[str, str]]
+    legend: Mapping[str, str]
 
 
 def write_page(
@@ -44,60 +41,143 @@ def write_page(
     *,
     title: str,
     lead: str,
-    figures: Mapping[str, Path],
+    figure: Figure,
     tables: Mapping[str, Table],
     details: Mapping[str, str],
+    cards: Collection[str] = (),
 ) -> Path:
-    """Write one self-contained HTML page.
+    """Write one self-contained HTML page, which reads on a phone: tables turn into cards there.
 
     Args:
         path: the file.
         title: the page's title.
         lead: its first paragraph, plain text.
-        figures: caption -> PNG file, embedded.
+        figure: its panels stack where they don't fit side by side.
         tables: heading -> rows.
         details: heading -> preformatted text, folded.
+        cards: headings of tables that are cards at any width, each with its judged cell on top.
 
     Returns:
         The path.
     """
-    parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(lead)}</p>"]
-    for caption, file in figures.items():
-        data = base64.b64encode(file.read_bytes()).decode()
-        text = html.escape(caption)
-        parts.append(f'<img alt="{text}" src="data:image/png;base64,{data}">')
-        parts.append(f'<p class="quiet">{text}</p>')
-    for heading, rows in tables.items():
-        parts.append(f"<h2>{html.escape(heading)}</h2><div class='scroll'>{_html(rows)}</div>")
+    parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(lead)}</p>", _figure(figure)]
+    rules = []
+    for number, (heading, rows) in enumerate(tables.items()):
+        parts.append(f"<h2>{html.escape(heading)}</h2>")
+        if heading in cards:
+            parts.append(_cards(rows))
+        else:
+            parts.append(_table(rows, f"t{number}"))
+            width = _width(rows)
+            rules.append(_stacked(f"#t{number}", width if width <= WIDEST else _width(rows, True)))
     for heading, text in details.items():
         body = f"<pre>{html.escape(text)}</pre>"
         parts.append(f"<details><summary>{html.escape(heading)}</summary>{body}</details>")
+    style = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
     head = (
         '<!doctype html><html lang="en"><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
+        f"<title>{html.escape(title)}</title><style>\n{style}{''.join(rules)}</style>\n"
     )
     page = head + "\n".join(parts) + "</html>\n"
     write_whole(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
     return Path(path)
 
 
-def _html(rows: Table) -> str:
-    columns = list(rows[0])
-    wordy = {c for c in columns if max(len(row[c]) for row in rows) > WORDY}
+def _figure(figure: Figure) -> str:
+    if not figure.panels:
+        return ""
+    few = " few" if len(figure.legend) <= FEW else ""
+    key = "".join(f"<li>{_image(label, svg)}</li>" for label, svg in figure.legend.items())
+    panels = "".join(
+        f"<div class=panel><h3>{html.escape(name)}</h3>{_image(name or figure.caption, svg)}</div>"
+        for name, svg in figure.panels
+    )
+    caption = f'<figcaption class="quiet">{html.escape(figure.caption)}</figcaption>'
+    key = f'<ul class="key{few}">{key}</ul>' if key else ""
+    return f"<figure>{key}<div class=panels>{panels}</div>{caption}</figure>"
 
-    def cells(tag: str, texts: Sequence[str]) -> str:
-        return "".join(
-            f"<{tag}{_class(text, c in wordy)}>{html.escape(text)}</{tag}>"
-            for c, text in zip(columns, texts, strict=True)
+
+def _image(text: str, svg: str) -> str:
+    data = base64.b64encode(svg.encode()).decode()
+    return f'<img alt="{html.escape(text)}" src="data:image/svg+xml;base64,{data}">'
+
+
+def _wordy(rows: Table) -> set[str]:
+    return {c for c in rows[0] if max(len(row[c]) for row in rows) > WORDY}
+
+
+def _width(rows: Table, tight: bool = False) -> int:
+    """Return pixels that suffice for a table; a tight one breaks its cells at blanks."""
+    words, width = _wordy(rows), 0.0
+    for column in rows[0]:
+        cells = [row[column] for row in rows]
+        texts = [*column.split(), *(part for c in cells for part in (c.split() if tight else [c]))]
+        width += SIDES + (WORDS if column in words else LETTER * max(map(len, texts), default=0))
+    return int(width) + 1
+
+
+def _stacked(name: str, width: int) -> str:
+    """Return the rules by which a table's rows are cards where it does not fit."""
+    return (
+        f"@container (max-width: {width}px) {{\n"
+        f"{name}, {name} tbody {{ display: block; }} {name} thead {{ display: none; }}\n"
+        f"{name} tr {{ display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; padding: .5rem 0;"
+        " border-bottom: 1px solid var(--line); }\n"
+        f"{name} td {{ border: 0; padding: 0; min-width: 0; text-align: left; white-space: normal;"
+        " }\n"
+        f"{name} td:first-child, {name} td.words {{ flex: 1 0 100%; font-weight: 600; }}"
+        f" {name} td.words + td.words {{ font-weight: 400; }}\n"
+        f"{name} td:not(:first-child)::before {{ content: attr(data-name) ' '; color:"
+        " var(--quiet); font-weight: 400; }\n}\n"
+    )
+
+
+def _table(rows: Table, name: str) -> str:
+    columns, wordy = list(rows[0]), _wordy(rows)
+
+    def cell(tag: str, column: str, text: str) -> str:
+        named = f' data-name="{html.escape(column)}"' if tag == "td" else ""
+        whole = POWER.sub(r"<span>\g<0></span>", html.escape(text))
+        return f"<{tag}{_class(text, column in wordy)}{named}>{whole}</{tag}>"
+
+    lines = ["".join(cell("td", c, row[c]) for c in columns) for row in rows]
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    head = "".join(cell("th", c, c) for c in columns)
+    tight = " class=tight" if _width(rows) > WIDEST else ""
+    table = f"<table id={name}{tight}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<div class=box>{table}</div>"
+
+
+def _cards(rows: Table) -> str:
+    """Return a card a row: the judged cell first, in its colour, then the others."""
+    counts = Counter(text for row in rows for text in row.values() if _judged(text))
+    total = ", ".join(f"{text}: {count}" for text, count in counts.items())
+    cards = []
+    for row in rows:
+        judged = [text for text in row.values() if _judged(text)]
+        first, *others = [text for text in row.values() if not _judged(text)]
+        top = "".join(f"<p class=verdict>{html.escape(text)}</p>" for text in judged)
+        more = "".join(map(_paragraph, others))
+        name = _judged(judged[0]) if judged else ""
+        cards.append(
+            f'<article class="card {name}">{top}<p>{html.escape(first)}</p>{more}</article>'
         )
+    return f'<p class="quiet">{html.escape(total)}</p><div class=cards>{"".join(cards)}</div>'
 
-    body = "".join(f"<tr>{cells('td', [row[c] for c in columns])}</tr>" for row in rows)
-    head = f"<thead><tr>{cells('th', columns)}</tr></thead>"
-    return f"<table>{head}<tbody>{body}</tbody></table>"
+
+def _paragraph(text: str) -> str:
+    parts = text.split("; ") if len(text) > LONG else [text]
+    if len(parts) == 1:
+        return f'<p class="quiet">{html.escape(text)}</p>'
+    return f'<ul class="quiet">{"".join(f"<li>{html.escape(part)}</li>" for part in parts)}</ul>'
+
+
+def _judged(text: str) -> str:
+    sign, blank, _ = text.partition(" ")
+    return SIGNS.get(sign, "") if blank else ""
 
 
 def _class(text: str, wordy: bool) -> str:
-    sign, space, _ = text.partition(" ")
-    name = SIGNS.get(sign, "") if space else ""
+    name = _judged(text)
     return f" class={name or 'words'}" if name or wordy else ""

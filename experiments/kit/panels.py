@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
+from statistics import geometric_mean as mean_of_logs
 from typing import TYPE_CHECKING, Any
 
 from experiments.kit.columns import written
@@ -14,10 +15,12 @@ from experiments.kit.draw import (
     Color,
     colors,
     decades,
-    despine,
+    entries,
     guide,
     legend,
     panels,
+    svg,
+    swatch,
     title,
 )
 from experiments.kit.records import Record, grouped, matching, present
@@ -49,6 +52,14 @@ class Panel:
     where: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """Hold a figure in parts, each SVG: panels by their titles, a legend by its labels."""
+
+    panels: Sequence[tuple[str, str]]
+    legend: Mapping[str, str]
+
+
 def draw(chosen: Sequence[Panel], records: Sequence[Record], columns: int = 3) -> Figure:
     """Draw panels, some a row, above one legend; a panel without a record says so."""
     columns = min(columns, len(chosen))
@@ -56,17 +67,37 @@ def draw(chosen: Sequence[Panel], records: Sequence[Record], columns: int = 3) -
     size = (WIDTH * max(columns, 1.5), HEIGHT * lines + 0.5)
     figure, axes = panels(size, columns, lines)
     flat = list(axes.flat) if len(chosen) > 1 else [axes]
-    arms = list(grouped(records, "arm"))
-    palette = {arm: color for (arm,), color in zip(arms, colors(len(arms)), strict=True)}
+    palette = _arms(records)
     for axis, panel in zip(flat, chosen, strict=False):
-        own = matching(records, panel.where)
-        panel.draw(axis, own, palette) if own else _empty(axis)
+        _paint(axis, panel, records, palette)
         title(axis, panel.title)
-        despine(axis)
     for axis in flat[len(chosen) :]:
         axis.set_axis_off()
     legend(figure, flat)
     return figure
+
+
+def draw_parts(chosen: Sequence[Panel], records: Sequence[Record]) -> Drawing:
+    """Draw the same panels and legend each on its own, for a page that arranges them."""
+    drawn, palette, found = [], _arms(records), []
+    for panel in chosen:
+        figure, axis = panels((WIDTH, HEIGHT))
+        _paint(axis, panel, records, palette)
+        drawn.append((panel.title, svg(figure)))
+        found.append(axis)
+    return Drawing(
+        drawn, {label: swatch(label, handle) for label, handle in entries(found).items()}
+    )
+
+
+def _paint(axis: Axes, panel: Panel, records: Sequence[Record], palette: Palette) -> None:
+    own = matching(records, panel.where)
+    panel.draw(axis, own, palette) if own else _empty(axis)
+
+
+def _arms(records: Sequence[Record]) -> Palette:
+    arms = list(grouped(records, "arm"))
+    return {arm: color for (arm,), color in zip(arms, colors(len(arms)), strict=True)}
 
 
 def curve(
@@ -163,7 +194,8 @@ def course(
         value: of a record, a list.
         name: the panel's title.
         label, xlabel: of the value's axis, and of the other.
-        log: whether the value's axis is logarithmic.
+        log: whether the value's axis is logarithmic; the mean is geometric then, of what is
+            positive.
         by: the coordinate that tells arms apart.
         smooth: steps over which the mean is taken.
         at: a record's list of the places of these values, where they are not 1, 2, ...
@@ -175,7 +207,7 @@ def course(
         for (arm,), own in grouped(present(records, value), by).items():
             longest = max(own, key=lambda r: len(r[value]))
             steps = range(0, len(longest[value]), smooth)
-            means = [_mean_at([r[value][s : s + smooth] for r in own]) for s in steps]
+            means = [_mean_at([r[value][s : s + smooth] for r in own], log) for s in steps]
             places = longest[at][::smooth] if at else [s + 1 for s in steps]
             axis.plot(places, means, color=palette[arm], label=written(arm))
         axis.set(xlabel=xlabel, ylabel=label)
@@ -231,10 +263,11 @@ def _mean(own: Sequence[Record], value: str, log: bool) -> tuple[float, float, f
     return found.value, found.low, found.high
 
 
-def _mean_at(parts: Sequence[Sequence[float | None]]) -> float:
+def _mean_at(parts: Sequence[Sequence[float | None]], log: bool) -> float:
     """Return the mean of runs' means over some steps, NaN where no run has a finite value."""
-    there = [[v for v in part if v is not None] for part in parts]
-    return fmean(found) if (found := [fmean(part) for part in there if part]) else math.nan
+    there = [[v for v in part if v is not None and (v > 0 or not log)] for part in parts]
+    mean = mean_of_logs if log else fmean
+    return mean(found) if (found := [mean(part) for part in there if part]) else math.nan
 
 
 def _palette(records: Sequence[Record], by: str, palette: Palette) -> Palette:

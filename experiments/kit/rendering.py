@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.kit import panels
-from experiments.kit.draw import look
 from experiments.kit.judge import Finding
-from experiments.kit.page import write_page
+from experiments.kit.page import Figure, write_page
 from experiments.kit.records import Record, Row
 from experiments.kit.view import Artefact
+<<<<<<< HEAD
 from landscape.shown import counted
+=======
+from landscape.figures.style import look
+>>>>>>> pages
 
 STATEMENTS = "Statements"
 
@@ -34,14 +37,16 @@ def render(artefact: Artefact, rows: Sequence[Row], preset: str, folder: Path) -
 
     found = artefact.records(rows, artefact.of(preset))
     with look():
-        drawn = panels.draw(artefact.drawn(found), found, artefact.columns)
-        figure = save(drawn, folder / "figure.png")
+        chosen = artefact.drawn(found)
+        figure = save(panels.draw(chosen, found, artefact.columns), folder / "figure.png")
+        parts = panels.draw_parts(chosen, found)
     table = folder / "table.md"
     text = table_text(artefact, rows, preset)
     write_whole(table, lambda path: path.write_text(text, encoding="utf-8"))
     page = write_page(
         folder / "index.html", title=artefact.title, lead=artefact.lead,
-        figures={artefact.caption: figure}, tables=_shown(artefact, rows, preset),
+        figure=Figure(artefact.caption, parts.panels, parts.legend),
+        tables=_shown(artefact, rows, preset), cards={STATEMENTS},
         details={"Runs": f"{artefact.source}\n{_notes(artefact, rows, preset)}"},
     )  # fmt: skip
     return [figure, table, page]

@@ -194,7 +194,8 @@ def _draw_curvature(rows: Sequence[Row], axis: Axes) -> None:
             if not found:
                 continue
             ratios = sorted(found)
-            means = [fmean(found[ratio]) for ratio in ratios]
+            # geometric, for the axis is logarithmic
+            means = [math.exp(fmean(math.log(abs(v)) for v in found[ratio])) for ratio in ratios]
             label = kind.replace("_", ", ") if matrix == MATRICES[0] else None
             axis.plot(ratios, means, style, color=color, label=label, ms=5)
             if kind == "random":

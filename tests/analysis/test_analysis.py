@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from samples import tiny_task
 
 import landscape as ls
@@ -135,13 +136,18 @@ def test_a_checkpoint_that_is_there_is_kept(tmp_path) -> None:
 
 def test_figures_are_drawn_and_empty_ones_refused(tmp_path) -> None:
     mask = ls.random_mask(language(), density=0.1)
-    path = analysis.plot_allocation(mask, tmp_path / "mask.png")
-    assert path.read_bytes().startswith(b"\x89PNG")
+    axes = analysis.plot_allocation(mask, tmp_path / "mask.png", title="t")
+    assert (tmp_path / "mask.png").read_bytes().startswith(b"\x89PNG")
+    assert (axes.get_xlabel(), axes.get_title(loc="left")) == ("layer", "t")
     rows = [{"step": 1, "sparsity": 0.5, "entropy": 0.2}]
     drawn = analysis.plot_curves({"one": rows, "two": []}, tmp_path / "curves.png")
-    assert drawn.read_bytes().startswith(b"\x89PNG")
-    one = analysis.plot_curves({"one": rows}, tmp_path / "one.png", y=["entropy"])
-    assert one.read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert [axes.get_ylabel() for axes in drawn] == ["sparsity", "entropy"]
+    own = Figure().subplots(1, 2)
+    assert analysis.plot_curves({"one": rows}, ax=own[0], y=["entropy"]) == [own[0]]
+    assert analysis.plot_curves({"one": rows}, ax=own) == list(own)
+    with pytest.raises(UserError, match="each of 2 columns, got 1"):
+        analysis.plot_curves({"one": rows}, ax=own[0])
     flat = ls.Mask({"head.weight": torch.arange(2)}, {"head.weight": (2, 2)}, 4)
     with pytest.raises(UserError, match="numbered layers"):
         analysis.plot_allocation(flat, tmp_path / "x.png")

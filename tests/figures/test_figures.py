@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import json
 import math
 import re
-import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from oracles.curvature import with_spectrum
 
 import landscape as ls
@@ -30,12 +29,11 @@ MAGIC = {"png": b"\x89PNG", "pdf": b"%PDF", "svg": b"<?xml"}
 
 @pytest.mark.parametrize("suffix", MAGIC)
 def test_curves_contours_and_reliefs_are_files_of_their_format(tmp_path, suffix) -> None:
-    written = [
-        ls.plot_surface(CURVE, tmp_path / f"curve.{suffix}"),
-        ls.plot_surface(PLANE, tmp_path / f"plane.{suffix}", trajectory=WAY),
-        ls.plot_surface(PLANE, tmp_path / f"relief.{suffix}", view="3d", trajectory=WAY),
-    ]
-    contents = [path.read_bytes() for path in written]
+    files = [tmp_path / f"{name}.{suffix}" for name in ("curve", "plane", "relief")]
+    ls.plot_surface(CURVE, files[0])
+    ls.plot_surface(PLANE, files[1], trajectory=WAY)
+    ls.plot_surface(PLANE, files[2], view="3d", trajectory=WAY)
+    contents = [path.read_bytes() for path in files]
     assert all(c.startswith(MAGIC[suffix]) for c in contents)
     assert len(set(contents)) == 3
 
@@ -44,74 +42,105 @@ def test_the_training_cells_that_are_not_finite_and_the_prediction_are_drawn(tmp
     """As words in the legend of an svg, whose text is text."""
     import matplotlib as mpl
 
+    path = tmp_path / "a.svg"
     with mpl.rc_context({"svg.fonttype": "none"}):
-        path = ls.plot_surface(
-            PLANE, tmp_path / "a.svg", trajectory=WAY, labels=("first", "second"), title="a plane"
-        )
+        ls.plot_surface(PLANE, path, trajectory=WAY, labels=("first", "second"), title="a plane")
     text = path.read_text()
     for words in ("first (l2)", "second (l2)", "training", "start", "not finite", "model", "loss",
                   "lowest cell", "quadratic prediction", "a plane"):  # fmt: skip
         assert f">{words}<" in text, words
 
 
-def data_of(path: Path) -> dict:
+def test_figures_are_drawn_on_the_axes_given_and_these_come_back() -> None:
+    figure = Figure()
+    flat, deep = figure.add_subplot(121), figure.add_subplot(122, projection="3d")
+    assert ls.plot_surface(PLANE, ax=flat, labels=("u", "v")) is flat
+    assert (flat.get_xlabel(), flat.get_ylabel()) == ("u (l2)", "v (l2)")
+    assert ls.plot_surface(PLANE, ax=deep, view="3d") is deep
+    assert deep.get_zlabel() == "loss"
+    with pytest.raises(UserError, match="expected 3d axes for this view, got flat"):
+        ls.plot_surface(PLANE, ax=flat, view="3d")
+
+
+def test_without_a_file_the_figure_is_pyplots_and_with_one_it_is_not(tmp_path) -> None:
+    from matplotlib import pyplot
+
+    before = pyplot.get_fignums()
+    ls.plot_surface(CURVE, tmp_path / "a.png")
+    assert pyplot.get_fignums() == before
+    axes = ls.plot_surface(CURVE)
+    assert axes.figure.number not in before
+    pyplot.close(axes.figure)
+
+
+def test_the_marks_of_model_and_lowest_cell_are_whole_on_the_frame() -> None:
+    axes = ls.plot_surface(PLANE, ax=Figure().add_subplot())
+    marks = {line.get_label(): line for line in axes.lines}
+    assert [tuple(marks["lowest cell"].get_data()[k]) for k in (0, 1)] == [(0.0,), (-2.0,)]
+    assert not any(marks[name].get_clip_on() for name in ("model", "lowest cell"))
+
+
+def test_the_house_style_ends_with_the_figure() -> None:
+    import matplotlib as mpl
+
+    before = dict(mpl.rcParams)
+    axes = ls.plot_surface(CURVE, ax=Figure().add_subplot(), title="t")
+    assert dict(mpl.rcParams) == before
+    assert axes.lines[0].get_color() == "#0173b2"
+    assert axes.get_title(loc="left") == "t"
+
+
+def data_of(page: str) -> dict:
     script = r'<script type="application/json" id="data">(.*?)</script>'
-    return json.loads(re.search(script, path.read_text(), re.DOTALL)[1])
+    return json.loads(re.search(script, page, re.DOTALL)[1])
 
 
-def test_the_page_holds_every_number_and_asks_the_network_for_nothing(tmp_path) -> None:
-    path = ls.plot_surface(PLANE, tmp_path / "a.html", trajectory=WAY, labels=("u", "v"), title="T")
-    data = data_of(path)
-    assert data["axes"] == [[-1, 0, 1], [-2, 0, 2]]
-    assert data["losses"] == [[1.5, 2.25, "nan"], [0.125, 0.75, 4.0], [3.0, "inf", 5.0]]
-    assert data["prediction"] == [[0.5] * 3] * 3
-    assert data["trajectory"] == WAY.tolist()
-    assert (data["centre"], data["labels"], data["title"]) == (0.75, ["u", "v"], "T")
-    text = path.read_text()
-    assert "default-src 'none'" in text
+def test_the_page_holds_every_number_rows_upwards(tmp_path) -> None:
+    ls.plot_surface(PLANE, tmp_path / "a.html", trajectory=WAY, labels=("u", "v"), title="T")
+    text = (tmp_path / "a.html").read_text()
+    assert text == ls.surface_page(PLANE, trajectory=WAY, labels=("u", "v"), title="T").html
+    data = data_of(text)
+    assert data["title"] == "T"
+    relief, plan = data["figures"]
+    surface, way = relief["data"][:2]
+    assert (surface["x"], surface["y"]) == ([-1, 0, 1], [-2, 0, 2])
+    assert surface["z"] == [[1.5, 0.125, 3.0], [2.25, 0.75, None], [None, 4.0, 5.0]]
+    assert surface["customdata"][1] == [[2.25, 0.5], [0.75, 0.5], [None, 0.5]]
+    assert [way["x"], way["y"]] == WAY.T.tolist()
+    # between (0, -2), (0, 0), (1, -2) and (1, 0) one corner is infinite; the last point is a cell
+    assert way["z"] == [pytest.approx(1.5 * .9 * .75 + .125 * .1 * .75 + 2.25 * .9 * .25
+                                      + .75 * .1 * .25), None, None]  # fmt: skip
+    colours = plan["data"][0]["z"]
+    assert colours[0] == pytest.approx([2 / 6, 0.0, 4 / 6])  # ranks among seven finite cells
+    assert plan["data"][1]["text"] == ["nan", "inf"]
+    assert plan["data"][0]["colorbar"]["ticktext"][0] == "0.125"
+
+
+def test_the_page_asks_the_network_for_nothing() -> None:
+    html = ls.surface_page(CURVE).html
+    own = re.sub(r'<script type="text/plain" id="plotly">.*?</script>', "", html, flags=re.DOTALL)
+    assert "default-src 'none'" in own
     for reference in ("http:", "https:", "src=", "href=", "url(", "@import", "fetch(", "import("):
-        assert reference not in text, reference
+        assert reference not in own, reference
+    assert 1e6 < len(html) < 2.5e6
 
 
-def test_what_a_user_writes_cannot_leave_the_data(tmp_path) -> None:
+def test_what_a_user_writes_cannot_leave_the_data() -> None:
     evil = "</script><script>alert('&')</script><!--\u2028"
-    path = ls.plot_surface(CURVE, tmp_path / "a.html", title=evil, labels=(evil, ""))
-    assert path.read_text().count("<script") == 2
-    assert "alert('" not in path.read_text().replace("\\u003cscript\\u003ealert('", "")
-    assert data_of(path)["title"] == evil
-    assert data_of(path)["labels"][0] == evil
+    page = ls.surface_page(CURVE, title=evil, labels=(evil, ""))
+    assert page.html.count("<script") == ls.surface_page(CURVE).html.count("<script")
+    assert data_of(page.html)["title"] == evil
+    label = data_of(page.html)["figures"][0]["layout"]["xaxis"]["title"]["text"]
+    assert label.startswith("&lt;/script")
 
 
-DRIVER = Path(__file__).parent / "page_driver.js"
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-def test_pointing_at_a_cell_reads_its_value_and_turning_moves_the_relief(tmp_path) -> None:
-    def drive(surface: ls.Surface) -> dict:
-        path = ls.plot_surface(
-            surface, tmp_path / "a.html", labels=("u", "v"), title="<b>", trajectory=None
-        )
-        done = subprocess.run(["node", DRIVER, path], capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)
-
-    seen = drive(PLANE)
-    # the corners of the map, from the left and from below
-    assert seen["corners"] == {
-        "left bottom": "u -1,  v -2,  loss 1.5,  quadratic prediction 0.5",
-        "left top": "u -1,  v 2,  loss nan,  quadratic prediction 0.5",
-        "right bottom": "u 1,  v -2,  loss 3,  quadratic prediction 0.5",
-        "right top": "u 1,  v 2,  loss 5,  quadratic prediction 0.5",
-    }
-    assert seen["title"] == "<b>"
-    assert "2 cells are not finite" in seen["about"]
-    assert "from 0.125 (ring) to 5" in seen["about"]
-    assert seen["faces"] == 1  # of four, those without a cell that is not finite
-    assert seen["turned"]
-    assert seen["numbers"]
-    curve = drive(CURVE)
-    assert curve["corners"]["left bottom"] == "u -1,  loss 1.5"
-    assert curve["corners"]["right top"] == "u 1,  loss nan"
-    assert curve["faces"] == 0
+def test_a_notebook_shows_the_page_in_a_frame_and_its_name_is_short(tmp_path) -> None:
+    page = ls.surface_page(CURVE, title='a "page"')
+    frame = page._repr_html_()
+    (inside,) = re.findall(r'srcdoc="([^"]*)"', frame)
+    assert html.unescape(inside) == page.html
+    assert re.fullmatch(r"page 'a \"page\"', \d\.\d MB", repr(page))
+    assert page.save(tmp_path / "p.html").read_text() == page.html
 
 
 def test_a_density_is_drawn_with_or_without_an_earlier_one(tmp_path) -> None:
@@ -121,10 +150,11 @@ def test_a_density_is_drawn_with_or_without_an_earlier_one(tmp_path) -> None:
         )
         for s, n in ((0, 3), (5, 1))
     ]
-    one = ls.plot_density(spectra[0], tmp_path / "one.png")
-    two = ls.plot_density(spectra[0], tmp_path / "two.pdf", before=spectra[1], width=0.3)
-    assert one.read_bytes().startswith(MAGIC["png"])
-    assert two.read_bytes().startswith(MAGIC["pdf"])
+    ls.plot_density(spectra[0], tmp_path / "one.png")
+    axes = Figure().add_subplot()
+    assert ls.plot_density(spectra[0], ax=axes, before=spectra[1], width=0.3) is axes
+    assert (tmp_path / "one.png").read_bytes().startswith(MAGIC["png"])
+    assert axes.get_legend_handles_labels()[1] == ["before", "after"]
     with pytest.raises(UserError, match="positive width"):
         ls.plot_density(spectra[0], tmp_path / "a.png", width=0.0)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from landscape.errors import UserError
 from landscape.figures.canvas import save
+from landscape.figures.style import look
 from theory.figures.concentration import concentration
 from theory.figures.constants import constants
 from theory.figures.descents import descents
@@ -54,14 +55,8 @@ def draw_figure(name: str, problem: MaskedRegression, seed: int = 0) -> Figure:
             f"expected at least {5 * FEWEST} features, not all zero, to draw figures, got "
             f"{problem.name}; raise --d"
         )
-    import seaborn as sns
-    from matplotlib import rc_context
-
-    style = {**sns.axes_style("ticks"), **sns.plotting_context("notebook", font_scale=0.85)}
-    with rc_context({**style, "legend.frameon": False, "axes.titlelocation": "left"}):
-        figure = FIGURES[name](problem, seed)
-        sns.despine(fig=figure)
-    return figure
+    with look():
+        return FIGURES[name](problem, seed)
 
 
 def draw_figures(problem: MaskedRegression, directory: str | Path, seed: int = 0) -> list[Path]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from landscape import seeds
+from landscape.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from theory import purposes
 from theory.factors import masked_factors
 from theory.features import Array, Features
 from theory.problems import MaskedRegression, make_problem
 from theory.spectra import draw_mask, masked_grams
 
-#: of seaborn's palette "colorblind"
-BLUE, ORANGE, GREEN, RED, PURPLE = "#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc"
-GREY, SKY = "#949494", "#56b4e9"
+__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "RED", "SKY"]
 
 MASKS = 60
 FEWEST = 20  # kept features below which a mask is no longer a sample of the columns

@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import re
+
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.lines import Line2D
 
-from experiments.kit.draw import colors, guide, look, panels
+from experiments.kit.draw import colors, guide, panels, swatch
+from landscape.figures import look
 
 
 def test_the_style_holds_inside_and_is_gone_outside() -> None:
     before = dict(matplotlib.rcParams)
     with look():
-        assert matplotlib.rcParams["axes.prop_cycle"].by_key()["color"] == colors()
-        assert matplotlib.rcParams["xtick.bottom"]
+        assert [
+            matplotlib.colors.to_rgb(c)
+            for c in matplotlib.rcParams["axes.prop_cycle"].by_key()["color"]
+        ] == colors()
+        assert not matplotlib.rcParams["axes.spines.top"]
         inside = dict(matplotlib.rcParams)
     assert inside != before
     assert dict(matplotlib.rcParams) == before
+
+
+def test_the_colours_are_seaborns_for_the_colour_blind() -> None:
+    import seaborn
+
+    assert np.allclose(colors(13), seaborn.color_palette("colorblind", 13), atol=1e-9)
+
+
+def test_an_entry_of_a_legend_is_as_wide_as_its_words() -> None:
+    def width(label: str) -> float:
+        with look():
+            text = swatch(label, Line2D([], []))
+        return float(re.search(r'width="([\d.]+)pt"', text)[1])
+
+    one, two = width("a word"), width("a word, and then some more of them")
+    assert 50 < one < 100
+    assert 150 < two < 250
 
 
 @pytest.mark.parametrize("power", [1.0, -0.5])

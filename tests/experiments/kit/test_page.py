@@ -3,42 +3,57 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from experiments.kit.page import write_page
+from experiments.kit.page import Figure, write_page
+
+NOTHING = Figure("", (), {})
 
 
-def test_a_page_embeds_its_figure_and_escapes_its_text(tmp_path) -> None:
-    figure = tmp_path / "figure.png"
-    figure.write_bytes(b"\x89PNG")
-    page = write_page(
-        tmp_path / "index.html",
-        title="a < b & c",
-        lead="<script>alert(1)</script>",
-        figures={"what is seen": figure},
-        tables={"Results": [{"ratio": "<b>"}]},
+def page_of(tmp_path: Path, rows: list[dict[str, str]], **extra: object) -> str:
+    given = {"title": "t", "lead": "l", "figure": NOTHING, "tables": {"T": rows}, "details": {}}
+    return write_page(tmp_path / "p.html", **(given | extra)).read_text()
+
+
+def test_a_page_embeds_its_panels_and_escapes_its_text(tmp_path) -> None:
+    page = page_of(
+        tmp_path, [{"ratio": "<b>"}], title="a < b & c", lead="<script>alert(1)</script>",
+        figure=Figure("what is seen", [("<one>", "<svg/>"), ("two", "<svg/>")], {"dash": "<svg/>"}),
         details={"Provenance": "commit: <none>"},
-    ).read_text()
+    )  # fmt: skip
     assert "a &lt; b &amp; c" in page
     assert "<script>" not in page
-    assert "data:image/png;base64,iVBORw==" in page
+    assert page.count("data:image/svg+xml;base64,PHN2Zy8+") == 3
+    assert "<h3>&lt;one&gt;</h3>" in page
+    assert 'alt="dash"' in page
     assert "http" not in page
     assert "&lt;b&gt;" in page
 
 
 def test_long_texts_wrap_and_numbers_do_not(tmp_path) -> None:
     rows = [{"n": "1", "statement": "a sentence of more than a few words, which needs room"}]
-    page = write_page(
-        tmp_path / "p.html", title="t", lead="l", figures={}, tables={"T": rows}, details={}
-    ).read_text()
-    assert "<td>1</td><td class=words>a sentence" in page
+    page = page_of(tmp_path, rows)
+    assert '<td data-name="n">1</td><td class=words data-name="statement">a sentence' in page
+
+
+def test_a_table_is_cards_where_its_letters_do_not_fit(tmp_path) -> None:
+    """Three cells of ten letters, 9.4 pixels each, and their sides: 18 pixels."""
+    page = page_of(tmp_path, [dict.fromkeys("abc", "0123456789")])
+    assert re.findall(r"@container \(max-width: (\d+)px\)", page) == ["337"]
+    wide = page_of(tmp_path, [{f"c{i}": "0.123 ± 0.456" for i in range(10)}])
+    # over 1200 pixels in one line, its cells break at their blanks: ten cells of five letters
+    assert "class=tight" in wide
+    assert re.findall(r"@container \(max-width: (\d+)px\)", wide) == ["651"]
 
 
 def test_a_verdict_has_a_sign_and_a_colour_and_other_cells_have_none(tmp_path) -> None:
     rows = [{"statement": "s", "verdict": v} for v in ("✓ holds", "✗ fails", "? undecided", "?")]
-    page = write_page(
-        tmp_path / "p.html", title="t", lead="l", figures={}, tables={"T": rows}, details={}
-    ).read_text()
+    page, cards = page_of(tmp_path, rows), page_of(tmp_path, rows, cards={"T"})
     for name, text in (("good", "✓ holds"), ("bad", "✗ fails"), ("open", "? undecided")):
-        assert f"<td class={name}>{text}</td>" in page
-        assert re.search(rf"\.{name} {{ color: #", page)
-    assert "<td>?</td>" in page
+        assert f'<td class={name} data-name="verdict">{text}</td>' in page
+        assert (
+            f'<article class="card {name}"><p class=verdict>{text}</p><p>s</p></article>' in cards
+        )
+        assert re.search(rf"\.{name} {{ color: var", page)
+    assert '<td data-name="verdict">?</td>' in page
+    assert "✓ holds: 1, ✗ fails: 1, ? undecided: 1" in cards

@@ -11,7 +11,6 @@ from made_rows import made
 import landscape as ls
 from experiments.kit import columns, panels, statements
 from experiments.kit.columns import Table
-from experiments.kit.draw import look
 from experiments.kit.published import file_of, folder_of, is_published, merge, publish, rows_at
 from experiments.kit.records import Row
 from experiments.kit.rendering import render, table_text
@@ -148,11 +147,36 @@ def test_differences_are_one_family_and_thresholds_are_none_of_it(rows) -> None:
     assert "among" not in TOY.findings(TOY.records(rows, TOY.of("local")))["order"].evidence
 
 
-def test_a_course_goes_on_beside_a_run_that_ended_early_without_a_finite_loss() -> None:
-    losses = [[4.0, 2.0, 3.0, 1.0], [2.0, None], [0.0, 4.0, 1.0, 3.0]]
-    records = [{"arm": "random", "loss": values} for values in losses]
-    with look():
-        figure = panels.draw([panels.course("loss", "Loss", "loss")], records)
+LOSSES = [[4.0, 2.0, 3.0, 1.0], [2.0, None], [0.0, 4.0, 1.0, 3.0]]
+
+
+@pytest.mark.parametrize(
+    ("log", "means"), [(False, [2.0, 3.0, 2.0, 2.0]), (True, [8**0.5, 8**0.5, 3**0.5, 3**0.5])]
+)
+def test_a_course_goes_on_beside_a_run_that_ended_early_without_a_finite_loss(log, means) -> None:
+    """On a logarithmic axis its mean is geometric, of what is positive."""
+    records = [{"arm": "random", "loss": values} for values in LOSSES]
+    with ls.figures.look():
+        figure = panels.draw([panels.course("loss", "Loss", "loss", log=log)], records)
         (line,) = figure.axes[0].lines
     assert list(line.get_xdata()) == [1, 2, 3, 4]
-    assert list(line.get_ydata()) == [2.0, 3.0, 2.0, 2.0]
+    assert list(line.get_ydata()) == pytest.approx(means)
+
+
+def test_the_mean_of_a_curve_on_a_logarithmic_axis_is_geometric() -> None:
+    records = [{"arm": "random", "ratio": 0.1, "x": value} for value in (1.0, -100.0)]
+    axes = ls.figures.canvas.blank((2, 2)).subplots()
+    panels.curve("x", "", "", log=True).draw(axes, records, {"random": (0.0, 0.0, 0.0)})
+    (line,) = [one for one in axes.lines if one.get_label() == "random"]
+    assert list(line.get_ydata()) == pytest.approx([10.0])
+
+
+def test_the_parts_of_a_figure_are_its_panels_and_every_label_once() -> None:
+    records = [{"arm": arm, "ratio": 0.1, "x": 1.0} for arm in ("one", "two")]
+    chosen = [panels.curve("x", name, "x") for name in ("First", "Second")]
+    with ls.figures.look():
+        parts, again = (panels.draw_parts(chosen, records) for _ in range(2))
+    assert [title for title, _ in parts.panels] == ["First", "Second"]
+    assert list(parts.legend) == ["one", "two"]
+    assert all(svg.startswith("<svg") for _, svg in parts.panels)
+    assert parts == again

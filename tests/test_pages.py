@@ -1,0 +1,149 @@
+"""Pages in a browser, as wide as a laptop's and as a phone's: nothing is cut off, nothing is amiss.
+
+One headless Chromium opens all of them; without it these tests are skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import browser
+import pytest
+import torch
+
+import landscape as ls
+from experiments.kit.page import Figure, write_page
+from experiments.kit.published import RESULTS
+
+pytestmark = pytest.mark.skipif(
+    browser.PROGRAM is None, reason="no Chromium is installed (apt-get install chromium)"
+)
+#: pages of views; one that has rows of its own is an earlier kit's
+PUBLISHED = sorted(
+    p for p in RESULTS.glob("*/*/index.html") if not (p.parent / "rows.jsonl").exists()
+)
+#: elements that reach beyond the window, or whose content is cut off or scrolls sideways
+CUT_OFF = """[...document.querySelectorAll('body *')].filter(e => {
+  const box = e.getBoundingClientRect(), style = getComputedStyle(e);
+  if (!box.width || e.closest('svg, canvas')) return false;
+  return box.right > innerWidth + 1 || box.left < -1
+    || (style.overflowX !== 'visible' && e.scrollWidth > e.clientWidth + 1);
+}).map(e => e.tagName + ' ' + e.id + ' ' + e.className).slice(0, 5)"""
+WIDE = "[document.documentElement.scrollWidth, innerWidth]"
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Browser]:
+    with browser.Browser(tmp_path_factory.mktemp("chromium")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    x, y = torch.linspace(-2, 2, 5).double(), torch.linspace(-3, 3, 7).double()
+    losses = 0.5 + x[:, None] ** 2 + y[None] ** 2 / 3
+    losses[0, 0] = torch.nan
+    surface = ls.Surface((x, y), losses, centre=0.5, prediction=losses.nan_to_num(0.0) + 0.1)
+    way = torch.tensor([[-1.8, 2.0], [0.0, 0.0]]).double()
+    names = ("principal direction 1, 75%", "principal direction 2, 13%")
+    page = ls.surface_page(surface, labels=names, title="A way", trajectory=way)
+    return page.save(tmp_path_factory.mktemp("plane") / "plane.html")
+
+
+def fits(chromium: browser.Browser, width: int) -> None:
+    assert chromium.ask(WIDE) == [width, width]
+    assert chromium.ask(CUT_OFF) == []
+    assert chromium.said == []
+
+
+@pytest.mark.parametrize("width", browser.WIDTHS)
+def test_no_published_page_is_cut_off_or_speaks_to_console_or_network(chromium, width) -> None:
+    assert PUBLISHED
+    for page in PUBLISHED:
+        chromium.open(page, width)
+        fits(chromium, width)
+        smallest = "Math.min(...[...document.querySelectorAll('td, p, li, h3')].map(e => "
+        assert chromium.ask(smallest + "parseFloat(getComputedStyle(e).fontSize)))") >= 14, page
+
+
+@pytest.mark.parametrize("width", browser.WIDTHS)
+def test_a_table_is_a_table_where_it_fits_and_cards_where_not(chromium, tmp_path, width) -> None:
+    narrow = [{"arm": "masks", "ratio": "0.01"}]
+    wide = [{f"a column {i}": "0.00671 ± 0.00444" for i in range(9)}]
+    widest = [{f"column{i}": "0.1234567890123456" for i in range(12)}]
+    words = [{"difference": "a model of another size " * 4, "cause": "its curvature " * 12}]
+    page = write_page(
+        tmp_path / "p.html", title="A page", lead="Its lead.", figure=Figure("", (), {}),
+        tables={"Narrow": narrow, "Wide": wide, "Widest": widest, "Words": words}, details={},
+    )  # fmt: skip
+    chromium.open(page, width)
+    fits(chromium, width)
+    shown = chromium.ask(
+        "[...document.querySelectorAll('table')].map(e => getComputedStyle(e).display)"
+    )
+    small = "block" if width < 600 else "table"
+    assert shown == ["table", small, "block", small]
+    label = "getComputedStyle(document.querySelectorAll('table')[2].querySelectorAll('td')[1], "
+    assert chromium.ask(label + "'::before').content") == '"column1 "'
+
+
+def test_panels_stand_side_by_side_on_a_laptop_and_below_each_other_on_a_phone(
+    chromium, tmp_path
+) -> None:
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 324 280" width="324pt"></svg>'
+    figure = Figure("three", [(name, svg) for name in "abc"], {"line": svg})
+    page = write_page(
+        tmp_path / "p.html", title="A page", lead="Its lead.", figure=figure, tables={}, details={}
+    )
+    places = "[...document.querySelectorAll('.panel')].map(e => e.getBoundingClientRect().{})"
+    chromium.open(page, 1280)
+    assert len(set(chromium.ask(places.format("top")))) == 1
+    chromium.open(page, 390)
+    assert len(set(chromium.ask(places.format("left")))) == 1
+    assert min(chromium.ask(places.format("width"))) > 330
+
+
+def drawn(chromium: browser.Browser, page: Path, width: int) -> None:
+    chromium.open(page, width)
+    chromium.ask("window.drawn.then(() => null)")
+    fits(chromium, width)
+    assert chromium.ask("document.getElementById('wait')") is None
+    text = chromium.ask("document.getElementById('main').textContent")
+    for words in ("principal direction 1, 75% (l2)", "principal direction 2, 13% (l2)", "loss",
+                  "not finite", "training", "model", "lowest cell", "0.5"):  # fmt: skip
+        assert words in text, words
+    # down to its lower edge the window is filled
+    bottom = "document.getElementById('map').getBoundingClientRect().bottom"
+    assert chromium.ask(f"{bottom} + scrollY") > 0.9 * browser.HEIGHT
+
+
+def test_on_a_laptop_a_surface_fits_has_a_scale_turns_and_may_be_logarithmic(
+    chromium, plane
+) -> None:
+    drawn(chromium, plane, 1280)
+    chromium.ask(
+        "(async () => { const e = document.getElementById('height'); e.value = 'log'; "
+        "e.dispatchEvent(new Event('change')); await null })()"
+    )
+    axis = "document.getElementById('relief').layout.scene.zaxis"
+    assert chromium.ask(f"[{axis}.type, {axis}.title.text]") == ["log", "log loss"]
+    scene = "document.getElementById('relief')._fullLayout.scene._scene"
+    eye = f"JSON.stringify({scene}.getCamera().eye)"
+    before = chromium.ask(eye)
+    chromium.drag((300, 400), (400, 420))
+    assert chromium.ask(eye) != before
+
+
+def test_on_a_phone_a_swipe_over_a_surface_scrolls_until_a_finger_takes_it(chromium, plane) -> None:
+    drawn(chromium, plane, 390)
+    for figure in ("relief", "map"):
+        chromium.ask("scrollTo(0, 0)")
+        spot = f"document.getElementById('{figure}').getBoundingClientRect()"
+        x, y = chromium.ask(f"[{spot}.left + {spot}.width / 2, {spot}.top + {spot}.height / 2]")
+        chromium.swipe(x, min(y, browser.HEIGHT - 60), 120)
+        assert chromium.ask("scrollY") > 50, figure
+    chromium.ask("scrollTo(0, 0); document.getElementById('hold').click()")
+    assert chromium.ask("document.getElementById('hold').textContent") == "let the page scroll"
+    events = "getComputedStyle(document.getElementById('relief')).pointerEvents"
+    assert chromium.ask(events) == "auto"

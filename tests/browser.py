@@ -63,10 +63,7 @@ class Browser:
         self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)[
             "sessionId"
         ]
-<<<<<<< HEAD
-=======
         self._ask("Page.bringToFront")
->>>>>>> pages
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._ask(f"{domain}.enable")
 
@@ -101,18 +98,6 @@ class Browser:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-<<<<<<< HEAD
-    def swipe(self, x: float, y: float, distance: float) -> None:
-        """Move a finger upwards, from a place in the window."""
-        self._ask(
-            "Input.synthesizeScrollGesture", x=x, y=y, yDistance=-distance,
-            gestureSourceType="touch", speed=3000, preventFling=True,
-        )  # fmt: skip
-
-    def touch(self, x: float, y: float) -> None:
-        """Tap a place in the window."""
-        self._ask("Input.synthesizeTapGesture", x=x, y=y, gestureSourceType="touch")
-=======
     def swipe(self, x: float, y: float, distance: float, steps: int = 8) -> None:
         """Move a finger upwards, from a place in the window."""
         ways = [("touchStart", 0.0)]
@@ -120,7 +105,6 @@ class Browser:
         for kind, moved in ways:
             self._ask("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": x, "y": y - moved}])
         self._ask("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
->>>>>>> pages
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         """Drag the mouse from a place in the window to another."""

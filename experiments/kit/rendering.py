@@ -10,11 +10,8 @@ from experiments.kit.judge import Finding
 from experiments.kit.page import Figure, write_page
 from experiments.kit.records import Record, Row
 from experiments.kit.view import Artefact
-<<<<<<< HEAD
-from landscape.shown import counted
-=======
 from landscape.figures.style import look
->>>>>>> pages
+from landscape.shown import counted
 
 STATEMENTS = "Statements"
 

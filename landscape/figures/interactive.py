@@ -67,19 +67,12 @@ def _relief(
         for name, sign, a, b, c in marks
     ]  # fmt: skip
     scene = {
-<<<<<<< HEAD
-        "xaxis": {"title": {"text": _short(labels[0])}}, "yaxis": {"title": {"text": _short(labels[1])}},
-        "zaxis": {"title": {"text": "loss"}}, "aspectmode": "manual",
-        "aspectratio": {"x": 1.0, "y": 1.0, "z": 0.75},
-        "camera": {"eye": {"x": -1.45, "y": -1.7, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.1}},
-=======
         "xaxis": {"title": {"text": _short(labels[0])}},
         "yaxis": {"title": {"text": _short(labels[1])}},
         "zaxis": {"title": {"text": "loss"}}, "aspectmode": "manual",
         "aspectratio": {"x": 1.0, "y": 1.0, "z": 0.75},
         "camera": {"eye": {"x": -1.65, "y": -1.95, "z": 1.25},
                    "center": {"x": 0, "y": 0, "z": -0.1}},
->>>>>>> pages
     }  # fmt: skip
     return traces, {"scene": scene, "showlegend": False, "margin": dict.fromkeys("lrtb", 0)}
 
@@ -105,19 +98,6 @@ def _map(
         )  # fmt: skip
     if way is not None:
         traces.append(
-<<<<<<< HEAD
-            {"type": "scatter", "x": way[:, 0].tolist(), "y": way[:, 1].tolist(), "name": "training",
-             "mode": "lines+markers", "line": {"color": RED, "width": 2}, "marker": {"size": 5},
-             "hoverinfo": "skip"}
-        )  # fmt: skip
-    traces += _marks((0.0, 0.0), (x[i], y[j]))
-    step = [(axis[-1] - axis[0]) / (len(axis) - 1) / 2 for axis in (x, y)]
-    return traces, {
-        "xaxis": {"title": {"text": f"{labels[0]} (l2)"}, "range": [x[0] - step[0], x[-1] + step[0]]},
-        "yaxis": {"title": {"text": f"{labels[1]} (l2)"}, "range": [y[0] - step[1], y[-1] + step[1]]},
-        "legend": {"orientation": "h", "xref": "container", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        "margin": {"l": 62, "r": 8, "t": 30, "b": 52},
-=======
             {"type": "scatter", "x": way[:, 0].tolist(), "y": way[:, 1].tolist(),
              "name": "training", "mode": "lines+markers", "line": {"color": RED, "width": 2},
              "marker": {"size": 5}, "hoverinfo": "skip"}
@@ -129,7 +109,6 @@ def _map(
         "yaxis": {"title": {"text": f"{labels[1]} (l2)"}, "range": ends[1]},
         "showlegend": False,
         "margin": {"l": 62, "r": 8, "t": 12, "b": 52},
->>>>>>> pages
     }  # fmt: skip
 
 
@@ -143,13 +122,8 @@ def _curve(
     ]  # fmt: skip
     if surface.prediction is not None:
         traces.append(
-<<<<<<< HEAD
-            {"type": "scatter", "x": x, "y": _plain(np.ma.masked_invalid(surface.prediction.numpy())),
-             "mode": "lines", "line": {"color": ORANGE, "dash": "dash"},
-=======
             {"type": "scatter", "x": x, "y": _plain(surface.prediction.numpy()), "mode": "lines",
              "line": {"color": ORANGE, "dash": "dash"},
->>>>>>> pages
              "name": "quadratic prediction", "hovertemplate": "prediction %{y:.4g}"}
         )  # fmt: skip
     (i,) = lowest(losses)
@@ -165,13 +139,8 @@ def _curve(
     return traces, {
         "xaxis": {"title": {"text": f"{labels[0]} (l2)"}}, "shapes": bands,
         "yaxis": {"title": {"text": "loss"}, "range": [low - room, high + room]},
-<<<<<<< HEAD
-        "legend": {"orientation": "h", "xref": "container", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        "margin": {"l": 70, "r": 12, "t": 30, "b": 52},
-=======
         "showlegend": False,
         "margin": {"l": 70, "r": 12, "t": 12, "b": 52},
->>>>>>> pages
     }  # fmt: skip
 
 
@@ -179,26 +148,19 @@ def _marks(model: tuple[float, float | None], low: tuple[float, float]) -> list[
     look = {"model": ("cross-thin-open", 12), "lowest cell": ("circle-open", 12)}
     return [
         {"type": "scatter", "x": [at[0]], "y": [at[1]], "mode": "markers", "name": name,
-<<<<<<< HEAD
-         "marker": {"symbol": sign, "size": size, "color": MARK, "line": {"color": MARK, "width": 2.5}},
-=======
          "marker": {"symbol": sign, "size": size, "color": MARK,
                     "line": {"color": MARK, "width": 2.5}},
->>>>>>> pages
          "hoverinfo": "skip", "cliponaxis": False}
         for at, (name, (sign, size)) in zip((model, low), look.items(), strict=True)
     ]  # fmt: skip
 
 
-<<<<<<< HEAD
-=======
 def _ends(axis: list[float]) -> list[float]:
     """Return where the outermost cells of an axis end."""
     half = (axis[-1] - axis[0]) / (len(axis) - 1) / 2
     return [axis[0] - half, axis[-1] + half]
 
 
->>>>>>> pages
 def _ranks(losses: np.ma.MaskedArray) -> tuple[list[Any], Figure]:
     """Return the share of cells below each, as rows of y, and the scale that says their losses."""
     known = np.sort(losses.compressed())
@@ -251,11 +213,7 @@ def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
 
 
-<<<<<<< HEAD
-def _plain(values: np.ma.MaskedArray) -> list[Any]:
-=======
 def _plain(values: np.ndarray) -> list[Any]:
->>>>>>> pages
     """Return nested lists, with None where there is no number."""
     found: list[Any] = np.ma.masked_invalid(values).tolist()
     return found

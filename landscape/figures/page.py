@@ -50,13 +50,8 @@ def surface_page(
 ) -> Page:
     """Make a page on which a surface turns and the value of every cell can be read.
 
-<<<<<<< HEAD
-    It is one file of some 2 MB that asks no network: plotly is in it, compressed. Of two axes it has a
-    relief, whose height may be logarithmic, beside a map; of one, a curve. The colours are
-=======
     It is one file of some 2 MB that asks no network: plotly is in it, compressed. Of two axes it
     has a relief, whose height may be logarithmic, beside a map; of one, a curve. The colours are
->>>>>>> pages
     equidistant in rank, not in loss. On a phone a swipe scrolls over the figures; a button gives
     the relief to the finger.
 

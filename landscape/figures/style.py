@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The one style of all figures: colours and matplotlib's settings, for as long as they are drawn."""
-=======
 """The one style of all figures: colours, and matplotlib's settings while they are drawn."""
->>>>>>> pages
 
 from __future__ import annotations
 

@@ -146,7 +146,8 @@ RANDOM = {
     "thm-5.1-corrected", "thm-5.1-usefulness", "bernstein", "chernoff", "lemma-a.1",
     "trace-identity", "eq-3", "prop-5.2", "prop-5.3", "cor-distance", "distance-law",
     "finite-time", "momentum", "adam", "heavy-light", "top-below", "step-gaussian",
-    "step-isotropic", "distance-haar", "distance-leverage",
+    "step-isotropic", "distance-haar", "distance-leverage", "thm-5.1-sharp", "sub-gaussian",
+    "sign-descent", "sign-rate", "adam-first-step", "sgd", "sgd-rate",
 }  # fmt: skip
 
 

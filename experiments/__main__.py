@@ -18,6 +18,7 @@ from experiments.kit.view import PRESETS, Artefact
 from landscape.cli.arguments import Parser, output_folder, whole
 from landscape.cli.guard import DONE, FAILED, UNDECIDED, guarded
 from landscape.cli.shared import Outcome, json_argument, run
+from landscape.errors import UserError
 from landscape.sources.carriers import OPTIONAL, require
 from landscape.sources.carriers import missing as missing_packages
 from landscape.sweep.naming import known
@@ -132,6 +133,13 @@ def _rows(chosen: argparse.Namespace, one: Artefact) -> tuple[list[Row], Path]:
     published = file_of(chosen.preset)
     if chosen.store or not published.exists():
         store = Path(chosen.store or store_of(chosen.preset))
+        there = [p for p in one.presets if is_published(one, p)]
+        if there and not chosen.store and not store.exists():
+            raise UserError(
+                f"expected runs of {one.name} with preset {chosen.preset}, got none in {store}; "
+                f"published are those of --preset {' or '.join(there)}, or compute them: "
+                f"python -m experiments run {one.name} --preset {chosen.preset}"
+            )
         return rows_at(store, one, chosen.preset), store / "views" / one.name
     return rows_at(published, one, chosen.preset), folder_of(one, chosen.preset)
 

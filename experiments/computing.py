@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from landscape.cli.arguments import whole
+from landscape.cli.arguments import device, whole
 from landscape.cli.guard import resuming
-from landscape.errors import UserError
+from landscape.cli.task import task_folder
 from landscape.sweep.grid import Grid
 
 
@@ -17,9 +17,9 @@ def computing_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--executor", default="local", help="local, packed or ray (local)")
     parser.add_argument("--workers", type=whole(least=1), default=1, help="processes of local (1)")
     parser.add_argument("--address", help="of a Ray cluster")
-    parser.add_argument("--device", help="such as cuda (the CPU)")
+    parser.add_argument("--device", type=device, help="such as cuda (the CPU)")
     parser.add_argument(
-        "--source", action="append", default=[], metavar="TASK=FOLDER",
+        "--source", action="append", type=task_folder, default=[], metavar="TASK=FOLDER",
         help="a task's files, instead of the hub; repeatable",
     )  # fmt: skip
 
@@ -35,13 +35,4 @@ def compute(chosen: argparse.Namespace, grids: Sequence[Grid], store: Path) -> N
     workers = {"workers": chosen.workers} if chosen.executor == "local" else {}
     executor = executor_of(chosen.executor, address=chosen.address, **workers)
     with resuming(store, "store.json"):
-        run_grid(
-            grids, store, executor=executor, sources=_sources(chosen.source), device=chosen.device
-        )
-
-
-def _sources(given: Sequence[str]) -> dict[str, str]:
-    for text in given:
-        if "=" not in text:
-            raise UserError(f"expected --source TASK=FOLDER, got {text!r}; name the task as well")
-    return dict(text.split("=", 1) for text in given)
+        run_grid(grids, store, executor=executor, sources=dict(chosen.source), device=chosen.device)

@@ -11,4 +11,12 @@ _os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 # every public name is imported when it is first used, so that what needs little starts at once; the
 # names, and where each lives, are listed in __init__.pyi
-__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+_public, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("landscape-toolkit")
+    return _public(name)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from landscape import checks
 from landscape.errors import UserError
 from landscape.masks import Mask
+from landscape.shown import card
 from landscape.subspace import (
     attached_mask,
     dense_starts,
@@ -22,7 +23,7 @@ from landscape.subspace import (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Distance:
     """Hold how far a model moved.
 
@@ -46,6 +47,17 @@ class Distance:
     on_mask: float | None = None
     off_mask: float | None = None
     effective: float | None = None
+
+    def __repr__(self) -> str:
+        named = {"on mask": self.on_mask, "off mask": self.off_mask, "effective": self.effective}
+        said = "".join(f", {n} {v:.6g}" for n, v in named.items() if v is not None)
+        return (
+            f"distance {self.l2:.6g}, relative {self.relative:.4g}, linf {self.linf:.4g}{said}, in "
+            f"{len(self.per_tensor)} tensors"
+        )
+
+    def _repr_html_(self) -> str:
+        return card(repr(self), {n: f"{v:.4g}" for n, v in self.per_tensor.items()})
 
 
 @torch.no_grad()

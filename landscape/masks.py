@@ -14,11 +14,12 @@ from landscape import checks, seeds
 from landscape.errors import UserError
 from landscape.models.targets import QUERY_VALUE, target_patterns, target_shapes
 from landscape.models.tensors import num_parameters
+from landscape.shown import card
 
 Sampling = Literal["bernoulli", "exact"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Mask:
     """Hold the coordinates of the trainable weights.
 
@@ -63,7 +64,11 @@ class Mask:
             f"in {len(self.shapes)} tensors{seed}"
         )
 
-    __str__ = summary
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        return card(repr(self), {n: f"{i.numel():,}" for n, i in self.indices.items()})
 
 
 def random_mask(

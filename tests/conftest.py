@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from forks import forks  # noqa: F401  a fixture
 from slow import pytest_terminal_summary  # noqa: F401  a hook
 from torch import Tensor, nn
 

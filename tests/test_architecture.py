@@ -9,8 +9,6 @@ import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 TREE = (ROOT / "README.md").read_text(encoding="utf-8").split("## Tree")[1]
 #: the rooms of the library, in the order of the README's tree; a module imports only from above
@@ -29,12 +27,13 @@ def dotted(path: Path) -> str:
 
 
 NAMES = {dotted(path) for path in MODULES}
+TREES = {dotted(path): ast.parse(path.read_text(encoding="utf-8")) for path in MODULES}
 
 
 def imports(path: Path) -> set[str]:
     """Return the project's modules that a file imports, at its top or in a function."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(TREES[dotted(path)]):
         if isinstance(node, ast.ImportFrom) and node.module:
             whole = {f"{node.module}.{alias.name}" for alias in node.names}
             found |= whole & NAMES if whole <= NAMES else {node.module, *whole}
@@ -46,15 +45,13 @@ def imports(path: Path) -> set[str]:
 IMPORTED = {dotted(path): imports(path) for path in MODULES}
 
 
-@pytest.mark.parametrize("module", sorted(IMPORTED))
-def test_a_module_imports_only_from_rooms_above_its_own(module: str) -> None:
-    package, *rest = module.split(".")
-    for name in IMPORTED[module]:
-        other, *inside = name.split(".")
+def test_a_module_imports_only_from_rooms_above_its_own() -> None:
+    for module, name in ((m, n) for m in sorted(IMPORTED) for n in IMPORTED[m]):
+        (package, *rest), (other, *inside) = module.split("."), name.split(".")
         assert PACKAGES.index(other) <= PACKAGES.index(package), f"{module} imports {name}"
         if not (package == other == "landscape" and rest and inside) or rest[0] == "__main__":
             continue
-        assert FLOW.index(inside[0]) <= FLOW.index(rest[0]), f"{rest[0]} imports {inside[0]}"
+        assert FLOW.index(inside[0]) <= FLOW.index(rest[0]), f"{module} imports {name}"
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -77,21 +74,27 @@ def test_no_public_function_has_the_name_of_a_module_beside_it() -> None:
             assert not shadows, f"{module.__name__}: {shadows}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_every_module_and_public_function_has_a_docstring(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    assert ast.get_docstring(tree)
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-            assert ast.get_docstring(node), f"{node.name} has none"
+def test_every_module_and_public_function_has_a_docstring() -> None:
+    lacking = []
+    for module, tree in TREES.items():
+        public = [
+            node for node in tree.body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        ]  # fmt: skip
+        lacking += [module] * (not ast.get_docstring(tree))
+        lacking += [f"{module}.{node.name}" for node in public if not ast.get_docstring(node)]
+    assert lacking == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_every_progress_bar_vanishes_where_output_is_no_terminal(path: Path) -> None:
+def test_every_progress_bar_vanishes_where_output_is_no_terminal() -> None:
     """tqdm asks whether it writes to a terminal only where ``disable`` is None."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("tqdm", "trange", "tqdm.tqdm"):
-            (given,) = [k.value for k in node.keywords if k.arg == "disable"]
-            shown = given.body if isinstance(given, ast.IfExp) else given
-            assert isinstance(shown, ast.Constant)
-            assert shown.value is None
+    bars = [
+        (module, node) for module, tree in TREES.items() for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("tqdm", "trange", "tqdm.tqdm")
+    ]  # fmt: skip
+    assert bars
+    for module, bar in bars:
+        (given,) = [k.value for k in bar.keywords if k.arg == "disable"]
+        shown = given.body if isinstance(given, ast.IfExp) else given
+        assert isinstance(shown, ast.Constant), module
+        assert shown.value is None, module

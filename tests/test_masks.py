@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -94,16 +92,16 @@ def test_tensors_of_equal_shape_get_different_masks_and_seeds_matter() -> None:
     assert not torch.equal(first, other.indices["q_proj_0.weight"])
 
 
-def test_a_mask_is_the_same_in_another_process_and_ignores_global_generators() -> None:
+def test_a_mask_is_the_same_in_another_process_and_ignores_global_generators(forks) -> None:
     code = (
         "import json, torch, numpy; torch.manual_seed(7); numpy.random.seed(7)\n"
         "from torch import nn; from landscape.masks import random_mask\n"
         "m = random_mask(nn.ModuleDict({'a': nn.Linear(30, 40)}), density=.1, targets='a')\n"
         "print(json.dumps(m.indices['a.weight'].tolist()))"
     )
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    there, _ = forks.run(code)
     here = random_mask(nn.ModuleDict({"a": nn.Linear(30, 40)}), density=0.1, targets="a")
-    assert json.loads(there.stdout) == here.indices["a.weight"].tolist()
+    assert json.loads(there) == here.indices["a.weight"].tolist()
 
 
 def test_one_tensors_mask_does_not_depend_on_the_other_tensors() -> None:

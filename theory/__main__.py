@@ -1,4 +1,4 @@
-"""``python -m theory``: verify the claims and print one table."""
+"""``python -m theory``: verify the claims and print one table, or explain one of them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,18 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     p = argparse.ArgumentParser(
         prog="python -m theory",
+        usage="%(prog)s [explain ID] [options]",
         description="Verify every claim about masked linear regression over a default suite, or on "
         "one instance when any of --n --d --p --features --x --r --sigma is given.",
-        epilog="Verdicts: holds; violated; vacuous, it says nothing about the instance; "
-        "unsettled, it does but the sample or float64 is too small to decide. Exit code: 0 as "
-        "expected, vacuous included; 1 a true claim is violated or a false one is not; 2 bad "
-        "input; 3 as expected, but some claim is unsettled on some instance.",
+        epilog="python -m theory explain ID prints one claim: statement, assumptions, where it is "
+        "printed, why, how it is measured, and its verdict on every instance. Verdicts: holds; "
+        "violated; vacuous, it says nothing about the instance; unsettled, it does but the sample "
+        "or float64 is too small to decide. Exit code: 0 as expected, vacuous included; 1 a true "
+        "claim is violated or a false one is not; 2 bad input; 3 as expected, but some claim is "
+        "unsettled on some instance.",
     )
+    p.add_argument("words", nargs="*", metavar="explain ID", help="explain one claim")
+    p.add_argument("--list", action="store_true", help="print ids and sentences; verify nothing")
     p.add_argument("--json", action="store_true", help="print a JSON list instead of the table")
     p.add_argument("--claim", action="append", metavar="ID", help="only this claim; repeatable")
     p.add_argument("--n", type=int, help="samples (default 16)")
@@ -116,12 +121,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return tell(error, debug="--debug" in given)
 
 
+def chosen(options: argparse.Namespace) -> list[str] | None:
+    """Return the ids that the options ask for, None for all.
+
+    Raises:
+        UserError: words that are not "explain ID", or with --claim or --json.
+    """
+    words = options.words
+    if not words:
+        return options.claim
+    if words[0] != "explain" or len(words) != 2:
+        raise UserError(
+            f"expected explain and the id of one claim, got {' '.join(words)}; for example python "
+            "-m theory explain prop-5.2"
+        )
+    if options.json or options.claim is not None:
+        raise UserError(
+            "expected explain without --json and --claim, got both; python -m theory --claim ID "
+            "--json has its numbers"
+        )
+    return words[1:]
+
+
 def _verify(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
-    from theory.suite import summarise, verify_all
+    from theory.suite import claim, claims, summarise, verify_all
 
+    only = chosen(options)
+    if options.list:
+        from theory.explain import print_claims
+
+        print_claims(claims() if only is None else [claim(one) for one in only])
+        return 0
+    for one in only or ():
+        claim(one)  # an unknown id is told before anything is computed
     problems = problems_of(options)
-    results = verify_all(options.seed, problems=problems, only=options.claim)
+    results = verify_all(options.seed, problems=problems, only=only)
     if options.figures is not None:
         from theory.figures import draw_figures
 
@@ -129,10 +164,14 @@ def _verify(arguments: list[str]) -> int:
     summaries = summarise(results)
     from theory.report import print_table, to_json
 
-    if options.json:
+    if options.words:
+        from theory.explain import print_explanation
+
+        print_explanation(summaries[0].claim, summaries[0].results)
+    elif options.json:
         print(json.dumps(to_json(summaries), indent=1, allow_nan=False))
     else:
-        single = len(problems) > 1 and options.claim is not None
+        single = len(problems) > 1 and only is not None
         print_table(summaries, instances=single)
     if any(summary.surprising for summary in summaries):
         return 1

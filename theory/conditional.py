@@ -8,7 +8,7 @@ the weight. H must be chosen from X alone, never from the mask.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,8 +68,11 @@ class HeavyLight:
             mask: the kept features, sorted; only those in H are looked at.
             p: probability to keep a feature.
         """
-        kept = np.isin(self.heavy, mask, assume_unique=True)
-        return gram_of(self.columns[kept]) + p * self.light.gram
+        return self.kept_gram(mask) + p * self.light.gram
+
+    def kept_gram(self, mask: Indices) -> Array:
+        """Return sum_{j in H and mask} z_j z_j^T, (n, n)."""
+        return gram_of(self.columns[np.isin(self.heavy, mask, assume_unique=True)])
 
     def light_blocks(self) -> Iterator[Array]:
         """Yield the light columns block by block, as rows."""
@@ -170,10 +173,10 @@ def top_surplus(light: Moments, p: float, delta: float) -> float:
     return bounds.scalar_bernstein(variance, (1 - p) * light.max_norm2, delta / n)
 
 
-def projections(parts: HeavyLight, direction: Array) -> tuple[float, float]:
-    """Return sum_j a_j^2 and max_j a_j over light columns, a_j = (z_j^T u)^2; cost d n."""
+def projections(blocks: Iterable[Array], direction: Array) -> tuple[float, float]:
+    """Return sum_j a_j^2 and max_j a_j, a_j = (z_j^T u)^2, over columns in blocks; cost d n."""
     total = largest = 0.0
-    for block in parts.light_blocks():
+    for block in blocks:
         a = np.square(block @ direction)
         total += float(a @ a)
         largest = max(largest, float(a.max(initial=0.0)))
@@ -207,11 +210,10 @@ def sharpness_interval(
     Cost: |H and mask| n^2 + n^3 + d n; the whole mask would cost p d n^2 + n^3.
     """
     n = parts.features.n
-    centre = parts.centre(mask, p)
-    values, vectors = np.linalg.eigh(centre)
-    top = float(values[-1])
-    heavy = float(np.linalg.eigvalsh(centre - p * parts.light.gram)[-1])
-    lower = top - top_shortfall(projections(parts, vectors[:, -1]), p, delta / 2)
+    kept = parts.kept_gram(mask)
+    values, vectors = np.linalg.eigh(kept + p * parts.light.gram)
+    top, heavy = float(values[-1]), float(np.linalg.eigvalsh(kept)[-1])
+    lower = top - top_shortfall(projections(parts.light_blocks(), vectors[:, -1]), p, delta / 2)
     upper = top + top_surplus(parts.light, p, delta / 2)
     return Certified(max(lower, heavy, 0.0) / n, top / n, upper / n)
 

@@ -14,6 +14,7 @@ from theory.features import Array, Features, from_array
 
 HIDDEN = "hidden-states"  # real features, of a pretrained model (theory.hidden)
 JACOBIAN = "jacobian"  # the gradients of a pretrained model (theory.jacobian)
+CONDITION = 6  # decades between the largest and the smallest singular value where ill-conditioned
 Draw = Callable[[Generator, int, int, int, int], Array]
 
 
@@ -93,6 +94,19 @@ def _power_law(rng: Generator, n: int, start: int, stop: int, seed: int) -> Arra
     return (rng.standard_normal((stop - start, n)) * scale) @ rotation.T
 
 
+def _geometric(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:
+    scale = 10.0 ** -np.linspace(0, CONDITION, n)  # singular values fall geometrically
+    rotation = _rotation(np.random.default_rng(seed), n)
+    return (rng.standard_normal((stop - start, n)) * scale) @ rotation.T
+
+
+def _near_duplicate(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:
+    block = rng.standard_normal((stop - start, n))
+    if n > 1:  # the last sample is the first one, but for a millionth
+        block[:, -1] = block[:, 0] + 10.0**-CONDITION * block[:, -1]
+    return block
+
+
 def _rank_deficient(rng: Generator, n: int, start: int, stop: int, seed: int) -> Array:
     rank = max(1, n // 2)
     basis = np.random.default_rng(seed).standard_normal((n, rank))
@@ -117,6 +131,8 @@ DISTRIBUTIONS: dict[str, Draw] = {
     "student": _student,
     "sparse": _sparse,
     "power-law": _power_law,
+    "geometric": _geometric,
+    "near-duplicate": _near_duplicate,
     "rank-deficient": _rank_deficient,
     "dominant": _dominant,
     "tiled": _tiled,

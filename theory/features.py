@@ -19,7 +19,7 @@ BLOCK = 1 << 15  # columns in a block
 PLAIN = (
     60  # largest entries within 2^-60 and 2^60 have eighth powers, which bounds need, in float64
 )
-EXTREME = 1e110  # largest entries beyond 1e-110 and 1e110 are refused
+EXTREME = 1e150  # largest entries beyond 1e-150 and 1e150 are refused
 STORED_BYTES = 1 << 28  # a matrix up to this size is kept; a larger one is read again in blocks
 
 
@@ -98,7 +98,7 @@ def from_array(x: npt.ArrayLike, name: str = "array") -> Features:
 
     Raises:
         UserError: X is not two-dimensional, not real numbers, empty, not finite, or its largest
-            entry is below 1e-110 or above 1e110.
+            entry is below 1e-150 or above 1e150.
     """
     array = np.asarray(x) if not isinstance(x, np.ndarray) else x
     if array.ndim != 2 or 0 in array.shape:

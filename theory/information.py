@@ -56,7 +56,7 @@ class Coin:
 
 
 def diagonal_information(coins: Sequence[Coin]) -> list[Fraction]:
-    """Return the diagonal of the Fisher information matrix of independent coins, one parameter each.
+    """Return the diagonal of the Fisher information of independent coins, a parameter each.
 
     The other entries are E s_i s_j = E s_i E s_j = 0.
     """

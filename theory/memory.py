@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from landscape.errors import UserError
@@ -22,15 +23,36 @@ def available_bytes() -> int:
         return 1 << 32
 
 
-def require_bytes(needed: int, name: str) -> None:
+def require_bytes(needed: Callable[[int], int], n: int, name: str) -> None:
     """Refuse an instance that needs more memory than is free.
 
+    Args:
+        needed: number of samples -> bytes, growing.
+        n: samples of the instance.
+        name: the instance, for the sentence.
+
     Raises:
-        UserError: it does; the sentence says both numbers.
+        UserError: it does not fit; the sentence says what is free and the n that fits.
     """
     free = available_bytes()
-    if needed > free:
-        raise UserError(
-            f"expected an instance that fits into {free / 2**30:.1f} GiB of free memory, got "
-            f"{name}, which needs about {needed / 2**30:,.1f} GiB; lower --n, --d or --p"
-        )
+    if needed(n) <= free:
+        return
+    fits = largest_that_fits(needed, free, n)
+    do = f"n = {fits:,} fits: lower --n" if fits else "lower --d or --p"
+    raise UserError(
+        f"expected an instance that fits into {free / 2**30:.1f} GiB of free memory, got {name}, "
+        f"which needs about {needed(n) / 2**30:,.1f} GiB; {do}"
+    )
+
+
+def largest_that_fits(needed: Callable[[int], int], free: int, n: int) -> int:
+    """Return the largest number of samples below n whose bytes are free, 0 if not even one is.
+
+    >>> largest_that_fits(lambda n: n * n, 120, 50)
+    10
+    """
+    low, high = 0, n
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if needed(middle) <= free else (low, middle)
+    return low

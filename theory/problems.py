@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,12 +14,13 @@ from landscape.errors import UserError
 from theory import purposes
 from theory.distributions import draw
 from theory.factors import BATCH, factor_of, masked_factors
-from theory.features import BLOCK, Array, Features, Indices, from_array
+from theory.features import BLOCK, STORED_BYTES, Array, Features, Indices, from_array
 from theory.memory import require_bytes
 from theory.restricted import Restricted
 from theory.spectra import Moments, draw_mask, masked_grams, moments
 
-KEPT_BYTES = 1 << 28  # Gram matrices up to this size are kept for the next claim
+KEPT_BYTES = 1 << 28  # Gram matrices and factors up to this size are kept for the next claim
+Compute = Callable[[Features, Sequence[Indices]], Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ class MaskedRegression:
     r: float | None = None
     seed: int = 0
     target: Array | None = None
-    _grams: dict[int, list[Array]] = field(default_factory=dict, init=False, repr=False)
+    _kept: dict[tuple[str, int], list[Array]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 <= self.p <= 1:
@@ -140,20 +141,26 @@ class MaskedRegression:
 
     def grams(self, count: int, seed: int = 0) -> Iterator[Array]:
         """Yield X M X^T (b, n, n) of the masks of ``masks``; the first ones stay in memory."""
-        kept = self._grams.setdefault(seed, [])
+        return self._each(masked_grams, count, seed)
+
+    def factors(self, count: int, seed: int = 0) -> Iterator[Array]:
+        """Yield factors R (b, n, n), R^T R = X M X^T, of the masks of ``grams``; kept like them."""
+        return self._each(masked_factors, count, seed)
+
+    def _each(self, compute: Compute, count: int, seed: int) -> Iterator[Array]:
+        kept = self._kept.setdefault((compute.__name__, seed), [])
+        if sum(map(len, kept)) >= count:  # without drawing a mask
+            for start, batch in zip(range(0, count, BATCH), kept):
+                yield batch[: count - start]
+            return
         for i, some in enumerate(self.masks(count, seed)):
             if i < len(kept) and len(kept[i]) >= len(some):
                 yield kept[i][: len(some)]
                 continue
-            batch = masked_grams(self.features, some)
-            if (i + 1) * batch.nbytes <= KEPT_BYTES:
+            batch = compute(self.features, some)
+            if (i + 1) * batch.nbytes <= KEPT_BYTES // 2:
                 kept[i:] = [batch]
             yield batch
-
-    def factors(self, count: int, seed: int = 0) -> Iterator[Array]:
-        """Yield factors R (b, n, n), R^T R = X M X^T, of the masks of ``grams``."""
-        for some in self.masks(count, seed):
-            yield masked_factors(self.features, some)
 
     def require_memory(self) -> None:
         """Refuse an instance whose verification does not fit into memory, by an estimate.
@@ -161,11 +168,7 @@ class MaskedRegression:
         Raises:
             UserError: it needs more than is free.
         """
-        n, d = self.n, self.d
-        columns = 2 * n * d if self.features.stored else 3 * n * min(BLOCK, d)
-        one_mask = 4 * n * self.p * d + 50 * n**2  # its SVD, and update maps of 2n x 2n
-        batches = 4 * BATCH * n**2  # factors and their SVD
-        require_bytes(int(8 * (columns + one_mask + batches)) + KEPT_BYTES, self.name)
+        require_bytes(lambda n: needed_bytes(n, self.d, self.p), self.n, self.name)
 
     def draw(self, seed: int = 0, *, p: float | None = None) -> Restricted:
         """Draw a mask, at another p if given, and restrict the problem to it."""
@@ -175,6 +178,15 @@ class MaskedRegression:
     def restrict(self, indices: Indices) -> Restricted:
         """Restrict the problem to the features at sorted indices (k,)."""
         return Restricted(indices, self.features.take(indices), self.y)
+
+
+def needed_bytes(n: int, d: int, p: float) -> int:
+    """Return about what a verification needs: columns of X, one mask, factors of many, Grams."""
+    stored = n * d * 8 <= STORED_BYTES
+    columns = 2 * n * d if stored else 3 * n * min(BLOCK, d)
+    one_mask = 4 * n * p * d + 50 * n**2  # its SVD, and update maps of 2n x 2n
+    batches = 4 * BATCH * n**2  # factors and their SVD
+    return int(8 * (columns + one_mask + batches)) + KEPT_BYTES
 
 
 def make_problem(

@@ -18,3 +18,5 @@ FEATURES = 9  # the features that are trained (id3-updates)
 FIGURE_MASKS = 10  # the masks of a figure, at each p
 FIGURE_NOISE = 11  # the noise of a figure's measured solutions
 CHAINS = 12  # which features stay in nested masks (finite-time)
+FRAMES = 13  # random orthonormal frames and their Wishart matrices (distance-haar)
+WISHART = 14  # Gaussian matrices drawn afresh (step-gaussian, step-isotropic)

@@ -85,10 +85,9 @@ class SignStep:
         wide = math.sqrt(4 / delta - 1) * self.spread(p, moments)[1]
         middle = self.curvature(p)
         longest = larger * math.sqrt(moments.max_norm2 / len(moments.gram))
-        along = p * math.sqrt(self.along) - bounds.scalar_bernstein(
-            q * self.products[0] / self.along, longest, delta / 4
-        )
-        least = max(middle - wide, max(along, 0.0) ** 2)
+        variance = q * self.products[0] / self.along if self.along > 0 else 0.0
+        short = p * math.sqrt(self.along) - bounds.scalar_bernstein(variance, longest, delta / 4)
+        least = max(middle - wide, max(short, 0.0) ** 2)
         low = max(0.0, mean - room) / (middle + wide)
         return low, (mean + room) / least if least > 0 else math.inf
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.util import find_spec
 
 from landscape.errors import UserError
@@ -22,13 +23,15 @@ def claim(claim_id: str) -> Claim:
     """Return the claim of this id.
 
     Raises:
-        UserError: no claim has it.
+        UserError: no claim has it; the sentence names the nearest.
     """
-    for candidate in ALL:
-        if candidate.id == claim_id:
-            return candidate
-    known = ", ".join(c.id for c in ALL)
-    raise UserError(f"expected a claim among {known}, got {claim_id!r}; choose one of them")
+    known = {candidate.id: candidate for candidate in ALL}
+    if claim_id in known:
+        return known[claim_id]
+    near = [name for name in known if claim_id and claim_id.lower() in name]
+    near = near or get_close_matches(claim_id.lower(), known, n=3, cutoff=0.4)
+    do = f"the nearest: {', '.join(near)}" if near else "python -m theory --list shows all"
+    raise UserError(f"expected the id of a claim, got {claim_id!r}; {do}")
 
 
 def verify(claim_id: str, problem: MaskedRegression, seed: int = 0) -> Result:

@@ -103,13 +103,6 @@ SLIPS = (
         misprint="text and table contradict each other; theorem 1 needs an exponent of at least 0",
     ),
     Claim(
-        id="id3-sign",
-        says="A step moves along the gradient.",
-        place="algorithm 1",
-        printed="theta + eta grad",
-        misprint="the sign: a descent subtracts",
-    ),
-    Claim(
         id="id3-201m",
         says=(
             "LoRA of rank 32 on Llama-7b has 201M weights, Pfeiffer's adapter on RoBERTa-base as "

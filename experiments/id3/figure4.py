@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.id3.grids import arms, cases, named
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from landscape.sweep.grid import Grid
@@ -67,7 +68,7 @@ ARTEFACT = Artefact(
             ],
         ),
     },
-    panels=(
+    panels=apart(
         panels.dots("test", "eps (exponent 2)", "test score", by="eps", where={"exp": 2.0}),
         panels.dots("test", "exponent (eps 1)", "test score", by="exp", where={"eps": 1.0}),
     ),

@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.id3.grids import LARGE, arms, cases, named
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from landscape.sweep.grid import Grid
@@ -21,9 +22,14 @@ def grids(preset: str) -> Sequence[Grid]:
 
 
 def derive(record: Record) -> Mapping[str, Any]:
-    """Read the dev scores of a run's evaluations, each with the weights updated by then."""
+    """Read the dev scores of a run's evaluations, each with the weights updated by then.
+
+    A run that diverged before its first evaluation has none.
+    """
     metric, updated = record["metric"], record["updated"]
     seen = [e for e in record["evaluations"] if e["step"]]
+    if not seen:
+        return named(record)
     scores = [e[metric] for e in seen]
     return {
         **named(record), "course": scores, "at": [e["step"] for e in seen],
@@ -60,7 +66,7 @@ ARTEFACT = Artefact(
             "before the end", "ID3", "ID3, repeated", over="budget",
         ),
     },
-    panels=(
+    panels=apart(
         panels.course("course", "Dev scores over the run", "dev score", at="at", xlabel="step"),
         panels.dots("rise", "Rise from the first evaluation", "dev score, last - first"),
     ),

@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.id3.grids import LARGE, SMALL, arms, cases, named
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from landscape.sweep.grid import Grid
@@ -33,6 +34,8 @@ def derive(record: Record) -> Mapping[str, Any]:
 
     The head, trained whole beside every mask, is no part of either: the last step has the budget.
     """
+    if record["diverged"]:  # its last step is not the last
+        return named(record)
     steps, head = len(record["updated"]), record["updated"][-1] - record["budget"]
     updates = sum(record["updated"]) - steps * head
     share = updates / (record["budget"] * steps)
@@ -78,7 +81,7 @@ ARTEFACT = Artefact(
             "half", where={"arm": "ID3"},
         ),
     },
-    panels=(
+    panels=apart(
         panels.curve("test", "Score over the budget", "test score", x="budget"),
         panels.curve("updates", "Updates of single weights", "updates", x="budget", log=True),
         panels.against("updates", "test", "Score over the updates", "updates", "test score",

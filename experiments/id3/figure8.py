@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments.id3.grids import LARGE, arms, cases, named
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from landscape.sweep.grid import Grid
@@ -50,7 +51,7 @@ def _ends(record: Mapping[str, Any]) -> Mapping[str, Any]:
     if not steps:
         return {}
     first, last = steps[0], steps[-1]
-    early = next(s for s in steps if s["step"] >= max(last["step"] / 10, 2))
+    early = next((s for s in steps if s["step"] >= max(last["step"] / 10, 2)), last)
     densities = [(module, density) for _, module, density in last["allocation"]]
     total = sum(density for _, density in densities) or 1.0
     few = sum(d for module, d in densities if module.split(".")[-1] in QUERY_AND_KEY)
@@ -108,7 +109,7 @@ ARTEFACT = Artefact(
             "below a third", 0.0, where={"arm": "ID3"},
         ),
     },
-    panels=(
+    panels=apart(
         panels.course("sparsity", "Tensors untouched", "share of tensors", at="steps_seen"),
         panels.course("entropy", "Evenness over tensors", "entropy over its largest value",
                       at="steps_seen"),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from experiments.id3.grids import LARGE, SMALL, arms, cases, named
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart, case_by_case
 from experiments.kit.judge import Finding, settle
 from experiments.kit.records import Record, grouped, present
 from experiments.kit.statements import Statement
@@ -54,6 +55,16 @@ def _one_grid(records: Sequence[Record]) -> Finding:
     return Finding(text, settle(all(one <= other for _, one, other in found)), said)
 
 
+BEATS = {
+    f"beats_{short}": statements.better(
+        f"ID3 scores higher than {other}", "test", "ID3", other, over="budget"
+    )
+    for short, other in (
+        ("pafi", "PaFi"), ("fisher", "Fisher"), ("bitfit", "BitFit"), ("random", "random"),
+        ("full", "full"),
+    )
+}  # fmt: skip
+
 ARTEFACT = Artefact(
     name="id3-table1",
     title="Selections of weights at equal budgets",
@@ -73,32 +84,23 @@ ARTEFACT = Artefact(
             },
         ),
     },
-    statements={
-        f"beats_{short}": statements.better(
-            f"ID3 scores higher than {other}", "test", "ID3", other, over="budget"
-        )
-        for short, other in (
-            ("pafi", "PaFi"), ("fisher", "Fisher"), ("bitfit", "BitFit"), ("random", "random"),
-            ("full", "full"),
-        )
-    } | {
+    statements=BEATS | {
         "far_behind": statements.better(
             "at its own best rate a random mask stays more than three points behind ID3", "test",
             "ID3", "random", by=0.03, over="budget",
         ),
         "one_grid_suits_all": Statement("the best rate of random masks", _one_grid),
     },
-    panels=(
-        panels.dots("test", "SST-2", "test accuracy",
-                    where={"task": ("sst2", "rotten_tomatoes"), "arm": DRAWN}),
-        panels.dots("test", "STS-B", "test correlation", where={"task": "stsb", "arm": DRAWN}),
-        panels.dots("test", "MRPC", "test accuracy", where={"task": "mrpc", "arm": DRAWN}),
+    further=case_by_case(*BEATS.values()),
+    panels=apart(
+        panels.dots("test", "Score", "test score", where={"arm": DRAWN}), by=("task", "budget")
     ),
+    columns=2,
     lead=(
         "Which weights to train, at an equal number of them: as many as the model has biases, and "
         "three times as many. Every way to choose has its own rate."
     ),
-    caption="Test scores by method; points are seeds and budgets, lines 95 % intervals",
+    caption="Test scores by method; points are seeds, lines 95 % intervals over them",
     differences=(
         ("model {model}, the paper's is DeBERTa-v3-base", "an eighth of the weights"),
         ("{num_train} training examples, {epochs} epochs; the paper has whole training splits and "

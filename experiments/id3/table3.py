@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.id3.grids import SMALL, arms, cases, named
-from experiments.kit import columns, panels, statements
+from experiments.id3.grids import SMALL, arms, cases
+from experiments.id3.insertions import made_sparse
+from experiments.kit.statements import better
 from experiments.kit.view import Artefact
 from experiments.paper.tables import beside
 from landscape.sweep.grid import Grid
 
-ARMS = "adapter", "SparseAdapter", "ID3 + adapter"
-PRINTED = beside("id3", "table 3", "method", task="stsb")
+WHOLE, SNIP, ID3 = ARMS = "adapter", "SparseAdapter", "ID3 + adapter"
 
 
 def grids(preset: str) -> Sequence[Grid]:
@@ -29,43 +29,27 @@ def grids(preset: str) -> Sequence[Grid]:
     return found
 
 
-ARTEFACT = Artefact(
-    name="id3-table3",
-    title="Adapters made sparse",
-    source="Agarwal et al. 2024, table 3",
-    grids=grids,
-    derive=named,
-    tables={
-        "Scores": columns.Table(
-            by=("model", "task", "arm"),
-            columns={
-                "trainable": columns.count(), "score": columns.mean_std("test"),
-                "rate": columns.rate(), "seeds": columns.seeds(),
-                "paper (RoBERTa, STS-B)": columns.paper(PRINTED),
-            },
-        ),
-    },
-    statements={
-        "beats_dense": statements.better(
+ARTEFACT: Artefact = made_sparse(
+    "id3-table3", "Adapters made sparse", "Agarwal et al. 2024, table 3", grids, ARMS,
+    {
+        "beats_dense": better(
             "a twenty-fifth of an adapter, chosen by ID3, scores higher than the whole", "test",
-            "ID3 + adapter", "adapter", over="budget",
+            ID3, WHOLE, over="budget",
         ),
-        "holds": statements.better(
+        "holds": better(
             "a twenty-fifth of an adapter, chosen by ID3, loses less than a point to the whole",
-            "test", "ID3 + adapter", "adapter", by=-0.01, over="budget",
+            "test", ID3, WHOLE, by=-0.01, over="budget",
         ),
-        "beats_sparseadapter": statements.better(
-            "on an adapter ID3 scores higher than SparseAdapter (SNIP, once)", "test",
-            "ID3 + adapter", "SparseAdapter", over="budget",
+        "beats_sparseadapter": better(
+            "on an adapter ID3 scores higher than SparseAdapter (SNIP, once)", "test", ID3, SNIP,
+            over="budget",
         ),
     },
-    panels=(panels.dots("test", "Scores", "test score", where={"arm": ARMS}),),
-    columns=1,
+    printed={"paper (RoBERTa, STS-B)": beside("id3", "table 3", "method", task="stsb")},
     lead=(
         "Adapters of width 64 after both parts of every layer, of which a twenty-fifth is trained: "
         "chosen once by SNIP's score (SparseAdapter), or a set that grows by ID3's."
     ),
-    caption="Test scores; points are seeds, lines 95 % intervals",
     differences=(
         ("model {model}, the paper's is RoBERTa-base", "a fifth of the weights"),
         ("Houlsby's adapters that start near the identity; the paper has Pfeiffer's",

@@ -31,8 +31,8 @@ def grids(preset: str) -> Sequence[Grid]:
         cases = [{**shared, "task": task} for task in TASKS]
         ranks, counts = (2, 4, 32), (3_500_000, 7_000_000)
     else:
-        cases = [{"model": "smollm2-135m", "task": "rotten_tomatoes", "num_train": 24,
-                  "num_dev": 16, "num_test": 24, "epochs": 1, "lr": 1e-3}]  # fmt: skip
+        cases = [{"model": "smollm2-135m", "task": "rotten_tomatoes", "num_train": 8,
+                  "num_dev": 4, "num_test": 8, "epochs": 1, "lr": 1e-3}]  # fmt: skip
     found = []
     for case in cases:
         own = {"rank": ranks[-1], "alpha": 16, "on": "lora"}

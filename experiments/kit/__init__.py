@@ -47,9 +47,14 @@ those of differences are one family (Holm). Their short names are what claims re
 against; ``where={"task": "sst2"}`` for one task a panel. `Panel(title, draw)` is one of your own;
 ``panels`` may be a function of the records that makes them.
 
+*Cases* (`cases`): a mean over models and tasks hides in which it is true. ``apart(curve(...))``
+draws the panels of every model and task apart; ``further=case_by_case(...)`` judges statements in
+each, beside the one over all.
+
 *Measurements* of ours are in `experiments.measurements`, named ``module:ATTRIBUTE``. One made
 before a run of the method "none" looks at the pretrained model, inside masks that it attaches.
 
+    python -m experiments run NAME                       the smoke preset first: minutes at most
     python -m experiments run NAME --preset local        into experiments/store/local (ignored)
     python -m experiments render NAME --preset local --store experiments/store/local   while it runs
     python -m experiments publish NAME --preset local    rows used and view into experiments/results

@@ -11,6 +11,7 @@ from experiments.kit.page import Figure, write_page
 from experiments.kit.records import Record, Row
 from experiments.kit.view import Artefact
 from landscape.figures.style import look
+from landscape.shown import counted
 
 STATEMENTS = "Statements"
 
@@ -79,16 +80,27 @@ def _values(records: Sequence[Record]) -> dict[str, str]:
 
 def _notes(artefact: Artefact, rows: Sequence[Row], preset: str) -> str:
     """Say how many runs there are, what they cost, and with what they were computed."""
-    hours = sum(row["outcome"].get("seconds") or 0.0 for row in rows) / 3600
+    spent = _spent(sum(row["outcome"].get("seconds") or 0.0 for row in rows))
     first, last = (f(row["provenance"]["date"][:10] for row in rows) for f in (min, max))
     when = first if first == last else f"{first} to {last}"
     made = sorted({_made(row) for row in rows})
-    said = [f"{len(rows)} runs, {hours:.2g} hours, {when}; {'; '.join(made)}"]
+    said = [f"{counted(len(rows), 'run')}, {spent}, {when}; {'; '.join(made)}"]
     if any(r["edge"] for r in artefact.records(rows, artefact.of(preset))):
         said.append("* the best rate lies at the edge of those tried")
     if unfinished := artefact.unfinished(rows, preset):
         said.insert(0, unfinished)
     return "\n\n".join(said)
+
+
+def _spent(seconds: float) -> str:
+    """Write a time of computing: hours, or what is small beside one.
+
+    >>> _spent(6480), _spent(360), _spent(150), _spent(15.5)
+    ('1.8 hours', '0.1 hours', '2.5 minutes', '16 seconds')
+    """
+    if seconds >= 360:
+        return f"{seconds / 3600:.2g} hours"
+    return f"{seconds / 60:.2g} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
 
 
 def _made(row: Row) -> str:

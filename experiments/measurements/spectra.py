@@ -1,8 +1,8 @@
 """Spectra of the masked Hessian from a few matvecs, and an exact one that judges the estimate.
 
 The spectral density by stochastic Lanczos quadrature (SLQ), the largest and the smallest eigenvalue
-with the residuals that certify them, and the trace by Hutch++. Where a mask is small enough the
-whole matrix is formed.
+with residuals (some eigenvalue lies that near each), and the trace by Hutch++. Where a mask is
+small enough the whole matrix is formed.
 """
 
 from __future__ import annotations

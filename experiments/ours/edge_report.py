@@ -96,7 +96,7 @@ def check(records: Sequence[Record]) -> list[Finding]:
         if adam:
             findings.append(_stays(rows, adam, loss))
         findings.append(_start(rows, loss))
-    return [*findings, _certified(rows)]
+    return [*findings, _resolved(rows)]
 
 
 def _reaches(rows: Sequence[Row], chosen: Sequence[Row], loss: str) -> Finding:
@@ -157,7 +157,7 @@ def _start(rows: Sequence[Row], loss: str) -> Finding:
     return Finding(text, every(falls), evidence)
 
 
-def _certified(rows: Sequence[Row]) -> Finding:
+def _resolved(rows: Sequence[Row]) -> Finding:
     relative = [r["residual"] / abs(r["sharpness"]) for r in rows if r["kind"] == "start"]
     for row in descents(rows):
         for name in ("sharpness", MEASURED[row["optimizer"]]):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from experiments.kit import columns, panels
+from experiments.kit.cases import apart
 from experiments.kit.judge import Finding, above
 from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record, matching
@@ -18,7 +19,7 @@ from landscape.sweep.grid import Grid
 #: preset -> seeds of data and of masks, and the ratios with a rate that suits each
 NUMBER: Mapping[str, int] = {"smoke": 2, "local": 5, "paper": 10}
 CELLS: Mapping[str, Sequence[tuple[float, float]]] = {
-    "smoke": [(1e-3, 1e-2)], "local": [(1e-3, 1e-2), (1e-5, 3e-1)],
+    "smoke": [(1e-3, 1e-2), (1e-5, 3e-1)], "local": [(1e-3, 1e-2), (1e-5, 3e-1)],
     "paper": [(1e-3, 1e-3), (1e-5, 1e-1)],
 }  # fmt: skip
 CASES: Mapping[str, Mapping[str, Any]] = {"smoke": SMOKE, "local": MINILM | {"epochs": 2}}
@@ -59,7 +60,9 @@ def _compare(value: str, ratio: float) -> Statement:
 
     def judge(records: Sequence[Record]) -> Finding:
         own = matching(records, {"ratio": ratio})
-        found = of(own, value) if own else None
+        if not own:
+            return Finding(text, "undecided", f"no run at {ratio:g}")
+        found = of(own, value)
         if found is None:
             return Finding(text, "undecided", "not every seed of the data has every mask")
         low, high = found.ratio_low, found.ratio_high
@@ -94,9 +97,10 @@ ARTEFACT = Artefact(
         for value in ("test", "test_loss", "distance")
         for name, ratio in (("thousandth", 1e-3), ("hundred_thousandth", 1e-5))
     },
-    panels=(
+    panels=apart(
         panels.dots("test", "By the data's seed", "test accuracy", by="seed"),
         panels.dots("test", "By the mask's seed", "test accuracy", by="mask_seed"),
+        by=("ratio",),
     ),
     columns=2,
     lead=(

@@ -108,7 +108,7 @@ def check(records: Sequence[Record]) -> list[Finding]:
     findings = [_flatter(rows, when) for when in ENDS]
     findings += [_sharper(rows), _less_negative(rows), _mean_kept(rows)]
     findings += [_exact(r) for r in rows if r["kind"] == "exact"]
-    return [*findings, _traces(rows), _certified(rows)]
+    return [*findings, _traces(rows), _resolved(rows)]
 
 
 def _flatter(rows: Sequence[Row], when: str) -> Finding:
@@ -209,7 +209,7 @@ def _traces(rows: Sequence[Row]) -> Finding:
     return Finding(text, settle(max(gaps) <= allowed), evidence)
 
 
-def _certified(rows: Sequence[Row]) -> Finding:
+def _resolved(rows: Sequence[Row]) -> Finding:
     ends = [(r[f"{end}_converged"], r[f"{end}_residual"] / abs(r[end]))
             for r in spectra(rows) for end in ("top", "bottom")]  # fmt: skip
     met = sum(converged for converged, _ in ends)

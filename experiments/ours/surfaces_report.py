@@ -62,7 +62,7 @@ def check(records: Sequence[Record]) -> list[Finding]:
     rows = rows_of(records)
     findings = [_flatter(rows, when) for when in ENDS]
     findings += [_steepest(rows), _quadratic(rows), _plane(rows), _descends(rows)]
-    return [*findings, _curvature(rows), _certified(rows)]
+    return [*findings, _curvature(rows), _resolved(rows)]
 
 
 def _flatter(rows: Sequence[Row], when: str) -> Finding:
@@ -131,7 +131,7 @@ def _curvature(rows: Sequence[Row]) -> Finding:
     return Finding(text, settle(max(gaps) <= 0.01), evidence)
 
 
-def _certified(rows: Sequence[Row]) -> Finding:
+def _resolved(rows: Sequence[Row]) -> Finding:
     tops = of_kind(rows, "top")
     met = sum(r["converged"] for r in tops)
     worst = max(res / abs(v) for r in tops

@@ -11,13 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from statistics import linear_regression
+from statistics import fmean, linear_regression
 from typing import Any
 
+from experiments.kit.comparisons import CELL
 from experiments.kit.judge import Finding, above
 from experiments.kit.records import Record, grouped, matching, present
 from experiments.kit.statements import Statement
 from experiments.kit.statistics import Interval, student
+
+Fit = tuple[float, float]
+"""The exponent of a repetition, and how far the grid lets it be off."""
 
 
 def grows(text: str, *, paper: str, by_seed: bool, where: Mapping[str, Any]) -> Statement:
@@ -32,25 +36,25 @@ def grows(text: str, *, paper: str, by_seed: bool, where: Mapping[str, Any]) -> 
     Args:
         text: the sentence.
         paper: the paper's exponent, as it is written beside ours.
-        by_seed: whether every seed chose its own rate, so that seeds are the repetitions; models
-            with a task are otherwise, since a first seed chose for all.
+        by_seed: whether every seed chose its own rate, so that seeds are the repetitions: a seed's
+            exponents are averaged over models and tasks, which share its examples. Models with a
+            task are the repetitions otherwise, since a first seed chose for all.
         where: values of the records that take part.
     """
 
     def judge(records: Sequence[Record]) -> Finding:
         own = present(matching(records, where), "lr", "ratio")
-        units = grouped(own, "model", "task", *(["seed"] if by_seed else [])).values()
-        fits = [fit for unit in units if (fit := _fit(unit)) is not None]
+        fits, over = _by_seed(own) if by_seed else (_by_case(own), "")
         each = "seed" if by_seed else "model and task"
         if len(fits) < 2:
-            said = f"{len(fits)} exponent, one a {each}: two are the least that decide"
+            said = f"{len(fits)} exponent, one a {each}{over}: two are the least that decide"
             return Finding(text, "undecided", said)
         found = student([s for s, _ in fits], each=each)
         off = max(off for _, off in fits)
         ends = found.value - off, found.value + off
         low, high = min(ends[0], _or(found.low, ends[0])), max(ends[1], _or(found.high, ends[1]))
         open_ = [r for r in own if r["edge"] and not _grows_still(r, own)]
-        interval = Interval(found.value, low, high, found.n, f"{found.how}, grid ± {off:.2f}")
+        interval = Interval(found.value, low, high, found.n, f"{found.how}{over}, grid ± {off:.2f}")
         said = (
             f"exponent of the best rate in the ratio {interval}; linear threshold -1; the paper's "
             f"{paper}"
@@ -72,7 +76,25 @@ def _grows_still(record: Record, own: Sequence[Record]) -> bool:
     return bool(record["edge"] == ("highest" if sparse else "lowest"))
 
 
-def _fit(unit: Sequence[Record]) -> tuple[float, float] | None:
+def _by_case(own: Sequence[Record]) -> list[Fit]:
+    return [fit for unit in grouped(own, *CELL).values() if (fit := _fit(unit)) is not None]
+
+
+def _by_seed(own: Sequence[Record]) -> tuple[list[Fit], str]:
+    """Return the fits of seeds that have all cases, averaged over them, and what to say of that."""
+    found: dict[int, dict[tuple[str, str], Fit]] = {}
+    for (model, task, seed), unit in grouped(own, *CELL, "seed").items():
+        if (fit := _fit(unit)) is not None:
+            found.setdefault(seed, {})[model, task] = fit
+    cases = {case for fits in found.values() for case in fits}
+    whole = [list(fits.values()) for fits in found.values() if fits.keys() == cases]
+    left = len(found) - len(whole)
+    over = f", over {len(cases)} cases" * (len(cases) > 1)
+    over += f", {left} left out: incomplete" * (left > 0)
+    return [(fmean(s for s, _ in fits), fmean(off for _, off in fits)) for fits in whole], over
+
+
+def _fit(unit: Sequence[Record]) -> Fit | None:
     """Return the exponent of a repetition and how far the grid lets it be off."""
     rates = {r["ratio"]: r["lr"] for r in unit}
     steps = [b / a for r in unit for a, b in pairwise(r["tried"])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from experiments.paper.tables import beside
@@ -74,13 +75,10 @@ ARTEFACT = Artefact(
             ],
         ),
     },
-    panels=[
-        panels.against(
-            "count", "test", f"{case['model']}, {case['task']}", "trained weights",
-            "test accuracy", log="x", where=case | {"arm": DRAWN},
-        )
-        for case in CASES
-    ],
+    panels=apart(
+        panels.against("count", "test", "Accuracy", "trained weights", "test accuracy", log="x",
+                       where={"arm": DRAWN})
+    ),
     columns=2,
     lead=(
         "Each point is one run at its method's own rate. The further left a method stands at the "

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from experiments.random_masking.grids import (
@@ -84,7 +85,7 @@ ARTEFACT = Artefact(
             "test", SPARSE, "1e-05 at 0.001", over="",
         ),
     },
-    panels=(
+    panels=apart(
         panels.curve("test", "Test accuracy", "test accuracy", x="lr", by="at",
                      where={"chosen": False}, xlabel="learning rate"),
         panels.curve("dev_loss", "Dev loss", "dev loss", x="lr", by="at", log=True,

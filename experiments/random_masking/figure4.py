@@ -1,4 +1,9 @@
-"""Figure 4 a and c of Xu & Zhang 2024: sharpness and distance against the ratio, on one model."""
+"""Figure 4 a and c of Xu & Zhang 2024: sharpness and distance against the ratio, on one model.
+
+The README's demo, with a protocol of its own (one epoch of 640 reviews). No claim of the ledger is
+judged here: those of sharpness are in `figure4a`, those of distances in `figure4c`, whose runs are
+shared by the paper's other artefacts.
+"""
 
 from __future__ import annotations
 

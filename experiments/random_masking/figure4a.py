@@ -1,10 +1,15 @@
-"""Figures 4a and 9 of Xu & Zhang 2024: the Hessian's norm over the ratio, at both ends."""
+"""Figures 4a and 9 of Xu & Zhang 2024: the Hessian's norm over the ratio, at both ends.
+
+The claims that sharpness falls with the ratio, before and after training, are judged here, on
+several models at the protocol that all artefacts of the paper share; of distances see `figure4c`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart
 from experiments.kit.view import Artefact
 from experiments.random_masking.grids import (
     DIFFERENCES,
@@ -61,12 +66,10 @@ ARTEFACT = Artefact(
             "sharpness_converged_before", "sharpness_converged_after",
         ),
     },
-    panels=[
-        panels.curve(end, f"{case['model']}, {name}", "largest |Hessian eigenvalue|", log=True,
-                     law=1.0, where=case)
-        for case in CASES
-        for end, name in zip(ENDS, ("before training", "after training"), strict=True)
-    ],
+    panels=apart(
+        *(panels.curve(end, name, "largest |Hessian eigenvalue|", log=True, law=1.0)
+          for end, name in zip(ENDS, ("Before training", "After training"), strict=True))
+    ),
     columns=2,
     lead=(
         "The Hessian's eigenvalue of largest magnitude, on the trainable weights alone. In a "

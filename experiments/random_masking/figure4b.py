@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from experiments.random_masking.grids import (
@@ -52,21 +53,39 @@ def grids(preset: str) -> Sequence[Grid]:
 
 
 def derive(record: Record) -> Mapping[str, Any]:
-    """Read dev accuracy and training loss after some epochs of a long run."""
-    metric, seen = record["metric"], record["evaluations"]
+    """Read dev accuracy and training loss after some epochs of a run.
+
+    Both arms are read at the end of an epoch, not at the checkpoint that was best on dev. A run
+    that diverged has nothing at the epochs that it did not reach.
+    """
+    ends = range(1, record["epochs"] + 1)
+    scores, losses = zip(*(_after(record, epoch) for epoch in ends), strict=True)
+    reached = [score for score in scores if score is not None]
+    found = {"late": scores[-1], "course": reached, "loss": losses[-1]}
     if record["tried"]:
-        return {"arm": BEST, "late": record["dev"]}
+        return {"arm": BEST, **found}
     marks = next(e for e in EPOCHS.values() if e[-1] == record["epochs"])
-    steps = len(record["train_loss"]) // record["epochs"]
-    scores = [e[metric] for e in seen if e["step"]]
-    losses = [fmean(record["train_loss"][steps * (e - 1) : steps * e]) for e in marks]
-    early, middle, late = (scores[e - 1] for e in marks)
-    return {
-        "arm": f"{SMALL}, {record['lr']:g}", "early": early, "middle": middle, "late": late,
-        "gain": middle - early, "further gain": late - middle,
-        "fall": losses[0] - losses[1], "further fall": losses[1] - losses[2],
-        "course": scores, "loss": losses[-1],
+    first, second, third = ((scores[e - 1], losses[e - 1]) for e in marks)
+    return found | {
+        "arm": f"{SMALL}, {record['lr']:g}", "early": first[0], "middle": second[0],
+        "gain": _less(second[0], first[0]), "further gain": _less(third[0], second[0]),
+        "fall": _less(first[1], second[1]), "further fall": _less(second[1], third[1]),
     }  # fmt: skip
+
+
+def _after(record: Record, epoch: int) -> tuple[float | None, float | None]:
+    """Return dev's score after an epoch and the mean training loss in it; none if not reached."""
+    rows = record["batch_size"] * record["settings"].get("accumulate", 1)
+    steps = -(-record["num_train"] // rows)
+    losses = record["train_loss"][steps * (epoch - 1) : steps * epoch]
+    if len(losses) < steps or None in losses:
+        return None, None
+    seen = [e for e in record["evaluations"] if steps * (epoch - 1) < e["step"] <= steps * epoch]
+    return (seen[-1][record["metric"]] if seen else None), fmean(losses)
+
+
+def _less(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
 
 
 ARTEFACT = Artefact(
@@ -106,7 +125,7 @@ ARTEFACT = Artefact(
             f"{SMALL}, 0.0003", BEST, by=-0.01, over="",
         ),
     },
-    panels=(
+    panels=apart(
         panels.course("course", "Accuracy after every epoch", "dev accuracy", xlabel="epoch"),
         panels.course("train_loss", "Training loss", "loss", smooth=50),
     ),

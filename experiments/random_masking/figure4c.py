@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart, case_by_case
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from experiments.random_masking.grids import (
@@ -22,7 +23,6 @@ from experiments.random_masking.grids import (
     SMOLLM2_SST2,
     cases,
     masks,
-    named,
     opt,
 )  # fmt: skip
 from landscape.sweep.grid import Grid
@@ -37,11 +37,22 @@ def grids(preset: str) -> Sequence[Grid]:
 
 
 def derive(record: Record) -> Mapping[str, Any]:
-    """Divide the distance by the optimizer's arithmetic: rate, steps, root of the weights."""
+    """Divide the distance by the optimizer's arithmetic: rate, steps, root of the weights.
+
+    The arms are tasks, so that each is a curve of its own in the panels of its model.
+    """
     steps = record["best_step"] or record["steps"]
     arithmetic = record["lr"] * math.sqrt(record["count"]) * steps
-    return {**named(record), "arithmetic": arithmetic, "share": record["distance"] / arithmetic}
+    share = record["distance"] / arithmetic
+    return {"arm": record["task"], "arithmetic": arithmetic, "share": share}
 
+
+STATEMENTS = {
+    "distance": statements.scales("distance grows as the ratio falls", "distance", -1, law=-0.5),
+    "arithmetic": statements.scales(
+        "distance over the optimizer's arithmetic grows as the ratio falls", "share", -1
+    ),
+}
 
 ARTEFACT = Artefact(
     name="figure4c",
@@ -55,30 +66,28 @@ ARTEFACT = Artefact(
             columns={
                 "trainable": columns.count(), "rate": columns.rate(), "seeds": columns.seeds(),
                 "distance": columns.geometric("distance"),
-                "rate x steps x root of weights": columns.geometric("arithmetic"),
+                "rate × steps × √weights": columns.geometric("arithmetic"),
                 "share": columns.geometric("share"),
             },
         ),
     },
-    statements={
-        "distance": statements.scales(
-            "distance grows as the ratio falls", "distance", -1, law=-0.5,
-        ),
-        "arithmetic": statements.scales(
-            "distance over the optimizer's arithmetic grows as the ratio falls", "share", -1
-        ),
-    },
-    panels=(
+    statements=STATEMENTS,
+    further=case_by_case(*STATEMENTS.values()),
+    panels=apart(
         panels.curve("distance", "Distance", "distance to initialisation", log=True, law=-0.5),
-        panels.curve("share", "Distance over rate x steps x root of weights", "share", log=True),
-        panels.against("arithmetic", "distance", "One run a point",
-                       "rate x steps x root of weights", "distance", log="xy"),
+        panels.curve("share", "Share", "distance / (rate × steps × √weights)", log=True),
+        panels.against("arithmetic", "distance", "Runs", "rate × steps × √weights",
+                       "distance to initialisation", log="xy"),
+        by=("model",),
     ),
     lead=(
         "The distance of the chosen checkpoint from the pretrained weights. AdamW moves each "
         "weight by about the rate a step, so that rates of one over the ratio make sparser masks "
         "more distant by arithmetic alone: the share says what is left for the landscape."
     ),
-    caption="Distance over the ratio; dashed: one over its root, as in the linear theory",
+    caption=(
+        "Distance over the ratio, one curve a task; points are seeds, bands 95 % intervals; "
+        "dashed: one over the ratio's root, as in the linear theory"
+    ),
     differences=DIFFERENCES,
 )  # fmt: skip

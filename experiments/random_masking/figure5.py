@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart
 from experiments.kit.view import Artefact
 from experiments.paper.tables import beside
 from experiments.random_masking.exponents import grows
@@ -95,18 +96,13 @@ ARTEFACT = Artefact(
             "sharpness_converged_before", "sharpness_converged_after",
         ),
     },
-    panels=[
-        panel
-        for model in ("minilm-l6", "smollm2-135m")
-        for panel in (
-            panels.curve("test", f"Accuracy, {model}", "test accuracy", where={"model": model}),
-            panels.curve("sharpness_after", "Sharpness after training",
-                         "largest |Hessian eigenvalue|", log=True,
-                         where={"model": model, "arm": ARMS}),
-            panels.curve("distance", "Distance", "distance to initialisation", log=True,
-                         where={"model": model, "arm": ARMS}),
-        )
-    ],
+    panels=apart(
+        panels.curve("test", "Accuracy", "test accuracy"),
+        panels.curve("sharpness_after", "Sharpness after training",
+                     "largest |Hessian eigenvalue|", log=True, where={"arm": ARMS}),
+        panels.curve("distance", "Distance", "distance to initialisation", log=True,
+                     where={"arm": ARMS}),
+    ),
     lead=(
         "A pretrained model is fine-tuned on a random set of single weights or on a "
         "random set of whole columns, of the same size. Accuracy is the paper's figure 5; "

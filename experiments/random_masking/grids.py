@@ -52,7 +52,7 @@ OPTIONS: Mapping[str, dict[str, Any]] = {
     "prefix": {"length": 5},
 }  # fmt: skip
 SHARPNESS: Mapping[str, dict[str, Any]] = {
-    "smoke": {"examples": 4, "tol": 0.05, "max_matvecs": 8},
+    "smoke": {"examples": 4, "tol": 0.1, "max_matvecs": 30},
     "local": {"examples": 32, "tol": 0.05, "max_matvecs": 30},
     "paper": {"examples": 128, "tol": 0.01, "max_matvecs": 60},
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart, case_by_case
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from experiments.random_masking.grids import (
@@ -38,6 +39,11 @@ def derive(record: Record) -> Mapping[str, Any]:
     return {"arm": size, "model": "both", "name": record["model"]}
 
 
+LOSES_LESS = statements.widens(
+    "the larger model's margin over the smaller one is wider at the smallest ratio than at the "
+    "largest: it loses less", "test", "larger", "smaller",
+)  # fmt: skip
+
 ARTEFACT = Artefact(
     name="sizes",
     title="Larger models take sparser masks",
@@ -50,18 +56,15 @@ ARTEFACT = Artefact(
             columns={"accuracy": columns.mean_std("test")},
         ),
     },
-    statements={
-        "larger": statements.widens(
-            "the larger model's margin over the smaller one is wider at the smallest ratio than "
-            "at the largest: it loses less", "test", "larger", "smaller",
-        ),
-    },
-    panels=[panels.curve("test", "Accuracy of two models", "test accuracy")],
+    statements={"larger": LOSES_LESS},
+    further=case_by_case(LOSES_LESS),
+    panels=apart(panels.curve("test", "Accuracy of two models", "test accuracy")),
+    columns=2,
     lead=(
         "The same masks on a smaller and a larger model. A model that takes sparser masks loses "
         "less accuracy from the largest ratio to the smallest, whatever its level."
     ),
-    caption="Test accuracy over the ratio, tasks together; points are seeds and tasks",
+    caption="Test accuracy over the ratio, points are seeds",
     differences=(
         ("the two models are MiniLM (22.7 million weights, an encoder with a fitted head) and "
          "SmolLM2 (134.5 million, a language model); the paper compares models of one family",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart
 from experiments.kit.judge import Finding, settle
 from experiments.kit.records import Record, grouped
 from experiments.kit.statements import Statement
@@ -102,10 +103,7 @@ ARTEFACT = Artefact(
         ),
         "hundredth": Statement("LoRA's weights over the sparsest masks'", _hundredth),
     },
-    panels=[
-        panels.curve("test", f"{case['model']}, {case['task']}", "test accuracy", where=case)
-        for case in CASES
-    ],
+    panels=apart(panels.curve("test", "Accuracy", "test accuracy")),
     columns=2,
     lead=(
         "Random masks of four sizes beside LoRA, full fine-tuning and other ways to train few "

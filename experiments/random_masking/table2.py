@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart
 from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
@@ -103,7 +104,7 @@ ARTEFACT = Artefact(
             paper="-1 on four of five sets", where={"arm": "masks"},
         ),
     },
-    panels=(
+    panels=apart(
         panels.curve("test", "Accuracy", "test accuracy"),
         panels.curve("lr", "Rate chosen on dev", "learning rate", log=True, law=-1.0),
         panels.curve("distance", "Distance", "distance to initialisation", log=True,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart
 from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
@@ -94,7 +95,7 @@ ARTEFACT = Artefact(
             "test", 1e-5, 1e-3, axis="ratio", over="num_train", where={"arm": "masks"},
         ),
     },
-    panels=(
+    panels=apart(
         panels.curve("test", "Full fine-tuning and LoRA", "test accuracy", x="num_train",
                      where={"arm": ("full fine-tuning", "LoRA")}, xlabel="training examples"),
         panels.curve("test", "Masks", "test accuracy", x="num_train", by="ratio",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart, case_by_case
 from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record
 from experiments.kit.view import Artefact
@@ -55,6 +56,14 @@ def printed(record: Record) -> float | None:
     return PRINTED({"method": METHODS[record["arm"]], "ratio": record["ratio"]})
 
 
+STATEMENTS = {
+    name: statements.better(
+        f"masks of ratio {written} on a Llama lose less than a point to LoRA", "test", "masks",
+        "LoRA", by=-0.01, where={"ratio": ratio},
+    )
+    for name, written, ratio in (("lora", "1e-3", 1e-3), ("sparsest", "1e-5", 1e-5))
+}  # fmt: skip
+
 ARTEFACT = Artefact(
     name="table4",
     title="Masks on a Llama",
@@ -71,17 +80,9 @@ ARTEFACT = Artefact(
             },
         ),
     },
-    statements={
-        "lora": statements.better(
-            "masks of ratio 1e-3 on a Llama lose less than a point to LoRA", "test", "masks",
-            "LoRA", by=-0.01, where={"ratio": 1e-3},
-        ),
-        "sparsest": statements.better(
-            "masks of ratio 1e-5 on a Llama lose less than a point to LoRA", "test", "masks",
-            "LoRA", by=-0.01, where={"ratio": 1e-5},
-        ),
-    },
-    panels=(
+    statements=STATEMENTS,
+    further=case_by_case(*STATEMENTS.values()),
+    panels=apart(
         panels.curve("test", "Accuracy", "test accuracy"),
         panels.curve("lr", "Rate chosen on dev", "learning rate", log=True, law=-1.0),
     ),

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from experiments.kit import columns, panels, statements
+from experiments.kit.cases import apart
 from experiments.kit.judge import Finding, settle
 from experiments.kit.records import Record, grouped
 from experiments.kit.statements import Statement
@@ -124,11 +125,10 @@ ARTEFACT = Artefact(
             ],
         ),
     },
-    panels=[
-        panels.curve("lr", f"{case['model']}, {case['task']}", "best learning rate", log=True,
-                     law=-1.0, where=case | {"arm": ("masks", OWN, "LoRA", "full fine-tuning")})
-        for case in CASES
-    ],
+    panels=apart(
+        panels.curve("lr", "Best rate", "best learning rate", log=True, law=-1.0,
+                     where={"arm": ("masks", OWN, "LoRA", "full fine-tuning")})
+    ),
     lead=(
         "The learning rate that is best on dev. In the linear theory the largest stable rate "
         "grows like one over the ratio; the paper's own table has the "

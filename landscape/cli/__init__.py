@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 from landscape.cli import (
@@ -39,12 +40,23 @@ def _run(arguments: list[str]) -> int:
     return run(chosen.command, chosen)
 
 
+class _Version(argparse.Action):
+    """Look the version up when it is asked for: a checkout that is not installed has none."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import landscape
+
+        print(f"landscape {landscape.__version__}")
+        parser.exit()
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="landscape",
         description="Masked fine-tuning, and the loss landscape inside the mask.",
         epilog=EXIT_CODES,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in COMMANDS:
         command.add(commands)

@@ -14,6 +14,7 @@ from landscape import checks
 from landscape.errors import UserError
 
 _Read = TypeVar("_Read")
+DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu", "mlu", "ipu", "xla", "meta")
 #: to what a command adds its parser
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
@@ -54,6 +55,29 @@ def file(text: str) -> str:
         found = "a folder" if path.is_dir() else "none"
         raise argparse.ArgumentTypeError(f"expected a file at {text}, got {found}; check the path")
     return str(path)
+
+
+def folder(text: str) -> Path:
+    """Read the path of a folder that is there."""
+    path = Path(text).expanduser()
+    if not path.is_dir() or not text:
+        found = "a file" if path.is_file() else "none"
+        raise argparse.ArgumentTypeError(
+            f"expected a folder at {text}, got {found}; check the path"
+        )
+    return path
+
+
+def device(text: str) -> str:
+    """Read the name of a device, as torch writes it; whether it is there, torch says later."""
+    kind, colon, number = text.partition(":")
+    if kind not in DEVICES or (colon and not number.isdecimal()):
+        near = get_close_matches(kind, DEVICES, n=1, cutoff=0.75)
+        raise argparse.ArgumentTypeError(
+            f"expected a device such as cpu, cuda or cuda:1, got {text!r}; "
+            + (f"did you mean {near[0]}?" if near else "write it as torch does: a GPU is cuda")
+        )
+    return text
 
 
 def output_file(text: str) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from landscape.cli.arguments import Commands, whole
+from landscape.cli.arguments import Commands, device, folder, whole
 from landscape.cli.shared import Outcome, json_argument
 
 
@@ -40,7 +39,7 @@ def add(commands: Commands) -> None:
         if name == "packed":
             _packed_arguments(kind)
     kind.add_argument(
-        "--data", type=Path, metavar="FOLDER",
+        "--data", type=folder, metavar="FOLDER",
         help="folder that holds official releases of the tasks, such as FOLDER/superglue/RTE "
         "(packaged reviews in their shapes)",
     )  # fmt: skip
@@ -48,7 +47,7 @@ def add(commands: Commands) -> None:
 
 def _packed_arguments(kind: argparse.ArgumentParser) -> None:
     kind.add_argument("--runs", type=whole(least=2), default=8, help="runs together (8)")
-    kind.add_argument("--device", default="cpu", help="such as cuda (cpu)")
+    kind.add_argument("--device", type=device, default="cpu", help="such as cuda (cpu)")
     kind.add_argument(
         "--shape", choices=["opt-125m"],
         help="random weights of this shape on synthetic texts, in place of the packaged models",
@@ -160,7 +159,7 @@ def _curvature(chosen: argparse.Namespace) -> Outcome:
     result = bench_curvature(rounds=chosen.rounds)
     print(format_table([
         {"model": cell["shape"], "mask": cell["mask"], "loss": cell["loss"], "library": name,
-         "products": f"{found['products']:g}", "seconds": f"{found['seconds']:.3g}",
+         "matvecs": f"{found['products']:g}", "seconds": f"{found['seconds']:.3g}",
          "over ours": f"{found['over_ours']:.2f}", "error": f"{found['error']:.1e}"}
         for cell in result["cases"] for name, found in cell["libraries"].items()
     ]))  # fmt: skip
@@ -168,7 +167,7 @@ def _curvature(chosen: argparse.Namespace) -> Outcome:
         for name in ("pyhessian", "hessian_eigenthings"):
             if own := cell.get(f"{name}_own_rule"):
                 print(f"{name} by its own rule, {cell['shape']}, {cell['mask']}, {cell['loss']}: "
-                      f"{own['products']} products, error {own['error']:.1e}")  # fmt: skip
+                      f"{own['products']} matvecs, error {own['error']:.1e}")  # fmt: skip
     for name, value in result.items():
         if isinstance(value, float):
             print(f"{name}: {value:.3g}")

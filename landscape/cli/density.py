@@ -12,10 +12,16 @@ from landscape.cli.shared import Outcome, describe_search, load_point, point_arg
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    dense = commands.add_parser("density", help="spectral density of the Hessian inside the mask")
+    dense = commands.add_parser(
+        "density", help="how the Hessian's eigenvalues inside the mask are distributed"
+    )
     point_arguments(dense)
     least = whole(least=1)
-    dense.add_argument("--vectors", type=least, default=8, help="random vectors averaged (8)")
+    dense.add_argument("--num-vectors", type=least, default=8, help="random vectors averaged (8)")
+    dense.add_argument(  # its earlier name
+        "--vectors", type=least, dest="num_vectors", default=argparse.SUPPRESS,
+        help=argparse.SUPPRESS,
+    )  # fmt: skip
     dense.add_argument("--steps", type=least, default=32, help="matvecs a vector (32)")
     dense.add_argument("--bins", type=least, default=12, help="rows of the table (12)")
     dense.add_argument("--figure", type=output_file, help="file for a figure: .png, .pdf or .svg")
@@ -40,7 +46,7 @@ def _density(chosen: argparse.Namespace) -> Outcome:
     for end in ends:
         print(end, describe_search(end), sep="\n  ")
     found = ls.spectral_density(
-        H, num_vectors=chosen.vectors, steps=chosen.steps, seed=0,
+        H, num_vectors=chosen.num_vectors, steps=chosen.steps, seed=0,
         known=[end for end in ends if end.converged],
     )  # fmt: skip
     edges = torch.linspace(

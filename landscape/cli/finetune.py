@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +17,9 @@ from landscape.cli.shared import (
     head_for,
     load_model,
     masked_arguments,
-    standard_error,
 )
 from landscape.cli.task import asked_task, open_task
+from landscape.cli.telling import begin, tell_run
 from landscape.errors import UserError
 
 if TYPE_CHECKING:
@@ -154,19 +152,6 @@ def _finetune(chosen: argparse.Namespace) -> Outcome:
         return _train(chosen, settings)
 
 
-def _shown(metric: str, found: Mapping[str, float]) -> str:
-    """Return a value as it is printed, with its standard error and number of examples if known.
-
-    >>> _shown("accuracy", {"accuracy": 0.5, "n": 100}), _shown("f1", {"f1": 0.5})
-    ('0.500 ± 0.050 (n = 100)', '0.500')
-    """
-    value, n = found.get(metric, math.nan), found.get("n")
-    if not n:
-        return f"{value:.3f}"
-    error = standard_error(metric, value, int(n))
-    return f"{value:.3f}{'' if error is None else f' ± {error:.3f}'} (n = {int(n):,})"
-
-
 def _dense(chosen: argparse.Namespace, model: nn.Module, task: Task) -> list[str]:
     """Return the modules that are trained whole: by default a head that is new to the task."""
     from landscape.models.kinds import head_modules
@@ -186,6 +171,7 @@ def _dense(chosen: argparse.Namespace, model: nn.Module, task: Task) -> list[str
 
 def _train(chosen: argparse.Namespace, settings: dict[str, Any]) -> Outcome:
     import landscape as ls
+    from landscape.training.finetuning import run_through
 
     path = None if chosen.trajectory is None else ls.Trajectory(every=chosen.trajectory)
     asked = asked_task(chosen, head=has_head(chosen.model, chosen))
@@ -196,10 +182,12 @@ def _train(chosen: argparse.Namespace, settings: dict[str, Any]) -> Outcome:
     attach_mask(model, chosen, dense=dense)
     if dense:
         settings["dense_lr"] = chosen.dense_lr or DENSE_LR
-    run = ls.finetune(
+    training = ls.Training(
         model, tokenizer, task, **settings, directory=chosen.output, overwrite=chosen.force,
-        probes=[path] if path else [], progress=True,
+        probes=[path] if path else [],
     )  # fmt: skip
+    before = begin(training, task.metric, chosen.output)
+    run = run_through(training, progress=True)
     if chosen.output:
         delta = Path(chosen.output) / "delta.safetensors"
         if not (run.stored and delta.is_file()):
@@ -209,14 +197,7 @@ def _train(chosen: argparse.Namespace, settings: dict[str, Any]) -> Outcome:
     if path and path.steps:  # a run that was finished before takes no step
         file = path.save(Path(chosen.output) / "trajectory.safetensors")
         print(f"trajectory: {file}, from step {path.steps[0]}, length {path.length:.4g}")
-    dev, test = run.metrics["dev"] or {}, run.metrics["test"] or {}
-    if run.diverged:
-        print(f"diverged at step {run.metrics['steps']}: the loss is not finite; lower --lr")
-    shown = ", ".join(f"{name} {_shown(task.metric, found)}"
-                      for name, found in (("dev", dev), ("test", test)))  # fmt: skip
-    print(
-        f"{task.metric}: {shown}; distance {run.distance['l2']:.4g}, {run.metrics['steps']} steps "
-        f"in {run.metrics['seconds']:.0f} s"
-    )
-    result = {"config": run.config, "metrics": run.metrics, "distance": run.distance}
+    tell_run(run, task.metric, len(task.dev), before)
+    result = {"config": run.config, "before": before, "metrics": run.metrics,
+              "distance": run.distance}  # fmt: skip
     return Outcome(result, FAILED if run.diverged else DONE)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from landscape.cli.arguments import file, number, seed, whole
+from landscape.cli.arguments import device, file, number, seed, whole
 from landscape.cli.guard import DONE
 from landscape.cli.output import print_json
 from landscape.cli.task import asked_task, open_task, task_arguments
@@ -72,7 +72,7 @@ def model_arguments(parser: argparse.ArgumentParser, *, default: str | None = MO
     parser.add_argument(
         "--new-head", action="store_true", help="draw another head than the one the files hold"
     )
-    parser.add_argument("--device", help="where it runs, such as cuda (cpu)")
+    parser.add_argument("--device", type=device, help="where it runs, such as cuda (cpu)")
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16", "float64"),
         help=f"type of the model's weights ({DTYPE if default else 'as the model'})",

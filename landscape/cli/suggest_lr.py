@@ -7,6 +7,7 @@ import dataclasses
 
 from landscape.cli.arguments import Commands, whole
 from landscape.cli.shared import Outcome, attach_mask, load, masked_arguments
+from landscape.errors import UserError
 
 
 def add(commands: Commands) -> None:
@@ -23,6 +24,18 @@ def add(commands: Commands) -> None:
 
 
 def _suggest_lr(chosen: argparse.Namespace) -> Outcome:
+    least = 2 if chosen.optimizer == "adamw" else 1
+    if chosen.batch_size < least:
+        raise UserError(
+            f"expected --batch-size of at least {least}, got {chosen.batch_size}; adamw's rate "
+            "compares the examples of a batch"
+        )
+    if min(chosen.examples, chosen.num_train or chosen.examples) < 3 * chosen.batch_size:
+        raise UserError(
+            f"expected --examples and --num-train for at least three batches of "
+            f"{chosen.batch_size}, got {min(chosen.examples, chosen.num_train or chosen.examples)}"
+            "; raise them, or lower --batch-size"
+        )
     import landscape as ls
 
     model, tokenizer, task = load(chosen)

@@ -30,7 +30,9 @@ def add(commands: Commands) -> None:
     scan.add_argument(
         "--trajectory", type=file, help="file of `landscape finetune --trajectory`, drawn too"
     )
-    scan.add_argument("--dimensions", type=int, choices=(1, 2), default=2, help="1 or 2 (2)")
+    scan.add_argument(
+        "--dimensions", type=whole(least=1), choices=(1, 2), default=2, help="1 or 2 (2)"
+    )
     scan.add_argument("--points", type=whole(least=3), default=21, help="an odd number (21)")
     scan.add_argument(
         "--span", type=number(above=0), nargs="+",

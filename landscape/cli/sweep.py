@@ -7,14 +7,14 @@ import dataclasses
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from landscape.cli.arguments import Commands, file, number, output_folder, seed, whole
+from landscape.cli.arguments import Commands, device, file, number, output_folder, seed, whole
 from landscape.cli.guard import DONE, FAILED, resuming
 from landscape.cli.shared import Outcome, json_argument
-from landscape.cli.task import known_task
+from landscape.cli.task import known_task, task_folder
 from landscape.errors import UserError
+from landscape.shown import counted
 
 if TYPE_CHECKING:
     from landscape.sweep.driver import Swept
@@ -98,24 +98,14 @@ def add(commands: Commands) -> None:
         help="compute beside other processes of the same sweep, wherever the folder is seen",
     )  # fmt: skip
     where.add_argument("--address", help="of the Ray cluster")
-    where.add_argument("--device", help="such as cuda (cpu)")
+    where.add_argument("--device", type=device, help="such as cuda (cpu)")
     where.add_argument(
-        "--source", nargs="+", type=_source, default=[], metavar="TASK=FOLDER",
+        "--source", nargs="+", type=task_folder, default=[], metavar="TASK=FOLDER",
         help="folder of a task's files, instead of the hub",
     )  # fmt: skip
     sweep.add_argument("--dry-run", action="store_true", help="say what it would cost, and end")
     json_argument(sweep)
     sweep.set_defaults(command=_sweep)
-
-
-def _source(text: str) -> tuple[str, str]:
-    """Read where a task's files lie."""
-    task, given, folder = text.partition("=")
-    if not given or not Path(folder).expanduser().is_dir():
-        raise argparse.ArgumentTypeError(
-            f"expected TASK=FOLDER with a folder that is there, got {text!r}; check the path"
-        )
-    return known_task(task), folder
 
 
 def _sweep(chosen: argparse.Namespace) -> Outcome:
@@ -181,7 +171,7 @@ def _dry_run(grids: Sequence[Grid], store: RunStore) -> Outcome:
     known(grids, store, rows)
     found = estimate(grids, rows, store.rows())
     more = found.most - found.known
-    print(f"{found.known} runs are needed, {found.finished} of them are finished")
+    print(f"{counted(found.known, 'run')} needed, {found.finished} finished")
     if found.seconds is not None:
         print(f"{duration(found.seconds)} of processor time")
     if more:
@@ -222,7 +212,7 @@ def _told(grids: Sequence[Grid], store: RunStore, found: Swept) -> Outcome:
     if any(choice.edge for choice in choices):
         print("(lowest), (highest), (only): of the rates tried; a better one may lie beyond")
     diverged = found.diverged
-    print(f"{len(found.rows)} runs are finished in {store.folder}, {len(diverged)} diverged")
+    print(f"{counted(len(found.rows), 'run')} finished in {store.folder}, {len(diverged)} diverged")
     if found.failed:
         print(f"{len(found.failed)} failed:", *found.sentences(), sep="\n")
     result = {"folder": str(store.folder), "runs": len(found.rows), "cells": told,

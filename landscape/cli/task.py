@@ -179,6 +179,16 @@ def known_task(text: str) -> str:
     return text
 
 
+def task_folder(text: str) -> tuple[str, str]:
+    """Read where a task's files lie."""
+    task, given, folder = text.partition("=")
+    if not given or not Path(folder).expanduser().is_dir():
+        raise argparse.ArgumentTypeError(
+            f"expected TASK=FOLDER with a folder that is there, got {text!r}; check the path"
+        )
+    return known_task(task), folder
+
+
 def data(text: str) -> str:
     """Read the path of a file, or of a folder of images."""
     path = Path(text).expanduser()

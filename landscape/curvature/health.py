@@ -30,12 +30,17 @@ class Health:
     """||A u - A u made by the second mode, with nothing kept|| / ||A u||."""
     symmetry_error: float
     """|w'A v - v'A w| / (||A w|| ||v|| + ||A v|| ||w||), w along A u, v its larger entries."""
-    tolerance: float
+    tol: float
     """What each error may be."""
     second_mode: str
     """How the second opinion was made: another mode of differentiation where the loss has one."""
     num_matvecs: int
     """Matvecs spent."""
+
+    @property
+    def tolerance(self) -> float:
+        """Return `tol`, under its earlier name."""
+        return self.tol
 
     @property
     def healthy(self) -> bool:
@@ -51,18 +56,18 @@ class Health:
                 "diverged and that the loss is finite",
             )
         found = []
-        if not self.repeat_error <= self.tolerance:
+        if not self.repeat_error <= self.tol:
             found.append(
                 f"expected the same product twice, got a difference of {self.repeat_error:.2g}; "
                 "switch off dropout, augmentation and batch statistics, and fix the batches"
             )
-        if not self.fresh_error <= self.tolerance:
+        if not self.fresh_error <= self.tol:
             found.append(
                 f"expected a product recomputed ({self.second_mode}) to agree, got a difference "
                 f"of {self.fresh_error:.2g}; the loss is random (dropout, augmentation), weights "
                 "were changed behind the operator (build a new one), or a derivative is wrong"
             )
-        if not self.symmetry_error <= self.tolerance:
+        if not self.symmetry_error <= self.tol:
             found.append(
                 f"expected a symmetric operator, got |u'Av - v'Au| of {self.symmetry_error:.2g}; "
                 "precondition as P^-1/2 H P^-1/2, and do not differentiate reverse over forward "
@@ -135,7 +140,7 @@ def health_check(
         repeat_error=_ratio(_norm(second - first), size),
         fresh_error=_ratio(_norm(fresh - first), size),
         symmetry_error=_ratio(asymmetry, _norm(along) * _norm(v) + _norm(across) * _norm(w)),
-        tolerance=tol,
+        tol=tol,
         second_mode=mode,
         num_matvecs=5,
     )

@@ -119,6 +119,10 @@ class SharpnessProbe:
         self._price: float | None = None  # seconds that the next measurement is expected to take
         self._calls, self._spent, self._started = 0, 0.0, time.perf_counter()
 
+    def __repr__(self) -> str:
+        last = f", sharpness {self.rows[-1]['sharpness']:.6g} at last" if self.rows else ""
+        return f"sharpness probe of {len(self.rows)} measurements{last}"
+
     def start(self, optimizer: Optimizer) -> None:
         """Begin a run: remember the optimizer, whose learning rate and state the thresholds need.
 

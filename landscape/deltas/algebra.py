@@ -12,6 +12,7 @@ from torch import Tensor
 from landscape.errors import UserError
 from landscape.identity import other_tensors
 from landscape.masks import Mask
+from landscape.shown import card, few
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 
@@ -38,7 +39,7 @@ class Dense:
         return Dense((self.start.double() + change).to(self.value.dtype), self.start)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Delta:
     """Hold a change of weights: sums and multiples of deltas of one base model are deltas.
 
@@ -60,6 +61,16 @@ class Delta:
     origins: Mapping[str, Tensor]
     base: Mapping[str, str] | None = None
     dense: Mapping[str, Dense] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        dense = f", {few(self.dense)} whole" if self.dense else ""
+        return f"delta of {self.count:,} weights in {len(self.values)} masked tensors{dense}"
+
+    def _repr_html_(self) -> str:
+        return card(
+            repr(self),
+            {n: f"{v.numel():,}, l2 {float(v.norm()):.3g}" for n, v in self.values.items()},
+        )
 
     @property
     def count(self) -> int:

@@ -10,10 +10,11 @@ from torch import Tensor
 from landscape import checks
 from landscape.deltas.algebra import Delta, check_shapes
 from landscape.errors import UserError
+from landscape.shown import card
 from landscape.subspace import positions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Overlap:
     """Compare two deltas on the weights that both change.
 
@@ -31,6 +32,15 @@ class Overlap:
     jaccard: float
     same_sign: float
     per_tensor: dict[str, int]
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.count:,} weights in both: {self.first:.4g} of the first, {self.second:.4g} of "
+            f"the second, {self.jaccard:.4g} of either; {self.same_sign:.4g} of them with one sign"
+        )
+
+    def _repr_html_(self) -> str:
+        return card(repr(self), {n: f"{c:,}" for n, c in self.per_tensor.items()})
 
 
 def compose(*deltas: Delta) -> Delta:

@@ -17,7 +17,7 @@ from landscape.folders.origin import provenance
 #: what a run leaves beside its configuration; the result, which marks it as finished, goes first
 _PRODUCTS = (
     "result.json", "theta.safetensors", "checkpoint.safetensors", "delta.safetensors",
-    "trajectory.safetensors",
+    "trajectory.safetensors", "before.json",
 )  # fmt: skip
 
 

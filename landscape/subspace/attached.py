@@ -11,11 +11,12 @@ from torch.utils.hooks import RemovableHandle
 
 from landscape.errors import UserError
 from landscape.masks import Mask
+from landscape.shown import card, few
 from landscape.subspace.attachable import unwrapped
 from landscape.subspace.sites import Site
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Attachment:
     """Describe what `attach` did.
 
@@ -31,13 +32,16 @@ class Attachment:
     guard: RemovableHandle = field(repr=False)
     dense: Mapping[str, int] = field(default_factory=dict)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         if not self.dense:
             return self.mask.summary()
         return (
             f"{self.mask.summary()}; beside it {sum(self.dense.values()):,} dense parameters in "
-            f"{', '.join(self.dense)}"
+            f"{few(self.dense, 3)}"
         )
+
+    def _repr_html_(self) -> str:
+        return card(repr(self), {n: f"{i.numel():,}" for n, i in self.mask.indices.items()})
 
 
 def is_attached(model: nn.Module) -> bool:

@@ -15,10 +15,11 @@ from landscape.curvature import EigenResult
 from landscape.curvature.spectrum.algebra import append, remove
 from landscape.distances import changes
 from landscape.errors import UserError
+from landscape.shown import few
 from landscape.subspace import attached_mask, is_attached, masked_origins, trainable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PrincipalDirections:
     """Hold the directions in which a trajectory extends most, about the present weights.
 
@@ -29,6 +30,10 @@ class PrincipalDirections:
 
     directions: Tensor
     explained: Tensor
+
+    def __repr__(self) -> str:
+        shares = few(f"{share:.1%}" for share in self.explained.tolist())
+        return f"principal directions of {len(self.directions):,} parameters, explaining {shares}"
 
 
 Directions: TypeAlias = Tensor | Sequence[Tensor] | EigenResult | PrincipalDirections

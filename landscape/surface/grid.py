@@ -15,6 +15,7 @@ from landscape.curvature.derivatives.objective import refuse_other_sums, without
 from landscape.curvature.derivatives.point import evaluating
 from landscape.errors import UserError
 from landscape.losses import Loss, as_batches, as_loss, sum_and_count
+from landscape.shown import card
 from landscape.subspace import is_attached, synchronise
 from landscape.surface.cells import Cells
 
@@ -74,6 +75,11 @@ class Surface:
         shape = " x ".join(str(len(axis)) for axis in self.axes)
         bad = int((~torch.isfinite(self.losses)).sum())
         return f"surface {shape}, centre {self.centre:.6g}, {bad} cells not finite"
+
+    def _repr_html_(self) -> str:
+        ends = [f"{float(a[0]):.4g} to {float(a[-1]):.4g}" for a in self.axes]
+        losses = f"{float(self.losses.min()):.4g} to {float(self.losses.max()):.4g}"
+        return card(repr(self), {f"axis {i}": e for i, e in enumerate(ends, 1)} | {"loss": losses})
 
 
 def fill(

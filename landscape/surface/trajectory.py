@@ -68,6 +68,10 @@ class Trajectory:
         self._last: RunPoint | None = None
         self._initial: dict[int, Tensor] = {}
 
+    def __repr__(self) -> str:
+        span = f", steps {self.steps[0]} to {self.steps[-1]}" if self._points else ""
+        return f"trajectory of {len(self._points)} points{span}, length {self.length:.4g}"
+
     @property
     def steps(self) -> list[int]:
         """The step after which each point was taken, 0 for the start."""

@@ -60,6 +60,9 @@ class RunStore:
                 "version writes it; read it with that version"
             )
 
+    def __repr__(self) -> str:
+        return f"store of {len(self.addresses())} finished runs in {self.folder}"
+
     def create(self) -> None:
         """Make the folder where there is none.
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from landscape import checks
 from landscape.errors import UserError
+from landscape.shown import card
 from landscape.tasks.example import (
     KINDS,
     AnyExample,
@@ -142,6 +143,10 @@ class Task:
     def __repr__(self) -> str:
         sizes = ", ".join(f"{len(self.split(name)):,} {name}" for name in _SPLITS)
         return f"Task({self.name!r}: {sizes}; {self.kind.__name__}, {self.metric}, {self.loss})"
+
+    def _repr_html_(self) -> str:
+        shown = {f"{name}, the first": self.split(name)[0] for name in _SPLITS}
+        return card(repr(self), shown)
 
     def _check_kind(self) -> None:
         """Make the loss the default of the examples' kind, and check that it and all else fit."""

@@ -112,7 +112,7 @@ def finetune(
         directory: the run's folder; None keeps everything in memory. It knows by hashes what the
             run depends on: base weights, tokenizer, rows, the mask's indices, where theta starts.
         overwrite: start the folder anew, whatever run it holds.
-        checkpoint_every: steps between checkpoints in the folder.
+        checkpoint_every: steps between checkpoints in the folder; Ctrl-C writes one as well.
         probes: called after every step as ``probe(model, record)``; must not change the model,
             may add entries to the record. A method ``start(optimizer)``, if any, is called first.
         progress: show a progress bar on standard error, if that is a terminal.
@@ -143,10 +143,15 @@ def finetune(
             directory=directory, overwrite=overwrite, checkpoint_every=checkpoint_every,
             probes=probes,
         )  # fmt: skip
-        bar = tqdm(
-            training, total=training.total, initial=training.taken, leave=False, unit="step",
-            desc=f"train lr {lr:g}", disable=None if progress else True,
-        )  # fmt: skip
-        for record in bar:
-            bar.set_postfix_str(f"loss {record['loss']:.3f}")
-        return training.run
+        return run_through(training, progress=progress)
+
+
+def run_through(training: Training, *, progress: bool = False) -> Run:
+    """Go through a training to its end, with `finetune`'s progress bar, and return the run."""
+    bar = tqdm(
+        training, total=training.total, initial=training.taken, leave=False, unit="step",
+        desc=f"train lr {training.settings.lr:g}", disable=None if progress else True,
+    )  # fmt: skip
+    for record in bar:
+        bar.set_postfix_str(f"loss {record['loss']:.3f}")
+    return training.run

@@ -12,11 +12,12 @@ from torch import nn
 
 from landscape.distances import distance
 from landscape.folders import peak_memory
+from landscape.shown import card
 from landscape.training.best import BestOnDev
 from landscape.training.point import Point
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """Hold what a fine-tuning run did.
 
@@ -44,6 +45,30 @@ class Run:
     def diverged(self) -> bool:
         """Tell whether the loss became NaN or infinite, which ended the run."""
         return bool(self.metrics["diverged"])
+
+    def __repr__(self) -> str:
+        dev, test = self.metrics.get("dev") or {}, self.metrics.get("test") or {}
+        how = "diverged" if self.diverged else "read from its folder" if self.stored else "finished"
+        said = ", ".join(f"{n} {_scores(one)}" for n, one in (("test", test), ("dev", dev)) if one)
+        return (
+            f"run on {self.config.get('task')}, {how} after {self.metrics['steps']} steps: "
+            f"{said or 'not tested'}; best at step {self.metrics['best_step']}, distance "
+            f"{self.distance['l2']:.4g}, {self.metrics['seconds']:.3g} s"
+        )
+
+    def _repr_html_(self) -> str:
+        told = {
+            f"dev after step {e['step']}": _scores({k: v for k, v in e.items() if k != "step"})
+            for e in self.evaluations
+        }
+        return card(repr(self), told | ({} if self.path is None else {"folder": self.path}))
+
+
+def _scores(found: Mapping[str, float]) -> str:
+    """Write a metric, a loss, and of how many examples they are."""
+    n = f" (n = {int(found['n']):,})" if "n" in found else ""
+    named = {k: v for k, v in found.items() if k not in ("n", "step")}
+    return " ".join(f"{name} {value:.4g}" for name, value in named.items()) + n
 
 
 def run_of(

@@ -22,6 +22,7 @@ from landscape.tasks.outputs.scoring import task_loss
 from landscape.tasks.padding import Batch
 from landscape.tasks.task import SplitName
 from landscape.training.best import BestOnDev
+from landscape.training.interruption import held_back
 from landscape.training.mode import training_mode
 from landscape.training.parts import Probe, assemble, check_kinds
 from landscape.training.point import go_to, is_point_of, point
@@ -89,6 +90,12 @@ class Training:
         self._run: Run | None = None
         self._resume()
 
+    def __repr__(self) -> str:
+        state = (
+            "finished" if self._run is not None else "diverged" if self.diverged else "under way"
+        )
+        return f"training on {self._task.name}, {self.taken} of {self.total} steps, {state}"
+
     @property
     def taken(self) -> int:
         """Steps taken so far, those of the run that was resumed included."""
@@ -130,9 +137,14 @@ class Training:
         return self._run
 
     def __iter__(self) -> Iterator[Record]:
-        """Take the steps that are left, then finish."""
+        """Take the steps that are left, then finish; with a folder Ctrl-C loses none of them."""
+        alone = self._folder is not None and self._parts.processes.count == 1
         while not self.done:
-            yield self.step()
+            with held_back() if alone else nullcontext() as pressed:
+                record = self.step()
+                if pressed and pressed() and self._folder is not None:
+                    self._folder.save(self.state_dict())
+            yield record
         self.finish()
 
     def step(self) -> Record:

@@ -160,6 +160,6 @@ def refuse_nothing(count: int) -> None:
     """
     if not count:
         raise UserError(
-            "expected a model with trainable parameters, got none; attach a mask first, or take a "
-            "method of landscape.baselines"
+            "expected a model with trainable parameters, got none; attach a mask first, of one "
+            "weight at least, or take a method of landscape.baselines"
         )

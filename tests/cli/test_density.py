@@ -13,7 +13,7 @@ def test_density_adds_up_and_its_mean_is_that_of_the_exact_spectrum(
     files, tmp_path, capsys
 ) -> None:
     figure = tmp_path / "d.png"
-    code = run(files, "density", "--delta", files["delta1"], "--vectors", 6, "--steps", 8,
+    code = run(files, "density", "--delta", files["delta1"], "--num-vectors", 6, "--steps", 8,
                "--bins", 5, "--figure", figure, "--json")  # fmt: skip
     assert code == 0
     printed = capsys.readouterr()

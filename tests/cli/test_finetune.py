@@ -48,7 +48,8 @@ def test_finetune_writes_a_run_and_a_delta_that_the_library_reads(
     result = last_object(printed)
     assert result["metrics"]["steps"] == 4
     assert {p.name for p in out.iterdir()} == {
-        "config.json", "provenance.json", "result.json", "theta.safetensors", "delta.safetensors"
+        "config.json", "provenance.json", "result.json", "theta.safetensors", "delta.safetensors",
+        "before.json",
     }  # fmt: skip
     model, tokenizer = ls.load_model(files["model"])
     ls.load_delta(model, out / "delta.safetensors")
@@ -75,6 +76,46 @@ def test_finetune_again_in_the_same_folder_reuses_the_run(common, tmp_path, caps
     assert last_object(capsys.readouterr().out) == first
     after = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in (tmp_path / "r").iterdir()}
     assert after == before
+
+
+def test_finetune_says_where_it_began_and_of_a_finished_run_that_it_is_finished(
+    common, files, tmp_path, capsys
+) -> None:
+    out = tmp_path / "run"
+    command = ["finetune", *common, "--lr", "0.01", "--epochs", "1", "--output", str(out)]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    model, tokenizer = ls.load_model(files["model"])
+    task = ls.load_task("sst2", source=files["task"], num_train=16, num_dev=8, num_test=8)
+    before = ls.evaluate(model, tokenizer, task)
+    assert json.loads((out / "before.json").read_text()) == before
+    p = before["accuracy"]
+    error = (p * (1 - p) / 8 + 1 / 256) ** 0.5 / (1 + 1 / 8)  # Wilson's at one standard error
+    assert f"before training: test accuracy {p:.3f} ± {error:.3f} (n = 8)\n" in said
+    assert said.count("(n = 8)") == 3  # dev's as well
+    assert "steps in " in said
+    assert main(command) == 0
+    again = capsys.readouterr().out
+    assert "already finished, 20" in again
+    assert "nothing is trained" in again
+    assert f"before training: test accuracy {p:.3f} " in again
+    assert "steps took " in again
+    assert "steps in " not in again
+
+
+def test_a_run_that_is_no_better_than_before_training_says_so(common, capsys, monkeypatch) -> None:
+    found = iter([{"accuracy": 0.75, "loss": 0.5, "n": 8}, {"accuracy": 0.75, "loss": 9.0, "n": 8}])
+    honest = train.Training._evaluate
+    monkeypatch.setattr(
+        train.Training, "_evaluate",
+        lambda self, split: next(found) if split == "test" else honest(self, split),
+    )  # fmt: skip
+    assert main(["finetune", *common, "--lr", "0.01", "--epochs", "1", "--json"]) == 0
+    told = capsys.readouterr()
+    assert "no better than before training: test accuracy 0.750 to 0.750, loss 0.5 to 9; " in (
+        told.err
+    )
+    assert last_object(told.out)["before"] == {"accuracy": 0.75, "loss": 0.5, "n": 8}
 
 
 def test_a_folder_with_other_rows_is_refused_by_name_and_begun_anew_by_force(
@@ -121,7 +162,7 @@ def test_the_optimizers_options_reach_the_run(common, capsys) -> None:
 MISTAKES = {
     "momentum of adamw": (["--momentum", "0.9"], "takes momentum, got 'adamw'"),
     "warm-up of everything": (["--warmup", "1.0"], "--warmup: expected a finite number"),
-    "a device that is none": (["--device", "gpu"], "expected device to be"),
+    "a device that is none": (["--device", "gpu"], "--device: expected a device such as cpu"),
     "unknown model": (["--model", "gpt-17"], "smollm2-135m"),
     "unknown task": (["--task", "imdb"], "rotten_tomatoes"),
     "ratio above the targets' share": (["--ratio", "0.9"], "ratio"),

@@ -139,6 +139,48 @@ def test_ctrl_c_promises_to_go_on_only_where_there_is_something_to_go_on_from(
         assert (tmp_path / "run" / "checkpoint.safetensors").exists() == (step == 3)
 
 
+def test_ctrl_c_in_a_step_keeps_that_step_and_the_run_ends_as_if_never_stopped(
+    small, tmp_path, capsys, monkeypatch
+) -> None:
+    line = ["finetune", *small, "--lr", "0.01", "--batch-size", "4", "--epochs", "2", "--output"]
+    assert cli.main([*line, str(tmp_path / "whole")]) == 0
+    honest = Loop.update
+
+    def pressed(loop: Loop, loss: float) -> object:
+        os.kill(os.getpid(), signal.SIGINT)  # in the middle of a step
+        return honest(loop, loss)
+
+    monkeypatch.setattr(Loop, "update", pressed)
+    assert cli.main([*line, str(tmp_path / "run")]) == STOPPED
+    assert "goes on from there" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.setattr(Loop, "update", honest)
+    assert cli.main([*line, str(tmp_path / "run")]) == 0
+    assert "goes on after step 1 of 4" in capsys.readouterr().out
+    ends = [(tmp_path / name / "theta.safetensors").read_bytes() for name in ("run", "whole")]
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["sharpness", "density", "evaluate", "suggest-lr --batch-size 2", "finetune --lr 1",
+     "surface --output OUT", "finetune --lr 1 --output OUT"],
+)  # fmt: skip
+def test_ctrl_c_says_plainly_what_was_kept(line, small, tmp_path, capsys, monkeypatch) -> None:
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ls, "load_task", pressed)
+    name, *more = line.replace("OUT", str(tmp_path / "out")).split()
+    given = small[:-2] if name == "evaluate" else small
+    assert cli.main([name, *given, *more]) == STOPPED
+    said = capsys.readouterr().err
+    assert said.startswith("stopped; ")
+    assert said.count("\n") == 1
+    kept = "the same command starts afresh" if "OUT" in line else "nothing was kept"
+    assert kept in said
+
+
 def test_exit_codes_tell_diverged_from_not_converged(small, capsys, monkeypatch) -> None:
     assert cli.main(["sharpness", *small, "--examples", "4", "--tol", "1e-9", "--max-matvecs", "2",
                      "--json"]) == NOT_CONVERGED  # fmt: skip

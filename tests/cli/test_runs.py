@@ -164,7 +164,7 @@ def test_runs_without_a_partner_or_a_number_are_told(store, capsys) -> None:
         store.write(config(seed=9, method=method, options=options), lacking)
     text = said(capsys, "compare", store.folder, "method=random", "method=structured")
     assert "without a partner: 1 of the first, 0 of the second" in text
-    assert "1 pairs have no accuracy on one side" in text
+    assert "1 pair without accuracy on one side" in text
     assert "over 3 pairs of runs" in text
 
 
@@ -195,6 +195,20 @@ def test_tidy_says_what_it_would_remove_removes_it_when_told_and_never_a_row(sto
     assert (two / "training" / "checkpoint.safetensors").exists()
     assert {p: p.read_bytes() for p in keep} == keep
     assert said(capsys, "tidy", store.folder) == "nothing to remove\n"
+
+
+def test_memory_is_shown_as_a_size_and_one_run_is_no_runs(tmp_path, capsys) -> None:
+    for name, value in (("ten", 596_602_880), ("big", 5_010_000_000)):
+        store = ls.RunStore(tmp_path / name)
+        store.create()
+        store.write(config(), outcome(peak_memory=value))
+        words = {"ten": "597 MB", "big": "5.01 GB"}[name]
+        text = said(capsys, "list", store.folder)
+        assert text.startswith("1 run in ")
+        assert f"peak_memory {words}" in text
+        address = config().address
+        assert words in said(capsys, "show", store.folder, address)
+        assert result(capsys, "list", store.folder)["runs"][0]["peak_memory"] == value
 
 
 def test_tidy_removes_a_pack_whose_runs_another_executor_has_finished_and_no_other(

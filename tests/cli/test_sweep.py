@@ -38,7 +38,7 @@ def test_axes_on_the_command_line_become_a_grid(tmp_path, executor, capsys) -> N
     ]
     assert set(frame["model"]) == {"minilm-l6"}
     said = capsys.readouterr().out
-    assert "6 runs are finished" in said
+    assert "6 runs finished" in said
     assert main(line.split()) == DONE
     assert len(executor.trained) == 6
 
@@ -129,11 +129,11 @@ def test_a_dry_run_says_which_runs_are_needed_and_which_may_follow(
     line = f"sweep --folder {tmp_path / 'store'} --ratio 1e-2 1e-3 --seed 0 1 2 --dry-run"
     assert main([*line.split(), "--choose-lr", "1e-7", "1e-6"]) == DONE
     said = capsys.readouterr().out
-    assert "4 runs are needed, 0 of them are finished" in said
+    assert "4 runs needed, 0 finished" in said
     assert "up to 8 more, once the finished ones choose rates" in said
     assert main([*line.split(), "--lr", "0.1"]) == DONE
     said = capsys.readouterr().out
-    assert "6 runs are needed" in said
+    assert "6 runs needed" in said
     assert "more" not in said
 
 

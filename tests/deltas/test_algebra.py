@@ -57,7 +57,7 @@ def masks() -> st.SearchStrategy[dict[str, list[int]]]:
     return st.one_of(both, one)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(masks(), masks(), st.integers(-3, 3))
 def test_sums_and_multiples_are_those_of_the_dense_changes(first, second, factor) -> None:
     model = layers()

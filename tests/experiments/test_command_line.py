@@ -60,6 +60,12 @@ def test_mistakes_are_one_sentence(tmp_path, capsys) -> None:
     assert not (tmp_path / "x").exists()
 
 
+def test_a_preset_without_runs_names_the_published_one(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("experiments.__main__.store_of", lambda preset: tmp_path / preset)
+    assert main(["check", "figure4"]) == 2
+    assert "published are those of --preset local, or compute them: " in capsys.readouterr().err
+
+
 def test_list_names_every_artefact_with_its_presets(capsys) -> None:
     assert main(["list"]) == 0
     printed = capsys.readouterr().out

@@ -134,7 +134,10 @@ def test_mistakes_are_one_sentence(world, capsys) -> None:
     for line, said in (
         (["check", "toy", "--preset", "locl"], "did you mean local?"),
         (["check", "toy", "--preset", "smoke", "--store", "nowhere"], "expected rows at nowhere"),
-        (["run", *words, "--source", "SST-2"], "expected --source TASK=FOLDER, got 'SST-2'"),
+        (
+            ["run", *words, "--source", "SST-2"],
+            "TASK=FOLDER with a folder that is there, got 'SST-2'",
+        ),
         (["run", *words, "--workers", "0"], "got 0"),
         (["verify", "rm-structured-wors"], "did you mean rm-structured-worse?"),
     ):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -150,14 +147,7 @@ def test_matrices_with_too_many_sides_are_left_to_other_kernels() -> None:
     assert not native.is_usable((3, 3), torch.float32, torch.device("cuda"))
 
 
-def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run code in a fresh process, where nothing is compiled or loaded yet."""
-    environment = {**os.environ, **environment}
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-    )
-
-
+#: for fresh processes, where nothing is compiled or loaded yet
 ASK = """
 import torch
 from landscape.kernels import Coordinates, choice, native, sampled_values
@@ -168,36 +158,35 @@ assert sampled_values(a, b, at).eq(70).all()
 """
 
 
-def test_without_a_compiler_torchs_own_operations_do_the_same(tmp_path) -> None:
-    done = run(ASK, PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
-    assert done.stdout.split() == ["False"]
-    assert not done.stderr
+def test_without_a_compiler_torchs_own_operations_do_the_same(forks, tmp_path) -> None:
+    told = forks.run(ASK, PATH=str(tmp_path), XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert told == ("False\n", "")
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path) -> None:
+def test_a_cache_that_cannot_be_written_is_no_error(forks, tmp_path) -> None:
     (tmp_path / "landscape").write_text("a file where the folder would be")
-    assert run(ASK, XDG_CACHE_HOME=str(tmp_path)).stdout.split() == ["False"]
+    assert forks.run(ASK, XDG_CACHE_HOME=str(tmp_path))[0] == "False\n"
 
 
 @needs_compiler
-def test_the_compiled_file_is_kept_and_found_again(tmp_path) -> None:
-    assert run(ASK, XDG_CACHE_HOME=str(tmp_path)).stdout.split() == ["True"]
+def test_the_compiled_file_is_kept_and_found_again(forks, tmp_path) -> None:
+    assert forks.run(ASK, XDG_CACHE_HOME=str(tmp_path))[0] == "True\n"
     (kept,) = (tmp_path / "landscape").iterdir()
     written = kept.stat().st_mtime_ns
-    assert run(ASK, XDG_CACHE_HOME=str(tmp_path), PATH="").stdout.split() == ["True"]
+    assert forks.run(ASK, XDG_CACHE_HOME=str(tmp_path), PATH="")[0] == "True\n"
     assert kept.stat().st_mtime_ns == written
 
 
 @needs_compiler
 @pytest.mark.parametrize("harm", ["others may write it", "it is no library"])
-def test_a_file_in_the_cache_that_may_not_be_ours_is_not_loaded(tmp_path, harm) -> None:
-    run(ASK, XDG_CACHE_HOME=str(tmp_path))
+def test_a_file_in_the_cache_that_may_not_be_ours_is_not_loaded(forks, tmp_path, harm) -> None:
+    forks.run(ASK, XDG_CACHE_HOME=str(tmp_path))
     (kept,) = (tmp_path / "landscape").iterdir()
     if harm == "it is no library":
         Path(kept).write_bytes(b"not an object file")
     else:
         kept.chmod(0o777)
-    assert run(ASK, XDG_CACHE_HOME=str(tmp_path)).stdout.split() == ["False"]
+    assert forks.run(ASK, XDG_CACHE_HOME=str(tmp_path))[0] == "False\n"
 
 
 def test_a_kernel_asked_for_by_name_but_absent_is_refused(monkeypatch) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import io
 import json
 import pkgutil
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +18,10 @@ from rich.console import Console
 import theory
 from theory import bounds, claims
 from theory.__main__ import main
+from theory.explain import print_explanation
 from theory.report import print_table, to_json
 from theory.statements import dynamics
-from theory.suite import claim, summarise, verify_all
+from theory.suite import Summary, claim, summarise, verify_all
 
 SMALL = ["--n", "3", "--d", "60", "--p", "0.3"]
 IDS = [c.id for c in claims()]
@@ -32,10 +36,9 @@ def test_json_lists_every_claim_with_its_verdict(capsys: pytest.CaptureFixture[s
     rows = report(capsys, *SMALL)
     assert [row["id"] for row in rows] == IDS
     assert {row["verdict"] for row in rows} <= {"holds", "violated", "vacuous", "unsettled"}
-    assert {row["id"] for row in rows if row["verdict"] == "violated"} == {
-        "thm-5.1-printed",
-        "id3-thm-1",
-    }
+    false = {c.id for c in claims() if c.expected == "violated"}
+    assert {row["id"] for row in rows if row["verdict"] == "violated"} == false
+    assert {"thm-5.1-printed", "sparser-is-farther", "id3-thm-1", "id3-work"} <= false
 
 
 def test_json_is_the_same_twice_and_differs_by_seed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,13 +130,22 @@ def test_an_option_of_the_wrong_type_ends_with_2() -> None:
     assert stopped.value.code == 2
 
 
+@cache
+def two_instances() -> tuple[Summary, ...]:
+    problems = [theory.make_problem(name, n=3, d=60, p=0.3) for name in ("uniform", "sparse")]
+    return tuple(summarise(verify_all(problems=problems)))
+
+
+def table(summaries: Sequence[Summary], width: int) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
+    print_table(summaries, console)
+    return console.export_text()
+
+
 @pytest.mark.parametrize("width", [80, 100, 119, 120, 140, 200])
 def test_the_table_cuts_no_word_and_no_number_at_any_width(width: int) -> None:
-    problems = [theory.make_problem(name, n=3, d=60, p=0.3) for name in ("uniform", "sparse")]
-    summaries = summarise(verify_all(problems=problems))
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    print_table(summaries, console)
-    text = console.export_text()
+    summaries = two_instances()
+    text = table(summaries, width)
     assert "…" not in text
     assert max(len(line.rstrip()) for line in text.splitlines()) <= width
     flat = " ".join(text.split())
@@ -143,7 +155,90 @@ def test_the_table_cuts_no_word_and_no_number_at_any_width(width: int) -> None:
         assert f"{summary.claim.id} {summary.verdict}" in flat
         assert numbers in flat
         assert finding.quantity in flat
-        assert finding.note in flat
+        assert summary.claim.brief in flat
+
+
+def test_the_notes_are_printed_where_there_is_one_instance() -> None:
+    one = [Summary(s.claim, s.results[:1]) for s in two_instances()]
+    flat, many = " ".join(table(one, 100).split()), " ".join(table(two_instances(), 100).split())
+    notes = [s.results[0].finding.note for s in one if len(s.results[0].finding.note) > 20]
+    assert len(notes) > 20
+    assert all(note in flat for note in notes)
+    assert not any(note in many for note in notes)
+
+
+def test_claims_stand_under_the_chapters_of_the_notes_once_each() -> None:
+    """The headings of NOTES.md, read here, and the section of every claim under its own."""
+    notes = (Path(theory.__file__).parent / "NOTES.md").read_text(encoding="utf-8")
+    parts = {part.partition("\n")[0]: part for part in notes.split("\n## ")[1:]}
+    for one in claims():
+        found = [c for c, part in parts.items() for line in part.splitlines()
+                 if line.startswith("### ") and f"`{one.id}`" in line]  # fmt: skip
+        assert found in ([one.chapter], []), one.id
+        assert one.chapter in parts, one.id
+    shown = [line for line in table(two_instances(), 100).splitlines() if line in parts]
+    assert shown == list(dict.fromkeys(one.chapter for one in claims()))
+
+
+@pytest.mark.parametrize("one", claims(), ids=IDS)
+def test_every_claim_can_be_explained(one: theory.Claim) -> None:
+    for text in (one.proof, one.measured, one.source, one.statement):
+        assert len(text) > 10
+        assert "\\" not in text
+    assert one.rejects
+    summary = next(s for s in two_instances() if s.claim.id == one.id)
+    console = Console(width=80, record=True, file=io.StringIO())
+    print_explanation(one, summary.results, console)
+    text = console.export_text()
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+    flat = " ".join(text.split())
+    for said in (one.statement, one.source, one.proof, one.measured, *one.rejects):
+        assert " ".join(said.split()) in flat
+    for result in summary.results:
+        assert f"{result.verdict} {result.finding.prediction:.4g} " in flat
+        assert f" {result.instance}" in flat
+
+
+def test_explain_prints_one_claim_and_ends_with_its_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["explain", "prop-5.2", *SMALL]) == 0
+    text = capsys.readouterr().out
+    assert "2n / lambda_1" in text
+    assert "factor 2 missing" in text
+    assert "uniform n=3 d=60 p=0.3" in text
+    assert "momentum" not in text
+
+
+WRONG_WORDS = {
+    "no id": (["explain"], "expected explain and the id of one claim, got explain"),
+    "two ids": (["explain", "adam", "momentum"], "got explain adam momentum"),
+    "another word": (["verify", "adam"], "got verify adam"),
+    "a slip": (["explain", "bernstien"], "got 'bernstien'; the nearest: bernstein"),
+    "a part": (["--claim", "usefulness"], "the nearest: thm-5.1-usefulness"),
+    "nothing near": (["explain", "qqqq"], "--list shows all"),
+    "json": (["explain", "adam", "--json"], "without --json and --claim"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_WORDS)
+def test_words_that_name_no_claim_end_with_2_and_the_nearest(
+    capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    arguments, sentence = WRONG_WORDS[name]
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert sentence in captured.err
+
+
+def test_the_list_has_every_id_and_sentence_and_verifies_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("theory.suite.verify_all", None)
+    assert main(["--list"]) == 0
+    flat = " ".join(capsys.readouterr().out.split())
+    assert all(f"{one.id} {one.brief}" in flat for one in claims())
 
 
 def test_bisected_thresholds_use_no_formula(monkeypatch: pytest.MonkeyPatch) -> None:

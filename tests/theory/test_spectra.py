@@ -213,6 +213,24 @@ def test_eigenvalues_of_many_masks_do_not_depend_on_the_batch() -> None:
     assert (np.diff(whole, axis=1) <= 0).all()
 
 
+@pytest.mark.parametrize("room", [1 << 28, 0, 2 * 40 * 4 * 4 * 8])
+def test_matrices_kept_in_memory_are_those_of_the_masks_drawn_again(
+    monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """All of them are kept, none, or the first batch only."""
+    monkeypatch.setattr("theory.problems.KEPT_BYTES", room)
+    problem = make_problem("gaussian", n=4, d=50, p=0.3)
+    for count in (70, 10, 40, 100, 100):
+        masks = [mask for some in problem.masks(count, 1) for mask in some]
+        grams = np.concatenate(list(problem.grams(count, 1)))
+        factors = np.concatenate(list(problem.factors(count, 1)))
+        assert len(grams) == len(factors) == count
+        for mask, gram, factor in zip(masks, grams, factors, strict=True):
+            columns = problem.features.take(mask)
+            assert np.allclose(gram, columns.T @ columns, rtol=0, atol=1e-12)
+            assert np.allclose(factor.T @ factor, gram, rtol=0, atol=1e-12)
+
+
 def test_full_and_empty_masks_give_the_whole_spectrum_and_nothing() -> None:
     features = draw("gaussian", 3, 90)
     x = features.columns().T

@@ -145,7 +145,8 @@ def test_a_bound_that_fails_nearly_as_often_as_it_may_is_looked_at_twice() -> No
 RANDOM = {
     "thm-5.1-corrected", "thm-5.1-usefulness", "bernstein", "chernoff", "lemma-a.1",
     "trace-identity", "eq-3", "prop-5.2", "prop-5.3", "cor-distance", "distance-law",
-    "finite-time", "momentum", "adam",
+    "finite-time", "momentum", "adam", "heavy-light", "top-below", "step-gaussian",
+    "step-isotropic", "distance-haar", "distance-leverage",
 }  # fmt: skip
 
 
@@ -155,7 +156,8 @@ def test_without_any_feature_every_statement_about_masks_is_vacuous(
     assert main(["--p", "0", "--n", "3", "--d", "60"]) == 0
     text = capsys.readouterr().out
     assert "as expected" not in text
-    assert "Vacuous, they say nothing here: 14 of 19 claims: " in " ".join(text.split())
+    total = len(claims())
+    assert f"Vacuous, they say nothing here: 14 of {total} claims: " in " ".join(text.split())
     results = verify_all(problems=[make_problem(n=3, d=60, p=0.0)])
     assert {r.id for r in results if r.verdict == "vacuous"} == RANDOM
 
@@ -224,8 +226,13 @@ def test_counts_say_each_verdict_by_name() -> None:
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     print_table(summaries, console)
     text = console.export_text()
-    listed = ", ".join(f"{verdict} {count}" for verdict, count in bernstein.counts.items())
-    assert f"2 instances: {listed}" in " ".join(text.split())
+    words = {"holds": "holds on", "vacuous": "says nothing about", "violated": "is refuted on"}
+    first, *others = bernstein.counts
+    said = f"{words[first]} {bernstein.counts[first]} of 2 instances"
+    said = "".join([said, *(f", {words[other]} {bernstein.counts[other]}" for other in others)])
+    if not others:
+        said = f"{words[first]} all 2 instances"
+    assert said in " ".join(text.split())
     assert not re.search(r"(holds|violated|vacuous|unsettled) \d+/\d", text)
     lines = [line.strip() for line in text.splitlines()]
     assert all(summary.claim.brief in lines for summary in summaries)
@@ -265,14 +272,11 @@ print([name for name in heavy if name in sys.modules])
 """
 
 
-@pytest.mark.parametrize(
-    ("arguments", "needed"),
-    [(["--help"], []), (["--n", "2", "--d", "50", "--json"], ["scipy.stats"])],
-)
-def test_neither_help_nor_a_run_imports_torch(arguments: list[str], needed: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["--n", "2", "--d", "50", "--json"]])
+def test_neither_help_nor_a_run_imports_what_takes_seconds(arguments: list[str]) -> None:
     code = LIGHT.format(arguments=arguments)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == str(needed)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_names_that_need_torch_are_there_when_asked_for() -> None:

@@ -410,7 +410,13 @@ def test_the_effective_distance_is_between_the_products_at_both_ends_not_of_the_
     assert all(torch.equal(p, last[n]) for n, p in numbers.items())
 
 
-@pytest.mark.parametrize("targets", ["*layer_norm*", "*embed_positions*"])
-def test_lora_says_which_target_takes_no_low_rank_update(targets: str) -> None:
-    with pytest.raises(UserError, match="expected .*got.*; name linear"):
-        baselines.lora(ls.tiny_model("opt"), targets=targets)
+def test_a_rank_below_one_is_refused_by_its_name() -> None:
+    with pytest.raises(UserError, match="expected rank to be a whole number of at least 1, got 0"):
+        baselines.lora(ls.tiny_model("opt"), rank=0)
+    with pytest.raises(UserError, match="expected first_rank to be a whole number of at least 8"):
+        baselines.adalora(ls.tiny_model("opt"), steps=10, first_rank=7)
+
+
+def test_lora_says_which_target_takes_no_low_rank_update() -> None:
+    with pytest.raises(UserError, match=r"got model.decoder.*layer_norm.weight of shape .*; name"):
+        baselines.lora(ls.tiny_model("opt"), targets="*layer_norm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -230,6 +231,16 @@ def _join(rank: int, folder: str) -> None:
     )
 
 
+def _in_parallel(function: Callable[[int, str], None], folder: Path) -> str:
+    """Return code that runs a function of this file in several processes at once."""
+    return (
+        "import runpy, torch.multiprocessing\n"
+        f"own = runpy.run_path({__file__!r})\n"
+        f"torch.multiprocessing.start_processes(own[{function.__name__!r}], ({str(folder)!r},), "
+        f"nprocs={PARALLEL}, start_method='fork')\n"
+    )
+
+
 def _one_rank(rank: int, folder: str) -> None:
     _join(rank, folder)
     torch.manual_seed(100 + rank)  # the mask must not depend on it
@@ -244,8 +255,10 @@ def _one_rank(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_share_mask_and_theta_and_equal_one_on_the_whole_batch(tmp_path) -> None:
-    torch.multiprocessing.spawn(_one_rank, (str(tmp_path),), nprocs=PARALLEL)
+def test_two_processes_share_mask_and_theta_and_equal_one_on_the_whole_batch(
+    forks, tmp_path
+) -> None:
+    forks.run(_in_parallel(_one_rank, tmp_path))
     (masks, thetas) = zip(*(torch.load(tmp_path / f"{r}.pt") for r in range(PARALLEL)))
     for name in masks[0]:
         assert torch.equal(masks[0][name], masks[1][name])
@@ -311,8 +324,8 @@ def _one_shard(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_a_base_sharded_by_fsdp_trains_theta_as_one_process_does(tmp_path) -> None:
-    torch.multiprocessing.spawn(_one_shard, (str(tmp_path),), nprocs=PARALLEL)
+def test_a_base_sharded_by_fsdp_trains_theta_as_one_process_does(forks, tmp_path) -> None:
+    forks.run(_in_parallel(_one_shard, tmp_path))
     found = [torch.load(tmp_path / f"{r}.pt") for r in range(PARALLEL)]
     model = case_of("opt").model(torch.float64)
     mask = ls.random_mask(model, density=0.05, targets=SHARDED, seed=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -61,6 +62,15 @@ def one_call(settings: dict, **more) -> tuple[ls.Run, nn.Module]:
     return ls.finetune(model, TOKENIZER, task(), **(BASIC | settings | more)), model
 
 
+@cache
+def uninterrupted(kind: str) -> tuple[ls.Run, dict[str, torch.Tensor]]:
+    """Return a run of a kind in one call, and what it trained."""
+    run, model = one_call(KINDS[kind])
+    assert not run.diverged
+    assert run.distance["l2"] > 0
+    return run, thetas(model)
+
+
 def needs(settings: dict) -> None:
     if settings.get("optimizer") == "schedule-free":
         pytest.importorskip("schedulefree")
@@ -70,9 +80,7 @@ def needs(settings: dict) -> None:
 def test_a_training_stopped_anywhere_ends_bit_for_bit_like_one_call(tmp_path, kind) -> None:
     settings = KINDS[kind]
     needs(settings)
-    whole, expected = one_call(settings)
-    assert not whole.diverged
-    assert whole.distance["l2"] > 0
+    whole, expected = uninterrupted(kind)
     parts = BASIC | settings | {"directory": tmp_path, "checkpoint_every": 1}
     taken = []
     for steps in (2, 3, 100):  # what happens in between is lost, as when a process is killed
@@ -85,7 +93,7 @@ def test_a_training_stopped_anywhere_ends_bit_for_bit_like_one_call(tmp_path, ki
     run = training.finish()
     assert training.run is run
     assert lasting(run) == lasting(whole)
-    assert same(thetas(model), thetas(expected))
+    assert same(thetas(model), expected)
     assert [r["step"] for r in run.history] == list(range(1, len(whole.history) + 1))
 
 
@@ -93,7 +101,7 @@ def test_a_training_stopped_anywhere_ends_bit_for_bit_like_one_call(tmp_path, ki
 def test_a_training_goes_back_to_its_state_as_often_as_asked(kind) -> None:
     settings = KINDS[kind]
     needs(settings)
-    whole, expected = one_call(settings)
+    whole, expected = uninterrupted(kind)
     model = model_of(settings)
     training = ls.Training(model, TOKENIZER, task(), **(BASIC | settings))
     training.step()
@@ -106,7 +114,7 @@ def test_a_training_goes_back_to_its_state_as_often_as_asked(kind) -> None:
         assert record["step"] == len(training.history)
         training.evaluate()  # changes nothing
     assert lasting(training.run) == lasting(whole)
-    assert same(thetas(model), thetas(expected))
+    assert same(thetas(model), expected)
 
 
 def test_a_schedule_free_run_is_judged_at_its_average_and_goes_on_from_where_it_was() -> None:

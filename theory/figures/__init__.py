@@ -1,4 +1,4 @@
-"""Four figures of one instance: eigenvalues, stable steps, trajectories and distances."""
+"""Figures of one instance, one file a law; each scans p by itself."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from landscape.errors import UserError
 from landscape.figures.canvas import save
 from landscape.figures.style import look
 from theory.figures.concentration import concentration
+from theory.figures.constants import constants
+from theory.figures.descents import descents
 from theory.figures.distances import distances
+from theory.figures.nested import nested
 from theory.figures.scan import FEWEST
+from theory.figures.signs import signs
 from theory.figures.stability import stability
 from theory.figures.trajectories import trajectories
 from theory.problems import MaskedRegression
@@ -24,6 +28,10 @@ FIGURES: dict[str, Callable[[MaskedRegression, int], Figure]] = {
     "stability": stability,
     "trajectories": trajectories,
     "distances": distances,
+    "signs": signs,
+    "nested": nested,
+    "descents": descents,
+    "constants": constants,
 }
 
 

@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from landscape.figures.canvas import canvas
-from theory import bounds
+from theory import bounds, conditional
 from theory.features import Array, Features
 from theory.figures.scan import (
     BLUE,
     FEWEST,
     GREEN,
     GREY,
+    HEAVY,
     MASKS,
     ORANGE,
     PURPLE,
     RED,
+    SKY,
+    companions,
     grams_at,
     scan_ratios,
 )
@@ -31,12 +34,13 @@ if TYPE_CHECKING:
 
 
 def concentration(problem: MaskedRegression, seed: int = 0) -> Figure:
-    """Draw the deviation of the masked eigenvalues against p and against d, with all bounds."""
+    """Draw the deviation of the masked eigenvalues against p and d, heavy tails beside them."""
     from matplotlib.ticker import NullFormatter
 
-    figure, (left, right) = canvas((10.8, 4.0), 2)
+    figure, (left, right, heavy) = canvas((13.6, 4.2), 3)
     ratios = scan_ratios(problem)
-    rows = [_deviation(problem.features, problem, problem.moments, p, seed) for p in ratios]
+    parts = divided(problem.features)
+    rows = [_deviation(parts, problem, problem.moments, p, seed) for p in ratios]
     _plot_bounds(left, ratios, rows)
     left.set(xlabel="probability p to keep a feature", ylabel="deviation of eigenvalues")
     left.set_title(f"n = {problem.n}, d = {problem.d:,}, {problem.features.name}")
@@ -44,20 +48,32 @@ def concentration(problem: MaskedRegression, seed: int = 0) -> Figure:
     p = float(np.clip(10 * FEWEST / problem.d, 0.01, 0.5))
     sizes = np.unique(np.geomspace(FEWEST / p, problem.d, 7).astype(int))
     prefixes = [problem.features.prefix(int(d)) for d in sizes]
-    rows = [_deviation(part, problem, moments(part), p, seed) for part in prefixes]
+    rows = [_deviation(divided(part), problem, moments(part), p, seed) for part in prefixes]
     _plot_bounds(right, sizes, rows)
     right.set(xlabel="number of features d", title=f"p = {p:g}")
     right.xaxis.set_minor_formatter(NullFormatter())
+    tailed = companions(problem)[1]
+    ratios, parts = scan_ratios(tailed), divided(tailed.features)
+    rows = [_deviation(parts, tailed, tailed.moments, p, seed) for p in ratios]
+    _plot_bounds(heavy, ratios, rows)
+    heavy.set(xlabel="probability p to keep a feature")
+    heavy.set_title(f"n = {tailed.n}, d = {tailed.d:,}, {tailed.features.name}")
     handles, labels = left.get_legend_handles_labels()
     title = f"bounds at $\\delta$ = {problem.delta:g}"
     figure.legend(handles, labels, title=title, loc="outside right center", alignment="left")
     return figure
 
 
+def divided(features: Features) -> conditional.HeavyLight:
+    """Return X divided at ``HEAVY`` columns, a tenth of all where they are fewer."""
+    return conditional.divide(features, min(HEAVY, features.d // 10))
+
+
 def _deviation(
-    features: Features, problem: MaskedRegression, m: Moments, p: float, seed: int
+    parts: conditional.HeavyLight, problem: MaskedRegression, m: Moments, p: float, seed: int
 ) -> dict[str, Array]:
     """Return the quantiles of max_i |lambda_i - p lambda_i(X^T X)| and every bound at one p."""
+    features = parts.features
     gaps = descending(grams_at(features, p, MASKS, seed)) - p * m.eigenvalues
     n, d, r, delta = features.n, features.d, m.max_abs, problem.delta
     chernoff = chernoff_interval(m, p, delta)
@@ -66,13 +82,16 @@ def _deviation(
         "theorem 5.1, corrected": np.array(bounds.theorem_51_corrected(n, d, r, delta)),
         "theorem 5.1, printed (false)": np.array(bounds.theorem_51_printed(n, d, r, delta)),
         "matrix Bernstein": np.array(bounds.bernstein(m, p, delta)),
+        "the same, mask known\non the heavy columns": np.array(
+            conditional.deviation(parts.light, p, delta)
+        ),
         "matrix Chernoff, $\\lambda_1$ above": np.array(chernoff.top_high - p * m.top),
         "$p\\,\\lambda_1(X^TX)$": np.array(p * m.top),
     }
 
 
 def _plot_bounds(axes: Axes, x: Array, rows: list[dict[str, Array]]) -> None:
-    looks = ((ORANGE, "-"), (RED, ":"), (GREEN, "-"), (PURPLE, "--"), (GREY, "-."))
+    looks = ((ORANGE, "-"), (RED, ":"), (GREEN, "-"), (SKY, "-"), (PURPLE, "--"), (GREY, "-."))
     for name, (colour, line) in zip(list(rows[0])[1:], looks):
         axes.plot(x, [row[name] for row in rows], line, color=colour, label=name)
     low, middle, high = np.array([row["seen"] for row in rows]).T

@@ -9,13 +9,27 @@ from landscape.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from theory import purposes
 from theory.factors import masked_factors
 from theory.features import Array, Features
-from theory.problems import MaskedRegression
+from theory.problems import MaskedRegression, make_problem
 from theory.spectra import draw_mask, masked_grams
 
 __all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "RED", "SKY"]
 
 MASKS = 60
 FEWEST = 20  # kept features below which a mask is no longer a sample of the columns
+
+
+HEAVY = 200  # heavy columns whose fate is known in the figures' certified bars, at most a tenth
+COMPANION = 20_000  # features of the companion panels, at most
+
+
+def companions(problem: MaskedRegression) -> tuple[MaskedRegression, MaskedRegression]:
+    """Return an isotropic and a heavy-tailed problem of the same sizes, to draw beside it."""
+    d, sigma = min(problem.d, COMPANION), problem.sigma
+    isotropic, heavy = (
+        make_problem(name, n=problem.n, d=d, p=problem.p, delta=problem.delta, sigma=sigma)
+        for name in ("gaussian", "student")
+    )
+    return isotropic, heavy
 
 
 def scan_ratios(problem: MaskedRegression, count: int = 9) -> Array:

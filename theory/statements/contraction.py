@@ -128,10 +128,10 @@ CLAIMS = (
         chapter=CHAPTER,
         assumptions=("0 < eta < 2n / lambda_1",),
         proof=(
-            "The component of w_0 in the kernel of X M never moves, so the limit is (XM)^+ y plus that "
-            "component. With X = (1, 1), y = 0 and w_0 = (1, -1) nothing moves, and (XM)^+ y = 0. From "
-            "w_0 = 0, where the paper starts its runs, and from every w_0 in the row space the limit "
-            "is right; that gradient descent converges is right for every w_0."
+            "The component of w_0 in the kernel of X M never moves, so the limit is (XM)^+ y plus "
+            "that component. With X = (1, 1), y = 0 and w_0 = (1, -1) nothing moves, and (XM)^+ y "
+            "= 0. From w_0 = 0, where the paper starts its runs, and from every w_0 in the row "
+            "space the limit is right; that gradient descent converges is right for every w_0."
         ),
         measured=(
             "Gradient descent of one sample at eta = n/lambda_1, which arrives in one step, in "

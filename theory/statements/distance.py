@@ -183,6 +183,9 @@ def _corollary(predict: Callable[..., float], problem: MaskedRegression, seed: i
     quantity = "E ||w_hat||^2 over noise and masks"
     if problem.p == 0 or problem.sigma == 0 or problem.moments.top == 0:
         return Finding("vacuous", quantity, 0.0, 0.0, note="no mask, noise or features")
+    excess = floor_excess(predict)
+    if excess.refutes:
+        return excess.finding(quantity)
     p, sigma, size = problem.p, problem.sigma, float(np.trace(problem.moments.gram))
     few = problem.features.take(np.arange(min(ENUMERATED, problem.d)))
     weights, kept = every_mask(few, p)
@@ -196,10 +199,9 @@ def _corollary(predict: Callable[..., float], problem: MaskedRegression, seed: i
     scale = float(values.max()) or 1.0  # squares of distances may leave float64
     error = scale * float((values / scale).std(ddof=1)) / MASKS**0.5
     mean, seen = float(values.mean()), int((ranks > 0).sum())
-    excess = floor_excess(predict)
     below = predict(sigma, least, p, size) <= (mean + SIGMAS * error) * (1 + 1e-9)
     verdict: Verdict = "holds"
-    if excess.refutes or exact_floor > exact * (1 + 1e-9) or (seen >= FEWEST and not below):
+    if exact_floor > exact * (1 + 1e-9) or (seen >= FEWEST and not below):
         verdict = "violated"
     elif seen < FEWEST:
         verdict = "unsettled"
@@ -207,7 +209,7 @@ def _corollary(predict: Callable[..., float], problem: MaskedRegression, seed: i
     few_note += f"{exact_floor:.3g} <= {exact:.3g}"
     notes = {
         "holds": f"mean rank {mean_rank:.4g} of {problem.n}; {few_note}",
-        "violated": excess.where if excess.refutes else few_note.replace("<=", "against"),
+        "violated": few_note.replace("<=", "against"),
         "unsettled": f"only {seen} of {MASKS} masks keep anything; {few_note}",
     }
     floor = predict(sigma, mean_rank, p, size)
@@ -240,6 +242,23 @@ CLAIMS = (
         "paper 1, proposition 5.3; the identity is in its proof, appendix A.2",
         expected_distance,
         _proposition_53,
+        chapter="Distance to initialisation",
+        assumptions=("noise of variance sigma^2, independent of X",),
+        proof=(
+            "w_hat = (XM)^+ X w* + (XM)^+ eps, the cross term vanishes in expectation, and E "
+            "||(XM)^+ eps||^2 = sigma^2 sum 1/lambda_i. The paper's proof has this identity and "
+            "drops the first term by >=."
+        ),
+        measured=(
+            "The identity by SVD against a complete orthogonal decomposition and 4000 draws of "
+            "the noise, then the bound against it; unsettled where singular values are lost in "
+            "rounding."
+        ),
+        rejects=(
+            "equality without the signal term",
+            "noise term doubled",
+            "bound above the identity",
+        ),
     ),
     Claim(
         "cor-distance",
@@ -249,5 +268,16 @@ CLAIMS = (
         "this project, from proposition 5.3 by Cauchy-Schwarz twice",
         distance_floor,
         _corollary,
+        chapter="Distance to initialisation",
+        assumptions=("noise of variance sigma^2, independent of X",),
+        proof=(
+            "Cauchy-Schwarz over the eigenvalues given the mask, and again over masks, with E "
+            "sum_i lambda_i = p ||X||_F^2."
+        ),
+        measured=(
+            "Exactly over all masks of ten columns and on tiled identities, then by 256 masks "
+            "with the error of the mean and of the mean rank."
+        ),
+        rejects=("1 % too high", "mean column in place of the Frobenius norm"),
     ),
 )

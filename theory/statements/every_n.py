@@ -86,14 +86,14 @@ CLAIMS = (
         chapter="How far masked eigenvalues are from p times the full ones",
         assumptions=("entries in [0, r]",),
         proof=(
-            "For every n, every d > 32 n, p = 1/2 and X = r >= 2 everywhere, keeping all features or "
-            "none deviates by n r^2 d / 2. That has probability 2 * 2^-d, and the printed bound at "
-            "delta = 2^-d is smaller: its first term by more than n r^2 / 4, which is more than its "
-            "second term."
+            "For every n, every d > 32 n, p = 1/2 and X = r >= 2 everywhere, keeping all features "
+            "or none deviates by n r^2 d / 2. That has probability 2 * 2^-d, and the printed bound "
+            "at delta = 2^-d is smaller: its first term by more than n r^2 / 4, which is more than "
+            "its second term."
         ),
         measured=(
-            "Both sides are compared in rational arithmetic, with log 2 rounded up, for seven n and "
-            "three d each. Violated if the deviation is above the bound in all of these cases."
+            "Both sides are compared in rational arithmetic, with log 2 rounded up, for seven n "
+            "and three d each. Violated if the deviation is above the bound in all of these cases."
         ),
         rejects=("second term the right way up",),
     ),

@@ -109,5 +109,20 @@ CLAIMS = (
         "paper 1, lemma A.1",
         log_moment_bound,
         _lemma,
+        chapter="How far masked eigenvalues are from p times the full ones",
+        assumptions=("|x| <= r",),
+        proof=(
+            "u'Qu is a sum of independent centred variables, the j-th in an interval of length "
+            "(z_j'u)^2; Hoeffding's lemma for each, then Cauchy-Schwarz."
+        ),
+        measured=(
+            "The left side is a product of d known factors, so nothing is sampled: six "
+            "directions u, fourteen t, and where the bound is tight."
+        ),
+        rejects=(
+            "0.9 times the exponent",
+            "1/16 for the 1/8 of Hoeffding's lemma",
+            "sum over the d features forgotten in the last step",
+        ),
     ),
 )

@@ -111,7 +111,7 @@ def _needed(
 
 CLAIMS = (
     Claim(
-        "thm-5.1-sharp",
+        "thm-5.1-trace",
         "a trace of order d and a bound of order sqrt(d) make every lambda_i concentrate sharply",
         "since E sum_i lambda_i is of order d and the bound of theorem 5.1 of order sqrt(d), every "
         "lambda_i concentrates sharply around p lambda_i(X^T X) where d >> n",
@@ -123,12 +123,13 @@ CLAIMS = (
         assumptions=("d >> n", "a trace of order d"),
         proof=(
             "The trace is a sum; it says nothing about its smaller terms. Two samples with d - 1 "
-            "columns (1, 0) and one column (0, 1) have the trace d, and lambda_2 is 0 or 1 for every d."
-            " It is true for fixed n and p as d grows if the smallest eigenvalue is of order d too."
+            "columns (1, 0) and one column (0, 1) have the trace d, and lambda_2 is 0 or 1 for "
+            "every d. It is true for fixed n and p as d grows if the smallest eigenvalue is of "
+            "order d too."
         ),
         measured=(
-            "The bound over p times the trace, against the relative deviation of lambda_2, which is 1 "
-            "for every mask at p = 1/2. Violated if the first is below 1."
+            "The bound over p times the trace, against the relative deviation of lambda_2, which "
+            "is 1 for every mask at p = 1/2. Violated if the first is below 1."
         ),
         rejects=("each eigenvalue in place of the trace",),
     ),
@@ -144,8 +145,8 @@ CLAIMS = (
         chapter=CHAPTER,
         assumptions=("entries uniform in [0, 1], their mean Gram matrix",),
         proof=(
-            "The mean Gram matrix is d (1 1^T / 4 + I / 12); setting the bound's first term equal to "
-            "p times an eigenvalue is a linear equation in sqrt(d)."
+            "The mean Gram matrix is d (1 1^T / 4 + I / 12); setting the bound's first term equal "
+            "to p times an eigenvalue is a linear equation in sqrt(d)."
         ),
         measured=(
             "The crossing is bisected with the eigenvalues of the mean Gram matrix computed "

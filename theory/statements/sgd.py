@@ -120,7 +120,8 @@ def _sgd(predict: Steps, problem: MaskedRegression, seed: int) -> Finding:
         rows = (u * s)[:, positive(s)]
     values, lengths = np.square(rows).sum(0) / n, np.square(rows).sum(1)
     verdict: Verdict = "holds"
-    details, descent = {}, 2 / float(values.max())
+    details: dict[str, float] = {}
+    descent = 2 / float(values.max())
     for batch in BATCHES:
         low, high = predict(values, lengths, batch)
         exact = exact_step(rows, batch)
@@ -142,9 +143,7 @@ def _sgd(predict: Steps, problem: MaskedRegression, seed: int) -> Finding:
     )
 
 
-def longest_example(
-    lengths: Array, largest: Array, p: float, delta: float
-) -> tuple[float, float]:
+def longest_example(lengths: Array, largest: Array, p: float, delta: float) -> tuple[float, float]:
     """Return an interval that holds max_i ||x_{i,S}||^2 with probability >= 1 - delta over masks.
 
     Scalar Chernoff bounds on ||x_{i,S}||^2 = sum_j m_j x_ij^2: above for all n examples at once,
@@ -212,7 +211,8 @@ def _rate(predict: Lengths, problem: MaskedRegression, seed: int) -> Finding:
         samples=len(seen),
         violations=broken,
         interval=clopper_pearson(broken, len(seen)),
-        note=note or f"between {2 / high:.3g} and {longest_step:.3g}; median of masks against "
+        note=note
+        or f"between {2 / high:.3g} and {longest_step:.3g}; median of masks against "
         "2 / (p max_i ||x_i||^2)",
         details={
             "step at least": 2 / high,
@@ -232,6 +232,24 @@ CLAIMS = (
         "this project; Ma, Bassily and Belkin 2018",
         step_interval,
         _sgd,
+        chapter="Dynamics on one mask",
+        assumptions=("interpolation", "batches drawn with replacement"),
+        proof=(
+            "The second moment of the error is mapped linearly by a step; tr of its image is "
+            "bounded from both sides."
+        ),
+        measured=(
+            "The exact threshold of the operator on second moments, by its spectral radius, for "
+            "several batches; violated if it is outside the interval."
+        ),
+        rejects=(
+            "1 for 1 - 1/b",
+            "gradient descent's",
+            "largest without 1/b",
+            "mean for largest",
+            "1 for 2",
+            "upper end 1 % low",
+        ),
     ),
     Claim(
         "sgd-rate",
@@ -241,5 +259,16 @@ CLAIMS = (
         "this project, from sgd",
         longest_example,
         _rate,
+        chapter="Dynamics on one mask",
+        assumptions=("0 < p < 1", "b = 1"),
+        proof=(
+            "Each norm(x_{i,S})^2 is a sum of independent scalars: scalar Chernoff for the "
+            "longest example below, for all n of them above."
+        ),
+        measured=(
+            "Exact failure probabilities on tiled identities, then masks of the instance: "
+            "violated if the 99 % interval of the failure probability is above delta."
+        ),
+        rejects=("half the largest entry", "without the factor n", "p for 1-p", "p^2"),
     ),
 )

@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 
 from theory import bounds
+from theory.binomial import exactly
 from theory.claim import Claim, Finding, Verdict, clopper_pearson, ratio, sample_size, settle
 from theory.features import Array, Features, from_array
 from theory.problems import MaskedRegression
@@ -133,8 +134,6 @@ def interval_excess(predict: Ends) -> float:
 
     Then g = -y (1, .., 1), s_S^T H s_S = K^2 and the best rate is |y| / K, K ~ Binomial(d, p).
     """
-    from scipy.stats import binom
-
     worst = 0.0
     for d, p in ((30, 0.5), (400, 0.1), (400, 0.5)):
         features = from_array(np.ones((1, d)))
@@ -142,11 +141,11 @@ def interval_excess(predict: Ends) -> float:
         square = np.full((1, 1), float(d))
         moments = Moments(square, square, 1.0, float(d), float(d), 1.0, 1.0)
         k = np.arange(1, d + 1)
-        weights = binom.pmf(k, d, p)
+        weights = exactly(k, d, p)
         for delta in (0.5, 0.05, 1e-3):
             low, high = predict(step, p, delta, moments)
             outside = weights[(1 / k < low * (1 - EXACT)) | (1 / k > high * (1 + EXACT))].sum()
-            empty = float(binom.pmf(0, d, p)) if low > 0 else 0.0
+            empty = float(exactly(0, d, p)) if low > 0 else 0.0
             worst = max(worst, (float(outside) + empty) / delta)
     return worst
 
@@ -189,7 +188,7 @@ def _rate(predict: Ends, problem: MaskedRegression, seed: int) -> Finding:
 
 
 def adam_ceiling(step: SignStep, beta: float) -> float:
-    """Return 2 (1 + beta)/(1 - beta) |g|_1 / s^T H s, which `adam`'s threshold is at most at P = |g|.
+    """Return 2 (1 + beta) / (1 - beta) |g|_1 / s^T H s, above the threshold of `adam` at P = |g|.
 
     >>> round(adam_ceiling(SignStep(1.0, 1.0, 1.0, 1.0, 1.0, (1.0, 1.0, 1.0)), 0.9), 9)
     38.0
@@ -238,7 +237,9 @@ def _first_step(
         said,
         seen,
         ratio(said, seen),
-        note=f"the mask's best first step is {said / 38:.3g}; equal for one sample" if holds else "",
+        note=f"the mask's best first step is {said / 38:.3g}; equal for one sample"
+        if holds
+        else "",
     )
 
 
@@ -252,6 +253,24 @@ CLAIMS = (
         "this project; AdamW's first step",
         sign_law,
         _descent,
+        chapter="Dynamics on one mask",
+        assumptions=("one step from w = 0", "the gradient at the start"),
+        proof="The loss is quadratic: E M = p and E m_i m_j = p^2 for i != j, p for i = j.",
+        measured=(
+            "All masks of a few columns are added up, then two means over masks of the instance;"
+            " violated where a mean or the best rate is off."
+        ),
+        rejects=(
+            "half the trace",
+            "no trace: 1/p for every p",
+            "2 s'Hs",
+            "half of |g|_1",
+            "p for 1-p",
+            "p for 1-p in the rate alone",
+            "the rate at which the mean loss is L(0) again",
+            "variance p for p(1-p)",
+            "eta^2 for eta^2/2",
+        ),
     ),
     Claim(
         "sign-rate",
@@ -263,6 +282,18 @@ CLAIMS = (
         "this project, Bernstein's and Cantelli's inequalities",
         sign_interval,
         _rate,
+        chapter="Dynamics on one mask",
+        assumptions=("0 < p < 1",),
+        proof=(
+            "The numerator is a sum of independent terms (Bernstein); the denominator has a "
+            "known mean and variance (Cantelli), and a lower bound by a sum of independent "
+            "terms."
+        ),
+        measured=(
+            "The best step of each mask of the instance: violated if the 99 % interval of the "
+            "failure probability is above delta."
+        ),
+        rejects=("no room above", "no room below", "p for 1-p", "no spread"),
     ),
     Claim(
         "adam-first-step",
@@ -272,5 +303,16 @@ CLAIMS = (
         "this project, from adam and sign-descent",
         adam_ceiling,
         _first_step,
+        chapter="Dynamics on one mask",
+        assumptions=("P = |g|, no entry 0",),
+        proof=(
+            "s' H s / |g|_1 is the Rayleigh quotient of P^-1/2 H P^-1/2 at P^1/2 s, so it is at "
+            "most its largest eigenvalue."
+        ),
+        measured=(
+            "Both sides for one sample, where they are equal, and for a mask of the instance; "
+            "violated if the threshold is above."
+        ),
+        rejects=("no momentum", "0.1 % high", "the trace for s'Hs"),
     ),
 )

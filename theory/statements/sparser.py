@@ -70,9 +70,11 @@ def _ten_columns(problem: MaskedRegression) -> str:
     means = []
     for p in (0.02, 0.01):
         weights, kept = every_mask(few, p)
-        noise, shift, _ = distance_terms(kept, problem.signal, problem.sigma)
-        means.append(float(weights @ (noise + shift)))
-    return f"of {len(few)} columns of {problem.name}: {means[0]:.3g} at p = 0.02, {means[1]:.3g} at 0.01"
+        with np.errstate(all="ignore"):  # a remark: beyond float64 it says inf
+            noise, shift, _ = distance_terms(kept, problem.signal, problem.sigma)
+            means.append(float(weights @ (noise + shift)))
+    where = f"of {len(few)} columns of {problem.name}"
+    return f"{where}: {means[0]:.3g} at p = 0.02, {means[1]:.3g} at 0.01"
 
 
 CLAIMS = (
@@ -87,14 +89,14 @@ CLAIMS = (
         chapter="Distance to initialisation",
         assumptions=("d >> n",),
         proof=(
-            "The empty mask leaves w at 0, and its probability (1 - p)^d tends to 1 as p falls: below "
-            "about p d = n the mean distance falls with p, to 0. Above, claims cor-distance and "
-            "distance-law are the true versions; for nested masks that still fit the data it is true "
-            "whatever p."
+            "The empty mask leaves w at 0, and its probability (1 - p)^d tends to 1 as p falls: "
+            "below about p d = n the mean distance falls with p, to 0. Above, claims cor-distance "
+            "and distance-law are the true versions; for nested masks that still fit the data it "
+            "is true whatever p."
         ),
         measured=(
-            "On X = [I .. I] with d = 100 n, where the mean is a binomial sum, in rational arithmetic "
-            "for five p and their halves. Violated if one half is nearer."
+            "On X = [I .. I] with d = 100 n, where the mean is a binomial sum, in rational "
+            "arithmetic for five p and their halves. Violated if one half is nearer."
         ),
         rejects=("only where p d is at least 4 n",),
     ),

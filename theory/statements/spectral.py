@@ -199,15 +199,52 @@ CLAIMS = (
         "Tropp 2015, theorem 6.1.1",
         bounds.bernstein,
         _bernstein,
+        chapter="How far masked eigenvalues are from p times the full ones",
+        assumptions=("0 < p < 1",),
+        proof=(
+            "Q is a sum of independent centred matrices (m_j - p) z_j z_j^T of norm at most L "
+            "with variance V; Tropp's matrix Bernstein inequality for Q and -Q."
+        ),
+        measured=(
+            "Exact failure probabilities on tiled identities, then ||Q|| of masks of the "
+            "instance: violated if the 99 % interval of the failure probability is above delta."
+        ),
+        rejects=(
+            "without the factor 2n",
+            "without L",
+            "L/2",
+            "0.6 times the bound",
+            "one standard deviation, no confidence term",
+            "units: the square root of the deviation",
+        ),
     ),
     Claim(
         "chernoff",
         "lambda_1 and lambda_n are within known factors of p lambda_1(XX') and p lambda_n(XX')",
         "lambda_1 and lambda_n are within multiplicative factors of p lambda_1(X X^T) and "
         "p lambda_n(X X^T), so the largest stable step 2n/lambda_1 lies in an interval; "
-        "2n/(p lambda_1(X X^T)) is at least 2n/E lambda_1 (Jensen), not its centre",
+        "2n/(p lambda_1(X X^T)) is at least 2n/E lambda_1 (Jensen), not its centre: for isotropic "
+        "X it is too large by about (1 + sqrt(n/(pd)))^2, see step-isotropic and heavy-light",
         "Tropp 2015, theorem 5.1.1; the lower end for lambda_1: this project",
         chernoff_interval,
         _chernoff,
+        chapter="How far masked eigenvalues are from p times the full ones",
+        assumptions=("0 < p < 1",),
+        proof=(
+            "Matrix Chernoff for the positive summands m_j z_j z_j^T; for the lower end of "
+            "lambda_1 the scalar Chernoff bound along the top eigenvector of X X^T."
+        ),
+        measured=(
+            "Exact failure probabilities of the three ends on tiled identities, then lambda_1 "
+            "and lambda_n of masks of the instance, each end against its share of delta."
+        ),
+        rejects=(
+            "L/2",
+            "upper end without the factor n",
+            "lower end of lambda_n without the factor n",
+            "upper end at the mean",
+            "lower end of lambda_1 above its mean",
+            "lambda_n as large as its mean",
+        ),
     ),
 )

@@ -195,6 +195,20 @@ CLAIMS = (
         bounds.theorem_51_printed,
         _printed,
         expected="violated",
+        chapter="How far masked eigenvalues are from p times the full ones",
+        assumptions=("entries in [0, r]",),
+        proof=(
+            "In print the factor d n^2 r^4 of the proof's last tail stands below the line "
+            "instead of above. With one sample and all features equal to r, lambda_1 = r^2 "
+            "Binomial(d, p) exactly; at d = 33, p = 1/2, r = 2 keeping all or none is likelier "
+            "than delta = 1e-10 and deviates by more than the bound."
+        ),
+        measured=(
+            "The binomial tail in rational arithmetic against delta; a formula that passes there"
+            " is tried on tiled identities and on the instance. Violated if the tail is above "
+            "delta."
+        ),
+        rejects=("second term the right way up",),
     ),
     Claim(
         "thm-5.1-corrected",
@@ -204,6 +218,19 @@ CLAIMS = (
         "paper 1, last tail bound of appendix A.3, inverted correctly",
         bounds.theorem_51_corrected,
         _corrected,
+        chapter="How far masked eigenvalues are from p times the full ones",
+        assumptions=("|x| <= r",),
+        proof=(
+            "Lemma A.1 bounds v'Qv for one direction, a union over a net of 17^n directions "
+            "bounds ||Q||, Weyl's inequality bounds every eigenvalue; inverting the tail gives "
+            "the second term."
+        ),
+        measured=(
+            "Exact failure probabilities on X = (r, .., r) and on tiled identities, then masks "
+            "of the instance: violated if the 99 % interval of the failure probability is above "
+            "delta, vacuous if no mask could deviate that much."
+        ),
+        rejects=("printed second term", "root of the features forgotten", "0.4 times the bound"),
     ),
     Claim(
         "thm-5.1-usefulness",
@@ -213,5 +240,16 @@ CLAIMS = (
         "this project",
         critical_ratio,
         _usefulness,
+        chapter="How far masked eigenvalues are from p times the full ones",
+        assumptions=("|x| <= r",),
+        proof=(
+            "lambda_1(X^T X) <= ||X||_F^2 <= n d r^2, and the bound is at least 2 sqrt(2 d n^3 "
+            "r^4)."
+        ),
+        measured=(
+            "The bound over lambda_1 of the instance against 2 sqrt(2n/d), also on constant "
+            "features, where the two are equal as delta tends to 1."
+        ),
+        rejects=("constant 1 % too large", "no root", "one root of n too many"),
     ),
 )

@@ -238,7 +238,7 @@ CLAIMS = (
         chapter=CHAPTER,
         assumptions=("grad is the gradient of the loss, as algorithm 1 defines it",),
         proof="Along the gradient a convex quadratic grows: L(w + eta g) = L(w) + eta |g|^2 + "
-        "eta^2 g'Hg / 2. A misprint: a descent subtracts, and the experiments did.",
+        "eta^2 g'Hg / 2. A misprint: a descent subtracts.",
         measured="One step on one sample, in numbers that float64 holds exactly. Violated if the "
         "loss is higher after it.",
         rejects=("minus",),

@@ -68,9 +68,7 @@ def _work(
     predict: Callable[[int, int, int, int], float], problem: MaskedRegression, seed: int
 ) -> Finding:
     """Compare with operations counted as the training goes; every operation is ideal, not dense."""
-    counted = {
-        size: work_of(*size, grows=True) / work_of(*size, grows=False) for size in SIZES
-    }
+    counted = {size: work_of(*size, grows=True) / work_of(*size, grows=False) for size in SIZES}
     broken = any(predict(*size) < value * (1 - 1e-12) for size, value in counted.items())
     size = SIZES[0]
     others = ", ".join(

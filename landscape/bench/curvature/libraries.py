@@ -2,7 +2,7 @@
 
 Every library is timed to the moment at which it is within ACCURACY of the converged eigenvalue,
 which its user cannot know. Ours and curvlinops with eigsh stop by their own rule, at the loosest
-of TOLERANCES that suffices (found beforehand, with our products): ours with its certificate, a
+of TOLERANCES that suffices (found beforehand, with our products): ours by its own residual, a
 product more, included. PyHessian and hessian-eigenthings, whose rules do not tell, are stopped
 there: a gift to them. What they take by rules of their own is reported beside it.
 """
@@ -84,7 +84,7 @@ def _loosest(case: Case, solve: Callable[[float], float]) -> float:
 
 
 def ours(case: Case) -> Timing:
-    """Run Lanczos on a Hessian operator, to its own certificate."""
+    """Run Lanczos on a Hessian operator, until its own residual suffices."""
     start = time.perf_counter()
     found = lanczos(HessianOperator(case.model, case.batches), tol=case.tolerances["ours"])
     seconds = time.perf_counter() - start

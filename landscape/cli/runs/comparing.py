@@ -8,11 +8,12 @@ import math
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from landscape.cli.runs.listing import results_of, settings_of
+from landscape.cli.runs.listing import results_of, settings_of, written
 from landscape.cli.runs.reading import Found, plain, read
 from landscape.cli.runs.showing import print_curves
 from landscape.cli.shared import Outcome
 from landscape.errors import UserError
+from landscape.shown import counted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -90,13 +91,12 @@ def _metric(rows: list[tuple[Row, Row]]) -> str:
 
 def _compare_two(found: Found, first: Row, second: Row, metric: str) -> dict[str, Any]:
     from landscape.figures.table import format_table
-    from landscape.sweep.choosing import shown
     from landscape.sweep.comparison import over_examples
 
     frame = found.frame.set_index("address", drop=False)
     both = frame.loc[[first["address"], second["address"]]]
     names = results_of(both, settings_of(both))
-    lines = {name: [shown(value) for value in both[name]] for name in names}
+    lines = {name: [written(name, value) for value in both[name]] for name in names}
     print(format_table(
         [{"": name, first["address"][:8]: a, second["address"][:8]: b}
          for name, (a, b) in lines.items()], plain=True,
@@ -135,7 +135,8 @@ def _compare_groups(
     whole = [one["values"] for one in pairs if not any(map(math.isnan, one["values"]))]
     mean = of_values([a for a, _ in whole], [b for _, b in whole]) if whole else None
     if len(whole) < len(pairs):
-        print(f"{len(pairs) - len(whole)} pairs have no {metric} on one side, and are left out")
+        left = counted(len(pairs) - len(whole), "pair")
+        print(f"{left} without {metric} on one side, left out")
     if mean:
         print(f"test {metric}, second - first: {describe(mean)}, over {mean.n} pairs of runs")
     _print_two_curves([a for a, _ in rows], [b for _, b in rows])

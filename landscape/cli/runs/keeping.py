@@ -8,6 +8,7 @@ from typing import Any
 
 from landscape.cli.runs.reading import open_store, read
 from landscape.cli.shared import Outcome
+from landscape.shown import counted
 
 
 def tidy_runs(chosen: argparse.Namespace) -> Outcome:
@@ -36,8 +37,8 @@ def import_runs(chosen: argparse.Namespace) -> Outcome:
     with store.locked():
         joined = join(store, rows.rows())
     print(
-        f"{joined.added} runs added, {joined.kept} were there already, {joined.measured} "
-        f"measurements added to these: {store.folder}"
+        f"{counted(joined.added, 'run')} added, {joined.kept} were there already, "
+        f"{joined.measured} measurements added to these: {store.folder}"
     )
     if joined.different:
         few = ", ".join(joined.different[:3])
@@ -59,5 +60,5 @@ def export_runs(chosen: argparse.Namespace) -> Outcome:
     addresses = list(meeting(found.frame, wanted)["address"])
     found.tell()
     path = write_rows(chosen.output, map(found.rows.at, addresses))
-    print(f"{len(addresses)} runs: {path} ({path.stat().st_size:,} bytes)")
+    print(f"{counted(len(addresses), 'run')}: {path} ({path.stat().st_size:,} bytes)")
     return Outcome({"output": str(path), "runs": len(addresses), **found.as_dict()})

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Sequence
+from numbers import Integral
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 from landscape.cli.runs.reading import read, records
 from landscape.cli.shared import Outcome
+from landscape.shown import counted, size
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -32,7 +34,8 @@ def list_runs(chosen: argparse.Namespace) -> Outcome:
     order = [known(frame, chosen.sort)] if chosen.sort else varying
     frame = frame.sort_values([*order, "address"])
     all_of_them = len(found.frame)
-    print(f"{len(frame)} runs" + (f" of {all_of_them}" if wanted else "") + f" in {chosen.source}")
+    of = f" of {all_of_them:,}" if wanted else ""
+    print(f"{counted(len(frame), 'run')}{of} in {chosen.source}")
     found.tell()
     if len(frame):
         results = results_of(frame, settings)
@@ -76,17 +79,15 @@ def scores_of(frame: DataFrame) -> list[str]:
 
 
 def _print_constant(frame: DataFrame, names: Sequence[str]) -> None:
-    from landscape.sweep.choosing import shown
-
     first = frame.iloc[0]
-    said = ", ".join(f"{n} {shown(first[n])}" for n in names if shown(first[n]) not in ("", "none"))
+    told = {name: written(name, first[name]) for name in names}
+    said = ", ".join(f"{n} {value}" for n, value in told.items() if value not in ("", "none"))
     print(textwrap.fill(f"all: {said}", _width(), break_on_hyphens=False))
 
 
 def _print_table(frame: DataFrame, varying: Sequence[str], results: Sequence[str]) -> None:
     """Print as many columns as the terminal is wide, and say which are not shown."""
     from landscape.figures.table import format_table
-    from landscape.sweep.choosing import shown
 
     digits = _SHORT
     while frame["address"].str[:digits].nunique() < len(frame):
@@ -94,7 +95,7 @@ def _print_table(frame: DataFrame, varying: Sequence[str], results: Sequence[str
     cells = {"address": [address[:digits] for address in frame["address"]]}
     room, left_out = _width() - digits, []
     for name in (*varying, *results):
-        column = [shown(value) for value in frame[name]]
+        column = [written(name, value) for value in frame[name]]
         room -= 2 + max(map(len, (name, *column)))
         if room < 0 and name in results:
             left_out.append(name)
@@ -105,6 +106,15 @@ def _print_table(frame: DataFrame, varying: Sequence[str], results: Sequence[str
     print(format_table(rows, plain=True, left=words))
     if left_out:
         print(textwrap.fill(f"(not shown: {', '.join(left_out)}; --json tells all)", _width()))
+
+
+def written(name: str, value: object) -> str:
+    """Write a value of a column, bytes as a size."""
+    from landscape.sweep.choosing import shown
+
+    if name == "peak_memory" and isinstance(value, Integral):
+        return size(int(value))
+    return shown(value)
 
 
 def _width() -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from landscape.cli.shared import Outcome
+from landscape.shown import size
 
 _BLOCKS = 60
 _CURVES = ("train_loss", "updated", "correct", "per_example", "evaluations", "identity")
@@ -60,7 +61,8 @@ def _section(title: str, values: Mapping[str, Any]) -> None:
     if values:
         print(title)
     for name, value in values.items():
-        print(f"  {name:20} {_value(value)}")
+        told = size(value) if name == "peak_memory" and value else _value(value)
+        print(f"  {name:20} {told}")
 
 
 def _value(value: Any) -> str:

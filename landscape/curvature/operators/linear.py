@@ -11,6 +11,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from landscape.errors import UserError
+from landscape.shown import card
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,6 +64,14 @@ class LinearOperator(ABC):
     @abstractmethod
     def _apply_rows(self, rows: Tensor) -> Tensor:
         """Return A v for each row v of (b, size), as rows."""
+
+    @final
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}, {self.size:,} x {self.size:,}, {self.dtype}, {self.device}"
+
+    @final
+    def _repr_html_(self) -> str:
+        return card(repr(self), self.description)
 
     @final
     def matvec(self, v: Array) -> Float[Tensor, " size"]:

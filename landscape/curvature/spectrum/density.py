@@ -16,6 +16,7 @@ from landscape.curvature.spectrum.algebra import append
 from landscape.curvature.spectrum.recurrence import tridiagonal
 from landscape.curvature.spectrum.result import EigenResult, random_unit
 from landscape.errors import UserError
+from landscape.shown import card
 
 
 @dataclass(frozen=True, repr=False)
@@ -129,6 +130,11 @@ class SpectralDensity:
             f"spectrum of {self.size} eigenvalues in [{float(self.nodes.min()):.4g}, "
             f"{float(self.nodes.max()):.4g}], mean {mean:.4g} ± {error:.1g}, "
             f"{self.num_matvecs} matvecs"
+        )
+
+    def _repr_html_(self) -> str:
+        return card(
+            repr(self), {"random vectors": len(self.nodes), "nodes of each": self.nodes.shape[1]}
         )
 
 

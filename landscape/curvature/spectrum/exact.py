@@ -87,7 +87,7 @@ def exact_spectrum(operator: LinearOperator, *, block: int = 1) -> EigenResult:
         converged=bool((residuals <= eps**0.5 * values.abs().max()).all()),
         method="exact",
         which="LA",
-        tolerance=eps**0.5,
+        tol=eps**0.5,
         operator=operator.description,
     )
 

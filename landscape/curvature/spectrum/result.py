@@ -13,6 +13,7 @@ from torch import Tensor
 from landscape.curvature.operators.linear import LinearOperator, as_tensor
 from landscape.curvature.spectrum.algebra import norm, unit
 from landscape.errors import NotConvergedWarning, UserError
+from landscape.shown import card, few
 
 Which: TypeAlias = Literal["LA", "SA", "LM"]
 """Which eigenvalues: LA largest, SA smallest (most negative), LM largest in magnitude."""
@@ -31,12 +32,12 @@ class EigenResult:
     estimated_errors: Tensor
     """residual^2 / distance to the nearest other Ritz value, at most the residual, shape (k,).
 
-    Usually close to the true error and far below the residual; an estimate, nothing certified.
+    Usually close to the true error and far below the residual; an estimate, and no bound.
     """
     num_matvecs: int
     """Matvecs spent, those for the residuals included."""
     converged: bool
-    """Whether every residual is at most tolerance * |eigenvalue|, or at rounding level, 100 eps
+    """Whether every residual is at most tol * |eigenvalue|, or at rounding level, 100 eps
     ||A||; and `lanczos` does not doubt that these are the pairs asked for: a search from random
     vectors has ended where one was due (after rounding alone, or where `confirm` wanted it).
     """
@@ -44,7 +45,7 @@ class EigenResult:
     """Which algorithm found them."""
     which: Which
     """Which end of the spectrum was asked for."""
-    tolerance: float
+    tol: float
     """The relative residual that was asked for."""
     operator: dict[str, Any]
     """How the products were made: the description of A."""
@@ -53,6 +54,11 @@ class EigenResult:
     magnitude), with probability 0.99 over the random vectors; None where too few matvecs were
     made to say so. It holds up to rounding, and up to the residuals of what was found.
     """
+
+    @property
+    def tolerance(self) -> float:
+        """Return `tol`, under its earlier name."""
+        return self.tol
 
     @property
     def intervals(self) -> Float64[Tensor, "k 2"]:
@@ -78,18 +84,19 @@ class EigenResult:
             "converged": self.converged,
             "method": self.method,
             "which": self.which,
-            "tolerance": self.tolerance,
+            "tol": self.tol,
             "operator": self.operator,
             "ceiling": self.ceiling,
         }
 
     def __repr__(self) -> str:
-        values = ", ".join(
-            f"{value:.6g} ± {residual:.1g}"
-            for value, residual in zip(self.eigenvalues.tolist(), self.residuals.tolist())
-        )
+        found = zip(self.eigenvalues.tolist(), self.residuals.tolist())
+        values = few(f"{value:.6g} ± {residual:.1g}" for value, residual in found)
         state = "converged" if self.converged else "NOT converged"
         return f"{self.which} [{values}] by {self.method}, {self.num_matvecs} matvecs, {state}"
+
+    def _repr_html_(self) -> str:
+        return card(repr(self), {"no other beyond": self.ceiling, **self.operator})
 
 
 def score(values: Float[Tensor, " m"], which: Which) -> Float[Tensor, " m"]:
@@ -220,7 +227,7 @@ def conclude(
         converged=small and is_settled,
         method=method,
         which=which,
-        tolerance=tol,
+        tol=tol,
         operator=operator.description,
         ceiling=ceiling,
     )

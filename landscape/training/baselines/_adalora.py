@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.models.targets import QUERY_VALUE
 from landscape.training.baselines.wrapping import peft_package, target_layers, wrapped
 
@@ -45,6 +46,8 @@ def adalora(
 
     Source: Zhang et al. 2023 (AdaLoRA).
     """
+    rank = checks.whole("rank", rank, least=1)
+    first_rank = checks.whole("first_rank", first_rank, least=rank)
     config = peft_package().AdaLoraConfig(
         target_r=rank, init_r=first_rank, lora_alpha=alpha, total_step=steps, tinit=steps // 10,
         tfinal=steps // 3, **target_layers(model, targets),

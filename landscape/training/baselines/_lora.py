@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from landscape import checks
 from landscape.models.targets import QUERY_VALUE
 from landscape.training.baselines.wrapping import peft_package, target_layers, wrapped
 
@@ -31,9 +32,10 @@ def lora(
         peft's model around it.
 
     Raises:
-        UserError: peft is missing, or targets match nothing.
+        UserError: peft is missing, rank is below 1, or targets match no matrix of a layer.
 
     Source: Hu et al. 2021.
     """
+    rank = checks.whole("rank", rank, least=1)
     config = peft_package().LoraConfig(r=rank, lora_alpha=alpha, **target_layers(model, targets))
     return wrapped(model, config, seed)

@@ -59,6 +59,10 @@ class Lane:
         self.values = {name: value.detach().clone() for name, value in (values or {}).items()}
         self.settings = Settings.of(settings)
 
+    def __repr__(self) -> str:
+        mask = "no mask" if self.mask is None else self.mask.summary()
+        return f"lane on {self.task.name}, lr {self.settings.lr:g}; {mask}"
+
 
 @torch.no_grad()
 def lane_of(model: nn.Module, prepared: nn.Module, task: Task, **settings: object) -> Lane:

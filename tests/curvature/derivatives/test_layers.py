@@ -227,7 +227,7 @@ def test_sound_models_of_half_precision_are_healthy_and_random_losses_are_not(
     H = ls.HessianOperator(model, batch, loss=squares)
     assert H.dtype == torch.float32
     health = ls.health_check(H)
-    assert health.tolerance == pytest.approx(torch.finfo(dtype).eps ** 0.5)
+    assert health.tol == pytest.approx(torch.finfo(dtype).eps ** 0.5)
     assert health.fresh_error > torch.finfo(torch.float32).eps ** 0.5  # more than float32's own
 
     def noisy(m, b):

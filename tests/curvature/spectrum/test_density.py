@@ -106,27 +106,31 @@ def test_runs_that_end_early_put_no_weight_on_what_they_did_not_see() -> None:
     assert abs(float(share) - 0.8) < 4 * exact
 
 
-def assert_calibrated(spectrum: torch.Tensor, estimate, exact: float, count: int = 60) -> None:
+def estimates(spectrum: torch.Tensor, estimate) -> list:
+    """Return an estimate with each of 60 seeds."""
+    operator = MatrixOperator(with_spectrum(spectrum, seed=1))
+    return [estimate(operator, seed) for seed in range(60)]
+
+
+def assert_calibrated(pairs: list[tuple[float, float]], exact: float) -> None:
     """Unbiased, with a squared standard error that is the variance of the estimates on average.
 
     The mean of the estimates is within four of their standard errors. The variance of 60 skewed
     estimates is known to about a quarter: 0.4 to 2 is more than three standard errors, and a
     standard error that is wrong by a factor of 1.6 shows.
     """
-    operator = MatrixOperator(with_spectrum(spectrum, seed=1))
-    pairs = [estimate(operator, seed) for seed in range(count)]
     values, errors = torch.tensor(pairs, dtype=torch.float64).t()
-    assert abs(float(values.mean()) - exact) < 4 * float(values.std()) / count**0.5
+    assert abs(float(values.mean()) - exact) < 4 * float(values.std()) / len(pairs) ** 0.5
     assert 0.4 < float(errors.square().mean() / values.var()) < 2.0
 
 
 def test_moments_are_unbiased_with_honest_standard_errors(spectrum) -> None:
+    def estimate(A, seed):
+        return ls.spectral_density(A, num_vectors=10, steps=2, seed=seed)
+
+    densities = estimates(spectrum, estimate)
     for power in (1, 2):
-
-        def estimate(A, seed, power=power):
-            return ls.spectral_density(A, num_vectors=10, steps=2, seed=seed).moment(power)
-
-        assert_calibrated(spectrum, estimate, float((spectrum**power).mean()))
+        assert_calibrated([d.moment(power) for d in densities], float((spectrum**power).mean()))
 
 
 def test_the_smoothed_density_is_that_of_the_prescribed_spectrum() -> None:
@@ -161,7 +165,7 @@ def test_hutch_plus_plus_is_unbiased_with_honest_standard_errors(spectrum) -> No
         result = ls.trace(A, max_matvecs=45, seed=seed)
         return result.value, result.standard_error
 
-    assert_calibrated(spectrum, estimate, float(spectrum.sum()))
+    assert_calibrated(estimates(spectrum, estimate), float(spectrum.sum()))
 
 
 def test_a_matrix_of_low_rank_has_its_trace_exactly() -> None:

@@ -63,7 +63,7 @@ def judged(rows: list[dict]) -> str:
 
 
 def test_each_statement_holds_in_its_world_and_fails_in_the_opposite() -> None:
-    # reaches, stays (gd), flattens, stays (adamw), flatter start, certified
+    # reaches, stays (gd), flattens, stays (adamw), flatter start, resolved
     assert judged(fabricated(1.0)) == "✓✓✓✓✓✓"
     assert judged(fabricated(0.1)) == "✗✗✓✗✓✓"
     assert judged(fabricated(3.0, flatter=False)) == "✓✗✗✗✗✓"

@@ -68,7 +68,7 @@ def judged(rows: list[dict]) -> str:
 
 def test_each_statement_holds_in_its_world_and_fails_in_the_opposite() -> None:
     assert judged(fabricated()) == "✓✓✓✓✓✓✓"
-    # flatter twice, sharper, less negative, mean kept, traces, certified
+    # flatter twice, sharper, less negative, mean kept, traces, resolved
     wrong = judged(fabricated(law=-1.0, training=0.5, scale=1e4))
     assert wrong == "✗✗✗✗✗✓✓"
 

@@ -63,7 +63,7 @@ def judged(rows: list[dict]) -> str:
 
 def test_each_statement_holds_in_its_world_and_fails_in_the_opposite() -> None:
     assert judged(fabricated()) == "✓✓✓✓✓✓✓✓"
-    # flatter before and after, steepest, quadratic, plane, descends, curvature, certified
+    # flatter before and after, steepest, quadratic, plane, descends, curvature, resolved
     assert judged(fabricated(law=-1.0, bend=1.0, explained=0.5))[:5] == "✗✗✓✗✗"
 
 

@@ -71,3 +71,18 @@ def test_seeds_that_share_a_rate_are_one_repetition_a_model_and_task() -> None:
 
 def test_one_repetition_decides_nothing() -> None:
     assert judged([-1.0]).verdict == "undecided"
+
+
+def test_models_are_no_seeds_and_a_seed_that_lacks_one_is_left_out() -> None:
+    exponents = {("m", 0): -1.0, ("n", 0): -2.0, ("m", 1): -1.2, ("n", 1): -1.4, ("m", 2): -9.0}
+    records = [
+        {"model": m, "task": "t", "seed": seed, "ratio": p, "lr": p**s, "edge": "",
+         "tried": (1.0, 1.0001)}
+        for (m, seed), s in exponents.items() for p in RATIOS
+    ]  # fmt: skip
+    found = grows("t", paper="-1", by_seed=True, where={}).judge(records)
+    assert found.estimate is not None
+    assert found.estimate[0] == pytest.approx((-1.5 - 1.3) / 2)
+    # Student's 97.5 % with one degree of freedom, of two values 0.2 apart
+    assert found.estimate[1] == pytest.approx(-1.4 - 12.706204736 * 0.1, abs=1e-3)
+    assert "2 seeds, t, over 2 cases, 1 left out: incomplete" in found.evidence

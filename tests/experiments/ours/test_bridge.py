@@ -1,0 +1,184 @@
+"""The artefact `bridge`: its numbers in closed form, its measurements where a network is linear."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from samples import tiny_task
+from scipy import optimize
+
+import landscape as ls
+from experiments.catalogue import artefacts
+from experiments.kit.published import file_of, rows_at
+from experiments.measurements import bridge, linearised
+from experiments.ours import bridge_report
+from experiments.ours.bridge import ARTEFACT
+from landscape.errors import UserError
+from landscape.sweep import RunConfig
+from landscape.sweep.measurements import Point
+from theory import linearise
+
+RNG = np.random.default_rng(5)
+
+
+def test_the_least_distance_at_a_share_of_the_loss_is_what_a_constrained_solver_finds() -> None:
+    features = RNG.standard_normal((6, 12))
+    gaps, labels = RNG.standard_normal(6), np.array([1.0, -1, 1, 1, -1, 1])
+
+    def loss(w: np.ndarray) -> float:
+        return float(np.logaddexp(0, -labels * (gaps + features @ w)).mean())
+
+    target = 0.5 * loss(np.zeros(12))
+    found = optimize.minimize(
+        lambda w: w @ w, np.full(12, 0.1), method="SLSQP",
+        constraints={"type": "ineq", "fun": lambda w: target - loss(w)},
+    )  # fmt: skip
+    ours = linearised.nearest(features @ features.T, gaps, labels, 0.5)
+    assert ours == pytest.approx(math.sqrt(found.fun), rel=1e-3)
+
+
+def test_labels_that_no_weight_tells_apart_are_never_reached() -> None:
+    same, labels = np.ones((2, 2)), np.array([1.0, -1.0])
+    assert linearised.nearest(same, np.zeros(2), labels, 0.5) == math.inf
+
+
+def test_one_example_grows_beyond_two_over_its_squared_length() -> None:
+    error, seen = np.array([3.0]), np.zeros(40, int)
+    rate = linearised.threshold(
+        lambda lr: linearised._grown(np.array([[5.0]]), error, seen, lr), 1e-3
+    )
+    assert rate / linearised.NOTCH <= 2 / 5 < rate
+
+
+@pytest.mark.parametrize("guess", [1e-4, 1.0, 1e5])
+def test_the_best_rate_of_a_quadratic_is_found_from_any_guess(guess: float) -> None:
+    rate, lowest, (low, high) = bridge.best_rate(lambda r: (r - 0.7) ** 2, guess, 14)
+    assert rate == pytest.approx(0.7, rel=0.01)
+    assert low < 0.7 < high
+    assert lowest < 1e-4
+
+
+@pytest.fixture(scope="module")
+def point() -> Point:
+    tokenizer = ls.tiny_tokenizer()
+    config = RunConfig(method="none", targets=("*.[qv]_proj",))
+    model = ls.tiny_model("opt", vocab_size=len(tokenizer))
+    return Point(config, model, tokenizer, tiny_task(), None, {})
+
+
+def asked(point: Point, **options: Any) -> Point:
+    return dataclasses.replace(point, options={"examples": 4, **options})
+
+
+def test_the_linear_models_numbers_of_a_mask_are_the_engines_where_steps_are_short(point) -> None:
+    options = {"masks": 2, "draws": 19, "heavy": 3, "steps": 4, "share": 0.99}
+    (told,) = linearised.predicted(asked(point, ratios=(2e-2,), **options))["ratios"]
+    assert len(told["draws"]["rate"]) == 19
+    for seed, mask in enumerate(told["masks"]):
+        run = dataclasses.replace(point, config=point.config.replace(mask_seed=seed))
+        begun = bridge.start(asked(run, ratio=2e-2, tol=1e-4, share=0.99))
+        assert begun["count"] == mask["count"]
+        assert begun["sharpness"] == pytest.approx(mask["sharpness"], rel=1e-3)
+        low, high = mask["certified_sharpness"]
+        assert low <= begun["sharpness"] <= high
+        near, _ = begun["descents"]
+        assert near["distance"] == pytest.approx(mask["distance"], rel=0.15)
+        rates = bridge.sgd(asked(run, ratio=2e-2, steps=4))
+        assert rates["bound"] == pytest.approx(mask["bound"], rel=1e-3)
+
+
+def test_the_softmax_rate_is_the_lowest_linear_cross_entropy_of_a_scan(point) -> None:
+    linear = linearised._linear(point, 4)
+    gaps, labels = linearised._start(linear)
+    step = labels * np.array([1.0, 2.0, 0.5, -1.0])
+    scales = np.linspace(0.01, 3, 3000)
+    losses = np.logaddexp(0, -labels * (gaps + scales[:, None] * step)).sum(1)
+    found = linearised._softmax_rate(step, gaps, labels)
+    assert found == pytest.approx(scales[losses.argmin()], abs=2e-3)
+
+
+def test_measurements_leave_the_model_without_a_mask_and_as_it_was(point) -> None:
+    before = {n: p.clone() for n, p in point.model.state_dict().items()}
+    bridge.start(asked(point))
+    after = point.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[n], after[n]) for n in before)
+
+
+def test_tasks_of_other_than_two_classes_are_refused(point) -> None:
+    examples = [ls.Example("film", (" so", " no", " yes"), i % 3) for i in range(3)]
+    three = dataclasses.replace(point.task, train=tuple(examples))
+    with pytest.raises(UserError, match="two classes"):
+        linearised._linear(dataclasses.replace(point, task=three), 3)
+    assert linearise(point.model, ls.make_batches(examples, point.tokenizer, 1)).features.n == 6
+
+
+def records(shift: float) -> list[dict[str, Any]]:
+    """A world in which everything measured is `shift` times the linear model's number."""
+    numbers = ("sharpness", "rate", "rate_softmax", "distance", "sgd", "bound")
+    shared = {"model": "tiny", "arm": "none"}
+    masks = [{"seed": s, **dict.fromkeys(numbers, 1.0), "certified_sharpness": [0.5, 2.0],
+              "certified_rate": [0.1, 10.0]} for s in range(8)]  # fmt: skip
+    draws = {name: [0.9 + 0.001 * i for i in range(199)] for name in numbers}
+    found: list[dict[str, Any]] = [
+        {**shared, "predicted_ratios": [
+            {"ratio": r, "draws": draws, "masks": masks, "law": {"rate": 1.0}} for r in (1e-2, 1e-3)
+        ]}
+    ]  # fmt: skip
+    for mask in range(8):
+        where = {"ratio": 1e-3, "mask": mask}
+        found += [
+            {**shared, **{f"start_{n}": v for n, v in where.items()}, "start_rate": shift,
+             "start_sharpness": shift, "start_descents": [
+                {"optimizer": "sgd", "reached": True, "distance": shift},
+                {"optimizer": "adamw", "reached": False, "distance": 9.0}]},
+            {**shared, **{f"sgd_{n}": v for n, v in where.items()}, "sgd_threshold": shift,
+             "sgd_bound": 1.0},
+        ]  # fmt: skip
+    return found
+
+
+def test_measurements_inside_hold_those_outside_fail_and_what_never_arrives_is_outside() -> None:
+    verdicts = {f.statement: f.verdict for f in bridge_report.check(records(1.0))}
+    assert verdicts.pop("tiny: distance, AdamW lies in the interval of masks, least norm") == (
+        "fails"
+    )
+    assert set(verdicts.values()) == {"holds"}
+    found = {f.statement: f.verdict for f in bridge_report.check(records(0.4))}
+    assert found["tiny: sharpness lies in the interval of heavy and light columns"] == "fails"
+    assert found["tiny: AdamW's first rate lies in the interval of Bernstein and Cantelli"] == (
+        "holds"
+    )
+    assert [v for s, v in found.items() if "mean square" in s] == ["fails"]
+
+
+def test_the_table_counts_what_lies_inside_ratio_by_ratio() -> None:
+    (line, *_) = bridge_report.coverage_table(records(1.0))
+    assert line["inside"] == "8 of 8"
+    assert (line["0.01"], line["0.001"]) == ("0/0", "8/8")
+
+
+def test_rates_best_after_training_are_those_of_the_published_runs() -> None:
+    one = artefacts()["figure4a"]
+    rows = rows_at(file_of("local"), one, "local")
+    best: dict[tuple[str, float], dict[float, list[float]]] = {}
+    for row in rows:
+        config = RunConfig.of(row["config"])
+        if config.method == "random" and config.num_train == 1000 and not config.settings:
+            tried = best.setdefault((config.model, config.ratio or 0.0), {})
+            tried.setdefault(config.lr or 0.0, []).append(row["outcome"]["dev"]["loss"])
+    for model, rates in bridge_report.TRAINED.items():
+        for ratio, rate in rates.items():
+            means = {lr: float(np.mean(v)) for lr, v in best[model, ratio].items()}
+            assert min(means, key=means.__getitem__) == rate, (model, ratio, means)
+
+
+@pytest.mark.parametrize("preset", ["smoke", "local", "paper"])
+def test_a_preset_predicts_before_it_measures(preset) -> None:
+    names = [name for grid in ARTEFACT.of(preset) for name in grid.measure]
+    assert names[0].endswith("PREDICTED")

@@ -1,0 +1,53 @@
+"""Smoke presets for real: every artefact runs, renders and is checked from its store.
+
+What tiny runs say of a statement is not asked. Artefacts of a source share a store, and so runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from experiments.__main__ import main
+from experiments.catalogue import artefacts
+from landscape.cli.guard import DONE, FAILED, UNDECIDED
+
+BY_SOURCE: dict[str, list[str]] = {}
+for _name, _one in artefacts().items():
+    BY_SOURCE.setdefault(_one.grids.__module__.split(".")[1], []).append(_name)
+
+
+def shown(names: Sequence[str], store: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
+    """Run, render and check artefacts as a user types it; return what went wrong, by artefact."""
+    words = ["--preset", "smoke", "--store", str(store)]
+    wrong: dict[str, str] = {}
+    assert main(["run", *names, *words]) == DONE, capsys.readouterr().err
+    capsys.readouterr()
+    for name in names:
+        if main(["render", name, *words]) != DONE:
+            wrong[name] = capsys.readouterr().err
+            continue
+        view = store / "views" / name
+        whole = {p.name for p in view.iterdir() if p.stat().st_size} == {
+            "table.md", "figure.png", "index.html",
+        }  # fmt: skip
+        code = main(["check", name, *words])
+        said = capsys.readouterr().out
+        current = "holds: the table shown is what the rows say" in said
+        unfinished = "unfinished" in (view / "table.md").read_text(encoding="utf-8")
+        if code not in (DONE, FAILED, UNDECIDED) or not (whole and current) or unfinished:
+            wrong[name] = f"check {code}, whole {whole}, current {current}, {unfinished=}"
+    return wrong
+
+
+def test_two_artefacts_of_the_same_four_runs_run_render_and_check(tmp_path, capsys) -> None:
+    assert shown(["figure4c", "sizes"], tmp_path / "store", capsys) == {}
+    assert len(list((tmp_path / "store").glob("runs/*/result.json"))) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", BY_SOURCE)
+def test_every_smoke_preset_runs_renders_and_checks(source, tmp_path, capsys) -> None:
+    assert shown(BY_SOURCE[source], tmp_path / "store", capsys) == {}

@@ -1,0 +1,314 @@
+"""Sparse masks: conditional bounds by enumeration, laws of Gaussian features by dense matrices."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from landscape.errors import UserError
+from theory import draw, from_array, make_problem, wishart
+from theory.conditional import (
+    Certified,
+    HeavyLight,
+    divide,
+    largest_leverages,
+    projections,
+    sharpness_interval,
+    squared_distance_interval,
+    top_shortfall,
+)
+from theory.leverages import effective_share, fewest_columns, leverages
+from theory.statements.corrected import draw_factors, judge_median, median_interval
+from theory.statements.steps import gaussian_tops, isotropic
+from theory.suite import claim
+
+
+def heavy_tailed(n: int, d: int, seed: int = 0) -> np.ndarray:
+    x = np.random.default_rng(seed).standard_normal((n, d))
+    x[:, ::4] *= 6
+    return x
+
+
+def light_masks(d: int, p: float) -> list[tuple[tuple[int, ...], float]]:
+    """Return every subset of range(d) with its probability."""
+    return [
+        (kept, p ** len(kept) * (1 - p) ** (d - len(kept)))
+        for size in range(d + 1)
+        for kept in itertools.combinations(range(d), size)
+    ]
+
+
+def test_heavy_columns_are_those_of_largest_norm_and_light_sums_are_dense_sums() -> None:
+    x = heavy_tailed(3, 12)
+    norms = (x**2).sum(0)
+    parts = divide(from_array(x), 4)
+    assert set(parts.heavy) == set(np.argsort(norms)[-4:])
+    light = np.setdiff1d(np.arange(12), parts.heavy)
+    assert parts.light.gram == pytest.approx(x[:, light] @ x[:, light].T, rel=1e-12)
+    weighted = (x[:, light] * norms[light]) @ x[:, light].T
+    assert parts.light.weighted == pytest.approx(weighted, rel=1e-12)
+    assert parts.light.max_norm2 == pytest.approx(norms[light].max(), rel=1e-12)
+    u = np.array([0.6, 0.0, 0.8])
+    a = (x[:, light].T @ u) ** 2
+    assert projections(parts.light_blocks(), u) == pytest.approx(((a**2).sum(), a.max()))
+
+
+def test_light_sums_survive_a_column_that_is_a_million_times_larger() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 40))
+    alone = x[:, 1:] @ x[:, 1:].T
+    x[:, 0] *= 1e9
+    assert divide(from_array(x), 1).light.gram == pytest.approx(alone, rel=1e-12)
+
+
+@pytest.mark.parametrize("kept_heavy", [(), (0,), (0, 4, 8)])
+@pytest.mark.parametrize(("p", "delta"), [(0.1, 0.2), (0.5, 0.05), (0.8, 0.6)])
+def test_given_the_heavy_mask_the_interval_fails_as_rarely_as_promised_over_all_light_masks(
+    kept_heavy: tuple[int, ...], p: float, delta: float
+) -> None:
+    x = heavy_tailed(3, 12)
+    parts = divide(from_array(x), np.array([0, 4, 8]))
+    light = [j for j in range(12) if j not in (0, 4, 8)]
+    below = above = 0.0
+    mean = np.zeros((3, 3))
+    for some, chance in light_masks(len(light), p):
+        mask = np.sort([*kept_heavy, *(light[j] for j in some)]).astype(int)
+        gram = x[:, mask] @ x[:, mask].T
+        mean += chance * gram
+        found = sharpness_interval(parts, mask, p, delta=delta)
+        sharpness = np.linalg.eigvalsh(gram)[-1] / 3
+        below += chance * (sharpness < found.low * (1 - 1e-12))
+        above += chance * (sharpness > found.high * (1 + 1e-12))
+    assert parts.centre(np.array(kept_heavy, dtype=int), p) == pytest.approx(mean, rel=1e-9)
+    assert found.middle == pytest.approx(np.linalg.eigvalsh(mean)[-1] / 3, rel=1e-9)
+    assert below <= delta / 2
+    assert above <= delta / 2
+
+
+def test_the_interval_is_bernsteins_formula_with_the_light_columns_alone() -> None:
+    x, p, delta = heavy_tailed(3, 400, 1), 0.2, 0.05
+    parts, mask = divide(from_array(x), 100), np.arange(0, 400, 5)
+    found = sharpness_interval(parts, mask, p, delta=delta)
+    kept, light = np.intersect1d(parts.heavy, mask), np.setdiff1d(np.arange(400), parts.heavy)
+    centre = x[:, kept] @ x[:, kept].T + p * x[:, light] @ x[:, light].T
+    values, vectors = np.linalg.eigh(centre)
+    norms, a = (x[:, light] ** 2).sum(0), (x[:, light].T @ vectors[:, -1]) ** 2
+    surplus, shortfall = 3 * found.high - values[-1], values[-1] - 3 * found.low
+    v = p * (1 - p) * np.linalg.norm((x[:, light] * norms) @ x[:, light].T, 2)
+    r = (1 - p) * norms.max()
+    assert 3 * math.exp(-(surplus**2) / 2 / (v + r * surplus / 3)) == pytest.approx(delta / 2)
+    v, r = p * (1 - p) * (a**2).sum(), p * a.max()
+    assert math.exp(-(shortfall**2) / 2 / (v + r * shortfall / 3)) == pytest.approx(delta / 2)
+
+
+def test_one_row_of_ones_has_binomial_sharpness_and_distance_inside_both_intervals() -> None:
+    """X = (1, .., 1), H the first 20 of 200: lambda_1 = h + K, K ~ Binomial(180, p), exactly."""
+    p, delta, h = 0.4, 0.05, 7
+    parts = divide(from_array(np.ones((1, 200))), np.arange(20))
+    mask = np.arange(h)
+    ends = sharpness_interval(parts, mask, p, delta=delta)
+    assert ends.middle == pytest.approx(h + 0.4 * 180, rel=1e-12)
+    for found in (
+        ends,
+        squared_distance_interval(parts, mask, p, signal=np.zeros(1), sigma=1.0, delta=delta),
+    ):
+        low, high = found.low, found.high
+        if found is not ends:
+            assert found.middle == pytest.approx(1 / 79, rel=1e-12)
+            low, high = 1 / high, 1 / low
+        assert 0.25 * delta / 100 < stats.binom.cdf(math.ceil(low - h) - 1, 180, p) <= delta / 2
+        assert stats.binom.sf(math.floor(high - h), 180, p) <= delta / 2
+
+
+def test_a_distance_interval_holds_the_dense_pseudo_inverse_and_knows_the_signal() -> None:
+    rng = np.random.default_rng(0)
+    x, y, p = rng.standard_normal((4, 3000)), rng.standard_normal(4), 0.2
+    x[:, 5] *= 100
+    features, problem = from_array(x), make_problem(x, p=p)
+    _, s, vectors = np.linalg.svd(problem.factor)
+    heavy = largest_leverages(features, vectors.T / s, 10)
+    assert 5 in heavy
+    parts, widths = divide(features, heavy), []
+    for _ in range(20):
+        mask = np.flatnonzero(rng.random(3000) < p)
+        found = squared_distance_interval(parts, mask, p, signal=y, sigma=2.0)
+        inverse = np.linalg.pinv(x[:, mask])
+        exact = 4 * (inverse**2).sum() + ((inverse @ y) ** 2).sum()
+        assert found.holds(exact)
+        widths.append(found.high / found.low)
+    assert max(widths) < 4
+    empty = squared_distance_interval(divide(features, 0), mask, p, signal=y, sigma=2.0)
+    assert empty.high == math.inf  # one column of leverage near 1 decides, and is not looked at
+
+
+def test_a_count_of_heavy_columns_out_of_range_is_refused() -> None:
+    with pytest.raises(UserError, match="between 0 and d=5 heavy columns, got 6; a few"):
+        divide(from_array(np.ones((2, 5))), 6)
+    assert isinstance(divide(from_array(np.ones((2, 5))), 5), HeavyLight)
+    assert Certified(1.0, 2.0, 4.0).relative_width == 0.75
+
+
+def test_heavy_tailed_features_get_a_certified_sharpness_that_plain_bernstein_denies() -> None:
+    """Half-width over lambda_1: vacuous without H, below a third with 400 of 4000 columns."""
+    features, p = draw("student", 8, 4000), 0.05
+    mask = np.flatnonzero(np.random.default_rng(1).random(4000) < p)
+    top = np.linalg.norm(features.columns()[mask].T, 2) ** 2 / 8
+    plain, sharp = (sharpness_interval(divide(features, h), mask, p) for h in (0, 400))
+    assert plain.relative_width > 2
+    assert sharp.relative_width < 0.34
+    assert sharp.holds(top)
+
+
+@pytest.mark.parametrize("p", [0.02, 0.5, 0.95])
+@pytest.mark.parametrize("delta", [0.3, 0.01, 1e-8])
+def test_a_binomial_falls_below_the_scalar_bound_as_rarely_as_it_says(
+    p: float, delta: float
+) -> None:
+    t = top_shortfall((500.0, 1.0), p, delta)
+    assert stats.binom.cdf(math.floor(500 * p - t), 500, p) <= delta
+    variance, largest = p * (1 - p) * 500, p
+    assert math.exp(-(t**2) / 2 / (variance + largest * t / 3)) == pytest.approx(delta, rel=1e-9)
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 30), (6, 40), (20, 20), (20, 5)])
+def test_gaussian_matrices_stay_inside_the_interval_of_their_largest_eigenvalue(
+    n: int, k: int
+) -> None:
+    g = np.random.default_rng(n).standard_normal((2000, n, k))
+    tops = np.linalg.norm(g, 2, axis=(1, 2)) ** 2
+    low, high = wishart.gaussian_top(n, k, 0.2)
+    assert (tops < low).mean() <= 0.1
+    assert (tops > high).mean() <= 0.1
+    assert 0.2 * np.median(tops) < low < np.median(tops) < high < 3.2 * np.median(tops)
+    drawn = gaussian_tops(np.random.default_rng(1), 2000, n, k)
+    assert stats.ks_2samp(tops, drawn).pvalue > 1e-3
+    if n > 1:
+        assert wishart.typical_top(n, k) == pytest.approx(np.median(tops), rel=0.03)
+
+
+def test_the_lower_end_of_a_large_gaussian_matrix_is_near_the_edge_and_not_at_k() -> None:
+    """n = k = 400: the edge is 1600, the trivial lower end k = 400."""
+    low, high = wishart.gaussian_top(400, 400, 0.05)
+    assert 1250 < low < 1600 < high < 1850
+
+
+def test_mean_chi_is_scipys() -> None:
+    for k in (1, 2, 7, 1000):
+        assert wishart.mean_chi(k) == pytest.approx(stats.chi(k).mean(), rel=1e-9)
+
+
+def test_the_step_law_turns_from_one_over_p_to_flat_at_as_many_features_as_samples() -> None:
+    many, few = (wishart.step_law(100, 10**8, p, 1.0) * p for p in (1e-2, 1e-3))
+    assert many == pytest.approx(few, rel=0.1)
+    flat = wishart.step_law(100, 10**8, 1e-9, 1.0), wishart.step_law(100, 10**8, 1e-10, 1.0)
+    assert flat[0] == pytest.approx(flat[1], rel=0.1)
+    assert flat[1] == pytest.approx(2.0, rel=0.05)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_frames_raise_the_trace_by_the_exact_factor(seed: int) -> None:
+    """V from a QR of a Gaussian matrix, its first k rows kept, dense."""
+    r, d, k = 3, 24, 14
+    v = np.linalg.qr(np.random.default_rng(seed).standard_normal((3000, d, r)))[0]
+    kept = v[:, :k]
+    traces = np.trace(np.linalg.inv(np.einsum("cki,ckj->cij", kept, kept)), axis1=1, axis2=2) / r
+    error = traces.std() / 3000**0.5
+    assert abs(traces.mean() - wishart.distance_factor(r, d, k)) <= 4 * error
+    assert wishart.distance_factor(r, d, k) == 2.0
+    other = draw_factors(np.random.default_rng(9), 3000, r, d, k)
+    assert stats.ks_2samp(traces, other).pvalue > 1e-3
+
+
+def test_one_gaussian_row_has_the_mean_of_an_inverse_chi_squared() -> None:
+    for k in (3, 8, 50):
+        mean = stats.chi2(k).expect(lambda x: 1 / x)
+        assert mean * 98 == pytest.approx(wishart.distance_factor(1, 100, k), rel=1e-6)
+    assert wishart.distance_factor(1, 100, 2) == math.inf
+
+
+def test_the_mixture_over_the_kept_count_is_a_sum_of_fractions() -> None:
+    r, d, p = 2, 12, Fraction(1, 4)
+    terms = [math.comb(d, k) * p**k * (1 - p) ** (d - k) for k in range(d + 1)]
+    mean = sum(terms[k] * Fraction(d - r - 1, k - r - 1) for k in range(r + 2, d + 1))
+    found = wishart.mixed_distance_factor(r, d, 0.25)
+    assert found == pytest.approx((float(mean), float(sum(terms[r + 2 :]))), rel=1e-12)
+
+
+def test_leverages_are_the_diagonal_of_the_hat_matrix_and_sum_to_n() -> None:
+    x = heavy_tailed(5, 60)
+    found = leverages(make_problem(x, p=0.5))
+    assert found == pytest.approx(np.diag(np.linalg.pinv(x) @ x), rel=1e-9)
+    assert found.sum() == pytest.approx(5, rel=1e-12)
+
+
+def test_the_share_of_two_kinds_of_columns_solves_its_quadratic() -> None:
+    """Half of the dimensions in columns that nothing replaces (tau = 1): p m of them are kept."""
+    tau = np.array([0.5] * 8 + [0.1] * 40)  # n = 8
+    p = 0.6
+    c = effective_share(tau, p)
+    assert p * (8 * 0.5 / (0.5 + 0.5 * c) + 40 * 0.1 / (0.1 + 0.9 * c)) == pytest.approx(8)
+    assert effective_share(tau, 1.0) == pytest.approx(1.0)
+    assert effective_share(tau, 8 / 48) == pytest.approx(0.0, abs=1e-9)
+    assert effective_share(tau, 0.1) == 0.0
+
+
+@pytest.mark.parametrize(("spare", "factor"), [(1.9, 2.11), (3.1, 1.47)])
+@pytest.mark.parametrize("name", ["gaussian", "rademacher", "uniform"])
+def test_the_distance_exceeds_the_law_in_one_over_p_as_predicted(
+    name: str, spare: float, factor: float
+) -> None:
+    """At p d = 1.9 n and 3.1 n by 2.11 and 1.47: dense inverses of 60 masks."""
+    n, d = 24, 6000
+    p = spare * n / d
+    assert p * (d - n) / (p * d - n) == pytest.approx(factor, rel=0.01)
+    x = draw(name, n, d, seed=3).columns().T
+    rng = np.random.default_rng(4)
+    masks = [np.flatnonzero(rng.random(d) < p) for _ in range(60)]
+    traces = [np.trace(np.linalg.inv(x[:, m] @ x[:, m].T)) for m in masks]
+    seen = np.median(traces) * p / np.trace(np.linalg.inv(x @ x.T))
+    assert seen == pytest.approx(factor, rel=0.12)
+
+
+def test_unequal_leverages_need_their_own_share() -> None:
+    finding = claim("distance-leverage").verify(make_problem("student", n=16, d=2000, p=0.04))
+    details = finding.finding.details
+    assert finding.verdict == "holds"
+    assert details["median / (law in 1/c)"] == pytest.approx(1, abs=0.08)
+    assert details["median / (law in 1/q)"] > 1.2
+    assert details["median / (law in 1/p)"] > 1.5
+
+
+def test_effective_columns_are_few_where_samples_see_few_features() -> None:
+    tiled = make_problem("tiled", n=4, d=400, p=0.2)
+    taken = leverages(tiled)
+    share = effective_share(taken, 0.2)
+    v4 = (1 / 100) ** 2 / (taken[0] + share * (1 - taken[0])) ** 2  # each sample: 100 columns
+    assert fewest_columns(tiled, taken, share) == pytest.approx(1 / (0.2 * 100 * v4), rel=1e-9)
+    assert claim("distance-leverage").verify(
+        make_problem("sparse", n=8, d=900, p=0.05)
+    ).verdict == ("vacuous")
+
+
+def test_the_interval_of_a_median_misses_it_as_rarely_as_promised() -> None:
+    low, high = median_interval(np.arange(128.0))
+    j = int(low)
+    assert 2 * stats.binom.cdf(j, 128, 0.5) <= 0.01 < 2 * stats.binom.cdf(j + 1, 128, 0.5)
+    assert high == 127 - j
+    values = np.linspace(0.99, 1.01, 128)
+    assert [judge_median(values, x, 0.1) for x in (1.0, 1.3, 1.11)] == [
+        "holds", "violated", "unsettled",
+    ]  # fmt: skip
+
+
+def test_features_with_a_direction_or_columns_that_dominate_are_not_isotropic() -> None:
+    said = {
+        name: isotropic(make_problem(name, n=8, d=2000))
+        for name in ("gaussian", "rademacher", "uniform", "student")
+    }
+    assert said["gaussian"] == said["rademacher"] == ""
+    assert said["uniform"].startswith("one direction dominates")
+    assert said["student"].startswith("heavy columns")

@@ -30,9 +30,20 @@ _SETTINGS: dict[str, object] = {
 
 @contextmanager
 def look() -> Iterator[None]:
-    """Draw and save in the house's style; outside, matplotlib's settings stay as they were."""
-    from matplotlib import rc_context
+    """Draw and save in the house's style; outside, matplotlib's settings stay as they were.
+
+    A notebook's backend starts with the first figure and says then that it shows figures: that
+    stays also where the first figure is drawn here.
+    """
+    from matplotlib import rc_context, rcParams
     from matplotlib.rcsetup import cycler
 
-    with rc_context({**_SETTINGS, "axes.prop_cycle": cycler("color", COLORS)}):
-        yield
+    shows = rcParams["interactive"]
+    try:
+        with rc_context({**_SETTINGS, "axes.prop_cycle": cycler("color", COLORS)}):
+            try:
+                yield
+            finally:
+                shows = rcParams["interactive"]
+    finally:
+        rcParams["interactive"] = shows

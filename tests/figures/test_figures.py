@@ -90,6 +90,18 @@ def test_the_house_style_ends_with_the_figure() -> None:
     assert axes.get_title(loc="left") == "t"
 
 
+def test_a_backend_that_starts_with_the_first_figure_goes_on_showing_figures() -> None:
+    import matplotlib as mpl
+
+    assert not mpl.is_interactive()
+    try:
+        with ls.figures.look():
+            mpl.interactive(True)
+        assert mpl.is_interactive()
+    finally:
+        mpl.interactive(False)
+
+
 def data_of(page: str) -> dict:
     script = r'<script type="application/json" id="data">(.*?)</script>'
     return json.loads(re.search(script, page, re.DOTALL)[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 #: colours that colour-blind readers can tell apart (seaborn's palette "colorblind")
 BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY = (
@@ -40,7 +41,8 @@ def look() -> Iterator[None]:
 
     shows = rcParams["interactive"]
     try:
-        with rc_context({**_SETTINGS, "axes.prop_cycle": cycler("color", COLORS)}):
+        settings: dict[Any, Any] = {**_SETTINGS, "axes.prop_cycle": cycler("color", COLORS)}
+        with rc_context(settings):
             try:
                 yield
             finally:

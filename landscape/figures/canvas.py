@@ -114,7 +114,7 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
     check_format(path)
     kind = Path(path).suffix[1:]
     dated = {"svg": "Date", "pdf": "CreationDate"}.get(kind)
-    told = {"metadata": {dated: None}} if dated else {}
+    told: dict[str, Any] = {"metadata": {dated: None}} if dated else {}
     with look():
         write_whole(path, lambda to: figure.savefig(to, dpi=dpi, format=kind, **told))
     return Path(path)

@@ -243,7 +243,10 @@ def nearest(gram: Array, gaps: Array, labels: Array, share: float) -> float:
 
 
 def _softmax_rate(step: Array, gaps: Array, labels: Array) -> float:
-    """Return the multiple of a step of linear scores at which their cross-entropy is lowest."""
+    """Return the multiple of a step of linear scores at which their cross-entropy is lowest.
+
+    Where the step improves every example there is none; what is returned is then 2^20.
+    """
 
     def falling(scale: float) -> bool:
         margins = np.clip(labels * (gaps + scale * step), -500, 500)

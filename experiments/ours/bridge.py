@@ -70,5 +70,6 @@ ARTEFACT = Artefact(
         "hold 95 % of masks if the network were linear. The engine then measures the same numbers "
         "inside masks of its own."
     ),
-    caption="Bands: 95 % of masks by the linear model, its median dashed; points: one mask each",
+    caption="Bands: 95 % of masks by the linear model, its median dashed; points: one mask each; "
+    "a descent that did not reach the loss has none",
 )  # fmt: skip

@@ -255,15 +255,19 @@ def _draw(records: Sequence[Record], laws: Sequence[Law], axis: Axes, *_: Any) -
             points = [(c.ratio, c.value / middle[c.ratio]) for c in cases(records, law)
                       if c.model == model and c.value < 1e29]  # fmt: skip
             xs = [ratio * 1.12 ** (place - 0.5) * (1.3 if number_ else 1) for ratio, _ in points]
+            name = f"{model}, AdamW" if number_ else model
             axis.plot(xs, [v for _, v in points], "^" if number_ else MARKS[place % 2], ms=5,
                       color=color, alpha=0.75, mfc="none" if number_ else color,
-                      label=f"{model}, AdamW" if number_ else model)  # fmt: skip
+                      label=name if points else None)  # fmt: skip
         if laws[0].predicted == "rate":
             best = [(ratio, TRAINED.get(model, {}).get(ratio)) for ratio in own]
-            known = [(x, rate / middle[x]) for x, rate in best if rate is not None]
+            shift = 1.12 ** (place - 0.5)
+            known = [(x * shift, rate / middle[x]) for x, rate in best if rate is not None]
             axis.plot([x for x, _ in known], [v for _, v in known], "x", color=color, ms=8, mew=2,
                       label=f"{model}, best after training")  # fmt: skip
     axis.axhline(1, ls="--", color="0.5", lw=1.2, label="linear model, median and 95 % of masks")
+    if laws[0].predicted == "rate":
+        axis.plot([], [], ":", color="0.4", lw=1.8, label="linear scores, own cross-entropy")
     axis.set(xscale="log", xlabel=RATIO, ylabel="over the linear model's median")
     decades(axis.yaxis)
 

@@ -114,9 +114,9 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 160) -> Path:
     check_format(path)
     kind = Path(path).suffix[1:]
     dated = {"svg": "Date", "pdf": "CreationDate"}.get(kind)
-    told: dict[str, Any] = {"metadata": {dated: None}} if dated else {}
+    metadata = {dated: None} if dated else None
     with look():
-        write_whole(path, lambda to: figure.savefig(to, dpi=dpi, format=kind, **told))
+        write_whole(path, lambda to: figure.savefig(to, dpi=dpi, format=kind, metadata=metadata))
     return Path(path)
 
 

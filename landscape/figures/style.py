@@ -41,7 +41,8 @@ def look() -> Iterator[None]:
 
     shows = rcParams["interactive"]
     try:
-        with rc_context({**_SETTINGS, "axes.prop_cycle": cycler("color", COLORS)}):
+        settings: dict[Any, Any] = {**_SETTINGS, "axes.prop_cycle": cycler("color", COLORS)}
+        with rc_context(settings):
             try:
                 yield
             finally:

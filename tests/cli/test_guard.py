@@ -140,10 +140,12 @@ def test_ctrl_c_promises_to_go_on_only_where_there_is_something_to_go_on_from(
 
 
 def test_ctrl_c_in_a_step_keeps_that_step_and_the_run_ends_as_if_never_stopped(
-    small, tmp_path, capsys, monkeypatch
+    small, tmp_path, capsys, monkeypatch, request
 ) -> None:
     line = ["finetune", *small, "--lr", "0.01", "--batch-size", "4", "--epochs", "2", "--output"]
     assert cli.main([*line, str(tmp_path / "whole")]) == 0
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     honest = Loop.update
 
     def pressed(loop: Loop, loss: float) -> object:

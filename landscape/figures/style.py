@@ -16,7 +16,7 @@ COLORS = (BLUE, ORANGE, GREEN, RED, PURPLE, BROWN, PINK, GREY, YELLOW, SKY)
 MARK = "#e3000f"
 
 _INK = "0.15"
-_SETTINGS: dict[str, object] = {
+_SETTINGS: Any = {
     "font.family": ["sans-serif"], "font.sans-serif": ["DejaVu Sans"], "font.size": 11,
     "text.color": _INK, "axes.labelcolor": _INK, "axes.edgecolor": _INK,
     "xtick.color": _INK, "ytick.color": _INK, "axes.linewidth": 1.0, "axes.axisbelow": True,

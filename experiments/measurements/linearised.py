@@ -245,7 +245,7 @@ def nearest(gram: Array, gaps: Array, labels: Array, share: float) -> float:
 def _softmax_rate(step: Array, gaps: Array, labels: Array) -> float:
     """Return the multiple of a step of linear scores at which their cross-entropy is lowest.
 
-    Where the step improves every example there is none; what is returned is then 2^20.
+    Where the step improves every example there is none, and the multiple is infinite.
     """
 
     def falling(scale: float) -> bool:
@@ -253,7 +253,9 @@ def _softmax_rate(step: Array, gaps: Array, labels: Array) -> float:
         return float((labels * step / (1 + np.exp(margins))).sum()) > 0
 
     low, high = 0.0, 1.0
-    while falling(high) and high < 1e6:
+    while falling(high):
+        if high > 1e6:
+            return math.inf
         low, high = high, 2 * high
     for _ in range(40):
         middle = (low + high) / 2

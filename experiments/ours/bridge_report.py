@@ -153,7 +153,8 @@ def coverage_table(records: Sequence[Record]) -> list[dict[str, str]]:
             for ratio in ratios:
                 here = [c for c in own if c.ratio == ratio]
                 line[f"{ratio:g}"] = f"{sum(c.inside for c in here)}/{len(here)}" if here else "-"
-            line["measured / linear"] = _written([c.value / c.linear for c in own if c.linear < 1e29])
+            over = [c.value / c.linear for c in own if c.linear < 1e29]
+            line["measured / linear"] = _written(over)
             found.append(line)
     return found
 

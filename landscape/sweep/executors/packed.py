@@ -129,14 +129,20 @@ def _lane(config: RunConfig, base: Base, places: Places) -> Lane:
     """Return a run as a lane: its mask, what it trains whole, and its own head."""
     settings: dict[str, Any] = settings_of(Job(config))
     with prepared(config, places) as made:
-        if not is_attached(made.model) or made.model is not base.model:
-            return lane_of(base.model, made.model, made.task, **settings)
         held = dict(made.model.named_parameters())
-        own = [n for n in held if any(n.startswith(f"{module}.") for module in base.head)]
         masked = made.mask.indices if made.mask is not None else {}
+        # the base's head is that of the run before which it was loaded: each lane takes its own
+        head = {
+            name: value.detach().clone() for name, value in held.items()
+            if name not in masked and any(name.startswith(f"{module}.") for module in base.head)
+        }  # fmt: skip
+        if not is_attached(made.model) or made.model is not base.model:
+            lane = lane_of(base.model, made.model, made.task, **settings)
+            lane.values.update((n, v) for n, v in head.items() if n not in lane.values)
+            return lane
         return Lane(
-            made.task, mask=made.mask, dense=list(dense_parameters(made.model)),
-            values={n: held[n] for n in own if n not in masked}, **settings,
+            made.task, mask=made.mask, dense=list(dense_parameters(made.model)), values=head,
+            **settings,
         )  # fmt: skip
 
 

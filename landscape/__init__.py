@@ -16,7 +16,10 @@ _public, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
 
 def __getattr__(name: str) -> object:
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("landscape-toolkit")
+        try:
+            return version("landscape-toolkit")
+        except PackageNotFoundError:
+            return "unknown (not installed)"
     return _public(name)

@@ -127,7 +127,7 @@ THEOREMS = (
         id="id3-half-work",
         says="Half as many updates is less work.",
         place="abstract and section 3.2",
-        printed="a factor of two, enhancing efficiency; no gain in time, under limitations",
+        printed="a factor of two, enhancing efficiency; not fully leveraged, under limitations",
         theory="id3-work",
     ),
     Claim(
@@ -295,7 +295,7 @@ BEYOND = (
     ),
     Claim(
         id="th-nested-masks",
-        says="A larger mask is sharper, and its solution is no farther away.",
+        says="A mask that contains another is at least as sharp, and no farther where that fits.",
         place="ours, beside section 5 and paper 2",
         printed="not in the papers",
         theory="nested-masks",
@@ -309,7 +309,7 @@ BEYOND = (
     ),
     Claim(
         id="th-sgd-rate",
-        says="With single examples that step is within known factors of 2 / (p max norm(x)^2).",
+        says="With single examples the lower end is within known factors of 2/(p max norm(x)^2).",
         place="ours, beside proposition 5.2",
         printed="not in the paper",
         theory="sgd-rate",

@@ -3,7 +3,8 @@
 The linear model is the network's own, by its Jacobian at the pretrained weights
 (`theory.linearise`). Were the network linear, a mask that the engine draws and masks that the
 theory draws would be exchangeable: with 79 of those, the second smallest and the second
-largest value enclose a new mask's with probability 0.95 exactly, whatever the distribution.
+largest value enclose a new mask's with probability 0.95, whatever the distribution (the orders
+of SGD's examples are shared by the first few).
 What no mask reaches is 1e30.
 
 The numbers: ``sharpness``, lambda_1 of the Gauss-Newton matrix; ``rate`` at which the first step

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: of an interval that encloses a new mask's value, were the network linear
 LEVEL = 0.95
+#: a law without verdict: AdamW's path is longer than the least norm in a linear model, too
+BESIDE = "distance, AdamW"
 #: a verdict needs at least so many measurements
 FEWEST = 5
 #: model -> ratio -> the rate of AdamW that dev chose with the first seed, of three or four tried
@@ -38,7 +40,7 @@ class Law:
         name: of what is compared.
         by: which prediction.
         predicted: the number in a prediction's row.
-        measured: of a record; None where it has none, infinite where the network never got there.
+        measured: of a record; None where it has none, infinite where its steps did not suffice.
         certified: whether the interval is each mask's own, of closed form.
     """
 
@@ -194,6 +196,8 @@ def check(records: Sequence[Record]) -> list[Finding]:
     """Say of every law and model whether as many measurements lie inside as should."""
     found = []
     for law in LAWS:
+        if law.name == BESIDE:
+            continue
         every = cases(records, law)
         for model in dict.fromkeys(c.model for c in every):
             own = [c for c in every if c.model == model]

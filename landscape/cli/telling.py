@@ -31,8 +31,9 @@ def begin(training: Training, metric: str, folder: str | None) -> dict[str, floa
         before = read_json(kept) if kept and kept.is_file() else {}
     if before:
         print(f"before training: test {metric} {_shown(metric, before)}")
-    if kept and training.done:
-        when = datetime.fromtimestamp(kept.with_name("result.json").stat().st_mtime)
+    result = None if kept is None else kept.with_name("result.json")
+    if result is not None and result.is_file():
+        when = datetime.fromtimestamp(result.stat().st_mtime)
         print(f"already finished, {when:%Y-%m-%d %H:%M}: nothing is trained; --force starts anew")
     elif training.taken:
         print(f"goes on after step {training.taken} of {training.total}")

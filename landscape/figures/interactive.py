@@ -54,7 +54,7 @@ def _relief(
     if way is not None:  # over the relief, where it is inside
         heights = [_between(surface, losses, point) for point in way]
         traces.append(
-            {"type": "scatter3d", "x": way[:, 0].tolist(), "y": way[:, 1].tolist(), "z": heights,
+            {"type": "scatter3d", "x": _plain(way[:, 0]), "y": _plain(way[:, 1]), "z": heights,
              "mode": "lines", "line": {"color": RED, "width": 5}, "name": "training",
              "hoverinfo": "skip"}
         )  # fmt: skip
@@ -98,7 +98,7 @@ def _map(
         )  # fmt: skip
     if way is not None:
         traces.append(
-            {"type": "scatter", "x": way[:, 0].tolist(), "y": way[:, 1].tolist(),
+            {"type": "scatter", "x": _plain(way[:, 0]), "y": _plain(way[:, 1]),
              "name": "training", "mode": "lines+markers", "line": {"color": RED, "width": 2},
              "marker": {"size": 5}, "hoverinfo": "skip"}
         )  # fmt: skip

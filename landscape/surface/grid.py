@@ -78,7 +78,8 @@ class Surface:
 
     def _repr_html_(self) -> str:
         ends = [f"{float(a[0]):.4g} to {float(a[-1]):.4g}" for a in self.axes]
-        losses = f"{float(self.losses.min()):.4g} to {float(self.losses.max()):.4g}"
+        known = self.losses[torch.isfinite(self.losses)]
+        losses = f"{float(known.min()):.4g} to {float(known.max()):.4g}" if len(known) else "none"
         return card(repr(self), {f"axis {i}": e for i, e in enumerate(ends, 1)} | {"loss": losses})
 
 

@@ -88,7 +88,8 @@ def _below(store: RunStore) -> Iterator[Removable]:
 def _packs(store: RunStore) -> Iterator[Removable]:
     """List the packs that were begun and whose runs are all finished."""
     finished = store.addresses()
-    for path in sorted((store.folder / PACKS).glob("*/pack.json")):
+    folder = store.folder / PACKS
+    for path in [] if folder.is_symlink() else sorted(folder.glob("*/pack.json")):
         try:
             given = read_json(path).get("runs")
             runs = [RunConfig.of(one).address for one in given] if isinstance(given, list) else []

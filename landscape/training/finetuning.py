@@ -112,7 +112,7 @@ def finetune(
         directory: the run's folder; None keeps everything in memory. It knows by hashes what the
             run depends on: base weights, tokenizer, rows, the mask's indices, where theta starts.
         overwrite: start the folder anew, whatever run it holds.
-        checkpoint_every: steps between checkpoints in the folder; Ctrl-C writes one as well.
+        checkpoint_every: steps between checkpoints in the folder; Ctrl-C in a step writes one too.
         probes: called after every step as ``probe(model, record)``; must not change the model,
             may add entries to the record. A method ``start(optimizer)``, if any, is called first.
         progress: show a progress bar on standard error, if that is a terminal.

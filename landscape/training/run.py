@@ -68,7 +68,9 @@ def _scores(found: Mapping[str, float]) -> str:
     """Write a metric, a loss, and of how many examples they are."""
     n = f" (n = {int(found['n']):,})" if "n" in found else ""
     named = {k: v for k, v in found.items() if k not in ("n", "step")}
-    return " ".join(f"{name} {value:.4g}" for name, value in named.items()) + n
+    return (
+        " ".join(f"{k} {'none' if v is None else format(v, '.4g')}" for k, v in named.items()) + n
+    )
 
 
 def run_of(

@@ -137,7 +137,7 @@ class Training:
         return self._run
 
     def __iter__(self) -> Iterator[Record]:
-        """Take the steps that are left, then finish; with a folder Ctrl-C loses none of them."""
+        """Take the steps left, then finish; with a folder Ctrl-C in a step writes a checkpoint."""
         alone = self._folder is not None and self._parts.processes.count == 1
         while not self.done:
             with held_back() if alone else nullcontext() as pressed:

@@ -139,17 +139,20 @@ def test_ctrl_c_promises_to_go_on_only_where_there_is_something_to_go_on_from(
         assert (tmp_path / "run" / "checkpoint.safetensors").exists() == (step == 3)
 
 
+@pytest.mark.parametrize("step", [1, 4], ids=["the first of four", "the last of four"])
 def test_ctrl_c_in_a_step_keeps_that_step_and_the_run_ends_as_if_never_stopped(
-    small, tmp_path, capsys, monkeypatch, request
+    small, tmp_path, capsys, monkeypatch, request, step
 ) -> None:
     line = ["finetune", *small, "--lr", "0.01", "--batch-size", "4", "--epochs", "2", "--output"]
     assert cli.main([*line, str(tmp_path / "whole")]) == 0
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background
     request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
-    honest = Loop.update
+    honest, taken = Loop.update, []
 
     def pressed(loop: Loop, loss: float) -> object:
-        os.kill(os.getpid(), signal.SIGINT)  # in the middle of a step
+        taken.append(loss)
+        if len(taken) == step:
+            os.kill(os.getpid(), signal.SIGINT)  # in the middle of a step
         return honest(loop, loss)
 
     monkeypatch.setattr(Loop, "update", pressed)
@@ -158,7 +161,7 @@ def test_ctrl_c_in_a_step_keeps_that_step_and_the_run_ends_as_if_never_stopped(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     monkeypatch.setattr(Loop, "update", honest)
     assert cli.main([*line, str(tmp_path / "run")]) == 0
-    assert "goes on after step 1 of 4" in capsys.readouterr().out
+    assert f"goes on after step {step} of 4" in capsys.readouterr().out
     ends = [(tmp_path / name / "theta.safetensors").read_bytes() for name in ("run", "whole")]
     assert ends[0] == ends[1]
 

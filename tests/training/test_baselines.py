@@ -46,7 +46,7 @@ OPT, HIDDEN, LAYERS = "opt", 32, 2
         ("bitfit", {}, LAYERS * (4 * HIDDEN + 2 * HIDDEN + HIDDEN) + (2 * LAYERS + 1) * HIDDEN),
         ("adapter", {"width": 3}, 2 * LAYERS * (2 * 3 * HIDDEN + 3 + HIDDEN)),
         ("lora", {"rank": 5}, 2 * LAYERS * 2 * 5 * HIDDEN),
-        ("adalora", {"steps": 9, "first_rank": 6}, 2 * LAYERS * (2 * 6 * HIDDEN + 6)),
+        ("adalora", {"steps": 9, "rank": 4, "first_rank": 6}, 2 * LAYERS * (2 * 6 * HIDDEN + 6)),
         ("prefix", {"tokens": torch.arange(5) + 3}, 5 * LAYERS * 2 * HIDDEN),
     ],
 )

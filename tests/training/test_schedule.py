@@ -17,7 +17,7 @@ from landscape.errors import UserError
 from landscape.masks import share
 from landscape.training.budget import selected_after
 from landscape.training.moving import MovingMask
-from theory.statements.id3 import update_counts
+from theory.statements.updates import update_counts
 
 H = {"score": "id3", "options": {"eps": 0.5, "exp": 1.0}}
 KINDS = ["static", "increment", "repeat", "drop_regrow"]

@@ -186,7 +186,7 @@ CLAIMS = (
         "random singular vectors: E ||w_hat||^2 = D^2 (d - r - 1)/(k - r - 1), exactly",
         "if the right singular vectors of X (rank r) are a uniformly random subspace, as for "
         "Gaussian rows, and the mask keeps k >= r + 2 of d features, then E ||w_hat||^2 = D^2 (d - "
-        "r - 1)/(k - r - 1); at 0 < k < d in {r-1, r, r+1}: infinite",
+        "r - 1)/(k - r - 1); at 0 < k < d, r < d, k in {r-1, r, r+1}: infinite",
         "this project, mean of an inverse Wishart matrix",
         wishart.distance_factor,
         _haar,

@@ -120,7 +120,10 @@ CLAIMS = (
         _sharp,
         expected="violated",
         chapter=CHAPTER,
-        assumptions=("d >> n", "a trace of order d"),
+        assumptions=(
+            "d >> n",
+            "a trace of order d (the paper: under mild conditions on the features)",
+        ),
         proof=(
             "The trace is a sum; it says nothing about its smaller terms. Two samples with d - 1 "
             "columns (1, 0) and one column (0, 1) have the trace d, and lambda_2 is 0 or 1 for "

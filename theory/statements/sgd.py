@@ -179,7 +179,7 @@ def _rate_cases(predict: Lengths) -> Iterator[tuple[float, float, str]]:
 
 
 def _rate(predict: Lengths, problem: MaskedRegression, seed: int) -> Finding:
-    quantity, excess = "2 / max_i ||x_{i,S}||^2, SGD's step at b = 1", rate_excess(predict)
+    quantity, excess = "2 / max_i ||x_{i,S}||^2, SGD's safe step at b = 1", rate_excess(predict)
     if excess.refutes:
         return excess.finding(quantity)
     if not random_mask(problem):
@@ -253,9 +253,9 @@ CLAIMS = (
     ),
     Claim(
         "sgd-rate",
-        "at b = 1 SGD's step is within known factors of 2 / (p max_i |x_i|^2)",
-        "with probability >= 1 - delta over masks max_i ||x_{i,S}||^2, which decides SGD's step at "
-        "b = 1, is within scalar Chernoff factors of p max_i ||x_i||^2",
+        "sgd's safe step at b = 1, 2/max|x_iS|^2, is within known factors of 2/(p max|x_i|^2)",
+        "with probability >= 1 - delta over masks max_i ||x_{i,S}||^2, 2 over which is the step "
+        "that sgd promises at b = 1, is within scalar Chernoff factors of p max_i ||x_i||^2",
         "this project, from sgd",
         longest_example,
         _rate,

@@ -101,8 +101,8 @@ CLAIMS = (
         "gradient in every step; a mask that stays needs B entries of it. Updates are the smallest "
         "part: 2 operations a weight, against 2 n for each of a layer's products. ID3 costs about "
         "6/4 of a static mask for B << d. The paper says under its limitations that its code does "
-        "not gain time, and names dense updates in libraries as the reason; even ideal sparse "
-        "updates do not change this.",
+        "not fully leverage this, and names dense updates in libraries as the reason; even ideal "
+        "sparse updates do not change this.",
         measured="Operations of one layer are added up step by step for both kinds of masks, for "
         "four sizes. Violated if one ratio is above the one said.",
         rejects=("the ratio counted",),

@@ -85,6 +85,7 @@ class EigenResult:
             "method": self.method,
             "which": self.which,
             "tol": self.tol,
+            "tolerance": self.tol,  # its earlier name
             "operator": self.operator,
             "ceiling": self.ceiling,
         }

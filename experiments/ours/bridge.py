@@ -70,8 +70,8 @@ ARTEFACT = Artefact(
         "the linear model's own number for 95 % of masks. The engine then measures the same "
         "numbers inside masks of its own. Sharpness, the rate by the scores' own cross-entropy and "
         "SGD's rate are what a linear network would show; the rate to second order needs a "
-        "quadratic loss as well, and the least norm is what no path undercuts: GD nearly attains it "
-        "in the end, AdamW does not."
+        "quadratic loss as well, and the least norm is what no path undercuts: GD nearly attains "
+        "it in the end, AdamW does not."
     ),
     caption="Bands: 95 % of masks by the linear model, its median dashed; points: one mask each; "
     "a descent that did not reach the loss in its steps has none, and counts as outside",

@@ -234,7 +234,8 @@ def _join(rank: int, folder: str) -> None:
 def _in_parallel(function: Callable[[int, str], None], folder: Path) -> str:
     """Return code that runs a function of this file in several processes at once."""
     return (
-        "import runpy, torch.multiprocessing\n"
+        "import runpy, sys, torch.multiprocessing\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent.parent)!r})\n"
         f"own = runpy.run_path({__file__!r})\n"
         f"torch.multiprocessing.start_processes(own[{function.__name__!r}], ({str(folder)!r},), "
         f"nprocs={PARALLEL}, start_method='fork')\n"

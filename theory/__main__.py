@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--figures",
         metavar="DIR",
-        help="also draw four figures of the first instance into DIR, as PNG",
+        help="also draw the figures of the first instance into DIR, as PNG",
     )
     return p
 

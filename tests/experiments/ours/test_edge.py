@@ -42,8 +42,8 @@ def fabricated(end: float, *, flatter: bool = True, diverged: bool = False) -> l
                 measured.append(m)
             rows.append(
                 {"kind": "descent", "optimizer": optimizer, "scale": scale, "rate": rate,
-                 "losses": [4.0 - step / STEPS for step in range(STEPS)], "measured": measured, "diverged": diverged,
-                 "distance": 1.0, **same}
+                 "losses": [4.0 - step / STEPS for step in range(STEPS)], "measured": measured,
+                 "diverged": diverged, "distance": 1.0, **same}
             )  # fmt: skip
     return rows
 

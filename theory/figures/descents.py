@@ -10,7 +10,8 @@ from landscape.figures.canvas import canvas
 from theory.features import Array
 from theory.figures.scan import BLUE, GREEN, GREY, ORANGE, PURPLE, factors_at, scan_ratios
 from theory.problems import MaskedRegression
-from theory.statements.sgd import MOST, exact_step, longest_example, sgd_step
+from theory.statements.sgd import MOST, exact_step, sgd_step
+from theory.statements.sgd_rate import longest_example
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from theory.claim import Claim, Finding, ratio
-from theory.features import Array, from_array
+from theory.features import Array, of_columns
 from theory.problems import MaskedRegression
 from theory.restricted import Restricted
 from theory.signs import SignStep, sign_step
 from theory.stability import averaged_map
 from theory.statements.dynamics import BETA, compare_step, nothing_moves
 
+LEVEL = 20  # curvatures beyond 2^-20 and 2^20 are measured in a unit of their own
 EXACT = 1e-10  # relative rounding of the two sides, where they are equal
 
 
@@ -42,12 +44,15 @@ def _adam(predict: Callable[..., float], problem: MaskedRegression, seed: int) -
     scaled = mask.columns / np.sqrt(equilibrium(mask))[:, None]
     curvature = scaled.T @ scaled / problem.n
     sharpness = float(np.linalg.norm(scaled, 2)) ** 2 / problem.n
-    return compare_step(
-        averaged_map(curvature, BETA),
-        predict(sharpness, BETA),
-        curvature,
+    exponent = int(np.frexp(np.trace(curvature))[1])
+    unit = 2.0**-exponent if abs(exponent) > LEVEL else 1.0
+    found = compare_step(
+        averaged_map(unit * curvature, BETA),
+        predict(unit * sharpness, BETA),
+        unit * curvature,
         {"beta_1": BETA, "preconditioned sharpness": sharpness},
     )
+    return replace(found, prediction=found.prediction * unit, measurement=found.measurement * unit)
 
 
 def adam_ceiling(step: SignStep, beta: float) -> float:
@@ -87,7 +92,7 @@ def _first_step(
     for columns, y in _cases(problem, seed):
         gradient = -columns @ y / len(y)
         if gradient.any():
-            step = sign_step(from_array(columns.T), gradient)
+            step = sign_step(of_columns(columns), gradient)
             pairs.append((predict(step, BETA), adam_step(columns, gradient, BETA)))
     equal = abs(pairs[0][0] / pairs[0][1] - 1) <= EXACT
     if equal and len(pairs) == 1:

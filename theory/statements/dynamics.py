@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from landscape import seeds
 from theory import purposes
 from theory.claim import Claim, Finding, Verdict, ratio
-from theory.features import Array
+from theory.features import Array, plain
 from theory.problems import MaskedRegression
 from theory.restricted import Restricted
 from theory.stability import StepMap, descent_map, largest_stable_step
@@ -115,6 +116,7 @@ def _period_two(mask: Restricted) -> float:
 
     v_1 is as long as w^+, so that the error, in units of it, says something about both.
     """
+    mask = replace(mask, y=plain(mask.y))
     limit = mask.minimum_norm()
     size = max(reach(mask), float(np.linalg.norm(limit)))
     top = size * mask.svd[0][:, 0]

@@ -11,7 +11,7 @@ import numpy as np
 from theory import bounds
 from theory.binomial import exactly
 from theory.claim import Claim, Finding, Verdict, clopper_pearson, ratio, sample_size, settle
-from theory.features import Array, Features, from_array
+from theory.features import Array, Features, from_array, of_columns, plain
 from theory.problems import MaskedRegression
 from theory.signs import SignStep, masked_steps, sign_step
 from theory.spectra import ENUMERATED, Moments, every_mask
@@ -66,10 +66,10 @@ def mean_changes(columns: Array, y: Array, p: float, rates: Array) -> tuple[Arra
 
 def _enumerated(predict: Law, problem: MaskedRegression) -> tuple[float, int]:
     """Return the worst relative error over all masks of a few columns, and how many columns."""
-    few = problem.features.take(np.arange(min(ENUMERATED, problem.d)))
+    few = plain(problem.features.take(np.arange(min(ENUMERATED, problem.d))))
     y = problem.y / (np.abs(problem.y).max() or 1.0)
     gradient = -few @ y / len(y)
-    step, p = sign_step(from_array(few.T), gradient), problem.p
+    step, p = sign_step(of_columns(few), gradient), problem.p
     if step.size == 0:
         return 0.0, len(few)
     rates = np.array(RATES) * step.rate(p)

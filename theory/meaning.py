@@ -74,8 +74,8 @@ MEANING = {
     "there are samples and none is irreplaceable.",
     "distance-haar": "Nearer to as many features as samples count spare ones: the distance grows "
     "like 1/sqrt(q), q the share of spare features that is kept, and diverges where none is.",
-    "distance-leverage": "With heavy features the typical distance is predicted by 1/c, from "
-    "leverages; the law in 1/p may be off by several times.",
+    "distance-leverage": "With heavy features the typical distance follows from a weight for each "
+    "column; the law in 1/p may be off by several times.",
     "id3-thm-1": "The justification fails at exp = -1, the value that the paper finds best: there "
     "the score is a heuristic.",
     "id3-thm-1-corrected": "With exp at least 0 the score is a lower bound of the information. Of "

@@ -10,7 +10,12 @@ import pytest
 from scipy import stats
 
 from theory import draw, make_problem, wishart
-from theory.leverages import effective_share, fewest_columns, leverages
+from theory.leverages import (
+    effective_share,
+    equivalent_growth,
+    fewest_columns,
+    leverages,
+)
 from theory.statements.corrected import draw_factors, judge_median, median_interval
 from theory.statements.steps import gaussian_tops, isotropic
 from theory.suite import claim
@@ -102,6 +107,31 @@ def test_the_share_of_two_kinds_of_columns_solves_its_quadratic() -> None:
     assert effective_share(tau, 1.0) == pytest.approx(1.0)
     assert effective_share(tau, 8 / 48) == pytest.approx(0.0, abs=1e-9)
     assert effective_share(tau, 0.1) == 0.0
+
+
+@pytest.mark.parametrize(("few", "many", "p"), [(4, 60, 0.7), (3, 200, 0.5)])
+def test_two_blocks_of_tiled_identities_have_a_share_each_and_no_common_one(
+    few: int, many: int, p: float
+) -> None:
+    """X = diag([I .. I], [I .. I]) with m_1 and m_2 copies: S = q_i m_i I, q_i = (p m_i-1)/(m_i-1).
+
+    A column of the first block has leverage 1/m_1, whatever the second holds.
+    """
+    blocks = [np.tile(np.eye(5), few), np.tile(np.eye(5), many)]
+    x = np.zeros((10, 5 * (few + many)))
+    x[:5, : 5 * few], x[5:, 5 * few :] = blocks
+    problem = make_problem(x, p=p)
+    terms = [(1 / m, (p * m - 1) / (m - 1)) for m in (few, many)]
+    exact = sum(tau / q for tau, q in terms) / sum(tau for tau, _ in terms)
+    assert equivalent_growth(problem) == pytest.approx(exact, rel=1e-3)
+    one_share = effective_share(leverages(problem), p)
+    assert abs(one_share * exact - 1) > 0.05
+
+
+def test_the_growth_is_one_where_all_is_kept_and_infinite_where_no_mask_has_rank_n() -> None:
+    x = heavy_tailed(5, 60)
+    assert equivalent_growth(make_problem(x, p=1 - 1e-9)) == pytest.approx(1, rel=1e-6)
+    assert equivalent_growth(make_problem(x, p=0.08)) == math.inf
 
 
 @pytest.mark.parametrize(("spare", "factor"), [(1.9, 2.11), (3.1, 1.47)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twins.twin import Twin
 
 from theory import DISTRIBUTIONS
-from theory.leverages import effective_share
+from theory.leverages import equal_share, equivalent_growth
 from theory.statements import distance, law
 from theory.statements.floor import distance_floor
 
@@ -74,15 +74,15 @@ TWINS = [
     Twin("distance-haar", "without both ones", lambda r, d, k: (d - r) / (k - r)),
     Twin("distance-haar", "without the first one", lambda r, d, k: (d - r) / (k - r - 1)),
     Twin("distance-haar", "plus one", lambda r, d, k: (d - r + 1) / (k - r + 1)),
-    Twin("distance-leverage", "the law in 1/p", lambda tau, p: p),
+    Twin("distance-leverage", "the law in 1/p", lambda x: 1 / x.p),
     Twin(
         "distance-leverage",
         "all leverages equal",
-        lambda tau, p: (p * len(tau) - tau.sum()) / (len(tau) - tau.sum()),
+        lambda x: 1 / equal_share(x.n, x.d, x.p),
     ),
     Twin(
         "distance-leverage",
         "without the denominator 1 - n/d",
-        lambda tau, p: effective_share(tau, p) * (1 - tau.sum() / len(tau)),
+        lambda x: equivalent_growth(x) / (1 - x.n / x.d),
     ),
 ]

@@ -31,7 +31,7 @@ from landscape.sweep.measurements import Measurement, Point
 from landscape.sweep.measurements.curvature import chosen
 from landscape.tasks import Example
 from landscape.tasks.batches import make_batches
-from theory.conditional import HeavyLight, divide, sharpness_interval
+from theory import HeavyLight, divide, sharpness_interval
 from theory.features import Array, Features
 from theory.jacobian import Linearised, linearise
 from theory.purposes import MASKS

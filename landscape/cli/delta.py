@@ -8,16 +8,9 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from landscape.cli.arguments import (
-    Commands,
-    Parser,
-    file,
-    number,
-    output_file,
-    output_folder,
-    whole,
-)
-from landscape.cli.shared import Outcome, json_argument
+from landscape.cli.arguments import file, number, output_file, output_folder, whole
+from landscape.cli.parser import Commands, Parser
+from landscape.cli.shared import MODEL, Outcome, json_argument
 
 if TYPE_CHECKING:
     from torch import nn
@@ -46,9 +39,13 @@ def add(commands: Commands) -> None:
         help="an adapter of peft (shira, super-tuning), a plain model (merged), or a patch of the "
         "checkpoint that a server has loaded (vllm, trl)",
     )  # fmt: skip
-    export.add_argument("--output", required=True, help="file (vllm, trl) or folder to write")
     export.add_argument(
-        "--restore", help="file for the patch that restores the original (OUTPUT.restore.*)"
+        "--output", required=True, metavar="PATH", help="file (vllm, trl) or folder to write"
+    )
+    export.add_argument(
+        "--restore",
+        metavar="FILE",
+        help="file for the patch that restores the original (OUTPUT.restore.*)",
     )
     export.add_argument("--dtype", choices=_DTYPES, help="of the checkpoint (the base's own)")
 
@@ -59,7 +56,9 @@ def _declare(
 ) -> Parser:  # fmt: skip
     parser = kinds.add_parser(name, help=purpose)
     parser.add_argument("files", nargs=files, type=file, metavar="delta", help="delta file")
-    parser.add_argument("--model", default="smollm2-135m", help="the base model of the deltas")
+    parser.add_argument(
+        "--model", default=MODEL, help=f"the base that the delta was made on ({MODEL})"
+    )
     parser.add_argument(
         "--num-labels", type=whole(least=1), help="labels of a classifier (as its files say)"
     )

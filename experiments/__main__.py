@@ -64,8 +64,8 @@ def _parser() -> Parser:
     listing.set_defaults(command=_list)
     for name, text in COMMANDS.items():
         rows = ROWS if name in ("render", "check") else RUNS
-        judges = {"epilog": EXIT_CODES} if name == "check" else {}
-        sub = commands.add_parser(name, help=text, **judges)
+        codes = EXIT_CODES if name == "check" else None
+        sub = commands.add_parser(name, help=text, epilog=codes)
         sub.set_defaults(command=globals()[f"_{name}"])
         sub.add_argument(
             "artefact", nargs="*", help="names, as `list` tells them (all of the preset)"

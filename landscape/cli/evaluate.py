@@ -19,7 +19,7 @@ from landscape.cli.judging import (
     subject,
 )
 from landscape.cli.parser import Commands
-from landscape.cli.shared import Outcome, has_head, head_for, standard_error
+from landscape.cli.shared import SPREAD, Outcome, has_head, head_for, standard_error
 from landscape.cli.task import asked_task, open_task, task_arguments
 from landscape.errors import UserError
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def add(commands: Commands) -> None:
     """Declare the command."""
     judge = commands.add_parser(
-        "evaluate", help="judge a model, or a delta, on a task or your data"
+        "evaluate", help="judge a model, or a delta, on a task or your data", epilog=SPREAD
     )
     judging_arguments(judge)
     task_arguments(judge)

@@ -12,6 +12,7 @@ from landscape.cli.guard import DONE, FAILED, resuming
 from landscape.cli.parser import Commands
 from landscape.cli.shared import (
     DTYPE,
+    SPREAD,
     Outcome,
     attach_mask,
     has_head,
@@ -40,7 +41,9 @@ _SETTINGS = (
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    tune = commands.add_parser("finetune", help="train a random fraction of a model's weights")
+    tune = commands.add_parser(
+        "finetune", help="train a random fraction of a model's weights", epilog=SPREAD
+    )
     masked_arguments(tune)
     _training_arguments(tune)
     _optimizer_arguments(tune)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from landscape.tasks import Task
 
 MODEL, DTYPE = "smollm2-135m", "float32"
+SPREAD = "What follows ± is the standard error of a share of n examples."
 
 
 @dataclass(frozen=True)

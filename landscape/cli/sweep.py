@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from landscape.cli.arguments import device, file, number, output_folder, seed, whole
+from landscape.cli.arguments import called, device, file, number, output_folder, seed, whole
 from landscape.cli.guard import DONE, FAILED, resuming
 from landscape.cli.parser import Commands
 from landscape.cli.shared import Outcome, json_argument
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from landscape.sweep.store import RunStore
 
 
+@called("JSON")
 def _table(text: str) -> dict[str, Any]:
     """Read the options of a method, or settings, as a JSON object."""
     try:
@@ -37,6 +38,7 @@ def _table(text: str) -> dict[str, Any]:
     return found
 
 
+@called("PATTERNS")
 def _patterns(text: str) -> list[str]:
     """Read patterns of modules, joined by commas."""
     return text.split(",")

@@ -22,18 +22,22 @@ def add(commands: Commands) -> None:
     """Declare the commands."""
     runs = commands.add_parser("runs", help="list, show, compare, tidy, move finished runs")
     kinds = runs.add_subparsers(required=True, metavar="what")
-    listed = _declare(kinds, "list", list_runs, "a table of what varies")
+    listed = _declare(kinds, "list", list_runs, "list runs in a table of what varies")
     listed.add_argument("source", metavar="FOLDER", help=_SOURCE)
     _where(listed)
     listed.add_argument("--sort", metavar="COLUMN", help="order by this column (what varies)")
-    shown = _declare(kinds, "show", show_run, "everything of a run")
+    shown = _declare(kinds, "show", show_run, "show everything of a run")
     shown.add_argument("source", metavar="FOLDER", help=_SOURCE)
     shown.add_argument("address", metavar="ADDRESS", help="of the run, or the beginning of one")
-    compared = _declare(kinds, "compare", compare_runs, "two runs or groups, paired")
+    compared = _declare(
+        kinds, "compare", compare_runs, "compare two runs, or two groups pair by pair"
+    )
     compared.add_argument("source", metavar="FOLDER", help=_SOURCE)
     compared.add_argument("first", metavar="A", help=_GROUP)
     compared.add_argument("second", metavar="B", help="as A")
-    tidied = _declare(kinds, "tidy", tidy_runs, "what could be removed; no row ever is")
+    tidied = _declare(
+        kinds, "tidy", tidy_runs, "say what could be removed, or remove it; no row ever is"
+    )
     tidied.add_argument("source", metavar="FOLDER", help=_STORE)
     tidied.add_argument("--yes", action="store_true", help="remove it (only say it)")
     taken = _declare(kinds, "import", import_runs, "take in rows that were made elsewhere")

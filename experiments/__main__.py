@@ -16,7 +16,7 @@ from experiments.kit.published import file_of, folder_of, is_published, publish,
 from experiments.kit.records import Row
 from experiments.kit.view import PRESETS, Artefact
 from landscape.cli.arguments import output_folder, whole
-from landscape.cli.guard import DONE, FAILED, UNDECIDED, guarded, leaving
+from landscape.cli.guard import DONE, FAILED, UNDECIDED, guarded, leaving, resuming
 from landscape.cli.parser import Parser
 from landscape.cli.shared import Outcome, json_argument, run
 from landscape.errors import UserError
@@ -267,7 +267,7 @@ def _verify(chosen: argparse.Namespace) -> Outcome:
         store, there = Path(chosen.store or store_of(chosen.preset)), file_of(chosen.preset)
         rows = rows_at(there if there.exists() else store, one, chosen.preset)
         ours = partial(compute, chosen)
-        with leaving(f"{store} keeps the runs computed: the same command goes on from there"):
+        with resuming(store, "store.json"):
             done = verify(claim, one, chosen.preset, rows, chosen.fresh_seeds, store, ours)
     else:
         done = verify_theorem(claim, chosen.fresh_seeds)

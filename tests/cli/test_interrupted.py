@@ -15,8 +15,10 @@ import torch
 from samples import glue_folder, model_folder
 
 import landscape as ls
+from experiments.__main__ import main as experiments
 from landscape import bench, cli
 from landscape.cli.guard import DONE, STOPPED
+from theory.__main__ import main as theory
 
 HERE = str(Path(ls.__file__).parent)
 #: files that say how a command came to be where it is, not what it does
@@ -167,6 +169,42 @@ def test_ctrl_c_in_a_bench_says_that_nothing_was_kept(kind, capsys, monkeypatch)
     monkeypatch.setattr(getattr(bench, kind), f"bench_{kind}", pressed)
     assert cli.main(["bench", kind]) == STOPPED
     assert sentence(capsys) == "stopped; nothing was kept\n"
+
+
+#: a line of a program, where it is stopped, and what it says
+PROGRAMS = {
+    "list": ("experiments.__main__.artefacts", "nothing was kept"),
+    "run figure4 --store OUT": ("landscape.sweep.driver.run_grid", "nothing to go on from yet"),
+    "render figure4 --output OUT": ("experiments.kit.rendering.render", "partly new"),
+    "publish figure4": ("experiments.__main__.publish", "whose views are not"),
+    "check figure4": ("experiments.__main__.rows_at", "nothing was kept"),
+    "ledger --check": ("experiments.ledger.text_of", "nothing was kept"),
+    "verify rm-matches-lora --store OUT": ("experiments.verification.verify", "nothing to go on"),
+    "--n 4 --d 9": ("theory.suite.verify_all", "nothing was kept"),
+    "explain prop-5.2": ("theory.suite.verify_all", "nothing was kept"),
+    "--n 4 --d 9 --figures OUT": ("theory.figures.draw_figures", "holds what was drawn"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("line", PROGRAMS)
+def test_ctrl_c_in_the_experiments_and_the_theory_says_what_is_left(
+    line, tmp_path, capsys, monkeypatch
+) -> None:
+    def pressed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    place, words = PROGRAMS[line]
+    for name, value in (
+        ("experiments.__main__.rows_at", lambda *_: []),
+        ("experiments.kit.rendering.table_text", lambda *_: ""),
+        ("theory.suite.verify_all", lambda *_, **__: ()),
+        (place, pressed),
+    ):  # fmt: skip
+        monkeypatch.setattr(name, value)
+    main = theory if place.startswith("theory") else experiments
+    assert main([word.replace("OUT", str(tmp_path / "out")) for word in line.split()]) == STOPPED
+    assert words in sentence(capsys)
+    assert list(tmp_path.iterdir()) == []
 
 
 def commands(parser: argparse.ArgumentParser, before: tuple[str, ...] = ()) -> Iterator[str]:

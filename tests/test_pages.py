@@ -44,7 +44,8 @@ FAINT = r"""(() => {
   };
   return [...document.querySelectorAll('body, body *')].filter(e => {
     const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
-    if (!own || !e.getClientRects().length || e.closest('svg, select, b')) return false; // b: a legend's signs
+    const sign = e.closest('svg, select, b');  // b: in a legend
+    if (!own || !e.getClientRects().length || sign) return false;
     const [a, b] = [light(getComputedStyle(e).color), light(behind(e))].sort((x, y) => y - x);
     return (a + 0.05) / (b + 0.05) < 4.5;
   }).map(e => e.tagName + ' ' + e.className + ' ' + e.textContent.slice(0, 30)).slice(0, 5);

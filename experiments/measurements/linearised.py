@@ -17,6 +17,7 @@ loss has grown after steps on one example each.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,9 +64,9 @@ def predicted(point: Point) -> dict[str, Any]:
     Returns:
         ``ratios``, a dict each: ``ratio``, ``density``; ``law``, the closed forms; ``draws``, the
         values of each number over the theory's masks; ``masks``, those of each of the engine's,
-        with certified intervals.
+        with certified intervals; ``seconds`` of processor time.
     """
-    asked = chosen(point, USUAL)
+    began, asked = time.process_time(), chosen(point, USUAL)
     linear = _linear(point, asked["examples"])
     slope = np.concatenate(
         [-block @ linear.y / linear.features.n for _, block in linear.features.blocks()]
@@ -74,7 +75,13 @@ def predicted(point: Point) -> dict[str, Any]:
         linear, _with_signs(linear), sign_step(linear.features, slope),
         divide(linear.features, min(asked["heavy"], linear.features.d)), moments(linear.features),
     )  # fmt: skip
-    return {"ratios": [_at(point, whole, ratio, asked) for ratio in asked["ratios"]]}
+    found = [_at(point, whole, ratio, asked) for ratio in asked["ratios"]]
+    return {"ratios": found, "seconds": spent(began)}
+
+
+def spent(began: float) -> float:
+    """Return the seconds of processor time since an instant of `time.process_time`."""
+    return round(time.process_time() - began, 1)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from experiments.measurements.attached import attached, random
 from experiments.measurements.descents import square_loss
-from experiments.measurements.linearised import ORDERS, shortest, spent, threshold
+from experiments.measurements.gram import threshold
+from experiments.measurements.linearised import ORDERS, shortest, spent
 from landscape import seeds
 from landscape.curvature import GGNOperator, lanczos
 from landscape.distances import distance

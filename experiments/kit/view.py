@@ -123,7 +123,11 @@ class Artefact:
         Nothing where all are.
         """
         there = [is_whole(run) for run in runs(rows, self.of(preset))]
-        return "" if all(there) else f"unfinished: {sum(there)} of {len(there)} runs"
+        return (
+            ""
+            if all(there)
+            else f"unfinished: {sum(there)} of {len(there)} runs, rates that were tried beside"
+        )
 
     def used(self, rows: Iterable[Row], preset: str) -> list[Row]:
         """Return the rows that a preset needs, also those at rates not chosen."""

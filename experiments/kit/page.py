@@ -55,7 +55,7 @@ def write_page(
     Args:
         path: the file.
         title: the page's title.
-        lead: its first paragraph, plain text.
+        lead: its first paragraphs, plain text, told apart by an empty line.
         figure: its panels stack where they don't fit side by side.
         tables: heading -> rows.
         details: heading -> preformatted text, folded.
@@ -64,7 +64,8 @@ def write_page(
     Returns:
         The path.
     """
-    parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(lead)}</p>", _figure(figure)]
+    said = [f"<p>{html.escape(paragraph)}</p>" for paragraph in lead.split("\n\n")]
+    parts = [f"<h1>{html.escape(title)}</h1>", *said, _figure(figure)]
     rules = []
     for number, (heading, rows) in enumerate(tables.items()):
         parts.append(f"<h2>{html.escape(heading)}</h2>")

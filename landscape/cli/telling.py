@@ -21,6 +21,7 @@ def begin(training: Training, metric: str, folder: str | None) -> dict[str, floa
     Of one that goes on, or that is finished, this is read from there.
     """
     from landscape.folders import read_json, write_json
+    from landscape.training.run import told_truncated
 
     kept = None if folder is None else Path(folder) / "before.json"
     if not training.done and not training.taken:
@@ -29,6 +30,8 @@ def begin(training: Training, metric: str, folder: str | None) -> dict[str, floa
             write_json(kept, before)
     else:
         before = read_json(kept) if kept and kept.is_file() else {}
+    if not training.done and (cut := training.truncated):
+        print(told_truncated(cut))
     if before:
         print(f"before training: test {metric} {_shown(metric, before)}")
     result = None if kept is None else kept.with_name("result.json")

@@ -110,7 +110,8 @@ class Pack:
             if tested is None and course.lane.settings.test:
                 tested = self.evaluate(course, "test")
             seconds = course.seconds + time.perf_counter() - began
-            told = {"diverged": course.updates.diverged, "test": tested, "seconds": seconds}
+            told = {"diverged": course.updates.diverged, "test": tested, "seconds": seconds,
+                    "truncated": course.epochs.truncated}  # fmt: skip
             course.run = run_of(
                 self.model, course.start, course.best, course.config, course.history, told, None
             )

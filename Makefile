@@ -9,6 +9,7 @@ TORCH_INDEX ?=
 # what to install: this checkout, or the path of a wheel
 PACKAGE ?= -e .
 TRITON := triton==3.7.1
+DOCS := pdoc==16.0.0 markdown2==2.5.5
 # oracles of the curvature tests, without what they declare and this use of them does not need
 ORACLES := PyHessian==0.1 curvlinops-for-pytorch==3.0.1 hessian-eigenthings==1.0.0a5 \
   einconv==0.1.0 einops==0.8.2 linear_operator==0.6.1 opt_einsum==3.4.0 jaxtyping==0.3.11 \
@@ -24,7 +25,7 @@ HARNESS := lm_eval==0.4.13 sacrebleu==2.6.0 portalocker==4.4.2 tabulate==0.10.0 
 export GOMP_SPINCOUNT ?= 2000
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: install demo test slow mutation check triton format notebooks clean
+.PHONY: install demo test slow mutation check triton format docs notebooks clean
 
 install: $(VENV)/.installed
 
@@ -58,6 +59,11 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# pages of every public name, from the docstrings, in docs/api
+docs: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install -q --no-deps $(DOCS)
+	$(BIN)/python -m pdoc -d google --no-show-source -o docs/api landscape theory
+
 notebooks: $(VENV)/.installed-dev
 	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
 
@@ -77,4 +83,4 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 clean:
-	rm -rf demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf demo build docs/api *.egg-info .mypy_cache .ruff_cache .pytest_cache

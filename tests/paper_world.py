@@ -19,7 +19,7 @@ SELECTIONS = {
     "id3": 0.87, "fisher": 0.86, "magnitude_smallest": 0.855, "gradient": 0.85, "snip": 0.86,
     "bitfit": 0.85, "full": 0.86, "lora": 0.86, "adapter": 0.85, "random": 0.80, "none": 0.5,
 }  # fmt: skip
-SIZES = {"minilm-l6": 22_713_986, "smollm2-135m": 134_515_008, "dinov2-small": 22_000_000}
+SIZES = {"minilm-l6": 22_713_986, "smollm2-135m": 134_515_008, "dinov2-small-56px": 22_000_000}
 
 
 def noise(*parts: object) -> float:
@@ -47,7 +47,11 @@ class World:
     """
 
     lost: Mapping[str, float] = field(
-        default_factory=lambda: {"minilm-l6": 0.004, "smollm2-135m": 0.001, "dinov2-small": 0.001}
+        default_factory=lambda: {
+            "minilm-l6": 0.004,
+            "smollm2-135m": 0.001,
+            "dinov2-small-56px": 0.001,
+        }
     )
     columns: tuple[float, float] = (0.01, 0.02)
     exponent: float = -1.0

@@ -63,6 +63,7 @@ ORDERS = (
     ("ID3 + adapter", "SparseAdapter"), ("ID3 + adapter", "adapter"),
 )  # fmt: skip
 BEFORE = "before training"
+ONE_SIZE = "every mask has the same number of scalars"
 
 
 def grids(preset: str) -> Sequence[Grid]:
@@ -93,9 +94,10 @@ def _one_size(records: Sequence[Record]) -> Finding:
     """Compare the sizes of all masks."""
     sizes = {arm: own[0]["count"] for (arm,), own in grouped(records, "arm").items()}
     sizes.pop(BEFORE, None)
-    masks = {size for arm, size in sizes.items() if arm not in WHOLE}
-    said = ", ".join(f"{arm} {size:,}" for arm, size in sizes.items())
-    return Finding("every mask has the same number of scalars", settle(len(masks) == 1), said)
+    masks = sorted({size for arm, size in sizes.items() if arm not in WHOLE})
+    whole = "; ".join(f"{arm} {size:,}" for arm, size in sizes.items() if arm in WHOLE)
+    said = f"masks {', '.join(f'{size:,}' for size in masks)}; without one: {whole}"
+    return Finding(ONE_SIZE, settle(len(masks) == 1), said)
 
 
 ARTEFACT = Artefact(
@@ -121,7 +123,7 @@ ARTEFACT = Artefact(
         )
         for one, other in ORDERS
     } | {
-        "size": Statement("every mask has the same number of scalars", _one_size),
+        "size": Statement(ONE_SIZE, _one_size),
         "learns": statements.each(
             "every method is more accurate on test after training than before",
             [statements.better(arm, "test", arm, BEFORE, over="") for arm in ARMS],

@@ -35,6 +35,10 @@ WIDTH, HEIGHT = 4.5, 3.9
 Palette = Mapping[Any, Color]
 """Arm -> colour: an arm has one colour in all panels of a figure."""
 Draw = Callable[["Axes", Sequence[Record], Palette], None]
+SPREAD = (
+    "Small dots: runs; large ones: their mean, geometric on a logarithmic axis; bands and bars: "
+    "95 % intervals of the mean over seeds (t), cut at the panel's edge."
+)
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,13 @@ class Panel:
         title: above it.
         draw: ``draw(axes, records, palette)``.
         where: values of the records that take part.
+        note: how it is read, a sentence below the figure.
     """
 
     title: str
     draw: Draw
     where: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +151,7 @@ def curve(
         for band, color in bands:
             axis.fill_between(*band, color=color, alpha=0.13, lw=0)
 
-    return Panel(name, paint, where or {})
+    return Panel(name, paint, where or {}, SPREAD)
 
 
 def dots(
@@ -164,22 +170,25 @@ def dots(
     """
 
     def paint(axis: Axes, records: Sequence[Record], palette: Palette) -> None:
-        palette = _palette(records, by, palette)
+        palette, bars = _palette(records, by, palette), []
         groups = grouped(present(records, value), by)
         for place, ((arm,), own) in enumerate(groups.items()):
             color = palette[arm]
             values = [abs(r[value]) if log else r[value] for r in own]
             mean, low, high = _mean(own, value, log)
             axis.plot(values, [place] * len(own), ".", color=color, alpha=0.5, ms=7)
-            axis.plot([low, high], [place, place], color=color, lw=2)
             axis.plot(mean, place, "o", color=color, ms=8, mec="white")
+            bars.append(([low, high], [place, place], color))
         axis.set_yticks(range(len(groups)), [written(arm) for (arm,) in groups])
         axis.invert_yaxis()
         axis.set_xlabel(label)
         if log:
             decades(axis.xaxis)
+        axis.autoscale(False)  # as above
+        for ends, places, color in bars:
+            axis.plot(ends, places, color=color, lw=2, zorder=1)
 
-    return Panel(name, paint, where or {})
+    return Panel(name, paint, where or {}, SPREAD)
 
 
 def course(
@@ -276,8 +285,10 @@ def _palette(records: Sequence[Record], by: str, palette: Palette) -> Palette:
         return palette
     import seaborn as sns
 
-    values = sorted({r[by] for r in records}, key=lambda v: (v is None, v))
-    shades = sns.color_palette("crest_r", len(values))
+    values = [value for (value,) in grouped(records, by)]
+    if all(isinstance(value, int | float) for value in values):
+        values.sort()
+    shades = sns.color_palette("viridis", len(values))
     return {value: tuple(shade) for value, shade in zip(values, shades, strict=True)}
 
 

@@ -42,11 +42,17 @@ def render(artefact: Artefact, rows: Sequence[Row], preset: str, folder: Path) -
     write_whole(table, lambda path: path.write_text(text, encoding="utf-8"))
     page = write_page(
         folder / "index.html", title=artefact.title, lead=artefact.lead,
-        figure=Figure(artefact.caption, parts.panels, parts.legend),
+        figure=Figure(_caption(artefact.caption, chosen), parts.panels, parts.legend),
         tables=_shown(artefact, rows, preset), cards={STATEMENTS},
         details={"Runs": f"{artefact.source}\n{_notes(artefact, rows, preset)}"},
     )  # fmt: skip
     return [figure, table, page]
+
+
+def _caption(said: str, chosen: Sequence[panels.Panel]) -> str:
+    """Return a figure's caption with the notes of its panels, each once."""
+    notes = dict.fromkeys(panel.note for panel in chosen if panel.note)
+    return ". ".join([said.rstrip("."), *(note.rstrip(".") for note in notes)]) + "."
 
 
 def findings_lines(findings: Sequence[Finding]) -> list[dict[str, str]]:

@@ -120,7 +120,11 @@ class Artefact:
     def unfinished(self, rows: Iterable[Row], preset: str) -> str:
         """Say how many of a preset's runs are missing; nothing where none is."""
         there = [run.row is not None for run in runs(rows, self.of(preset))]
-        return "" if all(there) else f"unfinished: {sum(there)} of {len(there)} runs"
+        return (
+            ""
+            if all(there)
+            else f"unfinished: {sum(there)} of {len(there)} runs, rates that were tried beside"
+        )
 
     def used(self, rows: Iterable[Row], preset: str) -> list[Row]:
         """Return the rows that a preset needs, also those at rates not chosen."""

@@ -130,14 +130,15 @@ def _at_edge(row: Row, value: float, least: float = AT_EDGE[0]) -> Verdict:
 
 
 def _flattens(rows: Sequence[Row], chosen: Sequence[Row], loss: str) -> Finding:
-    text = f"{loss}: started above its edge, gradient descent ends below it without diverging"
+    text = f"{loss}: started above its edge, gradient descent ends below it, at a lower loss"
     evidence = "; ".join(
         f"ratio {r['ratio']:g}: from {over_edge(rows, r)[0][1]:.2f} to {settled(rows, r):.2f}, "
         f"loss {r['losses'][0]:.3g} to {r['losses'][-1]:.3g}{', diverged' * r['diverged']}"
         for r in chosen
     )
-    ends = [(r, settled(rows, r)) for r in chosen]
-    return Finding(text, every(_at_edge(r, value, least=-math.inf) for r, value in ends), evidence)
+    flat = [_at_edge(r, settled(rows, r), least=-math.inf) for r in chosen]
+    lower = [settle(r["losses"][-1] < r["losses"][0]) for r in chosen]
+    return Finding(text, every([*flat, *lower]), evidence)
 
 
 def _start(rows: Sequence[Row], loss: str) -> Finding:
@@ -211,10 +212,10 @@ def drawn(records: Sequence[Record]) -> list[Panel]:
 def _style(row: Row, rows: Sequence[Row]) -> dict[str, Any]:
     """Return the line of a descent: its dashes tell the rates of one optimizer apart."""
     scales = sorted({r["scale"] for r in rows if r["optimizer"] == row["optimizer"]})
-    place = scales.index(row["scale"])
+    place, adamw = scales.index(row["scale"]), row["optimizer"] == "adamw"
     return {
         "ls": ("-", "--", ":", "-.")[place % 4],
-        "marker": "os^v"[place % 4],
+        "marker": ("^vD*" if adamw else "osPX")[place % 4],
         "ms": 4,
         "lw": 1.4,
     }
@@ -229,7 +230,8 @@ def _draw_edge(
     for r in chosen:
         points = [(s, v) for s, v in over_edge(rows, r) if v > 0]
         unit = r"$\times$ 2/$\lambda_1$" if r["optimizer"] == "gd" else "/ ratio"
-        label = f"ratio {r['ratio']:g}, rate {r['scale']:g} {unit}"
+        name = NAMES[r["optimizer"]]
+        label = f"{name}, ratio {r['ratio']:g}, rate {r['scale']:g} {unit}"
         axis.plot(*zip(*points, strict=True), color=palette[r["ratio"]], label=label,
                   **_style(r, chosen))  # fmt: skip
     axis.set(yscale="log", xlabel="step")

@@ -60,5 +60,6 @@ ARTEFACT = Artefact(
         "between them from a few products with random vectors, its trace from Hutch++; on a "
         "mask of a few hundred weights the exact spectrum judges the estimate."
     ),
-    caption="Spectral densities (bands: one standard error), their ends, their negative share",
+    caption="Spectral densities (bands: one standard error over probes, without the error of the "
+    "quadrature itself), their ends, their negative share",
 )  # fmt: skip

@@ -32,7 +32,7 @@ def drawn(records: Sequence[Record]) -> list[Panel]:
 
 
 def _color(when: str) -> tuple[float, float, float]:
-    return colors()[ENDS.index(when)]
+    return colors()[1 - ENDS.index(when)]  # as in figure 4: after training comes first
 
 
 def _draw_densities(chosen: Sequence[Row], axis: Axes, *_: Any) -> None:
@@ -59,6 +59,7 @@ def _draw_densities(chosen: Sequence[Row], axis: Axes, *_: Any) -> None:
         xlabel="eigenvalue (triangles: both ends)",
         ylabel="eigenvalues per unit",
     )
+    axis.locator_params(axis="x", nbins=5)
 
 
 def _draw_ends(rows: Sequence[Row], axis: Axes, *_: Any) -> None:
@@ -69,10 +70,10 @@ def _draw_ends(rows: Sequence[Row], axis: Axes, *_: Any) -> None:
             values = [sign * r[end] for r in chosen]
             axis.errorbar(
                 ratios, values, [r[f"{end}_residual"] for r in chosen], fmt=style, ms=5, capsize=2,
-                color=_color(when), label=f"{'' if sign > 0 else '-'}{end}, {when} training",
+                color=_color(when), label=f"{'' if sign > 0 else 'minus '}{end}, {when} training",
             )  # fmt: skip
     axis.set(xscale="log", yscale="log", xlabel=RATIO,
-             ylabel="eigenvalue")  # fmt: skip
+             ylabel="magnitude of the eigenvalue")  # fmt: skip
 
 
 def _draw_shares(rows: Sequence[Row], axis: Axes, *_: Any) -> None:

@@ -123,7 +123,9 @@ def _flatter(rows: Sequence[Row], when: str) -> Finding:
     for r in chosen:
         curves.setdefault(r["seed"], {})[r["ratio"]] = r["top"]
     falls = every(_greater(a, b) for a, b in pairwise(chosen) if a["ratio"] > b["ratio"])
-    return Finding(text, falls, f"{listed}; exponent {slope(curves)}, linear theory 1")
+    found = slope(curves)
+    told = "" if found.low > 0 else " tells no sign"
+    return Finding(text, falls, f"{listed}; exponent {found}{told}, linear theory 1")
 
 
 def _greater(a: Row, b: Row) -> Verdict:

@@ -49,8 +49,8 @@ def _draw_path(row: Row, trained: Row, axis: Axes, *_: Any) -> None:
     levels = _levels([row["losses"]])
     _bar(_contour(axis, row, levels), axis, levels, "loss")
     x, y = zip(*trained["path"], strict=True)
-    axis.plot(x, y, "o-", color="white", mec="black", mew=0.6, ms=4, lw=1)
-    axis.plot(x[0], y[0], "s", color="white", mec="black", ms=7)
+    axis.plot(x, y, "o-", color="white", mec="black", mew=0.6, ms=4, lw=1, label="training's path")
+    axis.plot(x[0], y[0], "s", color="white", mec="black", ms=7, ls="", label="pretrained weights")
     axis.set(xlabel="principal direction 1", ylabel="principal direction 2")
 
 
@@ -72,9 +72,9 @@ def _contour(axis: Axes, row: Row, levels: np.ndarray) -> QuadContourSet:
     losses = np.ma.masked_invalid(np.array(row["losses"], dtype=float)).T
     colors = BoundaryNorm(levels, 256)
     filled = axis.contourf(x, y, losses, levels=levels, norm=colors, cmap="viridis")
-    axis.contour(x, y, np.array(row["prediction"]).T, levels=levels, colors="white",
+    axis.contour(x, y, np.array(row["prediction"]).T, levels=levels[::2], colors="white",
                  linestyles="dashed", linewidths=0.6)  # fmt: skip
-    axis.plot(0, 0, marker="+", color="red", ms=9, mew=1.6)
+    axis.plot(0, 0, marker="+", color="red", ms=9, mew=1.6, ls="", label="trained weights")
     axis.set_aspect("equal")
     return filled
 

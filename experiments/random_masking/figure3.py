@@ -49,11 +49,11 @@ def grids(preset: str) -> Sequence[Grid]:
 
 def derive(record: Record) -> Mapping[str, Any]:
     """Tell runs at a rate of the grid from those at the rate that dev chose."""
-    ratio = f"{record['ratio']:g}"
+    ratio = f"ratio {record['ratio']:g}"
     if record["tried"]:
         return {"arm": SPARSE if record["ratio"] == SPARSEST else CHOSEN, "at": ratio,
                 "chosen": True, "line": CHOSEN}  # fmt: skip
-    return {"arm": f"{ratio} at {record['lr']:g}", "at": ratio, "chosen": False}
+    return {"arm": f"{record['ratio']:g} at {record['lr']:g}", "at": ratio, "chosen": False}
 
 
 ARTEFACT = Artefact(
@@ -94,8 +94,9 @@ ARTEFACT = Artefact(
                      where={"chosen": True}),
     ),
     lead=(
-        "Every ratio at every rate. The smaller the ratio, the further right its best rate lies; "
-        "at its own rate each is nearly as accurate as the others."
+        "Every ratio at every rate. In the paper the best rate lies the further right the smaller "
+        "the ratio, and at its own rate each ratio is nearly as accurate as the others; what these "
+        "runs say of it is judged below."
     ),
     caption="Accuracy and loss over the learning rate, one line a ratio; points are seeds",
     differences=DIFFERENCES,

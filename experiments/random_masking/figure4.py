@@ -78,8 +78,8 @@ ARTEFACT = Artefact(
             columns={
                 "trainable": columns.count(), "rate": columns.rate(), "seeds": columns.seeds(),
                 "accuracy": columns.mean_std("test"),
-                "sharpness before": columns.mean_std("norm_before", ".3g"),
-                "sharpness after": columns.mean_std("norm_after", ".3g"),
+                "sharpness before": columns.geometric("norm_before"),
+                "sharpness after": columns.geometric("norm_after"),
                 "distance": columns.mean_std("distance", ".3g"),
             },
         ),
@@ -109,8 +109,8 @@ ARTEFACT = Artefact(
         ),
     },
     panels=(
-        panels.Panel("a. A sparser mask is flatter", _norms),
-        panels.curve("distance", "c. A sparser mask moves further", "distance to initialisation",
+        panels.Panel("A sparser mask is flatter", _norms),
+        panels.curve("distance", "A sparser mask moves further", "distance to initialisation",
                      log=True, law=-0.5, where={"arm": ARMS[0]}),
         panels.curve("test", "Accuracy on held-out films", "test accuracy"),
     ),

@@ -17,7 +17,7 @@ from experiments.random_masking.grids import METHODS, baselines, masks, named, r
 from landscape.sweep.grid import Grid
 
 MLP = ("*.mlp.fc1", "*.mlp.fc2")
-LOCAL = {"model": "dinov2-small", "task": "mnist", "targets": MLP, "epochs": 2}
+LOCAL = {"model": "dinov2-small-56px", "task": "mnist", "targets": MLP, "epochs": 2}
 RATIOS: Mapping[str, tuple[float, ...]] = {
     "smoke": (1e-2, 1e-3), "local": (1e-2, 1e-3, 1e-4), "paper": (1e-2, 1e-3, 1e-4),
 }  # fmt: skip
@@ -116,7 +116,8 @@ ARTEFACT = Artefact(
     ),
     caption="Accuracy, rate and distance over the ratio; points are seeds",
     differences=(
-        ("model {model}; the paper's is CLIP ViT-B/16", "a quarter of the weights"),
+        ("model {model}, images of 56 pixels; the paper's is CLIP ViT-B/16 at 224",
+         "a quarter of the weights, a thirteenth of the patches"),
         ("a head fitted to the training examples on pretrained features, then frozen; the paper's "
          "is made of CLIP's own texts", "both are fixed during training"),
         ("{num_train} training examples, {epochs} epochs of batches of {batch_size}, constant "

@@ -176,4 +176,13 @@ def _load_packaged(
         with quiet():
             return load_gguf(first, cache=folder, place=place)
     where = converted(first, cache=folder) if packaged.reader == "onnx" else first.parent
-    return read_pretrained(replace(wanted, bare=True), str(where), place, local_files_only=True)
+    model, processor = read_pretrained(
+        replace(wanted, bare=True), str(where), place, local_files_only=True
+    )
+    if packaged.pixels is not None:
+        side = packaged.pixels
+        processor.size, processor.crop_size = (
+            {"shortest_edge": side},
+            {"height": side, "width": side},
+        )
+    return model, processor

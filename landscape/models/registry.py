@@ -28,6 +28,7 @@ class Packaged:
         targets: patterns of its query and value layers; "auto" where they change with the version
             of transformers.
         default: whether ``make`` installs it.
+        pixels: side of the squares to which images are brought, where it is not the files' own.
     """
 
     pinned: Pinned
@@ -37,6 +38,7 @@ class Packaged:
     head: Head
     targets: tuple[str, ...]
     default: bool = False
+    pixels: int | None = None
 
     @property
     def install(self) -> str:
@@ -142,12 +144,16 @@ PACKAGED: dict[str, Packaged] = {
     "dinov2-small": Packaged(
         _DINOV2, "onnx", "MIT", 22_056_576, "classifier", ("auto",)
     ),
+    "dinov2-small-56px": Packaged(
+        _DINOV2, "onnx", "MIT", 22_056_576, "classifier", ("auto",), pixels=56
+    ),
 }  # fmt: skip
 """The packaged models, by the name that ``load_model`` knows.
 
 MiniLM and MPNet are sentence encoders (all-MiniLM-L6-v2, all-mpnet-base-v2). The uploaders of the
 packages that carry MPNet and Qwen2.5-Coder are unknown, but the hashes are those of the publishers'
-own files. DINOv2's weights were fine-tuned further, for saliency, by the package that carries them.
+own files. DINOv2's weights were fine-tuned further, for saliency, by the package that carries them;
+at 56 pixels it reads 17 tokens an image instead of 257, enough for small ones.
 """
 
 

@@ -65,8 +65,8 @@ def tell_run(run: Run, metric: str, dev_size: int, before: Mapping[str, float] |
 def _is_better(metric: str, found: Mapping[str, float], before: Mapping[str, float]) -> bool:
     from landscape.tasks.metrics import METRICS
 
-    sign = 1 if METRICS[metric].larger_is_better else -1
-    return sign * found[metric] > sign * before[metric]
+    now, then = found[metric], before[metric]
+    return now > then if METRICS[metric].larger_is_better else now < then
 
 
 def _shown(metric: str, found: Mapping[str, float]) -> str:

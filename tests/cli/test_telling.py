@@ -10,6 +10,7 @@ import pytest
 import landscape as ls
 from landscape.cli.telling import begin, tell_run
 from landscape.folders import read_json, write_json
+from landscape.tasks.metrics import METRICS, Metric
 
 BEFORE = {"accuracy": 0.5, "loss": 0.75, "n": 100}
 CUT = {"rows": 12, "of": 1000, "tokens": 512}
@@ -100,6 +101,15 @@ def test_a_run_that_is_no_better_on_test_says_so_whatever_its_loss(capsys, test,
             f"no better than before training: test accuracy 0.500 to {test['accuracy']:.3f}, "
             "loss 0.75 to 0.1; try another --lr"
         )
+
+
+@pytest.mark.parametrize(("after", "better"), [(0.25, True), (0.5, False), (0.75, False)])
+def test_a_metric_of_which_less_is_better_is_read_so(capsys, monkeypatch, after, better) -> None:
+    errors = Metric("errors", "text", lambda *_: 0.0, larger_is_better=False)
+    monkeypatch.setitem(METRICS, "errors", errors)
+    before, test = ({"errors": value, "loss": 1.0} for value in (0.5, after))
+    tell_run(run(test, test), "errors", 50, before)
+    assert told(capsys)[0].startswith("no better than before") != better
 
 
 def test_a_runs_last_line_has_both_splits_their_errors_distance_and_time(capsys) -> None:

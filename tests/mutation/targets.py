@@ -298,6 +298,16 @@ EQUIVALENT: dict[str, str] = {
     "landscape/training/folder.py RunFolder.result: * => *.unlink(missing_ok=False)": (
         "a file that is missing is an OSError, which is let pass there"
     ),
+    "experiments/kit/cases.py apart: * => where={**p.where, **dict(zip(by, at*": (
+        "a case has as many values as there are coordinates"
+    ),
+    "experiments/kit/cases.py _name: * => written(value) for value, values in zip(at, zip(*": (
+        "all cases have as many values"
+    ),
+    "experiments/kit/cases.py _within: * => return at != other and all(a in (None, b) for *": (
+        "both places have as many values"
+    ),
+    "experiments/kit/cases.py _within: * => *all(a in (b, None) for *": "the same two values",
     "theory/bounds.py _invert: * => while (middle := (low + high) / 2) not in (high, low):": (
         "the same two numbers"
     ),

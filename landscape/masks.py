@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from landscape import checks, seeds
 from landscape.errors import UserError
-from landscape.models.targets import QUERY_VALUE, target_patterns, target_shapes
+from landscape.models.targets import AUTO, target_patterns, target_shapes
 from landscape.models.tensors import num_parameters
 from landscape.shown import card
 
@@ -77,7 +77,7 @@ def random_mask(
     ratio: float | None = None,
     density: float | None = None,
     count: int | None = None,
-    targets: str | Sequence[str] = QUERY_VALUE,
+    targets: str | Sequence[str] = AUTO,
     seed: int = 0,
     sampling: Sampling = "bernoulli",
 ) -> Mask:
@@ -92,7 +92,8 @@ def random_mask(
         density: trainable weights over the weights of the target tensors.
         count: number of trainable weights. Give exactly one of the three.
         targets: shell patterns, matched against module names (their weight) and parameter names;
-            "auto" for the query and value layers of any family of transformers that has them.
+            "auto" stands for the query and value layers, as the model's family names them: in OPT
+            and Llama ``*.[qv]_proj``, the papers' choice. The mask's rule keeps the patterns.
         seed: seed of the mask.
         sampling: ``"bernoulli"``, every weight independently with probability density (the
             paper's), or ``"exact"``, a uniform subset of round(budget) weights, spread over the
@@ -103,7 +104,8 @@ def random_mask(
 
     Raises:
         UserError: no or several budgets, a budget out of range or so small that no weight is
-            drawn, a seed out of range, or targets that match nothing.
+            drawn, a seed out of range, or targets that match nothing ("auto": a model without
+            attention).
 
     Cost: O(k) time and memory, whatever the density.
     Source: Xu & Zhang 2024, section 3 (m_j i.i.d. Bernoulli(p)).

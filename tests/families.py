@@ -1,6 +1,8 @@
-"""Tiny models of the families that the shared cases lack, each with inputs and a scalar loss."""
+"""Tiny models that the shared cases lack, with inputs and a loss, and attached beside plain."""
 
 from __future__ import annotations
+
+import copy
 
 import torch
 from conftest import CASES, Case, class_loss, image_loss, language_loss
@@ -92,3 +94,32 @@ def add_dense(model: nn.Module, mask: ls.Mask, values: dict[str, Tensor]) -> nn.
             for i, v in zip(mask.indices[name].tolist(), value.tolist(), strict=True):
                 flat[i] = (flat[i].double() + v).to(flat.dtype)
     return model
+
+
+class Small(nn.Module):
+    """One of each kind of site: an embedding, a norm, linear layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.norm = nn.Embedding(64, 16), nn.LayerNorm(16)
+        self.inner, self.head = nn.Linear(16, 40), nn.Linear(40, 8)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(torch.tanh(self.inner(self.norm(self.table(ids)))))
+
+
+def pair(
+    model: nn.Module, density: float = 0.1, targets="*", scale: float = 0.3
+) -> tuple[nn.Module, nn.Module, ls.Mask]:
+    """An attached model whose theta was changed after a forward, and a plain one edited by hand."""
+    plain = copy.deepcopy(model)
+    mask = ls.random_mask(model, density=density, targets=targets, seed=4)
+    ls.attach(model, mask)
+    add_dense(plain, mask, spread(model, scale))
+    return model, plain, mask
+
+
+def small() -> tuple[nn.Module, nn.Module, ls.Mask]:
+    model = seeded(Small)
+    model(tokens())
+    return pair(model)

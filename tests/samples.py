@@ -85,6 +85,18 @@ def tiny_task(count: int = 24) -> ls.Task:
     )  # fmt: skip
 
 
+def uneven_examples(count: int = 7) -> list[ls.Example]:
+    """Examples of very different lengths, some with candidates of more tokens than others."""
+    return [
+        ls.Example(
+            prompt="a film" + " of no great length" * (i % 4),
+            candidates=(" terrible", " great", " so so")[: 2 + i % 2],
+            label=i % 2,
+        )
+        for i in range(count)
+    ]
+
+
 def short_task() -> ls.Task:
     """Sixteen examples of the same kind, four of them for dev and test."""
     words = ("bad", "good")

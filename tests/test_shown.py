@@ -11,7 +11,7 @@ import torch
 from samples import tiny_task
 
 import landscape as ls
-from landscape.shown import card
+from landscape.shown import card, few
 
 MOST = 600
 """Characters of what a cell shows of a value."""
@@ -120,3 +120,11 @@ def test_a_table_says_how_many_parts_it_leaves_out() -> None:
     page = card("line", {f"part {i}": i for i in range(8)})
     assert page.count("<th>") == 5
     assert "and 3 more" in page
+
+
+def test_nothing_is_said_to_be_left_where_all_is_shown() -> None:
+    assert few("ab", most=2) == "a, b"
+    assert "more" not in card("x", dict.fromkeys("abcde", 1))
+    assert "<tr><td>and 1 more</td></tr>" in card("x", dict.fromkeys("abcdef", 1))
+    assert f"<td>{'y' * 60}</td>" in card("x", {"a": "y" * 60})
+    assert f"<td>{'y' * 59}…</td>" in card("x", {"a": "y" * 61})

@@ -21,6 +21,7 @@ def begin(training: Training, metric: str, folder: str | None) -> dict[str, floa
     Of one that goes on, or that is finished, this is read from there.
     """
     from landscape.folders import read_json, write_json
+    from landscape.training.run import told_truncated
 
     kept = None if folder is None else Path(folder) / "before.json"
     if not training.done and not training.taken:
@@ -29,6 +30,8 @@ def begin(training: Training, metric: str, folder: str | None) -> dict[str, floa
             write_json(kept, before)
     else:
         before = read_json(kept) if kept and kept.is_file() else {}
+    if not training.done and (cut := training.truncated):
+        print(told_truncated(cut))
     if before:
         print(f"before training: test {metric} {_shown(metric, before)}")
     result = None if kept is None else kept.with_name("result.json")
@@ -62,8 +65,8 @@ def tell_run(run: Run, metric: str, dev_size: int, before: Mapping[str, float] |
 def _is_better(metric: str, found: Mapping[str, float], before: Mapping[str, float]) -> bool:
     from landscape.tasks.metrics import METRICS
 
-    sign = 1 if METRICS[metric].larger_is_better else -1
-    return sign * found[metric] > sign * before[metric]
+    now, then = found[metric], before[metric]
+    return now > then if METRICS[metric].larger_is_better else now < then
 
 
 def _shown(metric: str, found: Mapping[str, float]) -> str:

@@ -13,7 +13,7 @@ from landscape.errors import UserError
 from landscape.models.tensors import NamedTensor, tensors
 
 QUERY_VALUE = "*.[qv]_proj"
-"""Query and value projections, as OPT, Llama and most others name them."""
+"""Query and value projections, as OPT, Llama and most others name them (the papers' targets)."""
 
 AUTO = "auto"
 """Stands for the patterns that `query_value` finds."""

@@ -13,7 +13,7 @@ from landscape import checks
 from landscape.errors import UserError
 from landscape.losses import as_batches, as_loss
 from landscape.masks import Mask, budget_density, share
-from landscape.models.targets import QUERY_VALUE, target_patterns, target_shapes
+from landscape.models.targets import AUTO, target_patterns, target_shapes
 from landscape.models.tensors import num_parameters, tensors
 from landscape.selection.best import Best, require_finite
 from landscape.selection.scores import Score, make_score
@@ -33,7 +33,7 @@ def select_mask(
     ratio: float | None = None,
     density: float | None = None,
     count: int | None = None,
-    targets: str | Sequence[str] = QUERY_VALUE,
+    targets: str | Sequence[str] = AUTO,
     scope: Scope = "tensor",
     granularity: str = "weights",
     block: tuple[int, int] = (16, 16),

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from landscape import checks, seeds
 from landscape.errors import UserError
 from landscape.masks import Mask, budget_density, share
-from landscape.models.targets import QUERY_VALUE, target_patterns, target_shapes
+from landscape.models.targets import AUTO, target_patterns, target_shapes
 from landscape.models.tensors import num_parameters
 from landscape.selection.tiles import Tiling, matrix_view, pattern, tilings
 
@@ -26,7 +26,7 @@ def structured_mask(
     ratio: float | None = None,
     density: float | None = None,
     count: int | None = None,
-    targets: str | Sequence[str] = QUERY_VALUE,
+    targets: str | Sequence[str] = AUTO,
     seed: int = 0,
     block: tuple[int, int] = (16, 16),
     order: Order = "random",

@@ -24,12 +24,16 @@ MAX_LENGTH = 2048
 
 @dataclass(frozen=True)
 class Encoded:
-    """Hold an example as tokens: the prompt's, and those of each candidate; which are right."""
+    """Hold an example as tokens: the prompt's, and those of each candidate; which are right.
+
+    ``truncated`` says whether the prompt has lost tokens.
+    """
 
     prompt: tuple[int, ...]
     candidates: tuple[tuple[int, ...], ...]
     label: int
     also_right: tuple[int, ...] = ()
+    truncated: bool = False
 
     @property
     def length(self) -> int:
@@ -87,8 +91,10 @@ def encode(
             for candidate in example.candidates
         )
         room = limit - max(map(len, candidates))
-        kept = _prompt((*start, *prompt), room, example)
-        encoded.append(Encoded(kept, candidates, example.label, example.also_right))
+        all_of_it = (*start, *prompt)
+        kept = _prompt(all_of_it, room, example)
+        lost = len(kept) < len(all_of_it)
+        encoded.append(Encoded(kept, candidates, example.label, example.also_right, lost))
     return encoded
 
 

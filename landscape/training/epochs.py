@@ -57,6 +57,12 @@ class Epochs:
         encoding = Encoding(self._limit, self._settings.bos)
         return form_of(self._task.train).encode(self._task.train, self._tokenizer, encoding)
 
+    @property
+    def truncated(self) -> dict[str, int] | None:
+        """Return how many rows have lost tokens, of how many, to how many; None where none has."""
+        lost = [e.length for e in self.encoded if e.truncated]
+        return {"rows": len(lost), "of": len(self.encoded), "tokens": max(lost)} if lost else None
+
     def reads_as(self, other: Epochs) -> None:
         """Take the tokens of another of the same task, tokenizer, limit and bos, read already."""
         self.encoded = other.encoded

@@ -53,6 +53,7 @@ class MovingMask:
     def __init__(
         self, schedule: Schedule, model: nn.Module, total_steps: int | None = None
     ) -> None:
+        schedule = schedule.on(model)
         shapes = target_shapes(model, schedule.targets)
         total = num_parameters(model)
         self._budget = Budget(schedule, shapes, total, total_steps)

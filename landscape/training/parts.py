@@ -103,6 +103,7 @@ def assemble(
     """
     refuse_unfit(model, task.train)
     inner, processes = unwrapped(model), Processes.of(model)
+    schedule = schedule and schedule.on(inner)
     limit = length_limit(inner, settings.max_length)
     epochs = Epochs(task, tokenizer, settings, limit, processes)
     total = settings.epochs * epochs.steps

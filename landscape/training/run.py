@@ -27,7 +27,8 @@ class Run:
             how many weights the step updated; with one of learning rates ``lr``.
         evaluations: one dict an evaluation on dev: step, the task's metric, loss.
         metrics: dev and test results of the chosen checkpoint, `best_step`, `diverged`, `steps`
-            taken, `seconds`, `peak_memory` in bytes.
+            taken, `seconds`, `peak_memory` in bytes; `truncated`: how many train ``rows`` were cut,
+            ``of`` how many, to how many ``tokens``, None where none was.
         distance: the distance of the chosen checkpoint to initialisation.
         path: the run's folder, or None.
         stored: whether the run was finished before, and this was read from its folder.
@@ -48,12 +49,14 @@ class Run:
 
     def __repr__(self) -> str:
         dev, test = self.metrics.get("dev") or {}, self.metrics.get("test") or {}
+        cut = self.metrics.get("truncated")
+        truncation = f"; {told_truncated(cut)}" if cut else ""
         how = "diverged" if self.diverged else "read from its folder" if self.stored else "finished"
         said = ", ".join(f"{n} {_scores(one)}" for n, one in (("test", test), ("dev", dev)) if one)
         return (
             f"run on {self.config.get('task')}, {how} after {self.metrics['steps']} steps: "
             f"{said or 'not tested'}; best at step {self.metrics['best_step']}, distance "
-            f"{self.distance['l2']:.4g}, {self.metrics['seconds']:.3g} s"
+            f"{self.distance['l2']:.4g}, {self.metrics['seconds']:.3g} s{truncation}"
         )
 
     def _repr_html_(self) -> str:
@@ -62,6 +65,15 @@ class Run:
             for e in self.evaluations
         }
         return card(repr(self), told | ({} if self.path is None else {"folder": self.path}))
+
+
+def told_truncated(found: Mapping[str, int]) -> str:
+    """Say which rows have lost tokens.
+
+    >>> told_truncated({"rows": 12, "of": 1000, "tokens": 512})
+    '12 of 1,000 train rows were cut to 512 tokens'
+    """
+    return f"{found['rows']:,} of {found['of']:,} train rows were cut to {found['tokens']:,} tokens"
 
 
 def _scores(found: Mapping[str, float]) -> str:
@@ -88,7 +100,7 @@ def run_of(
         model, start: its distance is measured from here.
         best: what dev said.
         config, history, path: of the run.
-        metrics: diverged, test and seconds.
+        metrics: diverged, test, seconds and truncated.
     """
     every: dict[str, Any] = {
         "diverged": metrics["diverged"],
@@ -98,6 +110,7 @@ def run_of(
         "test": metrics["test"],
         "seconds": metrics["seconds"],
         "peak_memory": peak_memory(),
+        "truncated": metrics["truncated"],
     }
     moved = dataclasses.asdict(distance(model, start))
     return Run(config, history, best.evaluations, every, moved, path)

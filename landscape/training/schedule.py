@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from torch import nn
+
 from landscape import checks
 from landscape.errors import UserError
-from landscape.models.targets import QUERY_VALUE
+from landscape.models.targets import AUTO, target_patterns
 from landscape.selection.scores import make_score
 
 Kind = Literal["static", "increment", "repeat", "drop_regrow"]
@@ -32,7 +34,8 @@ class Schedule:
         score: a score of weights or of the batch's gradient, as for `select_mask`.
         options: of the score, such as {"eps": 1.0, "exp": 0.0} for id3.
         ratio, density, count: the budget B, exactly one; none where `increments` says it.
-        targets: shell patterns, as for `random_mask`.
+        targets: shell patterns, as for `random_mask`; a run's configuration and mask name those
+            that "auto" stands for.
         scope: "global" as in the paper, or "tensor", in proportion to the tensors' sizes.
         steps: T, over how many steps the budget is handed out; None is the whole run.
         increments: u_1 .. u_T for "increment"; None is uniform, round-robin where T does not
@@ -55,7 +58,7 @@ class Schedule:
     ratio: float | None = None
     density: float | None = None
     count: int | None = None
-    targets: str | Sequence[str] = QUERY_VALUE
+    targets: str | Sequence[str] = AUTO
     scope: Scope = "global"
     steps: int | None = None
     increments: Sequence[int] | None = None
@@ -82,6 +85,17 @@ class Schedule:
             object.__setattr__(self, name, value)
         if self.increments is not None:
             _check_increments(self)
+
+    def on(self, model: nn.Module) -> Schedule:
+        """Return the schedule whose targets are the patterns that "auto" stands for on a model.
+
+        Raises:
+            UserError: "auto" for a model whose query and value layers are not known.
+        """
+        if self.targets != AUTO:
+            return self
+        patterns = target_patterns(model, AUTO)
+        return dataclasses.replace(self, targets=patterns[0] if len(patterns) == 1 else patterns)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON has them; ``dense`` where it names any."""

@@ -112,6 +112,11 @@ class Training:
         return self._loop.diverged
 
     @property
+    def truncated(self) -> dict[str, int] | None:
+        """The train rows that are too long, as in `Run.metrics`; None where none is."""
+        return self._parts.epochs.truncated
+
+    @property
     def evaluations(self) -> list[dict[str, Any]]:
         """The evaluations on dev so far, as in `Run.evaluations`."""
         return self._best.evaluations
@@ -229,7 +234,8 @@ class Training:
             )
         go_to(self._parts.parameters, self._best.point, self._moving)
         tested = self._evaluate("test") if self.settings.test else None
-        metrics = {"diverged": self.diverged, "test": tested, "seconds": self._seconds}
+        metrics = {"diverged": self.diverged, "test": tested, "seconds": self._seconds,
+                   "truncated": self.truncated}  # fmt: skip
         self._run = run_of(
             self._parts.inner, self._start, self._best, self.config, self.history, metrics,
             self._folder.path if self._folder else None,

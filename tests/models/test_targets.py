@@ -9,14 +9,16 @@ from contextlib import contextmanager
 import pytest
 import torch
 import transformers
+from samples import short_task
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoModel
 
 import landscape as ls
 from landscape.errors import UserError
+from landscape.identity import mask_digest
 from landscape.models import registry
 from landscape.models.targets import query_value, target_shapes
-from landscape.training import baselines
+from landscape.training import MovingMask, baselines
 
 SMALL = {
     "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -105,15 +107,74 @@ def test_auto_is_what_its_patterns_are_to_every_kind_of_mask(name) -> None:
     assert len(names) == len(target_shapes(model, patterns))
 
 
-def test_a_schedule_takes_auto_as_its_targets() -> None:
-    from samples import short_task
+#: what random and structured masks of ratio 1e-4 and seed 0 were while the default was a pattern
+PUBLISHED = {
+    "smollm2": (
+        transformers.LlamaConfig(
+            vocab_size=49_152, hidden_size=576, intermediate_size=1536, num_hidden_layers=30,
+            num_attention_heads=9, num_key_value_heads=3, tie_word_embeddings=True,
+        ),
+        transformers.LlamaForCausalLM,
+        {ls.random_mask: "c0d40b7c4e3c4d8678a9cb42809f43a7", ls.structured_mask:
+         "eb2443386120411ca2b4330f9198d14d"},
+    ),
+    "opt-125m": (
+        transformers.OPTConfig(), transformers.OPTForCausalLM,
+        {ls.random_mask: "569613bcceeeb28558ea07007c674f2c", ls.structured_mask:
+         "15f189ae9951b1c4d80118ff70effb17"},
+    ),
+}  # fmt: skip
 
-    model = ls.tiny_model("gpt2")
-    schedule = ls.Schedule("increment", score="gradient", count=40, steps=2, targets="auto")
-    run = ls.finetune(
-        model, ls.tiny_tokenizer(), short_task(), lr=1e-2, epochs=1, schedule=schedule
-    )
-    assert run.config["trainable"] == 40
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_masks_without_targets_are_bit_for_bit_those_that_results_were_published_with(name) -> None:
+    config, make_model, digests = PUBLISHED[name]
+    with torch.device("meta"):
+        model = make_model(config)
+    for make, digest in digests.items():
+        mask = make(model, ratio=1e-4, seed=0)
+        assert mask_digest(mask.indices).startswith(digest)
+        assert mask.rule["targets"] == ["*.[qv]_proj"]
+
+
+def test_every_default_is_the_query_and_value_layers_of_an_encoder_with_names_of_its_own() -> None:
+    model, names = ls.tiny_model("bert"), ("query", "value")
+    made = [
+        ls.random_mask(model, density=0.1), ls.structured_mask(model, density=0.1),
+        ls.select_mask(model, score="magnitude", density=0.1),
+        MovingMask(ls.Schedule("static", count=5), model, 3)._start,
+    ]  # fmt: skip
+    wrapped = [baselines.lora(ls.tiny_model("bert")), baselines.adalora(model, steps=9)]
+    layers = [{n.removesuffix(".weight") for n in mask.shapes} for mask in made]
+    for changed in wrapped:
+        held = [n for n, _ in changed.named_modules() if n.endswith(".lora_A")]
+        layers.append({n.removeprefix("base_model.model.").removesuffix(".lora_A") for n in held})
+    for found in layers:
+        assert len(found) == 4
+        assert all(name.rpartition(".")[2] in names for name in found)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "patterns"), [("opt", "*.[qv]_proj"), ("gpt2", "*.c_attn")]
+)
+def test_a_schedules_run_names_the_patterns_that_auto_stood_for(
+    architecture, patterns, tmp_path
+) -> None:
+    """So the folders of runs from before the default was "auto" are those of the same runs."""
+
+    def train(**targets: object) -> ls.Run:
+        schedule = ls.Schedule("increment", score="gradient", count=40, steps=2, **targets)
+        model = ls.tiny_model(architecture)
+        return ls.finetune(
+            model, ls.tiny_tokenizer(), short_task(), lr=1e-2, epochs=1, schedule=schedule,
+            directory=tmp_path,
+        )  # fmt: skip
+
+    named = train(targets=patterns)
+    assert named.config["trainable"] == 40
+    assert named.config["schedule"]["targets"] == patterns
+    assert train().stored
+    assert train(targets="auto").stored
 
 
 def test_auto_names_every_attention_of_a_model_of_two_kinds() -> None:

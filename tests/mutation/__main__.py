@@ -50,7 +50,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def stamp(test: str) -> str:
     """Return a hash of everything that the tests of a file may reach, and of the file."""
-    paths = sorted(p for folder in ("landscape", "theory") for p in (ROOT / folder).rglob("*.py"))
+    paths = sorted(
+        p
+        for folder in ("landscape", "theory", "experiments")
+        for p in (ROOT / folder).rglob("*.py")
+    )
     helpers = sorted(p for p in (ROOT / "tests").rglob("*.py") if not p.name.startswith("test_"))
     told = [p.read_bytes() for p in [*paths, *helpers, ROOT / test]]
     return hashlib.sha256(b"\0".join([*told, repr(list(GUARDS)).encode()])).hexdigest()

@@ -5,9 +5,13 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 
 _EIGENVALUES = [
-    f"curvature/spectrum/{name}" for name in ("eigen", "krylov", "recurrence", "hidden")
+    f"curvature/spectrum/{name}"
+    for name in ("eigen", "results", "krylov", "recurrence", "hidden", "mutations")
 ]
-_EIGENVALUES.append("curvature/mutations")
+
+_KEPT_RUNS = [
+    f"training/{name}" for name in ("checkpoint", "run_identity", "damaged_runs", "finished_runs")
+]
 
 #: module -> the test files that guard it; of each file, the tests that reach the changed line run.
 #: Not all that could notice: files whose tests take long are left to those that are quick.
@@ -22,8 +26,9 @@ GUARDS: dict[str, list[str]] = {
     "landscape/training/updates.py": ["training/loop", "training/training", "training/reference"],
     "landscape/training/best.py": ["training/training", "training/reference"],
     "landscape/training/epochs.py": ["training/reference", "training/training"],
-    "landscape/training/folder.py": ["training/checkpoint"],
-    "landscape/training/checkpoint.py": ["training/checkpoint"],
+    "landscape/training/folder.py": _KEPT_RUNS,
+    "landscape/training/checkpoint.py": _KEPT_RUNS,
+    "landscape/training/interruption.py": ["training/interruption"],
     "landscape/training/optimizer.py": ["training/optimizer", "training/reference"],
     "landscape/training/lr_schedule.py": ["training/lr_schedule"],
     "landscape/kernels/choice.py": ["kernels/branches", "kernels/kernels", "kernels/records"],
@@ -43,20 +48,32 @@ GUARDS: dict[str, list[str]] = {
         "tasks/outputs/shared_prompt",
     ],
     "landscape/tasks/final_answers.py": ["tasks/metrics"],
-    "landscape/tasks/outputs/forward.py": ["tasks/outputs/scoring", "tasks/outputs/shared_prompt"],
+    "landscape/tasks/outputs/forward.py": [
+        "tasks/outputs/scoring",
+        "tasks/outputs/unusual_models",
+        "tasks/outputs/shared_prompt",
+    ],
     "landscape/tasks/outputs/generating.py": ["tasks/outputs/generation"],
     "landscape/tasks/metrics.py": ["tasks/metrics"],
     "landscape/tasks/own/dealing.py": ["tasks/own/rows", "tasks/own/task"],
     "landscape/tasks/own/recipe.py": ["tasks/own/task", "tasks/own/mistakes"],
     "landscape/tasks/own/values.py": ["tasks/own/task", "tasks/own/mistakes"],
     "landscape/tasks/own/verbaliser.py": ["tasks/own/task", "tasks/own/mistakes"],
-    "landscape/tasks/outputs/scoring.py": ["tasks/outputs/scoring"],
+    "landscape/tasks/outputs/scoring.py": [
+        "tasks/outputs/scoring",
+        "tasks/outputs/unusual_models",
+    ],
     "landscape/tasks/outputs/shared_prompt.py": ["tasks/outputs/shared_prompt"],
     "landscape/masks.py": ["masks", "models/models"],
     "landscape/deltas/algebra.py": ["deltas/algebra", "deltas/formats", "deltas/dense"],
     "landscape/deltas/files.py": ["deltas/files", "deltas/dense"],
     "landscape/distances.py": ["distance"],
+    "landscape/shown.py": ["shown"],
+    "landscape/cli/telling.py": ["cli/telling"],
+    "landscape/figures/losses.py": ["figures/losses"],
+    "experiments/kit/cases.py": ["experiments/kit/cases"],
     "landscape/training/budget.py": ["training/schedule"],
+    "landscape/training/schedule.py": ["training/moving_tensors", "training/schedule"],
     "landscape/training/ranking.py": ["training/moving", "training/schedule"],
     "landscape/curvature/spectrum/result.py": _EIGENVALUES,
     "landscape/curvature/spectrum/krylov.py": _EIGENVALUES,
@@ -72,6 +89,7 @@ GUARDS: dict[str, list[str]] = {
     ],
     "landscape/curvature/derivatives/objective.py": [
         "curvature/operators/hessian",
+        "curvature/operators/refusals",
         "curvature/operators/batches",
     ],
     "landscape/curvature/spectrum/density.py": [
@@ -82,7 +100,10 @@ GUARDS: dict[str, list[str]] = {
         "curvature/spectrum/ceiling",
         "curvature/spectrum/hidden",
     ],
-    "landscape/curvature/spectrum/trace.py": ["curvature/spectrum/density", "curvature/mutations"],
+    "landscape/curvature/spectrum/trace.py": [
+        "curvature/spectrum/density",
+        "curvature/spectrum/mutations",
+    ],
     "landscape/sweep/sealed.py": ["sweep/store", "sweep/published"],
     "landscape/sweep/rows.py": ["sweep/store", "sweep/published"],
     "landscape/sweep/comparison.py": ["sweep/comparison"],
@@ -305,6 +326,16 @@ EQUIVALENT: dict[str, str] = {
     "landscape/training/folder.py RunFolder.result: * => *.unlink(missing_ok=False)": (
         "a file that is missing is an OSError, which is let pass there"
     ),
+    "experiments/kit/cases.py apart: * => where={**p.where, **dict(zip(by, at*": (
+        "a case has as many values as there are coordinates"
+    ),
+    "experiments/kit/cases.py _name: * => written(value) for value, values in zip(at, zip(*": (
+        "all cases have as many values"
+    ),
+    "experiments/kit/cases.py _within: * => return at != other and all(a in (None, b) for *": (
+        "both places have as many values"
+    ),
+    "experiments/kit/cases.py _within: * => *all(a in (b, None) for *": "the same two values",
     "theory/bounds.py _invert: * => while (middle := (low + high) / 2) not in (high, low):": (
         "the same two numbers"
     ),

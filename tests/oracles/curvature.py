@@ -22,6 +22,20 @@ SMALL = {
     "vit": {"hidden_size": 8, "intermediate_size": 16, "num_attention_heads": 2},
 }
 
+N = 60
+_REST = torch.linspace(-0.5, 1.0, N - 8, dtype=torch.float64)
+#: name -> eigenvalues; each is hard for some algorithm
+SPECTRA = {
+    "outlier": [10.0, 4.0, 3.9, 3.0, -3.0, -2.0, 2.0, 1.5, *_REST],
+    "clustered": [5.0, 4.999, 4.998, 4.99, -5.5, -5.499, 2.0, 1.5, *_REST],
+    "repeated": [5.0, 5.0, 5.0, 4.0, -6.0, -6.0, 2.0, 2.0, *_REST],
+    "negative": [-1.0, -1.1, -2.0, -3.0, -4.0, -4.0, -7.0, -9.0, *(_REST - 2.0)],
+    "mirrored": [8.0, -7.99, 6.0, -6.0, 3.0, -3.0, 1.2, -1.2, *_REST],
+    "low rank": [4.0, 3.0, 1.0, -2.0, 0.0, 0.0, 0.0, 0.0, *(0 * _REST)],
+    "tiny": [1e-9, 5e-10, 3e-10, -2e-10, 0.0, 0.0, 0.0, 0.0, *(1e-10 * _REST)],
+    "indefinite decay": [(-1) ** i / (i + 1) ** 2 for i in range(N)],
+}
+
 
 def small_model(name: str, dtype: torch.dtype = torch.float64, scale: float = 8.0) -> nn.Module:
     """A tiny model whose matrices are large enough that its curvature is not negligible."""

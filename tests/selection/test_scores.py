@@ -12,10 +12,10 @@ from conftest import CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import selection as oracle
+from samples import uneven_examples
 from torch import nn
 
 import landscape as ls
-from landscape.errors import UserError
 from landscape.masks import share
 from landscape.selection.best import Best, top
 from landscape.tasks.batches import make_batches
@@ -66,20 +66,8 @@ def test_a_selection_takes_the_best_of_the_dense_scores(case, score, options, sc
     assert_best(mask, scores, share(shapes_of(model, mask), 97) if scope == "tensor" else 97)
 
 
-def words(count: int = 7) -> list[ls.Example]:
-    """Examples of very different lengths, some with candidates of more tokens than others."""
-    return [
-        ls.Example(
-            prompt="a film" + " of no great length" * (i % 4),
-            candidates=(" terrible", " great", " so so")[: 2 + i % 2],
-            label=i % 2,
-        )
-        for i in range(count)
-    ]
-
-
 def text(size: int, examples: list[ls.Example] | None = None, loss="classification"):
-    return make_batches(examples or words(), ls.tiny_tokenizer(), size, loss=loss)
+    return make_batches(examples or uneven_examples(), ls.tiny_tokenizer(), size, loss=loss)
 
 
 @pytest.fixture(params=["opt", "llama", "gpt2"])
@@ -116,7 +104,7 @@ def test_fisher_adds_the_gradients_of_single_examples(language, information, pow
         model, score="fisher", batches=text(3), count=60, targets=targets, scope="global",
         information=information, power=power,
     )  # fmt: skip
-    examples = words()
+    examples = uneven_examples()
     # mixed batches score by the mean log-probability a token, as candidate_scores does
     singles = [text(7, examples)[0]]
     log_probs = [
@@ -388,66 +376,6 @@ def test_the_rule_says_how_the_mask_was_made_and_the_file_keeps_it(tmp_path) -> 
     loaded = ls.load_delta(model, path).mask
     assert all(torch.equal(loaded.indices[n], mask.indices[n]) for n in mask.indices)
     assert dict(loaded.rule) == rule
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"score": "luck"}, "a score among magnitude"),
-        ({"score": "gradient", "batches": None}, "expected the data of the score gradient"),
-        ({"score": "id3"}, "eps and exp for the score id3, which has no default"),
-        ({"score": "id3", "eps": 0.0, "exp": 1.0}, "eps above 0"),
-        ({"score": "magnitude", "eps": 1.0}, "options of the score magnitude, none, got eps"),
-        ({"score": "fisher", "information": "given"}, "'empirical' or 'true'"),
-        ({"score": "fisher", "power": 3}, "power=1 or 2"),
-        ({"score": "magnitude", "scope": "layer"}, "scope to be one of tensor, global"),
-        ({"score": "magnitude", "granularity": "bits"}, "a granularity among"),
-        ({"score": "magnitude", "granularity": "5:4"}, "1 <= n <= m"),
-        ({"score": "magnitude", "granularity": "2:4"}, "no budget beside the pattern 2:4"),
-        ({"score": "magnitude", "granularity": "columns", "targets": "*norm*"}, "expected matr"),
-        ({"score": "magnitude", "granularity": "heads", "targets": "lm_head"}, "whole number"),
-        (
-            {"score": "magnitude", "granularity": "blocks", "block": (0, 4)},
-            "height of block to be a whole number of at least 1",
-        ),
-        ({"score": "wanda", "targets": "*embed_tokens"}, "linear layers"),
-        ({"score": "magnitude", "count": 0}, "at least 1"),
-        ({"score": "magnitude", "targets": "*.nothing"}, "matches none"),
-    ],
-)
-def test_mistakes_are_refused_with_a_sentence(change, sentence) -> None:
-    model = ls.tiny_model("llama", vocab_size=len(ls.tiny_tokenizer()))
-    with pytest.raises(UserError, match=sentence):
-        ls.select_mask(model, **({"count": 9, "batches": text(3)} | change))
-
-
-def test_scores_that_are_not_finite_are_refused_and_the_model_is_left_alone() -> None:
-    model = ls.tiny_model("llama", vocab_size=len(ls.tiny_tokenizer()))
-    names = {n: set(vars(m)) for n, m in model.named_modules()}
-
-    def broken(model, batch):
-        total, count = ls.task_loss(model, batch)
-        return total * float("nan"), count
-
-    with pytest.raises(UserError, match="expected finite scores"):
-        ls.select_mask(model, score="gradient", batches=text(7), loss=broken, count=5)
-    assert {n: set(vars(m)) for n, m in model.named_modules()} == names
-
-
-def test_the_true_fisher_needs_labels_to_expect_over() -> None:
-    model = ls.tiny_model("llama", vocab_size=len(ls.tiny_tokenizer()))
-    batches = text(3, loss="language modelling")
-    with pytest.raises(UserError, match="finite set of labels"):
-        ls.select_mask(model, score="fisher", information="true", batches=batches, count=5)
-    with pytest.raises(UserError, match="batches with 'labels', one an example"):
-        ls.select_mask(model, score="fisher", batches=[{"input_ids": torch.ones(1, 2)}], count=5)
-
-
-def test_an_attached_model_is_refused() -> None:
-    model = ls.tiny_model("llama", vocab_size=len(ls.tiny_tokenizer()))
-    ls.attach(model, ls.random_mask(model, density=0.1))
-    with pytest.raises(UserError, match="detach"):
-        ls.select_mask(model, score="gradient", batches=text(7), count=5)
 
 
 def test_a_mask_is_a_function_of_the_scores_alone(case) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from samples import model_folder
 from tiny_jobs import SIZES, Tiny, lasting
 from torch import nn
 
 import landscape as ls
 from landscape.identity import base_digests
-from landscape.sweep.config import RunConfig
-from landscape.sweep.executors import Event, Job, Places
+from landscape.sweep.executors import Event, Job
 from landscape.sweep.measurements import Measurement, Point, key
 from landscape.sweep.preparing import load_base
 from landscape.sweep.running import is_done, run_job
@@ -107,52 +103,6 @@ def test_a_run_is_bit_for_bit_the_one_that_finetune_makes(
             for folder in (store.path(config) / "training", tmp_path / "by hand")]  # fmt: skip
     assert ends[0].keys() == ends[1].keys()
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
-
-
-def test_a_fitted_head_is_that_of_fit_head_and_stays(tiny: Tiny, tmp_path: Path) -> None:
-    config = tiny.config("bert", seed=1)
-    found = run_job(Job(config), RunStore(tmp_path), tiny.places)["outcome"]
-    task = ls.load_task(
-        "sst2", source=tiny.places.sources["sst2"], num_train=16, num_dev=6, num_test=8, seed=1
-    )
-    model, tokenizer = ls.load_model(config.model, num_labels=2)
-    ls.fit_head(model, ls.make_batches(task.train, tokenizer, 32, sort=True))
-    ls.attach(model, ls.random_mask(model, ratio=1e-2, targets="auto", seed=1))
-    run = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, batch_size=4, seed=1)
-    assert found["test"] == run.metrics["test"]
-    assert found["train_loss"] == [float(f"{h['loss']:.5g}") for h in run.history]
-
-
-def test_a_fitted_head_is_that_of_its_own_seed_whatever_ran_before(tiny: Tiny) -> None:
-    heads = [
-        load_base(tiny.config("bert", seed=seed), tiny.places).model.get_parameter(
-            "classifier.weight").detach().clone()
-        for seed in (7, 8, 7)
-    ]  # fmt: skip
-    assert torch.equal(heads[0], heads[2])
-    assert not torch.equal(heads[0], heads[1])
-
-
-def test_a_drawn_head_is_that_of_its_seed_though_another_was_fitted_before(tiny: Tiny) -> None:
-    drawn = [
-        load_base(tiny.config("bert", head=head, seed=0), tiny.places).model.get_parameter(
-            "classifier.weight").detach().clone()
-        for head in ("random", "fitted", "random", "trained")
-    ]  # fmt: skip
-    assert torch.equal(drawn[0], drawn[2])
-    assert torch.equal(drawn[0], drawn[3])
-    assert not torch.equal(drawn[0], drawn[1])
-
-
-def test_a_trained_head_is_trained_beside_the_mask_and_counted(tiny: Tiny, tmp_path: Path) -> None:
-    store = RunStore(tmp_path)
-    values: dict[str, Any] = {"model": "bert", "method": "random", "count": 40,
-                              "options": {"sampling": "exact"}}  # fmt: skip
-    fixed, trained = (
-        run_job(tiny.job(head=head, **values), store, tiny.places)["outcome"]
-        for head in ("random", "trained")
-    )
-    assert (fixed["count"], trained["count"]) == (40, 40 + 2 * 32 + 2)
 
 
 def test_the_pretrained_model_comes_back_bit_for_bit_after_every_method(
@@ -403,29 +353,3 @@ def test_a_process_that_was_killed_while_it_joined_a_measurement_loses_nothing(
     assert {"sharpness_before", "sharpness_after"} <= values.keys()
     measured = store.path(job.config) / "measured"
     assert [path.name for path in measured.iterdir()] == [f"{name}.json"]
-
-
-def _digits(folder: Path) -> Path:
-    """Write noisy images of two digits, told apart by their brightness, in MNIST's own format."""
-    folder.mkdir()
-    draw = np.random.default_rng(0)
-    for split, count in (("train", 40), ("t10k", 12)):
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        images = (20 * labels[:, None, None] + draw.integers(0, 40, (count, 28, 28))).astype("u1")
-        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
-            head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
-            (folder / f"{split}-{name}-ubyte").write_bytes(head + array.tobytes())
-    return folder
-
-
-def test_images_are_classified_by_a_fitted_head(tmp_path: Path) -> None:
-    places = Places({"mnist": str(_digits(tmp_path / "mnist"))})
-    config = RunConfig(
-        model=str(model_folder(tmp_path / "vit", "vit")), task="mnist", num_train=24, num_dev=10,
-        num_test=12, epochs=1, ratio=1e-2, lr=1e-2,
-    )  # fmt: skip
-    row = run_job(Job(config, {"sharpness": {"examples": 2}}), RunStore(tmp_path / "s"), places)
-    found = row["outcome"]
-    assert found["correct"].count("1") / 12 == found["test"]["accuracy"] > 0.1
-    assert 0 < found["ratio"] < 2e-2
-    assert len(row["measured"]) == 1

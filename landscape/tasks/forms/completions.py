@@ -61,7 +61,7 @@ def _asked(
         if encoded.length >= limit:
             (encoded,) = encode([row], tokenizer, max_length=limit - 1, bos=bos)
         written = (*written, int(end))
-    return Asked(encoded.prompt, (written,), 0, asked=asked)
+    return Asked(encoded.prompt, (written,), 0, truncated=encoded.truncated, asked=asked)
 
 
 def _collate(encoded: Sequence[Encoded], tokenizer: PreTrainedTokenizerBase, loss: Loss) -> Batch:

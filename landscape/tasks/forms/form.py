@@ -24,6 +24,10 @@ class AnyEncoded(Protocol):
         """Tokens of its longest row, by which a batch is sorted."""
 
     @property
+    def truncated(self) -> bool:
+        """Whether it has lost tokens to the longest length of a row."""
+
+    @property
     def contents(self) -> tuple[Any, ...]:
         """What orders examples of one length."""
 

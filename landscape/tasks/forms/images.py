@@ -26,6 +26,7 @@ class EncodedImage:
 
     image: bytes
     label: int
+    truncated: bool = False
 
     @property
     def length(self) -> int:

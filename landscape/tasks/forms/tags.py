@@ -30,11 +30,13 @@ class EncodedTags:
         labels: one a token: -100 where it begins no word.
         starts: one a word: the place of its first token, -1 where it has none: words beyond the
             longest length, and those of which the tokenizer leaves nothing.
+        truncated: whether tokens were lost.
     """
 
     tokens: tuple[int, ...]
     labels: tuple[int, ...]
     starts: tuple[int, ...]
+    truncated: bool = False
 
     @property
     def length(self) -> int:
@@ -60,16 +62,19 @@ def _encode(
     found = []
     for example in examples:
         # byte-level tokenizers tell words by the space before them, others do without
+        words = [f" {word}" for word in example.words]
         read = tokenizer(
-            [f" {word}" for word in example.words], is_split_into_words=True, truncation=True,
-            max_length=limit, verbose=False,
-        )  # fmt: skip
+            words, is_split_into_words=True, truncation=True, max_length=limit, verbose=False
+        )
         starts, labels = [-1] * len(example.words), [IGNORED] * len(read["input_ids"])
         for place, word in enumerate(read.word_ids()):
             if word is not None and starts[word] < 0:
                 starts[word] = place
                 labels[place] = example.classes.index(example.tags[word])
-        found.append(EncodedTags(tuple(read["input_ids"]), tuple(labels), tuple(starts)))
+        lost = len(labels) >= limit and (
+            len(tokenizer(words, is_split_into_words=True, verbose=False)["input_ids"]) > limit
+        )
+        found.append(EncodedTags(tuple(read["input_ids"]), tuple(labels), tuple(starts), lost))
     return found
 
 

@@ -22,11 +22,15 @@ from landscape.tasks.task import Loss
 
 @dataclass(frozen=True)
 class EncodedText:
-    """Hold a text's tokens, special ones included, of which text each is, and the label."""
+    """Hold a text's tokens, special ones included, of which text each is, and the label.
+
+    ``truncated`` says whether tokens were lost.
+    """
 
     tokens: tuple[int, ...]
     segments: tuple[int, ...]
     label: float
+    truncated: bool = False
 
     @property
     def length(self) -> int:
@@ -55,7 +59,10 @@ def _encode(
                 "the tokenizer leaves none; leave the example out"
             )
         label = int(example.label) if example.classes else example.label
-        found.append(EncodedText(tokens, tuple(read.get("token_type_ids", ())), label))
+        lost = len(tokens) >= limit and (
+            len(tokenizer(*example.texts, verbose=False)["input_ids"]) > limit
+        )
+        found.append(EncodedText(tokens, tuple(read.get("token_type_ids", ())), label, lost))
     return found
 
 

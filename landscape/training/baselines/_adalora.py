@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape import checks
-from landscape.models.targets import QUERY_VALUE
+from landscape.models.targets import AUTO
 from landscape.training.baselines.wrapping import peft_package, target_layers, wrapped
 
 #: importances as peft's rank allocator names them: of the last step, averaged, and their spread
@@ -23,7 +23,7 @@ def adalora(
     rank: int = 8,
     first_rank: int = 12,
     alpha: float = 16,
-    targets: str | Sequence[str] = QUERY_VALUE,
+    targets: str | Sequence[str] = AUTO,
     seed: int = 0,
 ) -> nn.Module:
     """Add updates P E Q, E diagonal, whose ranks are shared out during training.

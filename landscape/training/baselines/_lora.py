@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from landscape import checks
-from landscape.models.targets import QUERY_VALUE
+from landscape.models.targets import AUTO
 from landscape.training.baselines.wrapping import peft_package, target_layers, wrapped
 
 
@@ -16,7 +16,7 @@ def lora(
     *,
     rank: int = 8,
     alpha: float = 16,
-    targets: str | Sequence[str] = QUERY_VALUE,
+    targets: str | Sequence[str] = AUTO,
     seed: int = 0,
 ) -> nn.Module:
     """Add low-rank updates alpha / rank * B A to target matrices.

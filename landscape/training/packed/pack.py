@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from landscape.training.packed.alone import alone
 from landscape.training.packed.chunks import Chunk, Row, chunk_of, cut, weights
 from landscape.training.packed.course import Course
 from landscape.training.packed.dropout import LaneDropout, Solo, nothing_drawn
+from landscape.training.packed.judging import Told
 from landscape.training.packed.lane import Lane
 from landscape.training.packed.layers import Layers
 from landscape.training.packed.refusals import has_dropout, refuse_unpackable
@@ -65,9 +66,8 @@ class Pack:
         if stacked and not self._drops and stackable(model, self.courses):
             every = dict(enumerate(self.courses))
             self._together = Together(
-                model, tokenizer, every, tokens=tokens, precision=self._precision,
-                evaluate=self.evaluate,
-            )  # fmt: skip
+                model, tokenizer, every, tokens=tokens, precision=self._precision
+            )
 
     @property
     def alive(self) -> dict[int, Course]:
@@ -91,11 +91,7 @@ class Pack:
             for lane, course in alive.items():
                 course.history.append(course.updates.update(losses[lane]))
         due = {i: c for i, c in alive.items() if c.epochs.is_evaluation_due(c.updates.taken)}
-        if self._together is not None and due:
-            self._together.judge(due)
-        else:
-            for course in due.values():
-                self._judge(course)
+        self._judge(due)
         for course in alive.values():
             course.seconds += (time.perf_counter() - began) / len(alive)
         return bool(due)
@@ -110,7 +106,8 @@ class Pack:
             if tested is None and course.lane.settings.test:
                 tested = self.evaluate(course, "test")
             seconds = course.seconds + time.perf_counter() - began
-            told = {"diverged": course.updates.diverged, "test": tested, "seconds": seconds}
+            told = {"diverged": course.updates.diverged, "test": tested, "seconds": seconds,
+                    "truncated": course.epochs.truncated}  # fmt: skip
             course.run = run_of(
                 self.model, course.start, course.best, course.config, course.history, told, None
             )
@@ -135,16 +132,31 @@ class Pack:
         if self._together is not None:
             self._together.forget()
 
-    def _judge(self, course: Course) -> None:
-        if course.updates.diverged:
-            return
-        with course.updates.judged():
-            if not course.is_finite():
-                course.updates.diverged = True
-                return
+    def _judge(self, due: Mapping[int, Course]) -> None:
+        """Evaluate lanes on dev, and keep their points where they are better."""
+        with ExitStack() as inside:
+            left = {}
+            for lane, course in due.items():
+                if course.updates.diverged:
+                    continue
+                inside.enter_context(course.updates.judged())
+                if course.is_finite():
+                    left[lane] = course
+                else:
+                    course.updates.diverged = True
+            for course, told in zip(left.values(), self._told(left), strict=True):
+                course.best.judge(course.updates.taken, told, course.point)
+
+    def _told(self, courses: Mapping[int, Course]) -> list[Told]:
+        """Return what dev says of lanes: together where that can be, else one by one."""
+        told = None if self._together is None else self._together.told(courses, "dev")
+        if told is not None:
+            return told
+        found = []
+        for course in courses.values():
             with alone(self.model, course, course.point()):
-                found = self.evaluate(course, "dev")
-            course.best.judge(course.updates.taken, found, course.point)
+                found.append(self.evaluate(course, "dev"))
+        return found
 
     def _gradients(self, alive: Mapping[int, Course]) -> dict[int, float]:
         """Put every lane's gradient into its parameters; return the losses."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from transformers import PreTrainedTokenizerBase
 
 from landscape.tasks.task import SplitName
 from landscape.training.mode import training_mode
-from landscape.training.packed.alone import alone
 from landscape.training.packed.chunks import Chunk, Row, chunk_of, cut, weights
 from landscape.training.packed.course import Course
 from landscape.training.packed.dropout import nothing_drawn
@@ -42,18 +41,15 @@ class Together:
         courses: lane -> what it has of its own; `stackable` says yes.
         tokens: most tokens of a chunk, padding included; None is `TOKENS`.
         precision: device -> the context of a forward.
-        evaluate: (course, split) -> what `evaluate` says of the model, which is one lane's then.
     """
 
     def __init__(
         self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, courses: Mapping[int, Course],
         *, tokens: int | None, precision: Callable[[torch.device], AbstractContextManager[object]],
-        evaluate: Callable[[Course, SplitName], Told],
     ) -> None:  # fmt: skip
         self._model, self._tokenizer, self._courses = model, tokenizer, dict(courses)
         self._tokens = TOKENS if tokens is None else tokens
-        self._precision, self._evaluate = precision, evaluate
-        self._device = next(model.parameters()).device
+        self._precision, self._device = precision, next(model.parameters()).device
         self._judge = Judge(model, tokenizer)
         self._stack: Stack | None = None
         self._layers: Layers | None = None
@@ -102,23 +98,8 @@ class Together:
                 course.updates.optimizer.__dict__["_opt_called"] = True  # schedules ask for it
                 course.history.append(course.updates.note(losses[lane], own_norms[lane]))
 
-    def judge(self, due: Mapping[int, Course]) -> None:
-        """Evaluate lanes on dev, and keep their points where they are better."""
-        with ExitStack() as inside:
-            left = {}
-            for lane, course in due.items():
-                if course.updates.diverged:
-                    continue
-                inside.enter_context(course.updates.judged())
-                if course.is_finite():
-                    left[lane] = course
-                else:
-                    course.updates.diverged = True
-            for course, told in zip(left.values(), self._told(left, "dev"), strict=True):
-                course.best.judge(course.updates.taken, told, course.point)
-
-    def tested(self, lane: int) -> Told:
-        """Return what `evaluate` says of a lane at its best point; at first, for all lanes."""
+    def tested(self, lane: int) -> Told | None:
+        """Return what `told` says of a lane on test, at its best point; at first, for all lanes."""
         if self._tests is None:
             began = time.perf_counter()
             asked = {i: c for i, c in self._courses.items() if c.lane.settings.test}
@@ -126,14 +107,14 @@ class Together:
             try:
                 for course in asked.values():
                     go_to(course.parameters, course.best.point)
-                told = self._told(asked, "test")
+                told = self.told(asked, "test")
             finally:
                 for i, course in asked.items():
                     go_to(course.parameters, before[i])
-            self._tests = dict(zip(asked, told, strict=True))
+            self._tests = {} if told is None else dict(zip(asked, told, strict=True))
             for course in asked.values():
                 course.seconds += (time.perf_counter() - began) / len(asked)
-        return self._tests[lane]
+        return self._tests.get(lane)
 
     def release(self) -> None:
         """Give the lanes' optimizers states of their own, to be copied."""
@@ -145,15 +126,10 @@ class Together:
         """Go on from what the lanes hold, which has changed."""
         self._adamw = self._tests = None
 
-    def _told(self, courses: Mapping[int, Course], split: SplitName) -> list[Told]:
-        if not courses:
-            return []
+    def told(self, courses: Mapping[int, Course], split: SplitName) -> list[Told] | None:
+        """Return what `landscape.evaluate` says of lanes; None where each is judged alone."""
         if not self._judge.can(courses, split):
-            told = []
-            for course in courses.values():
-                with alone(self._model, course, course.point()):
-                    told.append(self._evaluate(course, split))
-            return told
+            return None
         stack = self._stack
         if stack is None or list(stack.courses) != list(courses):
             stack = Stack(self._model, courses, bind=False)

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from samples import tiny_task
+from points import tiny_point
 
 import landscape as ls
 from experiments.kit.judge import SIGNS
@@ -14,7 +14,6 @@ from experiments.kit.published import file_of, rows_at
 from experiments.measurements import descents
 from experiments.ours import edge_report
 from experiments.ours.edge import ARTEFACT
-from landscape.sweep import RunConfig
 from landscape.sweep.measurements import Point
 
 RATIOS = (1e-2, 1e-3)
@@ -109,14 +108,10 @@ def test_the_squared_loss_is_its_closed_form() -> None:
 
 @pytest.fixture(scope="module")
 def point() -> Point:
-    tokenizer = ls.tiny_tokenizer()
-    model = ls.tiny_model("opt", vocab_size=len(tokenizer))
-    options = {
-        "ratio": 1e-2, "gd": (0.5, 3.0), "adamw": (1e-5,), "examples": 6, "batch_size": 4,
-        "steps": 5, "every": 2, "tol": 1e-2,
-    }  # fmt: skip
-    config = RunConfig(method="none", targets=("*.[qv]_proj",))
-    return Point(config, model, tokenizer, tiny_task(), None, options)
+    return tiny_point(
+        ratio=1e-2, gd=(0.5, 3.0), adamw=(1e-5,), examples=6, batch_size=4, steps=5, every=2,
+        tol=1e-2,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "square"])

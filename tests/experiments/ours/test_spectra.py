@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from samples import tiny_task
+from points import tiny_point
 
 import landscape as ls
 from experiments.kit.judge import SIGNS, Finding
@@ -15,7 +15,6 @@ from experiments.measurements import spectra
 from experiments.ours import spectra_report
 from experiments.ours.spectra import ARTEFACT
 from landscape.curvature.spectrum.density import spectral_density
-from landscape.sweep import RunConfig
 from landscape.sweep.measurements import Point
 
 RATIOS = (1e-2, 1e-3, 1e-4)
@@ -112,11 +111,7 @@ def test_an_exact_spectrum_judges_its_estimates() -> None:
 
 @pytest.fixture(scope="module")
 def point() -> Point:
-    tokenizer = ls.tiny_tokenizer()
-    model = ls.tiny_model("opt", vocab_size=len(tokenizer))
-    options = {"examples": 4, "batch_size": 2, "vectors": 3, "steps": 6, "trace_matvecs": 9}
-    config = RunConfig(method="none", targets=("*.[qv]_proj",))
-    return Point(config, model, tokenizer, tiny_task(), None, options)
+    return tiny_point(examples=4, batch_size=2, vectors=3, steps=6, trace_matvecs=9)
 
 
 def test_both_ends_are_the_dense_ones(point) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
-
 import pytest
 import torch
-from samples import tiny_task
+from points import asked, tiny_point
 
 import landscape as ls
 from experiments.kit.judge import SIGNS, Finding
@@ -15,7 +12,6 @@ from experiments.kit.published import file_of, rows_at
 from experiments.measurements import predictions
 from experiments.random_masking import linear_report
 from experiments.random_masking.linear import ARTEFACT
-from landscape.sweep import RunConfig
 from landscape.sweep.measurements import Point
 
 RATIOS = (1e-5, 1e-4, 1e-3, 1e-2)
@@ -94,14 +90,7 @@ def test_an_exponent_without_a_spread_has_no_interval_and_decides_nothing() -> N
 
 @pytest.fixture(scope="module")
 def point() -> Point:
-    tokenizer = ls.tiny_tokenizer()
-    config = RunConfig(method="none", targets=("*.[qv]_proj",))
-    model = ls.tiny_model("opt", vocab_size=len(tokenizer))
-    return Point(config, model, tokenizer, tiny_task(), None, {})
-
-
-def asked(point: Point, **options: Any) -> Point:
-    return dataclasses.replace(point, options={"examples": 4, **options})
+    return tiny_point()
 
 
 def test_random_masks_interlace_with_all_targets_and_equal_a_dense_eigenvalue(point) -> None:

@@ -12,7 +12,6 @@ from packed_results import close, same
 from samples import tiny_task
 
 import landscape as ls
-from landscape.training.packed import together
 from landscape.training.packed.pack import Pack
 from landscape.training.packed.stacked import Stack
 
@@ -184,7 +183,6 @@ def test_evaluations_of_stacked_lanes_are_made_together(monkeypatch: pytest.Monk
     model, lanes, _ = single(*masked("opt"))
     pack = Pack(model, TOKENIZER, lanes, stacked=True)
     monkeypatch.setattr(Pack, "evaluate", None)
-    monkeypatch.setattr(together, "alone", None)
     while pack.alive:
         pack.step()
     assert all(course.best.evaluations for course in pack.courses)

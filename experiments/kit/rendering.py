@@ -16,6 +16,9 @@ from landscape.shown import counted
 STATEMENTS = "Statements"
 
 
+_EDGE = "the best rate lies at the edge of those tried"
+
+
 def table_text(artefact: Artefact, rows: Sequence[Row], preset: str) -> str:
     """Return the text of ``table.md``."""
     from landscape.figures.table import format_table
@@ -92,7 +95,8 @@ def _notes(artefact: Artefact, rows: Sequence[Row], preset: str) -> str:
     made = sorted({_made(row) for row in rows})
     said = [f"{counted(len(rows), 'run')}, {spent}, {when}; {'; '.join(made)}"]
     if any(r["edge"] for r in artefact.records(rows, artefact.of(preset))):
-        said.append("* the best rate lies at the edge of those tried")
+        lone = all(grid.rates is None or len(grid.rates.tried) == 1 for grid in artefact.of(preset))
+        said.append("* " + ("the only rate tried" if lone else _EDGE))
     if unfinished := artefact.unfinished(rows, preset):
         said.insert(0, unfinished)
     return "\n\n".join(said)

@@ -175,9 +175,9 @@ def test_ctrl_c_in_a_bench_says_that_nothing_was_kept(kind, capsys, monkeypatch)
 PROGRAMS = {
     "list": ("experiments.__main__.artefacts", "nothing was kept"),
     "run figure4 --store OUT": ("landscape.sweep.driver.run_grid", "nothing to go on from yet"),
-    "render figure4 --output OUT": ("experiments.kit.rendering.render", "partly new"),
+    "render table1 --preset local --output OUT": ("experiments.kit.rendering.render", "partly"),
     "publish figure4": ("experiments.__main__.publish", "whose views are not"),
-    "check figure4": ("experiments.__main__.rows_at", "nothing was kept"),
+    "check figure4 --preset local": ("experiments.__main__.rows_at", "nothing was kept"),
     "ledger --check": ("experiments.ledger.text_of", "nothing was kept"),
     "verify rm-matches-lora --store OUT": ("experiments.verification.verify", "nothing to go on"),
     "--n 4 --d 9": ("theory.suite.verify_all", "nothing was kept"),

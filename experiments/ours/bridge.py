@@ -65,17 +65,18 @@ LEAD = (
     "steps, and is right as far as those leave the scores linear in the weights. The quadratic "
     "loss stops first: cross-entropy bends within a single step of AdamW, by which the best "
     "rate is off by factors. Linear scores with their own cross-entropy mend that in SmolLM2, "
-    "within 15 %, not in MiniLM, whose scores bend before: its best rate is 0.7 of theirs at "
-    "1e-2 and down to 0.04 at 1e-5. The step is not small there: it moves each weight of the "
-    "mask by a quarter of the weights' root mean square at 1e-2 and by fifty times that at 1e-5 "
-    "(SmolLM2: by a sixtieth, and by sixteen times). A sparser mask needs a larger rate, about "
-    "one over the ratio, for fewer weights, so that single weights leave the linear range; the "
-    "intervals hold more there only because masks scatter more. The least norm is what no "
-    "linear path undercuts: GD nearly attains it, and where it ends closer, as in MiniLM's "
-    "densest masks, the scores moved further than the gradients at the start say; in the "
-    "sparsest it may not arrive in its steps. AdamW moves all weights alike, which is a longer "
-    "way in a linear model, too: it is shown without verdict. Most masks make SGD grow at lower "
-    "rates than it would in the linear model, whose gradients stay what they were at the start."
+    "within a tenth down to 1e-4 and a third at 1e-5, not in MiniLM, whose scores bend before: "
+    "its best rate is 0.6 to 0.7 of theirs at 1e-2 and a third of theirs or less at 1e-5. The "
+    "step is not small there: it moves each weight of the mask by a quarter of the weights' "
+    "root mean square at 1e-2 and by fifty times that at 1e-5 (SmolLM2: by a sixtieth, and by "
+    "sixteen times). A sparser mask needs a larger rate, about one over the ratio, for fewer "
+    "weights, so that single weights leave the linear range; the intervals hold more there only "
+    "because masks scatter more. The least norm is what no linear path undercuts: GD nearly "
+    "attains it, and where it ends closer, as in MiniLM's densest masks, the scores moved "
+    "further than the gradients at the start say; in the sparsest it may not arrive in its "
+    "steps. AdamW moves all weights alike, which is a longer way in a linear model, too: it is "
+    "shown without verdict. Most masks make SGD grow at lower rates than it would in the linear "
+    "model, whose gradients stay what they were at the start."
 )
 
 ARTEFACT = Artefact(
@@ -94,8 +95,8 @@ ARTEFACT = Artefact(
     columns=2,
     lead=LEAD,
     caption=(
-        "Bars: 95 % of masks by the linear model, of its median; they end at a hundred times and "
-        "a hundredth of it. Points: one mask each, beside those of its ratio. A descent that did "
+        "Bars: 95 % of masks by the linear model, cut at a hundred times its median and at a "
+        "hundredth of it. Points: one mask each, beside those of its ratio. A descent that did "
         "not reach the loss in its steps has no point, and counts as outside. SmolLM2's descents "
         "and SGD are not asked for: they would take about three hours of a core"
     ),

@@ -15,8 +15,9 @@ from experiments.kit.judge import CODES, Finding, exit_code, settle
 from experiments.kit.published import file_of, folder_of, is_published, publish, rows_at, store_of
 from experiments.kit.records import Row
 from experiments.kit.view import PRESETS, Artefact
-from landscape.cli.arguments import Parser, output_folder, whole
-from landscape.cli.guard import DONE, FAILED, UNDECIDED, guarded
+from landscape.cli.arguments import output_folder, whole
+from landscape.cli.guard import DONE, FAILED, UNDECIDED, guarded, leaving, resuming
+from landscape.cli.parser import Parser
 from landscape.cli.shared import Outcome, json_argument, run
 from landscape.errors import UserError
 from landscape.sources.carriers import OPTIONAL, require
@@ -24,11 +25,15 @@ from landscape.sources.carriers import missing as missing_packages
 from landscape.sweep.naming import known
 
 EXIT_CODES = (
-    "exit code: 0 all statements hold, 1 a statement fails, 2 a mistake in the call, "
-    "3 no statement fails but the rows leave one undecided (too few seeds, too wide an interval)"
+    "Exit codes of check and verify: 0 all statements hold, 1 a statement fails, 2 a mistake in "
+    "the call, 3 no statement fails but the rows leave one undecided (too few seeds, too wide an "
+    "interval)"
 )
+#: which runs a command is about where --store names none
+RUNS = "experiments/store/PRESET"
+ROWS = f"the published rows, else {RUNS}"
 COMMANDS = {
-    "run": "compute the runs that a store lacks",
+    "run": "compute the runs that the store lacks; what is there stays and is not computed again",
     "render": "draw figure, table and page from rows",
     "publish": "add the rows used to the published ones, and render them",
     "check": "judge the statements, and whether the published table is what the rows say",
@@ -46,29 +51,46 @@ def _command(arguments: list[str]) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="python -m experiments", description=__doc__, epilog=EXIT_CODES)
+    parser = Parser(
+        prog="python -m experiments",
+        description="The papers' tables and figures, and ours (artefacts), as views of runs that "
+        "are computed once. A preset says at what size: smoke shows in minutes that all works, "
+        "local measures on packaged models, paper asks for what the papers did.",
+        epilog=EXIT_CODES,
+    )
     commands = parser.add_subparsers(required=True, metavar="command")
     listing = commands.add_parser("list", help="list the artefacts and their presets")
     json_argument(listing)
     listing.set_defaults(command=_list)
     for name, text in COMMANDS.items():
-        sub = commands.add_parser(name, help=text, epilog=EXIT_CODES)
+        rows = ROWS if name in ("render", "check") else RUNS
+        codes = EXIT_CODES if name == "check" else None
+        sub = commands.add_parser(name, help=text, epilog=codes)
         sub.set_defaults(command=globals()[f"_{name}"])
-        sub.add_argument("artefact", nargs="*", help="names; none means all")
-        _common(sub, store=output_folder if name == "run" else Path)
+        sub.add_argument(
+            "artefact", nargs="*", help="names, as `list` tells them (all of the preset)"
+        )
+        _common(sub, store=output_folder if name == "run" else Path, rows=rows)
         if name == "run":
             computing_arguments(sub)
         if name == "render":
-            sub.add_argument("--output", type=output_folder, help="folder of the view")
-    ledger = commands.add_parser("ledger", help="write the table of all claims")
-    ledger.add_argument("--check", action="store_true", help="only say whether it is current")
+            about = "folder of the view (the published one, or in --store)"
+            sub.add_argument("--output", type=output_folder, help=about)
+    ledger = commands.add_parser(
+        "ledger", help="write the table of all claims and their verdicts, LEDGER.md"
+    )
+    ledger.add_argument(
+        "--check", action="store_true", help="only say whether it is current, write nothing"
+    )
     json_argument(ledger)
     ledger.set_defaults(command=_ledger)
     verify = commands.add_parser(
         "verify", help="judge a claim again by seeds nobody has used", epilog=EXIT_CODES
     )
-    verify.add_argument("claim", help="its name in the ledger")
-    verify.add_argument("--fresh-seeds", type=whole(least=1), default=3, help="how many (3)")
+    verify.add_argument("claim", help="its name in the first column of LEDGER.md")
+    verify.add_argument(
+        "--fresh-seeds", type=whole(least=1), default=3, help="seeds beyond those of the rows (3)"
+    )
     _common(verify, "local", output_folder)
     computing_arguments(verify)
     verify.set_defaults(command=_verify)
@@ -76,10 +98,15 @@ def _parser() -> Parser:
 
 
 def _common(
-    parser: argparse.ArgumentParser, preset: str = "smoke", store: Callable[[str], object] = Path
-) -> None:
-    parser.add_argument("--preset", default=preset, help=f"{', '.join(PRESETS)} ({preset})")
-    parser.add_argument("--store", type=store, help="folder of the runs (experiments/store/PRESET)")
+    parser: argparse.ArgumentParser, preset: str = "smoke",
+    store: Callable[[str], object] = Path, rows: str = RUNS,
+) -> None:  # fmt: skip
+    parser.add_argument(
+        "--preset", default=preset, metavar="NAME", help=f"{', '.join(PRESETS)} ({preset})"
+    )
+    parser.add_argument(
+        "--store", type=store, metavar="FOLDER", help=f"folder of the runs ({rows})"
+    )
     json_argument(parser)
 
 
@@ -151,7 +178,8 @@ def _render(chosen: argparse.Namespace) -> Outcome:
     for one in _named(chosen):
         rows, folder = _rows(chosen, one)
         print(table_text(one, rows, chosen.preset))
-        files = render(one, rows, chosen.preset, Path(chosen.output or folder))
+        with leaving("views may be partly new and partly old: the same command draws them all"):
+            files = render(one, rows, chosen.preset, Path(chosen.output or folder))
         told.append(_view(one, rows, chosen.preset, files))
     return Outcome({"views": told})
 
@@ -161,9 +189,10 @@ def _publish(chosen: argparse.Namespace) -> Outcome:
 
     told = []
     for one in _named(chosen):
-        publish(one, chosen.preset, chosen.store or store_of(chosen.preset))
-        rows = rows_at(file_of(chosen.preset), one, chosen.preset)
-        files = render(one, rows, chosen.preset, folder_of(one, chosen.preset))
+        with leaving("rows may be published whose views are not: the same command goes on"):
+            publish(one, chosen.preset, chosen.store or store_of(chosen.preset))
+            rows = rows_at(file_of(chosen.preset), one, chosen.preset)
+            files = render(one, rows, chosen.preset, folder_of(one, chosen.preset))
         told.append(_view(one, rows, chosen.preset, files))
     return Outcome({"views": told})
 
@@ -238,7 +267,8 @@ def _verify(chosen: argparse.Namespace) -> Outcome:
         store, there = Path(chosen.store or store_of(chosen.preset)), file_of(chosen.preset)
         rows = rows_at(there if there.exists() else store, one, chosen.preset)
         ours = partial(compute, chosen)
-        done = verify(claim, one, chosen.preset, rows, chosen.fresh_seeds, store, ours)
+        with resuming(store, "store.json"):
+            done = verify(claim, one, chosen.preset, rows, chosen.fresh_seeds, store, ours)
     else:
         done = verify_theorem(claim, chosen.fresh_seeds)
     print(done.sentence())

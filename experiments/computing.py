@@ -14,10 +14,15 @@ from landscape.sweep.grid import Grid
 
 def computing_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say where and how runs are computed."""
-    parser.add_argument("--executor", default="local", help="local, packed or ray (local)")
+    parser.add_argument(
+        "--executor", choices=("local", "packed", "ray"), default="local",
+        help="processes here, runs packed into one, or a Ray cluster (local)",
+    )  # fmt: skip
     parser.add_argument("--workers", type=whole(least=1), default=1, help="processes of local (1)")
-    parser.add_argument("--address", help="of a Ray cluster")
-    parser.add_argument("--device", type=device, help="such as cuda (the CPU)")
+    parser.add_argument(
+        "--address", help="of the Ray cluster, such as ray://HOST:PORT (this machine's)"
+    )
+    parser.add_argument("--device", type=device, help="where runs are computed, such as cuda (cpu)")
     parser.add_argument(
         "--source", action="append", type=task_folder, default=[], metavar="TASK=FOLDER",
         help="a task's files, instead of the hub; repeatable",

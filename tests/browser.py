@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -58,7 +59,6 @@ class Browser:
         self._to, self._from = os.fdopen(to_hear, "wb"), os.fdopen(to_say, "rb")
         self._number, self._rest, self._session = 0, b"", ""
         self.said: list[str] = []
-        self._events: list[str] = []
         target = self._ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._ask("Target.attachToTarget", targetId=target, flatten=True)[
             "sessionId"
@@ -85,10 +85,11 @@ class Browser:
         )  # fmt: skip
         self._ask("Emulation.setTouchEmulationEnabled", enabled=phone, maxTouchPoints=5)
         self._ask("Emulation.setEmitTouchEventsForMouse", enabled=False)
-        self.said, self._events = [], []
-        self._ask("Page.navigate", url=page.resolve().as_uri())
-        while "Page.loadEventFired" not in self._events:
-            self._hear()
+        self.said = []
+        url = page.resolve().as_uri()
+        self._ask("Page.navigate", url=url)
+        while self.ask("`${document.readyState} ${location.href}`") != f"complete {url}":
+            time.sleep(0.02)
 
     def ask(self, script: str) -> Any:
         """Return the value of an expression on the page; a promise's when it is kept."""
@@ -115,12 +116,14 @@ class Browser:
                 buttons=0 if kind == "Released" else 1, clickCount=1,
             )  # fmt: skip
 
-    def shoot(self, path: Path, dark: bool = False) -> Path:
+    def look(self, *, dark: bool = False, paper: bool = False) -> None:
+        """Show pages as by night, or as a printer gets them."""
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        media = "print" if paper else "screen"
+        self._ask("Emulation.setEmulatedMedia", media=media, features=[scheme])
+
+    def shoot(self, path: Path) -> Path:
         """Write a picture of the whole page."""
-        self._ask(
-            "Emulation.setEmulatedMedia",
-            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
-        )
         shot = self._ask("Page.captureScreenshot", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(shot["data"]))
         return path
@@ -147,7 +150,6 @@ class Browser:
         text, _, self._rest = self._rest.partition(b"\0")
         message: dict[str, Any] = json.loads(text)
         name, params = message.get("method", ""), message.get("params", {})
-        self._events.append(name)
         if name == "Runtime.exceptionThrown":
             self.said.append(
                 params["exceptionDetails"]["exception"].get("description", "exception")

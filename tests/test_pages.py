@@ -30,6 +30,26 @@ CUT_OFF = """[...document.querySelectorAll('body *')].filter(e => {
   return box.right > innerWidth + 1 || box.left < -1
     || (style.overflowX !== 'visible' && e.scrollWidth > e.clientWidth + 1);
 }).map(e => e.tagName + ' ' + e.id + ' ' + e.className).slice(0, 5)"""
+#: texts that hardly stand out from what is behind them (WCAG 2, AA: 4.5 to 1)
+FAINT = r"""(() => {
+  const light = color => color.match(/[\d.]+/g).slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const behind = e => {
+    for (; e; e = e.parentElement) {
+      const color = getComputedStyle(e).backgroundColor;
+      if (!/, 0\)$/.test(color)) return color;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  return [...document.querySelectorAll('body, body *')].filter(e => {
+    const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+    const sign = e.closest('svg, select, b');  // b: in a legend
+    if (!own || !e.getClientRects().length || sign) return false;
+    const [a, b] = [light(getComputedStyle(e).color), light(behind(e))].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05) < 4.5;
+  }).map(e => e.tagName + ' ' + e.className + ' ' + e.textContent.slice(0, 30)).slice(0, 5);
+})()"""
 WIDE = "[document.documentElement.scrollWidth, innerWidth]"
 
 
@@ -86,6 +106,75 @@ def test_a_table_is_a_table_where_it_fits_and_cards_where_not(chromium, tmp_path
     assert shown == ["table", small, "block", small]
     label = "getComputedStyle(document.querySelectorAll('table')[2].querySelectorAll('td')[1], "
     assert chromium.ask(label + "'::before').content") == '"column1 "'
+
+
+def judged(folder: Path) -> Path:
+    """Write a page with a figure, a table of all verdicts and cards of them."""
+    svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 324 280" width="324pt"></svg>'
+    rows = [{"statement": "it is so", "verdict": v, "evidence": "n = 3"}
+            for v in ("✓ holds", "✗ fails", "? undecided")]  # fmt: skip
+    return write_page(
+        folder / "p.html", title="A page", lead="Its lead.", cards={"Cards"},
+        figure=Figure("one", [("a", svg)], {"line": svg}), details={"Runs": "three"},
+        tables={"Cards": rows, "Table": [{"model": "a", **row, "n": "3"} for row in rows]},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["by day", "by night"])
+def test_every_text_stands_out_by_day_and_by_night_and_figures_turn_with_the_page(
+    chromium, plane, tmp_path, dark
+) -> None:
+    chromium.look(dark=dark)
+    try:
+        chromium.open(judged(tmp_path), 1280)
+        ground = chromium.ask("getComputedStyle(document.body).backgroundColor")
+        assert ground == ("rgb(20, 24, 29)" if dark else "rgb(255, 255, 255)")
+        assert chromium.ask(FAINT) == []
+        turned = "getComputedStyle(document.querySelector('.panel img')).filter"
+        assert chromium.ask(turned).startswith("invert(0.91)" if dark else "none")
+        chromium.ask("document.documentElement.style.setProperty('--quiet', '#777')")
+        assert chromium.ask(FAINT) != []  # what is looked for is found
+        chromium.open(plane, 1280)
+        chromium.ask("window.drawn.then(() => null)")
+        assert chromium.ask(FAINT) == []
+    finally:
+        chromium.look()
+
+
+def test_on_paper_a_page_is_black_on_white_and_its_tables_stay_tables(chromium, tmp_path) -> None:
+    columns = [{f"a column {i}": "0.00671 ± 0.00444" for i in range(5)}]
+    page = write_page(
+        tmp_path / "p.html", title="A page", lead="Its lead.", figure=Figure("", (), {}),
+        tables={"Five": columns}, details={"Runs": "three"},
+    )  # fmt: skip
+    shown = "getComputedStyle(document.querySelector('table')).display"
+    chromium.open(page, 703)  # A4 between its margins
+    assert chromium.ask(shown) == "block"
+    chromium.look(dark=True, paper=True)
+    try:
+        assert chromium.ask(shown) == "table"
+        assert chromium.ask("getComputedStyle(document.body).backgroundColor") == (
+            "rgb(255, 255, 255)"
+        )
+        assert chromium.ask("document.querySelector('details').getClientRects().length") == 0
+        fits(chromium, 703)
+    finally:
+        chromium.look()
+
+
+def test_a_surface_is_printed_as_pictures_for_a_printer_sees_no_webgl(chromium, plane) -> None:
+    chromium.open(plane, 1280)
+    chromium.ask("window.drawn.then(() => null)")
+    chromium.ask("window.printable.then(() => null)")
+    pictures = "[...document.querySelectorAll('.paper')].map(e => [e.naturalWidth, e.width > 0])"
+    assert chromium.ask(pictures) == [[1800, False], [1800, False]]
+    chromium.look(paper=True)
+    try:
+        assert chromium.ask(pictures) == [[1800, True], [1800, True]]
+        assert chromium.ask("getComputedStyle(document.querySelector('.plot')).display") == "none"
+    finally:
+        chromium.look()
+    assert chromium.said == []
 
 
 def test_panels_stand_side_by_side_on_a_laptop_and_below_each_other_on_a_phone(

@@ -158,9 +158,11 @@ def _verify(arguments: list[str]) -> int:
     problems = problems_of(options)
     results = verify_all(options.seed, problems=problems, only=only)
     if options.figures is not None:
+        from landscape.cli.guard import leaving
         from theory.figures import draw_figures
 
-        draw_figures(problems[0], options.figures, options.seed)
+        with leaving(f"{options.figures} holds what was drawn: the same command draws all again"):
+            draw_figures(problems[0], options.figures, options.seed)
     summaries = summarise(results)
     from theory.report import print_table, to_json
 

@@ -8,15 +8,16 @@ the weight. H must be chosen from X alone, never from the mask.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from landscape.errors import UserError
 from theory import bounds
-from theory.features import Array, Features, Indices, inside
-from theory.spectra import Moments, gram_of, moments
+from theory.features import Array, Indices
+from theory.heavy_light import HeavyLight, require_columns
+from theory.spectra import Moments
 
 
 @dataclass(frozen=True)
@@ -41,104 +42,6 @@ class Certified:
     def holds(self, value: float, slack: float = 0.0) -> bool:
         """Whether a value lies inside, up to a relative slack."""
         return self.low * (1 - slack) <= value <= self.high * (1 + slack)
-
-
-@dataclass(frozen=True, eq=False)
-class HeavyLight:
-    """Hold X divided into a few heavy columns, kept one by one, and the sums of all light ones.
-
-    Args:
-        features: X, n samples by d features.
-        heavy: the set H, sorted, (h,).
-        columns: the heavy columns as rows, (h, n).
-        light: the moments of all other columns.
-    """
-
-    features: Features
-    heavy: Indices
-    columns: Array
-    light: Moments
-
-    def centre(self, mask: Indices, p: float) -> Array:
-        """Return C = sum_{j in H and mask} z_j z_j^T + p sum_{j not in H} z_j z_j^T, (n, n).
-
-        The mean of X M X^T given the mask on H. Cost: |H and mask| n^2.
-
-        Args:
-            mask: the kept features, sorted; only those in H are looked at.
-            p: probability to keep a feature.
-        """
-        return self.kept_gram(mask) + p * self.light.gram
-
-    def kept_gram(self, mask: Indices) -> Array:
-        """Return sum_{j in H and mask} z_j z_j^T, (n, n)."""
-        return gram_of(self.columns[np.isin(self.heavy, mask, assume_unique=True)])
-
-    def light_blocks(self) -> Iterator[Array]:
-        """Yield the light columns block by block, as rows."""
-        for start, block in self.features.blocks():
-            hidden = inside(self.heavy, start, len(block)) - start
-            yield np.delete(block, hidden, axis=0) if len(hidden) else block
-
-
-def divide(features: Features, heavy: int | Indices) -> HeavyLight:
-    """Divide X into heavy and light columns, without regard to any mask.
-
-    Args:
-        features: X.
-        heavy: how many columns of largest norm are heavy, 0 to d; or the set H itself, sorted,
-            chosen from X alone (``largest_leverages`` for distances).
-
-    Raises:
-        UserError: a count outside 0 to d.
-
-    Cost: two passes over X, d n^2; memory one block and h n.
-    """
-    if isinstance(heavy, int | np.integer):
-        if not 0 <= heavy <= features.d:
-            raise UserError(
-                f"expected between 0 and d={features.d} heavy columns, got {heavy}; "
-                "a few hundred are usually enough"
-            )
-        heavy = largest_norms(features, int(heavy))
-    light = moments(_without(features, heavy))
-    return HeavyLight(features, heavy, features.take(heavy), light)
-
-
-def _without(features: Features, hidden: Indices) -> Features:
-    """Return X with some columns set to 0, which adds nothing to any sum."""
-
-    def read(start: int, stop: int) -> Array:
-        block = features.columns()[start:stop] if features.stored else features.read(start, stop)
-        some = inside(hidden, start, len(block)) - start
-        if len(some) == 0:
-            return block
-        block = block.copy()
-        block[some] = 0.0
-        return block
-
-    return Features(features.name, features.n, features.d, read)
-
-
-def largest_norms(features: Features, count: int) -> Indices:
-    """Return the sorted indices of the columns of largest norm; one pass, d n."""
-    norms = [np.einsum("ji,ji->j", block, block) for _, block in features.blocks()]
-    return _largest(np.concatenate(norms), count)
-
-
-def largest_leverages(features: Features, whiten: Array, count: int) -> Indices:
-    """Return the sorted indices of the columns of largest ||z_j^T W||; one pass, d n^2.
-
-    Args:
-        whiten: W (n, n) with W W^T = (X X^T)^-1.
-    """
-    sizes = [np.square(block @ whiten).sum(1) for _, block in features.blocks()]
-    return _largest(np.concatenate(sizes), count)
-
-
-def _largest(sizes: Array, count: int) -> Indices:
-    order = np.argsort(-sizes, kind="stable")[:count]
-    return np.sort(order).astype(np.int64)
 
 
 def deviation(light: Moments, p: float, delta: float) -> float:
@@ -203,12 +106,17 @@ def sharpness_interval(
         p: probability with which each feature was kept, independently.
         delta: failure probability.
 
+    Raises:
+        UserError: a mask that is not sorted indices below d, p outside [0, 1], delta outside
+            (0, 1).
+
     Returns:
         The interval, its middle lambda_1(C) / n. The interval for the largest stable step
         2 / sharpness is (2 / high, 2 / low).
 
     Cost: |H and mask| n^2 + n^3 + d n; the whole mask would cost p d n^2 + n^3.
     """
+    _require(parts, mask, p, delta)
     n = parts.features.n
     kept = parts.kept_gram(mask)
     values, vectors = np.linalg.eigh(kept + p * parts.light.gram)
@@ -243,12 +151,21 @@ def squared_distance_interval(
         sigma: standard deviation of the noise in y.
         delta: failure probability.
 
+    Raises:
+        UserError: as ``sharpness_interval``; a signal of another length than n, sigma below 0.
+
     Returns:
         The interval of the *squared* distance; its high end is infinite where the bound does not
         exclude a mask of lower rank, and its low end is then for masks of rank n only.
 
     Cost: |H and mask| n^2 + n^3 + d n^2.
     """
+    _require(parts, mask, p, delta)
+    if np.shape(signal) != (parts.features.n,) or not 0 <= sigma < math.inf:
+        raise UserError(
+            f"expected a signal of {parts.features.n} numbers and sigma >= 0, got shape "
+            f"{np.shape(signal)} and {sigma}; give one number for each row of X"
+        )
     centre = parts.centre(mask, p)
     values, vectors = np.linalg.eigh(centre)
     if not values[0] > 1e-14 * values[-1]:
@@ -262,3 +179,12 @@ def squared_distance_interval(
     above = bounds.chernoff_upper(1.0, leverage, delta / 2, len(centre))
     below = bounds.chernoff_lower(1.0, leverage, delta / 2, len(centre))
     return Certified(middle / above, middle, middle / below if below > 0 else math.inf)
+
+
+def _require(parts: HeavyLight, mask: Indices, p: float, delta: float) -> None:
+    require_columns(mask, parts.features.d)
+    if not 0 <= p <= 1 or not 0 < delta < 1:
+        raise UserError(
+            f"expected p in [0, 1] and delta in (0, 1), got p={p} and delta={delta}; p is the "
+            "probability with which the mask was drawn, delta that of a failure"
+        )

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from landscape.figures.table import format_table
 from theory.claim import Claim, Result
+from theory.meaning import MEANING
 
 OTHER = "Further claims"  # chapter of a claim that names none
 
@@ -67,6 +68,8 @@ def print_explanation(
 def _paragraphs(claim: Claim) -> Iterator[tuple[str, str]]:
     false = claim.expected == "violated"
     yield "Statement", claim.statement
+    if claim.id in MEANING:
+        yield "What it means in practice", MEANING[claim.id]
     if claim.assumptions:
         yield "Assumptions", "; ".join(claim.assumptions)
     yield "Where it is from", claim.source

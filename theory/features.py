@@ -84,6 +84,22 @@ class Features:
             yield start, self.read(start, min(start + BLOCK, self.d))
 
 
+def of_columns(columns: Array) -> Features:
+    """Hold columns z_j, given as rows (k, n), as they are: neither checked nor divided."""
+    k, n = columns.shape
+    return Features("columns", n, k, lambda start, stop: columns[start:stop])
+
+
+def plain(values: Array) -> Array:
+    """Return values times the power of two that brings the largest into [1/2, 1), exactly.
+
+    >>> plain(np.array([3.0, -6.0])).tolist(), plain(np.zeros(1)).tolist()
+    ([0.375, -0.75], [0.0])
+    """
+    largest = float(np.abs(values).max(initial=0.0))
+    return np.asarray(np.ldexp(values, -int(np.frexp(largest)[1])))
+
+
 def inside(indices: Indices, start: int, length: int) -> Indices:
     """Return the part of sorted indices that falls in [start, start + length)."""
     low, high = np.searchsorted(indices, (start, start + length))

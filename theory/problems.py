@@ -72,6 +72,8 @@ class MaskedRegression:
             value = getattr(self, name)
             if self.features.exponent and value is not None:
                 object.__setattr__(self, name, np.ldexp(value, -self.features.exponent))
+        if self.r is not None:
+            self.require_memory()  # moments are n x n
         if self.r is not None and not self.moments.max_abs <= self.r:
             raise UserError(
                 f"expected all |x| <= r={self.r:g}, got an entry of size "

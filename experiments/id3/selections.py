@@ -94,10 +94,15 @@ def _one_size(records: Sequence[Record]) -> Finding:
     """Compare the sizes of all masks."""
     sizes = {arm: own[0]["count"] for (arm,), own in grouped(records, "arm").items()}
     sizes.pop(BEFORE, None)
-    masks = sorted({size for arm, size in sizes.items() if arm not in WHOLE})
-    whole = "; ".join(f"{arm} {size:,}" for arm, size in sizes.items() if arm in WHOLE)
-    said = f"masks {', '.join(f'{size:,}' for size in masks)}; without one: {whole}"
-    return Finding(ONE_SIZE, settle(len(masks) == 1), said)
+    masks = {arm: size for arm, size in sizes.items() if arm not in WHOLE}
+    one = len(set(masks.values())) == 1
+    said = f"all {next(iter(masks.values())):,}" if one else _listed(masks)
+    whole = {arm: size for arm, size in sizes.items() if arm in WHOLE}
+    return Finding(ONE_SIZE, settle(one), f"{said}; without a mask: {_listed(whole)}")
+
+
+def _listed(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{arm} {size:,}" for arm, size in sizes.items())
 
 
 ARTEFACT = Artefact(

@@ -19,8 +19,12 @@ WORDY = 32
 SIGNS = {"✓": "good", "✗": "bad", "?": "open"}
 #: pixels of a letter, of a cell's sides, of a wordy column, and of the widest table
 LETTER, SIDES, WORDS, WIDEST = 9.4, 18, 230, 1200
+#: pixels of a rem on a screen; on paper it is smaller
+ROOT = 16
 #: a number that a line must not end within, at the sign of its exponent
 POWER = re.compile(r"[\d.]+e-\d+")
+#: a cell that is a name, or says nothing
+NAME = re.compile(r"[^\W\d]|-?$")
 #: characters from which parts of a card's text, told apart by semicolons, are lines of their own
 LONG = 140
 #: entries of a legend that may stay in sight on a phone
@@ -51,7 +55,7 @@ def write_page(
     Args:
         path: the file.
         title: the page's title.
-        lead: its first paragraph, plain text.
+        lead: its first paragraphs, plain text, told apart by an empty line.
         figure: its panels stack where they don't fit side by side.
         tables: heading -> rows.
         details: heading -> preformatted text, folded.
@@ -60,7 +64,8 @@ def write_page(
     Returns:
         The path.
     """
-    parts = [f"<h1>{html.escape(title)}</h1>", f"<p>{html.escape(lead)}</p>", _figure(figure)]
+    said = [f"<p>{html.escape(paragraph)}</p>" for paragraph in lead.split("\n\n")]
+    parts = [f"<h1>{html.escape(title)}</h1>", *said, _figure(figure)]
     rules = []
     for number, (heading, rows) in enumerate(tables.items()):
         parts.append(f"<h2>{html.escape(heading)}</h2>")
@@ -107,6 +112,12 @@ def _wordy(rows: Table) -> set[str]:
     return {c for c in rows[0] if max(len(row[c]) for row in rows) > WORDY}
 
 
+def _named(rows: Table) -> set[str]:
+    """Return the columns that hold no number: names, which stand on the left."""
+    cells = {c: [row[c] for row in rows] for c in rows[0]}
+    return {c for c, own in cells.items() if any(own) and all(map(NAME.match, own))}
+
+
 def _width(rows: Table, tight: bool = False) -> int:
     """Return pixels that suffice for a table; a tight one breaks its cells at blanks."""
     words, width = _wordy(rows), 0.0
@@ -120,7 +131,7 @@ def _width(rows: Table, tight: bool = False) -> int:
 def _stacked(name: str, width: int) -> str:
     """Return the rules by which a table's rows are cards where it does not fit."""
     return (
-        f"@container (max-width: {width}px) {{\n"
+        f"@container (max-width: {width / ROOT:g}rem) {{\n"
         f"{name}, {name} tbody {{ display: block; }} {name} thead {{ display: none; }}\n"
         f"{name} tr {{ display: flex; flex-wrap: wrap; gap: .1rem 1.2rem; padding: .5rem 0;"
         " border-bottom: 1px solid var(--line); }\n"
@@ -134,12 +145,13 @@ def _stacked(name: str, width: int) -> str:
 
 
 def _table(rows: Table, name: str) -> str:
-    columns, wordy = list(rows[0]), _wordy(rows)
+    columns, wordy, named = list(rows[0]), _wordy(rows), _named(rows)
 
     def cell(tag: str, column: str, text: str) -> str:
-        named = f' data-name="{html.escape(column)}"' if tag == "td" else ""
+        label = f' data-name="{html.escape(column)}"' if tag == "td" else ""
+        kind = "words" if column in wordy else "text" if column in named else ""
         whole = POWER.sub(r"<span>\g<0></span>", html.escape(text))
-        return f"<{tag}{_class(text, column in wordy)}{named}>{whole}</{tag}>"
+        return f"<{tag}{_class(text, kind)}{label}>{whole}</{tag}>"
 
     lines = ["".join(cell("td", c, row[c]) for c in columns) for row in rows]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
@@ -178,6 +190,6 @@ def _judged(text: str) -> str:
     return SIGNS.get(sign, "") if blank else ""
 
 
-def _class(text: str, wordy: bool) -> str:
-    name = _judged(text)
-    return f" class={name or 'words'}" if name or wordy else ""
+def _class(text: str, kind: str) -> str:
+    name = _judged(text) or kind
+    return f" class={name}" if name else ""

@@ -74,6 +74,15 @@ def rows_of(rows: Iterable[Row], grids: Sequence[Grid]) -> list[Row]:
     return [by_address[address] for address in sorted(needed) if address in by_address]
 
 
+def is_whole(run: Run) -> bool:
+    """Tell whether a run has a row with all that its grid measures."""
+    from landscape.sweep.measurements import key
+
+    return run.row is not None and all(
+        key(name, options) in run.row["measured"] for name, options in run.grid.measure.items()
+    )
+
+
 def record(run: Run) -> Record:
     """Return a run that has a row as a flat record."""
     from landscape.sweep.measurements import key

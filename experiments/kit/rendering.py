@@ -16,6 +16,9 @@ from landscape.shown import counted
 STATEMENTS = "Statements"
 
 
+_EDGE = "the best rate lies at the edge of those tried"
+
+
 def table_text(artefact: Artefact, rows: Sequence[Row], preset: str) -> str:
     """Return the text of ``table.md``."""
     from landscape.figures.table import format_table
@@ -85,14 +88,20 @@ def _values(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _notes(artefact: Artefact, rows: Sequence[Row], preset: str) -> str:
-    """Say how many runs there are, what they cost, and with what they were computed."""
-    spent = _spent(sum(row["outcome"].get("seconds") or 0.0 for row in rows))
+    """Say how many runs there are, what they and their measurements cost, and what made them.
+
+    A measurement's time counts where it kept it: what it has as ``seconds``.
+    """
+    found = artefact.records(rows, artefact.of(preset))
+    measured = sum(v for r in found for name, v in r.items() if name.endswith("_seconds"))
+    spent = _spent(measured + sum(row["outcome"].get("seconds") or 0.0 for row in rows))
     first, last = (f(row["provenance"]["date"][:10] for row in rows) for f in (min, max))
     when = first if first == last else f"{first} to {last}"
     made = sorted({_made(row) for row in rows})
     said = [f"{counted(len(rows), 'run')}, {spent}, {when}; {'; '.join(made)}"]
-    if any(r["edge"] for r in artefact.records(rows, artefact.of(preset))):
-        said.append("* the best rate lies at the edge of those tried")
+    if any(r["edge"] for r in found):
+        lone = all(grid.rates is None or len(grid.rates.tried) == 1 for grid in artefact.of(preset))
+        said.append("* " + ("the only rate tried" if lone else _EDGE))
     if unfinished := artefact.unfinished(rows, preset):
         said.insert(0, unfinished)
     return "\n\n".join(said)

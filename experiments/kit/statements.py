@@ -121,6 +121,8 @@ def scales(
 ) -> Statement:  # fmt: skip
     """State the sign of the exponent s of value ~ x^s, in magnitude, one a seed.
 
+    The points of a single seed have a slope, but decide nothing.
+
     Args:
         text: the sentence.
         value: of a record, one that every seed has of its own; rates that are chosen from a grid
@@ -142,7 +144,8 @@ def scales(
         said = "; ".join([f"exponent of {value} in {x}: {interval}", *beside])
         ends = sorted((sign * interval.low, sign * interval.high))
         estimated = interval.value, interval.low, interval.high
-        return Finding(text, above(*ends), said, estimated)
+        verdict = "undecided" if interval.single else above(*ends)
+        return Finding(text, verdict, said, estimated)
 
     return Statement(text, judge)
 

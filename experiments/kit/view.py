@@ -13,7 +13,7 @@ from experiments.kit.columns import Lines, Table
 from experiments.kit.comparisons import Compared, judged
 from experiments.kit.judge import Finding
 from experiments.kit.panels import Panel
-from experiments.kit.records import Record, Row, record, rows_of, runs
+from experiments.kit.records import Record, Row, is_whole, record, rows_of, runs
 from experiments.kit.statements import Statement
 from experiments.kit.statistics import family
 from landscape.errors import UserError
@@ -45,7 +45,7 @@ class Artefact:
         tables: heading -> table.
         statements: short name -> statement; claims of the ledger name them.
         panels: of the figure, or what makes them of the records.
-        lead: the page's first paragraph, plain text.
+        lead: the page's first paragraphs, plain text, told apart by an empty line.
         caption: of the figure.
         differences: (how the setting differs from the paper's, what that may cause); a name in
             braces is filled with the records' values of it.
@@ -118,8 +118,11 @@ class Artefact:
         return {heading: lines for heading, lines in tables.items() if lines}
 
     def unfinished(self, rows: Iterable[Row], preset: str) -> str:
-        """Say how many of a preset's runs are missing; nothing where none is."""
-        there = [run.row is not None for run in runs(rows, self.of(preset))]
+        """Say how many of a preset's runs are there with all that is measured on them.
+
+        Nothing where all are.
+        """
+        there = [is_whole(run) for run in runs(rows, self.of(preset))]
         return (
             ""
             if all(there)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 from experiments.measurements.attached import attached, random
 from experiments.measurements.descents import square_loss
-from experiments.measurements.linearised import ORDERS, shortest, threshold
+from experiments.measurements.gram import threshold
+from experiments.measurements.linearised import ORDERS, shortest, spent
 from landscape import seeds
 from landscape.curvature import GGNOperator, lanczos
 from landscape.distances import distance
@@ -28,6 +30,7 @@ ASKED: dict[str, Any] = {
     "ratio": 1e-2, "examples": 16, "batch_size": 8, "tol": 0.05, "max_matvecs": 12,
     "evaluations": 5, "share": 0.5, "max_steps": 60, "descents": True,
 }  # fmt: skip
+SHORT: dict[str, Any] = {"ratio": 1e-2, "examples": 16, "steps": 60}
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -43,9 +46,10 @@ def start(point: Point) -> dict[str, Any]:
         ``ratio``, ``mask`` (its seed), ``count``, ``loss``; ``sharpness`` of the Gauss-Newton
         matrix, with ``residual`` and ``converged``; ``rate`` with ``enclosed``, two rates around
         it, and ``lowest``, the loss there; ``descents`` of GD at 1 / sharpness and of AdamW at a
-        quarter of that rate: optimizer, rate, steps, reached, losses, distance.
+        quarter of that rate: optimizer, rate, steps, reached, losses, distance; ``seconds`` of
+        processor time.
     """
-    asked = chosen(point, ASKED)
+    began, asked = time.process_time(), chosen(point, ASKED)
     examples, mask = shortest(point, asked["examples"]), random(point, asked["ratio"])
     batches = make_batches(
         examples, point.tokenizer, asked["batch_size"], sort=True, loss=point.task.loss
@@ -77,7 +81,7 @@ def start(point: Point) -> dict[str, Any]:
         "ratio": asked["ratio"], "mask": drawn_by(point.config), "count": mask.count,
         "loss": first, "sharpness": sharpness, "residual": float(top.residuals[0]),
         "converged": bool(top.converged), "rate": rate, "enclosed": enclosed, "lowest": lowest,
-        "descents": descents,
+        "descents": descents, "seconds": spent(began),
     }  # fmt: skip
 
 
@@ -150,18 +154,20 @@ def sgd(point: Point) -> dict[str, Any]:
 
     Returns:
         ``ratio``, ``mask``, ``threshold``, a power of 2^(1/4), and ``bound``: 2 over the squared
-        length of the longest gradient, below which the linear model is stable in the mean square.
+        length of the longest gradient, below which the linear model is stable in the mean square;
+        ``seconds`` of processor time.
     """
-    asked = chosen(point, {"ratio": 1e-2, "examples": 16, "steps": 60})
+    began, asked = time.process_time(), chosen(point, SHORT)
     some, mask = shortest(point, asked["examples"]), random(point, asked["ratio"])
     seed = drawn_by(point.config)
     singles = make_batches(some, point.tokenizer, 1, loss=point.task.loss)
+    whole = make_batches(some, point.tokenizer, len(some), loss=point.task.loss)
     order = seeds.numbered(seed, ORDERS).integers(0, len(singles), asked["steps"])
     with attached(point.model, mask):
         model = point.model.eval()
         thetas = list(trainable(model).values())
         zero = [torch.zeros_like(p) for p in thetas]
-        longest = 0.0
+        longest, before = 0.0, _mean(model, whole, square_loss)
         for batch in singles:
             value = square_loss(model, batch)[0]
             parts = torch.autograd.grad(value, thetas)
@@ -171,16 +177,15 @@ def sgd(point: Point) -> dict[str, Any]:
 
         def grown(rate: float) -> bool:
             _set(thetas, zero, 0.0)
-            before = _mean(model, singles, square_loss)
             loop = Loop(model, make_optimizer("sgd", thetas, lr=rate), square_loss)
             for i in order:
                 if not loop.step([singles[i]])["loss"] < 1e6 * before or loop.diverged:
                     return True
-            return not _mean(model, singles, square_loss) <= before
+            return not _mean(model, whole, square_loss) <= before
 
         found = threshold(grown, 2 / longest)
     return {"ratio": asked["ratio"], "mask": seed, "threshold": found,
-            "bound": 2 / longest}  # fmt: skip
+            "bound": 2 / longest, "seconds": spent(began)}  # fmt: skip
 
 
 @torch.no_grad()

@@ -1,146 +1,24 @@
-"""Judge and draw `bridge`: how many measurements lie in the linear model's intervals."""
+"""Judge `bridge`: how many measurements lie in the linear model's intervals, and by how much."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from statistics import median
-from typing import TYPE_CHECKING, Any
 
-from experiments.kit.draw import RATIO, Color, colors, decades
 from experiments.kit.judge import Finding, settle
-from experiments.kit.panels import Panel
-from experiments.kit.records import Record
+from experiments.kit.records import Record, grouped, present
+from experiments.ours.bridge_laws import LAWS, LEVEL, NEVER, cases, predictions
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-#: of an interval that encloses a new mask's value, were the network linear
-LEVEL = 0.95
 #: a law without verdict: AdamW's path is longer than the least norm in a linear model, too
 BESIDE = "distance, AdamW"
 #: a verdict needs at least so many measurements
 FEWEST = 5
-#: model -> ratio -> the rate of AdamW that dev chose with the first seed, of three or four tried
-#: over 1000 reviews in three epochs; as published for the figures of random masks
-TRAINED: Mapping[str, Mapping[float, float]] = {
-    "minilm-l6": {1e-2: 1e-3, 1e-3: 1e-2, 1e-4: 3e-2, 1e-5: 0.3},
-    "smollm2-135m": {1e-2: 1e-3, 1e-3: 3e-3, 1e-4: 3e-2},
-}
-Measured = Callable[[Record], float | None]
-
-
-@dataclass(frozen=True)
-class Law:
-    """Describe one comparison: what is predicted, by what, and what is measured.
-
-    Args:
-        name: of what is compared.
-        by: which prediction.
-        predicted: the number in a prediction's row.
-        measured: of a record; None where it has none, infinite where its steps did not suffice.
-        certified: whether the interval is each mask's own, of closed form.
-    """
-
-    name: str
-    by: str
-    predicted: str
-    measured: Measured
-    certified: bool = False
-
-
-def _descent(optimizer: str) -> Measured:
-    def measured(record: Record) -> float | None:
-        for one in record.get("start_descents") or ():
-            if one["optimizer"] == optimizer:
-                return float(one["distance"]) if one["reached"] else math.inf
-        return None
-
-    return measured
-
-
-def _of(name: str) -> Measured:
-    return lambda record: record.get(name)
-
-
-SHARPNESS, RATE = _of("start_sharpness"), _of("start_rate")
-LAWS = (
-    Law("sharpness", "masks", "sharpness", SHARPNESS),
-    Law("sharpness", "heavy and light columns", "sharpness", SHARPNESS, certified=True),
-    Law("AdamW's first rate", "masks, loss to second order", "rate", RATE),
-    Law("AdamW's first rate", "Bernstein and Cantelli", "rate", RATE, certified=True),
-    Law("AdamW's first rate", "masks, linear scores' cross-entropy", "rate_softmax", RATE),
-    Law("distance, GD", "masks, least norm", "distance", _descent("sgd")),
-    Law("distance, AdamW", "masks, least norm", "distance", _descent("adamw")),
-    Law("SGD's unstable rate", "masks, linear SGD", "sgd", _of("sgd_threshold")),
-)
-CHOICES = ("start", "sgd")
-
-
-@dataclass(frozen=True)
-class Case:
-    """Hold one measurement beside its prediction.
-
-    Args:
-        model, ratio: where.
-        value: measured.
-        linear: the linear model's value for the same mask.
-        low, high: the interval.
-    """
-
-    model: str
-    ratio: float
-    value: float
-    linear: float
-    low: float
-    high: float
-
-    @property
-    def inside(self) -> bool:
-        """Whether the measurement lies in the interval."""
-        return self.low <= self.value <= self.high
-
-
-def predictions(records: Sequence[Record]) -> dict[tuple[str, float], Record]:
-    """Return what was predicted, by model and ratio."""
-    return {(r["model"], told["ratio"]): told
-            for r in records for told in r.get("predicted_ratios") or ()}  # fmt: skip
-
-
-def band(draws: Sequence[float]) -> tuple[float, float]:
-    """Return the order statistics that enclose one more draw with a probability of `LEVEL`.
-
-    >>> band(range(1, 200))
-    (5, 195)
-    """
-    ordered = sorted(draws)
-    cut = max(1, round((1 - LEVEL) / 2 * (len(ordered) + 1)))
-    return ordered[cut - 1], ordered[-cut]
-
-
-def cases(records: Sequence[Record], law: Law) -> list[Case]:
-    """Return every measurement of a law beside what was predicted for its mask."""
-    return list(_cases(records, law))
-
-
-def _cases(records: Sequence[Record], law: Law) -> Iterator[Case]:
-    told = predictions(records)
-    for record in records:
-        value = law.measured(record)
-        place = next((c for c in CHOICES if f"{c}_mask" in record), None)
-        if value is None or place is None:
-            continue
-        key = (record["model"], record[f"{place}_ratio"])
-        if key not in told:
-            continue
-        mask = told[key]["masks"][record[f"{place}_mask"]]
-        low, high = (
-            mask[f"certified_{law.predicted}"] if law.certified
-            else band(told[key]["draws"][law.predicted])
-        )  # fmt: skip
-        yield Case(*key, value, mask[law.predicted], low, high)
+#: a value of each measurement, and what it is
+MEASURED = {
+    "predicted_ratios": "predictions, all ratios", "start_sharpness": "first step and descents",
+    "sgd_threshold": "SGD's unstable rate",
+}  # fmt: skip
 
 
 def coverage_table(records: Sequence[Record]) -> list[dict[str, str]]:
@@ -155,7 +33,7 @@ def coverage_table(records: Sequence[Record]) -> list[dict[str, str]]:
             for ratio in ratios:
                 here = [c for c in own if c.ratio == ratio]
                 line[f"{ratio:g}"] = f"{sum(c.inside for c in here)}/{len(here)}" if here else "-"
-            over = [c.value / c.linear for c in own if c.linear < 1e29]
+            over = [c.value / c.linear for c in own if c.linear < NEVER]
             line["measured / linear"] = _written(over)
             found.append(line)
     return found
@@ -180,15 +58,32 @@ def mask_table(records: Sequence[Record]) -> list[dict[str, str]]:
     return found
 
 
+def cost_table(records: Sequence[Record]) -> list[dict[str, str]]:
+    """Return one line a measurement and model: how often it was made, and for how long.
+
+    Rows from before the time was kept have none.
+    """
+    found = []
+    for name, what in MEASURED.items():
+        for (model,), own in grouped(present(records, name), "model").items():
+            taken = [r[key] for r in own if (key := f"{name.partition('_')[0]}_seconds") in r]
+            found.append({
+                "measurement": what, "model": model, "made": str(len(own)),
+                "with its time": str(len(taken)),
+                "processor seconds": _written(taken) if taken else "-",
+            })  # fmt: skip
+    return found
+
+
 def _one(value: float) -> str:
-    return "none" if value >= 1e29 else f"{value:.3g}"
+    return "none" if value >= NEVER else f"{value:.3g}"
 
 
 def _written(values: Sequence[float]) -> str:
-    finite = [v for v in values if v < 1e29]
+    finite = [v for v in values if v < NEVER]
     if not finite:
         return "never"
-    text = f"{median(values):.3g}" if median(values) < 1e29 else "never"
+    text = f"{median(values):.3g}" if median(values) < NEVER else "never"
     return f"{text} ({min(values):.2g} to {max(finite):.2g})" if len(values) > 1 else text
 
 
@@ -201,7 +96,7 @@ def check(records: Sequence[Record]) -> list[Finding]:
         every = cases(records, law)
         for model in dict.fromkeys(c.model for c in every):
             own = [c for c in every if c.model == model]
-            text = f"{model}: {law.name} lies in the interval of {law.by}"
+            text = f"{model}: {law.name} lies in its 95 % interval ({law.by})"
             found.append(_enough(text, sum(c.inside for c in own), len(own)))
     return found + _bound(records)
 
@@ -225,64 +120,3 @@ def _bound(records: Sequence[Record]) -> list[Finding]:
         said = f"{sum(o >= 1 for o in over)} of {len(over)}; unstable / bound {_written(over)}"
         found.append(Finding(text, settle(min(over) >= 1), said))
     return found
-
-
-PANELS = (
-    ("Sharpness", (LAWS[0],)),
-    ("AdamW's best first rate", (LAWS[2], LAWS[4])),
-    ("Distance at half the first loss", LAWS[5:7]),
-    ("SGD's smallest unstable rate", (LAWS[7],)),
-)
-MARKS = "os"
-
-
-def drawn(records: Sequence[Record]) -> list[Panel]:
-    """Draw one panel a number: measurements over the linear model's median, and its band."""
-    return [Panel(name, partial(_draw, records, laws)) for name, laws in PANELS]
-
-
-def _draw(records: Sequence[Record], laws: Sequence[Law], axis: Axes, *_: Any) -> None:
-    told = predictions(records)
-    models = list(dict.fromkeys(model for model, _ in told))
-    for place, (model, color) in enumerate(zip(models, colors(), strict=False)):
-        own = {ratio: r for (m, ratio), r in sorted(told.items()) if m == model}
-        ratios = [ratio * 1.12 ** (place - 0.5) for ratio in own]
-        draws = [r["draws"][laws[0].predicted] for r in own.values()]
-        middle = {ratio: median(d) for ratio, d in zip(own, draws, strict=True)}
-        ends = [[end / median(d) for end in band(d)] for d in draws]
-        axis.fill_between(ratios, [e[0] for e in ends], [min(e[1], 1e3) for e in ends], color=color,
-                          alpha=0.18, lw=0)  # fmt: skip
-        for number_, law in enumerate(laws):
-            shared = law.measured is laws[0].measured
-            if number_ and shared:
-                _other(axis, ratios, own, law, middle, color)
-                continue
-            points = [(c.ratio, c.value / middle[c.ratio]) for c in cases(records, law)
-                      if c.model == model and c.value < 1e29]  # fmt: skip
-            xs = [ratio * 1.12 ** (place - 0.5) * (1.3 if number_ else 1) for ratio, _ in points]
-            name = f"{model}, AdamW" if number_ else model
-            axis.plot(xs, [v for _, v in points], "^" if number_ else MARKS[place % 2], ms=5,
-                      color=color, alpha=0.75, mfc="none" if number_ else color,
-                      label=name if points else None)  # fmt: skip
-        if laws[0].predicted == "rate":
-            best = [(ratio, TRAINED.get(model, {}).get(ratio)) for ratio in own]
-            shift = 1.12 ** (place - 0.5)
-            known = [(x * shift, rate / middle[x]) for x, rate in best if rate is not None]
-            axis.plot([x for x, _ in known], [v for _, v in known], "x", color=color, ms=8, mew=2,
-                      label=f"{model}, best after training")  # fmt: skip
-    axis.axhline(1, ls="--", color="0.5", lw=1.2, label="linear model, median and 95 % of masks")
-    if laws[0].predicted == "rate":
-        axis.plot([], [], ":", color="0.4", lw=1.8, label="linear scores, own cross-entropy")
-    axis.set(xscale="log", xlabel=RATIO, ylabel="over the linear model's median")
-    decades(axis.yaxis)
-
-
-def _other(
-    axis: Axes, ratios: Sequence[float], own: Mapping[float, Record], law: Law,
-    middle: Mapping[float, float], color: Color,
-) -> None:  # fmt: skip
-    """Draw the median of another prediction of the same number, dotted."""
-    points = [(x, median(r["draws"][law.predicted]) / middle[ratio])
-              for x, (ratio, r) in zip(ratios, own.items(), strict=True)]  # fmt: skip
-    finite = [(x, v) for x, v in points if v < 1e4]
-    axis.plot([x for x, _ in finite], [v for _, v in finite], ":", color=color, lw=1.8)

@@ -7,6 +7,7 @@ shared by the paper's other artefacts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -52,8 +53,10 @@ def derive(record: Record) -> Mapping[str, Any]:
     before, after = record.get("sharpness_before"), record.get("sharpness_after")
     if before is None or after is None:
         return {"arm": ARMS[1]}
+    arithmetic = record["lr"] * record["steps"] * math.sqrt(record["count"])
     return {"arm": ARMS[0], "norm_before": abs(before), "norm_after": abs(after),
-            "positive": min(before, after) > 0}  # fmt: skip
+            "positive": min(before, after) > 0,
+            "share": record["distance"] / arithmetic}  # fmt: skip
 
 
 def _norms(axis: Axes, records: Sequence[Record], palette: panels.Palette) -> None:
@@ -95,6 +98,10 @@ ARTEFACT = Artefact(
             "a smaller ratio has a more distant solution", "distance", -1, law=-0.5,
             where={"arm": ARMS[0]},
         ),
+        "landscape": statements.scales(
+            "so it is beyond the optimizer's arithmetic, rate × steps × √weights", "share", -1,
+            where={"arm": ARMS[0]},
+        ),
         "learns": statements.each(
             "every ratio is more accurate on test after training than before",
             [statements.better(f"ratio {ratio:g}", "test", *ARMS, where={"ratio": ratio})
@@ -118,8 +125,9 @@ ARTEFACT = Artefact(
         "A pretrained language model is fine-tuned on film reviews, training only a random "
         "fraction of its weights. The smaller the fraction (ratio), the smaller the largest "
         "eigenvalue, in magnitude, of the Hessian on the trainable weights (sharpness), the "
-        "larger the learning rate that works, and the further the solution from the "
-        "pretrained weights."
+        "larger the learning rates that are tried, and the further the solution from the "
+        "pretrained weights. Rates of one over the ratio make sparser masks more distant by "
+        "arithmetic alone, like one over the ratio's root; what is beyond that is judged apart."
     ),
     caption="Sharpness, distance, accuracy against the ratio; dashed: linear theory",
 )  # fmt: skip

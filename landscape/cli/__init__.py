@@ -19,8 +19,8 @@ from landscape.cli import (
     sweep,
     tasks,
 )
-from landscape.cli.arguments import Parser
 from landscape.cli.guard import EXIT_CODES, guarded
+from landscape.cli.parser import Parser
 from landscape.cli.shared import run
 
 #: each has ``add(commands)``, which declares its arguments and the function that runs it

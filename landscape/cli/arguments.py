@@ -6,48 +6,49 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 from landscape import checks
 from landscape.errors import UserError
 
 _Read = TypeVar("_Read")
 DEVICES = ("cpu", "cuda", "mps", "xpu", "hpu", "npu", "mlu", "ipu", "xla", "meta")
-#: to what a command adds its parser
-Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
 
-class Parser(argparse.ArgumentParser):
-    """Say a mistake in one sentence, as a `UserError`, instead of printing the usage."""
+@dataclass(frozen=True)
+class Reader(Generic[_Read]):
+    """Read a value as ``argparse`` asks for it, and say what help calls such a value."""
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Offer the nearest option for one that this command has not, before values are read."""
-        known = [o[2:] for o in self._option_string_actions if o.startswith("--")]
-        for word in () if self._subparsers else args or ():
-            name = word.removeprefix("--").partition("=")[0]
-            strange = word.startswith("--") and not any(o.startswith(name) for o in known)
-            if strange and (near := get_close_matches(name, known, n=1, cutoff=0.7)):
-                asked = f"expected an option of {self.prog}, got --{name}"
-                self.error(f"{asked}; did you mean --{near[0]}?")
-        return super().parse_known_args(args, namespace)
+    read: Callable[[str], _Read]
+    metavar: str
 
-    def error(self, message: str) -> NoReturn:
-        """Raise the sentence, with the command that explains the arguments."""
-        raise UserError(message if "; " in message else f"{message}; see {self.prog} --help")
+    def __call__(self, text: str) -> _Read:
+        """Return the value of a text; a text that has none is refused as a mistake."""
+        try:
+            return self.read(text)
+        except UserError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def whole(*, least: int = 0) -> Callable[[str], int]:
+def called(metavar: str) -> Callable[[Callable[[str], _Read]], Reader[_Read]]:
+    """Return what makes a function a reader of values of a name."""
+    return lambda read: Reader(read, metavar)
+
+
+def whole(*, least: int = 0) -> Reader[int]:
     """Return a reader of whole numbers."""
-    return _reader(lambda text: checks.whole("", _parsed(int, text), least=least))
+    return Reader(lambda text: checks.whole("", _parsed(int, text), least=least), "N")
 
 
-def number(**limits: Any) -> Callable[[str], float]:
+def number(**limits: Any) -> Reader[float]:
     """Return a reader of numbers; limits as for `checks.number`."""
-    return _reader(lambda text: checks.number("", _parsed(float, text), **limits))
+    return Reader(lambda text: checks.number("", _parsed(float, text), **limits), "X")
 
 
+@called("FILE")
 def file(text: str) -> str:
     """Read the path of a file that is there."""
     path = Path(text).expanduser()
@@ -57,6 +58,7 @@ def file(text: str) -> str:
     return str(path)
 
 
+@called("FOLDER")
 def folder(text: str) -> Path:
     """Read the path of a folder that is there."""
     path = Path(text).expanduser()
@@ -68,6 +70,7 @@ def folder(text: str) -> Path:
     return path
 
 
+@called("DEVICE")
 def device(text: str) -> str:
     """Read the name of a device, as torch writes it; whether it is there, torch says later."""
     kind, colon, number = text.partition(":")
@@ -80,16 +83,19 @@ def device(text: str) -> str:
     return text
 
 
+@called("FILE")
 def output_file(text: str) -> str:
     """Read the path of a file that can be written."""
     return _output(text, Path.is_dir, "a file", "the folder")
 
 
+@called("FOLDER")
 def output_folder(text: str) -> str:
     """Read the path of a folder that can be written, or made."""
     return _output(text, Path.is_file, "a folder", "the file")
 
 
+@called("START")
 def bos(text: str) -> int | str | None:
     """Read what rows start with."""
     if text in ("tokenizer", "none"):
@@ -122,16 +128,6 @@ def _output(text: str, wrong: Callable[[Path], bool], wanted: str, found: str) -
         ) from None
 
 
-def _reader(read: Callable[[str], _Read]) -> Callable[[str], _Read]:
-    def reader(text: str) -> _Read:
-        try:
-            return read(text)
-        except UserError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return reader
-
-
 def _parsed(kind: type, text: str) -> Any:
     """Return the number that a text is, or the text, which no check takes for one."""
     try:
@@ -140,5 +136,5 @@ def _parsed(kind: type, text: str) -> Any:
         return text
 
 
-seed = _reader(lambda text: checks.seed(_parsed(int, text), ""))
+seed = Reader(lambda text: checks.seed(_parsed(int, text), ""), "N")
 """Read a seed."""

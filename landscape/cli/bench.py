@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from landscape.cli.arguments import Commands, device, folder, whole
+from landscape.cli.arguments import device, folder, whole
+from landscape.cli.parser import Commands
 from landscape.cli.shared import Outcome, json_argument
 
 
@@ -14,7 +15,7 @@ def add(commands: Commands) -> None:
     bench = commands.add_parser("bench", help="measure speed and memory against other libraries")
     kinds = bench.add_subparsers(required=True, metavar="what")
     for name, command, purpose, times, default, counted in (
-        ("step", _step, "one training step against peft and the frozen floor",
+        ("step", _step, "a training step against peft's LoRA, full fine-tuning and a frozen model",
          "--rounds", 9, "timed rounds"),
         ("generate", _generate, "generating with a mask attached against the merged model",
          "--rounds", 5, "timed rounds"),
@@ -47,7 +48,7 @@ def add(commands: Commands) -> None:
 
 def _packed_arguments(kind: argparse.ArgumentParser) -> None:
     kind.add_argument("--runs", type=whole(least=2), default=8, help="runs together (8)")
-    kind.add_argument("--device", type=device, default="cpu", help="such as cuda (cpu)")
+    kind.add_argument("--device", type=device, default="cpu", help="where, such as cuda (cpu)")
     kind.add_argument(
         "--shape", choices=["opt-125m"],
         help="random weights of this shape on synthetic texts, in place of the packaged models",

@@ -8,16 +8,9 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from landscape.cli.arguments import (
-    Commands,
-    Parser,
-    file,
-    number,
-    output_file,
-    output_folder,
-    whole,
-)
-from landscape.cli.shared import Outcome, json_argument
+from landscape.cli.arguments import file, number, output_file, output_folder, whole
+from landscape.cli.parser import Commands, Parser
+from landscape.cli.shared import MODEL, Outcome, json_argument
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,26 +24,45 @@ def add(commands: Commands) -> None:
     """Declare the commands."""
     delta = commands.add_parser("delta", help="add, scale, compare, merge and export delta files")
     kinds = delta.add_subparsers(required=True, metavar="what")
-    _declare(kinds, "info", _info, 1, "the mask, and how far it moved")
-    _declare(kinds, "overlap", _overlap, 2, "the weights that two deltas both change")
-    _declare(kinds, "add", _add, 2, "their sum", "delta file to write")
-    _declare(kinds, "subtract", _subtract, 2, "the first minus the second", "delta file to write")
-    scale = _declare(kinds, "scale", _scale, 1, "a multiple of a delta", "delta file to write")
+    _declare(kinds, "info", _info, 1, "tell the mask of a delta, and how far it moved")
+    _declare(kinds, "overlap", _overlap, 2, "count the weights that two deltas both change")
+    _declare(kinds, "add", _add, 2, "write the sum of two deltas", "delta file to write")
+    _declare(
+        kinds,
+        "subtract",
+        _subtract,
+        2,
+        "write the first delta minus the second",
+        "delta file to write",
+    )
+    scale = _declare(
+        kinds, "scale", _scale, 1, "write a multiple of a delta", "delta file to write"
+    )
     scale.add_argument("--factor", type=number(), required=True, help="the multiple")
-    plain = "a plain model with the delta in its weights: export --format merged"
+    plain = "write a plain model with the delta in its weights, as export --format merged"
     merge = _declare(kinds, "merge", _export, 1, plain, "folder to write")
     merge.set_defaults(format="merged", restore=None, dtype=None)
-    export = _declare(kinds, "export", _export, 1, "for peft, any software, or a running server")
+    export = _declare(
+        kinds,
+        "export",
+        _export,
+        1,
+        "write a delta for peft, for any software, or for a running server",
+    )
     export.add_argument(
         "--format", choices=_FORMATS, required=True,
         help="an adapter of peft (shira, super-tuning), a plain model (merged), or a patch of the "
         "checkpoint that a server has loaded (vllm, trl)",
     )  # fmt: skip
-    export.add_argument("--output", required=True, help="file (vllm, trl) or folder to write")
     export.add_argument(
-        "--restore", help="file for the patch that restores the original (OUTPUT.restore.*)"
+        "--output", required=True, metavar="PATH", help="file (vllm, trl) or folder to write"
     )
-    export.add_argument("--dtype", choices=_DTYPES, help="of the checkpoint (the base's own)")
+    export.add_argument(
+        "--restore",
+        metavar="FILE",
+        help="file for the patch that restores the original (OUTPUT.restore.*)",
+    )
+    export.add_argument("--dtype", choices=_DTYPES, help="type of the checkpoint (the base's own)")
 
 
 def _declare(
@@ -59,7 +71,9 @@ def _declare(
 ) -> Parser:  # fmt: skip
     parser = kinds.add_parser(name, help=purpose)
     parser.add_argument("files", nargs=files, type=file, metavar="delta", help="delta file")
-    parser.add_argument("--model", default="smollm2-135m", help="the base model of the deltas")
+    parser.add_argument(
+        "--model", default=MODEL, help=f"the base that the delta was made on ({MODEL})"
+    )
     parser.add_argument(
         "--num-labels", type=whole(least=1), help="labels of a classifier (as its files say)"
     )

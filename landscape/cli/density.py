@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from landscape.cli.arguments import Commands, output_file, whole
+from landscape.cli.arguments import output_file, whole
 from landscape.cli.guard import DONE, NOT_CONVERGED
-from landscape.cli.shared import Outcome, describe_search, load_point, point_arguments
+from landscape.cli.parser import Commands
+from landscape.cli.point import load_point, point_arguments
+from landscape.cli.shared import Outcome, describe_search
 
 
 def add(commands: Commands) -> None:
@@ -18,13 +20,9 @@ def add(commands: Commands) -> None:
     point_arguments(dense)
     least = whole(least=1)
     dense.add_argument("--num-vectors", type=least, default=8, help="random vectors averaged (8)")
-    dense.add_argument(  # its earlier name
-        "--vectors", type=least, dest="num_vectors", default=argparse.SUPPRESS,
-        help=argparse.SUPPRESS,
-    )  # fmt: skip
     dense.add_argument("--steps", type=least, default=32, help="matvecs a vector (32)")
     dense.add_argument("--bins", type=least, default=12, help="rows of the table (12)")
-    dense.add_argument("--figure", type=output_file, help="file for a figure: .png, .pdf or .svg")
+    dense.add_argument("--figure", type=output_file, help="also draw it: .png, .pdf or .svg (no)")
     dense.set_defaults(command=_density)
 
 

@@ -7,30 +7,30 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from landscape import checks
-from landscape.cli.about import About, files_of
-from landscape.cli.arguments import Commands
+from landscape.cli.about import About
 from landscape.cli.judging import (
+    OF_TASK,
     Subject,
     judging_arguments,
     load_subject,
+    own_task,
     reading,
+    refuse_given,
     subject,
 )
-from landscape.cli.shared import Outcome, has_head, head_for, standard_error
-from landscape.cli.task import OWN, asked_task, open_task, task_arguments
+from landscape.cli.parser import Commands
+from landscape.cli.shared import SPREAD, Outcome, has_head, head_for, standard_error
+from landscape.cli.task import asked_task, open_task, task_arguments
 from landscape.errors import UserError
 
 if TYPE_CHECKING:
-    from landscape.tasks import Task
     from landscape.tasks.example import AnyExample
-
-_OF_TASK = (*OWN, "source", "num_train", "num_dev", "num_test", "seed", "loss", "head")
 
 
 def add(commands: Commands) -> None:
     """Declare the command."""
     judge = commands.add_parser(
-        "evaluate", help="judge a model, or a delta, on a task or your data"
+        "evaluate", help="judge a model, or a delta, on a task or your data", epilog=SPREAD
     )
     judging_arguments(judge)
     task_arguments(judge)
@@ -43,12 +43,10 @@ def add(commands: Commands) -> None:
 def _evaluate(chosen: argparse.Namespace) -> Outcome:
     judged = subject(chosen)
     if judged.about and chosen.data:
-        _refuse_given(chosen, "--data alone", (*_OF_TASK, "split"), "all rows of it are judged")
+        refuse_given(chosen, "--data alone", (*OF_TASK, "split"), "all rows of it are judged")
         return _of_rows(chosen, judged, judged.about)
     if judged.about and not chosen.task:
-        _refuse_given(chosen, "no more", _OF_TASK, "its own task is judged, or give --task")
-        task = open_task(judged.about.asked)
-        _refuse_other_data(judged, judged.about, task)
+        task = own_task(chosen, judged, judged.about)
     else:
         if judged.delta and not (chosen.task or chosen.data):
             raise UserError(
@@ -90,28 +88,6 @@ def _of_rows(chosen: argparse.Namespace, judged: Subject, about: About) -> Outco
     judging = Judging(METRICS[about.metric], about.loss, tokenizer, encoding, about.generation)  # type: ignore[arg-type]
     found = measure(model, examples, judging, batch_size=chosen.batch_size, said="evaluate")
     return _told(found, about.metric, rows.name, judged)
-
-
-def _refuse_given(chosen: argparse.Namespace, alone: str, names: Sequence[str], do: str) -> None:
-    """Refuse arguments that a delta which knows its task leaves no room for."""
-    given = [name for name in names if getattr(chosen, name)]
-    if given:
-        raise UserError(
-            f"expected {alone} beside a delta that knows its task and how it reads rows, got "
-            f"--{given[0].replace('_', '-')}; leave it out: {do}"
-        )
-
-
-def _refuse_other_data(judged: Subject, about: About, task: Task) -> None:
-    """Refuse data that has changed since: its split would hold rows that were trained on."""
-    now = files_of(task)
-    from_hub = task.source.get("kind") == "hub"
-    if about.sha256 != now and not (from_hub and None in (about.sha256, now)):
-        raise UserError(
-            f"expected the data that {judged.delta} was trained on, got other files of the same "
-            f"name ({task.name}), whose splits would mix rows that it has seen; give other rows "
-            "with --data"
-        )
 
 
 def _told(found: dict[str, float], metric: str, where: str, judged: Subject) -> Outcome:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from landscape.cli.about import about_run
-from landscape.cli.arguments import Commands, bos, number, output_folder, whole
+from landscape.cli.arguments import bos, number, output_folder, whole
 from landscape.cli.guard import DONE, FAILED, resuming
+from landscape.cli.parser import Commands
 from landscape.cli.shared import (
     DTYPE,
+    SPREAD,
     Outcome,
     attach_mask,
     has_head,
@@ -39,21 +41,24 @@ _SETTINGS = (
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    tune = commands.add_parser("finetune", help="train a random fraction of a model's weights")
+    tune = commands.add_parser(
+        "finetune", help="train a random fraction of a model's weights", epilog=SPREAD
+    )
     masked_arguments(tune)
     _training_arguments(tune)
     _optimizer_arguments(tune)
     _head_arguments(tune)
-    least = whole(least=1)
-    tune.add_argument(
+    kept = tune.add_argument_group("what is kept")
+    kept.add_argument(
         "--output", type=output_folder,
-        help="folder of the run: resumes, and receives the delta file",
+        help="folder of the run, which goes on from there and gets the delta file (nothing is "
+        "kept)",
     )  # fmt: skip
-    tune.add_argument(
-        "--trajectory", type=least, metavar="STEPS",
+    kept.add_argument(
+        "--trajectory", type=whole(least=1), metavar="STEPS",
         help="record the weights every so many steps, for `landscape surface`; needs --output",
     )  # fmt: skip
-    tune.add_argument(
+    kept.add_argument(
         "--force", action="store_true", help="start --output anew, whatever run it holds"
     )
     tune.set_defaults(command=_finetune)
@@ -61,11 +66,12 @@ def add(commands: Commands) -> None:
 
 def _head_arguments(tune: argparse.ArgumentParser) -> None:
     """Declare what is trained whole beside the mask."""
-    tune.add_argument(
+    head = tune.add_argument_group("head")
+    head.add_argument(
         "--dense", nargs="+", metavar="PATTERN",
-        help="modules trained whole beside the mask, or none (the new head of a classifier)",
+        help="modules trained whole beside the mask, or none (a classifier's head)",
     )  # fmt: skip
-    tune.add_argument(
+    head.add_argument(
         "--dense-lr", type=number(above=0),
         help=f"their learning rate, for they need a smaller one ({DENSE_LR:g})",
     )  # fmt: skip
@@ -74,63 +80,64 @@ def _head_arguments(tune: argparse.ArgumentParser) -> None:
 def _training_arguments(tune: argparse.ArgumentParser) -> None:
     """Declare what is trained on, how long, and which checkpoint is kept."""
     least = whole(least=1)
-    tune.add_argument("--lr", type=number(above=0), required=True, help="learning rate")
-    tune.add_argument("--epochs", type=least, default=5, help="passes over the examples (5)")
-    tune.add_argument("--batch-size", type=least, default=8, help="examples a forward (8)")
-    tune.add_argument(
+    train = tune.add_argument_group("training")
+    train.add_argument("--lr", type=number(above=0), required=True, help="learning rate")
+    train.add_argument("--epochs", type=least, default=5, help="passes over the examples (5)")
+    train.add_argument("--batch-size", type=least, default=8, help="examples a forward (8)")
+    train.add_argument(
         "--accumulate", type=least, default=1,
         help="batches a step, which has the gradient of one large batch (1)",
     )  # fmt: skip
-    tune.add_argument(
+    train.add_argument(
         "--loss-average", choices=("terms", "batches"), default="terms",
-        help="what weighs the same in a step of several batches (terms); the code of paper 1 "
-        "takes batches",
+        help="what weighs the same in a step of several batches (terms); the code of Xu & "
+        "Zhang (2024) takes batches",
     )  # fmt: skip
-    tune.add_argument(
+    train.add_argument(
         "--evaluate-every", type=least, metavar="STEPS",
         help="steps between dev evaluations (an epoch)",
     )  # fmt: skip
-    tune.add_argument(
+    train.add_argument(
         "--select-by", choices=("metric", "accuracy", "loss"), default="metric",
-        help="what makes a checkpoint the best on dev (the task's metric); the code of paper 1 "
-        "takes loss",
+        help="what makes a checkpoint the best on dev (the task's metric); the code of "
+        "Xu & Zhang (2024) takes loss",
     )  # fmt: skip
-    tune.add_argument(
+    train.add_argument(
         "--patience", type=least, metavar="EVALUATIONS",
         help="stop after so many dev evaluations without a better one (never)",
     )  # fmt: skip
-    tune.add_argument(
+    train.add_argument(
         "--max-length", type=whole(least=2),
         help="most tokens of a row (2048, or what the model takes)",
     )  # fmt: skip
-    tune.add_argument(
+    train.add_argument(
         "--bos", type=bos, default="tokenizer",
         help="what rows start with: tokenizer, none, or a token id (tokenizer); 0 for OPT as in "
-        "the code of paper 1",
+        "the code of Xu & Zhang (2024)",
     )  # fmt: skip
-    tune.add_argument(
-        "--autocast", choices=("bf16",), help="compute the training loss in bfloat16 (no)"
+    train.add_argument(
+        "--autocast", choices=("bf16",), help="compute the training loss in bfloat16 (in --dtype)"
     )
 
 
 def _optimizer_arguments(tune: argparse.ArgumentParser) -> None:
     """Declare how the weights are updated."""
-    tune.add_argument(
+    how = tune.add_argument_group("optimizer")
+    how.add_argument(
         "--optimizer", choices=("adamw", "sgd", "adafactor", "schedule-free"), default="adamw",
-        help="adamw (default), sgd, adafactor, or schedule-free, which needs the package "
-        "schedulefree",
+        help="schedule-free needs the package schedulefree (adamw)",
     )  # fmt: skip
-    tune.add_argument("--momentum", type=number(least=0, below=1), default=0.0, help="of sgd (0)")
-    tune.add_argument(
+    how.add_argument("--momentum", type=number(least=0, below=1), default=0.0, help="of sgd (0)")
+    how.add_argument(
         "--weight-decay", type=number(least=0), default=0.0,
         help="decay towards the pretrained weights (0)",
     )  # fmt: skip
-    tune.add_argument(
+    how.add_argument(
         "--lr-schedule", choices=("constant", "linear", "cosine"), default="constant",
         help="how the learning rate falls to 0 (constant: it does not)",
     )  # fmt: skip
-    tune.add_argument(
-        "--warmup", type=_warmup, default=0,
+    how.add_argument(
+        "--warmup", type=_warmup, default=0, metavar="STEPS|SHARE",
         help="steps in which the learning rate rises from 0, or their share of all, such as 0.1 "
         "(0)",
     )  # fmt: skip

@@ -114,6 +114,15 @@ def resuming(folder: str | Path | None, *files: str) -> Iterator[None]:
         ) from None
 
 
+@contextlib.contextmanager
+def leaving(words: str) -> Iterator[None]:
+    """Say, after Ctrl-C, what a command that writes one thing after another leaves behind."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(str(stop) or f"stopped; {words}") from None
+
+
 def _code(command: Callable[[list[str]], int], arguments: list[str]) -> int:
     try:
         return command(arguments)

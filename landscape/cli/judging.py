@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from landscape.cli.about import About, about_delta
+from landscape.cli.about import About, about_delta, files_of
 from landscape.cli.arguments import bos, file, whole
 from landscape.cli.shared import MODEL, json_argument, load_model, model_arguments
+from landscape.cli.task import OWN, open_task
 from landscape.errors import UserError
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
+
+    from landscape.tasks import Task
+
+
+#: options that say which task it is
+OF_TASK = (*OWN, "source", "num_train", "num_dev", "num_test", "seed", "loss", "head")
 
 
 @dataclass(frozen=True)
@@ -34,9 +41,10 @@ class Subject:
 
 def judging_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say what is judged, and how its rows are made."""
-    parser.add_argument("--delta", type=file, help="delta file, which knows its model and its task")
+    judged = parser.add_argument_group("what is judged")
+    judged.add_argument("--delta", type=file, help="delta file, which knows its model and its task")
     model_arguments(parser, default=None)
-    parser.add_argument(
+    judged.add_argument(
         "--force", action="store_true", help="take --model for the base, whatever the delta says"
     )
     parser.add_argument(
@@ -70,6 +78,40 @@ def subject(chosen: argparse.Namespace) -> Subject:
             "head, got one; leave it out"
         )
     return Subject(chosen.model or (about.model if about else MODEL), chosen.delta, about)
+
+
+def own_task(chosen: argparse.Namespace, judged: Subject, about: About) -> Task:
+    """Return the task that a delta was trained on, from the same files.
+
+    Raises:
+        UserError: arguments that say which task it is, or other files.
+    """
+    refuse_given(chosen, "no more", OF_TASK, "its own task is taken, or give --task")
+    task = open_task(about.asked)
+    _refuse_other_data(judged, about, task)
+    return task
+
+
+def refuse_given(chosen: argparse.Namespace, alone: str, names: Sequence[str], do: str) -> None:
+    """Refuse arguments that a delta which knows its task leaves no room for."""
+    given = [name for name in names if getattr(chosen, name)]
+    if given:
+        raise UserError(
+            f"expected {alone} beside a delta that knows its task and how it reads rows, got "
+            f"--{given[0].replace('_', '-')}; leave it out: {do}"
+        )
+
+
+def _refuse_other_data(judged: Subject, about: About, task: Task) -> None:
+    """Refuse data that has changed since: its split would hold rows that were trained on."""
+    now = files_of(task)
+    from_hub = task.source.get("kind") == "hub"
+    if about.sha256 != now and not (from_hub and None in (about.sha256, now)):
+        raise UserError(
+            f"expected the data that {judged.delta} was trained on, got other files of the same "
+            f"name ({task.name}), whose splits would mix rows that it has seen; give other rows "
+            "with --data"
+        )
 
 
 def load_subject(

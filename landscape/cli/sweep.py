@@ -9,8 +9,9 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from landscape.cli.arguments import Commands, device, file, number, output_folder, seed, whole
+from landscape.cli.arguments import called, device, file, number, output_folder, seed, whole
 from landscape.cli.guard import DONE, FAILED, resuming
+from landscape.cli.parser import Commands
 from landscape.cli.shared import Outcome, json_argument
 from landscape.cli.task import known_task, task_folder
 from landscape.errors import UserError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from landscape.sweep.store import RunStore
 
 
+@called("JSON")
 def _table(text: str) -> dict[str, Any]:
     """Read the options of a method, or settings, as a JSON object."""
     try:
@@ -36,6 +38,7 @@ def _table(text: str) -> dict[str, Any]:
     return found
 
 
+@called("PATTERNS")
 def _patterns(text: str) -> list[str]:
     """Read patterns of modules, joined by commas."""
     return text.split(",")
@@ -44,24 +47,27 @@ def _patterns(text: str) -> list[str]:
 #: the fields of `landscape.RunConfig`: how a value is read, what it is
 AXES: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "model": (str, "packaged name, hub name or path (smollm2-135m)"),
-    "dtype": (str, "of the weights (float32)"),
-    "head": (str, "of a classifier: fitted, random or trained (fitted)"),
+    "dtype": (str, "type of the weights (float32)"),
+    "head": (str, "how a classifier's head begins: fitted, random or trained (fitted)"),
     "task": (known_task, "one that `landscape tasks` lists (rotten_tomatoes)"),
     "num_train": (whole(least=1), "training examples (1000)"),
     "num_dev": (whole(least=1), "dev examples (500)"),
     "num_test": (whole(least=1), "test examples (1000)"),
-    "method": (str, "random, structured, a score, a baseline such as lora, or none (random)"),
-    "schedule": (str, "of a mask that moves: increment, repeat, .. (it stays)"),
-    "options": (_table, "of the method, as a JSON object"),
-    "ratio": (number(above=0, most=1), "trainable over all parameters"),
-    "count": (whole(least=1), "trainable weights"),
+    "method": (
+        str,
+        "random, structured, a score such as snip, a baseline such as lora, or none (random)",
+    ),
+    "schedule": (str, "of a mask that moves: increment, repeat or drop_regrow (it stays)"),
+    "options": (_table, "options of the method, as a JSON object (none)"),
+    "ratio": (number(above=0, most=1), "trainable over all parameters (this or --count)"),
+    "count": (whole(least=1), "number of trainable weights"),
     "targets": (_patterns, "patterns of the masked modules, joined by commas (auto)"),
     "lr": (number(above=0), "learning rate"),
     "epochs": (whole(least=1), "passes over the examples (5)"),
     "batch_size": (whole(least=1), "examples a step (8)"),
-    "settings": (_table, "further settings of the training, as a JSON object"),
-    "seed": (seed, "of the examples, their order, dropout (0)"),
-    "mask_seed": (seed, "of the mask (the seed)"),
+    "settings": (_table, "further settings of the training, as a JSON object (none)"),
+    "seed": (seed, "seed of the examples, their order, dropout (0)"),
+    "mask_seed": (seed, "seed of the mask (--seed)"),
 }
 
 
@@ -72,7 +78,10 @@ def add(commands: Commands) -> None:
         "grid", nargs="?", type=file, metavar="GRID", help="file of grids, TOML or JSON"
     )
     sweep.add_argument(
-        "--folder", type=output_folder, required=True, help="of the store: goes on, and grows"
+        "--folder",
+        type=output_folder,
+        required=True,
+        help="where the runs are kept; one that holds some goes on, and grows",
     )
     axes = sweep.add_argument_group("instead of GRID: one value for all runs, or several")
     for name, (read, about) in AXES.items():
@@ -81,12 +90,19 @@ def add(commands: Commands) -> None:
         "--choose-lr", nargs="+", type=number(above=0), metavar="LR",
         help="choose the learning rate on dev with the first seed, from these and beyond",
     )  # fmt: skip
-    axes.add_argument("--over-ratio", action="store_true", help="divide them by the ratio")
+    axes.add_argument(
+        "--over-ratio", action="store_true", help="divide the rates to choose from by the ratio"
+    )
     axes.add_argument(
         "--widen", type=whole(), metavar="TIMES",
         help="how often to go beyond them while the best lies at their edge (2)",
     )  # fmt: skip
-    axes.add_argument("--measure", nargs="+", metavar="NAME", help="such as sharpness")
+    axes.add_argument(
+        "--measure",
+        nargs="+",
+        metavar="NAME",
+        help="also measure: sharpness, trace, tracking, preconditioned (nothing)",
+    )
     where = sweep.add_argument_group("where runs are computed")
     where.add_argument(
         "--executor", choices=("local", "packed", "ray"), default="local",
@@ -97,8 +113,10 @@ def add(commands: Commands) -> None:
         "--shared", action="store_true",
         help="compute beside other processes of the same sweep, wherever the folder is seen",
     )  # fmt: skip
-    where.add_argument("--address", help="of the Ray cluster")
-    where.add_argument("--device", type=device, help="such as cuda (cpu)")
+    where.add_argument(
+        "--address", help="of the Ray cluster, such as ray://HOST:PORT (this machine's)"
+    )
+    where.add_argument("--device", type=device, help="where runs are computed, such as cuda (cpu)")
     where.add_argument(
         "--source", nargs="+", type=task_folder, default=[], metavar="TASK=FOLDER",
         help="folder of a task's files, instead of the hub",

@@ -24,51 +24,65 @@ _SIZES = ("num_train", "num_dev", "num_test", "seed", "loss")
 
 def task_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say which task a command is about."""
-    what = parser.add_mutually_exclusive_group()
+    group = parser.add_argument_group("task: known by name, or your own data")
+    what = group.add_mutually_exclusive_group()
     what.add_argument(
         "--task", type=known_task, help=f"a task that `landscape tasks` lists ({REVIEWS})"
     )
     what.add_argument(
-        "--data", type=data, help="your own: a csv, tsv, jsonl, json or parquet file, or a folder "
-        "of images with a folder for every class",
+        "--data", type=data, metavar="PATH", help="your own: a csv, tsv, jsonl, json or parquet "
+        "file, or a folder of images with a folder for every class",
     )  # fmt: skip
-    parser.add_argument("--source", help="folder of the --task's files, instead of the hub")
+    group.add_argument(
+        "--source", metavar="FOLDER", help="folder of the --task's files, instead of the hub"
+    )
     size = whole(least=1)
     for split, usual in (("train", "1000"), ("dev", "500"), ("test", "1000")):
-        parser.add_argument(
-            f"--num-{split}", type=size, help=f"{split} examples (a task's own number, {usual} "
-            "as a rule; of --data all)",
+        group.add_argument(
+            f"--num-{split}", type=size, help=f"{split} examples (of a --task mostly {usual}; "
+            "of --data all)",
         )  # fmt: skip
-    parser.add_argument("--seed", type=seed, default=0, help="seed of the data and its order (0)")
-    parser.add_argument(
+    group.add_argument(
+        "--seed", type=seed, default=0, help="seed of the examples, their order, dropout (0)"
+    )
+    group.add_argument(
         "--head", action="store_true",
         help="load the model with a classifier, which sees the bare text without a prompt "
-        "(a packaged encoder always is, and any model with --num-labels)",
+        "(packaged encoders always have one, and any model with --num-labels)",
     )  # fmt: skip
-    parser.add_argument(
+    group.add_argument(
         "--loss", choices=("classification", "language modelling"),
         help="what a language model is trained with (the task's)",
     )  # fmt: skip
     own_arguments(parser)
-    own = parser.add_argument_group("of --data")
-    own.add_argument("--dev", type=share, help="its share of the rows, or a file of its own (0.1)")
-    own.add_argument("--test", type=share, help="as --dev (0.1)")
-    own.add_argument("--group", help="column of what belongs together: in one split")
-    own.add_argument("--metric", help="what to judge by, such as macro_f1, or f1 of the "
-                     "second of two labels (accuracy; of answers exact_match)")  # fmt: skip
+    own = parser.add_argument_group("splits and metric of --data")
+    for split in ("dev", "test"):
+        own.add_argument(
+            f"--{split}", type=share, metavar="SHARE|FILE",
+            help="its share of the rows, or a file of its own (0.1)",
+        )  # fmt: skip
+    own.add_argument(
+        "--group", metavar="COLUMN", help="rows with one value there stay in one split"
+    )
+    own.add_argument(
+        "--metric", metavar="NAME", help="what to judge by, such as macro_f1, or f1 of the second "
+        "of two labels (accuracy; of answers exact_match)",
+    )  # fmt: skip
 
 
 def own_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say how a row of one's own data becomes an example."""
-    own = parser.add_argument_group("rows of --data")
+    own = parser.add_argument_group("how a row of --data becomes an example")
     own.add_argument(
-        "--text", nargs="+", metavar="COLUMN", help="column of the text, or of each of two"
+        "--text", nargs="+", metavar="COLUMN", help="column of the text, or of both texts of a pair"
     )
     own.add_argument("--label", metavar="COLUMN", help="column of the class")
     own.add_argument(
         "--answer", metavar="COLUMN", help="instead of --label: column of the text to generate"
     )
-    own.add_argument("--separator", help="what stands between several answers in one text")
+    own.add_argument(
+        "--separator", metavar="TEXT", help="what stands between several answers in one text"
+    )
     prompt_arguments(own)
     own.add_argument(
         "--regression", action="store_true", help="the label is a number that a head predicts"
@@ -81,7 +95,7 @@ def own_arguments(parser: argparse.ArgumentParser) -> None:
 def prompt_arguments(parser: argparse._ActionsContainer) -> None:
     """Declare the arguments that say what a language model is shown of a row."""
     parser.add_argument(
-        "--prompt", type=_written,
+        "--prompt", type=_written, metavar="TEXT",
         help="what a language model is shown, columns in braces, \\n for a new line: "
         "'{text}\\nIs it good?' (the text, and the label's column in a new line)",
     )  # fmt: skip

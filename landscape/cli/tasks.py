@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from shutil import get_terminal_size
 
-from landscape.cli.arguments import Commands
+from landscape.cli.parser import Commands
 from landscape.cli.shared import Outcome, json_argument
 from landscape.tasks import DATASETS, REVIEWS
 

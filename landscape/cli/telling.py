@@ -52,7 +52,7 @@ def tell_run(run: Run, metric: str, dev_size: int, before: Mapping[str, float] |
         print(
             f"no better than before training: test {metric} {before[metric]:.3f} to "
             f"{test[metric]:.3f}, loss {before['loss']:.4g} to {test['loss']:.4g}; try another "
-            "--lr, such as `landscape suggest-lr` predicts"
+            "--lr, such as `landscape suggest-lr` predicts, or more --epochs"
         )
     shown = f"dev {_shown(metric, dev and dev | {'n': dev_size})}, test {_shown(metric, test)}"
     took = "took" if run.stored else "in"

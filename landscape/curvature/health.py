@@ -38,11 +38,6 @@ class Health:
     """Matvecs spent."""
 
     @property
-    def tolerance(self) -> float:
-        """Return `tol`, under its earlier name."""
-        return self.tol
-
-    @property
     def healthy(self) -> bool:
         """Whether every answer is good."""
         return not self.complaints

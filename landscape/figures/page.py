@@ -15,6 +15,7 @@ from torch import Tensor
 
 from landscape.figures.interactive import figures
 from landscape.folders import write_whole
+from landscape.shown import counted
 from landscape.surface import Surface
 
 
@@ -90,7 +91,7 @@ def _about(surface: Surface) -> str:
         f"the model (cross) {surface.centre:.4g}."
     )
     if missing:
-        words += f" {missing} cells are not finite."
+        words += f" Not finite: {counted(missing, 'cell')}."
     return words + (" Colours by rank." if surface.losses.ndim == 2 else "")
 
 

@@ -159,6 +159,8 @@ def _search(grid: Grid, cells: Sequence[RunConfig], rows: Rows) -> _Search:
         return _Search(grid, cells, (), first.lr, found=True)
     tried = rates.start(first.ratio)
     left = rates.widen if len(rates.tried) > 1 else 0
+    if len(tried) == 1 and not left:  # nothing to choose: the run is measured as it trains
+        return _Search(grid, cells, tried, tried[0], found=True)
     while True:
         runs = [first.replace(lr=rate).address for rate in tried]
         if not all(run in rows for run in runs):

@@ -56,7 +56,7 @@ class Dataset:
         loss: what language models are trained with.
         sizes: of train, dev and test in the papers' protocol.
         generation: how its completions are generated.
-        micro_batch: examples a forward in the code of paper 1, whose batch is 8 as a rule.
+        micro_batch: examples a forward in the code of Xu & Zhang (2024), whose batch is mostly 8.
         package: that carries the release, and the folder in it.
     """
 

@@ -93,12 +93,12 @@ def finetune(
             evaluations are in the model's own precision.
         loss_average: what weighs the same in a step of several batches: each of the "terms"
             (examples, or tokens of a language model), or each of the "batches", as in the code of
-            paper 1, which averages the batches' means.
+            Xu & Zhang (2024), which averages the batches' means.
         evaluations_per_epoch: dev evaluations an epoch, evenly spaced, the last at its end.
         evaluate_every: steps between dev evaluations instead, one at the end.
         select_by: what makes a checkpoint the best on dev: "metric", the task's, ties going to the
             lower loss ("accuracy" says the same of a task judged by accuracy); or "loss", as in
-            the code of paper 1.
+            the code of Xu & Zhang (2024).
         patience: dev evaluations in a row without a new best after which the run stops; None never.
         max_length: most tokens of a row, at least 2, in training and evaluation; 2048 if absent,
             and never more than the model takes.

@@ -63,7 +63,7 @@ COMMANDS = [
     command("sharpness --which XX", "--which", "'XX'"),
     command("density --steps 0", "--steps", "at least 1", "got 0"),
     command("density --num-vectors 0", "--num-vectors", "got 0"),
-    command("density --vectors 0", "--vectors", "got 0"),
+    command("density --vectors 8", "--vectors", "did you mean --num-vectors?"),
     command("density --bins 0", "--bins", "got 0"),
     command("density --figure OUT/x.xyz", "x.xyz", "rename it"),
     command("density --figure FOLDER", "--figure", "the folder"),
@@ -106,7 +106,7 @@ COMMANDS = [
     command("run figure4 --workers 0", "--workers", "got 0", main=experiments),
     command("run figure4 --store /proc/x", "--store", "/proc", main=experiments),
     command("run figure4 --preset huge", "smoke, local", "'huge'", main=experiments),
-    command("run figure4 --executor locl", "local, packed", "'locl'", main=experiments),
+    command("run figure4 --executor locl", "'local', 'packed'", "'locl'", main=experiments),
     command("check figure4 --store nowhere", "rows at nowhere", "run figure4", main=experiments),
     command("verify rm-stedy", "a claim", "did you mean rm-steady?", main=experiments),
 ]  # fmt: skip

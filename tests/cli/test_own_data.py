@@ -208,9 +208,19 @@ def test_a_folder_of_images_is_a_task_and_is_predicted(tmp_path, capsys) -> None
     assert list(first.values)[2:] == ["prediction", "probability of dark", "probability of light"]
 
 
+@pytest.mark.parametrize("name", ["opt", "bert"])
+def test_the_landscape_at_a_delta_is_that_of_its_own_model_and_rows(own, capsys, name) -> None:
+    """The same eigenvalue as where model, file and columns are all named."""
+    at = ["sharpness", "--delta", own[f"delta_{name}"], "--examples", "6", "--tol", "1e-4"]
+    named = [*at, *asked(own, name), *(["--head"] if name == "bert" else [])]
+    alone, full = told(capsys, *at), told(capsys, *named)
+    assert alone["eigenvalues"] == pytest.approx(full["eigenvalues"], rel=1e-3)
+    assert alone["loss"] == full["loss"]
+
+
 MISTAKES = {
-    "a landscape of other data than a delta's": (
-        "sharpness --delta DELTA", "was trained on", "tickets.csv, got neither; name it"),
+    "other data for a landscape than a delta's": (
+        "sharpness --delta DELTA --num-train 3", "got --num-train; leave it out"),
     "rows it was trained on": ("evaluate --delta DELTA --data DATA", "was not trained on"),
     "a split of all rows": ("evaluate --delta DELTA --data MORE --split dev", "got --split"),
     "a column beside a delta": ("evaluate --delta DELTA --data MORE --text id", "got --text"),

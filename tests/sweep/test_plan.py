@@ -156,7 +156,7 @@ def test_a_dev_value_that_is_not_finite_is_worse_than_any_and_better_than_diverg
 
 
 def test_a_rate_is_not_chosen_without_dev_examples() -> None:
-    grid = Grid(R, {}, Rates((0.1,)))
+    grid = Grid(R, {}, Rates((0.1, 0.2)))
     rows = finished(grid)
     for found in rows.values():
         found["outcome"]["dev"] = None
@@ -258,3 +258,10 @@ def test_whatever_order_jobs_finish_in_the_runs_and_the_choices_are_the_same(
     assert rows == expected
     assert list(map(str, wanted(grids, rows))) == list(map(str, wanted(grids, expected)))
     assert chosen(grids, rows) == chosen(grids, expected)
+
+
+def test_a_rate_without_a_rival_is_measured_in_the_first_training() -> None:
+    grid = Grid(R, {"seed": (0, 1)}, Rates((0.1,)), {"sharpness": {"tol": 0.1}})
+    assert [dict(job.measure) for job in wanted(grid, {})] == [{"sharpness": {"tol": 0.1}}] * 2
+    rivals = Grid(R, {"seed": (0, 1)}, Rates((0.1, 0.2)), {"sharpness": {"tol": 0.1}})
+    assert [dict(job.measure) for job in wanted(rivals, {})] == [{}, {}]

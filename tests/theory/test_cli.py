@@ -19,6 +19,7 @@ import theory
 from theory import bounds, claims
 from theory.__main__ import main
 from theory.explain import print_explanation
+from theory.meaning import MEANING
 from theory.report import print_table, to_json
 from theory.statements import dynamics
 from theory.suite import Summary, claim, summarise, verify_all
@@ -174,8 +175,7 @@ def test_claims_stand_under_the_chapters_of_the_notes_once_each() -> None:
     for one in claims():
         found = [c for c, part in parts.items() for line in part.splitlines()
                  if line.startswith("### ") and f"`{one.id}`" in line]  # fmt: skip
-        assert found in ([one.chapter], []), one.id
-        assert one.chapter in parts, one.id
+        assert found == [one.chapter], one.id
     shown = [line for line in table(two_instances(), 100).splitlines() if line in parts]
     assert shown == list(dict.fromkeys(one.chapter for one in claims()))
 
@@ -186,17 +186,22 @@ def test_every_claim_can_be_explained(one: theory.Claim) -> None:
         assert len(text) > 10
         assert "\\" not in text
     assert one.rejects
+    assert 10 < len(MEANING[one.id]) < 250
     summary = next(s for s in two_instances() if s.claim.id == one.id)
     console = Console(width=80, record=True, file=io.StringIO())
     print_explanation(one, summary.results, console)
     text = console.export_text()
     assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
     flat = " ".join(text.split())
-    for said in (one.statement, one.source, one.proof, one.measured, *one.rejects):
+    for said in (one.statement, one.source, one.proof, one.measured, MEANING[one.id], *one.rejects):
         assert " ".join(said.split()) in flat
     for result in summary.results:
         assert f"{result.verdict} {result.finding.prediction:.4g} " in flat
         assert f" {result.instance}" in flat
+
+
+def test_every_meaning_is_one_of_a_claim() -> None:
+    assert list(MEANING) == IDS
 
 
 def test_explain_prints_one_claim_and_ends_with_its_code(

@@ -198,6 +198,29 @@ def test_finite_time_ends_where_a_mask_misses_a_column_ten_billion_times_larger(
     assert claim("finite-time").verify(problem, seed).verdict == "holds"
 
 
+@pytest.mark.parametrize("claim_id", ["sign-descent", "adam-first-step"])
+def test_columns_far_smaller_than_others_are_not_taken_in_another_unit(claim_id: str) -> None:
+    """The first ten columns alone, or a mask without the large one, are below 2^-60."""
+    x = np.random.default_rng(0).standard_normal((3, 40)) * 1e-25
+    x[:, 39] = 1.0
+    problem = make_problem(x, p=0.3)
+    assert problem.features.exponent == 0
+    seed = next(s for s in range(20) if 39 not in problem.draw(s).indices)
+    assert claim(claim_id).verify(problem, seed).verdict == "holds"
+
+
+def test_features_of_300_orders_of_magnitude_are_verified_and_none_is_found_violated() -> None:
+    x = np.random.default_rng(0).standard_normal((3, 40)) * np.logspace(-150, 149, 40)
+    problem = make_problem(x, p=0.4)
+    assert [one.id for one in claims() if one.verify(problem).surprising] == []
+
+
+@pytest.mark.parametrize("claim_id", ["prop-5.2", "nested-masks"])
+def test_noise_that_is_1e150_times_the_features_does_not_hide_what_is_stable(claim_id: str) -> None:
+    x = np.random.default_rng(0).standard_normal((3, 40)) * 1e-150
+    assert claim(claim_id).verify(make_problem(x, p=0.4, sigma=1.0)).verdict == "holds"
+
+
 def test_numbers_that_leave_float64_are_unsettled_and_never_a_verdict() -> None:
     x = np.array([[1e-200, 1.0], [1e-200, 1.0]])
     findings = {c.id: c.verify(make_problem(x, p=0.5)).finding for c in claims()}

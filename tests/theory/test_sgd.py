@@ -13,7 +13,8 @@ from scipy import stats
 import landscape as ls
 from theory import DISTRIBUTIONS, make_problem
 from theory.network import TARGET, LinearNetwork, batches, restrict, squared_loss
-from theory.statements.sgd import exact_step, longest_example, sgd_step, step_interval
+from theory.statements.sgd import exact_step, sgd_step, step_interval
+from theory.statements.sgd_rate import longest_example
 
 
 def operator(x: np.ndarray, batch: float, eta: float) -> np.ndarray:

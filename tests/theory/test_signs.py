@@ -13,8 +13,8 @@ from theory import DISTRIBUTIONS, make_problem
 from theory.features import Features, from_array
 from theory.network import TARGET, LinearNetwork, batches, restrict, squared_loss
 from theory.signs import masked_steps, sign_step
-from theory.statements.dynamics import adam_threshold
-from theory.statements.sign import adam_ceiling, adam_step, gradient_at_zero, interval_excess
+from theory.statements.adam import adam_ceiling, adam_step, adam_threshold
+from theory.statements.sign import gradient_at_zero, interval_excess
 from theory.statements.sign import sign_interval as interval
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 from theory import bounds, draw, make_problem, tiled
 from theory.certificate import binomial_violation
 from theory.spectra import masked_eigenvalues, moments
-from theory.statements.distance import distance_floor, floor_excess
+from theory.statements.floor import distance_floor, floor_excess
 from theory.statements.law import distance_interval, law_excess
 from theory.statements.lemma import lemma_excess, log_moment_bound
 from theory.statements.spectral import bernstein_excess, chernoff_excess, chernoff_interval

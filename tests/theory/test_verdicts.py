@@ -20,7 +20,7 @@ from theory.__main__ import main
 from theory.claim import Finding, clopper_pearson, looks, sample_size
 from theory.report import print_table
 from theory.spectra import every_mask
-from theory.statements.distance import mean_rank_at_least
+from theory.statements.floor import mean_rank_at_least
 from theory.statements.progress import CHAINS, counts_as_p_falls
 from theory.statements.traces import CERTAINTY, enumerate_traces, groups_of, median_of_means
 from theory.suite import claim, default_problems, summarise, verify_all

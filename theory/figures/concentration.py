@@ -24,6 +24,7 @@ from theory.figures.scan import (
     grams_at,
     scan_ratios,
 )
+from theory.heavy_light import HeavyLight, divide
 from theory.problems import MaskedRegression
 from theory.spectra import Moments, descending, moments
 from theory.statements.spectral import chernoff_interval
@@ -64,13 +65,13 @@ def concentration(problem: MaskedRegression, seed: int = 0) -> Figure:
     return figure
 
 
-def divided(features: Features) -> conditional.HeavyLight:
+def divided(features: Features) -> HeavyLight:
     """Return X divided at ``HEAVY`` columns, a tenth of all where they are fewer."""
-    return conditional.divide(features, min(HEAVY, features.d // 10))
+    return divide(features, min(HEAVY, features.d // 10))
 
 
 def _deviation(
-    parts: conditional.HeavyLight, problem: MaskedRegression, m: Moments, p: float, seed: int
+    parts: HeavyLight, problem: MaskedRegression, m: Moments, p: float, seed: int
 ) -> dict[str, Array]:
     """Return the quantiles of max_i |lambda_i - p lambda_i(X^T X)| and every bound at one p."""
     features = parts.features

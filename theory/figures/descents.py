@@ -8,9 +8,19 @@ import numpy as np
 
 from landscape.figures.canvas import canvas
 from theory.features import Array
-from theory.figures.scan import BLUE, GREEN, GREY, ORANGE, PURPLE, factors_at, scan_ratios
+from theory.figures.scan import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    companions,
+    factors_at,
+    scan_ratios,
+)
 from theory.problems import MaskedRegression
-from theory.statements.sgd import MOST, exact_step, longest_example, sgd_step
+from theory.statements.sgd import MOST, exact_step, sgd_step
+from theory.statements.sgd_rate import longest_example
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +31,7 @@ BATCHES = ((1, BLUE), (4, GREEN), (1e9, ORANGE))
 
 
 def descents(problem: MaskedRegression, seed: int = 0) -> Figure:
-    """Draw SGD's exact thresholds, the bounds, and both over their laws 1/p."""
+    """Draw SGD's exact thresholds and bounds; then p times them for isotropic features."""
     figure, (left, right) = canvas((10.2, 4.0), 2)
     ratios = np.append(scan_ratios(problem, 8), 1.0)
     found = [_thresholds(problem, float(p), seed) for p in ratios]
@@ -30,19 +40,28 @@ def descents(problem: MaskedRegression, seed: int = 0) -> Figure:
         said, exact = np.array([f[i] for f in found]).transpose(1, 2, 0)
         left.plot(ratios, np.median(said, axis=0), color=colour, label=name)
         left.plot(ratios, exact.T, "o", color=colour, markersize=3, alpha=0.6)
-        over = np.median(exact, axis=0) * ratios
-        right.plot(ratios, over / over[-1], "o-", color=colour, markersize=4, label=name)
     left.set(xscale="log", yscale="log", xlabel="probability p to keep a feature")
     _floor(left, problem)
     left.set(ylabel="largest stable step of SGD")
     left.set_title(f"n = {problem.n}, d = {problem.d:,}, {problem.features.name}")
     left.legend(title="lines: sufficient\ndots: exact, a mask", alignment="left", fontsize="small")
+    _over_the_law(right, companions(problem)[0], seed)
+    return figure
+
+
+def _over_the_law(right: Axes, problem: MaskedRegression, seed: int) -> None:
+    """Draw p times the exact thresholds of each batch over the one at p = 1."""
+    ratios = np.append(scan_ratios(problem, 8), 1.0)
+    found = [_thresholds(problem, float(p), seed) for p in ratios]
+    for i, (batch, colour) in enumerate(BATCHES):
+        name = "gradient descent" if batch > problem.n else f"b = {batch:g}"
+        over = np.array([np.median(f[i][1]) for f in found]) * ratios
+        right.plot(ratios, over / over[-1], "o-", color=colour, markersize=4, label=name)
     right.axhline(1, color=GREY, linewidth=0.8, label="law 1 / p")
     right.set(xscale="log", ylim=(0, 1.35), xlabel="probability p to keep a feature")
     right.set(ylabel="p times the step / the step at p = 1")
-    right.set_title("The fewer examples a step, the longer 1 / p lasts")
+    right.set_title(f"{problem.features.name}: small batches keep 1 / p longer")
     right.legend(loc="lower right")
-    return figure
 
 
 def _thresholds(problem: MaskedRegression, p: float, seed: int) -> Array:

@@ -23,7 +23,8 @@ from theory.figures.scan import (
 )
 from theory.leverages import effective_share, equal_share, leverages
 from theory.problems import MaskedRegression
-from theory.statements.distance import distance_floor, distance_terms
+from theory.statements.distance import distance_terms
+from theory.statements.floor import distance_floor
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -66,7 +66,7 @@ def _rates(
     if step.crossover > lowest:
         axes.axvline(step.crossover, color="black", linewidth=0.8, linestyle=":")
         place = axes.get_xaxis_transform()
-        axes.text(step.crossover, 0.97, " $p_x$", transform=place, va="top")
+        axes.text(step.crossover, 0.72, " $p_x$", transform=place, va="top")
     axes.set(xscale="log", yscale="log", ylim=(bottom, top))
     axes.set(xlabel="probability p to keep a feature", ylabel="best rate of a sign step")
     axes.set_title(f"n = {problem.n}, d = {problem.d:,}, {problem.features.name}")

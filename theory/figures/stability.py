@@ -16,7 +16,8 @@ from theory.figures.scan import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, companio
 from theory.problems import MaskedRegression
 from theory.spectra import draw_mask, masked_grams
 from theory.stability import StepMap, averaged_map, descent_map, largest_stable_step
-from theory.statements.dynamics import BETA, adam_threshold, gd_threshold, heavy_ball_threshold
+from theory.statements.adam import adam_threshold
+from theory.statements.dynamics import BETA, gd_threshold, heavy_ball_threshold
 from theory.statements.spectral import chernoff_interval
 from theory.statements.steps import isotropic
 

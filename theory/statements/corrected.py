@@ -13,14 +13,20 @@ from theory import purposes, wishart
 from theory.claim import CONFIDENCE, Claim, Finding, Verdict, ratio
 from theory.factors import positive, rank, rank_note, resolved
 from theory.features import Array
-from theory.leverages import effective_share, equal_share, fewest_columns, leverages
+from theory.leverages import (
+    effective_share,
+    equal_share,
+    equivalent_growth,
+    fewest_columns,
+    leverages,
+)
 from theory.problems import MaskedRegression, make_problem
 from theory.statements.distance import SIGMAS, distance_terms, sampled_terms
 
 MASKS = 128
 DRAWS = 4000
 Factor = Callable[[int, int, int], float]
-Share = Callable[[Array, float], float]
+Growth = Callable[[MaskedRegression], float]
 HAAR = ((1, 16, 12), (3, 20, 14), (3, 60, 16), (6, 30, 18))  # r, d, k: 4th moments are finite
 ROOM = 0.05  # relative error that the law of general features is allowed, beside 1/n
 COLUMNS = 5.0  # fewest effective columns that a sample must see for it
@@ -127,20 +133,20 @@ def judge_median(values: Array, predicted: float, room: float) -> Verdict:
 
 
 @cache
-def probe_misfit(predict: Share) -> str:
+def probe_misfit(predict: Growth) -> str:
     """Say on which of ``PROBES`` the median over masks is off by more than a tenth, or nothing."""
     for name, n, d, p in PROBES:
         problem = make_problem(name, n=n, d=d, p=p, seed=1)
         noise, _, _ = sampled_terms(problem, MASKS // 2, 1)
         whole = float(distance_terms(problem.factor[None], problem.signal, 1.0)[0][0])
-        share = predict(leverages(problem), p)
-        if share <= 0 or judge_median(noise, whole / share, 0.1) == "violated":
+        said = predict(problem)
+        if judge_median(noise, whole * said, 0.1) == "violated":
             seen = float(np.median(noise)) / whole
-            return f"{problem.name}: median {seen:.3g} D^2, predicted {1 / max(share, 1e-9):.3g}"
+            return f"{problem.name}: median {seen:.3g} D^2, predicted {said:.3g}"
     return ""
 
 
-def _leverage_law(predict: Share, problem: MaskedRegression, seed: int) -> Finding:
+def _leverage_law(predict: Growth, problem: MaskedRegression, seed: int) -> Finding:
     quantity, misfit = "median of E ||(XM)^+ eps||^2 given M", probe_misfit(predict)
     if misfit:
         return Finding("violated", quantity, 0.0, 0.0, note=misfit)
@@ -149,29 +155,31 @@ def _leverage_law(predict: Share, problem: MaskedRegression, seed: int) -> Findi
         note = rank_note(s) or "p is 0 or 1, or rank X < n, or d = n"
         return Finding("vacuous", quantity, 0.0, 0.0, note=note)
     taken = leverages(problem)
-    share, q = predict(taken, p), equal_share(problem.n, problem.d, p)
+    share, q = effective_share(taken, p), equal_share(problem.n, problem.d, p)
     whole = problem.sigma**2 * float((s**-2.0).sum())
     columns = fewest_columns(problem, taken, share) if share > 0 else 0.0
     if columns < COLUMNS or p * problem.d < 2 * problem.n or problem.n < 4 or whole == 0:
         note = f"outside the law's domain: some sample sees {columns:.2g} effective kept columns"
         return Finding("vacuous", quantity, 0.0, 0.0, note=note)
     seen, _, _ = sampled_terms(problem, MASKS, seed)
+    said = whole * predict(problem)
     middle, room = float(np.median(seen)), ROOM + 1 / problem.n
     off = [middle / whole * value for value in (p, q, share)]
     return Finding(
-        judge_median(seen, whole / share, room),
+        judge_median(seen, said, room),
         quantity,
-        whole / share,
+        said,
         middle,
-        ratio(whole / share, middle),
+        ratio(said, middle),
         "Monte Carlo",
         samples=MASKS,
         note=f"median / law: {off[0]:.3g} for 1/p, {off[1]:.3g} for 1/q, {off[2]:.3g} for "
-        f"1/c, within {room:.0%} allowed",
+        f"1/c, {middle / said:.3g} for all weights, within {room:.0%} allowed",
         details={
             "median / (law in 1/p)": off[0],
             "median / (law in 1/q)": off[1],
             "median / (law in 1/c)": off[2],
+            "median / law": middle / said,
             "c": share,
             "q": q,
             "room": room,
@@ -210,22 +218,23 @@ CLAIMS = (
     ),
     Claim(
         "distance-leverage",
-        "approximately, noise term = (at p = 1)/c, n = p sum_j tau_j/(tau_j + c(1 - tau_j))",
-        "an approximation for fixed X with leverages tau_j: the median over masks of sigma^2 "
-        "tr (X M X^T)^-1 is sigma^2 tr (X X^T)^-1 / c within 5 % + 1/n, "
-        "n = p sum_j tau_j/(tau_j + c(1 - tau_j)), so that c = q "
-        "= (p - n/d)/(1 - n/d) for equal leverages; for n >= 4, p d >= 2n and at least 5 effective "
-        "kept columns for each sample",
+        "approximately, noise term = sigma^2 tr S^-1, S = sum_j p z_j z_j^T / (1 + (1-p) x_j)",
+        "an approximation for fixed X: the median over masks of sigma^2 tr (X M X^T)^-1 is sigma^2 "
+        "tr S^-1 within 5 % + 1/n, S = sum_j p z_j z_j^T / (1 + (1-p) x_j), x_j (1 + (1-p) x_j) / "
+        "(1 + x_j) = z_j^T S^-1 z_j; with one weight c for all columns S = c X X^T, n = p sum_j "
+        "tau_j/(tau_j + c(1 - tau_j)), and c = q = (p - n/d)/(1 - n/d) for equal leverages tau_j; "
+        "for n >= 4, p d >= 2n and at least 5 effective kept columns for each sample",
         "this project, leave-one-out at large n; no theorem",
-        effective_share,
+        equivalent_growth,
         _leverage_law,
         chapter="Distance to initialisation",
         assumptions=(
             "n >= 4, p d >= 2n, rank X = n",
             "each sample sees at least 5 effective kept columns",
         ),
-        proof="Not a proof: with (X M X^T)^-1 about (X X^T)^-1 / c, leaving one column out says "
-        "that a kept column of leverage tau takes up tau / (tau + c(1 - tau)) of n dimensions.",
+        proof="Not a proof: leaving a column out of X M X^T says what its weight in the mean "
+        "inverse is, if quadratic forms in the other columns' masks are near their means, as they "
+        "are for large n. It is exact at p = 1.",
         measured="The 99 % interval of the median over masks: it holds if all of it is within "
         "5 % + 1/n of the law, is violated if none of it is. Three features of known behaviour, "
         "one of them heavy-tailed, must be within 10 %.",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from landscape import seeds
 from theory import purposes
 from theory.claim import Claim, Finding, Verdict, ratio
-from theory.features import Array
+from theory.features import Array, plain
 from theory.problems import MaskedRegression
 from theory.restricted import Restricted
-from theory.stability import StepMap, averaged_map, descent_map, largest_stable_step
+from theory.stability import StepMap, descent_map, largest_stable_step
 
 EPS = float(np.finfo(np.float64).eps)
 STEP_TOLERANCE = 1e-6  # relative, on the bisected threshold
@@ -42,7 +43,7 @@ def _equation_3(predict: Callable[..., Array], problem: MaskedRegression, seed: 
     """
     mask = problem.draw(seed)
     if mask.top == 0:
-        return _empty("||w_t - closed form|| / scale")
+        return nothing_moves("||w_t - closed form|| / scale")
     w0 = start_point(mask, seed)
     worst, allowed = 0.0, 1.0
     for fraction in (0.3, 1.0, 1.9):
@@ -62,11 +63,11 @@ def _equation_3(predict: Callable[..., Array], problem: MaskedRegression, seed: 
     )
 
 
-def _empty(quantity: str) -> Finding:
+def nothing_moves(quantity: str) -> Finding:
     return Finding("vacuous", quantity, 0.0, 0.0, note="lambda_1 = 0: nothing moves, any step")
 
 
-def _compare_step(
+def compare_step(
     build: StepMap, predicted: float, curvature: Array, details: dict[str, float]
 ) -> Finding:
     """Bisect the stable step from a bracket by the trace, which uses no eigenvalue."""
@@ -92,13 +93,11 @@ def gd_threshold(n: int, top: float) -> float:
 def _proposition_52(predict: Callable[..., float], problem: MaskedRegression, seed: int) -> Finding:
     mask = problem.draw(seed)
     if mask.top == 0:
-        return _empty("largest stable step")
+        return nothing_moves("largest stable step")
     curvature = mask.gram / problem.n
     threshold = predict(problem.n, mask.top)
     period = _period_two(mask)
-    finding = _compare_step(
-        descent_map(curvature), threshold, curvature, {"period-2 error": period}
-    )
+    finding = compare_step(descent_map(curvature), threshold, curvature, {"period-2 error": period})
     at = f"at 2n/lambda_1 they alternate between two points along v_1 (error {period:.1e})"
     holds = finding.verdict == "holds" and period <= 1e-8
     return Finding(
@@ -117,6 +116,7 @@ def _period_two(mask: Restricted) -> float:
 
     v_1 is as long as w^+, so that the error, in units of it, says something about both.
     """
+    mask = replace(mask, y=plain(mask.y))
     limit = mask.minimum_norm()
     size = max(reach(mask), float(np.linalg.norm(limit)))
     top = size * mask.svd[0][:, 0]
@@ -136,43 +136,10 @@ def heavy_ball_threshold(n: int, top: float, beta: float) -> float:
 def _momentum(predict: Callable[..., float], problem: MaskedRegression, seed: int) -> Finding:
     mask = problem.draw(seed)
     if mask.top == 0:
-        return _empty("largest stable step")
+        return nothing_moves("largest stable step")
     curvature = mask.gram / problem.n
     build = descent_map(curvature, BETA)
-    return _compare_step(build, predict(problem.n, mask.top, BETA), curvature, {"beta": BETA})
-
-
-def adam_threshold(top: float, beta: float) -> float:
-    """Return the largest stable eta, (2 + 2 beta_1) / ((1 - beta_1) lambda_1(P^-1/2 H P^-1/2)).
-
-    >>> round(adam_threshold(1.0, 0.9), 9)
-    38.0
-    """
-    return (2 + 2 * beta) / ((1 - beta) * top)
-
-
-def equilibrium(mask: Restricted) -> Array:
-    """Return P (k,): the square root of each coordinate's mean squared gradient under unit noise.
-
-    With g_j = z_j^T eps / n this is ||z_j|| / n; a floor keeps it positive for empty columns.
-    """
-    norms = np.asarray(np.linalg.norm(mask.columns, axis=1)) / mask.n
-    return np.maximum(norms, 1e-8 * norms.max())
-
-
-def _adam(predict: Callable[..., float], problem: MaskedRegression, seed: int) -> Finding:
-    mask = problem.draw(seed)
-    if mask.top == 0:
-        return _empty("largest stable step")
-    scaled = mask.columns / np.sqrt(equilibrium(mask))[:, None]
-    curvature = scaled.T @ scaled / problem.n
-    sharpness = float(np.linalg.norm(scaled, 2)) ** 2 / problem.n
-    return _compare_step(
-        averaged_map(curvature, BETA),
-        predict(sharpness, BETA),
-        curvature,
-        {"beta_1": BETA, "preconditioned sharpness": sharpness},
-    )
+    return compare_step(build, predict(problem.n, mask.top, BETA), curvature, {"beta": BETA})
 
 
 CLAIMS = (
@@ -235,30 +202,5 @@ CLAIMS = (
             "violated if it is off by 1e-6."
         ),
         rejects=("no momentum", "sign of beta", "too low by 1e-5"),
-    ),
-    Claim(
-        "adam",
-        "Adam with a settled preconditioner P is stable iff lambda_1(P^-1/2 H P^-1/2) < 38/eta",
-        "averaged momentum with a frozen preconditioner P is stable iff "
-        "lambda_1(P^-1/2 H P^-1/2) < (2 + 2 beta_1) / ((1 - beta_1) eta), = 38/eta at beta_1 = 0.9",
-        "Cohen et al. 2022 (arXiv 2207.14484)",
-        adam_threshold,
-        _adam,
-        chapter="Dynamics on one mask",
-        assumptions=("the preconditioner no longer changes", "bias correction is over"),
-        proof=(
-            "The moving average is heavy ball with the step eta (1 - beta_1); the preconditioner"
-            " is a change of variables."
-        ),
-        measured=(
-            "The largest stable step is bisected by iterating the update map of averaged "
-            "momentum, preconditioned by each weight's gradient noise; violated if it is off by "
-            "1e-6."
-        ),
-        rejects=(
-            "heavy ball's threshold",
-            "plain gradient descent's threshold",
-            "too high by 1e-5",
-        ),
     ),
 )

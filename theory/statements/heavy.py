@@ -10,6 +10,7 @@ import numpy as np
 from theory import bounds, conditional, tiled
 from theory.claim import Claim, Finding, Verdict, clopper_pearson, judge_probability, looks, ratio
 from theory.features import Array
+from theory.heavy_light import divide
 from theory.problems import MaskedRegression
 from theory.spectra import Moments, descending
 from theory.statements.theorem51 import random_mask
@@ -76,7 +77,7 @@ def _conditional(predict: Conditional, problem: MaskedRegression, seed: int) -> 
     if not random_mask(problem):
         return Finding("vacuous", quantity, 0.0, 0.0, note="p is 0 or 1, or X = 0")
     p, delta, n = problem.p, problem.delta, problem.n
-    parts = conditional.divide(problem.features, min(HEAVY, problem.d // 10))
+    parts = divide(problem.features, min(HEAVY, problem.d // 10))
     verdict: Verdict
     for count in looks(delta / 2):
         gap, top, middle = (np.empty(count) for _ in range(3))

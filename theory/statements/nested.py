@@ -11,7 +11,7 @@ from landscape import seeds
 from theory import purposes
 from theory.claim import Claim, Finding, Verdict, ratio
 from theory.factors import factor_of, positive, rank_note, resolved
-from theory.features import Array
+from theory.features import Array, plain
 from theory.problems import MaskedRegression
 from theory.spectra import descending, every_mask
 
@@ -124,7 +124,8 @@ def _rises_early(problem: MaskedRegression, seed: int) -> tuple[int | None, int 
     sharpness = np.array([float(np.linalg.eigvalsh(gram)[-1]) for gram in grams])
     lr = 2 / max(float(sharpness[GROWTH // 2]), 1e-300) * (1 + 1e-9)
     crossing = unstable_step(sharpness, lr)
-    residual, losses = problem.y, [float(problem.y @ problem.y)]
+    residual = plain(problem.y)
+    losses = [float(residual @ residual)]
     for gram in grams:
         residual = residual - lr * gram @ residual
         losses.append(float(residual @ residual))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -11,11 +11,10 @@ import numpy as np
 from theory import bounds
 from theory.binomial import exactly
 from theory.claim import Claim, Finding, Verdict, clopper_pearson, ratio, sample_size, settle
-from theory.features import Array, Features, from_array
+from theory.features import Array, Features, from_array, of_columns, plain
 from theory.problems import MaskedRegression
 from theory.signs import SignStep, masked_steps, sign_step
 from theory.spectra import ENUMERATED, Moments, every_mask
-from theory.statements.dynamics import BETA
 from theory.statements.theorem51 import random_mask
 from theory.statements.traces import CERTAINTY, groups_of, median_of_means
 
@@ -67,10 +66,10 @@ def mean_changes(columns: Array, y: Array, p: float, rates: Array) -> tuple[Arra
 
 def _enumerated(predict: Law, problem: MaskedRegression) -> tuple[float, int]:
     """Return the worst relative error over all masks of a few columns, and how many columns."""
-    few = problem.features.take(np.arange(min(ENUMERATED, problem.d)))
+    few = plain(problem.features.take(np.arange(min(ENUMERATED, problem.d))))
     y = problem.y / (np.abs(problem.y).max() or 1.0)
     gradient = -few @ y / len(y)
-    step, p = sign_step(from_array(few.T), gradient), problem.p
+    step, p = sign_step(of_columns(few), gradient), problem.p
     if step.size == 0:
         return 0.0, len(few)
     rates = np.array(RATES) * step.rate(p)
@@ -187,62 +186,6 @@ def _rate(predict: Ends, problem: MaskedRegression, seed: int) -> Finding:
     )
 
 
-def adam_ceiling(step: SignStep, beta: float) -> float:
-    """Return 2 (1 + beta) / (1 - beta) |g|_1 / s^T H s, above the threshold of `adam` at P = |g|.
-
-    >>> round(adam_ceiling(SignStep(1.0, 1.0, 1.0, 1.0, 1.0, (1.0, 1.0, 1.0)), 0.9), 9)
-    38.0
-    """
-    return 2 * (1 + beta) / (1 - beta) * step.rate(1.0)
-
-
-def adam_step(columns: Array, gradient: Array, beta: float) -> float:
-    """Return `adam`'s threshold at AdamW's first preconditioner P = |g|, from singular values.
-
-    Args:
-        columns: of a mask, as rows (k, n).
-        gradient: g (k,) there; weights with g_j = 0 stay.
-    """
-    moved = gradient != 0
-    scaled = columns[moved] / np.sqrt(np.abs(gradient[moved]))[:, None]
-    sharpness = float(np.linalg.norm(scaled, 2)) ** 2 / columns.shape[1]
-    return 2 * (1 + beta) / ((1 - beta) * sharpness)
-
-
-def _cases(problem: MaskedRegression, seed: int) -> Iterator[tuple[Array, Array]]:
-    """Yield columns and targets: of one sample, where both sides are equal, then of a mask."""
-    yield np.array([[1.0], [-2.0], [0.5]]), np.array([3.0])
-    mask = problem.draw(seed)
-    if mask.top > 0:
-        yield mask.columns, mask.y
-
-
-def _first_step(
-    predict: Callable[[SignStep, float], float], problem: MaskedRegression, seed: int
-) -> Finding:
-    quantity, pairs = "largest stable step of Adam at P = |g|", []
-    for columns, y in _cases(problem, seed):
-        gradient = -columns @ y / len(y)
-        if gradient.any():
-            step = sign_step(from_array(columns.T), gradient)
-            pairs.append((predict(step, BETA), adam_step(columns, gradient, BETA)))
-    equal = abs(pairs[0][0] / pairs[0][1] - 1) <= EXACT
-    if equal and len(pairs) == 1:
-        return Finding("vacuous", quantity, 0.0, 0.0, note="lambda_1 = 0 or g = 0: nothing moves")
-    said, seen = pairs[-1]
-    holds = equal and seen <= said * (1 + EXACT)
-    return Finding(
-        "holds" if holds else "violated",
-        quantity,
-        said,
-        seen,
-        ratio(said, seen),
-        note=f"the mask's best first step is {said / 38:.3g}; equal for one sample"
-        if holds
-        else "",
-    )
-
-
 CLAIMS = (
     Claim(
         "sign-descent",
@@ -294,25 +237,5 @@ CLAIMS = (
             "failure probability is above delta."
         ),
         rejects=("no room above", "no room below", "p for 1-p", "no spread"),
-    ),
-    Claim(
-        "adam-first-step",
-        "at its first preconditioner |g|, Adam is stable on a mask only below 38 best sign steps",
-        "at P = |g|, (2 + 2 beta_1) / ((1 - beta_1) lambda_1(P^-1/2 H_S P^-1/2)) <= "
-        "2 (1 + beta_1) / (1 - beta_1) |g_S|_1 / s_S^T H s_S, with equality at n = 1",
-        "this project, from adam and sign-descent",
-        adam_ceiling,
-        _first_step,
-        chapter="Dynamics on one mask",
-        assumptions=("P = |g|, no entry 0",),
-        proof=(
-            "s' H s / |g|_1 is the Rayleigh quotient of P^-1/2 H P^-1/2 at P^1/2 s, so it is at "
-            "most its largest eigenvalue."
-        ),
-        measured=(
-            "Both sides for one sample, where they are equal, and for a mask of the instance; "
-            "violated if the threshold is above."
-        ),
-        rejects=("no momentum", "0.1 % high", "the trace for s'Hs"),
     ),
 )

@@ -38,7 +38,8 @@ def slope(curves: Curves) -> Interval:
     it has. A seed that lacks a place is left out, and told: its slope would be another one's
     where the curve bends. With a single whole seed, or one place a seed, the slope is that of all
     points with the standard error of the residuals on n - 2 degrees of freedom, which takes
-    points for independent; ``how`` says so, and ``n`` counts points.
+    points for independent; ``how`` says so, and ``n`` counts points. Those of one seed are
+    `single`: no verdict about seeds is to come from them.
 
     Args:
         curves: by seed, y at each x, all above zero.
@@ -95,7 +96,8 @@ def _over_points(
     of = plural(1 if whole else len(curves), "seed")
     how = f"{len(points)} points of {of}, least squares"
     how += f", {left} left out: incomplete" * (left > 0)
-    return Interval(value, *around(value, error, len(points) - 2), len(points), how)
+    ends = around(value, error, len(points) - 2)
+    return Interval(value, *ends, len(points), how, single=bool(whole) or len(curves) == 1)
 
 
 def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:

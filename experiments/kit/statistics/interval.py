@@ -26,6 +26,7 @@ class Interval:
         low, high: the interval's ends; NaN where it is not defined.
         n: independent repetitions, which are seeds unless ``how`` says otherwise.
         how: the interval's name, and what was left out or fell short.
+        single: whether it is over points of one seed, which say nothing of other seeds.
     """
 
     value: float
@@ -33,6 +34,7 @@ class Interval:
     high: float
     n: int
     how: str
+    single: bool = False
 
     def __str__(self) -> str:
         """Write it with as many digits as its width allows.

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 from typing import Any
 
+from landscape.cli.guard import leaving
 from landscape.cli.runs.reading import open_store, read
 from landscape.cli.shared import Outcome
 from landscape.shown import counted
@@ -16,7 +17,11 @@ def tidy_runs(chosen: argparse.Namespace) -> Outcome:
     from landscape.sweep.tidying import removable, remove
 
     store = open_store(chosen.source)
-    found = remove(store) if chosen.yes else removable(store)
+    if chosen.yes:
+        with leaving(f"no row of {store.folder} is lost: the same command removes what is left"):
+            found = remove(store)
+    else:
+        found = removable(store)
     kinds = list(dict.fromkeys(one.kind for one in found))
     for kind in kinds:
         sizes = [one.size for one in found if one.kind == kind]
@@ -34,7 +39,8 @@ def import_runs(chosen: argparse.Namespace) -> Outcome:
     from landscape.sweep import RunStore, join, open_rows
 
     rows, store = open_rows(chosen.source), RunStore(chosen.folder)
-    with store.locked():
+    words = f"{store.folder} keeps the runs taken in so far: the same command takes in the others"
+    with leaving(words), store.locked():
         joined = join(store, rows.rows())
     print(
         f"{counted(joined.added, 'run')} added, {joined.kept} were there already, "

@@ -56,11 +56,6 @@ class EigenResult:
     """
 
     @property
-    def tolerance(self) -> float:
-        """Return `tol`, under its earlier name."""
-        return self.tol
-
-    @property
     def intervals(self) -> Float64[Tensor, "k 2"]:
         """Intervals [lambda_i - residual_i, lambda_i + residual_i], shape (k, 2), float64.
 

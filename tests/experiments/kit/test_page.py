@@ -30,6 +30,11 @@ def test_a_page_embeds_its_panels_and_escapes_its_text(tmp_path) -> None:
     assert "&lt;b&gt;" in page
 
 
+def test_an_empty_line_of_the_lead_begins_a_paragraph(tmp_path) -> None:
+    page = page_of(tmp_path, [{"ratio": "1"}], lead="What is seen.\n\nAnd why.")
+    assert "<p>What is seen.</p>\n<p>And why.</p>" in page
+
+
 def test_long_texts_wrap_and_numbers_do_not(tmp_path) -> None:
     rows = [{"n": "1", "statement": "a sentence of more than a few words, which needs room"}]
     page = page_of(tmp_path, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from experiments.kit.records import Row
 from experiments.kit.rendering import render, table_text
 from experiments.kit.view import Artefact
 from landscape.sweep import Grid, RunConfig, RunStore
+from landscape.sweep.measurements import key
 
 TOY = Artefact(
     name="toy", title="Toys", source="ours", lead="Toys.", caption="Toys over the ratio",
@@ -74,6 +76,17 @@ def test_the_table_says_what_it_holds_of_what(rows) -> None:
     assert "10 runs, 0.1 hours, 2024-01-01" in text
     assert "unfinished" not in text
     assert "unfinished: 9 of 10 runs" in table_text(TOY, rows[1:], "local")
+
+
+def test_what_is_measured_on_a_run_belongs_to_it_and_its_time_counts(rows) -> None:
+    measured = replace(
+        TOY, grids=lambda preset: [replace(g, measure={"trace": {}}) for g in TOY.of(preset)]
+    )
+    assert "unfinished: 0 of 10 runs" in table_text(measured, rows, "local")
+    timed = {key("trace", {}): {"seconds": 90.0}}
+    whole = table_text(measured, [{**row, "measured": timed} for row in rows], "local")
+    assert "unfinished" not in whole
+    assert "10 runs, 0.35 hours" in whole  # .1 hours of runs, and 900 s
 
 
 def test_nothing_is_drawn_of_no_row() -> None:

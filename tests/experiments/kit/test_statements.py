@@ -128,6 +128,19 @@ def test_scales_fits_one_exponent_a_seed_and_names_law_and_paper() -> None:
     assert statements.scales("s", "distance", 1).judge(rows).verdict == "fails"
 
 
+def test_a_single_seed_has_an_exponent_and_decides_nothing() -> None:
+    rows = [run("a", 0, 0.5, ratio=p, distance=p**-0.5 * scatter)
+            for p, scatter in ((1e-2, 1.0), (1e-3, 1.05), (1e-4, 0.97), (1e-5, 1.0))]  # fmt: skip
+    found = statements.scales("s", "distance", -1).judge(rows)
+    assert found.estimate is not None
+    assert found.estimate[2] < -0.4  # its points lie on a line, far from level
+    assert found.verdict == "undecided"
+    lacking = [run("a", seed, 0.5, ratio=1e-2, distance=1.0) for seed in (1, 2)]
+    assert statements.scales("s", "distance", -1).judge(rows + lacking).verdict == "undecided"
+    apart = [r | {"seed": seed} for seed, r in enumerate(rows)]  # a mask of its own each
+    assert statements.scales("s", "distance", -1).judge(apart).verdict == "holds"
+
+
 def test_exponents_of_several_models_are_averaged_within_a_seed_so_that_n_counts_seeds() -> None:
     rows = [
         run("a", s, 0.5, model=model, ratio=p, distance=level * p ** -(power + 0.01 * s))

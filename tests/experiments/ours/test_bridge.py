@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -15,8 +16,8 @@ from scipy import optimize
 import landscape as ls
 from experiments.catalogue import artefacts
 from experiments.kit.published import file_of, rows_at
-from experiments.measurements import bridge, linearised
-from experiments.ours import bridge_report
+from experiments.measurements import bridge, gram, linearised
+from experiments.ours import bridge_figure, bridge_report
 from experiments.ours.bridge import ARTEFACT
 from landscape.errors import UserError
 from landscape.sweep import RunConfig
@@ -39,21 +40,19 @@ def test_the_least_distance_at_a_share_of_the_loss_is_what_a_constrained_solver_
         lambda w: w @ w, np.full(12, 0.1), method="SLSQP",
         constraints={"type": "ineq", "fun": lambda w: target - loss(w)},
     )  # fmt: skip
-    ours = linearised.nearest(features @ features.T, gaps, labels, 0.5)
+    ours = gram.nearest(features @ features.T, gaps, labels, 0.5)
     assert ours == pytest.approx(math.sqrt(found.fun), rel=1e-3)
 
 
 def test_labels_that_no_weight_tells_apart_are_never_reached() -> None:
     same, labels = np.ones((2, 2)), np.array([1.0, -1.0])
-    assert linearised.nearest(same, np.zeros(2), labels, 0.5) == math.inf
+    assert gram.nearest(same, np.zeros(2), labels, 0.5) == math.inf
 
 
 def test_one_example_grows_beyond_two_over_its_squared_length() -> None:
     error, seen = np.array([3.0]), np.zeros(40, int)
-    rate = linearised.threshold(
-        lambda lr: linearised._grown(np.array([[5.0]]), error, seen, lr), 1e-3
-    )
-    assert rate / linearised.NOTCH <= 2 / 5 < rate
+    rate = gram.threshold(lambda lr: gram._grown(np.array([[5.0]]), error, seen, lr), 1e-3)
+    assert rate / gram.NOTCH <= 2 / 5 < rate
 
 
 @pytest.mark.parametrize("guess", [1e-4, 1.0, 1e5])
@@ -95,11 +94,11 @@ def test_the_linear_models_numbers_of_a_mask_are_the_engines_where_steps_are_sho
 
 def test_the_softmax_rate_is_the_lowest_linear_cross_entropy_of_a_scan(point) -> None:
     linear = linearised._linear(point, 4)
-    gaps, labels = linearised._start(linear)
+    gaps, labels = gram.scores(linear)
     step = labels * np.array([1.0, 2.0, 0.5, -1.0])
     scales = np.linspace(0.01, 3, 3000)
     losses = np.logaddexp(0, -labels * (gaps + scales[:, None] * step)).sum(1)
-    found = linearised._softmax_rate(step, gaps, labels)
+    found = gram._softmax_rate(step, gaps, labels)
     assert found == pytest.approx(scales[losses.argmin()], abs=2e-3)
 
 
@@ -151,10 +150,12 @@ def test_measurements_inside_hold_those_outside_fail_and_what_never_arrives_is_o
     lines = {line["number"]: line for line in bridge_report.coverage_table(records(1.0))}
     assert lines["distance, AdamW"]["inside"].startswith("0 of ")
     found = {f.statement: f.verdict for f in bridge_report.check(records(0.4))}
-    assert found["tiny: sharpness lies in the interval of heavy and light columns"] == "fails"
-    assert found["tiny: AdamW's first rate lies in the interval of Bernstein and Cantelli"] == (
-        "holds"
+    assert (
+        found["tiny: sharpness lies in its 95 % interval (certified: heavy and light columns)"]
+        == "fails"
     )
+    wide = "tiny: AdamW's first rate lies in its 95 % interval (certified: Bernstein and Cantelli)"
+    assert found[wide] == "holds"
     assert [v for s, v in found.items() if "mean square" in s] == ["fails"]
 
 
@@ -167,10 +168,38 @@ def test_the_table_counts_what_lies_inside_ratio_by_ratio() -> None:
 def test_rates_best_after_training_are_those_of_the_published_runs() -> None:
     one = artefacts()["figure4a"]
     rows = {row["address"]: row for row in rows_at(file_of("local"), one, "local")}
-    published: dict[str, dict[float | None, float | None]] = {}
-    for choice in chosen(one.of("local"), rows):
-        published.setdefault(choice.runs[0].model, {})[choice.runs[0].ratio] = choice.lr
-    assert published == bridge_report.TRAINED
+    published = {
+        (choice.runs[0].model, choice.runs[0].ratio): choice.lr
+        for choice in chosen(one.of("local"), rows)
+    }
+    for model, rates in bridge_figure.TRAINED.items():
+        assert rates == {ratio: published[model, ratio] for ratio in rates}
+
+
+def test_a_measurements_own_time_is_kept_and_told_where_it_was_not(point) -> None:
+    (first, *others) = records(1.0)
+    others[0]["start_seconds"], others[2]["start_seconds"] = 3.0, 5.0
+    lines = {line["measurement"]: line for line in bridge_report.cost_table([first, *others])}
+    assert lines["first step and descents"]["made"] == "8"
+    assert lines["first step and descents"]["with its time"] == "2"
+    assert lines["first step and descents"]["processor seconds"] == "4 (3 to 5)"
+    assert lines["SGD's unstable rate"]["processor seconds"] == "-"
+    assert 0 < bridge.sgd(asked(point, ratio=2e-2, steps=1))["seconds"] < 60
+
+
+def test_a_panel_shows_the_models_that_were_measured_each_mask_beside_the_others() -> None:
+    silent = {"model": "silent", "predicted_ratios": records(1.0)[0]["predicted_ratios"]}
+    panels = {p.title: p for p in bridge_figure.drawn([*records(0.5), silent])}
+    figure, axis = plt.subplots()
+    panels["SGD's smallest unstable rate"].draw(axis, [], {})
+    plt.close(figure)
+    (bars,) = axis.collections
+    assert len(bars.get_paths()) == 2  # of "tiny" at both ratios; "silent" measured nothing
+    (points,) = [line for line in axis.lines if line.get_marker() == "o"]
+    xs, ys = (np.asarray(data) for data in points.get_data())
+    assert len(set(xs)) == 8
+    assert 5e-4 < xs.min() < xs.max() < 2e-3
+    assert ys == pytest.approx(0.5 / 0.999)  # of draws from .9 to 1.098
 
 
 @pytest.mark.parametrize("preset", ["smoke", "local", "paper"])

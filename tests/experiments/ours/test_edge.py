@@ -41,8 +41,8 @@ def fabricated(end: float, *, flatter: bool = True, diverged: bool = False) -> l
                 measured.append(m)
             rows.append(
                 {"kind": "descent", "optimizer": optimizer, "scale": scale, "rate": rate,
-                 "losses": [4.0] * STEPS, "measured": measured, "diverged": diverged,
-                 "distance": 1.0, **same}
+                 "losses": [4.0 - step / STEPS for step in range(STEPS)], "measured": measured,
+                 "diverged": diverged, "distance": 1.0, **same}
             )  # fmt: skip
     return rows
 
@@ -67,6 +67,12 @@ def test_each_statement_holds_in_its_world_and_fails_in_the_opposite() -> None:
     assert judged(fabricated(0.1)) == "✗✗✓✗✓✓"
     assert judged(fabricated(3.0, flatter=False)) == "✓✗✗✗✗✓"
     assert judged(fabricated(1.0, diverged=True)) == "✓✗✗✗✓✓"
+
+
+def test_a_flat_end_at_a_higher_loss_is_no_recovery() -> None:
+    rows = fabricated(0.1)
+    rows[-2]["losses"][-1] = 4.5
+    assert judged(rows)[2] == "✗"
 
 
 def test_a_touch_of_the_edge_is_told_from_staying_there() -> None:
@@ -150,7 +156,7 @@ def test_the_published_rows_say_what_was_printed() -> None:
     ]  # fmt: skip
     assert [line["second half / edge"] for line in lines[3:6]] == ["0.74", "0.31", "0.07"]
     assert [line["distance"] for line in lines[-3:]] == ["24.2", "50.8", "41.3"]
-    assert "".join(SIGNS[f.verdict] for f in edge_report.check(records)) == "✓✗✓✗✓✓✗✓✗✓✓"
+    assert "".join(SIGNS[f.verdict] for f in edge_report.check(records)) == "✓✗✓✗✓✓✗✗✗✓✓"
 
 
 @pytest.mark.parametrize("preset", ["smoke", "local", "paper"])

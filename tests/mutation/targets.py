@@ -336,6 +336,9 @@ EQUIVALENT: dict[str, str] = {
         "both places have as many values"
     ),
     "experiments/kit/cases.py _within: * => *all(a in (b, None) for *": "the same two values",
+    "landscape/sweep/comparison.py over_examples: rows = * => * for one in (b, a)]": (
+        "the two are asked whether they are equal"
+    ),
     "theory/bounds.py _invert: * => while (middle := (low + high) / 2) not in (high, low):": (
         "the same two numbers"
     ),

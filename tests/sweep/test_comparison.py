@@ -58,6 +58,13 @@ def test_the_interval_over_runs_is_students() -> None:
     assert math.isnan(of_values([1.0], [2.0]).low)
 
 
+def test_what_is_of_unequal_length_is_no_pair() -> None:
+    for compare, first, second in ((of_correct, "10", "100"), (of_values, [1.0], [1.0, 2.0])):
+        for pair in ((first, second), (second, first)):
+            with pytest.raises(ValueError, match="zip"):
+                compare(*pair)
+
+
 def row(correct: str = "1100", **values: object) -> dict:
     return {"outcome": outcome(correct, **values)}
 
@@ -123,3 +130,15 @@ def test_masks_of_one_seed_are_told_apart_by_their_own_seeds(tmp_path) -> None:
     keys, pairs = paired(*groups(store, "random", "structured"), SETTINGS, ["method"])
     assert keys == ["mask_seed"]
     assert len(pairs) == 2
+
+
+def test_masks_count_where_one_group_alone_needs_their_seeds(tmp_path) -> None:
+    store = ls.RunStore(tmp_path)
+    for method, mask_seeds in (("random", (5, 6)), ("structured", (6,))):
+        for mask_seed in mask_seeds:
+            store.write(config(method=method, mask_seed=mask_seed), outcome())
+    keys, pairs = paired(*groups(store, "random", "structured"), SETTINGS, ["method"])
+    assert keys == ["mask_seed"]
+    assert pairs == [
+        (config(mask_seed=6).address, config(method="structured", mask_seed=6).address)
+    ]

@@ -323,7 +323,7 @@ BEYOND = (
     ),
     Claim(
         id="th-distance-leverage",
-        says="The distance's 1/p becomes 1/c, with c from the leverages.",
+        says="The distance's 1/p becomes a weight for each column, from a fixed point.",
         place="ours, beside proposition 5.3",
         printed="not in the paper",
         theory="distance-leverage",

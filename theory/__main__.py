@@ -40,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--delta", type=float, default=0.05, help="failure probability (default 0.05)")
     p.add_argument("--sigma", type=float, help="noise in y (default 1)")
     p.add_argument("--r", type=float, help="declare that |x| <= r for all entries of X")
-    p.add_argument("--seed", type=int, default=0, help="seed of features, masks and noise")
+    p.add_argument(
+        "--seed", type=int, default=0, help="seed of features, masks and noise (default 0)"
+    )
     p.add_argument(
         "--features",
         metavar="NAME",

@@ -64,6 +64,7 @@ def _equation_3(predict: Callable[..., Array], problem: MaskedRegression, seed: 
 
 
 def nothing_moves(quantity: str) -> Finding:
+    """Return the finding where no column is kept: no step is too large."""
     return Finding("vacuous", quantity, 0.0, 0.0, note="lambda_1 = 0: nothing moves, any step")
 
 

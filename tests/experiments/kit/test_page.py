@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from experiments.kit.page import Figure, write_page
 
 NOTHING = Figure("", (), {})
@@ -44,7 +46,8 @@ def test_long_texts_wrap_and_numbers_do_not(tmp_path) -> None:
 def test_a_table_is_cards_where_its_letters_do_not_fit(tmp_path) -> None:
     """Three cells of ten letters, 9.4 pixels each, and their sides: 18 pixels."""
     page = page_of(tmp_path, [dict.fromkeys("abc", "0123456789")])
-    assert re.findall(r"@container \(max-width: (\d+)px\)", page) == ["337"]
+    (width,) = re.findall(r"@container \(max-width: ([\d.]+)rem\)", page)
+    assert 16 * float(width) == pytest.approx(337, abs=0.1)
     wide = page_of(tmp_path, [{f"c{i}": "0.123 ± 0.456" for i in range(10)}])
     # over 1200 pixels in one line, its cells break at their blanks: ten cells of five letters
     assert "class=tight" in wide

@@ -95,8 +95,8 @@ ARTEFACT = Artefact(
     columns=2,
     lead=LEAD,
     caption=(
-        "Bars: 95 % of masks by the linear model, cut at a hundred times its median and at a "
-        "hundredth of it. Points: one mask each, beside those of its ratio. A descent that did "
+        "Bars: 95 % of masks by the linear model, cut at a hundred times its median. "
+        "Points: one mask each, beside those of its ratio. A descent that did "
         "not reach the loss in its steps has no point, and counts as outside. SmolLM2's descents "
         "and SGD are not asked for: they would take about three hours of a core"
     ),

@@ -53,8 +53,8 @@ SHOWN = (
 APART, MARKS = 1.9, "os"
 #: of masks: the factor of the ratio within which their points lie side by side
 SIDE = 1.08
-#: over a median; what lies beyond is drawn there, and a band ends there
-HIGHEST, LOWEST = 1e2, 1e-2
+#: over a median: where a band is cut, which may have no end
+HIGHEST, LOWEST = 1e2, 1e-4
 
 
 def drawn(records: Sequence[Record]) -> list[Panel]:

@@ -166,7 +166,9 @@ def test_a_surface_is_printed_as_pictures_for_a_printer_sees_no_webgl(chromium, 
     chromium.open(plane, 1280)
     chromium.ask("window.drawn.then(() => null)")
     chromium.ask("window.printable.then(() => null)")
-    pictures = "[...document.querySelectorAll('.paper')].map(e => [e.naturalWidth, e.width > 0])"
+    pictures = (
+        "[...document.querySelectorAll('.paper')].map(e => [e.naturalWidth, e.offsetWidth > 0])"
+    )
     assert chromium.ask(pictures) == [[1800, False], [1800, False]]
     chromium.look(paper=True)
     try:

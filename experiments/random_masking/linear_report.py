@@ -90,6 +90,8 @@ def _law(statement: str, curves: Curves, theory: float, of: str = "seeds") -> Fi
     fit = slope(curves)
     text = f"exponent {fit}, theory {theory:g}".replace("seeds", of)
     verdict = equal(fit.low - theory, fit.high - theory, within=RESOLUTION)
+    if fit.single:
+        verdict = "undecided"
     return Finding(statement, verdict, text, (fit.value, fit.low, fit.high))
 
 

@@ -43,15 +43,20 @@ def test_long_texts_wrap_and_numbers_do_not(tmp_path) -> None:
     assert '<td data-name="n">1</td><td class=words data-name="statement">a sentence' in page
 
 
+def rems(page: str) -> float:
+    """Return the width, in pixels, below which the only table of a page is cards."""
+    (width,) = re.findall(r"@container \(max-width: ([\d.]+)rem\)", page)
+    return 16 * float(width)
+
+
 def test_a_table_is_cards_where_its_letters_do_not_fit(tmp_path) -> None:
     """Three cells of ten letters, 9.4 pixels each, and their sides: 18 pixels."""
     page = page_of(tmp_path, [dict.fromkeys("abc", "0123456789")])
-    (width,) = re.findall(r"@container \(max-width: ([\d.]+)rem\)", page)
-    assert 16 * float(width) == pytest.approx(337, abs=0.1)
+    assert rems(page) == pytest.approx(337, abs=0.1)
     wide = page_of(tmp_path, [{f"c{i}": "0.123 ± 0.456" for i in range(10)}])
     # over 1200 pixels in one line, its cells break at their blanks: ten cells of five letters
     assert "class=tight" in wide
-    assert re.findall(r"@container \(max-width: (\d+)px\)", wide) == ["651"]
+    assert rems(wide) == pytest.approx(651, abs=0.1)
 
 
 def test_a_verdict_has_a_sign_and_a_colour_and_other_cells_have_none(tmp_path) -> None:

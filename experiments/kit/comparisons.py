@@ -16,6 +16,7 @@ from typing import Any
 from experiments.kit.judge import Finding
 from experiments.kit.records import Record, grouped, present
 from experiments.kit.statistics import Arm, Difference, Interval, over_cells, paired, slope, student
+from experiments.kit.statistics.block import largest_block, over_how_many
 
 CELL = ("model", "task")
 Level = str | float | None
@@ -138,20 +139,21 @@ def _averaged(curves: Mapping[Place, Mapping[float, float]]) -> Interval:
 
     Args:
         curves: by model, task and seed. A cell has the places that any of its seeds has; a seed
-            that lacks one of a cell is left out, and counted.
+            that lacks one of them is none of the cell's. Of cells with gaps the largest whole block
+            of cells and seeds is taken; what is outside it is counted.
     """
     places: dict[Place, set[float]] = {}
     for (*cell, _), curve in curves.items():
         places.setdefault(tuple(cell), set()).update(curve)
-    each: dict[int, list[float]] = {}
+    each: dict[Place, dict[int, float]] = {at: {} for at in places if len(places[at]) > 1}
     for (*cell, seed), curve in curves.items():
-        held = each.setdefault(seed, [])
-        if len(places[tuple(cell)]) > 1 and curve.keys() == places[tuple(cell)]:
-            held.append(slope({seed: curve}).value)
-    cells_ = sum(len(held) > 1 for held in places.values())
-    whole = [fmean(held) for held in each.values() if len(held) == cells_]
-    left = len(each) - len(whole)
-    over = f"one a seed, over {cells_} cells" + f", {left} left out: incomplete" * (left > 0)
+        if (at := tuple(cell)) in each and curve.keys() == places[at]:
+            each[at][seed] = slope({seed: curve}).value
+    chosen, seeds = largest_block({at: own.keys() for at, own in each.items()})
+    whole = [fmean(each[at][seed] for at in chosen) for seed in seeds]
+    left = len({seed for *_, seed in curves}) - len(whole)
+    over = f"one a seed, {over_how_many(len(chosen), len(each))}"
+    over += f", {left} left out: incomplete" * (left > 0)
     if not whole:
         return Interval(math.nan, math.nan, math.nan, 0, over)
     found = student(whole, size=1.0, each="slope")

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
+from experiments.kit.statistics.block import largest_block, over_how_many
 from experiments.kit.statistics.bootstrap import examples_deviation, right_ones, two_level
 from experiments.kit.statistics.decades import logarithms
 from experiments.kit.statistics.difference import Difference
@@ -56,8 +57,9 @@ def over_cells(cells: Mapping[Hashable, tuple[Arm, Arm]]) -> Difference:
 
     A seed's differences are averaged over the cells, so that cells are blocks and n stays the
     number of seeds: cells share the seed's data, model or mask and are not independent. The
-    interval speaks of these cells and no others. A seed that lacks an arm in a cell is left out,
-    and counted.
+    interval speaks of these cells and no others. Of a table with gaps the largest whole block of
+    cells and seeds is taken, which the runs that are there decide, whatever they found; seeds and
+    cells outside it are counted.
 
     Args:
         cells: the two arms of each.
@@ -67,17 +69,16 @@ def over_cells(cells: Mapping[Hashable, tuple[Arm, Arm]]) -> Difference:
 
     >>> arms = {"sst2": ({0: 2.0, 1: 5.0}, {0: 1.0, 1: 1.0}), "rte": ({0: 3.0}, {0: 0.0})}
     >>> found = over_cells(arms)
-    >>> found.mean, found.n, found.left_out
-    (2.0, 1, 1)
+    >>> found.mean, found.n, found.interval.how.partition(", over ")[2]
+    (2.5, 2, '1 of 2 cells, the others lack seeds')
     """
-    sides = [side for arms in cells.values() for side in arms]
-    seeds = list(dict.fromkeys(seed for side in sides for seed in side))
-    whole = [seed for seed in seeds if all(seed in side for side in sides)]
-    values = [[{s: _value(arm[s]) for s in whole} for arm in arms] for arms in cells.values()]
+    seeds = {seed for arms in cells.values() for side in arms for seed in side}
+    chosen, whole = largest_block({at: x.keys() & y.keys() for at, (x, y) in cells.items()})
+    values = [[{s: _value(arm[s]) for s in whole} for arm in cells[at]] for at in chosen]
     gaps = {s: fmean(one[s] - other[s] for one, other in values) for s in whole}
     size = _size(*(arm for arms in values for arm in arms))
     found = _of(gaps, size=size, left=len(seeds) - len(whole))
-    over = f"{found.interval.how}, over {len(cells)} cells"
+    over = f"{found.interval.how}, {over_how_many(len(chosen), len(cells))}"
     return replace(found, interval=replace(found.interval, how=over))
 
 

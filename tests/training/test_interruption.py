@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from landscape.training.interruption import held_back
+from landscape.training.interruption import SAID, held_back
 
 
 @pytest.fixture(autouse=True)
@@ -40,11 +40,12 @@ def pressed_once(told: list[object], error: type[BaseException] | None = None) -
         told.append(pressed())
 
 
-def test_the_first_waits_for_the_end_of_the_block_and_is_told_inside() -> None:
+def test_the_first_waits_for_the_end_of_the_block_and_is_told_inside_and_aloud(capsys) -> None:
     told: list[object] = []
     with pytest.raises(KeyboardInterrupt):
         pressed_once(told)
     assert told == [True]
+    assert capsys.readouterr().err == f"{SAID}\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

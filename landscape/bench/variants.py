@@ -13,6 +13,7 @@ from transformers import OPTConfig, OPTForCausalLM
 from landscape.masks import random_mask
 from landscape.models.tensors import num_parameters
 from landscape.subspace import attach
+from landscape.training.baselines.wrapping import wrapped
 
 BATCH, TOKENS, RATIO = 8, 64, 1e-3
 #: which linear layers are trained
@@ -125,8 +126,8 @@ def _peft(model: Any, variant: Variant) -> tuple[Any, list[Tensor]]:
         per_layer = variant.ratio * num_parameters(model) / (2 * model.config.num_hidden_layers)
         rank = max(1, round(per_layer / (2 * model.config.hidden_size)))
         config = peft.ShiraConfig(r=rank, target_modules=targets, random_seed=0)
-    wrapped = peft.get_peft_model(model, config).eval()
-    return wrapped, [p for p in wrapped.parameters() if p.requires_grad]
+    made = wrapped(model, config, seed=0).eval()
+    return made, [p for p in made.parameters() if p.requires_grad]
 
 
 def _full(model: nn.Module, variant: Variant) -> tuple[Any, list[Tensor]]:

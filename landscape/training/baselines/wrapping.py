@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -49,7 +50,9 @@ def wrapped(model: nn.Module, config: object, seed: int) -> nn.Module:
     Raises:
         UserError: peft adapts no layer of a kind that was targeted.
     """
-    with seeds.drawing(seed):
+    with seeds.drawing(seed), warnings.catch_warnings():
+        # peft asks transformers by a name that is going to be another
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
         try:
             made: nn.Module = peft_package().get_peft_model(model, config)
         except ValueError as error:

@@ -75,6 +75,7 @@ def divide(features: Features, heavy: int | Indices) -> HeavyLight:
             )
         heavy = largest_norms(features, int(heavy))
     require_columns(heavy, features.d)
+    heavy = np.asarray(heavy, dtype=np.int64)
     light = moments(_without(features, heavy))
     return HeavyLight(features, heavy, features.take(heavy), light)
 
@@ -132,7 +133,8 @@ def require_columns(indices: Indices, d: int) -> None:
     """
     given = np.asarray(indices)
     fine = given.ndim == 1 and (given.dtype.kind in "iu" or given.size == 0)
-    if not fine or (given.size and (given[0] < 0 or given[-1] >= d or (np.diff(given) <= 0).any())):
+    if not fine or (given.size and (given.min() < 0 or given.max() >= d
+                                    or (given[1:] <= given[:-1]).any())):  # fmt: skip
         raise UserError(
             f"expected sorted indices of distinct columns below d={d}, got {given.dtype} of shape "
             f"{given.shape}; numpy.flatnonzero makes them of a boolean mask"

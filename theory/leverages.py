@@ -77,8 +77,9 @@ def equivalent_growth(problem: MaskedRegression) -> float:
         problem: 0 < p < 1; X must have rank n.
 
     Returns:
-        The growth, to 1e-3; infinite where masks keep too few columns for rank n. Cost: a pass of
-        3 d n^2 a round: one where leverages are equal, about twenty where they are not.
+        The growth, to about 1e-3; infinite where masks keep too few columns for rank n, or so few
+        that the rounds do not settle. Cost: a pass of 3 d n^2 a round: one where leverages are
+        equal, about twenty where they are not.
     """
     p, share = problem.p, effective_share(leverages(problem), problem.p)
     if share <= 0:
@@ -87,16 +88,21 @@ def equivalent_growth(problem: MaskedRegression) -> float:
     half, whole = vectors.T / s @ vectors, float((s**-2.0).sum())
     middle, grown = share * np.eye(problem.n), [math.inf]
     for _ in range(ROUNDS):
-        inverse = np.linalg.inv(middle)
+        try:
+            inverse = np.linalg.inv(middle)
+        except np.linalg.LinAlgError:
+            return math.inf
         grown.append(float(np.trace(half @ inverse @ half)) / whole)
+        if not math.isfinite(grown[-1]):
+            return math.inf
         if abs(grown[-1] / grown[-2] - 1) < NEAR:
-            break
+            return grown[-1]
         middle = np.zeros_like(middle)
         for block in whitened(problem):
             g = np.einsum("ji,ji->j", block @ inverse, block)
             x = 2 * g / (1 - g + np.sqrt((1 - g) ** 2 + 4 * (1 - p) * g))
             middle += gram_of(block * np.sqrt(p / (1 + (1 - p) * x))[:, None])
-    return grown[-1]
+    return math.inf
 
 
 def fewest_columns(problem: MaskedRegression, taken: Array, share: float) -> float:

@@ -12,36 +12,37 @@ MEANING = {
     "thm-5.1-every-n": "More samples do not repair the printed formula.",
     "thm-5.1-corrected": "Safe, and too wide to choose a learning rate by: it does not shrink with "
     "p. Use bernstein, or heavy-light once the mask is known.",
-    "thm-5.1-usefulness": "At the ratios of interest the bound says nothing, not even that a "
-    "sparser mask is flatter. That it is comes from other claims.",
-    "thm-5.1-sharp": "The best that this kind of proof gives: a few times tighter, and still blind "
-    "to p.",
+    "thm-5.1-usefulness": "Below a ratio that falls with the number of weights (a few in a "
+    "hundred at n = 32, d = 1e5) the bound says nothing, not even that a sparser mask is flatter. "
+    "That it is comes from other claims.",
+    "thm-5.1-sharp": "A sharper net makes it a few times tighter, and leaves it blind to p.",
     "thm-5.1-trace": "A known total sharpness does not make single directions known: the flat ones "
     "may be anything.",
-    "thm-5.1-needed-d": "Models are far too small for the bound to say something at ratios around "
-    "one in a thousand.",
+    "thm-5.1-needed-d": "At ratios around one in a thousand the bound says something of the "
+    "sharpest direction for models of some billion weights, and of any other for none.",
     "sub-gaussian": "Looking for sharper constants is in vain; a bound that is useful at small p "
     "must look at the variance, as Bernstein's does.",
     "bernstein": "How far the sharpness of nearly every mask is from p times the full one at most, "
     "known before a mask is drawn. With a few heavy features too wide: see heavy-light.",
-    "chernoff": "The largest stable step of a random mask is known up to factors before it is "
-    "drawn. Starting from 1/p times the dense rate is sound where one direction dominates or masks "
-    "keep many more features than there are samples.",
-    "heavy-light": "Look at what the drawn mask does to the few hundred heaviest features: they "
-    "certify the sharpness of all of it, and with it the largest stable step.",
+    "chernoff": "Without heavy columns (squared norms far below p lambda_1) the largest stable step "
+    "is known up to factors before a mask is drawn: about 1/p times the dense one where masks keep "
+    "many more features than there are samples. Otherwise see heavy-light.",
+    "heavy-light": "Where a few features carry most, look at what the drawn mask does to the few "
+    "hundred heaviest: they certify the sharpness of all of it, and so the largest stable step.",
     "top-below": "Where many features carry the sharpest direction, hardly any mask is much "
     "flatter than expected: a rate far above the law in 1/p diverges.",
     "step-gaussian": "Without a dominating direction the stable step stops growing once masks keep "
     "fewer features than there are samples: expect 1/p above, a constant below.",
-    "step-isotropic": "The law in 1/p promises too large a step by about (1 + sqrt(n/(p d)))^2: "
-    "correct by that before you start a run at a small ratio.",
+    "step-isotropic": "Without a dominating direction or heavy columns the law in 1/p promises too "
+    "large a step by about (1 + sqrt(n/(p d)))^2: correct by that at a small ratio.",
     "lemma-a.1": "A brick of the proofs: how surely one direction's curvature is near p times the "
     "full one.",
     "net-lemma": "A brick of the proofs: finitely many directions tell all of the sharpness, and "
     "with a smaller loss than is printed.",
     "trace-identity": "On average over masks the total curvature is p times the full one, exactly, "
     "and how much it varies is known.",
-    "eq-3": "All of a run is known from the spectrum of the mask: no rate need be tried.",
+    "eq-3": "All of a run is known from the mask's spectrum and the parts of the targets and the "
+    "start along its eigenvectors: no rate need be tried.",
     "prop-5.2": "Measure the sharpness of the masked loss; 2 over it is the largest rate that "
     "gradient descent stands.",
     "prop-5.2-norm": "Weights that the data do not see never move. Convergence is not towards one "
@@ -57,13 +58,14 @@ MEANING = {
     "crossover: below it no higher first rate helps. One product and one trace tell where.",
     "sign-rate": "The best first rate of one mask is known within an interval from sums over all "
     "weights, before the mask is drawn.",
-    "adam-first-step": "Adam's early stability has the same ceiling in p as its first step: no "
-    "growth in 1/p below the crossover.",
+    "adam-first-step": "At its first preconditioner Adam is never stable above 38 of the mask's "
+    "best first steps. How far below that it is stable this does not say.",
     "nested-masks": "Adding weights never flattens, and brings the solution of what could be "
     "fitted nearer. Choose the rate of a growing mask for its end, not for its start.",
-    "sgd": "With small batches the longest example, not the sharpness, limits the rate.",
-    "sgd-rate": "At batch size one the stable rate follows 1/p much further down than that of "
-    "gradient descent, as every example's length averages over features.",
+    "sgd": "At batch size one the longest example, not the sharpness, tells a safe rate; it may be "
+    "half of the largest.",
+    "sgd-rate": "At batch size one the safe rate follows 1/p further down than that of gradient "
+    "descent, as every example's length averages over features; heavy tails end it.",
     "prop-5.3": "The distance has two causes: noise that is fitted, largest along flat directions, "
     "and the truth that kept weights must imitate. Only the first is bounded in print.",
     "cor-distance": "As long as masks can fit the data, a sparser one moves further, at least like "
@@ -78,8 +80,8 @@ MEANING = {
     "column; the law in 1/p may be off by several times.",
     "id3-thm-1": "The justification fails at exp = -1, the value that the paper finds best: there "
     "the score is a heuristic.",
-    "id3-thm-1-corrected": "With exp at least 0 the score is a lower bound of the information. Of "
-    "the order of the weights that says nothing.",
+    "id3-thm-1-corrected": "With exp at least 0 and eps at least 1 the mean score is at most the "
+    "root of the information. Of the order of the weights that says nothing.",
     "id3-importance": "A large score does not promise a large information: compare selections by "
     "their accuracy, not by this argument.",
     "id3-updates": "A mask that grows evenly makes half the updates of one chosen at once.",

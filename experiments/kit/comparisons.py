@@ -16,7 +16,7 @@ from typing import Any
 from experiments.kit.judge import Finding
 from experiments.kit.records import Record, grouped, present
 from experiments.kit.statistics import Arm, Difference, Interval, over_cells, paired, slope, student
-from experiments.kit.statistics.block import largest_block, over_how_many
+from experiments.kit.statistics.block import largest_block, over_which
 
 CELL = ("model", "task")
 Level = str | float | None
@@ -72,7 +72,7 @@ def compare(
         log: whether magnitudes are compared, as a factor.
     """
     found = cells(records, value, one, other, axis=axis, over=over, log=log)
-    if not found:
+    if not any(x.keys() & y.keys() for x, y in found.values()):
         return None
     difference = paired(*next(iter(found.values()))) if len(found) == 1 else over_cells(found)
     return replace(difference, factor=True) if log else difference
@@ -82,7 +82,7 @@ def cells(
     records: Sequence[Record], value: str, one: Level, other: Level, *, axis: str = "arm",
     over: str = "ratio", log: bool = False,
 ) -> Cells:  # fmt: skip
-    """Return two arms by cell, each as a value a seed; cells that one of them lacks are left out.
+    """Return two arms by cell, each as a value a seed, of those that it was run with.
 
     An arm without the coordinate, such as full fine-tuning without a ratio, stands in every cell of
     the other. Runs of one seed, which differ in the mask's seed, are averaged. Where the value is
@@ -107,7 +107,7 @@ def cells(
     for at, (x, y) in pairs.items():
         right = value == "test" and _judged_alike(x, y)
         found[at] = _arm(x, value, log, right), _arm(y, value, log, right)
-    return {at: (x, y) for at, (x, y) in found.items() if x.keys() & y.keys()}
+    return found
 
 
 def estimate(found: Difference) -> tuple[float, float, float]:
@@ -145,14 +145,14 @@ def _averaged(curves: Mapping[Place, Mapping[float, float]]) -> Interval:
     places: dict[Place, set[float]] = {}
     for (*cell, _), curve in curves.items():
         places.setdefault(tuple(cell), set()).update(curve)
-    each: dict[Place, dict[int, float]] = {at: {} for at in places if len(places[at]) > 1}
+    each: dict[Place, dict[int, float]] = {at: {} for at in places}
     for (*cell, seed), curve in curves.items():
-        if (at := tuple(cell)) in each and curve.keys() == places[at]:
+        if len(places[at := tuple(cell)]) > 1 and curve.keys() == places[at]:
             each[at][seed] = slope({seed: curve}).value
     chosen, seeds = largest_block({at: own.keys() for at, own in each.items()})
     whole = [fmean(each[at][seed] for at in chosen) for seed in seeds]
     left = len({seed for *_, seed in curves}) - len(whole)
-    over = f"one a seed, {over_how_many(len(chosen), len(each))}"
+    over = f"one a seed, {over_which(chosen, each)}"
     over += f", {left} left out: incomplete" * (left > 0)
     if not whole:
         return Interval(math.nan, math.nan, math.nan, 0, over)

@@ -102,14 +102,12 @@ def widens(
         ends = [places[0], places[-1]]
         margins = [_margins(matching(own, {over: at}), value, one, other, axis) for at in ends]
         grown: Cells = {
-            at: (low, margins[1][at])
-            for at, low in margins[0].items()
-            if at in margins[1] and low.keys() & margins[1][at].keys()
+            at: (low, margins[1][at]) for at, low in margins[0].items() if at in margins[1]
         }
         label = f"margin of {one} over {other} at {ends[0]:g} minus at {ends[1]:g}"
-        pair = next(iter(grown.values()), None)
-        if pair is None:
+        if not any(low.keys() & high.keys() for low, high in grown.values()):
             return judged(text, label, None)
+        (pair, *_) = grown.values()
         return judged(text, label, paired(*pair) if len(grown) == 1 else over_cells(grown))
 
     return Statement(text, judge)

@@ -124,9 +124,7 @@ class Artefact:
         """
         there = [is_whole(run) for run in runs(rows, self.of(preset))]
         return (
-            ""
-            if all(there)
-            else f"unfinished: {sum(there)} of {len(there)} runs, rates that were tried beside"
+            "" if all(there) else f"unfinished: {sum(there)} of {len(there)} runs at chosen rates"
         )
 
     def used(self, rows: Iterable[Row], preset: str) -> list[Row]:

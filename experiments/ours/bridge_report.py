@@ -118,5 +118,6 @@ def _bound(records: Sequence[Record]) -> list[Finding]:
         over = [r["sgd_threshold"] / r["sgd_bound"] for r in own]
         text = f"{model}: no rate below the mean square's bound made SGD's loss grow"
         said = f"{sum(o >= 1 for o in over)} of {len(over)}; unstable / bound {_written(over)}"
+        said += "; the bound is of the mean square over orders: one run's loss may still grow"
         found.append(Finding(text, settle(min(over) >= 1), said))
     return found

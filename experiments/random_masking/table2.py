@@ -117,7 +117,7 @@ ARTEFACT = Artefact(
     caption="Accuracy, rate and distance over the ratio; points are seeds",
     differences=(
         ("model {model}, images of 56 pixels; the paper's is CLIP ViT-B/16 at 224",
-         "a quarter of the weights, a thirteenth of the patches"),
+         "a quarter of the weights, a twelfth of the patches"),
         ("a head fitted to the training examples on pretrained features, then frozen; the paper's "
          "is made of CLIP's own texts", "both are fixed during training"),
         ("{num_train} training examples, {epochs} epochs of batches of {batch_size}, constant "

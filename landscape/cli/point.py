@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from landscape.cli.about import about_delta
 from landscape.cli.arguments import file, whole
-from landscape.cli.judging import Subject, load_subject, own_task
-from landscape.cli.shared import MODEL, attach_mask, has_head, head_for, masked_arguments
+from landscape.cli.judging import load_subject, own_task, subject
+from landscape.cli.shared import attach_mask, has_head, head_for, masked_arguments
 from landscape.cli.task import asked_task, open_task
 from landscape.errors import UserError
 
@@ -45,8 +44,12 @@ def load_point(chosen: argparse.Namespace) -> tuple[nn.Module, list[Batch]]:
     budget = [key for key in ("ratio", "density", "count") if getattr(chosen, key) is not None]
     if chosen.full and budget:
         raise UserError(f"expected --full or --{budget[0]}, got both; --full takes every weight")
-    about = about_delta(chosen.delta) if chosen.delta else None
-    at = Subject(chosen.model or (about.model if about else MODEL), chosen.delta, about)
+    if chosen.delta and budget:
+        raise UserError(
+            f"expected --delta or --{budget[0]}, got both; a delta has weights of its own"
+        )
+    at = subject(chosen)
+    about = at.about
     if about and not (chosen.task or chosen.data):
         task = own_task(chosen, at, about)
     else:
@@ -58,6 +61,9 @@ def load_point(chosen: argparse.Namespace) -> tuple[nn.Module, list[Batch]]:
         print(f"all {size:,} parameters, without a mask")
     elif not chosen.delta:
         attach_mask(model, chosen)
+    rows: dict[str, Any] = {"bos": about.bos} if about else {}
+    if about and about.max_length:
+        rows["max_length"] = about.max_length
     return model, ls.make_batches(
-        task.train[: chosen.examples], tokenizer, chosen.examples, sort=True, loss=task.loss
+        task.train[: chosen.examples], tokenizer, chosen.examples, sort=True, loss=task.loss, **rows
     )

@@ -96,7 +96,7 @@ def wanted(grids: Grid | Sequence[Grid], rows: Rows) -> list[Job]:
 
 
 def chosen(grids: Grid | Sequence[Grid], rows: Rows) -> list[Choice]:
-    """List what cells' learning rates are, in the grids' order; cells that lack rows are left out.
+    """List what cells' learning rates are, in the grids' order; cells still in search are left out.
 
     Args:
         grids, rows: as for `wanted`.

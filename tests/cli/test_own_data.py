@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from command_lines import last_object
 from samples import model_folder, rows_on_the_hub
 
 import landscape as ls
-from landscape.cli import main
+from landscape.cli import judging, main
 from landscape.cli.guard import DONE, MISTAKE
 from landscape.deltas.files import read_about
 from landscape.models import tiny_model, tiny_tokenizer
@@ -218,7 +219,17 @@ def test_the_landscape_at_a_delta_is_that_of_its_own_model_and_rows(own, capsys,
     assert alone["loss"] == full["loss"]
 
 
+def test_a_deltas_rows_start_as_it_was_trained_on_them(own, capsys, monkeypatch) -> None:
+    at = ["sharpness", "--delta", own["delta_opt"], "--examples", "6"]
+    usual = told(capsys, *at)["loss"]
+    about = judging.about_delta
+    monkeypatch.setattr(judging, "about_delta", lambda path: replace(about(path), bos=7))
+    assert told(capsys, *at)["loss"] != usual
+
+
 MISTAKES = {
+    "a budget beside a delta": ("sharpness --delta DELTA --ratio 1.0", "got both"),
+    "a head for a landscape": ("sharpness --delta DELTA --new-head", "no --new-head"),
     "other data for a landscape than a delta's": (
         "sharpness --delta DELTA --num-train 3", "got --num-train; leave it out"),
     "rows it was trained on": ("evaluate --delta DELTA --data DATA", "was not trained on"),

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from experiments.kit.statistics.block import largest_block, over_how_many
+from experiments.kit.statistics.block import largest_block, over_which
 from experiments.kit.statistics.bootstrap import examples_deviation, right_ones, two_level
 from experiments.kit.statistics.decades import logarithms
 from experiments.kit.statistics.difference import Difference
@@ -70,7 +70,7 @@ def over_cells(cells: Mapping[Hashable, tuple[Arm, Arm]]) -> Difference:
     >>> arms = {"sst2": ({0: 2.0, 1: 5.0}, {0: 1.0, 1: 1.0}), "rte": ({0: 3.0}, {0: 0.0})}
     >>> found = over_cells(arms)
     >>> found.mean, found.n, found.interval.how.partition(", over ")[2]
-    (2.5, 2, '1 of 2 cells, the others lack seeds')
+    (2.5, 2, '1 of 2 cells, without rte, which lack seeds')
     """
     seeds = {seed for arms in cells.values() for side in arms for seed in side}
     chosen, whole = largest_block({at: x.keys() & y.keys() for at, (x, y) in cells.items()})
@@ -78,7 +78,7 @@ def over_cells(cells: Mapping[Hashable, tuple[Arm, Arm]]) -> Difference:
     gaps = {s: fmean(one[s] - other[s] for one, other in values) for s in whole}
     size = _size(*(arm for arms in values for arm in arms))
     found = _of(gaps, size=size, left=len(seeds) - len(whole))
-    over = f"{found.interval.how}, {over_how_many(len(chosen), len(cells))}"
+    over = f"{found.interval.how}, {over_which(chosen, cells)}"
     return replace(found, interval=replace(found.interval, how=over))
 
 

@@ -24,9 +24,9 @@ MEANING = {
     "must look at the variance, as Bernstein's does.",
     "bernstein": "How far the sharpness of nearly every mask is from p times the full one at most, "
     "known before a mask is drawn. With a few heavy features too wide: see heavy-light.",
-    "chernoff": "Without heavy columns (squared norms far below p lambda_1) the largest stable step "
-    "is known up to factors before a mask is drawn: about 1/p times the dense one where masks keep "
-    "many more features than there are samples. Otherwise see heavy-light.",
+    "chernoff": "Without heavy columns (squared norms far below p lambda_1) the largest stable "
+    "step is known up to factors before a mask is drawn: about 1/p times the dense one where "
+    "masks keep many more features than there are samples. Otherwise see heavy-light.",
     "heavy-light": "Where a few features carry most, look at what the drawn mask does to the few "
     "hundred heaviest: they certify the sharpness of all of it, and so the largest stable step.",
     "top-below": "Where many features carry the sharpest direction, hardly any mask is much "

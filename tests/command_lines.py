@@ -34,4 +34,8 @@ def last_object(text: str) -> dict:
 
 
 def run(files, command: str, *arguments: object) -> int:
-    return main([command, *settings(files), "--examples", "4", *map(str, arguments)])
+    """Run a command at a mask of the usual density, or at a delta, which has its own weights."""
+    usual = settings(files)
+    if "--delta" in arguments:
+        usual = [a for a in usual if a not in ("--density", "0.1")]
+    return main([command, *usual, "--examples", "4", *map(str, arguments)])

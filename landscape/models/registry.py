@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from landscape.sources import Pinned
@@ -145,7 +145,8 @@ PACKAGED: dict[str, Packaged] = {
         _DINOV2, "onnx", "MIT", 22_056_576, "classifier", ("auto",)
     ),
     "dinov2-small-56px": Packaged(
-        _DINOV2, "onnx", "MIT", 22_056_576, "classifier", ("auto",), pixels=56
+        replace(_DINOV2, name="dinov2-small-56px"), "onnx", "MIT", 22_056_576, "classifier",
+        ("auto",), pixels=56,
     ),
 }  # fmt: skip
 """The packaged models, by the name that ``load_model`` knows.

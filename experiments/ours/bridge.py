@@ -28,8 +28,7 @@ SETTINGS: Mapping[str, tuple[tuple[Any, ...], ...]] = {
     ),
     "local": (
         ("minilm-l6", RATIOS, 5, 16, {}, {START: {}, SGD: {}}),
-        # without descents and SGD: up to 5 and 3 minutes of a core a mask
-        ("smollm2-135m", RATIOS, 5, 16, {}, {START: {"descents": False}}),
+        ("smollm2-135m", RATIOS, 5, 16, {}, {START: {}, SGD: {}}),
     ),
     "paper": (
         ("facebook/opt-125m", (1e-1, *RATIOS), 10, 64, {}, {START: {}, SGD: {}}),

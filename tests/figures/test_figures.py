@@ -129,9 +129,9 @@ def test_the_page_holds_every_number_rows_upwards(tmp_path) -> None:
 
 
 def test_the_ticks_of_a_narrow_range_of_losses_have_the_digits_that_tell_them_apart() -> None:
-    losses = torch.tensor([0.69481, 0.69492, 0.69503, 0.69514]).double()
     axis = torch.tensor([-1.0, -0.5, 0.5, 1.0]).double()
-    surface = ls.Surface((axis, axis), losses + 0 * losses[:, None], centre=0.695)
+    losses = 0.69481 + 1e-4 * torch.arange(16.0).double().reshape(4, 4) / 5
+    surface = ls.Surface((axis, axis), losses, centre=0.695)
     _, plan = data_of(ls.surface_page(surface).html)["figures"]
     words = plan["data"][0]["colorbar"]["ticktext"]
     assert len(set(words)) == len(words)

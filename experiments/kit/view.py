@@ -122,10 +122,15 @@ class Artefact:
 
         Nothing where all are.
         """
-        there = [is_whole(run) for run in runs(rows, self.of(preset))]
+        there, expected = self.there(rows, preset)
         return (
-            "" if all(there) else f"unfinished: {sum(there)} of {len(there)} runs at chosen rates"
+            "" if there == expected else f"unfinished: {there} of {expected} runs at chosen rates"
         )
+
+    def there(self, rows: Iterable[Row], preset: str) -> tuple[int, int]:
+        """Count a preset's runs that are there with all that is measured, and all it has."""
+        whole = [is_whole(run) for run in runs(rows, self.of(preset))]
+        return sum(whole), len(whole)
 
     def used(self, rows: Iterable[Row], preset: str) -> list[Row]:
         """Return the rows that a preset needs, also those at rates not chosen."""

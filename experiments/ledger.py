@@ -5,6 +5,7 @@ Its text is a function of the claims, the published rows, the verifications and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,9 +52,14 @@ class Entry:
     link: str
     lacking: str = ""
 
+    @property
+    def word(self) -> str:
+        """Return the verdict without what is said beside it."""
+        return self.verdict.split(":")[0]
+
     def line(self) -> dict[str, str]:
         """Return the row's cells."""
-        sign, so_far = SIGNS[self.verdict.split(":")[0]], ", so far" * bool(self.lacking)
+        sign, so_far = SIGNS[self.word], ", so far" * bool(self.lacking)
         return {
             "claim": f"`{self.claim.id}`", "says": self.claim.says,
             "where": self.claim.place, "the paper": self.claim.printed or "-",
@@ -71,11 +77,16 @@ def text_of(
 
     judged = entries([c for claims in papers.values() for c in claims], artefacts, results)
     by_claim = {entry.claim.id: entry for entry in judged}
-    counts: dict[str, int] = {}
-    for entry in judged:
-        word = entry.verdict.split(":")[0]
-        counts[word] = counts.get(word, 0) + 1
-    parts = [HEAD.rstrip(), ", ".join(f"{n} {word}" for word, n in counts.items()) + "."]
+    counted = {
+        paper: Counter(by_claim[c.id].word for c in claims) for paper, claims in papers.items()
+    }
+    words = [word for word in SIGNS if any(word in counts for counts in counted.values())]
+    summary = [
+        {"claims": paper[0].upper() + paper[1:], "all": str(counts.total())}
+        | {word: str(counts[word] or "") for word in words}
+        for paper, counts in counted.items()
+    ]
+    parts = [HEAD.rstrip(), format_table(summary, left=["claims"])]
     lacking = {entry.claim.artefact: entry.lacking for entry in judged if entry.lacking}
     if lacking:
         listed = "\n".join(f"- `{name}`: {there}" for name, there in lacking.items())

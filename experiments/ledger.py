@@ -5,6 +5,7 @@ Its text is a function of the claims, the published rows, the verifications and 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +31,8 @@ Written by `python -m experiments ledger` from the published rows; do not edit. 
 reproduced where all its statements hold, partly where some do; a statement is decided where its
 95 % interval over seeds lies on one side, and those of one artefact that say that one arm is above
 another are adjusted for being several. Intervals speak of the models and tasks that were run; a
-verdict that is "so far" is of an artefact some of whose runs are still missing.
+verdict that is "so far" is of an artefact some of whose runs are still missing. The tests behind an
+interval, and the cells that it leaves out, stand in the artefact's table.
 `python -m experiments verify CLAIM --fresh-seeds 3` judges a row again with seeds that nobody has
 used.
 """
@@ -38,20 +40,31 @@ used.
 
 @dataclass(frozen=True)
 class Entry:
-    """Hold a row of the ledger: a claim, its verdict, and the numbers behind it."""
+    """Hold a row of the ledger: a claim, its verdict, and the numbers behind it.
+
+    Args:
+        lacking: of its artefact's runs, how many are there, if some are missing.
+    """
 
     claim: Claim
     verdict: str
     ours: str
     link: str
+    lacking: str = ""
+
+    @property
+    def word(self) -> str:
+        """Return the verdict without what is said beside it."""
+        return self.verdict.split(":")[0]
 
     def line(self) -> dict[str, str]:
         """Return the row's cells."""
-        sign = SIGNS[self.verdict.split(":")[0]]
+        sign, so_far = SIGNS[self.word], ", so far" * bool(self.lacking)
         return {
             "claim": f"`{self.claim.id}`", "says": self.claim.says,
             "where": self.claim.place, "the paper": self.claim.printed or "-",
-            "ours": self.ours or "-", "verdict": f"{sign} {self.verdict}", "artefact": self.link,
+            "ours": self.ours or "-", "verdict": f"{sign} {self.verdict}{so_far}",
+            "artefact": self.link,
         }  # fmt: skip
 
 
@@ -64,11 +77,20 @@ def text_of(
 
     judged = entries([c for claims in papers.values() for c in claims], artefacts, results)
     by_claim = {entry.claim.id: entry for entry in judged}
-    counts: dict[str, int] = {}
-    for entry in judged:
-        word = entry.verdict.split(":")[0]
-        counts[word] = counts.get(word, 0) + 1
-    parts = [HEAD.rstrip(), ", ".join(f"{n} {word}" for word, n in counts.items()) + "."]
+    counted = {
+        paper: Counter(by_claim[c.id].word for c in claims) for paper, claims in papers.items()
+    }
+    words = [word for word in SIGNS if any(word in counts for counts in counted.values())]
+    summary = [
+        {"claims": paper[0].upper() + paper[1:], "all": str(counts.total())}
+        | {word: str(counts[word] or "") for word in words}
+        for paper, counts in counted.items()
+    ]
+    parts = [HEAD.rstrip(), format_table(summary, left=["claims"])]
+    lacking = {entry.claim.artefact: entry.lacking for entry in judged if entry.lacking}
+    if lacking:
+        listed = "\n".join(f"- `{name}`: {there}" for name, there in lacking.items())
+        parts.append(f"Runs at chosen rates that are there, where some are missing:\n\n{listed}")
     for paper, claims in papers.items():
         lines = [by_claim[c.id].line() for c in claims]
         parts.append(
@@ -95,7 +117,8 @@ def entries(
     """Judge claims, in their order."""
     rows = _rows(results)
     findings = _findings({c.artefact for c in claims if c.artefact}, artefacts, rows)
-    lacking = {name: artefacts[name].unfinished(rows, PRESET) for name in findings}
+    there = {name: artefacts[name].there(rows, PRESET) for name in findings}
+    lacking = {name: f"{n} of {expected}" for name, (n, expected) in there.items() if n < expected}
     theory = _theory([c.theory for c in claims if c.theory])
     again = verifications(results)
     return [
@@ -126,11 +149,8 @@ def verdict_of(findings: Sequence[Finding]) -> str:
 
 
 def _so_far(entry: Entry, lacking: str) -> Entry:
-    """Say in a verdict that it is of an artefact some of whose runs are missing."""
-    if not lacking or entry.verdict == "not run yet":
-        return entry
-    joint = ";" if ":" in entry.verdict else ":"
-    return replace(entry, verdict=f"{entry.verdict}{joint} so far, {lacking}")
+    """Say of an entry that some of its artefact's runs are missing."""
+    return entry if entry.verdict == "not run yet" else replace(entry, lacking=lacking)
 
 
 def _entry(
@@ -149,9 +169,7 @@ def _entry(
     if claim.artefact not in findings or not is_published(artefact, PRESET, results):
         return Entry(claim, "not run yet", "", f"`{claim.artefact}`")
     judged = [findings[claim.artefact][name] for name in claim.statements]
-    said = "; ".join(
-        f"{f.verdict}: {f.evidence}" if len(judged) > 1 else f.evidence for f in judged
-    )
+    said = "; ".join(f"{f.verdict}, {f.short}" if len(judged) > 1 else f.short for f in judged)
     said = "; ".join([said, *(one.sentence() for one in again if one.preset == PRESET)])
     view = folder_of(artefact, PRESET, results).relative_to(results.parent).as_posix()
     return Entry(claim, verdict_of(judged), said, f"[`{claim.artefact}`]({view}/table.md)")

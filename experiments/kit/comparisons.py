@@ -45,13 +45,15 @@ def judged(text: str, label: str, found: Difference | None, least: float | None 
     if found is None:
         return Finding(text, "undecided", f"{label}: not both were run with one seed")
     verdict = found.above(least)
-    evidence = f"{label}: {found.sentence()}"
+    evidence, clause = f"{label}: {found.sentence()}", f"{label} {found.clause()}"
     if least is not None:
         evidence += f"; threshold {least:g}"
+        clause += f", threshold {least:g}"
     needs = found.needed if verdict == "undecided" and least is None else None
     return Compared(
-        text, verdict, evidence, estimate(found), needs, label=label, difference=found, least=least
-    )
+        text, verdict, evidence, estimate(found), needs, clause, label=label, difference=found,
+        least=least,
+    )  # fmt: skip
 
 
 def compare(

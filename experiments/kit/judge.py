@@ -30,6 +30,7 @@ class Finding:
         evidence: the numbers behind the verdict, for a reader.
         estimate: the number that decided, and the ends of its interval, where there is one.
         needs: of an undecided statement, how many seeds would settle what was seen.
+        clause: the evidence in a few words, where it is longer than a line.
     """
 
     statement: str
@@ -37,6 +38,12 @@ class Finding:
     evidence: str
     estimate: tuple[float, float, float] | None = None
     needs: int | None = None
+    clause: str = ""
+
+    @property
+    def short(self) -> str:
+        """Return the evidence in a few words."""
+        return self.clause or self.evidence
 
     @property
     def marked(self) -> str:

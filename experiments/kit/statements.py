@@ -139,11 +139,13 @@ def scales(
             return Finding(text, "undecided", f"fewer than two values of {x}")
         beside = [] if law is None else [f"{source} {law:g}"]
         beside += [] if paper is None else [f"the paper's own numbers {paper:.2f}"]
-        said = "; ".join([f"exponent of {value} in {x}: {interval}", *beside])
+        label = f"exponent of {value} in {x}"
+        said = "; ".join([f"{label}: {interval}", *beside])
+        clause = "; ".join([f"{label} {interval.clause}", *beside])
         ends = sorted((sign * interval.low, sign * interval.high))
         estimated = interval.value, interval.low, interval.high
         verdict = "undecided" if interval.single else above(*ends)
-        return Finding(text, verdict, said, estimated)
+        return Finding(text, verdict, said, estimated, clause=clause)
 
     return Statement(text, judge)
 
@@ -180,7 +182,8 @@ def monotone(
         if not steps:
             return Finding(text, "undecided", f"{len(places)} values of {x} are too few")
         said = "; ".join(f"{step.verdict}, {step.evidence}" for step in steps)
-        return Finding(text, every(step.verdict for step in steps), said)
+        clause = "; ".join(f"{step.verdict}, {step.short}" for step in steps)
+        return Finding(text, every(step.verdict for step in steps), said, clause=clause)
 
     return Statement(text, judge)
 
@@ -191,9 +194,11 @@ def each(text: str, statements: Sequence[Statement]) -> Statement:
     def judge(records: Sequence[Record]) -> Finding:
         findings = [s.judge(records) for s in statements]
         said = "; ".join(f"{f.statement}: {f.verdict}, {f.evidence}" for f in findings)
+        clause = "; ".join(f"{f.verdict}, {f.short}" for f in findings)
         needs = [f.needs for f in findings if f.needs is not None]
         verdict = every(f.verdict for f in findings)
-        return Finding(text, verdict, said, needs=max(needs) if needs else None)
+        return Finding(text, verdict, said, needs=max(needs) if needs else None,
+                       clause=clause)  # fmt: skip
 
     return Statement(text, judge)
 

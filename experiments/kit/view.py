@@ -125,14 +125,18 @@ class Artefact:
         Nothing where all are. Models and tasks, and ratios of them, of which no run is there are
         named: findings, which count gaps among what has begun, know nothing of them.
         """
-        found = runs(rows, self.of(preset))
-        there = [is_whole(run) for run in found]
-        if all(there):
+        there, expected = self.there(rows, preset)
+        if there == expected:
             return ""
-        said = f"unfinished: {sum(there)} of {len(there)} runs at chosen rates"
-        absent = _not_begun(found)
+        said = f"unfinished: {there} of {expected} runs at chosen rates"
+        absent = _not_begun(runs(rows, self.of(preset)))
         more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
         return f"{said}; not begun: {', '.join(absent[:_NAMED])}{more}" if absent else said
+
+    def there(self, rows: Iterable[Row], preset: str) -> tuple[int, int]:
+        """Count a preset's runs that are there with all that is measured, and all it has."""
+        whole = [is_whole(run) for run in runs(rows, self.of(preset))]
+        return sum(whole), len(whole)
 
     def used(self, rows: Iterable[Row], preset: str) -> list[Row]:
         """Return the rows that a preset needs, also those at rates not chosen."""

@@ -12,7 +12,13 @@ from typing import Any
 from experiments.kit import columns
 from experiments.kit.view import Artefact
 from experiments.ours.bridge_figure import drawn
-from experiments.ours.bridge_report import check, cost_table, coverage_table, mask_table
+from experiments.ours.bridge_report import (
+    bound_table,
+    check,
+    cost_table,
+    coverage_table,
+    mask_table,
+)
 from landscape.sweep.grid import Grid
 
 PREDICTED = "experiments.measurements.linearised:PREDICTED"
@@ -86,6 +92,7 @@ ARTEFACT = Artefact(
     tables={
         "Measurements inside the 95 % interval": columns.Lines(coverage_table),
         "Medians": columns.Lines(mask_table),
+        "SGD's unstable rate over the bound of the mean square": columns.Lines(bound_table),
         "What it cost": columns.Lines(cost_table),
     },
     statements={},

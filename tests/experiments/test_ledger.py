@@ -18,6 +18,7 @@ from experiments.kit.rendering import table_text
 from experiments.ledger import LEDGER, entries, text_of, verdict_of
 from experiments.random_masking.figure5 import ARTEFACT
 from landscape.sweep import RunConfig
+from landscape.sweep.published import read_rows, write_rows
 
 TEXT = LEDGER.read_text(encoding="utf-8")
 
@@ -100,7 +101,7 @@ CLAIM = Claim(id="c", says="Columns are worse.", place="figure 5", artefact="fig
 def test_a_claim_has_our_number_with_its_interval_and_a_link_to_the_view(results) -> None:
     (entry,) = entries([CLAIM], {"figure5": ARTEFACT}, results)
     assert entry.verdict == "reproduced"
-    assert entry.ours.startswith("masks - columns: +0.0980 [")
+    assert entry.ours.startswith("masks - columns +0.0980 [")
     assert entry.link == "[`figure5`](results/figure5/local/table.md)"
     assert (results.parent / "results/figure5/local/table.md").exists()
 
@@ -115,6 +116,19 @@ def test_fresh_seeds_join_the_row_of_their_claim(results) -> None:
     assert entry.ours.endswith("fresh seeds 5, 6 (2024-01-02): holds")
 
 
+def test_an_artefact_without_all_its_runs_makes_verdicts_so_far(results) -> None:
+    rows = list(read_rows(file_of("local", results)).rows())
+    lacking = next(i for i, row in enumerate(rows) if row["config"]["seed"] == 4)
+    write_rows(file_of("local", results), rows[:lacking] + rows[lacking + 1 :])
+    (entry,) = entries([CLAIM], {"figure5": ARTEFACT}, results)
+    there, expected = ARTEFACT.there(rows, "local")
+    assert there == expected
+    assert entry.lacking == f"{there - 1} of {expected}"
+    assert entry.line()["verdict"] == "✓ reproduced, so far"
+    text = text_of({"papers": (CLAIM,)}, {"figure5": ARTEFACT}, results)
+    assert f"- `figure5`: {there - 1} of {expected}\n" in text
+
+
 def test_a_claim_without_rows_is_not_run_yet(tmp_path) -> None:
     (entry,) = entries([CLAIM], {"figure5": ARTEFACT}, tmp_path)
     assert entry.verdict == "not run yet"
@@ -123,6 +137,16 @@ def test_a_claim_without_rows_is_not_run_yet(tmp_path) -> None:
 def test_the_text_counts_verdicts(results) -> None:
     hard = Claim(id="d", says="D.", place="p", untestable="no GPU")
     text = text_of({"papers": (CLAIM, hard)}, {"figure5": ARTEFACT}, results)
-    assert "1 reproduced, 1 untestable here." in text
+    head, line = (row for row in text.splitlines() if row.startswith(("| claims", "| Papers")))
+    cells = dict(
+        zip(*([cell.strip() for cell in row.split("|")] for row in (head, line)), strict=True)
+    )
+    assert cells == {
+        "": "",
+        "claims": "Papers",
+        "all": "2",
+        "reproduced": "1",
+        "untestable here": "1",
+    }
     assert "## Papers" in text
     assert ledger.HEAD.rstrip() in text

@@ -13,6 +13,8 @@ _KEPT_RUNS = [
     f"training/{name}" for name in ("checkpoint", "run_identity", "damaged_runs", "finished_runs")
 ]
 
+_PACKED = ["training/packed/packed"]
+
 #: module -> the test files that guard it; of each file, the tests that reach the changed line run.
 #: Not all that could notice: files whose tests take long are left to those that are quick.
 GUARDS: dict[str, list[str]] = {
@@ -31,6 +33,14 @@ GUARDS: dict[str, list[str]] = {
     "landscape/training/interruption.py": ["training/interruption"],
     "landscape/training/optimizer.py": ["training/optimizer", "training/reference"],
     "landscape/training/lr_schedule.py": ["training/lr_schedule"],
+    "landscape/training/packed/chunks.py": _PACKED,
+    "landscape/training/packed/course.py": _PACKED,
+    "landscape/training/packed/dropout.py": _PACKED,
+    "landscape/training/packed/layers.py": _PACKED,
+    "landscape/training/packed/pack.py": _PACKED,
+    "landscape/training/packed/products.py": _PACKED,
+    "landscape/training/packed/stacked.py": ["training/packed/stacked"],
+    "landscape/training/packed/together.py": ["training/packed/stacked"],
     "landscape/kernels/choice.py": ["kernels/branches", "kernels/kernels", "kernels/records"],
     "landscape/kernels/kernel.py": ["kernels/branches", "kernels/records"],
     "landscape/kernels/gather.py": ["kernels/branches", "kernels/kernels"],
@@ -114,6 +124,7 @@ GUARDS: dict[str, list[str]] = {
     "theory/binomial.py": ["theory/binomial"],
     "theory/conditional.py": ["theory/conditional"],
     "theory/explain.py": ["theory/cli"],
+    "theory/given.py": ["theory/given"],
     "theory/growing.py": ["theory/nested"],
     "theory/heavy_light.py": ["theory/conditional"],
     "theory/information.py": ["theory/printed"],

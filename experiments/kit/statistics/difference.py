@@ -138,6 +138,16 @@ class Difference:
                 parts.append(f"{share:.0%} of the variance is the test examples'")
         return ", ".join(parts)
 
+    def clause(self) -> str:
+        """Write the evidence in a few words: interval, seeds, and what the family makes of it.
+
+        >>> from experiments.kit.statistics import paired
+        >>> paired({0: 0.7, 1: 0.8, 2: 0.9}, {0: 0.6, 1: 0.75, 2: 0.8}).clause()
+        '+0.083 [0.012, 0.155], 3 seeds'
+        """
+        found = f"{self._written(self.interval)}, {self.interval.count}"
+        return found + f", Holm p={_plain(self.adjusted, 2)} of {self.family}" * (self.family > 1)
+
     @property
     def _doubted(self) -> bool:
         """Tell whether so many findings may hold such a one by chance."""

@@ -44,6 +44,20 @@ class Interval:
         """
         return written(self.value, self.low, self.high) + f" ({self.how})"
 
+    @property
+    def count(self) -> str:
+        """Return over how many of what it is taken, the first words of `how`."""
+        return self.how.partition(",")[0]
+
+    @property
+    def clause(self) -> str:
+        """Write it in a few words.
+
+        >>> Interval(-0.5, -0.75, -0.25, 5, "5 seeds, t, over 2 cells").clause
+        '-0.50 [-0.75, -0.25], 5 seeds'
+        """
+        return f"{written(self.value, self.low, self.high)}, {self.count}"
+
 
 def student(values: Sequence[float], *, size: float = 0.0, each: str = "seed") -> Interval:
     """Return the mean with Student's interval: mean ± t(.975, n - 1) s / √n.

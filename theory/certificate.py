@@ -8,7 +8,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from landscape.errors import UserError
+from landscape import checks
+from theory import given
 from theory.binomial import at_least, at_most
 from theory.features import Array
 
@@ -68,13 +69,12 @@ def certify(
     while the printed bound allows only 2 sqrt(2 * 33 * 16) + 0.295 = 65.29.
 
     Raises:
-        UserError: d or r not positive, p outside [0, 1], delta outside (0, 1).
+        UserError: a bound below 0 or NaN, d or r not positive, p outside [0, 1], delta outside
+            (0, 1).
     """
-    if d < 1 or r <= 0 or not 0 <= p <= 1 or not 0 < delta < 1:
-        raise UserError(
-            f"expected d >= 1, r > 0, p in [0, 1], delta in (0, 1), got d={d}, r={r}, p={p}, "
-            f"delta={delta}; change the one that is out of range"
-        )
+    checks.number("bound", bound, least=0, infinite=True)
+    d, r = checks.whole("d", d, least=1), checks.number("r", r, above=0)
+    given.probabilities(p, delta)
     deviation = Fraction(bound) / Fraction(r) ** 2 if math.isfinite(bound) else Fraction(d)
     return Certificate(d, p, r, delta, bound, exact_tail(d, p, deviation))
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from landscape import checks
 from theory import binomial
 from theory.features import Array
 from theory.problems import MaskedRegression
@@ -121,8 +122,10 @@ class Claim:
         leaves float64 on the way makes it unsettled.
 
         Raises:
-            UserError: the instance does not fit into memory.
+            UserError: no instance, no seed, or an instance that does not fit into memory.
         """
+        checks.instance("problem", problem, MaskedRegression, "make_problem poses one")
+        checks.whole("seed", seed)
         problem.require_memory()
         try:
             with np.errstate(over="raise", divide="raise", invalid="raise"):

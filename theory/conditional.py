@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from landscape.errors import UserError
-from theory import bounds
+from landscape import checks
+from theory import bounds, given
 from theory.features import Array, Indices
-from theory.heavy_light import HeavyLight, require_columns
+from theory.heavy_light import HeavyLight
 from theory.spectra import Moments
 
 
@@ -116,7 +116,7 @@ def sharpness_interval(
 
     Cost: |H and mask| n^2 + n^3 + d n; the whole mask would cost p d n^2 + n^3.
     """
-    _require(parts, mask, p, delta)
+    _require(parts, p, delta)
     n = parts.features.n
     kept = parts.kept_gram(mask)
     values, vectors = np.linalg.eigh(kept + p * parts.light.gram)
@@ -152,7 +152,7 @@ def squared_distance_interval(
         delta: failure probability.
 
     Raises:
-        UserError: as ``sharpness_interval``; a signal of another length than n, sigma below 0.
+        UserError: as ``sharpness_interval``; a signal that is no n finite numbers, sigma below 0.
 
     Returns:
         The interval of the *squared* distance; its high end is infinite where the bound does not
@@ -160,12 +160,9 @@ def squared_distance_interval(
 
     Cost: |H and mask| n^2 + n^3 + d n^2.
     """
-    _require(parts, mask, p, delta)
-    if np.shape(signal) != (parts.features.n,) or not 0 <= sigma < math.inf:
-        raise UserError(
-            f"expected a signal of {parts.features.n} numbers and sigma >= 0, got shape "
-            f"{np.shape(signal)} and {sigma}; give one number for each row of X"
-        )
+    _require(parts, p, delta)
+    signal = given.vector("signal", signal, parts.features.n)
+    sigma = checks.number("sigma", sigma, least=0)
     centre = parts.centre(mask, p)
     values, vectors = np.linalg.eigh(centre)
     if not values[0] > 1e-14 * values[-1]:
@@ -181,10 +178,6 @@ def squared_distance_interval(
     return Certified(middle / above, middle, middle / below if below > 0 else math.inf)
 
 
-def _require(parts: HeavyLight, mask: Indices, p: float, delta: float) -> None:
-    require_columns(mask, parts.features.d)
-    if not 0 <= p <= 1 or not 0 < delta < 1:
-        raise UserError(
-            f"expected p in [0, 1] and delta in (0, 1), got p={p} and delta={delta}; p is the "
-            "probability with which the mask was drawn, delta that of a failure"
-        )
+def _require(parts: HeavyLight, p: float, delta: float) -> None:
+    checks.instance("parts", parts, HeavyLight, "divide makes it of features")
+    given.probabilities(p, delta)

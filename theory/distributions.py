@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
 
-from landscape import seeds
+from landscape import checks, seeds
 from landscape.errors import UserError
+from theory import given
 from theory.features import Array, Features, from_array
 
 HIDDEN = "hidden-states"  # real features, of a pretrained model (theory.hidden)
@@ -28,13 +29,13 @@ def draw(name: str, n: int, d: int, *, seed: int = 0) -> Features:
         seed: any non-negative integer; each block of columns has its own stream.
 
     Raises:
-        UserError: unknown name, or a size below 1.
+        UserError: unknown name, a size that is no whole number of at least 1, or such a seed.
     """
-    if name not in DISTRIBUTIONS:
+    if not isinstance(name, str) or name not in DISTRIBUTIONS:
         known = ", ".join(DISTRIBUTIONS)
         raise UserError(f"expected features among {known}, got {name!r}; choose one of them")
-    if n < 1 or d < 1:
-        raise UserError(f"expected n >= 1 and d >= 1, got n={n}, d={d}; give positive sizes")
+    n, d = checks.whole("n", n, least=1), checks.whole("d", d, least=1)
+    seed = checks.whole("seed", seed)
     rule = DISTRIBUTIONS[name]
 
     def read(start: int, stop: int) -> Array:
@@ -50,12 +51,22 @@ def prescribed(spectrum: npt.ArrayLike, d: int, *, seed: int = 0) -> Features:
     Args:
         spectrum: n non-negative eigenvalues, n <= d.
         d: features.
+        seed: any non-negative integer.
+
+    Raises:
+        UserError: a spectrum that is no n such numbers, or d or seed out of range.
     """
-    values = np.asarray(spectrum, dtype=np.float64)
-    if values.ndim != 1 or not 1 <= values.size <= d or not (values >= 0).all():
+    d, seed = checks.whole("d", d, least=1), checks.whole("seed", seed)
+    shape = given.array("spectrum", spectrum).shape
+    if len(shape) != 1 or not 1 <= shape[0] <= d:
         raise UserError(
-            f"expected between 1 and d={d} non-negative eigenvalues, got shape {values.shape}; "
+            f"expected between 1 and d={d} non-negative eigenvalues, got shape {shape}; "
             "give a flat list"
+        )
+    values = given.vector("spectrum", spectrum, shape[0])
+    if not (values >= 0).all():
+        raise UserError(
+            f"expected non-negative eigenvalues, got {values.min()}; those of X X^T never are"
         )
     rng = np.random.default_rng(seed)
     left = _rotation(rng, values.size)

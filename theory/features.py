@@ -10,7 +10,9 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
+from landscape import checks
 from landscape.errors import UserError
+from theory import given
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
@@ -43,6 +45,12 @@ class Features:
     exponent: int = 0
     _stored: list[Array] = field(default_factory=list, repr=False)
 
+    def __post_init__(self) -> None:
+        checks.text("name", self.name)
+        checks.whole("n", self.n, least=1)
+        checks.whole("d", self.d, least=1)
+        checks.has("read", self.read, "a function of (start, stop)", "__call__", do="give one")
+
     @property
     def stored(self) -> bool:
         """Whether all columns are kept in memory."""
@@ -67,11 +75,21 @@ class Features:
             yield start, whole[start : start + BLOCK]
 
     def prefix(self, d: int) -> Features:
-        """Return the first d columns."""
+        """Return the first d columns.
+
+        Raises:
+            UserError: d is no whole number from 1 to that of the features.
+        """
+        d = checks.whole("d", d, least=1, most=self.d)
         return Features(self.name, self.n, d, self.read)
 
     def take(self, indices: Indices) -> Array:
-        """Return the columns at sorted indices, as rows (k, n)."""
+        """Return the columns at sorted indices, as rows (k, n).
+
+        Raises:
+            UserError: what are no sorted indices of distinct columns.
+        """
+        indices = given.columns("indices", indices, self.d)
         if self.stored:
             return self.columns()[indices]
         parts = [
@@ -116,7 +134,8 @@ def from_array(x: npt.ArrayLike, name: str = "array") -> Features:
         UserError: X is not two-dimensional, not real numbers, empty, not finite, or its largest
             entry is below 1e-150 or above 1e150.
     """
-    array = np.asarray(x) if not isinstance(x, np.ndarray) else x
+    checks.text("name", name)
+    array = given.array("X", x) if not isinstance(x, np.ndarray) else x
     if array.ndim != 2 or 0 in array.shape:
         raise UserError(
             f"expected X with shape (n samples, d features), got shape {array.shape}; "
@@ -164,7 +183,7 @@ def load_features(path: str | Path) -> Features:
     Raises:
         UserError: the file is missing, unreadable, ambiguous, or does not hold a feature matrix.
     """
-    path = Path(path)
+    path = Path(checks.path("path", path))
     if not path.is_file():
         raise UserError(
             f"expected a .npy or .npz file with X, got {path}, which is missing; check --x"

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from landscape import checks
 from landscape.errors import UserError
+from theory import given
 from theory.factors import factor_of, rank
 from theory.features import Array, Features, Indices, inside
 from theory.spectra import Moments, gram_of, moments
@@ -40,11 +42,20 @@ class HeavyLight:
         Args:
             mask: the kept features, sorted; only those in H are looked at.
             p: probability to keep a feature.
+
+        Raises:
+            UserError: a mask that is not sorted indices below d, p outside [0, 1].
         """
+        checks.number("p", p, least=0, most=1)
         return self.kept_gram(mask) + p * self.light.gram
 
     def kept_gram(self, mask: Indices) -> Array:
-        """Return sum_{j in H and mask} z_j z_j^T, (n, n)."""
+        """Return sum_{j in H and mask} z_j z_j^T, (n, n).
+
+        Raises:
+            UserError: a mask that is not sorted indices below d.
+        """
+        mask = given.columns("mask", mask, self.features.d)
         return gram_of(self.columns[np.isin(self.heavy, mask, assume_unique=True)])
 
     def light_blocks(self) -> Iterator[Array]:
@@ -67,15 +78,10 @@ def divide(features: Features, heavy: int | Indices) -> HeavyLight:
 
     Cost: two passes over X, d n^2; memory one block and h n.
     """
-    if isinstance(heavy, int | np.integer):
-        if not 0 <= heavy <= features.d:
-            raise UserError(
-                f"expected between 0 and d={features.d} heavy columns, got {heavy}; "
-                "a few hundred are usually enough"
-            )
-        heavy = largest_norms(features, int(heavy))
-    require_columns(heavy, features.d)
-    heavy = np.asarray(heavy, dtype=np.int64)
+    _require(features)
+    if given.array("heavy", heavy).ndim == 0:
+        heavy = largest_norms(features, _count("heavy", heavy, features.d))
+    heavy = given.columns("heavy", heavy, features.d)
     light = moments(_without(features, heavy))
     return HeavyLight(features, heavy, features.take(heavy), light)
 
@@ -105,8 +111,10 @@ def largest_leverages(features: Features, count: int) -> Indices:
     """Return the sorted indices of the columns of largest z_j^T (X X^T)^-1 z_j; cost 3 d n^2.
 
     Raises:
-        UserError: X has no rank n, so that no leverage is defined.
+        UserError: a count outside 0 to d, or X has no rank n, so that no leverage is defined.
     """
+    _require(features)
+    count = _count("count", count, features.d)
     factor = np.zeros((features.n, features.n))
     for _, block in features.blocks():
         factor = factor_of(np.concatenate([factor, block]))
@@ -125,17 +133,10 @@ def _largest(sizes: Array, count: int) -> Indices:
     return np.sort(order).astype(np.int64)
 
 
-def require_columns(indices: Indices, d: int) -> None:
-    """Refuse what is not sorted indices of distinct columns, (k,).
+def _require(features: object) -> None:
+    checks.instance("features", features, Features, "from_array makes it of a matrix")
 
-    Raises:
-        UserError: another shape or kind of numbers, one below 0 or not below d, or unsorted ones.
-    """
-    given = np.asarray(indices)
-    fine = given.ndim == 1 and (given.dtype.kind in "iu" or given.size == 0)
-    if not fine or (given.size and (given.min() < 0 or given.max() >= d
-                                    or (given[1:] <= given[:-1]).any())):  # fmt: skip
-        raise UserError(
-            f"expected sorted indices of distinct columns below d={d}, got {given.dtype} of shape "
-            f"{given.shape}; numpy.flatnonzero makes them of a boolean mask"
-        )
+
+def _count(name: str, count: object, d: int) -> int:
+    """Return how many of d columns; a few hundred are usually enough."""
+    return checks.whole(name, count, least=0, most=d)

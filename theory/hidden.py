@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from landscape import Example, load_model, load_task
+from landscape import Example, checks, load_model, load_task
 from landscape.errors import UserError
 from theory.distributions import HIDDEN
 from theory.features import Array, Features, from_array
@@ -34,8 +34,8 @@ def hidden_states(
 
     Cost: n forwards.
     """
-    if n < 1:
-        raise UserError(f"expected n >= 1 prompts, got {n}; give a positive number")
+    n, seed = checks.whole("n", n, least=1), checks.seed(seed)
+    model, task = checks.path("model", model), checks.text("task", task)
     return from_array(_states(n, seed, model, task), HIDDEN)
 
 

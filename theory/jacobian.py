@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
 from landscape.curvature.derivatives.point import evaluating
 from landscape.errors import UserError
 from landscape.losses import Split, as_split
@@ -98,6 +99,8 @@ def linearise(
     smollm2-135m), which blocks are read from.
     Source: Jacot et al. (2018), neural tangent kernel; Schraudolph (2002), Gauss-Newton.
     """
+    checks.model(model)
+    checks.several("batches", batches, "batches")
     objective = as_split(split, None)
     with evaluating(model), _whole(model, targets) as (mask, parameters):
         shapes = dict(mask.shapes)
@@ -140,8 +143,7 @@ def jacobian_features(
     from landscape.sweep.config import RunConfig
     from landscape.sweep.preparing import prepared
 
-    if n < 1:
-        raise UserError(f"expected n >= 1 examples, got {n}; give a positive number")
+    n = checks.whole("n", n, least=1)
     config = RunConfig(model=model, task=task, method="none", seed=seed,
                        num_train=max(2, n), num_dev=1, num_test=1)  # fmt: skip
     with prepared(config) as made:

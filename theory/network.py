@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from landscape import checks
+from landscape.errors import UserError
 from landscape.masks import Mask
 from theory.features import Indices
 from theory.problems import MaskedRegression
@@ -28,6 +30,7 @@ class LinearNetwork(nn.Module):
 
     def __init__(self, d: int) -> None:
         super().__init__()
+        d = checks.whole("d", d, least=1)
         self.linear = nn.Linear(d, 1, bias=False, dtype=torch.float64)
         nn.init.zeros_(self.linear.weight)
 
@@ -45,9 +48,18 @@ def squared_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
 
     Args:
         batch: samples x (b, d) and targets y (b,).
+
+    Raises:
+        UserError: predictions and targets of different shapes, which torch would broadcast.
     """
     x, y = batch
-    return 0.5 * (model(x) - y).square().sum(), len(y)
+    predicted = model(x)
+    if predicted.shape != y.shape:
+        raise UserError(
+            f"expected a target for each prediction, got targets of shape {tuple(y.shape)} for "
+            f"predictions of shape {tuple(predicted.shape)}; give x (b, d) and y (b,)"
+        )
+    return 0.5 * (predicted - y).square().sum(), len(y)
 
 
 def batches(problem: MaskedRegression, size: int | None = None) -> Iterator[Batch]:

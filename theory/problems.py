@@ -9,9 +9,9 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from landscape import seeds
+from landscape import checks, seeds
 from landscape.errors import UserError
-from theory import purposes
+from theory import given, purposes
 from theory.distributions import draw
 from theory.factors import BATCH, factor_of, masked_factors
 from theory.features import BLOCK, STORED_BYTES, Array, Features, Indices, from_array
@@ -40,7 +40,8 @@ class MaskedRegression:
     are divided with them: distances, steps in units of 2n/lambda_1 and verdicts do not change.
 
     Raises:
-        UserError: p, delta or sigma out of range, an entry above r, a target of wrong shape.
+        UserError: p, delta, sigma, r or seed out of range, an entry above r, a target that is no
+            n finite numbers.
     """
 
     features: Features
@@ -53,21 +54,14 @@ class MaskedRegression:
     _kept: dict[tuple[str, int], list[Array]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.p <= 1:
-            raise UserError(
-                f"expected p in [0, 1], got {self.p}; it is the share of kept features, try 0.1"
-            )
-        if not 0 < self.delta < 1:
-            raise UserError(f"expected delta in (0, 1), got {self.delta}; try 0.05")
-        if not 0 <= self.sigma < np.inf:
-            raise UserError(f"expected sigma >= 0 and finite, got {self.sigma}; try 1.0")
+        checks.instance("features", self.features, Features, "from_array makes it of a matrix")
+        given.probabilities(self.p, self.delta)
+        checks.number("sigma", self.sigma, least=0)
+        checks.whole("seed", self.seed)
+        if self.r is not None:
+            checks.number("r", self.r, least=0)
         if self.target is not None:
-            shape, want = np.shape(self.target), (self.n,)
-            if shape != want or not np.isfinite(self.target).all():
-                raise UserError(
-                    f"expected a finite target of shape {want}, got shape {shape}; "
-                    "give one number for each row of X"
-                )
+            given.vector("target", self.target, self.n)
         for name in ("sigma", "r", "target"):
             value = getattr(self, name)
             if self.features.exponent and value is not None:
@@ -137,6 +131,7 @@ class MaskedRegression:
 
     def masks(self, count: int, seed: int = 0) -> Iterator[list[Indices]]:
         """Draw masks from the seed, ``BATCH`` at a time; fewer masks are the first of more."""
+        count, seed = checks.whole("count", count), checks.whole("seed", seed)
         rng = seeds.numbered(seed, purposes.MASKS)
         for start in range(0, count, BATCH):
             yield [draw_mask(rng, self.d, self.p) for _ in range(min(BATCH, count - start))]
@@ -150,6 +145,7 @@ class MaskedRegression:
         return self._each(masked_factors, count, seed)
 
     def _each(self, compute: Compute, count: int, seed: int) -> Iterator[Array]:
+        count, seed = checks.whole("count", count), checks.whole("seed", seed)
         kept = self._kept.setdefault((compute.__name__, seed), [])
         if sum(map(len, kept)) >= count:  # without drawing a mask
             for start, batch in zip(range(0, count, BATCH), kept):
@@ -174,8 +170,9 @@ class MaskedRegression:
 
     def draw(self, seed: int = 0, *, p: float | None = None) -> Restricted:
         """Draw a mask, at another p if given, and restrict the problem to it."""
-        share = self.p if p is None else p
-        return self.restrict(draw_mask(seeds.numbered(seed, purposes.MASK), self.d, share))
+        share = self.p if p is None else checks.number("p", p, least=0, most=1)
+        rng = seeds.numbered(checks.whole("seed", seed), purposes.MASK)
+        return self.restrict(draw_mask(rng, self.d, share))
 
     def restrict(self, indices: Indices) -> Restricted:
         """Restrict the problem to the features at sorted indices (k,)."""

@@ -7,6 +7,9 @@ from functools import cached_property
 
 import numpy as np
 
+from landscape import checks
+from landscape.errors import UserError
+from theory import given
 from theory.factors import factor_of, positive
 from theory.features import Array, Indices
 from theory.spectra import gram_of
@@ -20,11 +23,25 @@ class Restricted:
         indices: the kept features, sorted, (k,).
         columns: A = their columns as rows, (k, n), so that X M w = A^T w.
         y: targets (n,).
+
+    Raises:
+        UserError: columns or targets of other shapes, or targets that are not finite.
     """
 
     indices: Indices
     columns: Array
     y: Array
+
+    def __post_init__(self) -> None:
+        k, n = (given.array(name, getattr(self, name)).size for name in ("indices", "y"))
+        given.vector("indices", self.indices, k)
+        given.vector("y", self.y, n)
+        found = given.array("columns", self.columns)
+        if found.shape != (k, n) or found.dtype.kind not in "fiu":
+            raise UserError(
+                f"expected columns of shape {(k, n)}, a row for each index, got shape "
+                f"{found.shape} of {found.dtype}; problem.restrict takes them"
+            )
 
     @property
     def k(self) -> int:
@@ -80,11 +97,14 @@ class Restricted:
 
     def loss(self, w: Array) -> float:
         """Return L(w) = ||y - A^T w||^2 / (2n) at w (k,)."""
-        residual = self.residual(w)
+        residual = self.residual(self._point("w", w))
         return float(residual @ residual) / (2 * self.n)
 
     def gradient(self, w: Array) -> Array:
         """Return A (A^T w - y) / n, (k,)."""
+        return self._slope(self._point("w", w))
+
+    def _slope(self, w: Array) -> Array:
         return np.einsum("ji,i->j", self.columns, -self.residual(w) / self.n)
 
     def hessian(self) -> Array:
@@ -93,6 +113,7 @@ class Restricted:
 
     def minimum_norm(self, y: Array | None = None) -> Array:
         """Return (X M)^+ y, (k,), the limit of gradient descent from 0."""
+        y = None if y is None else given.vector("y", y, self.n)
         w, s, u = self.svd
         return w @ ((u.T @ (self.y if y is None else y)) / s)
 
@@ -102,6 +123,7 @@ class Restricted:
         Along a singular vector that is w_0 + (1 - f) (u^T y / s - w_0) with f = (1 - eta s^2/n)^t,
         computed without dividing 1 - f by a small s; where s = 0 nothing moves.
         """
+        w0 = self._point("w0", w0)
         basis, _, u = self.whole_svd
         missing = self._missing(eta, steps)
         start = basis.T @ w0
@@ -109,6 +131,7 @@ class Restricted:
 
     def _missing(self, eta: float, steps: int) -> Array:
         """Return 1 - (1 - eta s^2/n)^t, (q,), to relative rounding where s is tiny."""
+        eta, steps = _descent(eta, steps)
         x = eta / self.n * self.whole_svd[1] ** 2
         small = x < 0.5
         slow = -np.expm1(steps * np.log1p(-np.where(small, x, 0.0)))
@@ -121,9 +144,9 @@ class Restricted:
 
     def descend(self, w0: Array, eta: float, steps: int) -> Array:
         """Run gradient descent step by step; cost steps k n."""
-        w = w0.copy()
+        w, (eta, steps) = self._point("w0", w0).copy(), _descent(eta, steps)
         for _ in range(steps):
-            w -= eta * self.gradient(w)
+            w -= eta * self._slope(w)
         return w
 
     def filtered(self, eta: float, steps: int) -> tuple[float, float]:
@@ -138,3 +161,11 @@ class Restricted:
         outside = float(np.square(self.y - u @ seen).sum())
         loss = (float(left @ left) + outside) / (2 * self.n)
         return loss, float(np.linalg.norm(self._per_s(missing) * seen))
+
+    def _point(self, name: str, w: Array) -> Array:
+        """Return w (k,); a descent that diverged may have left the finite numbers."""
+        return given.vector(name, w, self.k, finite=False)
+
+
+def _descent(eta: float, steps: int) -> tuple[float, int]:
+    return checks.number("eta", eta), checks.whole("steps", steps)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.util import find_spec
 
+from landscape import checks
 from landscape.errors import UserError
 from theory.claim import Claim, Result, Verdict
 from theory.distributions import DISTRIBUTIONS
@@ -25,6 +26,7 @@ def claim(claim_id: str) -> Claim:
     Raises:
         UserError: no claim has it; the sentence names the nearest.
     """
+    checks.text("claim_id", claim_id)
     known = {candidate.id: candidate for candidate in ALL}
     if claim_id in known:
         return known[claim_id]
@@ -83,6 +85,7 @@ def verify_all(
     """
     chosen = ALL if only is None else tuple(claim(claim_id) for claim_id in only)
     instances = default_problems(seed) if problems is None else problems
+    checks.several("problems", instances, "instances")
     return [c.verify(problem, seed) for c in chosen for problem in instances]
 
 

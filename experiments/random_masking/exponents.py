@@ -9,7 +9,7 @@ unless the better one would make the exponent larger in magnitude still.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from itertools import pairwise
 from statistics import fmean, linear_regression
 from typing import Any
@@ -19,6 +19,7 @@ from experiments.kit.judge import Finding, above
 from experiments.kit.records import Record, grouped, matching, present
 from experiments.kit.statements import Statement
 from experiments.kit.statistics import Interval, student
+from experiments.kit.statistics.block import largest_block, over_which
 
 Fit = tuple[float, float]
 """The exponent of a repetition, and how far the grid lets it be off."""
@@ -37,14 +38,15 @@ def grows(text: str, *, paper: str, by_seed: bool, where: Mapping[str, Any]) -> 
         text: the sentence.
         paper: the paper's exponent, as it is written beside ours.
         by_seed: whether every seed chose its own rate, so that seeds are the repetitions: a seed's
-            exponents are averaged over models and tasks, which share its examples. Models with a
-            task are the repetitions otherwise, since a first seed chose for all.
+            exponents are averaged over models and tasks, which share its examples, of the largest
+            whole block of these and seeds. Models with a task are the repetitions otherwise, since
+            a first seed chose for all.
         where: values of the records that take part.
     """
 
     def judge(records: Sequence[Record]) -> Finding:
         own = present(matching(records, where), "lr", "ratio")
-        fits, over = _by_seed(own) if by_seed else (_by_case(own), "")
+        fits, over, own = _by_seed(own) if by_seed else (_by_case(own), "", own)
         each = "seed" if by_seed else "model and task"
         if len(fits) < 2:
             said = f"{len(fits)} exponent, one a {each}{over}: two are the least that decide"
@@ -80,18 +82,27 @@ def _by_case(own: Sequence[Record]) -> list[Fit]:
     return [fit for unit in grouped(own, *CELL).values() if (fit := _fit(unit)) is not None]
 
 
-def _by_seed(own: Sequence[Record]) -> tuple[list[Fit], str]:
-    """Return the fits of seeds that have all cases, averaged over them, and what to say of that."""
-    found: dict[int, dict[tuple[str, str], Fit]] = {}
-    for (model, task, seed), unit in grouped(own, *CELL, "seed").items():
-        if (fit := _fit(unit)) is not None:
-            found.setdefault(seed, {})[model, task] = fit
-    cases = {case for fits in found.values() for case in fits}
-    whole = [list(fits.values()) for fits in found.values() if fits.keys() == cases]
-    left = len(found) - len(whole)
-    over = f", over {len(cases)} cases" * (len(cases) > 1)
+def _by_seed(own: Sequence[Record]) -> tuple[list[Fit], str, list[Record]]:
+    """Return a fit a seed, averaged over cases, what to say of that, and the records behind them.
+
+    A case, a model and task, has the ratios that any of its seeds has; a seed that lacks one of
+    them is none of the case's.
+    """
+    units = grouped(own, *CELL, "seed")
+    places = {case: {r["ratio"] for r in group} for case, group in grouped(own, *CELL).items()}
+    found: dict[tuple[Any, ...], dict[int, Fit]] = {case: {} for case in places}
+    for (*case, seed), unit in units.items():
+        at = tuple(case)
+        if {r["ratio"] for r in unit} == places[at] and (fit := _fit(unit)) is not None:
+            found[at][seed] = fit
+    begun: dict[tuple[Any, ...], Set[int]] = {case: fits.keys() for case, fits in found.items()}
+    chosen, seeds = largest_block(begun)
+    left = len({seed for *_, seed in units}) - len(seeds)
+    over = f", {over_which(chosen, found)}" * (len(found) > 1)
     over += f", {left} left out: incomplete" * (left > 0)
-    return [(fmean(s for s, _ in fits), fmean(off for _, off in fits)) for fits in whole], over
+    fits = [[found[case][seed] for case in chosen] for seed in seeds]
+    means = [(fmean(s for s, _ in each), fmean(off for _, off in each)) for each in fits]
+    return means, over, [r for case in chosen for seed in seeds for r in units[*case, seed]]
 
 
 def _fit(unit: Sequence[Record]) -> Fit | None:

@@ -31,12 +31,14 @@ class Subject:
     Args:
         model: its name.
         delta: the delta's file; None for the model alone.
-        about: what the delta says of itself.
+        about: what the delta, or ``told``, says of itself.
+        told: the file that says it.
     """
 
     model: str
     delta: str | None
     about: About | None
+    told: str | None = None
 
 
 def judging_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,13 +62,18 @@ def judging_arguments(parser: argparse.ArgumentParser) -> None:
     json_argument(parser)
 
 
-def subject(chosen: argparse.Namespace) -> Subject:
+def subject(chosen: argparse.Namespace, *, other: str | None = None) -> Subject:
     """Return what a command is to judge.
+
+    Args:
+        chosen: the command's arguments.
+        other: a delta file that says of which model and task it is, where none is judged.
 
     Raises:
         UserError: a delta that does not say of which model it is, where none is named.
     """
-    about = about_delta(chosen.delta) if chosen.delta else None
+    told = chosen.delta or other
+    about = about_delta(told) if told else None
     if chosen.delta and about is None and chosen.model is None:
         raise UserError(
             f"expected a delta that knows its model, got {chosen.delta}, which does not say it; "
@@ -74,10 +81,11 @@ def subject(chosen: argparse.Namespace) -> Subject:
         )
     if about and (chosen.num_labels or chosen.new_head):
         raise UserError(
-            f"expected no --num-labels and no --new-head beside {chosen.delta}, which knows its "
+            f"expected no --num-labels and no --new-head beside {told}, which knows its "
             "head, got one; leave it out"
         )
-    return Subject(chosen.model or (about.model if about else MODEL), chosen.delta, about)
+    model = chosen.model or (about.model if about else MODEL)
+    return Subject(model, chosen.delta, about, told)
 
 
 def own_task(chosen: argparse.Namespace, judged: Subject, about: About) -> Task:
@@ -108,7 +116,7 @@ def _refuse_other_data(judged: Subject, about: About, task: Task) -> None:
     from_hub = task.source.get("kind") == "hub"
     if about.sha256 != now and not (from_hub and None in (about.sha256, now)):
         raise UserError(
-            f"expected the data that {judged.delta} was trained on, got other files of the same "
+            f"expected the data that {judged.told} was trained on, got other files of the same "
             f"name ({task.name}), whose splits would mix rows that it has seen; give other rows "
             "with --data"
         )

@@ -37,8 +37,15 @@ def point_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def load_point(chosen: argparse.Namespace) -> tuple[nn.Module, list[Batch]]:
-    """Return the model at the delta or fresh mask that a command was given, and its batches."""
+def load_point(
+    chosen: argparse.Namespace, *, other: str | None = None
+) -> tuple[nn.Module, list[Batch]]:
+    """Return the model at the delta or fresh mask that a command was given, and its batches.
+
+    Args:
+        chosen: the command's arguments.
+        other: a delta file that says the model and the task, where no delta is measured at.
+    """
     import landscape as ls
 
     budget = [key for key in ("ratio", "density", "count") if getattr(chosen, key) is not None]
@@ -48,7 +55,7 @@ def load_point(chosen: argparse.Namespace) -> tuple[nn.Module, list[Batch]]:
         raise UserError(
             f"expected --delta or --{budget[0]}, got both; a delta has weights of its own"
         )
-    at = subject(chosen)
+    at = subject(chosen, other=other)
     about = at.about
     if about and not (chosen.task or chosen.data):
         task = own_task(chosen, at, about)

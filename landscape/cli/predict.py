@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -39,9 +41,9 @@ def add(commands: Commands) -> None:
         help="rows without labels: a csv, tsv, jsonl, json or parquet file, or a folder of images",
     )  # fmt: skip
     tell.add_argument(
-        "--output", type=output_file, required=True,
+        "--output", type=output_file,
         help="file to write, of one of these formats: the rows, each with its prediction and the "
-        "probability of every class",
+        "probability of every class (as JSON lines on the standard output)",
     )  # fmt: skip
     prompt_arguments(
         tell.add_argument_group("how a row becomes an example, where no delta says it")
@@ -50,12 +52,35 @@ def add(commands: Commands) -> None:
 
 
 def _predict(chosen: argparse.Namespace) -> Outcome:
+    from landscape.tasks.own.writing import check_output, json_lines, with_all_columns, write_rows
+
+    if chosen.output is not None:
+        check_output(chosen.output, chosen.data)
+        rows, found, counted = _judged(chosen)
+        path = write_rows(chosen.output, rows)
+        _tell(f"{path} ({counted})", found["lost"])
+        return Outcome({"output": str(path), **found})
+    with contextlib.redirect_stdout(sys.stderr):
+        rows, found, counted = _judged(chosen)
+        _tell(counted, found["lost"])
+    rows = with_all_columns(rows)
+    if not chosen.json:
+        print(json_lines(rows), end="")
+    return Outcome({"output": None, **found, "predictions": rows})
+
+
+def _tell(predictions: str, lost: int) -> None:
+    print(f"predictions: {predictions}")
+    if lost:
+        print(f"{lost:,} rows without a prediction: the model's outputs are not finite there")
+
+
+def _judged(chosen: argparse.Namespace) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
+    """Return the rows with their predictions, their numbers, and these in words."""
     from landscape.tasks.own.rows import read_own
-    from landscape.tasks.own.writing import check_output, write_rows
 
     judged = subject(chosen)
     recipe = _recipe(chosen, judged)
-    check_output(chosen.output, chosen.data)
     rows = read_own(chosen.data)
     columns = _columns(rows, recipe)
     examples = recipe.examples(rows, labelled=False)
@@ -66,13 +91,9 @@ def _predict(chosen: argparse.Namespace) -> Outcome:
     found = predict(model, tokenizer, examples, generation=generation, **reading(chosen, judged))
     told = [_told(row.values, one, recipe, columns)
             for row, one in zip(rows.rows, found, strict=True)]  # fmt: skip
-    path = write_rows(chosen.output, told)
-    print(f"predictions: {path} ({_counts(told, recipe)})")
-    lost = sum(one.answer is None for one in found)
-    if lost:
-        print(f"{lost:,} rows without a prediction: the model's outputs are not finite there")
     counts = Counter(str(row[ANSWER]) for row in told) if recipe.classes else {}
-    return Outcome({"output": str(path), "rows": len(told), "lost": lost, "counts": counts})
+    lost = sum(one.answer is None for one in found)
+    return told, {"rows": len(told), "lost": lost, "counts": counts}, _counts(told, recipe)
 
 
 def _recipe(chosen: argparse.Namespace, judged: Subject) -> Recipe:

@@ -28,8 +28,9 @@ def add(commands: Commands) -> None:
         "of the file --trajectory (random)",
     )  # fmt: skip
     where.add_argument(
-        "--to", type=file, help="another delta file: the line from --delta, or the base, to it"
-    )
+        "--to", type=file, help="another delta file: the line from --delta, or from the base of "
+        "this one on its task, to it",
+    )  # fmt: skip
     scan.add_argument(
         "--trajectory", type=file, help="file of `landscape finetune --trajectory`, drawn too"
     )
@@ -69,7 +70,7 @@ def _scan(chosen: argparse.Namespace) -> dict[str, Any]:
     from landscape.folders import write_json
 
     folder = Path(chosen.output)
-    model, batches = load_point(chosen)
+    model, batches = load_point(chosen, other=chosen.to)
     options: dict[str, Any] = {
         "points": chosen.points, "directory": folder, "progress": _progress,
     }  # fmt: skip

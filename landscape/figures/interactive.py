@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from landscape.figures.losses import drawable, lowest
+from landscape.figures.losses import drawable, lowest, written
 from landscape.figures.style import BLUE, MARK, ORANGE, RED
 from landscape.surface import Surface
 
@@ -168,7 +168,7 @@ def _ranks(losses: np.ma.MaskedArray) -> tuple[list[Any], Figure]:
     if known[0] == known[-1]:
         below = np.full(losses.shape, 0.5)
     shares = np.linspace(0, 1, _TICKS)
-    words = [f"{value:.3g}" for value in np.quantile(known, shares)]
+    words = written(np.quantile(known, shares))
     bar = {"title": {"text": "loss", "side": "top"}, "tickvals": shares.tolist(),
            "ticktext": words, "thickness": 14, "len": 0.9, "outlinewidth": 0}  # fmt: skip
     return _plain(np.ma.masked_array(below, np.ma.getmaskarray(losses)).T), bar

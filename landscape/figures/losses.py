@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from torch import Tensor
 
@@ -33,6 +35,18 @@ def levels(losses: np.ma.MaskedArray, count: int) -> np.ndarray:
     """
     found = np.unique(np.quantile(losses.compressed(), np.linspace(0, 1, count)))
     return found if len(found) > 1 else found[0] + np.array([-0.5, 0.5])
+
+
+def written(values: Iterable[float]) -> list[str]:
+    """Return numbers with as many digits, three to nine, as tell apart those that differ.
+
+    >>> written([0.6948, 0.6951, 0.6954]), written([0.5, 0.5, 12.0])
+    (['0.6948', '0.6951', '0.6954'], ['0.5', '0.5', '12'])
+    """
+    at, most = list(values), 9
+    different = len({f"{value:.{most}g}" for value in at})
+    digits = next(n for n in range(3, most + 1) if len({f"{v:.{n}g}" for v in at}) == different)
+    return [f"{value:.{digits}g}" for value in at]
 
 
 def lowest(losses: np.ma.MaskedArray) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from landscape.errors import UserError
 from landscape.figures.canvas import axes_for, saved
-from landscape.figures.losses import drawable, levels, lowest
+from landscape.figures.losses import drawable, levels, lowest, written
 from landscape.figures.page import surface_page
 from landscape.figures.style import BLUE, MARK, ORANGE, RED, look
 from landscape.surface import Surface
@@ -107,7 +107,9 @@ def _contour(axes: Any, surface: Surface, losses: np.ma.MaskedArray, way: Any | 
     steps, norm = _colours(losses)
     filled = axes.contourf(x, y, losses.T, levels=steps, norm=norm, cmap="viridis")
     axes.contour(x, y, losses.T, levels=steps, colors="white", linewidths=0.3, alpha=0.6)
-    bar = axes.figure.colorbar(filled, ax=axes, label="loss", format="%.3g", spacing="uniform")
+    bar = axes.figure.colorbar(filled, ax=axes, label="loss", spacing="uniform")
+    ticks = dict(zip(written(bar.get_ticks()), bar.get_ticks(), strict=True))  # levels once each
+    bar.set_ticks([*ticks.values()], labels=[*ticks])
     bar.ax.tick_params(labelsize=9)
     if surface.prediction is not None:
         axes.contour(x, y, surface.prediction.numpy().T, levels=steps, colors="black",

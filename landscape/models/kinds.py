@@ -14,9 +14,9 @@ from transformers import PretrainedConfig
 Kind = Literal[
     "causal language model", "encoder-decoder language model",
     "sequence classifier", "token classifier", "image classifier",
-    "encoder of images and texts", "encoder",
+    "encoder of images and texts", "encoder", "image encoder",
 ]  # fmt: skip
-"""What a model is by what it returns; an encoder ends without a head."""
+"""What a model is by what it returns; an encoder, of texts or of images, ends without a head."""
 
 Head = Literal["sequence", "tokens"]
 """What a classifier of texts gives its labels to: a whole text, or each of its tokens."""
@@ -45,6 +45,7 @@ _READERS: dict[Kind, str] = {
     "image classifier": "AutoModelForImageClassification",
     "encoder of images and texts": "AutoModel",
     "encoder": "AutoModel",
+    "image encoder": "AutoModel",
 }
 
 _PARALLEL = (DataParallel, DistributedDataParallel)

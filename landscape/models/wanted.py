@@ -77,7 +77,7 @@ class Wanted:
                 )
             return "image classifier"
         if self.bare:
-            return self.given
+            return "image encoder" if sees_images(config) else self.given
         if held is None and config.is_encoder_decoder:
             return "encoder-decoder language model"
         return held or self.given
@@ -130,7 +130,7 @@ class Wanted:
         if self.num_labels is not None:
             heads = tuple(f"{name}." for name in head_modules(model))
             missing = [n for n in missing if not n.startswith(heads) and "pooler" not in n]
-        if kind == "encoder":
+        if kind in ("encoder", "image encoder"):
             missing = [n for n in missing if "pooler" not in n]
         if missing:
             more = f" and {len(missing) - 1} others" if len(missing) > 1 else ""

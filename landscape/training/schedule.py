@@ -92,9 +92,9 @@ class Schedule:
         Raises:
             UserError: "auto" for a model whose query and value layers are not known.
         """
-        if self.targets != AUTO:
+        if AUTO not in checks.patterns("targets", self.targets):
             return self
-        patterns = target_patterns(model, AUTO)
+        patterns = target_patterns(model, self.targets)
         return dataclasses.replace(self, targets=patterns[0] if len(patterns) == 1 else patterns)
 
     def as_dict(self) -> dict[str, Any]:

@@ -154,6 +154,22 @@ def test_predictions_are_written_in_the_format_of_the_files_name(ending, own, tm
         assert list(a.values.values()) == [str(value) for value in b.values.values()]
 
 
+def test_without_a_file_predictions_are_json_lines_on_the_standard_output_and_nothing_else_is(
+    own, tmp_path, capsys
+) -> None:
+    asked_ = ["predict", "--delta", str(own["delta_opt"]), "--data", str(own["new"])]
+    assert main([*asked_, "--output", str(tmp_path / "p.jsonl")]) == 0
+    written = (tmp_path / "p.jsonl").read_text(encoding="utf-8")
+    capsys.readouterr()
+    assert main(asked_) == 0
+    said = capsys.readouterr()
+    assert said.out == written
+    assert "predictions: 7 rows" in said.err
+    found = told(capsys, *asked_)
+    assert found["predictions"] == [json.loads(line) for line in written.splitlines()]
+    assert (found["output"], found["rows"]) == (None, 7)
+
+
 def test_a_model_without_a_delta_predicts_what_a_prompt_and_words_say(own, tmp_path) -> None:
     out = tmp_path / "p.jsonl"
     assert main(["predict", "--model", str(own["opt"]), "--data", str(own["new"]),

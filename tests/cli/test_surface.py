@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from command_lines import last_object, measured, run
 
 import landscape as ls
+from landscape.cli import judging, main
+from landscape.cli.guard import MISTAKE
 
 
 def test_a_surface_in_the_plane_of_training_is_the_librarys(files, tmp_path, capsys) -> None:
@@ -81,7 +84,9 @@ def test_a_curve_has_the_loss_of_the_model_in_its_middle(
         assert result["curvature"][0][0] == pytest.approx(top, rel=1e-2)
 
 
-def test_the_line_between_two_deltas_reports_its_barrier(files, tmp_path, capsys) -> None:
+def test_the_line_between_two_deltas_reports_its_barrier_and_one_alone_knows_its_task(
+    files, tmp_path, capsys, monkeypatch
+) -> None:
     out = tmp_path / "s"
     code = run(files, "surface", "--delta", files["delta1"], "--to", files["delta2"],
                "--points", 3, "--output", out, "--json")  # fmt: skip
@@ -98,6 +103,15 @@ def test_the_line_between_two_deltas_reports_its_barrier(files, tmp_path, capsys
     total, count = ls.task_loss(model, batches[0])
     assert from_base["losses"][0] == float(total.detach()) / count
     assert from_base["losses"][-1] == result["losses"][-1]
+    alone = ["surface", "--to", str(files["delta2"]), "--examples", "4", "--points", "3"]
+    assert main([*alone, "--output", str(tmp_path / "u"), "--json"]) == 0
+    assert last_object(capsys.readouterr().out)["losses"] == from_base["losses"]
+    about = judging.about_delta
+    monkeypatch.setattr(judging, "about_delta", lambda path: replace(about(path), bos=7))
+    assert main([*alone, "--output", str(tmp_path / "v"), "--json"]) == 0
+    assert last_object(capsys.readouterr().out)["losses"] != from_base["losses"]
+    assert main([*alone, "--output", str(tmp_path / "w"), "--num-train", "3"]) == MISTAKE
+    assert "got --num-train; leave it out" in capsys.readouterr().err
 
 
 MISTAKES = {

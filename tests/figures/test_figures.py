@@ -128,6 +128,19 @@ def test_the_page_holds_every_number_rows_upwards(tmp_path) -> None:
     assert plan["data"][0]["colorbar"]["ticktext"][0] == "0.125"
 
 
+def test_the_ticks_of_a_narrow_range_of_losses_have_the_digits_that_tell_them_apart() -> None:
+    axis = torch.tensor([-1.0, -0.5, 0.5, 1.0]).double()
+    losses = 0.69481 + 1e-4 * torch.arange(16.0).double().reshape(4, 4) / 5
+    surface = ls.Surface((axis, axis), losses, centre=0.695)
+    _, plan = data_of(ls.surface_page(surface).html)["figures"]
+    words = plan["data"][0]["colorbar"]["ticktext"]
+    assert len(set(words)) == len(words)
+    bar = ls.plot_surface(surface, ax=Figure().add_subplot()).figure.axes[1]
+    words = [text.get_text() for text in bar.get_yticklabels()]
+    assert len(set(words)) == len(words) > 2
+    assert float(words[0]) == pytest.approx(0.69481, abs=1e-5)
+
+
 def test_the_page_asks_the_network_for_nothing() -> None:
     html = ls.surface_page(CURVE).html
     own = re.sub(r'<script type="text/plain" id="plotly">.*?</script>', "", html, flags=re.DOTALL)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from landscape.errors import UserError
-from landscape.figures.losses import drawable, levels, lowest
+from landscape.figures.losses import drawable, levels, lowest, written
 from landscape.surface import Surface
 
 AXIS = torch.tensor([-1.0, 0.0, 1.0], dtype=torch.float64)
@@ -24,6 +24,20 @@ def test_cells_that_are_not_finite_are_masked_and_no_others() -> None:
     found = drawable(surface())
     assert found.mask.tolist() == [[True, False, False], [False] * 3, [True, False, False]]
     assert found.compressed().tolist() == [4.0, 3.0, 8.0, 1.0, 2.0, 6.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ([0.6948, 0.6951, 0.6954], ["0.6948", "0.6951", "0.6954"]),
+        ([1.5, 1.5, 20.0], ["1.5", "1.5", "20"]),  # the same number is the same word
+        ([0.1, 0.1 + 1e-12, 0.104], ["0.1", "0.1", "0.104"]),  # rounding is no difference
+        ([1.0, 1.00000001], ["1", "1.00000001"]),
+        ([], []),
+    ],
+)
+def test_numbers_have_as_many_digits_as_tell_them_apart_and_three_at_least(values, words) -> None:
+    assert written(values) == words
 
 
 def test_a_surface_without_a_finite_cell_is_refused() -> None:

@@ -101,6 +101,10 @@ def test_an_image_encoder_gets_a_seeded_head_and_keeps_its_body(tmp_path, monkey
     assert all(torch.equal(v, held[n]) for n, v in model.dinov2.state_dict().items())
     pixels = processor(np.zeros((300, 260, 3), np.uint8), return_tensors="pt")["pixel_values"]
     assert pixels.shape == (1, 3, 224, 224)
+    bare, processor = ls.load_model("dinov2-small", source=tmp_path)
+    assert kind(bare) is None
+    assert all(torch.equal(v, held[n]) for n, v in bare.state_dict().items())
+    assert hasattr(processor, "preprocess")
     packaged("dinov2-small-56px", tmp_path, ("vit_s_focus.onnx",), monkeypatch)
     small, processor = ls.load_model("dinov2-small-56px", source=tmp_path, num_labels=5, seed=1)
     pixels = processor(np.zeros((300, 260, 3), np.uint8), return_tensors="pt")["pixel_values"]

@@ -98,3 +98,6 @@ def test_the_packaged_image_encoder_is_masked_on_its_queries_and_values(tmp_path
     assert len(target_shapes(model, "auto")) == 24
     ls.attach(model, ls.random_mask(model, ratio=1e-4, targets="auto", seed=0))
     assert model(pixel_values=torch.zeros(1, 3, 224, 224)).logits.shape == (1, 10)
+    bare, processor = ls.load_model("dinov2-small", cache=tmp_path)
+    pixels = processor(np.zeros((40, 60, 3), np.uint8), return_tensors="pt")["pixel_values"]
+    assert bare(pixel_values=pixels).pooler_output.shape == (1, 384)

@@ -124,6 +124,7 @@ GUARDS: dict[str, list[str]] = {
     "theory/binomial.py": ["theory/binomial"],
     "theory/conditional.py": ["theory/conditional"],
     "theory/explain.py": ["theory/cli"],
+    "theory/given.py": ["theory/given"],
     "theory/growing.py": ["theory/nested"],
     "theory/heavy_light.py": ["theory/conditional"],
     "theory/information.py": ["theory/printed"],

@@ -70,7 +70,7 @@ def test_no_deviation_is_allowed_nothing_and_an_infinite_one_everything() -> Non
 
 @pytest.mark.parametrize("bad", [{"d": 0}, {"r": 0.0}, {"p": Fraction(3, 2)}, {"delta": 1.0}])
 def test_a_certificate_out_of_range_is_refused_with_a_sentence(bad: dict[str, float]) -> None:
-    with pytest.raises(UserError, match="expected d >= 1, r > 0, p in"):
+    with pytest.raises(UserError, match=r"to be a (whole|finite) number"):
         certify(1.0, **bad)
 
 

@@ -359,6 +359,17 @@ def test_a_schedule_that_does_not_fit_the_model_leaves_it_plain(setup, schedule,
     assert not ls.subspace.is_attached(setup[0])
 
 
+@pytest.mark.parametrize("more", [[], ["*.up_proj"]], ids=["alone", "with others"])
+def test_auto_means_the_same_as_a_text_and_in_a_list_of_patterns(setup, more) -> None:
+    model, *_ = setup
+    given = [["auto", *more], ("auto", *more), *([] if more else ["auto"])]
+    for targets in given:
+        found = ls.Schedule("static", count=5, targets=targets).on(model)
+        assert found.targets == (["*.[qv]_proj", *more] if more else "*.[qv]_proj")
+    plain = ls.Schedule("static", count=5, targets=more or "*.up_proj")
+    assert plain.on(model) is plain
+
+
 def test_a_model_with_a_mask_is_refused(setup) -> None:
     ls.attach(setup[0], ls.random_mask(setup[0], density=0.1))
     with pytest.raises(UserError, match="detach"):

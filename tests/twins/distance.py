@@ -5,7 +5,7 @@ from __future__ import annotations
 from twins.twin import Twin
 
 from theory import DISTRIBUTIONS
-from theory.leverages import equal_share, equivalent_growth
+from theory.leverages import effective_share, equal_share, equivalent_growth, leverages
 from theory.statements import distance, law
 from theory.statements.floor import distance_floor
 
@@ -75,6 +75,11 @@ TWINS = [
     Twin("distance-haar", "without the first one", lambda r, d, k: (d - r) / (k - r - 1)),
     Twin("distance-haar", "plus one", lambda r, d, k: (d - r + 1) / (k - r + 1)),
     Twin("distance-leverage", "the law in 1/p", lambda x: 1 / x.p),
+    Twin(
+        "distance-leverage",
+        "one weight for all columns",
+        lambda x: 1 / effective_share(leverages(x), x.p),
+    ),
     Twin(
         "distance-leverage",
         "all leverages equal",

@@ -20,7 +20,7 @@ from landscape.tasks.own.naming import listed, nearest
 from landscape.tasks.own.rows import IMAGE, Rows
 from landscape.tasks.own.template import fields as columns_of
 from landscape.tasks.own.template import fill
-from landscape.tasks.own.values import answers_of, cell, empty, label_of, number_of
+from landscape.tasks.own.values import answers_of, cell, empty, group_of, label_of, number_of
 
 Kind = Literal["candidates", "classes", "number", "answers", "images"]
 """What is asked of a model: the best of a class's words, or a class or number of a head, or a text
@@ -136,7 +136,7 @@ class Recipe:
         if group is not None:
             rows.check("group", group)
         return [
-            self.example(row, labelled=labelled, group=cell(row, group).strip() if group else "")
+            self.example(row, labelled=labelled, group=group_of(row, group) if group else "")
             for row in rows.rows
         ]
 

@@ -62,6 +62,21 @@ def label_of(row: Row, column: str) -> str:
     return found
 
 
+def group_of(row: Row, column: str) -> str:
+    """Return the group that a row belongs to as a text.
+
+    Raises:
+        UserError: it is missing.
+    """
+    found = cell(row, column).strip()
+    if not found:
+        raise UserError(
+            f"expected a group in the column {column!r} of {row.where}, got an empty one; fill it "
+            "in: rows without one would all be taken for unrelated"
+        )
+    return found
+
+
 def number_of(row: Row, column: str) -> float:
     """Return a row's number.
 

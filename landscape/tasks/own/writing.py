@@ -45,14 +45,13 @@ def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     Raises:
         UserError: another format, or a value with a tab or a new line in a tsv file.
     """
-    target = Path(path).expanduser()
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    whole = [{column: row.get(column) for column in columns} for row in rows]
+    target, whole = Path(path).expanduser(), with_all_columns(rows)
+    columns = list(whole[0])
     kind = target.suffix.lower()
     if kind == ".parquet":
         write_whole(target, lambda place: _parquet(place, whole))
     elif kind == ".jsonl":
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in whole)
+        text = json_lines(whole)
         write_whole(target, lambda place: place.write_text(text, encoding="utf-8", newline=""))
     elif kind == ".json":
         text = json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
@@ -63,6 +62,17 @@ def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
             _refuse_marks(table, target.name)
         write_whole(target, lambda place: _table(place, table, tabs=kind == ".tsv"))
     return target
+
+
+def with_all_columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows that have the columns of all, in the order in which they first appear."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    return [{column: row.get(column) for column in columns} for row in rows]
+
+
+def json_lines(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as jsonl has them, one a line."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def _table(place: Path, table: Sequence[Sequence[str]], *, tabs: bool) -> None:

@@ -85,4 +85,19 @@ def test_models_are_no_seeds_and_a_seed_that_lacks_one_is_left_out() -> None:
     assert found.estimate[0] == pytest.approx((-1.5 - 1.3) / 2)
     # Student's 97.5 % with one degree of freedom, of two values 0.2 apart
     assert found.estimate[1] == pytest.approx(-1.4 - 12.706204736 * 0.1, abs=1e-3)
-    assert "2 seeds, t, over 2 cases, 1 left out: incomplete" in found.evidence
+    assert "2 seeds, t, over 2 cells, 1 left out: incomplete" in found.evidence
+
+
+def test_of_a_table_with_gaps_the_largest_block_is_judged_and_what_it_lacks_is_named() -> None:
+    exponents = {("m", s): -1.0 - s / 10 for s in range(3)} | {("n", 0): -9.0}
+    records = [
+        {"model": m, "task": "t", "seed": seed, "ratio": p, "lr": p**s, "tried": (1.0, 1.0001),
+         "edge": "lowest" if m == "n" and p == 1e-4 else ""}
+        for (m, seed), s in exponents.items() for p in RATIOS
+    ]  # fmt: skip
+    records += [{**r, "seed": 3} for r in records[:2]]  # a seed that lacks one of m's ratios
+    found = grows("t", paper="-1", by_seed=True, where={}).judge(records)
+    assert found.estimate is not None
+    assert found.estimate[0] == pytest.approx(-1.1)  # not -5, the one seed that both have
+    assert "over 1 of 2 cells, without n t, which lack seeds, 1 left out" in found.evidence
+    assert found.verdict == "holds"  # a rate at the edge outside of the block decides nothing

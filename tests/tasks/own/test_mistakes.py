@@ -86,6 +86,9 @@ MISTAKES = [
     row("three texts for a head", file(b"a,b,c,label\n1,2,3,x\n", text=("a", "b", "c"), head=True),
         "one or two columns", "got 3"),
     row("an empty text", file(HEAD + TWO + b'" ",bad\n'), "'text' of t.csv, line 4", "empty one"),
+    row("no group", file(b"text,label,g\na,1,x\nb,2,\n", group="g"), "a group in the column 'g' of "
+        "t.csv, line 3", "got an empty one; fill it in"),
+    row("a blank group", file(b"text,label,g\na,1,x\nb,2, \n", group="g"), "t.csv, line 3"),
     row("an empty label", file(HEAD + TWO + b"odd, \n"), "'label' of t.csv, line 4", "empty one"),
     row("an empty answer", file(HEAD + TWO + b"odd,\n", label=None, answer="label"),
         "an answer", "t.csv, line 4"),

@@ -40,6 +40,8 @@ class World:
         full: full fine-tuning's accuracy; `data` is what it gains by twice the examples.
         id3: what ID3's scores are above the table's.
         repeat: what repeated masks lose a doubling of the budget.
+        low: what they gain at the lowest budget.
+        coarse: the best rate of random masks of a given count.
         mask, examples: standard deviations of accuracy over seeds of masks and of data.
         over: sharpness in AdamW's metric over its threshold, at 1e-5 over the ratio.
         even: whether repeated masks are spread more evenly than growing ones.
@@ -61,6 +63,8 @@ class World:
     data: float = 0.02
     id3: float = 0.0
     repeat: float = 0.01
+    low: float = 0.02
+    coarse: float = 1e-2
     mask: float = 0.002
     examples: float = 0.02
     over: float = 1.0
@@ -71,7 +75,7 @@ class World:
         """Return the rate at which a run is best."""
         if c.ratio is not None:
             return float(3e-4 * (c.ratio / 1e-2) ** self.exponent)
-        usual = {"full": 3e-5, "lora": 1e-3, "adapter": 1e-3, "random": 1e-2, "prefix": 1e-2}
+        usual = {"full": 3e-5, "lora": 1e-3, "adapter": 1e-3, "random": self.coarse, "prefix": 1e-2}
         return usual.get(c.method, 3e-3)
 
     def accuracy(self, c: RunConfig) -> float:
@@ -95,7 +99,7 @@ class World:
             return score
         score += self.id3
         if c.schedule == "repeat":
-            score += 0.02 - self.repeat * math.log2((c.count or 1) / 8000)
+            score += self.low - self.repeat * math.log2((c.count or 1) / 8000)
         if c.schedule == "static":
             score -= 0.005
         best = c.options["exp"] == -1 or (c.options["eps"] == 0.5 and c.options["exp"] == 2)
@@ -155,7 +159,7 @@ class World:
         found = []
         for step in (1, steps // 10 + 1, steps // 2, steps):
             share = 0.3 + 0.3 * min(1.0, 10 * (step - 1) / steps) + 0.2 * repeat
-            left = 0.9 - 0.5 * step / steps - 0.2 * repeat
+            left = 0.95 - 0.5 * step / steps - 0.2 * repeat
             jitter = 0.001 * noise("l", c.address, step)
             found.append({"step": step, "entropy": share + jitter, "sparsity": left + jitter})
         for row in (found[0], found[-1]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.id3.grids import LARGE, arms, cases, named
+from experiments.id3.grids import DIFFERENCES, LARGE, arms, cases, named
 from experiments.kit import columns, panels, statements
 from experiments.kit.cases import apart
 from experiments.kit.records import Record
@@ -30,8 +30,8 @@ def grids(preset: str) -> Sequence[Grid]:
 
 
 def derive(record: Record) -> Mapping[str, Any]:
-    """Read where the mask lay at both ends and in between."""
-    found = dict(_ends(record))
+    """Read where the mask lay at both ends and in between; a run that diverged has no end."""
+    found = {} if record["diverged"] else dict(_ends(record))
     if found:
         found["fall"] = found["sparsity_first"] - found["sparsity_last"]
         found["early rise"] = found["entropy_early"] - found["entropy_first"]
@@ -43,20 +43,22 @@ def derive(record: Record) -> Mapping[str, Any]:
 def _ends(record: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a record's values at its first, middle and last look, for columns and statements.
 
-    ``sparsity_first``, ``sparsity_last``, ``entropy_first``, ``entropy_early`` (at a tenth of the
-    run), ``entropy_last``, ``attention_share`` (of the densities, what query and key have at the
-    end), and the courses ``sparsity`` and ``entropy``; nothing where places were not measured.
+    ``sparsity_first``, ``sparsity_early`` (at the look nearest to a tenth of the run),
+    ``sparsity_last``, the same of ``entropy``, ``attention_share`` (of the densities, what query
+    and key have at the end), and the courses ``sparsity`` and ``entropy``; nothing where places
+    were not measured.
     """
     steps = record.get("places_steps")
     if not steps:
         return {}
     first, last = steps[0], steps[-1]
-    early = next((s for s in steps if s["step"] >= max(last["step"] / 10, 2)), last)
+    early = min(steps[1:] or steps, key=lambda s: abs(s["step"] - last["step"] / 10))
     densities = [(module, density) for _, module, density in last["allocation"]]
     total = sum(density for _, density in densities) or 1.0
     few = sum(d for module, d in densities if module.split(".")[-1] in QUERY_AND_KEY)
     return {
-        "sparsity_first": first["sparsity"], "sparsity_last": last["sparsity"],
+        "sparsity_first": first["sparsity"], "sparsity_early": early["sparsity"],
+        "sparsity_last": last["sparsity"],
         "entropy_first": first["entropy"], "entropy_early": early["entropy"],
         "entropy_last": last["entropy"], "attention_share": few / total,
         "sparsity": [s["sparsity"] for s in steps], "entropy": [s["entropy"] for s in steps],
@@ -75,22 +77,27 @@ ARTEFACT = Artefact(
             by=("model", "task", "arm"),
             columns={
                 "seeds": columns.seeds(), "untouched, first": columns.mean_std("sparsity_first"),
+                "untouched, at a tenth": columns.mean_std("sparsity_early"),
                 "untouched, last": columns.mean_std("sparsity_last"),
                 "entropy, first": columns.mean_std("entropy_first"),
-                "at a tenth": columns.mean_std("entropy_early"),
-                "last": columns.mean_std("entropy_last"),
+                "entropy, at a tenth": columns.mean_std("entropy_early"),
+                "entropy, last": columns.mean_std("entropy_last"),
                 "in query and key": columns.mean_std("attention_share"),
             },
         ),
     },
     statements={
+        "untouched_at_first": statements.exceeds(
+            "at its first step a growing mask leaves nine of ten tensors untouched",
+            "sparsity_first", 0.9, where={"arm": "ID3"},
+        ),
         "tensor_sparsity_falls": statements.exceeds(
             "the share of tensors that a growing mask leaves untouched falls", "fall", 0.0,
             where={"arm": "ID3"},
         ),
         "repeat_touches_more_tensors": statements.better(
-            "growing masks leave more tensors untouched than repeated ones", "sparsity_last",
-            *ARMS, over="",
+            "at a tenth of the run growing masks leave more tensors untouched than repeated ones",
+            "sparsity_early", *ARMS, over="",
         ),
         "entropy_grows_early": statements.exceeds(
             "the entropy of a growing mask rises in its first tenth", "early rise", 0.0,
@@ -126,5 +133,6 @@ ARTEFACT = Artefact(
          "36 tensors instead of 72"),
         ("entropy over its largest value; the paper does not say how it is normalised",
          "levels, not courses"),
+        *DIFFERENCES,
     ),
 )  # fmt: skip

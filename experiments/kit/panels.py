@@ -165,13 +165,15 @@ def dots(
         name: the panel's title.
         label: of the value's axis.
         log: whether the value scatters over decades; the mean is geometric then.
-        by: the coordinate that tells arms apart.
+        by: the coordinate that tells arms apart; numbers are in their order.
         where: values of the records that take part.
     """
 
     def paint(axis: Axes, records: Sequence[Record], palette: Palette) -> None:
         palette, bars = _palette(records, by, palette), []
         groups = grouped(present(records, value), by)
+        if all(isinstance(arm, float | int) for (arm,) in groups):
+            groups = dict(sorted(groups.items()))
         for place, ((arm,), own) in enumerate(groups.items()):
             color = palette[arm]
             values = [abs(r[value]) if log else r[value] for r in own]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.id3 import grids
+from experiments.id3 import figure6, grids, table1
 from experiments.paper.tables import printed
 
 
@@ -46,3 +46,26 @@ def test_local_budgets_stand_to_the_model_as_the_paper_s_do() -> None:
     assert grids.SMALL["local"] == 6 * (3 * 384 + 384 + 384 + 1536 + 384 + 384) + 384
     ours, papers = (grids.LARGE[p] / grids.SMALL[p] for p in ("local", "paper"))
     assert ours == pytest.approx(papers, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("preset", "model", "size"),
+    [("local", "minilm-l6", 22_713_216), ("paper", "microsoft/deberta-v3-base", 184_000_000)],
+)
+def test_low_is_the_lowest_budget_and_high_are_those_from_a_thousandth_on(
+    preset: str, model: str, size: int
+) -> None:
+    lowest, *others = figure6.BUDGETS[preset]
+    assert figure6.LEVELS[model, lowest] == "low"
+    high = [budget for budget in others if budget > 0.001 * size]
+    assert [b for b in others if figure6.LEVELS.get((model, b)) == "high"] == high
+    assert len(high) == 2
+
+
+def test_an_id3_table_prints_the_papers_score_of_the_same_task_and_budget() -> None:
+    record = {"method": "id3", "budget": 80_000, "task": "mrpc"}
+    want = printed("id3", "table 1", task="mrpc", method="id3", count=320_000)
+    assert table1.printed(record) == want
+    assert table1.printed({**record, "budget": 320_000}) == want
+    bitfit = {"method": "bitfit", "budget": None, "task": "stsb"}
+    assert table1.printed(bitfit) == printed("id3", "table 1", task="stsb", method="bitfit")

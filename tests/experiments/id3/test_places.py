@@ -56,7 +56,7 @@ def test_ends_are_those_of_the_first_and_last_look_and_early_is_a_tenth_in() -> 
     allocation = [[0, "attention.query", 0.1], [0, "output.dense", 0.3]]
     steps = [look(1, 0.2, allocation=allocation), look(9, 0.3), look(10, 0.4), look(50, 0.5),
              look(100, 0.6, allocation=allocation)]  # fmt: skip
-    run = {"method": "id3", "schedule": "increment", "options": {}}
+    run = {"method": "id3", "schedule": "increment", "options": {}, "diverged": False}
     found = derive({**run, "places_steps": steps})
     assert (found["entropy_first"], found["entropy_early"], found["entropy_last"]) == (
         0.2,
@@ -65,4 +65,7 @@ def test_ends_are_those_of_the_first_and_last_look_and_early_is_a_tenth_in() -> 
     )
     assert found["attention_share"] == pytest.approx(0.25)
     assert found["sparsity"] == [0.8, 0.7, 0.6, 0.5, 0.4]
+    assert (found["sparsity_first"], found["sparsity_early"]) == (0.8, 0.6)
     assert derive(run) == {"arm": "ID3"}
+    del steps[-1]  # it ended midway
+    assert derive({**run, "diverged": True, "places_steps": steps}) == {"arm": "ID3"}

@@ -89,11 +89,14 @@ def test_a_false_claim_found_to_hold_ends_with_1(
 
 
 BAD = {
-    "p above 1": (["--p", "1.5"], "expected p in [0, 1]"),
-    "p not a number": (["--p", "nan"], "expected p in [0, 1]"),
-    "delta of 0": (["--delta", "0"], "delta in (0, 1)"),
-    "negative noise": (["--sigma", "-1"], "sigma >= 0"),
-    "no samples": (["--n", "0"], "n >= 1"),
+    "p above 1": (
+        ["--p", "1.5"],
+        "expected p to be a finite number of at least 0 and of at most 1",
+    ),
+    "p not a number": (["--p", "nan"], "expected p to be a finite number"),
+    "delta of 0": (["--delta", "0"], "delta to be a finite number above 0 and below 1"),
+    "negative noise": (["--sigma", "-1"], "sigma to be a finite number of at least 0"),
+    "no samples": (["--n", "0"], "n to be a whole number of at least 1"),
     "negative seed": (["--seed", "-1"], "--seed >= 0"),
     "unknown claim": (["--claim", "thm-9"], "got 'thm-9'"),
     "unknown features": (["--features", "cauchy"], "got 'cauchy'"),

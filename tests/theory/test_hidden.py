@@ -42,7 +42,7 @@ def test_the_last_layers_states_through_the_head_are_the_models_logits(
 
 
 def test_no_prompts_are_refused() -> None:
-    with pytest.raises(ls.UserError, match="n >= 1"):
+    with pytest.raises(ls.UserError, match="n to be a whole number of at least 1"):
         hidden_states(0)
 
 

@@ -124,7 +124,7 @@ def test_vocabularies_flat_losses_other_masks_and_no_examples_are_refused() -> N
     linear = linearise(model, batches, targets=TARGETS)
     with pytest.raises(ls.UserError, match="same targets"):
         linear.indices(ls.random_mask(model, density=0.5, targets="*.k_proj"))
-    with pytest.raises(ls.UserError, match="n >= 1"):
+    with pytest.raises(ls.UserError, match="n to be a whole number of at least 1"):
         jacobian_features(0)
 
 

@@ -198,9 +198,13 @@ def test_every_claim_can_be_explained(one: theory.Claim) -> None:
     flat = " ".join(text.split())
     for said in (one.statement, one.source, one.proof, one.measured, MEANING[one.id], *one.rejects):
         assert " ".join(said.split()) in flat
+    assert f"Statement {' '.join(one.statement.split())}" in flat
+    assert f"Written out theory/NOTES.md, {one.chapter}" in flat or not one.chapter
     for result in summary.results:
         assert f"{result.verdict} {result.finding.prediction:.4g} " in flat
         assert f" {result.instance}" in flat
+    exact = any(result.finding.method == "certificate" for result in summary.results)
+    assert ("A certificate has instances of its own" in flat) is exact
 
 
 def test_every_meaning_is_one_of_a_claim() -> None:

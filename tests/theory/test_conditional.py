@@ -152,6 +152,18 @@ def test_a_count_of_heavy_columns_out_of_range_is_refused() -> None:
     assert Certified(1.0, 2.0, 4.0).relative_width == 0.75
 
 
+def test_slack_widens_an_interval_at_both_of_its_ends() -> None:
+    found = Certified(1.0, 2.0, 4.0)
+    assert found.holds(1.0)
+    assert found.holds(4.0)
+    assert not found.holds(0.99)
+    assert not found.holds(4.01)
+    assert found.holds(0.95, slack=0.1)
+    assert found.holds(4.3, slack=0.1)
+    assert not found.holds(0.85, slack=0.1)
+    assert not found.holds(4.5, slack=0.1)
+
+
 ONE = divide(from_array(np.ones((1, 9))), 3)
 WRONG = {
     "a boolean mask": ({"mask": np.ones(9, dtype=bool)}, "got bool of shape"),

@@ -24,7 +24,7 @@ from landscape.sweep.grid import Grid
 PREDICTED = "experiments.measurements.linearised:PREDICTED"
 START, SGD = "experiments.measurements.bridge:START", "experiments.measurements.bridge:SGD"
 #: of the errors, which are small where stability is asked
-SMALL = {"share": 0.01}
+SMALL = {"share": 1e-3}
 RATIOS = (1e-2, 1e-3, 1e-4, 1e-5)
 SHARED = {"method": "none", "task": "rotten_tomatoes", "num_train": 96, "num_dev": 8,
           "num_test": 8}  # fmt: skip

@@ -88,7 +88,7 @@ def test_the_linear_models_numbers_of_a_mask_are_the_engines_where_steps_are_sho
         assert low <= begun["sharpness"] <= high
         near, _ = begun["descents"]
         assert near["distance"] == pytest.approx(mask["distance"], rel=0.15)
-        rates = bridge.sgd(asked(run, ratio=2e-2, steps=4, share=1e-2))
+        rates = bridge.sgd(asked(run, ratio=2e-2, steps=4, share=1e-4))
         assert rates["bound"] == pytest.approx(mask["bound"], rel=1e-3)
         assert abs(math.log2(rates["threshold"] / mask["sgd"])) < 0.26  # a notch is a quarter
 

@@ -39,11 +39,16 @@ def square_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
 
     z are the c candidates' scores of an example, y is 1 for the right candidate and 0 elsewhere.
     """
+    found = error(model, batch)
+    return found.square().sum() / 2, len(found)
+
+
+def error(model: nn.Module, batch: Batch) -> Tensor:
+    """Return z - mean(z) - MARGIN (y - 1/c) of `square_loss`, (examples, c)."""
     scores, _ = task_split(model, batch)
     labels = batch["labels"].to(scores.device)
     right = nn.functional.one_hot(labels, scores.shape[1]).to(scores)
-    error = scores - scores.mean(1, keepdim=True) - MARGIN * (right - 1 / scores.shape[1])
-    return error.square().sum() / 2, len(labels)
+    return scores - scores.mean(1, keepdim=True) - MARGIN * (right - 1 / scores.shape[1])
 
 
 LOSSES: dict[str, Loss] = {"cross-entropy": task_loss, "square": square_loss}

@@ -23,6 +23,8 @@ from landscape.sweep.grid import Grid
 
 PREDICTED = "experiments.measurements.linearised:PREDICTED"
 START, SGD = "experiments.measurements.bridge:START", "experiments.measurements.bridge:SGD"
+#: of the errors, which are small where stability is asked
+SMALL = {"share": 1e-3}
 RATIOS = (1e-2, 1e-3, 1e-4, 1e-5)
 SHARED = {"method": "none", "task": "rotten_tomatoes", "num_train": 96, "num_dev": 8,
           "num_test": 8}  # fmt: skip
@@ -30,15 +32,15 @@ SHARED = {"method": "none", "task": "rotten_tomatoes", "num_train": 96, "num_dev
 SETTINGS: Mapping[str, tuple[tuple[Any, ...], ...]] = {
     "smoke": (
         ("minilm-l6", (1e-3,), 1, 2, {"draws": 19, "steps": 5, "heavy": 10},
-         {START: {"evaluations": 1, "max_matvecs": 4, "max_steps": 1}, SGD: {"steps": 5}}),
+         {START: {"evaluations": 1, "max_matvecs": 4, "max_steps": 1}, SGD: {"steps": 5, **SMALL}}),
     ),
     "local": (
-        ("minilm-l6", RATIOS, 5, 16, {}, {START: {}, SGD: {}}),
-        ("smollm2-135m", RATIOS, 5, 16, {}, {START: {}, SGD: {}}),
+        ("minilm-l6", RATIOS, 5, 16, {}, {START: {}, SGD: SMALL}),
+        ("smollm2-135m", RATIOS, 5, 16, {}, {START: {}, SGD: SMALL}),
     ),
     "paper": (
-        ("facebook/opt-125m", (1e-1, *RATIOS), 10, 64, {}, {START: {}, SGD: {}}),
-        ("facebook/opt-1.3b", (1e-1, *RATIOS), 10, 32, {}, {START: {}, SGD: {}}),
+        ("facebook/opt-125m", (1e-1, *RATIOS), 10, 64, {}, {START: {}, SGD: SMALL}),
+        ("facebook/opt-1.3b", (1e-1, *RATIOS), 10, 32, {}, {START: {}, SGD: SMALL}),
     ),
 }  # fmt: skip
 
@@ -76,12 +78,19 @@ LEAD = (
     "root mean square at 1e-2 and by fifty times that at 1e-5 (SmolLM2: by a sixtieth, and by "
     "thirteen times). A sparser mask needs a larger rate, about one over the ratio, for fewer "
     "weights, so that single weights leave the linear range; the intervals hold more there mostly "
-    "because masks scatter more. The least norm is what no linear path undercuts: GD nearly "
-    "attains it, and where it ends closer, as in MiniLM's densest masks, the scores moved "
+    "because masks scatter more. The least norm is what no linear path undercuts. MiniLM's GD "
+    "nearly attains it, and where it ends closer, as in the densest masks, the scores moved "
     "further than the gradients at the start say; in the sparsest it may not arrive in its "
-    "steps. AdamW moves all weights alike, which is a longer way in a linear model, too: it is "
-    "shown without verdict. Most masks make SGD grow at lower rates than it would in the linear "
-    "model, whose gradients stay what they were at the start."
+    "steps. SmolLM2's GD arrives in a step or two in 15 of 20 masks, 1.05 to 2.9 times as far as "
+    "the least norm; in the others, all of 1e-4 and 1e-5, its first steps raise the loss, and it "
+    "ends up to 15 times as far. AdamW moves all weights alike, which is a longer way in a linear "
+    "model, too: it is shown without verdict.\n\n"
+    "SGD's rate is where the linear theory holds to the end: stability is about small errors, "
+    "and a thousandth of the task's own grows from the rate on at which it grows in the linear "
+    "model. The whole errors do not show it. There MiniLM's loss ends above its first at about "
+    "half of that rate, for its scores bend on the way; and SmolLM2's may end below its first at "
+    "many times that rate: steps that are far too long leave both scores equal, which costs "
+    "less than its first loss, and stay there."
 )
 
 ARTEFACT = Artefact(
@@ -103,7 +112,7 @@ ARTEFACT = Artefact(
     caption=(
         "Bars: 95 % of masks by the linear model, cut at a hundred times its median. "
         "Points: one mask each, beside those of its ratio. A descent that did "
-        "not reach the loss in its steps has no point, and counts as outside. SmolLM2's descents "
-        "and SGD are not asked for: they would take about three hours of a core"
+        "not reach the loss in its steps has no point, and counts as outside. SGD's errors are a "
+        "thousandth of the task's"
     ),
 )  # fmt: skip

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from scipy import optimize
 
 import landscape as ls
 from theory import DISTRIBUTIONS, make_problem
@@ -137,6 +138,40 @@ def test_the_interval_of_a_masks_rate_closes_as_features_are_added() -> None:
         assert low < step.rate(0.2) < high
         widths.append(np.log(high / low))
     assert widths[1] < 0.75 * widths[0]
+
+
+def bernstein(variance: float, largest: float, level: float) -> float:
+    """Return where scalar Bernstein's tail is the level, by bisection of the inequality itself."""
+
+    def tail(t: float) -> float:
+        return np.exp(-(t**2) / 2 / (variance + largest * t / 3)) - level
+
+    return float(optimize.brentq(tail, 1e-12, 1e6, xtol=1e-14, rtol=1e-13))
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "p"), [(2, 60, 0.9), (2, 60, 0.99), (4, 3000, 0.02), (3, 9, 0.5)]
+)
+def test_an_interval_is_what_its_three_inequalities_give_of_dense_arrays(
+    n: int, d: int, p: float
+) -> None:
+    problem = make_problem("uniform", n=n, d=d, p=p, seed=2)
+    x, g, delta = problem.features.columns().T, gradient_at_zero(problem), 0.1
+    s, q, larger = np.sign(g), p * (1 - p), max(p, 1 - p)
+    step = sign_step(problem.features, g)
+    room = bernstein(q * (g**2).sum(), larger * np.abs(g).max(), delta / 4)
+    wide = (4 / delta - 1) ** 0.5 * step.spread(p, problem.moments)[1]  # by all masks, above
+    bend = p**2 * ((x @ s) ** 2).sum() / n + q * ((x**2) @ s**2).sum() / n
+    along = x.T @ (x @ s) / np.linalg.norm(x @ s) / n**0.5
+    longest = larger * np.linalg.norm(x, axis=0).max() / n**0.5
+    short = p * (along @ s) - bernstein(q * (along**2).sum(), longest, delta / 4)
+    ends = [bend - wide, max(short, 0.0) ** 2]
+    least = max(ends)
+    assert (ends[0] > ends[1]) == (p == 0.99)  # each of the two says more somewhere
+    low, high = step.interval(p, delta, problem.moments)
+    assert low == pytest.approx(max(0.0, p * np.abs(g).sum() - room) / (bend + wide), rel=1e-9)
+    wanted = (p * np.abs(g).sum() + room) / least if least > 0 else np.inf
+    assert high == pytest.approx(wanted, rel=1e-9)
 
 
 def test_the_first_rate_of_adamw_matches_the_median_of_masks_until_few_are_kept() -> None:

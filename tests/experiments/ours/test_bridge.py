@@ -16,7 +16,7 @@ from scipy import optimize
 import landscape as ls
 from experiments.catalogue import artefacts
 from experiments.kit.published import file_of, rows_at
-from experiments.measurements import bridge, gram, linearised
+from experiments.measurements import bridge, descents, gram, linearised
 from experiments.ours import bridge_figure, bridge_report
 from experiments.ours.bridge import ARTEFACT
 from landscape.errors import UserError
@@ -88,8 +88,19 @@ def test_the_linear_models_numbers_of_a_mask_are_the_engines_where_steps_are_sho
         assert low <= begun["sharpness"] <= high
         near, _ = begun["descents"]
         assert near["distance"] == pytest.approx(mask["distance"], rel=0.15)
-        rates = bridge.sgd(asked(run, ratio=2e-2, steps=4))
+        rates = bridge.sgd(asked(run, ratio=2e-2, steps=4, share=1e-4))
         assert rates["bound"] == pytest.approx(mask["bound"], rel=1e-3)
+        assert abs(math.log2(rates["threshold"] / mask["sgd"])) < 0.26  # a notch is a quarter
+
+
+def test_a_share_of_the_errors_moves_targets_and_not_what_the_model_is(point) -> None:
+    batches = ls.make_batches(point.task.train[:3], point.tokenizer, 1)
+    loss = bridge._of_share(point.model, batches, 0.1)
+    for batch in batches:
+        whole, count = descents.square_loss(point.model, batch)
+        part, same = loss(point.model, batch)
+        assert part.item() == pytest.approx(0.01 * whole.item(), rel=1e-3)
+        assert same == count == 1
 
 
 def test_the_softmax_rate_is_the_lowest_linear_cross_entropy_of_a_scan(point) -> None:

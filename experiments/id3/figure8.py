@@ -133,6 +133,8 @@ ARTEFACT = Artefact(
          "36 tensors instead of 72"),
         ("entropy over its largest value; the paper does not say how it is normalised",
          "levels, not courses"),
+        ("at a tenth of a run a growing mask has a tenth of the budget, a repeated one all of it",
+         "that it touches fewer tensors there says little of how either chooses"),
         *DIFFERENCES,
     ),
 )  # fmt: skip

@@ -88,15 +88,16 @@ OF_PAPER = (1e-4, 3e-4, 5e-4, 7e-4)
 
 #: how runs of the preset local differ from the paper's, beside what an artefact says itself
 DIFFERENCES = (
-    ("{num_train} training examples, {epochs} epochs, at most 1000 test rows; the paper has whole "
-     "training splits, 3 to 30 epochs and whole test splits",
+    ("{num_train} training examples, {epochs} epochs, locally 1000 test rows at most; the paper "
+     "has whole training splits, 3 to 30 epochs and whole test splits",
      "levels are lower; a growing mask has all of its budget at the last of few steps only"),
     ("dev chooses the rate with the first seed, and the checkpoint, and test is of the official "
      "validation split; the paper averages the best three of four rates on that split",
      "its scores are selected"),
-    ("the head is fitted to the training examples on pretrained features, then frozen, but full "
-     "fine-tuning trains it and BitFit its biases; in the paper's code it starts at random and "
-     "competes for the budget", "smaller gains, and no method starves its head by a small rate"),
+    ("locally the head is fitted to the training examples on pretrained features, then frozen, but "
+     "full fine-tuning trains it and BitFit its biases; in the paper's code it starts at random "
+     "and competes for the budget",
+     "smaller gains, and no method starves its head by a small rate"),
     ("masks choose among the linear layers of the encoder", "no embeddings, no norms"),
     ("AdamW counts a weight's steps from its own first, clips what is selected, has no decay, and "
      "forgets a weight that leaves a repeated mask; the paper's toolkit sets gradients to zero, by "

@@ -52,7 +52,13 @@ def add(commands: Commands) -> None:
 
 
 def _predict(chosen: argparse.Namespace) -> Outcome:
-    from landscape.tasks.own.writing import check_output, json_lines, with_all_columns, write_rows
+    from landscape.tasks.own.writing import (
+        check_output,
+        json_lines,
+        plain,
+        with_all_columns,
+        write_rows,
+    )
 
     if chosen.output is not None:
         check_output(chosen.output, chosen.data)
@@ -65,8 +71,9 @@ def _predict(chosen: argparse.Namespace) -> Outcome:
         _tell(counted, found["lost"])
     rows = with_all_columns(rows)
     if not chosen.json:
-        print(json_lines(rows), end="")
-    return Outcome({"output": None, **found, "predictions": rows})
+        utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+        print(json_lines(rows, ascii=not utf8), end="")
+    return Outcome({"output": None, **found, "predictions": plain(rows)})
 
 
 def _tell(predictions: str, lost: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.folders import write_whole
+from landscape.folders import finite, write_whole
 from landscape.tasks.files.rows import READERS
 
 
@@ -46,7 +47,7 @@ def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
         UserError: another format, or a value with a tab or a new line in a tsv file.
     """
     target, whole = Path(path).expanduser(), with_all_columns(rows)
-    columns = list(whole[0])
+    columns = list(dict.fromkeys(column for row in rows for column in row))
     kind = target.suffix.lower()
     if kind == ".parquet":
         write_whole(target, lambda place: _parquet(place, whole))
@@ -54,7 +55,7 @@ def write_rows(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> Path:
         text = json_lines(whole)
         write_whole(target, lambda place: place.write_text(text, encoding="utf-8", newline=""))
     elif kind == ".json":
-        text = json.dumps(whole, ensure_ascii=False, indent=1) + "\n"
+        text = json.dumps(plain(whole), ensure_ascii=False, indent=1) + "\n"
         write_whole(target, lambda place: place.write_text(text, encoding="utf-8", newline=""))
     else:
         table = [columns, *([_written(value) for value in row.values()] for row in whole)]
@@ -70,9 +71,25 @@ def with_all_columns(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{column: row.get(column) for column in columns} for row in rows]
 
 
-def json_lines(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows as jsonl has them, one a line."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+def json_lines(rows: Sequence[Mapping[str, Any]], *, ascii: bool = False) -> str:
+    """Return rows as jsonl has them, one a line; ``ascii`` writes other letters as numbers."""
+    return "".join(json.dumps(row, ensure_ascii=ascii) + "\n" for row in plain(rows))
+
+
+def plain(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of values that JSON has: dates as ISO writes them, what else it lacks as a text.
+
+    >>> plain([{"on": datetime.date(2024, 5, 1), "size": float("inf")}])
+    [{'on': '2024-05-01', 'size': None}]
+    """
+    found: list[dict[str, Any]] = json.loads(json.dumps(finite(rows), default=_as_text))
+    return found
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    return str(value)
 
 
 def _table(place: Path, table: Sequence[Sequence[str]], *, tabs: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import csv
+import datetime
 import io
 import json
 from pathlib import Path
@@ -16,6 +17,7 @@ import landscape as ls
 from landscape.tasks.files.table import read_csv
 from landscape.tasks.own.dealing import deal
 from landscape.tasks.own.rows import read_own
+from landscape.tasks.own.writing import json_lines, write_rows
 
 ROWS = [
     {"text": 'She said "no",\nthen left', "label": "sad"},
@@ -127,3 +129,15 @@ def test_a_task_of_images_is_made_of_their_folders(tmp_path) -> None:
     cats = {png(i, dark=True) for i in range(10)}
     assert [e.image in cats for e in task.train] == [e.label == 0 for e in task.train]
     assert task.train[0].classes == ("cat", "dog")
+
+
+def test_rows_are_written_as_json_even_where_it_lacks_their_kind(tmp_path) -> None:
+    rows = [{"on": datetime.date(2024, 5, 1), "at": float("nan"), "who": "Zoë"}, {"n": 3}]
+    wanted = [{"on": "2024-05-01", "at": None, "who": "Zoë", "n": None},
+              {"on": None, "at": None, "who": None, "n": 3}]  # fmt: skip
+    for ending in ("jsonl", "json"):
+        text = write_rows(tmp_path / f"p.{ending}", rows).read_text(encoding="utf-8")
+        found = json.loads(text) if ending == "json" else [*map(json.loads, text.splitlines())]
+        assert found == wanted
+        assert "Zoë" in text
+    assert json_lines([{"who": "Zoë"}], ascii=True) == '{"who": "Zo\\u00eb"}\n'

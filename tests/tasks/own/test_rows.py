@@ -132,8 +132,11 @@ def test_a_task_of_images_is_made_of_their_folders(tmp_path) -> None:
 
 
 def test_rows_are_written_as_json_even_where_it_lacks_their_kind(tmp_path) -> None:
-    rows = [{"on": datetime.date(2024, 5, 1), "at": float("nan"), "who": "Zoë"}, {"n": 3}]
-    wanted = [{"on": "2024-05-01", "at": None, "who": "Zoë", "n": None},
+    rows = [
+        {"on": datetime.datetime(2024, 5, 1, 9, 30), "at": float("nan"), "who": "Zoë"},
+        {"n": 3},
+    ]
+    wanted = [{"on": "2024-05-01T09:30:00", "at": None, "who": "Zoë", "n": None},
               {"on": None, "at": None, "who": None, "n": 3}]  # fmt: skip
     for ending in ("jsonl", "json"):
         text = write_rows(tmp_path / f"p.{ending}", rows).read_text(encoding="utf-8")

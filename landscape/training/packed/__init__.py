@@ -15,8 +15,8 @@ for every such run. So R runs, here *lanes*, go through the model in one forward
     folder      the files of a pack, and of its lanes' runs
     finetuning  the whole of it in one call
 
-A CPU multiplies lane by lane. On a GPU, where launches are what costs, a
-pack without dropout hands its steps and evaluations to `together`, made of
+A CPU multiplies lane by lane. On a GPU, where launches are what costs, a pack hands its steps and
+evaluations to `together`, made of
 
     stacked     the masked weights of all lanes, multiplied in one batched product a layer
     table       all training examples on the device, of which a step takes rows

@@ -3,7 +3,9 @@
 A solo run draws the masks of a step one after another from one generator, each in the shape of its
 own batch. Here each lane has a generator of its own; at the first chunk the mask of each call is
 drawn in that shape and kept, and every chunk of the step gets its rows of it, cut to its own length
-or filled up where it is longer, with padding that nobody sees.
+or filled up where it is longer, with padding that nobody sees. The masks are drawn on the CPU,
+whatever the model's device: a GPU draws by the shape of the whole batch, inside its kernels, so a
+pack there is what its runs are alone on a CPU.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from landscape.errors import UserError
+from landscape.training.packed.chunks import Chunk
 
 
 class Solo(NamedTuple):
@@ -54,21 +57,22 @@ class LaneDropout(TorchFunctionMode):
         self._solo: dict[int, Solo] = {}
         self._drawn: list[dict[int, Tensor]] = []
         self._places: list[tuple[int, int]] = []
+        self._chosen: dict[int, dict[int, int]] = {}
         self._length = self._call = 0
 
-    def begin_batch(self, solo: Mapping[int, Solo]) -> None:
-        """Begin the next of each lane's batches: its masks are drawn anew."""
-        self._solo, self._drawn = dict(solo), []
+    def begin_batch(self, chunks: Sequence[Chunk]) -> None:
+        """Begin the next of each lane's batches, whose rows are in some chunks: draw anew."""
+        self._solo, self._drawn = _solo(chunks), []
 
-    def begin_chunk(self, places: Sequence[tuple[int, int]], length: int) -> None:
-        """Begin a chunk.
-
-        Args:
-            places: of each example its lane, and its place in the lane's solo batch.
-            length: tokens of a row.
-        """
-        self._places = [(lane, row) for lane, at in places for row in self._solo[lane].rows(at)]
-        self._length, self._call = length, 0
+    def begin_chunk(self, chunk: Chunk) -> None:
+        """Begin one of the batch's chunks."""
+        self._places = [
+            (row.lane, at) for row in chunk.rows for at in self._solo[row.lane].rows(row.place)
+        ]
+        self._chosen = {}
+        for i, (lane, at) in enumerate(self._places):
+            self._chosen.setdefault(lane, {})[i] = at
+        self._length, self._call = chunk.batch["input_ids"].shape[1], 0
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
@@ -114,10 +118,10 @@ class LaneDropout(TorchFunctionMode):
             self._drawn.append({lane: self._draw(lane, input, p) for lane in self._solo})
         drawn = self._drawn[self._call]
         self._call += 1
-        rows = self._rows(input)
-        parts = [self._fitted(drawn[lane][place], rows) for lane, place in self._places]
-        kept = torch.stack(parts).reshape(input.shape)
-        return kept.to(input.dtype).div_(1 - p)
+        kept = torch.ones([len(self._places), *self._rows(input)], dtype=torch.bool)
+        for lane, places in self._chosen.items():
+            self._put(drawn[lane], kept, places)
+        return kept.reshape(input.shape).to(input.device).to(input.dtype).div_(1 - p)
 
     def _draw(self, lane: int, input: Tensor, p: float) -> Tensor:
         """Draw a mask in the shape of a lane's solo batch, and in the order of its memory."""
@@ -132,7 +136,7 @@ class LaneDropout(TorchFunctionMode):
         mask = memory.bernoulli_(1 - p, generator=self._generators[lane])
         mask = mask.permute([order.index(i) for i in range(input.dim())])
         mask = mask.reshape(rows, length, *shape[1:]) if flattened else mask
-        return (mask != 0).to(input.device)
+        return mask != 0
 
     def _rows(self, input: Tensor) -> list[int]:
         """Return the shape of one row of an input."""
@@ -161,18 +165,20 @@ class LaneDropout(TorchFunctionMode):
             "these runs one at a time"
         )
 
-    def _fitted(self, mask: Tensor, shape: Sequence[int]) -> Tensor:
-        """Cut one row's mask to a shape, or fill it up where padding is."""
-        for axis, (have, want) in enumerate(zip(mask.shape, shape, strict=True)):
-            if have > want:
-                mask = mask.narrow(axis, have - want if self._left else 0, want)
-            elif have < want:
-                size = list(mask.shape)
-                size[axis] = want - have
-                filling = mask.new_ones(size)
-                both = (filling, mask) if self._left else (mask, filling)
-                mask = torch.cat(both, axis)
-        return mask
+    def _put(self, drawn: Tensor, kept: Tensor, rows: Mapping[int, int]) -> None:
+        """Write a lane's masks into its rows of a chunk's, of which padding stays.
+
+        Args:
+            drawn: (solo rows, ...).
+            kept: (rows, ...).
+            rows: of the chunk -> those of the lane's solo batch.
+        """
+        for axis, (have, want) in enumerate(zip(drawn.shape[1:], kept.shape[1:], strict=True), 1):
+            size = min(have, want)
+            drawn = drawn.narrow(axis, have - size if self._left else 0, size)
+            kept = kept.narrow(axis, want - size if self._left else 0, size)
+        here, own = (_slice(list(some)) for some in (rows.keys(), rows.values()))
+        kept[here] = drawn[own]
 
 
 @contextmanager
@@ -193,6 +199,12 @@ def nothing_drawn() -> Iterator[None]:
         )
 
 
+def _slice(places: list[int]) -> slice | list[int]:
+    """Return places as a slice, which copies nothing, where they follow one another."""
+    first, count = places[0], len(places)
+    return slice(first, first + count) if places == list(range(first, first + count)) else places
+
+
 def _weights(scores: Tensor, seen: Tensor | None) -> Tensor:
     """Return the softmax of attention's scores; a token that sees nothing, as padding, has none."""
     if seen is None:
@@ -202,7 +214,7 @@ def _weights(scores: Tensor, seen: Tensor | None) -> Tensor:
     else:
         scores = scores.masked_fill(~seen, -torch.inf)
     blind = ~seen.any(-1, keepdim=True)
-    if not bool(blind.any()):
+    if scores.device.type == "cpu" and not bool(blind.any()):  # elsewhere asking is dearer
         return scores.softmax(-1)
     return scores.masked_fill(blind, 0.0).softmax(-1).masked_fill(blind, 0.0)
 
@@ -210,3 +222,20 @@ def _weights(scores: Tensor, seen: Tensor | None) -> Tensor:
 def _probability(args: Sequence[Any], kwargs: Mapping[str, Any]) -> float:
     found: float = args[4] if len(args) > 4 else kwargs.get("dropout_p", 0.0)
     return found
+
+
+def _solo(chunks: Sequence[Chunk]) -> dict[int, Solo]:
+    """Return the shape of each lane's solo batch, from the chunks that hold its rows."""
+    heights: dict[int, dict[int, int]] = {}
+    lengths: dict[int, int] = {}
+    for chunk in chunks:
+        tokens, first = chunk.batch["attention_mask"].sum(1).tolist(), 0
+        for row, height in zip(chunk.rows, chunk.height, strict=True):
+            heights.setdefault(row.lane, {})[row.place] = height
+            longest = max(tokens[first : first + height])
+            lengths[row.lane] = max(lengths.get(row.lane, 0), int(longest))
+            first += height
+    return {
+        lane: Solo(tuple(own[place] for place in sorted(own)), lengths[lane])
+        for lane, own in heights.items()
+    }

@@ -39,9 +39,10 @@ def finetune_packed(
         runs = ls.finetune_packed(model, tokenizer, lanes, directory="runs")
 
     Every lane has its own mask, learning rate, seed, order of examples, dropout, clipping, choice
-    of checkpoint and end, and every number of its run is that of `finetune` to rounding. What it
-    gains: rows of all lanes are batched by length, which pads less than any run alone, and what
-    does not depend on a lane is computed for all at once.
+    of checkpoint and end, and every number of its run is that of `finetune` to rounding. (Dropout
+    is drawn on the CPU: with it a pack on a GPU is what `finetune` does on a CPU.) What it gains:
+    rows of all lanes are batched by length, which pads less than any run alone, and what does not
+    depend on a lane is computed for all at once.
 
     Args:
         model: the frozen one; unchanged afterwards, bit for bit. Layers in which lanes differ must

@@ -19,7 +19,7 @@ from landscape.training.mode import training_mode
 from landscape.training.packed.alone import alone
 from landscape.training.packed.chunks import Chunk, Row, chunk_of, cut, weights
 from landscape.training.packed.course import Course
-from landscape.training.packed.dropout import LaneDropout, Solo, nothing_drawn
+from landscape.training.packed.dropout import LaneDropout, nothing_drawn
 from landscape.training.packed.judging import Told
 from landscape.training.packed.lane import Lane
 from landscape.training.packed.layers import Layers
@@ -63,11 +63,12 @@ class Pack:
         self._together: Together | None = None
         if stacked is None:
             stacked = next(model.parameters()).device.type != "cpu"
-        if stacked and not self._drops and stackable(model, self.courses):
+        if stacked and stackable(model, self.courses):
             every = dict(enumerate(self.courses))
             self._together = Together(
-                model, tokenizer, every, tokens=tokens, precision=self._precision
-            )
+                model, tokenizer, every, tokens=tokens, precision=self._precision,
+                dropout=self._dropout if self._drops else None,
+            )  # fmt: skip
 
     @property
     def alive(self) -> dict[int, Course]:
@@ -163,13 +164,13 @@ class Pack:
         rounds = self.next_chunks()
         average = {lane: course.lane.settings.loss_average for lane, course in alive.items()}
         scales = iter(weights([c for chunks in rounds for c in chunks], average))
-        dropout = self._dropout(alive)
+        dropout = self._dropout(alive) if self._drops else None
         layers = self._layers_of(alive)
         done: list[tuple[Chunk, Tensor]] = []
         with training_mode(self.model, 0), layers.installed():
             for chunks in rounds:
                 if dropout is not None:
-                    dropout.begin_batch(_solo(chunks))
+                    dropout.begin_batch(chunks)
                 for chunk in chunks:
                     own = self._backward(chunk, next(scales), layers, dropout)
                     done.append((chunk, own))
@@ -188,7 +189,7 @@ class Pack:
         layers.begin(chunk)
         inside: AbstractContextManager[object] = nullcontext()
         if dropout is not None:
-            dropout.begin_chunk([(row.lane, row.place) for row in chunk.rows], layers.length)
+            dropout.begin_chunk(chunk)
             inside = dropout
         device = next(self.model.parameters()).device
         with nothing_drawn(), inside, self._precision(device):
@@ -214,9 +215,7 @@ class Pack:
             for some in rounds
         ]
 
-    def _dropout(self, alive: Mapping[int, Course]) -> LaneDropout | None:
-        if not self._drops:
-            return None
+    def _dropout(self, alive: Mapping[int, Course]) -> LaneDropout:
         seeds = {lane: course.dropout_seed for lane, course in alive.items()}
         return LaneDropout(seeds, left=not num_labels(self.model))
 
@@ -229,20 +228,3 @@ def _by_lane(done: Sequence[tuple[Chunk, Tensor]]) -> dict[int, float]:
     for row, part in zip(rows, parts, strict=True):
         losses[row.lane] = losses.get(row.lane, 0.0) + part
     return losses
-
-
-def _solo(chunks: Sequence[Chunk]) -> dict[int, Solo]:
-    """Return the shape of each lane's solo batch, from the chunks that hold its rows."""
-    heights: dict[int, dict[int, int]] = {}
-    lengths: dict[int, int] = {}
-    for chunk in chunks:
-        tokens, first = chunk.batch["attention_mask"].sum(1).tolist(), 0
-        for row, height in zip(chunk.rows, chunk.height, strict=True):
-            heights.setdefault(row.lane, {})[row.place] = height
-            longest = max(tokens[first : first + height])
-            lengths[row.lane] = max(lengths.get(row.lane, 0), int(longest))
-            first += height
-    return {
-        lane: Solo(tuple(own[place] for place in sorted(own)), lengths[lane])
-        for lane, own in heights.items()
-    }

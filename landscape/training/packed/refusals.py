@@ -103,11 +103,6 @@ def has_dropout(model: nn.Module) -> bool:
 
 
 def _strange_dropout(model: nn.Module) -> str | None:
-    if next(model.parameters()).device.type != "cpu":
-        return (
-            "the model has dropout, which a GPU draws by the shape of the whole batch, so that no "
-            "run of a pack would be what it is alone (with dropout 0 they pack)"
-        )
     if kind(model) == "encoder-decoder language model":
         return "the model has dropout over rows of two lengths, an encoder's and a decoder's"
     layers = getattr(getattr(model, "config", None), "layerdrop", 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ from landscape.tasks.task import SplitName
 from landscape.training.mode import training_mode
 from landscape.training.packed.chunks import Chunk, Row, chunk_of, cut, weights
 from landscape.training.packed.course import Course
-from landscape.training.packed.dropout import nothing_drawn
+from landscape.training.packed.dropout import LaneDropout, nothing_drawn
 from landscape.training.packed.judging import Judge, Told
 from landscape.training.packed.layers import Layers
 from landscape.training.packed.stacked import Rows, Stack
@@ -36,20 +36,23 @@ class Together:
     """Step and judge lanes together.
 
     Args:
-        model: the frozen one, without dropout.
+        model: the frozen one.
         tokenizer: of the model.
         courses: lane -> what it has of its own; `stackable` says yes.
         tokens: most tokens of a chunk, padding included; None is `TOKENS`.
         precision: device -> the context of a forward.
+        dropout: the lanes of a step -> what draws for them; None where the model has none.
     """
 
     def __init__(
         self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, courses: Mapping[int, Course],
         *, tokens: int | None, precision: Callable[[torch.device], AbstractContextManager[object]],
+        dropout: Callable[[Mapping[int, Course]], LaneDropout] | None = None,
     ) -> None:  # fmt: skip
         self._model, self._tokenizer, self._courses = model, tokenizer, dict(courses)
         self._tokens = TOKENS if tokens is None else tokens
         self._precision, self._device = precision, next(model.parameters()).device
+        self._dropout = dropout
         self._judge = Judge(model, tokenizer)
         self._stack: Stack | None = None
         self._layers: Layers | None = None
@@ -69,13 +72,19 @@ class Together:
         slow = {lane: course for lane, course in alive.items() if not is_stacked(course)}
         for course in slow.values():
             course.updates.clear()
-        chunks = self._chunks(alive)
-        scales = weights(chunks, {i: c.lane.settings.loss_average for i, c in alive.items()})
+        rounds = self._rounds(alive)
+        chunks = [chunk for some in rounds for chunk in some]
+        average = {i: course.lane.settings.loss_average for i, course in alive.items()}
+        scales = iter(weights(chunks, average))
+        dropout = self._dropout(alive) if self._dropout is not None else None
         stack.begin()
         found = []
         with training_mode(self._model, 0), layers.installed(), nothing_drawn():
-            for chunk, scale in zip(chunks, scales, strict=True):
-                found.append(self._backward(chunk, scale, stack, layers))
+            for some in rounds:
+                if dropout is not None:
+                    dropout.begin_batch(some)
+                for chunk in some:
+                    found.append(self._backward(chunk, next(scales), stack, layers, dropout))
         stack.end()
         norms = torch.linalg.vector_norm(stack.gradient, dim=1)
         told = torch.cat([own.double() for own in (*found, norms)]).tolist()
@@ -147,25 +156,42 @@ class Together:
             self._adamw = StackedAdamW(stack)
         return stack, layers, self._adamw
 
-    def _backward(self, chunk: Chunk, scale: Tensor, stack: Stack, layers: Layers) -> Tensor:
+    def _backward(
+        self, chunk: Chunk, scale: Tensor, stack: Stack, layers: Layers, dropout: LaneDropout | None
+    ) -> Tensor:
         """Add the gradients of a chunk to the stack's; return each example's share of the loss."""
         layers.begin(chunk)
         first = list(stack.courses).index(next(iter(layers.sizes)))
         stack.at = Rows.of(first, list(layers.sizes.values()), stack.device)
-        with self._precision(self._device):
+        inside: AbstractContextManager[object] = nullcontext()
+        if dropout is not None:
+            dropout.begin_chunk(chunk)
+            inside = dropout
+        with inside, self._precision(self._device):
             own = chunk.shares(self._model, scale)
         own.sum().backward()
         return own.detach()
 
-    def _chunks(self, alive: Mapping[int, Course]) -> list[Chunk]:
-        """Return the rows of a step: neighbouring lanes together, each of them in one chunk."""
+    def _rounds(self, alive: Mapping[int, Course]) -> list[list[Chunk]]:
+        """Return the chunks of a step, in one list; where dropout draws, in one a batch."""
+        dealt = {lane: course.epochs.chosen(course.updates.taken) for lane, course in alive.items()}
+        if self._dropout is None:
+            return [self._chunks({lane: range(len(own)) for lane, own in dealt.items()}, dealt)]
+        count = max(map(len, dealt.values()))
+        rounds = ({i: [b] for i, own in dealt.items() if b < len(own)} for b in range(count))
+        return [self._chunks(some, dealt) for some in rounds]
+
+    def _chunks(
+        self, batches: Mapping[int, Sequence[int]], dealt: Mapping[int, Sequence[Sequence[int]]]
+    ) -> list[Chunk]:
+        """Return the rows of some batches: neighbouring lanes together, each in one chunk."""
         groups: list[list[tuple[Row, int]]] = [[]]
         longest = size = 0
-        for lane, course in alive.items():
-            own = []
-            for batch, chosen in enumerate(course.epochs.chosen(course.updates.taken)):
-                rows = [course.epochs.encoded[i] for i in chosen]
-                own += [(Row(lane, batch, at, e), i) for at, (e, i) in enumerate(zip(rows, chosen))]
+        for lane, some in batches.items():
+            own, held = [], self._courses[lane].epochs.encoded
+            for batch in some:
+                chosen = dealt[lane][batch]
+                own += [(Row(lane, batch, at, held[i]), i) for at, i in enumerate(chosen)]
             height = sum(self._height(row) for row, _ in own)
             length = max(row.encoded.length for row, _ in own)
             if groups[-1] and (size + height) * max(longest, length) > self._tokens:

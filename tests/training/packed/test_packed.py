@@ -191,16 +191,6 @@ def test_what_cannot_be_packed_is_said_in_a_sentence() -> None:
         ls.finetune_packed(model, TOKENIZER, [wrapped])
 
 
-def test_a_model_with_dropout_away_from_the_cpu_is_refused_with_what_packs_instead() -> None:
-    for rate, words in ((0.1, "GPU draws by the shape .*; train it alone"), (0.0, None)):
-        model = ls.tiny_model("opt", vocab_size=len(TOKENIZER), dropout=rate).to("meta")
-        lane = ls.Lane(tiny_task(16), mask=ls.random_mask(model, ratio=1e-2), lr=1e-2)
-        assert (why_not(model, lane) is None) == (words is None)
-        if words:
-            with pytest.raises(UserError, match=words):
-                Pack(model, TOKENIZER, [lane])
-
-
 def test_lanes_of_two_kinds_are_refused_together() -> None:
     model, lanes, _ = headed()
     other = ls.Lane(texts(16), dense="classifier", lr=1e-2, autocast="bf16")

@@ -36,8 +36,8 @@ def packed(size: int = 8, workers: int = 1) -> Executor:
     A run that cannot be packed (its method changes the model, its mask moves, it is measured while
     it trains) is computed alone, as by `local`. Which runs are together is written down before they
     begin: a pack that was killed goes on with the same, and ends bit for bit as one that was not.
-    Results are those of the local executor to rounding; of a model with dropout on a GPU, those of
-    the local executor on a CPU, where a pack's dropout is drawn.
+    Results are those of the local executor to rounding, but for a model with dropout on a GPU: its
+    lanes draw masks of their own, the same whichever runs are packed with them.
 
     Args:
         size: most runs together, at least 1.

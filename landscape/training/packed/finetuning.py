@@ -39,8 +39,8 @@ def finetune_packed(
         runs = ls.finetune_packed(model, tokenizer, lanes, directory="runs")
 
     Every lane has its own mask, learning rate, seed, order of examples, dropout, clipping, choice
-    of checkpoint and end, and every number of its run is that of `finetune` to rounding. (Dropout
-    is drawn on the CPU: with it a pack on a GPU is what `finetune` does on a CPU.) What it gains:
+    of checkpoint and end, and every number of its run is that of `finetune` to rounding. (On
+    a GPU that holds without dropout: there lanes draw masks of their own.) What it gains:
     rows of all lanes are batched by length, which pads less than any run alone, and what does not
     depend on a lane is computed for all at once.
 

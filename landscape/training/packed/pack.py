@@ -217,7 +217,8 @@ class Pack:
 
     def _dropout(self, alive: Mapping[int, Course]) -> LaneDropout:
         seeds = {lane: course.dropout_seed for lane, course in alive.items()}
-        return LaneDropout(seeds, left=not num_labels(self.model))
+        device = next(self.model.parameters()).device
+        return LaneDropout(seeds, left=not num_labels(self.model), device=device)
 
 
 def _by_lane(done: Sequence[tuple[Chunk, Tensor]]) -> dict[int, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 
 import pytest
@@ -44,9 +45,11 @@ CASES = {
     "gpt2": lambda: single(*masked("gpt2", **dict.fromkeys(DROPS, 0.0))),
     "opt, one token": lambda: single(*masked("opt")),
     "bert": headed,
-    "opt, dropout": lambda: masked("opt", dropout=0.1, attention_dropout=0.2),
-    "gpt2, dropout": lambda: single(*masked("gpt2")),
-    "bert, dropout": lambda: headed(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.2),
+}
+DROPPING = {
+    "opt": lambda: masked("opt", dropout=0.1, attention_dropout=0.2),
+    "gpt2": lambda: single(*masked("gpt2")),
+    "bert": lambda: headed(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.2),
 }
 
 
@@ -66,18 +69,43 @@ def test_each_stacked_run_is_its_solo_run_to_rounding(
     case: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, lanes, prepare = CASES[case]()
-    drops = "dropout" in case  # whose masks are those of a CPU, on any device
-    solo = solo_runs(model if drops else model.to(device), lanes, prepare)
     model = model.to(device)
-    tolerance = 1e-8 if drops and device != "cpu" else 1e-10
-    for tokens, most in ((None, 2**30), (150, 1)):  # in one piece, and in as many as there can be
+    solo_in_pieces(model, lanes, solo_runs(model, lanes, prepare), monkeypatch)
+
+
+@pytest.mark.parametrize("case", DROPPING)
+def test_on_a_cpu_stacked_lanes_draw_what_their_solo_runs_do(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, lanes, prepare = DROPPING[case]()
+    solo_in_pieces(model, lanes, solo_runs(model, lanes, prepare), monkeypatch)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("case", DROPPING)
+def test_a_stacked_lane_draws_the_same_whichever_lanes_are_with_it(
+    case: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, lanes, _ = DROPPING[case]()
+    model = model.to(device)
+    masked_only = [lane for lane in lanes if lane.mask is not None]
+    packs = [whole(model, [lane]).courses[0] for lane in masked_only]
+    alone = [(course.run, course.best.point) for course in packs]
+    solo_in_pieces(model, masked_only, alone, monkeypatch)
+    plain = copy.deepcopy(lanes[0])
+    plain.settings = dataclasses.replace(plain.settings, seed=plain.settings.seed + 9)
+    other = whole(model, [plain]).courses[0]
+    assert other.history[0]["loss"] != alone[0][0].history[0]["loss"]
+
+
+def solo_in_pieces(model, lanes, solo, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold a pack against runs, in one piece, and in as many as there can be."""
+    for tokens, most in ((None, 2**30), (150, 1)):
         monkeypatch.setattr("landscape.training.packed.stacked.MATRICES", most)
-        for course, (run, ends) in zip(
-            whole(model, lanes, tokens=tokens).courses, solo, strict=True
-        ):
-            assert same(course.run, run, tolerance)
-            point = {name: value.cpu() for name, value in course.best.point.items()}
-            assert close(point, {name: value.cpu() for name, value in ends.items()}, tolerance)
+        pack = whole(model, lanes, tokens=tokens)
+        for course, (run, ends) in zip(pack.courses, solo, strict=True):
+            assert same(course.run, run)
+            assert close(course.best.point, ends)
             assert any(bool(v.any()) for v in course.best.point.values())
 
 

@@ -41,15 +41,19 @@ def grids(preset: str) -> Sequence[Grid]:
 
 
 def derive(record: Record) -> Mapping[str, Any]:
-    """Read sharpness over its threshold at the last step, and name the arm by rate x ratio."""
+    """Read sharpness over its threshold at the last step, and name the arm by rate x ratio.
+
+    A run that diverged has none, nor one whose largest eigenvalue in size is negative: what that
+    leaves below it says nothing of the largest of all.
+    """
     arm = {"arm": f"{record['lr'] * record['ratio']:.0e} / ratio"}
     steps = record.get("preconditioned_steps") or []
-    if not steps or not (top := abs(steps[-1]["preconditioned_sharpness"])):
+    top = steps[-1].get("preconditioned_sharpness", 0.0) if steps else 0.0
+    if not top > 0:
         return arm
     over = top / steps[-1]["preconditioned_threshold"]
     return {
         **arm, "over": over, "above half": math.log(2 * over), "below twice": math.log(2 / over),
-        "converged": steps[-1].get("preconditioned_converged"),
     }  # fmt: skip
 
 

@@ -20,7 +20,8 @@ method and schedule; ``dev`` and ``test``, the task's metric there, ``dev_loss``
 seconds, ...), the ratio achieved as ``trainable_ratio``; what was measured, as
 ``sharpness_before``: a name that does not begin with the measurement's has it in front, as in
 ``sharpness_converged_after``; ``tried``, the rates among which `lr` was chosen, and ``edge``, the
-end of them at which it lies ("" for none); ``scaled``, whether they were over the ratio."""
+end of them at which it lies ("" for none); ``scaled``, whether they were over the ratio;
+``device``, what computed it."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,10 @@ def record(run: Run) -> Record:
         found[f"{split}_loss"] = scores.get("loss")
         found["n"] = scores.get("n")
     found |= outcome | {"ratio": run.config.ratio, "trainable_ratio": outcome.get("ratio")}
+    rates = run.grid.rates if run.tried else None
     found |= {"tried": run.tried, "edge": run.edge, "budget": run.config.count}
+    found |= {"scaled": bool(rates and rates.over_ratio)}
+    found |= {"device": run.row.get("provenance", {}).get("device")}
     found["arm"] = " ".join(filter(None, (run.config.method, run.config.schedule)))
     for name, options in run.grid.measure.items():
         short = name.rpartition(":")[2].lower()

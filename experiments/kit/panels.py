@@ -145,6 +145,8 @@ def curve(
                 means = [_mean([r for r in over if r[x] == p], value, log)[0] for p in places]
                 guide(axis, places, means, law, f"∝ {x}$^{{{law:g}}}$")
         axis.set(xscale="log", xlabel=xlabel or (RATIO if x == "ratio" else x), ylabel=label)
+        if x != "ratio":
+            decades(axis.xaxis)
         if log:
             decades(axis.yaxis)
         axis.autoscale(False)  # a wide interval does not squeeze what it is about

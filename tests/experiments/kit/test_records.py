@@ -67,6 +67,14 @@ def test_the_ratio_is_the_grids_and_the_one_achieved_has_its_own_name() -> None:
     assert (found["ratio"], found["trainable_ratio"]) == (1e-2, 0.5)
 
 
+def test_a_record_says_which_device_computed_it() -> None:
+    grid = Grid({**SHARED, "method": "none"}, {})
+    found = row(next(iter(grid.cells())), {"dev": 0.5})
+    found["provenance"]["device"] = "an abacus"
+    (run,) = runs([found], [grid])
+    assert record(run)["device"] == "an abacus"
+
+
 def test_a_run_that_is_missing_is_listed_without_a_row() -> None:
     rows = [r for r in made([GRID], world) if r["config"]["seed"] == 4]
     assert [run.row is None for run in runs(rows, [GRID])] == [False, True] * 2

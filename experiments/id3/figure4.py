@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.id3.grids import DIFFERENCES, arms, cases, named
+from experiments.id3.grids import DEVICES, DIFFERENCES, arms, cases, named
 from experiments.kit import columns, panels, statements
 from experiments.kit.cases import apart
 from experiments.kit.records import Record
@@ -17,15 +17,19 @@ EPS = {"smoke": (0.5, 1.0), "local": (0.5, 1.0), "paper": (0.01, 0.25, 0.5, 0.75
 EXP = {"smoke": (-1.0, 2.0), "local": (-2.0, -1.0, 0.0, 1.0, 2.0),
        "paper": (-2.0, -1.0, 0.0, 1.0, 2.0)}  # fmt: skip
 USUAL = {"eps": 1.0, "exp": 2.0}
+RATE = 3e-3
+"""Of all options locally: ID3's in table 1. By one seed's dev options of nearly the same mask would
+have different ones, and differ by these more than by the options."""
 
 
 def grids(preset: str) -> Sequence[Grid]:
-    """Return ID3 with every value of one option, at a rate chosen for each."""
+    """Return ID3 with every value of one option, at one rate, the paper's at a rate for each."""
+    lr = None if preset == "paper" else RATE
     return [
         grid for case in cases(preset, ("stsb",), ("cola", "mrpc", "rte"))
         for name, values in (("eps", EPS[preset]), ("exp", EXP[preset]))
         for value in values if name == "eps" or value != USUAL["exp"]
-        for grid in arms(preset, case, ("ID3",), options=USUAL | {name: value})
+        for grid in arms(preset, case, ("ID3",), options=USUAL | {name: value}, lr=lr)
     ]  # fmt: skip
 
 
@@ -47,17 +51,14 @@ ARTEFACT = Artefact(
             columns={
                 "score": columns.mean_std("test"), "rate": columns.rate(),
                 "seeds": columns.seeds(), "distance": columns.geometric("distance"),
+                "device": columns.first("device"),
             },
         ),
     },
     statements={
-        "eps_half_is_best": statements.each(
-            "an eps of 0.5 scores higher than 1 (exponent 2)",
-            [
-                statements.better(f"eps {eps:g}", "test", "eps 0.5, exp 2", f"eps {eps:g}, exp 2",
-                                  over="")
-                for eps in (1.0,)
-            ],
+        "eps_half_is_best": statements.better(
+            "an eps of 0.5 scores higher than 1 (exponent 2)", "test", "eps 0.5, exp 2",
+            "eps 1, exp 2", over="",
         ),
         "exp_minus_one_is_best": statements.each(
             "an exponent of -1 scores higher than any other (eps 1)",
@@ -85,6 +86,9 @@ ARTEFACT = Artefact(
         ("eps of 0.01 instead of 0", "none is expected"),
         ("with eps 1 the exponents choose nearly the same weights, nine of ten in one batch",
          "differences that five seeds can show are hardly to be expected"),
+        ("locally every option has the rate that dev chose for table 1's ID3; the paper has the "
+         "best of four", "an option that wants another rate looks worse"),
+        DEVICES,
         *DIFFERENCES,
     ),
 )  # fmt: skip

@@ -37,6 +37,7 @@ def made_sparse(
                 columns={
                     "trainable": columns.count(), "score": columns.mean_std("test"),
                     "rate": columns.rate(), "seeds": columns.seeds(),
+                    "device": columns.first("device"),
                     **{heading: columns.paper(look) for heading, look in printed.items()},
                 },
             ),

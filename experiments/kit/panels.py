@@ -145,6 +145,8 @@ def curve(
                 means = [_mean([r for r in over if r[x] == p], value, log)[0] for p in places]
                 guide(axis, places, means, law, f"∝ {x}$^{{{law:g}}}$")
         axis.set(xscale="log", xlabel=xlabel or (RATIO if x == "ratio" else x), ylabel=label)
+        if x != "ratio":
+            decades(axis.xaxis)
         if log:
             decades(axis.yaxis)
         axis.autoscale(False)  # a wide interval does not squeeze what it is about
@@ -182,7 +184,7 @@ def dots(
             axis.plot(mean, place, "o", color=color, ms=8, mec="white")
             bars.append(([low, high], [place, place], color))
         axis.set_yticks(range(len(groups)), [written(arm) for (arm,) in groups])
-        axis.invert_yaxis()
+        axis.set_ylim(max(len(groups), 1) - 0.5, -0.5)  # half a line of room above and below
         axis.set_xlabel(label)
         if log:
             decades(axis.xaxis)

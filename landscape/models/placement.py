@@ -114,6 +114,11 @@ def checked_device(name: str, given: object) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
+        if "out of memory" in reason:
+            raise UserError(
+                f"expected {name} with room for a process, got {given!r}, whose memory is full; "
+                "wait for those that use it, or give 'cpu'"
+            ) from error
         raise UserError(
             f"expected {name} to be one that torch finds on this machine, got {given!r} "
             f"({reason[:120]}); give 'cpu', or install torch for that device"

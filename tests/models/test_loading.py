@@ -17,6 +17,7 @@ import landscape as ls
 from landscape.errors import UserError
 from landscape.models.architectures import ARCHITECTURES
 from landscape.models.kinds import head_modules, kind, labels_of
+from landscape.models.placement import checked_device
 from landscape.tasks.encoding import length_limit
 
 TEXTS = [name for name in ARCHITECTURES if name not in ("vit", "resnet", "clip")]
@@ -203,6 +204,15 @@ def test_a_model_that_accelerate_has_placed_is_masked_and_trained_as_any(tmp_pat
     (metrics, thetas), (others, moved) = results
     assert metrics == others
     assert all(theta.any() and torch.equal(theta, moved[n]) for n, theta in thetas.items())
+
+
+def test_a_full_device_is_told_from_one_that_is_not_there(monkeypatch) -> None:
+    def full(*args: object, **how: object) -> None:
+        raise RuntimeError("CUDA error: out of memory\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr(torch, "empty", full)
+    with pytest.raises(UserError, match="got 'cuda', whose memory is full; wait for those"):
+        checked_device("device", "cuda")
 
 
 @pytest.mark.parametrize(

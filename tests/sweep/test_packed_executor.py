@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tiny_jobs import Tiny, lasting
 
 from landscape.errors import UserError
@@ -111,6 +112,23 @@ def test_a_run_that_was_begun_alone_goes_on_alone(tiny: Tiny, tmp_path: Path) ->
     packed()(jobs, killed, tiny.places, told.append)
     assert [e.step for e in told if e.kind == "step"] == [5, 6, 7, 8]
     assert rows(jobs[:1], killed) == rows(jobs[:1], quiet)
+
+
+def test_a_pack_leaves_no_cached_memory_to_those_that_are_computed_alone(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: done.append("emptied"))
+
+    def failing(*args: Any, **how: Any) -> None:
+        done.append("pack")
+        raise RuntimeError("CUDA out of memory")
+
+    monkeypatch.setattr(module, "finetune_packed", failing)
+    executor = module._Packed(8, lambda *args: done.append("alone"))
+    jobs = [tiny.job(seed=seed) for seed in range(2)]
+    executor(jobs, RunStore(tmp_path), tiny.places, lambda event: None)
+    assert done == ["pack", "emptied", "alone"]
 
 
 def test_a_size_below_one_is_refused() -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from landscape import checks
 from landscape.errors import UserError
 from landscape.folders import json_object, write_json
@@ -65,6 +67,8 @@ class _Packed:
                 _train(group, store, places, tell)
             except (*FAILURES, Elsewhere):
                 continue  # each alone says what is wrong with it, or waits for who computes it
+            finally:
+                torch.cuda.empty_cache()  # for the processes of those that are computed alone
         self.alone(list(left.values()), store, places, tell)
 
     def _groups(

@@ -113,10 +113,10 @@ ARTEFACT = Artefact(
     columns=2,
     lead=(
         "The largest eigenvalue of the Hessian in AdamW's metric at the last step of a run, over "
-        "the value at which Adam with a settled preconditioner turns unstable, 38 over the "
-        "rate. At 1 a run is at the edge of stability. The usual rate is 1e-5 over the ratio, of OPT 1e-6. "
-        "The threshold falls with the rate, so that sharpness over it grows with the rate even "
-        "where sharpness itself does not change."
+        "the value at which Adam with a settled preconditioner turns unstable, 38 over the rate. "
+        "At 1 a run is at the edge of stability. The usual rate is 1e-5 over the ratio, of OPT "
+        "1e-6. The threshold falls with the rate, so that sharpness over it grows with the rate "
+        "even where sharpness itself does not change."
     ),
     caption="Sharpness over its threshold; points are seeds",
     differences=(

@@ -184,7 +184,7 @@ def dots(
             axis.plot(mean, place, "o", color=color, ms=8, mec="white")
             bars.append(([low, high], [place, place], color))
         axis.set_yticks(range(len(groups)), [written(arm) for (arm,) in groups])
-        axis.invert_yaxis()
+        axis.set_ylim(max(len(groups), 1) - 0.5, -0.5)  # half a line of room above and below
         axis.set_xlabel(label)
         if log:
             decades(axis.xaxis)

@@ -69,6 +69,16 @@ def test_another_number_gives_another_picture_and_another_table(rows, tmp_path) 
     assert one[1].read_text() != other[1].read_text()
 
 
+@pytest.mark.parametrize("arms", [1, 2, 5, 9])
+def test_the_first_and_the_last_line_of_dots_have_half_a_line_of_room(arms) -> None:
+    records = [{"arm": f"arm {i}", "test": i + 0.1 * j} for i in range(arms) for j in range(3)]
+    axis = panels.draw([panels.dots("test", "Scores", "score")], records).axes[0]
+    assert axis.get_ylim() == (arms - 0.5, -0.5)  # downwards
+    assert [text.get_text() for text in axis.get_yticklabels()] == [r["arm"] for r in records[::3]]
+    means = [line.get_ydata()[0] for line in axis.get_lines() if line.get_marker() == "o"]
+    assert means == list(range(arms))
+
+
 def test_the_table_says_what_it_holds_of_what(rows) -> None:
     text = table_text(TOY, rows, "local")
     assert "| 0.01  | random    | 0.605 ± 0.007 |" in text

@@ -37,9 +37,13 @@ def vector(name: str, value: object, size: int, *, finite: bool = True) -> npt.N
     """
     found, kind = array(name, value), f"{size} {'finite' if finite else 'real'} numbers"
     if found.shape != (size,) or (found.dtype.kind not in "fiu" and size):
+        do = f"give an array of shape ({size},)"
+        if found.shape == (size,):
+            do = "convert them first"
+        if found.dtype.kind == "b":
+            do = "write the two numbers they stand for, as in 2.0 * y - 1 or 1.0 * y"
         raise UserError(
-            f"expected {name} to be {kind}, got shape {found.shape} of {found.dtype}; give an "
-            f"array of shape ({size},)"
+            f"expected {name} to be {kind}, got shape {found.shape} of {found.dtype}; {do}"
         )
     if finite and not np.isfinite(found).all():
         at = int(np.flatnonzero(~np.isfinite(found))[0])
@@ -61,9 +65,21 @@ def columns(name: str, indices: object, d: int) -> npt.NDArray[np.int64]:
                                     or (found[1:] <= found[:-1]).any())):  # fmt: skip
         raise UserError(
             f"expected {name} to be sorted indices of distinct columns below d={d}, got "
-            f"{found.dtype} of shape {found.shape}; numpy.flatnonzero makes them of a boolean mask"
+            f"{_odd(found, d)}; numpy.unique makes them of a list, numpy.flatnonzero of a mask"
         )
     return found.astype(np.int64, copy=False)
+
+
+def _odd(found: npt.NDArray[Any], d: int) -> str:
+    """Return why an array is no set of columns below d: the first entry that is wrong."""
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        return f"{found.dtype} of shape {found.shape}"
+    outside = found[(found < 0) | (found >= d)]
+    if len(outside):
+        return str(outside[0])
+    at = int(np.flatnonzero(found[1:] <= found[:-1])[0])
+    first, second = found[at : at + 2]
+    return f"{first} twice" if first == second else f"{second} after {first}"
 
 
 def probabilities(p: object, delta: object) -> None:

@@ -92,10 +92,9 @@ DIFFERENCES = (
     ("{num_train} training examples, {epochs} epochs, locally 1000 test rows at most; the paper "
      "has whole training splits, 3 to 30 epochs and whole test splits",
      "levels are lower; a growing mask has all of its budget at the last of few steps only"),
-    ("dev, of {num_dev} rows, chooses the rate with the first seed, and the checkpoint, and test "
-     "is of the official validation split; the paper averages the best three of four rates on it",
-     "its scores are selected; ours may miss an arm's best rate, which no interval over seeds "
-     "shows"),
+    ("dev chooses the rate with the first seed, and the checkpoint, and test is of the official "
+     "validation split; the paper averages the best three of four rates on that split",
+     "its scores are selected"),
     ("locally the head is fitted to the training examples on pretrained features, then frozen, but "
      "full fine-tuning trains it and BitFit its biases; in the paper's code it starts at random "
      "and competes for the budget",
@@ -106,6 +105,11 @@ DIFFERENCES = (
      "which AdamW still moves weights that left", "growing and static masks hardly, repeated more"),
 )  # fmt: skip
 
+#: of artefacts whose arms are near each other
+CHOSEN = (
+    "a rate is chosen by {num_dev} dev rows of one seed",
+    "it may miss an arm's best, which no interval over seeds shows",
+)
 #: of artefacts whose runs were not all computed in one place
 DEVICES = (
     "runs are of the devices that the tables name; a CPU and a GPU draw dropout differently",

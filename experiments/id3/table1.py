@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.id3.grids import DEVICES, DIFFERENCES, LARGE, LOCAL, SMALL, arms, cases, named
+from experiments.id3.grids import (
+    CHOSEN,
+    DEVICES,
+    DIFFERENCES,
+    LARGE,
+    LOCAL,
+    SMALL,
+    arms,
+    cases,
+    named,
+)
 from experiments.kit import columns, panels, statements
 from experiments.kit.cases import apart, case_by_case
 from experiments.kit.judge import Finding, settle
@@ -129,6 +139,7 @@ ARTEFACT = Artefact(
          "paper has nine tasks at both", "SST-2 counts twice"),
         ("of MRPC's test pairs .684 are paraphrases, which a fitted head says of nearly all; 1,000 "
          "pairs teach little more", "MRPC tells methods apart by a few of its 408 pairs"),
+        CHOSEN,
         DEVICES,
         *DIFFERENCES,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.id3.grids import DEVICES, DIFFERENCES, LARGE, arms, cases
+from experiments.id3.grids import CHOSEN, DEVICES, DIFFERENCES, LARGE, arms, cases
 from experiments.id3.insertions import made_sparse
 from experiments.kit.statements import better
 from experiments.kit.view import Artefact
@@ -53,6 +53,7 @@ ARTEFACT: Artefact = made_sparse(
         ("model {model}, the paper's is DeBERTa-v3-base", "an eighth of the weights"),
         ("PaFi takes its budget tensor by tensor: over all of them it would take the first layers' "
          "B whole, which start as zeros", "PaFi may stand better than it would"),
+        CHOSEN,
         DEVICES,
         *DIFFERENCES,
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.id3.grids import DEVICES, DIFFERENCES, SMALL, arms, cases
+from experiments.id3.grids import CHOSEN, DEVICES, DIFFERENCES, SMALL, arms, cases
 from experiments.id3.insertions import made_sparse
 from experiments.kit.statements import better
 from experiments.kit.view import Artefact
@@ -56,6 +56,7 @@ ARTEFACT: Artefact = made_sparse(
          "two a layer instead of one; SNIP's score would vanish at an exact identity"),
         ("the paper's adapter has 201M weights, more than its model; here it has 0.6M",
          "a smaller share is not the same number"),
+        CHOSEN,
         DEVICES,
         *DIFFERENCES,
     ),

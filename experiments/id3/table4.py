@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.id3.grids import DEVICES, DIFFERENCES, LARGE, SMALL, arms, cases, named
+from experiments.id3.grids import CHOSEN, DEVICES, DIFFERENCES, LARGE, SMALL, arms, cases, named
 from experiments.kit import columns, panels, statements
 from experiments.kit.cases import apart
 from experiments.kit.judge import Finding, Verdict
@@ -117,6 +117,7 @@ ARTEFACT = Artefact(
         ("model {model}, the paper's is DeBERTa-v3-base", "an eighth of the weights"),
         ("budgets are .113 and .352 % of the weights; the paper's .056 and .174 %",
          "twice the shares: what needs few weights may look better here"),
+        CHOSEN,
         DEVICES,
         *DIFFERENCES,
     ),

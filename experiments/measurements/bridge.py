@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from experiments.measurements.attached import attached, random
-from experiments.measurements.descents import Loss, error, square_loss
-from experiments.measurements.gram import threshold
+from experiments.measurements.descents import CEILING, Loss, error, square_loss
+from experiments.measurements.gram import beyond, threshold
 from experiments.measurements.linearised import ORDERS, shortest, spent
 from landscape import seeds
 from landscape.curvature import GGNOperator, lanczos
@@ -121,7 +121,7 @@ def _descend(
 ) -> dict[str, Any]:
     """Step until the loss is below its target; the last step is shortened to end at it."""
     thetas = list(trainable(model).values())
-    loop = Loop(model, make_optimizer(name, thetas, lr=rate), task_loss, ceiling=20)
+    loop = Loop(model, make_optimizer(name, thetas, lr=rate), task_loss, ceiling=CEILING)
     last, target = [p.detach().clone() for p in thetas], -math.inf
     losses: list[float] = []
     while True:
@@ -184,7 +184,7 @@ def sgd(point: Point) -> dict[str, Any]:
             _set(thetas, zero, 0.0)
             loop = Loop(model, make_optimizer("sgd", thetas, lr=rate), loss)
             for i in order:
-                if not loop.step([singles[i]])["loss"] < 1e6 * before or loop.diverged:
+                if beyond(loop.step([singles[i]])["loss"], before) or loop.diverged:
                     return True
             return not _mean(model, whole, loss) <= before
 

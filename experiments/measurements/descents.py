@@ -32,6 +32,8 @@ USUAL: dict[str, Any] = {
 }  # fmt: skip
 #: difference of scores that the squared loss asks for, between the right candidate and the others
 MARGIN = 4.0
+#: times its first loss, above which a descent has diverged
+CEILING = 20.0
 
 
 def square_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, int]:
@@ -96,11 +98,11 @@ def _descend(
 ) -> dict[str, Any]:  # fmt: skip
     """Take full-batch steps with a probe; ``losses[t]`` is the loss after t steps.
 
-    A loss that is not finite or above 20 times the first ends the descent as diverged.
+    A loss that is not finite or above ``CEILING`` times the first ends the descent as diverged.
     """
     model, rule = point.model, {"gd": "sgd", "adamw": "adamw"}[optimizer]
     stepper = make_optimizer(rule, trainable(model).values(), lr=rate)  # type: ignore[arg-type]
-    loop = Loop(model, stepper, loss, ceiling=20)
+    loop = Loop(model, stepper, loss, ceiling=CEILING)
     probe = SharpnessProbe(batches, every=asked["every"], loss=loss, tol=asked["tol"],
                            max_matvecs=asked["max_matvecs"])  # fmt: skip
     probe.start(stepper)

@@ -21,6 +21,8 @@ from theory.statements.sgd import sgd_step
 
 #: rates of the search of SGD's threshold are whole powers of this
 NOTCH = 2**0.25
+#: times the mean of the first squared errors that ends a search's steps as grown, in both models
+FAR = 1e6
 
 
 def numbers(
@@ -162,11 +164,19 @@ def threshold(grown: Callable[[float], bool], guess: float) -> float:
     return float(NOTCH**high)
 
 
+def beyond(square: float, mean: float) -> bool:
+    """Whether a squared error has left what it began with, a mean, for good, or is not finite."""
+    return not square < FAR * mean
+
+
 def _grown(gram: Array, error: Array, seen: Array, rate: float) -> bool:
-    """Whether the mean squared error of a linear model is larger after SGD's steps than before."""
-    e = error.copy()
+    """Whether the mean squared error of a linear model is larger after SGD's steps than before.
+
+    As in the network, of which a step sees one example, the error of that one may end the steps.
+    """
+    e, mean = error.copy(), float(np.square(error).mean())
     for i in seen:
-        e -= rate * e[i] * gram[:, i]
-        if not float(np.abs(e).max()) < 1e6 * float(np.abs(error).max()):
+        if beyond(float(e[i]) ** 2, mean):
             return True
+        e -= rate * e[i] * gram[:, i]
     return float(e @ e) > float(error @ error)

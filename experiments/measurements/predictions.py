@@ -18,6 +18,7 @@ import numpy as np
 from torch import nn
 
 from experiments.measurements.attached import attached
+from experiments.measurements.descents import CEILING
 from landscape.curvature import GGNOperator, HessianOperator, lanczos
 from landscape.curvature.spectrum.result import EigenResult
 from landscape.distances import distance
@@ -150,7 +151,7 @@ def _descend(
 ) -> dict[str, Any]:
     """Step until a pass has a mean loss below the target, the steps end, or the loss explodes."""
     stepper = make_optimizer(optimizer, trainable(model).values(), lr=rate)  # type: ignore[arg-type]
-    loop = Loop(model, stepper, task_loss, ceiling=20)
+    loop = Loop(model, stepper, task_loss, ceiling=CEILING)
     losses: list[float] = []
     reached = False
     for record in loop.over(islice(cycle(batches), asked["max_steps"])):

@@ -144,7 +144,9 @@ def test_a_distance_interval_holds_the_dense_pseudo_inverse_and_knows_the_signal
 def test_a_count_of_heavy_columns_out_of_range_is_refused() -> None:
     with pytest.raises(UserError, match="heavy to be a whole number from 0 to 5, got 6"):
         divide(from_array(np.ones((2, 5))), 6)
-    with pytest.raises(UserError, match="sorted indices of distinct columns below d=5, got int64"):
+    with pytest.raises(
+        UserError, match="sorted indices of distinct columns below d=5, got 1 after 3;"
+    ):
         divide(from_array(np.ones((2, 5))), np.array([3, 1]))
     with pytest.raises(UserError, match="rank n = 2, got rank 1; leave out rows"):
         largest_leverages(from_array(np.ones((2, 5))), 1)

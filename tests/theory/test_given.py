@@ -137,3 +137,53 @@ def test_a_public_function_of_theory_refuses_what_cannot_be_in_a_sentence(
         else:
             found.append(f"{argument}={value!r}: accepted")
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(("indices", "told"), [
+    ([0, 4, 4], "4 twice"), ([5, 2], "2 after 5"), ([1, 12], "12"), ([-1, 1], "-1"),
+    ([True, False], r"bool of shape \(2,\)"),
+])  # fmt: skip
+def test_a_mask_that_keeps_a_column_twice_or_none_of_x_is_told_which(
+    indices: list[int], told: str
+) -> None:
+    expected = f"distinct columns below d=12, got {told}; numpy.unique makes them of a list"
+    with pytest.raises(UserError, match=expected):
+        PROBLEM.restrict(np.array(indices))
+
+
+def test_booleans_are_no_targets_until_it_is_said_which_numbers_they_are() -> None:
+    """0 and 1 are another regression than -1 and 1; of X they are 0 and 1, as in any product."""
+    y = np.array([True, False, True])
+    with pytest.raises(
+        UserError, match=r"of bool; write the two numbers they stand for.*1\.0 \* y"
+    ):
+        theory.MaskedRegression(FEATURES, 0.5, target=y)
+    assert theory.MaskedRegression(FEATURES, 0.5, target=1.0 * y).y.tolist() == [1, 0, 1]
+    assert theory.MaskedRegression(FEATURES, 0.5, target=2.0 * y - 1).y.tolist() == [1, -1, 1]
+    assert theory.from_array(np.array([[True, False]])).columns().tolist() == [[1.0], [0.0]]
+
+
+def test_a_regression_whose_columns_repeat_is_solved_as_dense_algebra_solves_it() -> None:
+    """X = [Y Y Y] of rank n and [Z Z Z Z] of rank 2 < n: Hessians are singular, masks or not."""
+    rng = np.random.default_rng(3)
+    full, low = np.tile(rng.standard_normal((4, 5)), 3), np.tile(rng.standard_normal((4, 2)), 4)
+    for x in (full, low):
+        drawn = theory.make_problem(x, p=0.7, seed=2).draw(1)
+        dense, w0 = x[:, drawn.indices], rng.standard_normal(drawn.k)
+        inverse = np.linalg.pinv(dense, rcond=1e-12)
+        top = np.linalg.eigvalsh(dense.T @ dense)[-1]
+        assert drawn.top == pytest.approx(top, rel=1e-12)
+        assert drawn.minimum_norm() == pytest.approx(inverse @ drawn.y, rel=1e-9)
+        power = np.linalg.matrix_power(np.eye(drawn.k) - dense.T @ dense / top, 50)
+        moved = power @ (w0 - inverse @ drawn.y) + inverse @ drawn.y
+        assert drawn.closed_form(w0, 4 / top, 50) == pytest.approx(moved, rel=1e-9)
+
+
+def test_laws_that_need_rank_n_say_nothing_of_repeated_columns_that_lack_it() -> None:
+    repeated = theory.make_problem(np.tile(X[:, :2], 9), p=0.5)  # rank 2 of 3
+    for claim in ("distance-law", "distance-leverage"):
+        result = theory.verify(claim, repeated)
+        assert result.verdict == "vacuous"
+        assert result.finding.note.startswith("numerically rank-deficient: 1 of 3 singular values")
+    with pytest.raises(UserError, match="expected X of rank n = 3, got rank 2; leave out rows"):
+        theory.largest_leverages(repeated.features, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -51,7 +52,7 @@ def test_ticks_of_a_budget_s_axis_do_not_overlap() -> None:
         for t in labels if low <= t.get_position()[0] <= high
     )  # fmt: skip
     assert len(boxes) > 1
-    assert all(left[1] < right[0] for left, right in zip(boxes, boxes[1:], strict=False))
+    assert all(left[1] < right[0] for left, right in pairwise(boxes))
 
 
 def test_full_fine_tuning_is_compared_where_there_is_a_large_budget_and_nowhere_else() -> None:

@@ -19,11 +19,14 @@ from experiments.kit.published import file_of, rows_at
 from experiments.measurements import bridge, descents, gram, linearised
 from experiments.ours import bridge_figure, bridge_report
 from experiments.ours.bridge import ARTEFACT
+from landscape import seeds
 from landscape.errors import UserError
+from landscape.masks import random_mask
 from landscape.sweep import RunConfig
 from landscape.sweep.measurements import Point
 from landscape.sweep.plan import chosen
 from theory import linearise
+from theory.spectra import masked_grams
 
 RNG = np.random.default_rng(5)
 
@@ -53,6 +56,18 @@ def test_one_example_grows_beyond_two_over_its_squared_length() -> None:
     error, seen = np.array([3.0]), np.zeros(40, int)
     rate = gram.threshold(lambda lr: gram._grown(np.array([[5.0]]), error, seen, lr), 1e-3)
     assert rate / gram.NOTCH <= 2 / 5 < rate
+
+
+@pytest.mark.parametrize(("length", "seen", "grown"), [
+    (20.0, (0, 1, 2), False), (30.0, (0, 1, 2), True),  # at its turn 3 (length^2 - 1)^2 the mean
+    (2e6, (0, 2), False),  # the long example has no turn
+])  # fmt: skip
+def test_an_error_ends_the_steps_as_grown_at_a_million_times_the_first_mean_square_at_its_turn(
+    length: float, seen: tuple[int, ...], grown: bool
+) -> None:
+    """One weight: example 0 moves it to 1, a long one far away, the last one back to 0."""
+    features, error = np.array([1.0, length, 1.0]), np.array([1.0, 0.0, 0.0])
+    assert gram._grown(np.outer(features, features), error, np.array(seen), 1.0) is grown
 
 
 @pytest.mark.parametrize("guess", [1e-4, 1.0, 1e5])
@@ -91,6 +106,29 @@ def test_the_linear_models_numbers_of_a_mask_are_the_engines_where_steps_are_sho
         rates = bridge.sgd(asked(run, ratio=2e-2, steps=4, share=1e-4))
         assert rates["bound"] == pytest.approx(mask["bound"], rel=1e-3)
         assert abs(math.log2(rates["threshold"] / mask["sgd"])) < 0.26  # a notch is a quarter
+
+
+def test_the_networks_steps_end_as_grown_at_the_same_error_as_its_linear_models(
+    point, monkeypatch
+) -> None:
+    """With a cap of 1.2 it is an error in between that decides, at a lower rate than the last."""
+    run = dataclasses.replace(point, config=point.config.replace(mask_seed=4))
+    linear = linearised._linear(point, 4)
+    mask = random_mask(point.model, ratio=2e-2, targets=list(point.config.targets), seed=4)
+    (kernel,) = masked_grams(linear.features, [linear.indices(mask)])
+    told, found = [], []
+    for cap in (gram.FAR, 1.2):
+        monkeypatch.setattr(gram, "FAR", cap)
+        order = seeds.numbered(4, linearised.ORDERS)
+        told.append(gram.numbers(linear, with_signs(kernel), {"steps": 8, "share": 0.99}, order))
+        found.append(bridge.sgd(asked(run, ratio=2e-2, steps=8, share=1e-4))["threshold"])
+    assert found == pytest.approx([one["sgd"] for one in told])
+    assert found[1] < found[0]
+
+
+def with_signs(kernel: np.ndarray) -> np.ndarray:
+    """Append a row and a column, of which SGD's rate does not depend."""
+    return np.pad(kernel, (0, 1), constant_values=1.0)
 
 
 def test_a_share_of_the_errors_moves_targets_and_not_what_the_model_is(point) -> None:

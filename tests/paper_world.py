@@ -43,7 +43,7 @@ class World:
         low: what they gain at the lowest budget.
         coarse: the best rate of random masks of a given count.
         mask, examples: standard deviations of accuracy over seeds of masks and of data.
-        over: sharpness in AdamW's metric over its threshold, at 1e-5 over the ratio.
+        over: sharpness in AdamW's metric over its threshold, at rates from 1e-5 over the ratio on.
         even: whether repeated masks are spread more evenly than growing ones.
         steepest: sharpness of masks of the steepest weights over that of random ones.
     """
@@ -125,11 +125,14 @@ class World:
         evaluations = [{"step": steps * (e + 1) // c.epochs, "accuracy": late[e], "loss": 1.0}
                        for e in range(c.epochs)]  # fmt: skip
         distance = 3 * (ratio / 1e-3) ** self.far * (1 + 0.02 * noise("d", c.address))
+        if c.ratio is None and c.lr is not None:  # of one size the rate decides
+            distance *= c.lr / 1e-2
         outcome = {
             "metric": "accuracy", "count": count, "ratio": count / size, "dev": scored,
             "test": dict(scored), "distance": distance,
             "relative_distance": 0.1, "diverged": False, "best_step": steps, "steps": steps,
-            "train_loss": [math.exp(-(s + 1) / steps) + 0.01 * noise("t", c.address, s // 9)
+            "train_loss": [math.exp(-(s + 1) / steps) + min(off, 1) / 2
+                           + 0.01 * noise("t", c.address, s // 9)
                            for s in range(steps)],
             "evaluations": evaluations, "identity": {}, "seconds": 2.0, "peak_memory": 1000,
         }  # fmt: skip
@@ -149,7 +152,7 @@ class World:
                     for what, value in (("sharpness", sharp), ("converged", True))}  # fmt: skip
         if name == "preconditioned":
             times = (c.lr or 1.0) * (c.ratio or 1.0) / 1e-5
-            over = self.over * times * math.exp(0.1 * noise("p", c.address))
+            over = self.over * min(1.0, times) ** 2 * math.exp(0.1 * noise("p", c.address))
             return {"steps": [{"step": steps, "preconditioned_sharpness": 38 / (c.lr or 1.0) * over,
                                "preconditioned_threshold": 38 / (c.lr or 1.0)}]}  # fmt: skip
         return {"steps": self._places(c, steps)}

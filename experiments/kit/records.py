@@ -97,6 +97,7 @@ def record(run: Run) -> Record:
         found["n"] = scores.get("n")
     found |= outcome | {"ratio": run.config.ratio, "trainable_ratio": outcome.get("ratio")}
     found |= {"tried": run.tried, "edge": run.edge, "budget": run.config.count}
+    found["scaled"] = bool(run.tried and run.grid.rates and run.grid.rates.over_ratio)
     found["device"] = run.row["provenance"].get("device")
     found["arm"] = " ".join(filter(None, (run.config.method, run.config.schedule)))
     for name, options in run.grid.measure.items():

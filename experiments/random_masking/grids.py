@@ -152,6 +152,12 @@ DIFFERENCES = (
     ("the checkpoint of the best dev accuracy; the paper's code keeps that of the lowest dev loss",
      "a few thousandths of accuracy"),
 )  # fmt: skip
+DEVICES = (
+    "computed on {device}; where arms have one each, they differ by it as well",
+    "a seed has the same examples, order and mask on all, but rounds, and may drop out, otherwise: "
+    "scatter, and no bias that is known",
+)
+"""A further difference, of artefacts that compare runs of several devices."""
 
 
 def rates_of(preset: str, method: str) -> Rates:

@@ -12,6 +12,7 @@ from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from experiments.paper.tables import beside
 from experiments.random_masking.grids import (
+    DEVICES,
     DIFFERENCES,
     METHODS,
     MINILM,
@@ -76,7 +77,7 @@ ARTEFACT = Artefact(
             by=("model", "task", "arm", "ratio", "num_train"),
             columns={
                 "accuracy": columns.mean_std("test"), "rate": columns.rate(),
-                "seeds": columns.seeds(),
+                "seeds": columns.seeds(), "device": columns.first("device"),
                 "paper (OPT-125m, SST-2, all 67,349)": columns.paper(printed),
             },
         ),
@@ -111,7 +112,10 @@ ARTEFACT = Artefact(
     differences=(
         ("{num_train} training examples; the paper has 67,349 of SST-2 and 27,243 of MultiRC",
          "gaps may open later than here"),
+        ("the epochs are the same, so that with more examples a run has more steps",
+         "what more steps give is counted as the examples'"),
         *DIFFERENCES,
+        DEVICES,
     ),
     needs=("peft",),
 )  # fmt: skip

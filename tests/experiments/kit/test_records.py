@@ -62,6 +62,13 @@ def test_a_run_that_several_grids_have_is_one_record_with_the_measurements_of_bo
     assert len(runs([], [GRID, plain])) == 4
 
 
+def test_a_record_says_whether_its_rates_were_over_the_ratio() -> None:
+    over = Grid(SHARED, dict(GRID.axes), Rates((1e-4, 2e-4), over_ratio=True, widen=0))
+    given = Grid(SHARED | {"lr": 0.2, "ratio": 1e-2}, {"seed": [4]})
+    found = [record(runs(made([grid], world), [grid])[0]) for grid in (GRID, over, given)]
+    assert [r["scaled"] for r in found] == [False, True, False]
+
+
 def test_the_ratio_is_the_grids_and_the_one_achieved_has_its_own_name() -> None:
     found = record(runs(made([GRID], world), [GRID])[0])
     assert (found["ratio"], found["trainable_ratio"]) == (1e-2, 0.5)

@@ -29,6 +29,36 @@ def test_an_incomplete_table_has_no_components() -> None:
     assert components({("a", 0): 1.0, ("a", 1): 2.0}) is None
 
 
+def test_a_value_that_a_run_lacks_leaves_the_table_incomplete() -> None:
+    assert components(TABLE | {("c", 1): None}) is None
+
+
+def test_what_was_known_of_rows_is_taken_off_them_alone() -> None:
+    found, plain = components(TABLE, 1.0), components(TABLE)
+    assert found is not None
+    assert plain is not None
+    assert found.rows == pytest.approx(np.sqrt((26 - 2 - 0.5) / 2))
+    assert (found.columns, found.rest) == (plain.columns, plain.rest)
+    assert found.ratio == pytest.approx((26 - 2) / 6)
+    assert found.ratio_low < plain.ratio_low
+    nothing = components(TABLE, 1e-9)  # the other way to an interval, with next to nothing known
+    assert nothing is not None
+    # its quantiles of B are 4000: they miss a little of a tail of one degree of freedom
+    assert [nothing.ratio_low, nothing.ratio_high] == pytest.approx(
+        [plain.ratio_low, plain.ratio_high], rel=2e-3
+    )
+
+
+def test_the_interval_less_a_known_part_is_that_of_draws_of_both_expectations() -> None:
+    found = components(TABLE, 1.0)
+    assert found is not None
+    draw = np.random.default_rng(1)
+    a, b = 2 * 26 / draw.chisquare(2, 400_000), 1 * 6 / draw.chisquare(1, 400_000)
+    low, high = np.quantile((a - 2 * 1.0) / b, [0.025, 0.975])
+    assert found.ratio_low == pytest.approx(low, rel=0.05)
+    assert found.ratio_high == pytest.approx(high, rel=0.05)
+
+
 def test_the_interval_of_the_ratio_covers_the_truth_in_95_of_100() -> None:
     draw, covered, trials = np.random.default_rng(0), 0, 2000
     truth = (5 * 2.0**2 + 1) / (5 * 1.0**2 + 1)  # expected mean squares: rows 2, columns 1, rest 1

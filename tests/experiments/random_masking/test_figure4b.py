@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from experiments.random_masking.figure4b import ARTEFACT, BEST, derive
+from experiments.random_masking.figure4b import ARTEFACT, BEST, SMALL, derive
 
 
 def run(steps: int = 24, **values: Any) -> dict[str, Any]:
@@ -45,3 +45,19 @@ def test_a_run_that_diverged_has_nothing_where_it_did_not_come() -> None:
     assert {f.verdict for f in ARTEFACT.findings(records).values()} == {"undecided"}
     assert run(9, train_loss=[1.0] * 23 + [None]).keys() == run().keys()
     assert derive(run(train_loss=[1.0] * 23 + [None]))["late"] is None
+
+
+def test_a_loss_that_falls_is_no_failure_to_optimise_where_it_ends_below_the_best_rate_s() -> None:
+    def verdict(best: float, *small: float) -> str:
+        arms = {BEST: best} | {f"{SMALL}, {n}": loss for n, loss in enumerate(small)}
+        records = [
+            {"model": "m", "task": "t", "seed": seed, "ratio": 1e-3, "arm": arm, "late": 0.5,
+             "loss": loss + seed / 1000 * (arm == BEST), "fall": 0.1 + seed / 1000,
+             "further fall": 0.1 + seed / 1000}
+            for arm, loss in arms.items() for seed in range(3)
+        ]  # fmt: skip
+        return ARTEFACT.statements["optimisation"].judge(records).verdict
+
+    assert verdict(0.3, 0.6) == "holds"
+    assert verdict(0.9, 0.6) == "fails"
+    assert verdict(0.5, 0.6, 0.4) == "fails"  # every small rate, however many

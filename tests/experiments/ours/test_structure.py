@@ -1,0 +1,48 @@
+"""Structures of masks: distances are the rate's, and a difference is told once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from experiments.ours.structure import ARTEFACT, KINDS, NAMED, derive
+
+
+def run(arm: str, seed: int, **values: Any) -> dict[str, Any]:
+    method, options = KINDS[arm]
+    found = {"model": "m", "task": "t", "seed": seed, "method": method, "options": options,
+             "lr": 1e-2, "correct": None, "distance": 30.0, **values}  # fmt: skip
+    return found | dict(derive(found))
+
+
+def test_a_mask_that_goes_a_third_as_far_at_a_third_of_the_rate_goes_as_far() -> None:
+    def verdict(times: float) -> str:
+        records = [
+            run(arm, seed, **({"lr": 3e-3, "distance": 9.0 * times + seed / 100}
+                              if arm == "rows" else {"distance": 30.0 + seed * n / 100}))
+            for n, arm in enumerate(KINDS) for seed in range(3)
+        ]  # fmt: skip
+        return ARTEFACT.statements["reach"].judge(records).verdict
+
+    assert verdict(1.0) == "holds"
+    assert verdict(3.0) == "fails"
+    assert NAMED.keys() | {"random"} == KINDS.keys()
+
+
+@pytest.mark.parametrize(
+    ("above", "verdict"), [(0.0, "holds"), (0.03, "fails"), (-0.03, "fails"), (0.01, "undecided")]
+)
+def test_accuracy_is_that_of_random_ones_if_it_is_neither_below_nor_above(
+    above: float, verdict: str
+) -> None:
+    records = [run("random", seed, test=0.7) for seed in range(5)]
+    records += [run("rows", seed, test=0.7 + above + (seed - 2) / 1000) for seed in range(5)]
+    found = ARTEFACT.statements["test_rows"].judge(records)
+    assert found.verdict == verdict
+    assert found.evidence.count("sign-flip") == 1
+    assert "0.01 either way would matter" in found.evidence
+
+
+def test_a_run_that_went_nowhere_finite_has_no_reach() -> None:
+    assert run("rows", 0, distance=None)["reach"] is None

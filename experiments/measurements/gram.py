@@ -179,4 +179,4 @@ def _grown(gram: Array, error: Array, seen: Array, rate: float) -> bool:
         if beyond(float(e[i]) ** 2, mean):
             return True
         e -= rate * e[i] * gram[:, i]
-    return float(e @ e) > float(error @ error)
+    return not float(e @ e) <= float(error @ error)

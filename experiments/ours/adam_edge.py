@@ -70,7 +70,8 @@ def _at_threshold(text: str, arm: str) -> Statement:
     )
 
     def judge(records: Sequence[Record]) -> Finding:
-        return ends.judge([*records, *({**r, "arm": THRESHOLD, "over": 1.0} for r in records)])
+        own = [{**r, "arm": THRESHOLD, "over": 1.0} for r in records if r["arm"] == arm]
+        return ends.judge([*records, *own])
 
     return Statement(text, judge)
 

@@ -33,6 +33,10 @@ CELLS: Mapping[str, Sequence[tuple[float, float]]] = {
 CASES: Mapping[str, Mapping[str, Any]] = {"smoke": SMOKE, "local": MINILM | {"epochs": 2}}
 
 
+#: tasks whose test examples are drawn in groups (films): alone they give more than is counted
+GROUPED = ("rotten_tomatoes",)
+
+
 def grids(preset: str) -> Sequence[Grid]:
     """Return every pair of a seed of the data and one of the mask, at a given rate."""
     case = (
@@ -58,7 +62,8 @@ def drawn(records: Sequence[Record]) -> float:
     """Return the variance that drawing its test examples alone gives to a data seed's accuracy.
 
     The accuracy is the mean over masks. An example's share of masks that have it right has some
-    variance over the n examples, and their mean 1 / n of it; the mean over seeds.
+    variance over the n examples, and their mean 1 / n of it; the mean over seeds. Where examples
+    are drawn in groups (`GROUPED`) it is more than that.
     """
     found = []
     for own in grouped(present(records, "correct"), "seed").values():
@@ -106,7 +111,10 @@ def _compare(value: str, what: str, ratio: float) -> Statement:
             f"over mask {found.ratio:.2g} [{low:.2g}, {high:.2g}] "
             f"({how}, {found.n} x {found.m} seeds)"
         )
-        return Finding(text, above(low, high, 1.0), said)
+        verdict = above(low, high, 1.0)
+        if verdict == "holds" and known and any(r["task"] in GROUPED for r in own):
+            return Finding(text, "undecided", f"{said}; its test examples are drawn in groups")
+        return Finding(text, verdict, said)
 
     return Statement(text, judge)
 
@@ -122,7 +130,7 @@ ARTEFACT = Artefact(
             by=("model", "task", "ratio"),
             columns={
                 "runs": columns.seeds(), "accuracy": columns.mean_std("test"),
-                "test examples": lambda group: f"{math.sqrt(drawn(group)):.4f}",
+                "test examples, at least": lambda group: f"{math.sqrt(drawn(group)):.4f}",
                 "data beyond them": component(lambda c: c.rows),
                 "mask": component(lambda c: c.columns), "rest": component(lambda c: c.rest),
             },
@@ -149,6 +157,9 @@ ARTEFACT = Artefact(
     ),
     caption="Test accuracy by either seed; points are runs, lines 95 % intervals",
     differences=(
+        ("1,000 test reviews are of about a hundred films, drawn whole, and counted as if drawn one "
+         "by one: by film they give 1.1 times the variance at 1e-3, 2.9 times at 1e-5",
+         "what is told as the data's beyond them is partly the test films'"),
         ("the head is fitted to each data seed's examples before training",
          "levels differ before the first step, which is data's: the more, the less is learned"),
         ("rates are given, {lr}, and not chosen",

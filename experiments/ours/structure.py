@@ -1,8 +1,8 @@
 """Which structure of a mask matters: nine masks of one size, their accuracy and landscape.
 
 The paper compares random weights with whole columns. Here rows, heads, blocks and n:m patterns, and
-masks of the largest, the smallest and the steepest weights, stand beside them. How far a mask of a
-given size goes is the rate's doing first of all, and rates differ, so distances are judged over it.
+masks of the largest, the smallest and the steepest weights, stand beside them. How far a mask goes
+is the rate's doing first of all, and rates differ, so distances are told and not judged.
 """
 
 from __future__ import annotations
@@ -55,13 +55,9 @@ def grids(preset: str) -> Sequence[Grid]:
 
 
 def derive(record: Record) -> Mapping[str, Any]:
-    """Name the arms by their structure, and read the distance that a rate of 1 would have gone."""
+    """Name the arms by their structure."""
     asked = (record["method"], dict(record["options"]))
-    distance = record["distance"]
-    return {
-        "arm": next(name for name, kind in KINDS.items() if kind == asked),
-        "reach": None if distance is None else distance / record["lr"],
-    }
+    return {"arm": next(name for name, kind in KINDS.items() if kind == asked)}
 
 
 def _within(text: str, value: str, name: str, by: float, log: bool) -> Statement:
@@ -113,7 +109,6 @@ ARTEFACT = Artefact(
                 "sharpness before": columns.geometric("sharpness_before"),
                 "sharpness after": columns.geometric("sharpness_after"),
                 "distance": columns.geometric("distance"),
-                "distance / rate": columns.geometric("reach"),
             },
         ),
     },
@@ -121,29 +116,26 @@ ARTEFACT = Artefact(
         **_as_random("test", "accuracy, to a point,", 0.01, log=False),
         **_as_random("sharpness_before", "sharpness before training, to a factor of 2,", 2.0,
                      log=True),
-        "reach": statements.each(
-            "the distance over the rate is that of random ones to a factor of 2, for every kind",
-            [_within(kind, "reach", name, 2.0, log=True) for name, kind in NAMED.items()],
-        ),
     },
     panels=(
         panels.dots("test", "Accuracy", "test accuracy"),
         panels.dots("sharpness_before", "Sharpness before training",
                     "largest |Hessian eigenvalue|", log=True),
-        panels.dots("reach", "Distance over the rate", "distance to initialisation / rate",
-                    log=True),
+        panels.dots("sharpness_after", "Sharpness after training",
+                    "largest |Hessian eigenvalue|", log=True),
     ),
     lead=(
         "Nine masks of one size on query and value, each tensor with its share of it. A random "
         "mask, a random set of rows, columns, heads, blocks or one in every 64, and the weights "
         "that are largest, smallest, or have the largest gradient, each at a rate of its own."
     ),
-    caption="Accuracy, sharpness and distance by structure; points are seeds, lines 95 % intervals",
+    caption="Accuracy and sharpness by structure; points are seeds, lines 95 % intervals",
     differences=(
         ("one ratio; the paper's order of random weights and columns is a mean of nine",
          "of other sizes it may be another"),
         ("the rate of a mask is chosen among three or a few more on dev, with the first seed",
-         "half a decade of rate may be points of accuracy, more than structure is"),
+         "half a decade of rate may be points of accuracy, more than structure is, and is most of "
+         "what distances differ by"),
         ("the largest and the smallest weights are the same for every seed; others are drawn, or "
          "chosen by its examples", "these two do not scatter by their mask"),
         ("the steepest weights are chosen by the gradient of 64 training examples, to which the "

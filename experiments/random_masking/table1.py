@@ -12,6 +12,7 @@ from experiments.kit.statements import Statement
 from experiments.kit.view import Artefact
 from experiments.paper.tables import beside
 from experiments.random_masking.grids import (
+    DEVICES,
     DIFFERENCES,
     METHODS,
     MINILM,
@@ -76,6 +77,7 @@ ARTEFACT = Artefact(
             by=("model", "task", "arm", "ratio"),
             columns={
                 "trainable": columns.count(), "rate": columns.rate(), "seeds": columns.seeds(),
+                "device": columns.first("device"),
                 "paper (OPT-125m, SST-2)": columns.paper(printed),
             },
         ),
@@ -114,6 +116,6 @@ ARTEFACT = Artefact(
         "Test accuracy over the ratio; points are seeds, bands 95 % intervals, dashed lines are "
         "methods without a ratio"
     ),
-    differences=DIFFERENCES,
+    differences=(*DIFFERENCES, DEVICES),
     needs=("peft",),
 )  # fmt: skip

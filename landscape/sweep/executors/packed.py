@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -68,6 +69,7 @@ class _Packed:
             except (*FAILURES, Elsewhere):
                 continue  # each alone says what is wrong with it, or waits for who computes it
             finally:
+                gc.collect()  # a pack refers to itself
                 torch.cuda.empty_cache()  # for the processes of those that are computed alone
         self.alone(list(left.values()), store, places, tell)
 

@@ -23,6 +23,18 @@ from torch.overrides import TorchFunctionMode
 from landscape.errors import UserError
 from landscape.training.packed.chunks import Chunk
 
+DRAWING = frozenset({
+    torch.dropout, torch.feature_dropout, torch.alpha_dropout, torch.feature_alpha_dropout,
+    F.alpha_dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.feature_alpha_dropout,
+    F.multi_head_attention_forward, F.gumbel_softmax, torch.bernoulli, torch.rand_like,
+    torch.randn_like, Tensor.bernoulli_, Tensor.uniform_, Tensor.normal_,
+})  # fmt: skip
+"""What draws and is not replaced; on a CPU `nothing_drawn` sees whatever draws."""
+DRAWN = (
+    "expected a model whose dropout is torch's, got one that draws random numbers otherwise; train "
+    "these runs one at a time"
+)
+
 
 class Solo(NamedTuple):
     """The shape of a lane's solo batch.
@@ -85,6 +97,8 @@ class LaneDropout(TorchFunctionMode):
             return self._dropout(*args, **kwargs)
         if func is F.scaled_dot_product_attention and _probability(args, kwargs):
             return self._attention(*args, **kwargs)
+        if self._device.type != "cpu" and func in DRAWING:
+            raise UserError(DRAWN)
         return func(*args, **kwargs)
 
     def _dropout(
@@ -124,7 +138,7 @@ class LaneDropout(TorchFunctionMode):
         kept = torch.ones(size, dtype=torch.bool, device=self._device)
         for lane, places in self._chosen.items():
             self._put(drawn[lane], kept, places)
-        return kept.reshape(input.shape).to(input.dtype).div_(1 - p)
+        return kept.reshape(input.shape).to(input.device, input.dtype).div_(1 - p)
 
     def _draw(self, lane: int, input: Tensor, p: float) -> Tensor:
         """Draw a mask in the shape of a lane's solo batch, and in the order of its memory."""
@@ -197,10 +211,7 @@ def nothing_drawn() -> Iterator[None]:
     before = torch.get_rng_state()
     yield
     if not torch.equal(before, torch.get_rng_state()):
-        raise UserError(
-            "expected a model whose dropout is torch's, got one that draws random numbers "
-            "otherwise; train these runs one at a time"
-        )
+        raise UserError(DRAWN)
 
 
 def _slice(places: list[int]) -> slice | list[int]:

@@ -29,7 +29,7 @@ from landscape.training.packed.updating import StackedAdamW, is_stacked
 from landscape.training.point import go_to
 
 TOKENS = 2**14
-"""Most tokens of a chunk: 20 GB of activations at OPT-125m's shape in float32."""
+"""Most tokens of a chunk: 20 GB of activations at OPT-125m's shape in float32, without dropout."""
 
 
 class Together:
@@ -161,8 +161,10 @@ class Together:
     ) -> Tensor:
         """Add the gradients of a chunk to the stack's; return each example's share of the loss."""
         layers.begin(chunk)
-        first = list(stack.courses).index(next(iter(layers.sizes)))
-        stack.at = Rows.of(first, list(layers.sizes.values()), stack.device)
+        every = list(stack.courses)
+        held = [every.index(lane) for lane in layers.sizes]  # a lane between may have no rows
+        sizes = [layers.sizes.get(lane, 0) for lane in every[held[0] : held[-1] + 1]]
+        stack.at = Rows.of(held[0], sizes, stack.device)
         inside: AbstractContextManager[object] = nullcontext()
         if dropout is not None:
             dropout.begin_chunk(chunk)

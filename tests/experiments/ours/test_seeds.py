@@ -44,6 +44,13 @@ def test_data_seeds_that_only_draw_other_test_examples_move_nothing() -> None:
     assert judge(drawn_square(0.1)).verdict == "holds"
 
 
+def test_where_films_are_drawn_whole_the_data_is_not_said_to_move_accuracy_more() -> None:
+    judge = ARTEFACT.statements["test_thousandth"].judge
+    found = judge([{**r, "task": "rotten_tomatoes"} for r in drawn_square(0.1)])
+    assert found.verdict == "undecided"
+    assert found.evidence.endswith("; its test examples are drawn in groups")
+
+
 def test_the_variance_of_test_examples_is_taken_off_the_data_s() -> None:
     records = drawn_square(0.0)
     found = of(records, "test")

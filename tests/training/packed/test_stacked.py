@@ -13,6 +13,8 @@ from packed_results import close, same
 from samples import tiny_task
 
 import landscape as ls
+from landscape.errors import UserError
+from landscape.training.packed.dropout import LaneDropout
 from landscape.training.packed.pack import Pack
 from landscape.training.packed.stacked import Stack
 
@@ -96,6 +98,27 @@ def test_a_stacked_lane_draws_the_same_whichever_lanes_are_with_it(
     plain.settings = dataclasses.replace(plain.settings, seed=plain.settings.seed + 9)
     other = whole(model, [plain]).courses[0]
     assert other.history[0]["loss"] != alone[0][0].history[0]["loss"]
+
+
+def test_a_lane_between_two_that_accumulate_more_keeps_its_gradient(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, lanes, prepare = masked("opt", dropout=0.1, attention_dropout=0.2)
+    mixed = [
+        ls.Lane(tiny_task(20), mask=lane.mask, lr=1e-2, epochs=1, batch_size=5, accumulate=count,
+                seed=seed)
+        for seed, (count, lane) in enumerate(zip((2, 1, 2), lanes, strict=True))
+    ]  # fmt: skip
+    solo_in_pieces(model, mixed, solo_runs(model, mixed, prepare), monkeypatch)
+
+
+def test_away_from_a_cpu_what_draws_past_the_lanes_is_refused() -> None:
+    drops = LaneDropout({0: 1}, left=False, device=torch.device("cpu"))
+    with drops:
+        torch.dropout(torch.ones(3), 0.5, True)
+    drops._device = torch.device("meta")
+    with drops, pytest.raises(UserError, match="draws random numbers otherwise; train these runs"):
+        torch.dropout(torch.ones(3), 0.5, True)
 
 
 def solo_in_pieces(model, lanes, solo, monkeypatch: pytest.MonkeyPatch) -> None:

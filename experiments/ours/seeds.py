@@ -157,8 +157,8 @@ ARTEFACT = Artefact(
     ),
     caption="Test accuracy by either seed; points are runs, lines 95 % intervals",
     differences=(
-        ("1,000 test reviews are of about a hundred films, drawn whole, and counted as if drawn one "
-         "by one: by film they give 1.1 times the variance at 1e-3, 2.9 times at 1e-5",
+        ("1,000 test reviews are of about a hundred films, drawn whole, and counted as if drawn "
+         "one by one: by film they give 1.1 times the variance at 1e-3, 2.9 times at 1e-5",
          "what is told as the data's beyond them is partly the test films'"),
         ("the head is fitted to each data seed's examples before training",
          "levels differ before the first step, which is data's: the more, the less is learned"),

@@ -53,3 +53,12 @@ def test_a_run_whose_largest_eigenvalue_is_negative_or_missing_is_left_out() -> 
     assert "over" not in run(1e-2, 5.0, preconditioned_steps=[])
     records = [run(1e-2, 100.0 + n, n) for n in range(3)] + [run(1e-2, -5.0, 3)]
     assert "1 left out" in ARTEFACT.findings(records)["at_threshold"].evidence
+
+
+def test_a_ratio_at_which_no_rate_is_so_large_is_no_gap() -> None:
+    records = [run(1e-1, 380.0 + n, n) for n in range(3)]
+    records += [run(1e-1, 380.0 + n, n, ratio=1e-4) for n in range(3)]  # the usual rate there
+    found = ARTEFACT.findings(records)["at_threshold_tenfold"]
+    assert found.verdict == "holds"
+    assert "lack" not in found.evidence
+    assert "left out" not in found.evidence

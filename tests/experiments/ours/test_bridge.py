@@ -260,3 +260,8 @@ def test_a_panel_shows_the_models_that_were_measured_each_mask_beside_the_others
 def test_a_preset_predicts_before_it_measures(preset) -> None:
     names = [name for grid in ARTEFACT.of(preset) for name in grid.measure]
     assert names[0].endswith("PREDICTED")
+
+
+def test_errors_that_are_no_number_after_the_last_step_have_grown() -> None:
+    with np.errstate(invalid="ignore"):  # inf * 0 in the other example's error
+        assert gram._grown(np.eye(2), np.ones(2), np.array([0]), np.inf)

@@ -31,7 +31,7 @@ def masked(seed: int = 0, **options) -> torch.nn.Module:
 
 def finetune(model, folder, task=None, **settings) -> ls.Run:
     return ls.finetune(
-        model, ls.tiny_tokenizer(), task or tiny_task(), directory=folder, **(SETTINGS | settings)
+        model, ls.tiny_tokenizer(), task or tiny_task(), folder=folder, **(SETTINGS | settings)
     )
 
 

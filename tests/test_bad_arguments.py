@@ -127,7 +127,7 @@ def test_numpys_numbers_are_numbers_and_a_runs_configuration_holds_plain_ones(tm
     ls.attach(model, ls.random_mask(model, count=np.int64(5), seed=np.uint32(3), sampling="exact"))
     run = ls.finetune(
         model, TOKENIZER, task(), lr=np.float32(0.5), epochs=np.int64(1), batch_size=np.int32(1),
-        seed=np.int64(7), directory=tmp_path / "run",
+        seed=np.int64(7), folder=tmp_path / "run",
     )  # fmt: skip
     assert [type(run.config[key]) for key in ("lr", "epochs", "batch_size", "seed")] == [
         float, int, int, int

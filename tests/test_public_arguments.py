@@ -120,12 +120,12 @@ PUBLIC: list[tuple[str, Callable[[], dict[str, object]], str]] = [
     ("finetune", lambda: learned() | {"lr": 1.0},
      "model:object tokenizer:object task:object lr:number epochs:whole batch_size:whole "
      "seed:whole weight_decay:number betas:object eps:number max_gradient_norm:number "
-     "evaluations_per_epoch:whole select_by:text max_length:whole directory:path "
+     "evaluations_per_epoch:whole select_by:text max_length:whole folder:path "
      "checkpoint_every:whole probes:several optimizer:text momentum:number lr_schedule:text "
      "warmup:number accumulate:whole autocast:text patience:whole device:text"),
     ("Training", lambda: learned() | {"lr": 1.0},
      "model:object tokenizer:object task:object lr:number epochs:whole optimizer:text "
-     "directory:path checkpoint_every:whole probes:several device:text"),
+     "folder:path checkpoint_every:whole probes:several device:text"),
     ("suggest_lr", learned, "model:object tokenizer:object task:object optimizer:text "
      "examples:whole batch_size:whole"),
     ("fit_head", lambda: {"model": ls.tiny_model("bert"), "batches": batches()},
@@ -153,9 +153,9 @@ PUBLIC: list[tuple[str, Callable[[], dict[str, object]], str]] = [
     ("micro_batches", lambda: {"batch": batches()[0], "rows": 1}, "rows:whole"),
     ("random_directions", lambda: {"model": masked()}, "model:object count:whole seed:whole"),
     ("surface_1d", lambda: measured() | {"direction": torch.ones(3), "span": 1.0, "points": 3},
-     "model:object direction:several span:number points:whole directory:path progress:several"),
+     "model:object direction:several span:number points:whole folder:path progress:several"),
     ("surface_2d", lambda: measured() | {"directions": torch.eye(3)[:, :2], "span": 1.0},
-     "model:object directions:several span:number points:whole directory:path progress:several"),
+     "model:object directions:several span:number points:whole folder:path progress:several"),
     ("interpolate", lambda: measured() | {"start": "x", "end": "y"}, "model:object points:whole"),
     ("SharpnessProbe", lambda: {"batches": batches()},
      "batches:several every:whole tol:number max_matvecs:whole time_share:number seed:whole"),

@@ -190,7 +190,7 @@ def _train(chosen: argparse.Namespace, settings: dict[str, Any]) -> Outcome:
     if dense:
         settings["dense_lr"] = chosen.dense_lr or DENSE_LR
     training = ls.Training(
-        model, tokenizer, task, **settings, directory=chosen.output, overwrite=chosen.force,
+        model, tokenizer, task, **settings, folder=chosen.output, overwrite=chosen.force,
         probes=[path] if path else [],
     )  # fmt: skip
     before = begin(training, task.metric, chosen.output)

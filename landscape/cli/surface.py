@@ -72,7 +72,7 @@ def _scan(chosen: argparse.Namespace) -> dict[str, Any]:
     folder = Path(chosen.output)
     model, batches = load_point(chosen, other=chosen.to)
     options: dict[str, Any] = {
-        "points": chosen.points, "directory": folder, "progress": _progress,
+        "points": chosen.points, "folder": folder, "progress": _progress,
     }  # fmt: skip
     way = None
     if chosen.to:

@@ -22,7 +22,7 @@ _PRODUCTS = (
 
 
 def open_folder(
-    directory: str | Path,
+    folder: str | Path,
     config: Mapping[str, Any],
     *,
     identity: Mapping[str, Any] | None = None,
@@ -34,7 +34,7 @@ def open_folder(
     again, and files that were being written are removed.
 
     Args:
-        directory: the folder; made with its parents.
+        folder: the folder; made with its parents.
         config: the settings that determine the run's results; must be JSON.
         identity: hashes of its inputs, by plural names that a sentence can use ("base weights"); a
             dict compares rows, with their "count". Stored under "identity"; where it is given,
@@ -48,7 +48,7 @@ def open_folder(
         UserError: the folder holds another run (the sentence names what differs), is a file, or
             holds something that is no run.
     """
-    folder = Path(directory).expanduser()
+    folder = Path(folder).expanduser()
     if folder.exists() and not folder.is_dir():
         raise UserError(f"expected a folder for the run, got the file {folder}; name another")
     path = folder / "config.json"

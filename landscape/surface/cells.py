@@ -27,7 +27,7 @@ class Cells:
     the number of threads, is compared to a tolerance, and taken from the folder.
 
     Args:
-        directory: a folder, or None for memory only.
+        folder: a folder, or None for memory only.
         weights: tensors by name that tell the point and what surrounds it: all of the model's
             at the centre, and the ends of a line.
         batches: the data; its tensors count.
@@ -42,7 +42,7 @@ class Cells:
 
     def __init__(
         self,
-        directory: str | Path | None,
+        folder: str | Path | None,
         weights: Iterable[tuple[str, Tensor]],
         batches: Sequence[object],
         units: Tensor,
@@ -55,7 +55,7 @@ class Cells:
         self._known: dict[str, str] = {}
         self.units, self.axes, self.centre = units, tuple(axes), centre
         """The directions, axes and centre to use: those of the folder where it has some."""
-        if directory is None:
+        if folder is None:
             return
         config = {
             "kind": "surface",
@@ -63,8 +63,8 @@ class Cells:
             "data": _digest(_leaves(batches, "batches")),
             "points": [len(axis) for axis in axes],
         }
-        folder = open_folder(directory, config)
-        self._path, frame = folder / "cells.json", folder / "frame.safetensors"
+        path = open_folder(folder, config)
+        self._path, frame = path / "cells.json", path / "frame.safetensors"
         if frame.exists():
             self._take(frame, eps)
         else:

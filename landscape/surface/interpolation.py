@@ -43,7 +43,7 @@ def interpolate(
     *,
     points: int = 21,
     loss: Loss | nn.Module | None = None,
-    directory: str | Path | None = None,
+    folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Surface:
     """Compute the loss on the way from one delta or state to another, (1 - t) start + t end.
@@ -60,7 +60,7 @@ def interpolate(
         start, end: deltas, or files of `save_delta`; or two state dicts, whose parameters and
             floating-point buffers are interpolated, while whole numbers are those of the nearer.
         points: points on the line with both ends, at least 2.
-        loss, directory, progress: as `surface_2d`.
+        loss, folder, progress: as `surface_2d`.
 
     Returns:
         The curve; its axis is the Euclidean distance to the start (between states that of all
@@ -75,8 +75,8 @@ def interpolate(
     """
     checks.model(model)
     points = checks.whole("points", points, least=2)  # both ends are among them
-    if directory is not None:
-        directory = checks.path("directory", directory)
+    if folder is not None:
+        folder = checks.path("folder", folder)
     evaluate = MeanLoss(model, batches, loss)
     kinds = [isinstance(d, Mapping) for d in (start, end)]
     if any(kinds) and not all(kinds):
@@ -95,7 +95,7 @@ def interpolate(
         way.go(0.0)
         centre = evaluate()
         cells = Cells(
-            directory, [*tensors_of(model), *way.ends.items()], evaluate.batches,
+            folder, [*tensors_of(model), *way.ends.items()], evaluate.batches,
             torch.empty(0, 0), [axis], centre, eps=evaluate.eps,
         )  # fmt: skip
 

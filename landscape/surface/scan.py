@@ -51,7 +51,7 @@ def surface_2d(
     points: int = 21,
     loss: Loss | nn.Module | None = None,
     predict: bool = False,
-    directory: str | Path | None = None,
+    folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Surface:
     """Compute the loss on a plane through the present weights.
@@ -72,7 +72,7 @@ def surface_2d(
         loss: (model, batch) -> (sum, number of terms), or a criterion; default and checks as
             `HessianOperator`. One that differentiates inside is evaluated with its graph.
         predict: also compute the quadratic prediction: a gradient and a matvec a direction.
-        directory: a folder for the cells; each is stored when it is computed, and the same call
+        folder: a folder for the cells; each is stored when it is computed, and the same call
             with the same folder goes on where it was stopped, also with another number of threads:
             directions that differ by less than 1 % are the same, and the folder's are used.
         progress: called as progress(cells done, cells in all).
@@ -89,7 +89,7 @@ def surface_2d(
     """
     return _scan(
         model, batches, columns(directions, 2), span, points=points, loss=loss, predict=predict,
-        directory=directory, progress=progress,
+        folder=folder, progress=progress,
     )  # fmt: skip
 
 
@@ -102,15 +102,15 @@ def _scan(
     points: int = 21,
     loss: Loss | nn.Module | None = None,
     predict: bool = False,
-    directory: str | Path | None = None,
+    folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Surface:
     checks.model(model)
     points = checks.whole("points", points, least=None)
     if progress is not None:
         checks.has("progress", progress, "a function", "__call__", do="give progress(done, total)")
-    if directory is not None:
-        directory = checks.path("directory", directory)
+    if folder is not None:
+        folder = checks.path("folder", folder)
     if points < 3 or points % 2 == 0:
         raise UserError(
             f"expected an odd number of points, at least 3, got {points}; "
@@ -125,7 +125,7 @@ def _scan(
     with moving(model, parameters) as move:
         centre = evaluate()
         cells = Cells(
-            directory, tensors_of(model), evaluate.batches, torch.stack(units), axes, centre,
+            folder, tensors_of(model), evaluate.batches, torch.stack(units), axes, centre,
             eps=evaluate.eps,
         )  # fmt: skip
 

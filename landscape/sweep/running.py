@@ -159,7 +159,7 @@ def _train(
     """Train, or go on, or read what was trained; the model is at the chosen checkpoint."""
     keys = watched.begin(keys)
     training = Training(
-        made.model, made.tokenizer, made.task, schedule=made.schedule, directory=watched.folder,
+        made.model, made.tokenizer, made.task, schedule=made.schedule, folder=watched.folder,
         probes=measuring.probes(made, sorted(keys)), **settings_of(job),
     )  # fmt: skip
     for _ in training:

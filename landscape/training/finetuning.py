@@ -55,7 +55,7 @@ def finetune(
     evaluate_every: int | None = None,
     test: bool = True,
     device: str | torch.device | None = None,
-    directory: str | Path | None = None,
+    folder: str | Path | None = None,
     overwrite: bool = False,
     checkpoint_every: int = 50,
     probes: Sequence[Probe] = (),
@@ -109,7 +109,7 @@ def finetune(
             (`attach`'s ``dense``); None is lr.
         test: whether to evaluate the chosen checkpoint on test.
         device: where to move the model first, such as "cuda"; None leaves it where it is.
-        directory: the run's folder; None keeps everything in memory. It knows by hashes what the
+        folder: the run's folder; None keeps everything in memory. It knows by hashes what the
             run depends on: base weights, tokenizer, rows, the mask's indices, where theta starts.
         overwrite: start the folder anew, whatever run it holds.
         checkpoint_every: steps between checkpoints in the folder; Ctrl-C in a step writes one too.
@@ -130,7 +130,7 @@ def finetune(
     Source: Xu & Zhang 2024, appendix B (protocol).
     """
     checks.model(model)
-    stays = directory is None or schedule is not None
+    stays = folder is None or schedule is not None
     with nullcontext() if stays else left_as_found(unwrapped(model)):
         training = Training(
             model, tokenizer, task, lr=lr, epochs=epochs, batch_size=batch_size, seed=seed,
@@ -140,7 +140,7 @@ def finetune(
             evaluations_per_epoch=evaluations_per_epoch, select_by=select_by, patience=patience,
             max_length=max_length, bos=bos, schedule=schedule, dense_lr=dense_lr,
             loss_average=loss_average, evaluate_every=evaluate_every, test=test, device=device,
-            directory=directory, overwrite=overwrite, checkpoint_every=checkpoint_every,
+            folder=folder, overwrite=overwrite, checkpoint_every=checkpoint_every,
             probes=probes,
         )  # fmt: skip
         return run_through(training, progress=progress)

@@ -32,7 +32,7 @@ class RunFolder:
     """Hold a run's folder open; the first of several processes alone writes.
 
     Args:
-        directory: the folder.
+        folder: the folder.
         config: the run's settings, as JSON.
         identity: hashes of its inputs, of `identity_of`.
         overwrite: start it anew, whatever run it holds.
@@ -44,7 +44,7 @@ class RunFolder:
 
     def __init__(
         self,
-        directory: str | Path,
+        folder: str | Path,
         config: Mapping[str, Any],
         identity: Mapping[str, Any],
         *,
@@ -53,9 +53,9 @@ class RunFolder:
     ) -> None:
         self._processes = processes
         if processes.first:
-            open_folder(directory, config, identity=identity, overwrite=overwrite)
+            open_folder(folder, config, identity=identity, overwrite=overwrite)
         processes.wait()
-        self.path = open_folder(directory, config, identity=identity)
+        self.path = open_folder(folder, config, identity=identity)
         self.config = read_json(self.path / "config.json")
         self.finished = (self.path / "result.json").exists()
         self._checkpoint = self.path / "checkpoint.safetensors"

@@ -91,7 +91,7 @@ def assemble(
     loss: Loss,
     *,
     schedule: Schedule | None,
-    directory: str | Path | None,
+    folder: str | Path | None,
     overwrite: bool,
 ) -> Parts:
     """Make the parts of a training.
@@ -113,24 +113,24 @@ def assemble(
     config = run_config(inner, task, settings, limit, mask=mask, count=count)
     if processes.count > 1:
         config["processes"] = processes.count
-    folder = None
+    kept = None
     if schedule is not None:
         config["schedule"] = schedule.as_dict()
-    if directory is not None:
-        directory = checks.path("directory", directory)
+    if folder is not None:
+        folder = checks.path("folder", folder)
         identity = identity_of(
-            inner, tokenizer, task, directory, test=settings.test, schedule=schedule,
+            inner, tokenizer, task, folder, test=settings.test, schedule=schedule,
             overwrite=overwrite,
         )  # fmt: skip
-        folder = RunFolder(directory, config, identity, overwrite=overwrite, processes=processes)
-        config = folder.config
+        kept = RunFolder(folder, config, identity, overwrite=overwrite, processes=processes)
+        config = kept.config
     if moving is not None:
-        if is_attached(inner) and folder is not None:
+        if is_attached(inner) and kept is not None:
             detach(inner)  # the mask that a stopped run of it has left
         moving.attach()
     loop = _make_loop(model, loss, settings, total, moving=moving is not None)
     parameters = trainable(inner)
-    return Parts(inner, processes, limit, epochs, moving, config, folder, parameters, loop)
+    return Parts(inner, processes, limit, epochs, moving, config, kept, parameters, loop)
 
 
 def _moving_mask(

@@ -43,11 +43,11 @@ class Training:
         training.run                     # what `finetune` returns
 
     Going through it to the end finishes it, as `finish` does: the model gets the checkpoint that
-    was best on dev. `finetune` explains what is computed, and all arguments. With a directory a
+    was best on dev. `finetune` explains what is computed, and all arguments. With a folder a
     training that was stopped goes on when it is made again, of a model as it was at first.
 
     Args:
-        model, tokenizer, task, schedule, directory, overwrite, checkpoint_every, probes, device:
+        model, tokenizer, task, schedule, folder, overwrite, checkpoint_every, probes, device:
             as for `finetune`. A run that its folder holds is continued, or read if finished.
         settings: lr and the other keyword arguments of `finetune`.
 
@@ -62,7 +62,7 @@ class Training:
         task: Task,
         *,
         schedule: Schedule | None = None,
-        directory: str | Path | None = None,
+        folder: str | Path | None = None,
         overwrite: bool = False,
         checkpoint_every: int = 50,
         probes: Sequence[Probe] = (),
@@ -76,7 +76,7 @@ class Training:
             model.to(checked_device("device", device))
         self._parts = parts = assemble(
             model, tokenizer, task, self.settings, self._loss,
-            schedule=schedule, directory=directory, overwrite=overwrite,
+            schedule=schedule, folder=folder, overwrite=overwrite,
         )  # fmt: skip
         self.model, self._tokenizer, self._task, self._probes = model, tokenizer, task, probes
         self._loop, self._folder, self._moving = parts.loop, parts.folder, parts.moving
@@ -230,7 +230,7 @@ class Training:
         if self._folder is not None and not self.done:
             raise UserError(
                 f"expected all {self.total} steps of a training with a folder, got {self.taken}; "
-                "take the others, or train without directory="
+                "take the others, or train without folder="
             )
         go_to(self._parts.parameters, self._best.point, self._moving)
         tested = self._evaluate("test") if self.settings.test else None

@@ -167,7 +167,7 @@ def test_a_schedules_run_names_the_patterns_that_auto_stood_for(
         model = ls.tiny_model(architecture)
         return ls.finetune(
             model, ls.tiny_tokenizer(), short_task(), lr=1e-2, epochs=1, schedule=schedule,
-            directory=tmp_path,
+            folder=tmp_path,
         )  # fmt: skip
 
     named = train(targets=patterns)

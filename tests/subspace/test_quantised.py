@@ -219,7 +219,7 @@ def test_a_scheduled_run_on_a_packed_base_resumes_bit_for_bit(kind, tmp_path, ru
         for path, module in list(model.named_modules()):
             if path.endswith(("q_proj", "v_proj")):
                 model.set_submodule(path, kind(module))
-        done = ls.finetune(model, tokenizer, task, schedule=schedule, directory=tmp_path / folder,
+        done = ls.finetune(model, tokenizer, task, schedule=schedule, folder=tmp_path / folder,
                            probes=probes, **options)  # fmt: skip
         return done, ls.delta(model)
 

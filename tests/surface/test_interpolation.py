@@ -161,7 +161,7 @@ def test_an_interrupted_line_goes_on_where_it_stopped(tmp_path) -> None:
         if done == 3:
             raise KeyboardInterrupt
 
-    options = {"points": 6, "loss": counting, "directory": tmp_path / "line"}
+    options = {"points": 6, "loss": counting, "folder": tmp_path / "line"}
     with pytest.raises(KeyboardInterrupt):
         ls.interpolate(model, [DATA], a, b, **options, progress=stop)
     curve = ls.interpolate(model, [DATA], a, b, **options)
@@ -222,7 +222,7 @@ def test_a_line_between_states_resumes_and_refuses_others(tmp_path) -> None:
     with torch.no_grad():
         second[0].weight.add_(1)
     ends = [m.state_dict() for m in (first, second)]
-    options = {"points": 3, "loss": squares, "directory": tmp_path / "line"}
+    options = {"points": 3, "loss": squares, "folder": tmp_path / "line"}
 
     def stop(done: int, total: int) -> None:
         if done == 2:

@@ -37,25 +37,21 @@ def test_an_interrupted_surface_goes_on_where_it_stopped(tmp_path) -> None:
     assert len(calls) == 25  # the centre comes first
     calls.clear()
     with pytest.raises(KeyboardInterrupt):
-        ls.surface_2d(
-            model, [DATA], directions, **settings, directory=tmp_path / "s", progress=stop
-        )
-    again = ls.surface_2d(model, [DATA], directions, **settings, directory=tmp_path / "s")
+        ls.surface_2d(model, [DATA], directions, **settings, folder=tmp_path / "s", progress=stop)
+    again = ls.surface_2d(model, [DATA], directions, **settings, folder=tmp_path / "s")
     assert len(calls) == (1 + 7) + (1 + 17)  # the centre each time
     assert torch.equal(whole.losses.nan_to_num(-1), again.losses.nan_to_num(-1))
     assert again.losses.isnan().any()
     for changed in ({"span": 2.0}, {"points": 7}):
         with pytest.raises(UserError, match="another configuration"):
-            ls.surface_2d(
-                model, [DATA], directions, **(settings | changed), directory=tmp_path / "s"
-            )
+            ls.surface_2d(model, [DATA], directions, **(settings | changed), folder=tmp_path / "s")
     other = ls.random_directions(model, seed=2)
     with pytest.raises(UserError, match="another configuration"):
-        ls.surface_2d(model, [DATA], other, **settings, directory=tmp_path / "s")
+        ls.surface_2d(model, [DATA], other, **settings, folder=tmp_path / "s")
     with torch.no_grad():
         model[2].bias += 1
     with pytest.raises(UserError, match="another configuration"):
-        ls.surface_2d(model, [DATA], directions, **settings, directory=tmp_path / "s")
+        ls.surface_2d(model, [DATA], directions, **settings, folder=tmp_path / "s")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +64,7 @@ def test_an_interrupted_surface_goes_on_where_it_stopped(tmp_path) -> None:
 def test_a_damaged_file_of_a_surface_is_refused_in_a_sentence(tmp_path, name, content) -> None:
     model = net()
     arguments = model, [DATA], ls.random_directions(model, seed=1)
-    settings = {"span": 1.0, "points": 3, "loss": squares, "directory": tmp_path}
+    settings = {"span": 1.0, "points": 3, "loss": squares, "folder": tmp_path}
     ls.surface_2d(*arguments, **settings)
     whole = (tmp_path / name).read_bytes()
     flipped = bytearray(whole[:-1] if whole.endswith(b"\n") else whole)
@@ -97,7 +93,7 @@ def test_a_surface_goes_on_where_sums_come_out_in_other_last_bits(tmp_path) -> N
 
     directions = ls.random_directions(model, seed=1)
     noise = 1e-6 * torch.randn(directions.shape, generator=torch.Generator().manual_seed(0))
-    options = {"points": 5, "directory": tmp_path / "s"}
+    options = {"points": 5, "folder": tmp_path / "s"}
     whole = ls.surface_2d(model, [DATA], directions, span=1.0, points=5, loss=scaled(1.0))
     with pytest.raises(KeyboardInterrupt):
         ls.surface_2d(
@@ -137,7 +133,7 @@ def test_a_surface_resumes_with_another_number_of_threads(tmp_path) -> None:
         if done == 5:
             raise KeyboardInterrupt
 
-    options = {"span": 1.0, "points": 3, "loss": loss, "directory": tmp_path / "s"}
+    options = {"span": 1.0, "points": 3, "loss": loss, "folder": tmp_path / "s"}
     try:
         torch.set_num_threads(1)
         with pytest.raises(KeyboardInterrupt):

@@ -105,14 +105,14 @@ def test_the_loss_in_the_plane_at_a_point_of_the_trajectory_is_its_loss() -> Non
     assert abs(losses[0] - surface.centre) > 1e-3
 
 
-def train(probes, schedule=None, directory=None, epochs=2, name="opt"):
+def train(probes, schedule=None, folder=None, epochs=2, name="opt"):
     tokenizer = ls.tiny_tokenizer()
     model = ls.tiny_model(name, vocab_size=len(tokenizer))
     if schedule is None:
         ls.attach(model, ls.random_mask(model, count=40, sampling="exact", seed=0))
     run = ls.finetune(
         model, tokenizer, short_task(), lr=1e-2, epochs=epochs, batch_size=4, seed=1, probes=probes,
-        schedule=schedule, directory=directory, checkpoint_every=3,
+        schedule=schedule, folder=folder, checkpoint_every=3,
     )  # fmt: skip
     return model, run
 
@@ -172,9 +172,9 @@ def test_a_resumed_run_is_recorded_from_where_it_was_resumed(tmp_path) -> None:
     whole = ls.Trajectory()
     train([whole])
     with pytest.raises(KeyboardInterrupt):
-        train([stop], directory=tmp_path)
+        train([stop], folder=tmp_path)
     path = ls.Trajectory()
-    train([path], directory=tmp_path)
+    train([path], folder=tmp_path)
     assert path.steps == list(range(path.steps[0], 9))
     assert path.steps[0] == 4  # the evaluation at the end of the first epoch saved it
     assert 0 < path.length < whole.length

@@ -92,7 +92,7 @@ def test_a_run_is_bit_for_bit_the_one_that_finetune_makes(
     model, schedule = start(model, tokenizer, task)
     run = ls.finetune(
         model, tokenizer, task, lr=1e-2, epochs=1, batch_size=4, seed=config.seed,
-        schedule=schedule, directory=tmp_path / "by hand",
+        schedule=schedule, folder=tmp_path / "by hand",
     )  # fmt: skip
     assert found["train_loss"] == [float(f"{h['loss']:.5g}") for h in run.history]
     assert found["test"] == run.metrics["test"]
@@ -280,7 +280,7 @@ def test_a_measurement_of_another_module_is_made_by_its_name(tiny: Tiny, tmp_pat
         ({}, {"method": "full", "schedule": "static"}, "expected a score with a schedule"),
         ({}, {"settings": {"seed": 3}}, "beside those of the run itself"),
         ({}, {"settings": {"overwrite": True}}, "expected settings among"),
-        ({}, {"settings": {"directory": "elsewhere"}}, "expected settings among"),
+        ({}, {"settings": {"folder": "elsewhere"}}, "expected settings among"),
         ({}, {"lr": None}, "expected a learning rate"),
         ({}, {"model": "bert", "method": "prefix"}, "expected a language model"),
         ({"sharpnes": {}}, {}, "did you mean sharpness"),

@@ -110,7 +110,7 @@ def test_a_run_lowers_the_loss_and_resumes_bit_for_bit(case: Headed, tmp_path: P
 
         return ls.finetune(
             model, reader, task, lr=3e-2, epochs=3, batch_size=2, seed=3, probes=[probe],
-            directory=tmp_path / folder, checkpoint_every=1,
+            folder=tmp_path / folder, checkpoint_every=1,
         )  # fmt: skip
 
     whole, stopped = masked(case, 200), masked(case, 200)

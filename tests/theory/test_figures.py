@@ -173,7 +173,7 @@ def test_the_command_line_draws_and_refuses_what_cannot_be_drawn(
     assert len(list((tmp_path / "figures").glob("*.png"))) == len(FIGURES)
     (tmp_path / "file").write_text("")
     assert main([*some, str(tmp_path / "file")]) == 2
-    assert "error: expected a directory" in capsys.readouterr().err
+    assert "error: expected a folder" in capsys.readouterr().err
     with pytest.raises(UserError, match="at least 100 features"):
         draw_figures(make_problem(np.ones((2, 5)), p=0.5), tmp_path)
     with pytest.raises(UserError, match="got 'spectrum'"):

@@ -24,7 +24,7 @@ def test_the_distance_of_a_run_is_the_norm_of_what_its_numbers_moved_by(tmp_path
     tokenizer, task = ls.tiny_tokenizer(), tiny_task(16)
     model = made(method, language())
     before = {n: p.detach().double() for n, p in model.named_parameters() if p.requires_grad}
-    settings = {"lr": 1e-2, "epochs": 3, "batch_size": 8, "test": False, "directory": tmp_path}
+    settings = {"lr": 1e-2, "epochs": 3, "batch_size": 8, "test": False, "folder": tmp_path}
     run = ls.finetune(model, tokenizer, task, **settings)
     flat = torch.cat([
         (p.detach().double() - before[n]).flatten() for n, p in model.named_parameters()
@@ -74,7 +74,7 @@ def test_a_resumed_run_measures_its_distance_from_where_it_first_started(tmp_pat
         if record["step"] == 4:
             raise KeyboardInterrupt
 
-    cut = {**settings, "directory": tmp_path}
+    cut = {**settings, "folder": tmp_path}
     with pytest.raises(KeyboardInterrupt):
         ls.finetune(made("full", language()), tokenizer, task, probes=[kill], **cut)
     assert ls.finetune(made("full", language()), tokenizer, task, **cut).distance == whole.distance

@@ -279,8 +279,8 @@ def test_a_killed_run_of_a_baseline_resumes_bit_for_bit(tmp_path, method, killed
 
     options = {"lr": 1e-2, "epochs": 6, "batch_size": 8, "checkpoint_every": 1, "test": False}
     whole, resumed = start(), start()
-    expected = ls.finetune(whole, tokenizer, task, directory=tmp_path / "whole", **options)
-    cut = {"directory": tmp_path / "cut", **options}
+    expected = ls.finetune(whole, tokenizer, task, folder=tmp_path / "whole", **options)
+    cut = {"folder": tmp_path / "cut", **options}
     with pytest.raises(Killed):
         ls.finetune(start(), tokenizer, task, probes=[kill], **cut)
     found = ls.finetune(resumed, tokenizer, task, **cut)

@@ -152,8 +152,8 @@ def test_a_scheduled_run_that_was_stopped_or_finished_is_called_again_as_it_stan
             for name, theta in numbers(expected).items():
                 assert torch.equal(theta, ls.trainable(model)[name])
         other = ls.Schedule("increment", count=61)
-        for settings in ({"schedule": other}, {"schedule": schedule, "directory": "new"}):
-            settings = {"directory": folder} | settings
-            place = tmp_path / settings.pop("directory")
+        for settings in ({"schedule": other}, {"schedule": schedule, "folder": "new"}):
+            settings = {"folder": folder} | settings
+            place = tmp_path / settings.pop("folder")
             with pytest.raises(UserError, match="expected a model without a mask"):
                 finetune(model, place, **settings)

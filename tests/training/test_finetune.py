@@ -51,7 +51,7 @@ def test_a_run_killed_and_resumed_equals_the_uninterrupted_one_bit_for_bit(
     model, tokenizer, task = setup
     settings = {"lr": 1e-2, "epochs": 3, "batch_size": 8, "seed": 5, "checkpoint_every": 2}
     attached(model)
-    whole = ls.finetune(model, tokenizer, task, directory=tmp_path / "whole", **settings)
+    whole = ls.finetune(model, tokenizer, task, folder=tmp_path / "whole", **settings)
     expected = thetas(model)
     ls.detach(model)
 
@@ -64,11 +64,11 @@ def test_a_run_killed_and_resumed_equals_the_uninterrupted_one_bit_for_bit(
 
     attached(model)
     with pytest.raises(Killed):
-        ls.finetune(model, tokenizer, task, directory=tmp_path / "cut", probes=[kill], **settings)
+        ls.finetune(model, tokenizer, task, folder=tmp_path / "cut", probes=[kill], **settings)
     ls.detach(model)
     assert not (tmp_path / "cut" / "result.json").exists()
     attached(model)
-    resumed = ls.finetune(model, tokenizer, task, directory=tmp_path / "cut", **settings)
+    resumed = ls.finetune(model, tokenizer, task, folder=tmp_path / "cut", **settings)
     assert resumed.history == whole.history
     assert resumed.evaluations == whole.evaluations
     assert all(torch.equal(a, expected[n]) for n, a in thetas(model).items())
@@ -90,12 +90,12 @@ def test_adalora_ends_with_the_rank_that_was_asked_for(setup) -> None:
 def test_a_finished_run_is_read_back_not_trained_again(setup, tmp_path, monkeypatch) -> None:
     model, tokenizer, task = setup
     attached(model)
-    first = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, directory=tmp_path)
+    first = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, folder=tmp_path)
     expected = thetas(model)
     ls.detach(model)
     attached(model)
     monkeypatch.setattr(Loop, "gradient", None)
-    again = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, directory=tmp_path)
+    again = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, folder=tmp_path)
     assert again.metrics == first.metrics
     assert all(torch.equal(a, expected[n]) for n, a in thetas(model).items())
 
@@ -103,13 +103,13 @@ def test_a_finished_run_is_read_back_not_trained_again(setup, tmp_path, monkeypa
 def test_a_folder_of_another_configuration_is_refused_naming_what_differs(setup, tmp_path) -> None:
     model, tokenizer, task = setup
     attached(model)
-    ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, directory=tmp_path)
+    ls.finetune(model, tokenizer, task, lr=1e-2, epochs=1, folder=tmp_path)
     with pytest.raises(UserError, match=r"lr 0\.01 there, 0\.02 asked for"):
-        ls.finetune(model, tokenizer, task, lr=2e-2, epochs=1, directory=tmp_path)
+        ls.finetune(model, tokenizer, task, lr=2e-2, epochs=1, folder=tmp_path)
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").write_text("")
     with pytest.raises(UserError, match="holds no run"):
-        ls.finetune(model, tokenizer, task, lr=1e-2, directory=tmp_path / "other")
+        ls.finetune(model, tokenizer, task, lr=1e-2, folder=tmp_path / "other")
 
 
 @pytest.mark.parametrize("step", [1, 5])  # before the first checkpoint, and after one
@@ -126,7 +126,7 @@ def test_a_loss_that_is_not_finite_is_recorded_as_diverged_and_ends_the_run(
         return (total * math.nan if len(calls) == step else total), count
 
     monkeypatch.setattr(train, "task_loss", breaking)
-    run = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=5, directory=tmp_path)
+    run = ls.finetune(model, tokenizer, task, lr=1e-2, epochs=5, folder=tmp_path)
     assert run.diverged
     assert run.metrics["steps"] == step
     assert all(torch.isfinite(t).all() for t in thetas(model).values())

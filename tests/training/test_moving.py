@@ -363,10 +363,10 @@ def test_a_killed_run_with_a_head_beside_its_mask_resumes_bit_for_bit(
             raise Killed
 
     whole, resumed = start(), start()
-    expected = ls.finetune(whole, tokenizer, task, directory=tmp_path / "whole", **settings)
+    expected = ls.finetune(whole, tokenizer, task, folder=tmp_path / "whole", **settings)
     with pytest.raises(Killed):
-        ls.finetune(start(), tokenizer, task, directory=tmp_path / "cut", probes=[kill], **settings)
-    found = ls.finetune(resumed, tokenizer, task, directory=tmp_path / "cut", **settings)
+        ls.finetune(start(), tokenizer, task, folder=tmp_path / "cut", probes=[kill], **settings)
+    found = ls.finetune(resumed, tokenizer, task, folder=tmp_path / "cut", **settings)
     assert found.history == expected.history
     wanted = ls.trainable(whole)
     assert not torch.equal(whole.lm_head.weight, model.lm_head.weight)

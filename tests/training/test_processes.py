@@ -60,7 +60,7 @@ def _one_rank(rank: int, port: int, folder: str, by: str) -> None:
         model = made()
         wrapper = _wrapped(model, by)
         assert isinstance(wrapper, nn.parallel.DistributedDataParallel)
-        keep = {"directory": Path(folder) / name, "checkpoint_every": 1}
+        keep = {"folder": Path(folder) / name, "checkpoint_every": 1}
         first = ls.Training(wrapper, TOKENIZER, task(), **BASIC, **settings, **keep)
         first.step()  # and is lost: the run goes on from what the first process has written
         model = made()

@@ -89,7 +89,7 @@ def test_a_folder_refuses_other_inputs_by_name_and_is_left_as_it_was(
     def call(model=masked, tokenizer=None, task=None, **options) -> ls.Run:
         tokenizer = tokenizer or ls.tiny_tokenizer()
         return ls.finetune(
-            model(), tokenizer, task or tiny_task(), directory=tmp_path,
+            model(), tokenizer, task or tiny_task(), folder=tmp_path,
             **(SETTINGS | {"epochs": 1} | options),
         )  # fmt: skip
 

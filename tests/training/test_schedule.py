@@ -248,14 +248,14 @@ def test_a_scheduled_run_resumed_equals_the_uninterrupted_one_bit_for_bit(
         ls.detach(model)
         return thetas, indices
 
-    whole = finetune(setup, schedule, directory=tmp_path / "whole", **options)
+    whole = finetune(setup, schedule, folder=tmp_path / "whole", **options)
     expected = end()
     with pytest.raises(Killed):
-        finetune(setup, schedule, directory=tmp_path / "cut", probes=[kill], **options)
+        finetune(setup, schedule, folder=tmp_path / "cut", probes=[kill], **options)
     ls.detach(model)
-    resumed = finetune(setup, schedule, directory=tmp_path / "cut", **options)
+    resumed = finetune(setup, schedule, folder=tmp_path / "cut", **options)
     found = end()
-    again = finetune(setup, schedule, directory=tmp_path / "cut", **options)
+    again = finetune(setup, schedule, folder=tmp_path / "cut", **options)
     read = end()
     assert resumed.history == whole.history == again.history
     assert resumed.evaluations == whole.evaluations
@@ -299,9 +299,9 @@ def test_the_best_point_before_the_end_of_a_process_is_still_the_best_after(
     monkeypatch.setattr("landscape.training.training.evaluate", judge)
     schedule = ls.Schedule("increment", **H, count=90)
     with pytest.raises(Killed):
-        finetune(setup, schedule, directory=tmp_path, probes=[kill], checkpoint_every=4)
+        finetune(setup, schedule, folder=tmp_path, probes=[kill], checkpoint_every=4)
     ls.detach(setup[0])
-    run = finetune(setup, schedule, directory=tmp_path, checkpoint_every=4)
+    run = finetune(setup, schedule, folder=tmp_path, checkpoint_every=4)
     assert run.metrics["best_step"] == 3
     assert ls.subspace.attached_mask(setup[0]).count == 30
     assert run.distance["l2"] > 0

@@ -101,7 +101,7 @@ def run(task: ls.Task, reader: Any, form: str, folder: Any) -> ls.Run:
         model = ls.tiny_model("llama")
     ls.attach(model, ls.random_mask(model, density=0.3, targets="auto"))
     return ls.finetune(
-        model, reader, task, lr=1e-3, epochs=1, select_by="loss", test=False, directory=folder
+        model, reader, task, lr=1e-3, epochs=1, select_by="loss", test=False, folder=folder
     )
 
 

@@ -81,7 +81,7 @@ def test_a_training_stopped_anywhere_ends_bit_for_bit_like_one_call(tmp_path, ki
     settings = KINDS[kind]
     needs(settings)
     whole, expected = uninterrupted(kind)
-    parts = BASIC | settings | {"directory": tmp_path, "checkpoint_every": 1}
+    parts = BASIC | settings | {"folder": tmp_path, "checkpoint_every": 1}
     taken = []
     for steps in (2, 3, 100):  # what happens in between is lost, as when a process is killed
         model = model_of(settings)
@@ -164,11 +164,11 @@ def test_a_run_out_of_patience_is_finished_when_it_is_asked_for_again(
     monkeypatch, tmp_path
 ) -> None:
     values = [(0.5, 1.0), (0.4, 1.0), (0.9, 1.0)]
-    first = judged(monkeypatch, values, patience=1, directory=tmp_path)
-    again = judged(monkeypatch, [], epochs=3, patience=1, directory=tmp_path)
+    first = judged(monkeypatch, values, patience=1, folder=tmp_path)
+    again = judged(monkeypatch, [], epochs=3, patience=1, folder=tmp_path)
     assert again.stored
     parts = BASIC | {"epochs": 3, "batch_size": 24, "test": False, "patience": 1}
-    training = ls.Training(model_of({}), TOKENIZER, task(), directory=tmp_path, **parts)
+    training = ls.Training(model_of({}), TOKENIZER, task(), folder=tmp_path, **parts)
     assert training.done
     assert (training.taken, training.total) == (2, 3)
     assert list(training) == []
@@ -208,32 +208,32 @@ def test_accuracy_does_not_select_for_a_task_that_is_judged_by_something_else(mo
 def test_a_folder_knows_every_new_setting_and_an_older_folder_is_of_their_defaults(
     tmp_path, setting
 ) -> None:
-    one_call({}, directory=tmp_path)
+    one_call({}, folder=tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert not {"optimizer", "momentum", "lr_schedule", "warmup", "accumulate", "autocast",
                 "patience"} & config.keys()  # fmt: skip
     (name,) = setting
     with pytest.raises(UserError, match=rf"{name} None there, .* asked for"):
-        one_call(setting, directory=tmp_path)
-    one_call(setting, directory=tmp_path, overwrite=True)
-    assert one_call(setting, directory=tmp_path)[0].stored
+        one_call(setting, folder=tmp_path)
+    one_call(setting, folder=tmp_path, overwrite=True)
+    assert one_call(setting, folder=tmp_path)[0].stored
     with pytest.raises(UserError, match=rf"{name} .* there, None asked for"):
-        one_call({}, directory=tmp_path)
+        one_call({}, folder=tmp_path)
 
 
 def test_two_classes_of_optimizers_and_two_settings_of_one_are_different_runs(tmp_path) -> None:
     from functools import partial
 
-    one_call({"optimizer": torch.optim.NAdam}, directory=tmp_path)
+    one_call({"optimizer": torch.optim.NAdam}, folder=tmp_path)
     for other in (torch.optim.RAdam, partial(torch.optim.NAdam, momentum_decay=0.1)):
         with pytest.raises(UserError, match=r"optimizer .* there"):
-            one_call({"optimizer": other}, directory=tmp_path)
+            one_call({"optimizer": other}, folder=tmp_path)
 
 
 def test_the_checkpoint_of_an_older_version_is_refused_with_what_to_do(tmp_path) -> None:
     from landscape.training.checkpoint import write_checkpoint
 
-    parts = BASIC | {"directory": tmp_path, "checkpoint_every": 1}
+    parts = BASIC | {"folder": tmp_path, "checkpoint_every": 1}
     training = ls.Training(model_of({}), TOKENIZER, task(), **parts)
     training.step()
     write_checkpoint(tmp_path / "checkpoint.safetensors", {"step": 1}, training.config)
@@ -263,7 +263,7 @@ def test_a_training_that_is_not_through_says_so_and_one_that_is_takes_no_step(tm
     assert training.done
     with pytest.raises(UserError, match="expected a step that is left"):
         training.step()
-    kept = ls.Training(model_of({}), TOKENIZER, task(), directory=tmp_path, **BASIC)
+    kept = ls.Training(model_of({}), TOKENIZER, task(), folder=tmp_path, **BASIC)
     kept.step()
     with pytest.raises(UserError, match="expected all 10 steps of a training with a folder, got 1"):
         kept.finish()
@@ -307,7 +307,7 @@ def test_what_is_dense_beside_a_mask_has_a_learning_rate_of_its_own(tmp_path) ->
     ls.attach(model, mask, dense="lm_head")
     before = thetas(model)
     settings = BASIC | {"epochs": 1, "max_gradient_norm": float("inf"), "eps": 1e-30}
-    training = ls.Training(model, TOKENIZER, task(), dense_lr=1e-4, directory=tmp_path, **settings)
+    training = ls.Training(model, TOKENIZER, task(), dense_lr=1e-4, folder=tmp_path, **settings)
     training.step()
     assert training.config["dense_lr"] == 1e-4
     for name, value in thetas(model).items():
@@ -345,7 +345,7 @@ def test_the_state_of_a_method_at_the_start_is_an_input_of_the_run(tmp_path) -> 
         return ls.baselines.adalora(model, steps=10, rank=1, first_rank=3)
 
     settings = BASIC | {"epochs": 1, "test": False}
-    ls.finetune(made(), TOKENIZER, task(), directory=tmp_path, **settings)
+    ls.finetune(made(), TOKENIZER, task(), folder=tmp_path, **settings)
     trained = made()
     start = thetas(trained)
     ls.finetune(trained, TOKENIZER, task(), **settings)
@@ -353,4 +353,4 @@ def test_the_state_of_a_method_at_the_start_is_an_input_of_the_run(tmp_path) -> 
         for name, parameter in ls.trainable(trained).items():
             parameter.copy_(start[name])
     with pytest.raises(UserError, match="the values of the method differ"):
-        ls.finetune(trained, TOKENIZER, task(), directory=tmp_path, **settings)
+        ls.finetune(trained, TOKENIZER, task(), folder=tmp_path, **settings)

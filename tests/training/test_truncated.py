@@ -61,10 +61,10 @@ def test_a_run_says_how_many_train_rows_were_cut_and_to_how_many_tokens(task, tm
     def train(limit: int | None, **place: Any) -> ls.Run:
         return ls.finetune(model, tokenizer, task, lr=1e-3, epochs=1, max_length=limit, **place)
 
-    cut = train(12, directory=tmp_path)
+    cut = train(12, folder=tmp_path)
     assert cut.metrics["truncated"] == {"rows": 3, "of": 8, "tokens": 12}
     assert repr(cut).endswith(" s; 3 of 8 train rows were cut to 12 tokens")
-    assert train(12, directory=tmp_path).metrics["truncated"] == cut.metrics["truncated"]
+    assert train(12, folder=tmp_path).metrics["truncated"] == cut.metrics["truncated"]
     whole = train(13)
     assert whole.metrics["truncated"] is None, "test rows that are cut do not count"
     assert "cut to" not in repr(whole)

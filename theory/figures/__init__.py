@@ -59,28 +59,28 @@ def draw_figure(name: str, problem: MaskedRegression, seed: int = 0) -> Figure:
         return FIGURES[name](problem, seed)
 
 
-def draw_figures(problem: MaskedRegression, directory: str | Path, seed: int = 0) -> list[Path]:
+def draw_figures(problem: MaskedRegression, folder: str | Path, seed: int = 0) -> list[Path]:
     """Draw all figures of an instance as PNG files; see ``draw_figure``.
 
     Args:
         problem: at least 100 features, not all zero.
-        directory: made where it is missing.
+        folder: made where it is missing.
         seed: of the masks.
 
     Returns:
         The files. Cost: some hundred masks at p from 1/100 to 1; seconds at n = 32, d = 1e5.
 
     Raises:
-        UserError: too few features to scan p, X = 0, or a directory that cannot be made.
+        UserError: too few features to scan p, X = 0, or a folder that cannot be made.
     """
-    directory = Path(directory)
+    folder = Path(folder)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(
-            f"expected a directory for figures, got {directory} ({error}); choose another"
+            f"expected a folder for figures, got {folder} ({error}); choose another"
         ) from None
-    paths = [directory / f"{name}.png" for name in FIGURES]
+    paths = [folder / f"{name}.png" for name in FIGURES]
     for path in paths:
         save(draw_figure(path.stem, problem, seed), path)
     return paths

@@ -126,7 +126,7 @@ def _train(
             tell(Event("began", Job(config)))
             write_json(store.path(config) / "config.json", config.as_dict())
         finetune_packed(
-            base.model, base.tokenizer, lanes, directory=folder,
+            base.model, base.tokenizer, lanes, folder=folder,
             folders=[store.path(config) / TRAINING for config in runs],
         )  # fmt: skip
     shutil.rmtree(folder)

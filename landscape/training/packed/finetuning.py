@@ -21,7 +21,7 @@ def finetune_packed(
     tokenizer: PreTrainedTokenizerBase,
     lanes: Sequence[Lane],
     *,
-    directory: str | Path | None = None,
+    folder: str | Path | None = None,
     folders: Sequence[str | Path] | None = None,
     overwrite: bool = False,
     checkpoint_every: int = 50,
@@ -36,7 +36,7 @@ def finetune_packed(
         task = ls.load_task("rotten_tomatoes", num_train=96)
         masks = [ls.random_mask(model, ratio=1e-3, seed=seed) for seed in range(8)]
         lanes = [ls.Lane(task, mask=mask, lr=0.1, seed=seed) for seed, mask in enumerate(masks)]
-        runs = ls.finetune_packed(model, tokenizer, lanes, directory="runs")
+        runs = ls.finetune_packed(model, tokenizer, lanes, folder="runs")
 
     Every lane has its own mask, learning rate, seed, order of examples, dropout, clipping, choice
     of checkpoint and end, and every number of its run is that of `finetune` to rounding. (On
@@ -50,10 +50,10 @@ def finetune_packed(
         tokenizer: of the model.
         lanes: at least one, of one kind of examples, one loss and one precision; `lane_of` makes
             one of a model that was prepared as for `finetune`.
-        directory: where the pack keeps its checkpoint, and each lane its run; None keeps all in
+        folder: where the pack keeps its checkpoint, and each lane its run; None keeps all in
             memory. A pack that was killed and is called again goes on, and ends bit for bit as one
             that was not.
-        folders: of the lanes' runs, one each, in place of ``directory/00``, ``01``, ... They are
+        folders: of the lanes' runs, one each, in place of ``folder/00``, ``01``, ... They are
             those that `finetune` writes: called with the same model it finds its run finished,
             and gives the model the checkpoint that was chosen.
         overwrite: start anew, whatever the folders hold.
@@ -74,13 +74,13 @@ def finetune_packed(
     """
     every = checks.whole("checkpoint_every", checkpoint_every, least=1)
     pack = Pack(model, tokenizer, lanes, tokens=tokens)
-    folder = None
-    if directory is not None:
-        path = Path(checks.path("directory", directory))
-        folder = PackFolder(path, folders, pack, tokenizer, overwrite=overwrite)
-        if folder.finished:
-            return folder.runs()
-        folder.resume(pack)
+    kept = None
+    if folder is not None:
+        path = Path(checks.path("folder", folder))
+        kept = PackFolder(path, folders, pack, tokenizer, overwrite=overwrite)
+        if kept.finished:
+            return kept.runs()
+        kept.resume(pack)
     total = max(course.total for course in pack.courses)
     bar = tqdm(
         total=total, initial=pack.taken, leave=False, unit="step", desc=f"{len(lanes)} runs",
@@ -90,13 +90,13 @@ def finetune_packed(
         while pack.alive:
             evaluated = pack.step()
             bar.update()
-            if folder is not None and (evaluated or pack.taken % every == 0):
-                folder.save(pack)
+            if kept is not None and (evaluated or pack.taken % every == 0):
+                kept.save(pack)
     for i, course in enumerate(pack.courses):
         pack.finish(course)
-        if folder is not None:
-            folder.finish(i, course)
-    if folder is not None:
-        folder.close()
-        return folder.runs()
+        if kept is not None:
+            kept.finish(i, course)
+    if kept is not None:
+        kept.close()
+        return kept.runs()
     return [course.run for course in pack.courses if course.run is not None]

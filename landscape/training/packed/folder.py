@@ -25,7 +25,7 @@ class PackFolder:
         00, 01, ...         the folder of each lane's run, unless folders name others
 
     Args:
-        directory: of the pack.
+        folder: of the pack.
         folders: of the lanes' runs; None for folders in it.
         pack: at its beginning.
         tokenizer: of the model.
@@ -36,17 +36,17 @@ class PackFolder:
     """
 
     def __init__(
-        self, directory: Path, folders: Sequence[str | Path] | None, pack: Pack,
+        self, folder: Path, folders: Sequence[str | Path] | None, pack: Pack,
         tokenizer: PreTrainedTokenizerBase, *, overwrite: bool,
     ) -> None:  # fmt: skip
         count = len(pack.courses)
-        places = folders or [directory / f"{i:02}" for i in range(count)]
+        places = folders or [folder / f"{i:02}" for i in range(count)]
         if len(places) != count or len({Path(p).expanduser() for p in places}) != count:
             raise UserError(
                 f"expected a folder for each of the {count} lanes, got {len(places)}; give one "
                 "each, or leave folders out"
             )
-        self._checkpoint = directory / "pack.safetensors"
+        self._checkpoint = folder / "pack.safetensors"
         if overwrite:
             self._checkpoint.unlink(missing_ok=True)
         self._folders = []

@@ -120,7 +120,7 @@ def test_a_killed_pack_goes_on_from_its_folder_and_writes_the_folders_of_solo_ru
     tmp_path, monkeypatch
 ) -> None:
     model, lanes, prepare = headed()
-    wanted = ls.finetune_packed(model, TOKENIZER, lanes, directory=tmp_path / "whole")
+    wanted = ls.finetune_packed(model, TOKENIZER, lanes, folder=tmp_path / "whole")
     step, taken = Pack.step, []
 
     def killed(pack: Pack) -> bool:
@@ -130,7 +130,7 @@ def test_a_killed_pack_goes_on_from_its_folder_and_writes_the_folders_of_solo_ru
         return step(pack)
 
     monkeypatch.setattr(Pack, "step", killed)
-    how = {"directory": tmp_path / "killed", "checkpoint_every": 2}
+    how = {"folder": tmp_path / "killed", "checkpoint_every": 2}
     with pytest.raises(KeyboardInterrupt):
         ls.finetune_packed(model, TOKENIZER, lanes, **how)
     found = ls.finetune_packed(model, TOKENIZER, lanes, **how)
@@ -141,7 +141,7 @@ def test_a_killed_pack_goes_on_from_its_folder_and_writes_the_folders_of_solo_ru
     solo = copy.deepcopy(model)
     prepare(1, solo)
     read = ls.finetune(
-        solo, TOKENIZER, lanes[1].task, directory=tmp_path / "killed" / "01",
+        solo, TOKENIZER, lanes[1].task, folder=tmp_path / "killed" / "01",
         **vars(lanes[1].settings),
     )  # fmt: skip
     assert read.stored
@@ -151,11 +151,11 @@ def test_a_killed_pack_goes_on_from_its_folder_and_writes_the_folders_of_solo_ru
 
 def test_a_finished_pack_is_read_and_another_in_its_folder_refused(tmp_path) -> None:
     model, lanes, _ = masked("opt")
-    wanted = ls.finetune_packed(model, TOKENIZER, lanes, directory=tmp_path)
-    found = ls.finetune_packed(model, TOKENIZER, lanes, directory=tmp_path)
+    wanted = ls.finetune_packed(model, TOKENIZER, lanes, folder=tmp_path)
+    found = ls.finetune_packed(model, TOKENIZER, lanes, folder=tmp_path)
     assert all(run.stored and same(run, other, 0.0) for run, other in zip(found, wanted))
     with pytest.raises(UserError, match="another configuration"):
-        ls.finetune_packed(model, TOKENIZER, lanes[::-1], directory=tmp_path)
+        ls.finetune_packed(model, TOKENIZER, lanes[::-1], folder=tmp_path)
 
 
 def test_inside_a_lane_alone_the_model_judges_as_the_solo_model_and_is_restored() -> None:

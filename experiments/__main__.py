@@ -139,10 +139,29 @@ def _run(chosen: argparse.Namespace) -> Outcome:
     for one in named:
         require(f"the artefact {one.name}", *one.needs)
     store = Path(chosen.store or store_of(chosen.preset))
+    _offer_published(named, chosen.preset, store)
     compute(chosen, grids, store)
     names = [one.name for one in named]
     print(f"{', '.join(names)}: all runs are in {store}")
     return Outcome({"artefacts": names, "preset": chosen.preset, "store": str(store)})
+
+
+def _offer_published(named: Sequence[Artefact], preset: str, store: Path) -> None:
+    """Say how many published runs a store lacks, and how it takes them in."""
+    from landscape.sweep.published import read_rows
+    from landscape.sweep.store import RunStore
+
+    published = file_of(preset)
+    if not published.exists():
+        return
+    rows = list(read_rows(published).rows())
+    used = {row["address"] for one in named for row in one.used(rows, preset)}
+    if lacking := len(used.difference(RunStore(store).addresses())):
+        print(
+            f"{lacking} of these runs are published, and computed again here unless the store "
+            f"takes them in: landscape runs import {store} {published}",
+            flush=True,
+        )
 
 
 def _named(chosen: argparse.Namespace) -> list[Artefact]:

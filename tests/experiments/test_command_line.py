@@ -13,9 +13,11 @@ from experiments.catalogue import artefacts
 from experiments.kit.panels import Panel
 from experiments.kit.published import file_of, folder_of, is_published, rows_at
 from experiments.kit.rendering import render
+from landscape.cli import main as landscape
 from landscape.sources import carriers
 from landscape.sweep.measurements import measurement_named
 from landscape.sweep.plan import wanted
+from landscape.sweep.published import read_rows
 
 PUBLISHED = [name for name, one in artefacts().items() if is_published(one, "local")]
 
@@ -105,3 +107,20 @@ def without_figure(page: str) -> str:
     kept = re.sub(r"<figure.*?</figure>", "", page, flags=re.DOTALL)
     assert kept != page
     return kept
+
+
+def test_run_says_which_published_runs_the_store_lacks(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("experiments.__main__.compute", lambda chosen, grids, store: None)
+    store = tmp_path / "store"
+    words = ["run", "table2", "--preset", "local", "--store", str(store)]
+    one, path = artefacts()["table2"], file_of("local")
+    used = one.used(read_rows(path).rows(), "local")
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"{len(used)} of these runs are published")
+    command = said.splitlines()[0].split(": ")[1].split()
+    assert command[0] == "landscape"
+    assert landscape(command[1:]) == 0
+    capsys.readouterr()
+    assert main(words) == 0
+    assert "are published" not in capsys.readouterr().out

@@ -25,7 +25,7 @@ HARNESS := lm_eval==0.4.13 sacrebleu==2.6.0 portalocker==4.4.2 tabulate==0.10.0 
 export GOMP_SPINCOUNT ?= 2000
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: install demo test slow mutation check triton format docs notebooks clean
+.PHONY: install demo test slow smoke mutation check triton format docs notebooks clean
 
 install: $(VENV)/.installed
 
@@ -40,6 +40,10 @@ test: $(VENV)/.installed-dev
 
 slow: $(VENV)/.installed-dev
 	$(PYTEST) -m slow
+
+# the smoke preset of every artefact: run, rendered, checked
+smoke: $(VENV)/.installed-dev
+	$(PYTEST) -m slow tests/experiments/test_smoke.py
 
 # breaks the code line by line and counts which tests notice; resumes
 mutation: $(VENV)/.installed-dev

@@ -117,7 +117,7 @@ GUARDS: dict[str, list[str]] = {
     "landscape/sweep/sealed.py": ["sweep/store", "sweep/published"],
     "landscape/sweep/rows.py": ["sweep/store", "sweep/published"],
     "landscape/sweep/comparison.py": ["sweep/comparison"],
-    "landscape/sweep/plan.py": ["sweep/plan", "sweep/driver"],
+    "landscape/sweep/plan.py": ["sweep/plan", "sweep/unnoticed_plan", "sweep/driver"],
     "landscape/sweep/rates.py": ["sweep/grid", "sweep/plan"],
     "landscape/sweep/driver.py": ["sweep/driver"],
     "theory/bounds.py": ["theory/bounds"],
@@ -258,6 +258,10 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     ),
     "a mean of class embeddings that is no unit vector": (
         "landscape/models/zero_shot.py", "(_unit(each.mean(1)) if", "(each.mean(1) if"
+    ),
+    "a dev loss of 0 is the worst": (
+        "landscape/sweep/plan.py", "_or_worst(loss and -loss)",
+        "_or_worst(-loss if loss else None)",
     ),
     "a row is read whatever its hash": (
         "landscape/sweep/sealed.py", ".hexdigest() != found[2]", ".hexdigest() == 0"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from samples import tiny_task
@@ -84,13 +85,13 @@ def texts(count: int) -> ls.Task:
 
 
 def solo_runs(
-    model: nn.Module, lanes: Sequence[ls.Lane], prepare: Prepare
+    model: nn.Module, lanes: Sequence[ls.Lane], prepare: Prepare, tokenizer: Any = TOKENIZER
 ) -> list[tuple[ls.Run, dict[str, torch.Tensor]]]:
     """What `finetune` makes of each lane's model: the run, and what is trained at its end."""
     found = []
     for i, lane in enumerate(lanes):
         solo = copy.deepcopy(model)
         prepare(i, solo)
-        run = ls.finetune(solo, TOKENIZER, lane.task, **vars(lane.settings))
+        run = ls.finetune(solo, tokenizer, lane.task, **vars(lane.settings))
         found.append((run, {n: p.detach().clone() for n, p in ls.trainable(solo).items()}))
     return found

@@ -13,7 +13,7 @@ _KEPT_RUNS = [
     f"training/{name}" for name in ("checkpoint", "run_identity", "damaged_runs", "finished_runs")
 ]
 
-_PACKED = ["training/packed/packed"]
+_PACKED = [f"training/packed/{name}" for name in ("packed", "settings", "forms")]
 
 #: module -> the test files that guard it; of each file, the tests that reach the changed line run.
 #: Not all that could notice: files whose tests take long are left to those that are quick.
@@ -39,7 +39,7 @@ GUARDS: dict[str, list[str]] = {
     "landscape/training/packed/layers.py": _PACKED,
     "landscape/training/packed/pack.py": _PACKED,
     "landscape/training/packed/products.py": _PACKED,
-    "landscape/training/packed/stacked.py": ["training/packed/stacked"],
+    "landscape/training/packed/stacked.py": ["training/packed/stacked", "training/packed/settings"],
     "landscape/training/packed/together.py": ["training/packed/stacked"],
     "landscape/kernels/choice.py": ["kernels/branches", "kernels/kernels", "kernels/records"],
     "landscape/kernels/kernel.py": ["kernels/branches", "kernels/records"],
@@ -117,7 +117,7 @@ GUARDS: dict[str, list[str]] = {
     "landscape/sweep/sealed.py": ["sweep/store", "sweep/published"],
     "landscape/sweep/rows.py": ["sweep/store", "sweep/published"],
     "landscape/sweep/comparison.py": ["sweep/comparison"],
-    "landscape/sweep/plan.py": ["sweep/plan", "sweep/driver"],
+    "landscape/sweep/plan.py": ["sweep/plan", "sweep/unnoticed_plan", "sweep/driver"],
     "landscape/sweep/rates.py": ["sweep/grid", "sweep/plan"],
     "landscape/sweep/driver.py": ["sweep/driver"],
     "theory/bounds.py": ["theory/bounds"],
@@ -259,6 +259,10 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     "a mean of class embeddings that is no unit vector": (
         "landscape/models/zero_shot.py", "(_unit(each.mean(1)) if", "(each.mean(1) if"
     ),
+    "a dev loss of 0 is the worst": (
+        "landscape/sweep/plan.py", "_or_worst(loss and -loss)",
+        "_or_worst(-loss if loss else None)",
+    ),
     "a row is read whatever its hash": (
         "landscape/sweep/sealed.py", ".hexdigest() != found[2]", ".hexdigest() == 0"
     ),
@@ -267,6 +271,115 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
     ),
     "any model may be judged on any examples": (
         "landscape/tasks/fitting.py", "found not in answers", "False"
+    ),
+    "a pack's checkpoint is chosen by the metric alone": (
+        "landscape/training/packed/course.py", "settings.select_by, dict", '"metric", dict'
+    ),
+    "a pack that goes on forgets its seconds": (
+        "landscape/training/packed/course.py", 'self.seconds = state["seconds"]', "pass"
+    ),
+    "each lane has the seconds of all": (
+        "landscape/training/packed/pack.py", "(time.perf_counter() - began) / len(alive)",
+        "time.perf_counter() - began",
+    ),
+    "a lane's values change with those it was given": (
+        "landscape/training/packed/lane.py",
+        "value.detach().clone() for name, value in (values or {})",
+        "value.detach() for name, value in (values or {})",
+    ),
+    "a lane's values keep their type": (
+        "landscape/training/packed/course.py", "lane.values[n].to(p.device, p.dtype)",
+        "lane.values[n]",
+    ),
+    "lanes are judged on what they do not read": (
+        "landscape/training/packed/pack.py",
+        "max_length=course.limit, bos=course.lane.settings.bos", "max_length=course.limit",
+    ),
+    "one infinite weight is judged": (
+        "landscape/training/packed/course.py", "return all(bool(torch.isfinite(p)",
+        "return any(bool(torch.isfinite(p)",
+    ),
+    "schedule-free lanes are judged where they take gradients": (
+        "landscape/training/packed/pack.py", "inside.enter_context(course.updates.judged())", "pass"
+    ),
+    "attention that drops all is divided by zero": (
+        "landscape/training/packed/dropout.py", "if p == 1:", "if False:"
+    ),
+    "a lane of a bfloat16 model trains in bfloat16": (
+        "landscape/training/packed/products.py",
+        "torch.promote_types(origin.dtype, torch.float32)", "origin.dtype",
+    ),
+    "a stack of a bfloat16 model trains in bfloat16": (
+        "landscape/training/packed/stacked.py",
+        "kind = torch.promote_types(self.dtype, torch.float32)", "kind = self.dtype",
+    ),
+    "a stack adds up gradients in bfloat16": (
+        "landscape/training/packed/stacked.py",
+        "wide = torch.promote_types(a.dtype, torch.float32)", "wide = a.dtype",
+    ),
+    "labels that are ignored count": (
+        "landscape/training/packed/chunks.py", "(labels != IGNORED).sum(1).tolist()",
+        "[labels.shape[1]] * count",
+    ),
+    "the padding of targets counts": (
+        "landscape/training/packed/chunks.py", 'found: list[int] = batch["target_mask"].sum(1)',
+        'found: list[int] = (batch["target_mask"] | True).sum(1)',
+    ),
+    "a loss without terms is 0": (
+        "landscape/training/packed/chunks.py", 'if terms else float("nan")', "if terms else 0.0"
+    ),
+    "stacked lanes are judged with dropout": (
+        "landscape/training/packed/judging.py", "self._model.eval()", "pass"
+    ),
+    "a judge leaves the model in another mode": (
+        "landscape/training/packed/judging.py", "self._model.train(training)", "pass"
+    ),
+    "stacked lanes decay without their rate": (
+        "landscape/training/packed/updating.py", '1 - lr * group["weight_decay"]',
+        '1 - group["weight_decay"]',
+    ),
+    "stacked lanes have the usual epsilon": (
+        "landscape/training/packed/updating.py", 'math.sqrt(second), group["eps"]',
+        "math.sqrt(second), 1e-8",
+    ),
+    "stacked lanes have the usual betas": (
+        "landscape/training/packed/updating.py", '(beta1, beta2), lr = group["betas"], ',
+        "(beta1, beta2), lr = (0.9, 0.999), ",
+    ),
+    "an overwritten pack goes on from its checkpoint": (
+        "landscape/training/packed/folder.py", "if overwrite:", "if False:"
+    ),
+    "two lanes write into one folder": (
+        "landscape/training/packed/folder.py",
+        " or len({Path(p).expanduser() for p in places}) != count", "",
+    ),
+    "every lane's folder says that it was tested": (
+        "landscape/training/packed/folder.py", "test=lane.settings.test", "test=True"
+    ),
+    "a lane that is finished is written again": (
+        "landscape/training/packed/folder.py", "if not folder.finished:", "if True:"
+    ),
+    "an evaluation is lost with the steps after it": (
+        "landscape/training/packed/finetuning.py", "(evaluated or ", "("
+    ),
+    "a finished pack trains again": (
+        "landscape/training/packed/finetuning.py", "if kept.finished:", "if False:"
+    ),
+    "tied tensors are some lane's own": (
+        "landscape/training/packed/refusals.py", "if sharing[tensor.identity] > 1:", "if False:"
+    ),
+    "hooks see other lanes": (
+        "landscape/training/packed/refusals.py",
+        "if module._forward_hooks or module._forward_pre_hooks:", "if False:",
+    ),
+    "an encoder-decoder drops out by rows of one length": (
+        "landscape/training/packed/refusals.py",
+        'if kind(model) == "encoder-decoder language model":', "if False:",
+    ),
+    "lanes of two losses are one batch": (
+        "landscape/training/packed/refusals.py",
+        "lane.task.kind, lane.task.loss, lane.settings.autocast",
+        "lane.task.kind, lane.settings.autocast",
     ),
 }  # fmt: skip
 #: these have mutants made by hand only
@@ -282,6 +395,12 @@ HAND_ONLY = {
     "landscape/tasks/sets/superglue.py": "tasks/sets/superglue",
     "landscape/tasks/splits.py": "tasks/tasks",
     "landscape/training/mode.py": "models/convolutions",
+    "landscape/training/packed/finetuning.py": "training/packed/folders",
+    "landscape/training/packed/folder.py": "training/packed/folders",
+    "landscape/training/packed/judging.py": "training/packed/settings",
+    "landscape/training/packed/lane.py": "training/packed/settings",
+    "landscape/training/packed/refusals.py": "training/packed/refusals",
+    "landscape/training/packed/updating.py": "training/packed/settings",
 }
 GUARDS |= {module: [files] for module, files in HAND_ONLY.items()}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -96,7 +95,6 @@ class PackFolder:
         folder = self._folders[lane]
         if not folder.finished:
             assert course.run is not None
-            course.run = dataclasses.replace(course.run, path=folder.path)
             folder.finish(course.run, course.best.point)
 
     def close(self) -> None:

@@ -11,7 +11,8 @@ from experiments.kit.view import Artefact
 from landscape.sweep import Grid, Rates
 
 RATIOS = Grid({"task": "sst2", "lr": 0.1},
-              {"ratio": [1e-2, 1e-3], "method": ["random", "magnitude"], "seed": [0, 1]})  # fmt: skip
+              {"ratio": [1e-2, 1e-3], "method": ["random", "magnitude"],
+               "seed": [0, 1]})  # fmt: skip
 BEFORE = Grid({"task": "sst2", "method": "none"}, {"seed": [0, 1]})
 BUDGETS = Grid({"task": "rte"}, {"method": ["id3", "random"], "count": [80_000, 320_000],
                                  "seed+mask_seed": [(s, 100 + s) for s in range(3)]},

@@ -133,6 +133,8 @@ def verdict_of(findings: Sequence[Finding]) -> str:
     'partly: 1 of 2'
     >>> verdict_of([F("", "undecided", "", needs=12)]), verdict_of([F("", "fails", "")])
     ('undecided: needs about 12 seeds', 'not reproduced')
+    >>> verdict_of([F("", "undecided", "", needs=12), F("", "undecided", "")])  # no number settles
+    'undecided'
     """
     held = sum(f.verdict == "holds" for f in findings)
     if held == len(findings):
@@ -141,8 +143,9 @@ def verdict_of(findings: Sequence[Finding]) -> str:
         return f"partly: {held} of {len(findings)}"
     if any(f.verdict == "fails" for f in findings):
         return "not reproduced"
-    needs = [f.needs for f in findings if f.needs is not None]
-    return f"undecided: needs about {max(needs)} seeds" if needs else "undecided"
+    needs = [f.needs for f in findings]
+    known = [n for n in needs if n is not None]
+    return f"undecided: needs about {max(known)} seeds" if known == needs else "undecided"
 
 
 def _counted(entries: Sequence[Entry], word: str) -> str:

@@ -70,6 +70,19 @@ def test_the_interval_of_the_ratio_covers_the_truth_in_95_of_100() -> None:
     assert covered / trials == pytest.approx(0.95, abs=4 * np.sqrt(0.95 * 0.05 / trials))
 
 
+def test_the_interval_less_a_known_part_covers_the_truth_in_95_of_100_or_more() -> None:
+    draw, missed, trials = np.random.default_rng(4), np.zeros(2), 300
+    truth = (5 * 1.0**2 + 1) / (5 * 0.5**2 + 1)  # rows 1 beyond a known 1.5, columns .5, rest 1
+    for _ in range(trials):
+        y = draw.normal(0, np.hypot(1, 1.5), (5, 1)) + draw.normal(0, 0.5, (1, 5))
+        y = y + draw.normal(0, 1, (5, 5))
+        found = components({(i, j): float(y[i, j]) for i in range(5) for j in range(5)}, 1.5**2)
+        assert found is not None
+        missed += found.ratio_low > truth, found.ratio_high < truth
+    assert missed.sum() / trials < 0.05 + 3 * np.sqrt(0.05 * 0.95 / trials)
+    assert missed.min() > 0  # it is no wider than it need be at either end
+
+
 def drawn_square(draw: np.random.Generator) -> tuple[dict, dict, np.ndarray, np.ndarray]:
     """Draw a 5 x 5 square on 150 test examples of 30 of 60 films; of rows, data and examples alone.
 

@@ -299,7 +299,7 @@ def _verify(chosen: argparse.Namespace) -> Outcome:
     verdicts = set(done.alone.values())
     if verdicts & {"fails", "violated"}:
         return Outcome(result, FAILED)
-    return Outcome(result, UNDECIDED if verdicts & {"undecided", "unsettled"} else DONE)
+    return Outcome(result, DONE if verdicts <= {"holds"} else UNDECIDED)
 
 
 if __name__ == "__main__":

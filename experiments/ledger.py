@@ -5,7 +5,6 @@ Its text is a function of the claims, the published rows, the verifications and 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,8 +30,9 @@ Written by `python -m experiments ledger` from the published rows; do not edit. 
 reproduced where all its statements hold, partly where some do; a statement is decided where its
 95 % interval over seeds lies on one side, and those of one artefact that say that one arm is above
 another are adjusted for being several. Intervals speak of the models and tasks that were run; a
-verdict that is "so far" is of an artefact some of whose runs are still missing. The tests behind an
-interval, and the cells that it leaves out, stand in the artefact's table.
+verdict that is "so far" is of an artefact some of whose runs are still missing, and the summary
+counts these once more, in brackets. The tests behind an interval, and the cells that it leaves out,
+stand in the artefact's table.
 `python -m experiments verify CLAIM --fresh-seeds 3` judges a row again with seeds that nobody has
 used.
 """
@@ -77,14 +77,11 @@ def text_of(
 
     judged = entries([c for claims in papers.values() for c in claims], artefacts, results)
     by_claim = {entry.claim.id: entry for entry in judged}
-    counted = {
-        paper: Counter(by_claim[c.id].word for c in claims) for paper, claims in papers.items()
-    }
-    words = [word for word in SIGNS if any(word in counts for counts in counted.values())]
+    words = [word for word in SIGNS if any(word == entry.word for entry in judged)]
     summary = [
-        {"claims": paper[0].upper() + paper[1:], "all": str(counts.total())}
-        | {word: str(counts[word] or "") for word in words}
-        for paper, counts in counted.items()
+        {"claims": paper[0].upper() + paper[1:], "all": str(len(claims))}
+        | {word: _counted([by_claim[c.id] for c in claims], word) for word in words}
+        for paper, claims in papers.items()
     ]
     parts = [HEAD.rstrip(), format_table(summary, left=["claims"])]
     lacking = {entry.claim.artefact: entry.lacking for entry in judged if entry.lacking}
@@ -136,6 +133,8 @@ def verdict_of(findings: Sequence[Finding]) -> str:
     'partly: 1 of 2'
     >>> verdict_of([F("", "undecided", "", needs=12)]), verdict_of([F("", "fails", "")])
     ('undecided: needs about 12 seeds', 'not reproduced')
+    >>> verdict_of([F("", "undecided", "", needs=12), F("", "undecided", "")])  # no number settles
+    'undecided'
     """
     held = sum(f.verdict == "holds" for f in findings)
     if held == len(findings):
@@ -144,8 +143,16 @@ def verdict_of(findings: Sequence[Finding]) -> str:
         return f"partly: {held} of {len(findings)}"
     if any(f.verdict == "fails" for f in findings):
         return "not reproduced"
-    needs = [f.needs for f in findings if f.needs is not None]
-    return f"undecided: needs about {max(needs)} seeds" if needs else "undecided"
+    needs = [f.needs for f in findings]
+    known = [n for n in needs if n is not None]
+    return f"undecided: needs about {max(known)} seeds" if known == needs else "undecided"
+
+
+def _counted(entries: Sequence[Entry], word: str) -> str:
+    """Count the entries of a verdict, and those of them that are so far."""
+    own = [entry for entry in entries if entry.word == word]
+    so_far = sum(bool(entry.lacking) for entry in own)
+    return f"{len(own)} ({so_far} so far)" if so_far else str(len(own) or "")
 
 
 def _so_far(entry: Entry, lacking: str) -> Entry:

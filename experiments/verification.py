@@ -14,7 +14,7 @@ from experiments.claims.claim import Claim
 from experiments.kit.judge import Finding
 from experiments.kit.published import RESULTS, file_of, merge
 from experiments.kit.records import Row, Run, rows_of, runs
-from experiments.kit.view import Artefact
+from experiments.kit.view import PRESETS, Artefact
 from experiments.verified import Verification, append, verifications
 from landscape.errors import UserError
 
@@ -59,7 +59,7 @@ def verify(
             f"{lacking} missing; compute them: python -m experiments run {artefact.name} "
             f"--preset {preset}"
         )
-    seeds = unused(rows, results, count)
+    seeds = unused([*rows, *_published(results)], results, count)
     again = repeated(done, seeds)
     compute(again, store)
     fresh = rows_of(RunStore(store).rows(), again)
@@ -142,6 +142,14 @@ def repeated(done: Sequence[Run], seeds: Sequence[int]) -> list[Grid]:
         rates = first.grid.rates if first.tried else None
         grids.append(Grid(shared, {"seed+mask_seed": pairs}, rates, first.grid.measure))
     return grids
+
+
+def _published(results: Path) -> list[Row]:
+    """Return the rows of every preset: another artefact may have used further seeds of the runs."""
+    from landscape.sweep.published import read_rows
+
+    files = [file_of(preset, results) for preset in PRESETS]
+    return [row for path in files if path.exists() for row in read_rows(path).rows()]
 
 
 def _verdicts(claim: Claim, findings: Mapping[str, Finding]) -> dict[str, str]:

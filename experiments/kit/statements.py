@@ -195,10 +195,11 @@ def each(text: str, statements: Sequence[Statement]) -> Statement:
         findings = [s.judge(records) for s in statements]
         said = "; ".join(f"{f.statement}: {f.verdict}, {f.evidence}" for f in findings)
         clause = "; ".join(f"{f.verdict}, {f.short}" for f in findings)
-        needs = [f.needs for f in findings if f.needs is not None]
         verdict = every(f.verdict for f in findings)
-        return Finding(text, verdict, said, needs=max(needs) if needs else None,
-                       clause=clause)  # fmt: skip
+        needs = [f.needs for f in findings if f.verdict == "undecided"]
+        known = [n for n in needs if n is not None]
+        most = max(known, default=None) if verdict == "undecided" and known == needs else None
+        return Finding(text, verdict, said, needs=most, clause=clause)
 
     return Statement(text, judge)
 

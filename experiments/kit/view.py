@@ -12,17 +12,19 @@ from typing import Any
 from experiments.kit.columns import Lines, Table
 from experiments.kit.comparisons import Compared, judged
 from experiments.kit.judge import Finding
+from experiments.kit.missing import missing
 from experiments.kit.panels import Panel
-from experiments.kit.records import Record, Row, Run, is_whole, record, rows_of, runs
+from experiments.kit.records import Record, Row, is_whole, record, rows_of, runs
 from experiments.kit.statements import Statement
 from experiments.kit.statistics import family
 from landscape.errors import UserError
+from landscape.shown import counted
 from landscape.sweep.grid import Grid
 from landscape.sweep.naming import known
 
 PRESETS = ("smoke", "local", "paper")
-_NAMED = 6
-"""Most cells without a run that are named."""
+_NAMED = 4
+"""Most cells that lack runs that are named."""
 
 
 def _nothing(record: Record) -> Mapping[str, Any]:
@@ -122,16 +124,16 @@ class Artefact:
     def unfinished(self, rows: Iterable[Row], preset: str) -> str:
         """Say how many of a preset's runs are there with all that is measured on them.
 
-        Nothing where all are. Models and tasks, and ratios of them, of which no run is there are
-        named: findings, which count gaps among what has begun, know nothing of them.
+        Nothing where all are. The first cells that lack runs are named, with how many they lack.
         """
         there, expected = self.there(rows, preset)
         if there == expected:
             return ""
         said = f"unfinished: {there} of {expected} runs at chosen rates"
-        absent = _not_begun(runs(rows, self.of(preset)))
-        more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
-        return f"{said}; not begun: {', '.join(absent[:_NAMED])}{more}" if absent else said
+        lacking = missing(runs(rows, self.of(preset)), lambda r: (r | dict(self.derive(r)))["arm"])
+        if len(lacking) > _NAMED:
+            lacking[_NAMED:] = [f"and {counted(len(lacking) - _NAMED, 'more cell')}"]
+        return f"{said}; missing: {'; '.join(lacking)}"
 
     def there(self, rows: Iterable[Row], preset: str) -> tuple[int, int]:
         """Count a preset's runs that are there with all that is measured, and all it has."""
@@ -141,18 +143,3 @@ class Artefact:
     def used(self, rows: Iterable[Row], preset: str) -> list[Row]:
         """Return the rows that a preset needs, also those at rates not chosen."""
         return rows_of(rows, self.of(preset))
-
-
-def _not_begun(found: Sequence[Run]) -> list[str]:
-    """Name the models and tasks, and the ratios of others, of which no run has a row."""
-    cells: dict[tuple[str, str], dict[float | None, bool]] = {}
-    for run in found:
-        own = cells.setdefault((run.config.model, run.config.task), {})
-        own[run.config.ratio] = own.get(run.config.ratio, False) or run.row is not None
-    named: list[str] = []
-    for case, begun in cells.items():
-        lacking = [ratio for ratio, there in begun.items() if not there]
-        name = " ".join(case)
-        whole = len(lacking) == len(begun)
-        named += [name] if whole else [f"{name} {p:g}" for p in lacking if p is not None]
-    return named

@@ -116,6 +116,13 @@ def test_fresh_seeds_join_the_row_of_their_claim(results) -> None:
     assert entry.ours.endswith("fresh seeds 5, 6 (2024-01-02): holds")
 
 
+def summary_of(text: str) -> dict[str, str]:
+    head, line = (row for row in text.splitlines() if row.startswith(("| claims", "| Papers")))
+    return dict(
+        zip(*([cell.strip() for cell in row.split("|")] for row in (head, line)), strict=True)
+    )
+
+
 def test_an_artefact_without_all_its_runs_makes_verdicts_so_far(results) -> None:
     rows = list(read_rows(file_of("local", results)).rows())
     lacking = next(i for i, row in enumerate(rows) if row["config"]["seed"] == 4)
@@ -127,6 +134,7 @@ def test_an_artefact_without_all_its_runs_makes_verdicts_so_far(results) -> None
     assert entry.line()["verdict"] == "✓ reproduced, so far"
     text = text_of({"papers": (CLAIM,)}, {"figure5": ARTEFACT}, results)
     assert f"- `figure5`: {there - 1} of {expected}\n" in text
+    assert summary_of(text)["reproduced"] == "1 (1 so far)"
 
 
 def test_a_claim_without_rows_is_not_run_yet(tmp_path) -> None:
@@ -137,11 +145,7 @@ def test_a_claim_without_rows_is_not_run_yet(tmp_path) -> None:
 def test_the_text_counts_verdicts(results) -> None:
     hard = Claim(id="d", says="D.", place="p", untestable="no GPU")
     text = text_of({"papers": (CLAIM, hard)}, {"figure5": ARTEFACT}, results)
-    head, line = (row for row in text.splitlines() if row.startswith(("| claims", "| Papers")))
-    cells = dict(
-        zip(*([cell.strip() for cell in row.split("|")] for row in (head, line)), strict=True)
-    )
-    assert cells == {
+    assert summary_of(text) == {
         "": "",
         "claims": "Papers",
         "all": "2",

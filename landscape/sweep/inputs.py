@@ -14,8 +14,10 @@ from landscape.sources import cache_folder
 from landscape.sources.carriers import OPTIONAL, Carrier, missing
 from landscape.sweep.config import RunConfig
 from landscape.sweep.executors.executor import Job, Places
+from landscape.sweep.methods import refuse_unfit
 from landscape.sweep.naming import nearest
 from landscape.sweep.preparing import asked_of, configuration_of, task_of
+from landscape.sweep.running import settings_of
 from landscape.tasks import DATASETS, REVIEWS
 from landscape.tasks.sets.reviews import CARRIER as REVIEWS_CARRIER
 
@@ -30,8 +32,9 @@ def refuse_lacking(jobs: Sequence[Job], places: Places) -> None:
         places: where inputs lie, and the device.
 
     Raises:
-        UserError: packages are not installed, a model or a task is not there or cannot be read, or
-            there is no such device or type; one sentence has all, and one command to install them.
+        UserError: an option or setting is none, packages are not installed, a model or a task is
+            not there or cannot be read, or there is no such device or type; one sentence has all,
+            and one command to install them.
     """
     configs = [job.config for job in jobs]
     carriers = [(config, c) for config in configs for c in _carriers(config, places)]
@@ -40,10 +43,26 @@ def refuse_lacking(jobs: Sequence[Job], places: Places) -> None:
     optional = {m: OPTIONAL[m] for _, m in modules if missing(m)}
     without = {config.task for config, c in carriers if c.distribution in absent}
     without |= {config.task for config, m in modules if m in optional}
-    said = [*_packages(absent, optional), *_devices(configs, places), *_models(configs)]
+    said = [
+        *_unfit(jobs),
+        *_packages(absent, optional),
+        *_devices(configs, places),
+        *_models(configs),
+    ]
     said += _tasks([config for config in configs if config.task not in without], places)
     if said:
         raise UserError("; also ".join(dict.fromkeys(said)))
+
+
+def _unfit(jobs: Iterable[Job]) -> Iterator[str]:
+    """Say what the methods of runs and their trainings have not."""
+    for job in jobs:
+        try:
+            refuse_unfit(job.config)
+            if job.config.method != "none":
+                settings_of(job)
+        except UserError as error:
+            yield str(error)
 
 
 def _packages(absent: Mapping[str, Carrier], optional: Mapping[str, str]) -> Iterator[str]:

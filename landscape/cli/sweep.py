@@ -170,7 +170,11 @@ def _dry_run(grids: Sequence[Grid], store: RunStore) -> Outcome:
 
     rows: dict[str, Row] = {}
     known(grids, store, rows)
-    found = estimate(grids, rows, store.rows())
+    every = list(store.examined())
+    for one in every:
+        if isinstance(one, UserError):
+            print(f"left out: {one}")
+    found = estimate(grids, rows, (one for one in every if not isinstance(one, UserError)))
     more = found.most - found.known
     print(f"{counted(found.known, 'run')} needed, {found.finished} finished")
     if found.seconds is not None:

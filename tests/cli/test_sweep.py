@@ -177,6 +177,18 @@ def test_a_dry_run_counts_and_estimates_and_makes_nothing(tmp_path, executor, ca
     assert executor.batches == []
 
 
+def test_a_dry_run_says_in_a_sentence_which_runs_are_damaged(tmp_path, executor, capsys) -> None:
+    line = f"sweep --folder {tmp_path} --ratio 1e-3 --seed 0 1 --lr 0.1".split()
+    assert main(line) == DONE
+    path = min((tmp_path / "runs").glob("*/result.json"))
+    path.write_text(path.read_text()[:100])
+    capsys.readouterr()
+    assert main([*line, "--dry-run"]) == DONE  # a warning would be an error here
+    said = capsys.readouterr().out
+    assert said.startswith(f"left out: expected {path} as it was written")
+    assert "2 runs needed, 1 finished" in said
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

@@ -9,11 +9,12 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from landscape.cli.arguments import called, device, file, number, output_folder, seed, whole
+from landscape.cli.arguments import called, file, number, output_folder, seed, whole
+from landscape.cli.computing import computing, computing_arguments
 from landscape.cli.guard import DONE, FAILED, resuming
 from landscape.cli.parser import Commands
 from landscape.cli.shared import Outcome, json_argument
-from landscape.cli.task import known_task, task_folder
+from landscape.cli.task import known_task
 from landscape.errors import UserError
 from landscape.shown import counted
 
@@ -85,9 +86,11 @@ def add(commands: Commands) -> None:
     )
     axes = sweep.add_argument_group("instead of GRID: one value for all runs, or several")
     for name, (read, about) in AXES.items():
-        axes.add_argument(f"--{name.replace('_', '-')}", nargs="+", type=read, help=about)
+        axes.add_argument(
+            f"--{name.replace('_', '-')}", nargs="+", action="extend", type=read, help=about
+        )
     axes.add_argument(
-        "--choose-lr", nargs="+", type=number(above=0), metavar="LR",
+        "--choose-lr", nargs="+", action="extend", type=number(above=0), metavar="LR",
         help="choose the learning rate on dev with the first seed, from these and beyond",
     )  # fmt: skip
     axes.add_argument(
@@ -100,27 +103,11 @@ def add(commands: Commands) -> None:
     axes.add_argument(
         "--measure",
         nargs="+",
+        action="extend",
         metavar="NAME",
         help="also measure: sharpness, trace, tracking, preconditioned (nothing)",
     )
-    where = sweep.add_argument_group("where runs are computed")
-    where.add_argument(
-        "--executor", choices=("local", "packed", "ray"), default="local",
-        help="processes here, runs packed into one, or a Ray cluster (local)",
-    )  # fmt: skip
-    where.add_argument("--workers", type=whole(least=1), default=1, help="processes of local (1)")
-    where.add_argument(
-        "--shared", action="store_true",
-        help="compute beside other processes of the same sweep, wherever the folder is seen",
-    )  # fmt: skip
-    where.add_argument(
-        "--address", help="of the Ray cluster, such as ray://HOST:PORT (this machine's)"
-    )
-    where.add_argument("--device", type=device, help="where runs are computed, such as cuda (cpu)")
-    where.add_argument(
-        "--source", nargs="+", type=task_folder, default=[], metavar="TASK=FOLDER",
-        help="folder of a task's files, instead of the hub",
-    )  # fmt: skip
+    computing_arguments(sweep)
     sweep.add_argument("--dry-run", action="store_true", help="say what it would cost, and end")
     json_argument(sweep)
     sweep.set_defaults(command=_sweep)
@@ -133,18 +120,14 @@ def _sweep(chosen: argparse.Namespace) -> Outcome:
 
 def _swept(chosen: argparse.Namespace) -> Outcome:
     grids = _grids(chosen)
-    from landscape.sweep.driver import executor_of, sweep
-    from landscape.sweep.executors import Places
+    from landscape.sweep.driver import sweep
     from landscape.sweep.progress import Progress
     from landscape.sweep.store import RunStore
 
+    executor, places = computing(chosen)
     store = RunStore(chosen.folder)
     if chosen.dry_run:
         return _dry_run(grids, store)
-    executor = executor_of(
-        chosen.executor, workers=chosen.workers, address=chosen.address, shared=chosen.shared
-    )
-    places = Places(dict(chosen.source), chosen.device)
     found = sweep(grids, store, executor, places, Progress(), shared=chosen.shared)
     return _told(grids, store, found)
 
@@ -187,7 +170,11 @@ def _dry_run(grids: Sequence[Grid], store: RunStore) -> Outcome:
 
     rows: dict[str, Row] = {}
     known(grids, store, rows)
-    found = estimate(grids, rows, store.rows())
+    every = list(store.examined())
+    for one in every:
+        if isinstance(one, UserError):
+            print(f"left out: {one}")
+    found = estimate(grids, rows, (one for one in every if not isinstance(one, UserError)))
     more = found.most - found.known
     print(f"{counted(found.known, 'run')} needed, {found.finished} finished")
     if found.seconds is not None:

@@ -16,6 +16,7 @@ from landscape.sweep.executors import Event, Executor, Job, Places
 from landscape.sweep.grid import Grid
 from landscape.sweep.gridfile import Grids, grids_of
 from landscape.sweep.measurements import key
+from landscape.sweep.naming import known as known_name
 from landscape.sweep.plan import at_most, wanted
 from landscape.sweep.progress import Progress, differing, label
 from landscape.sweep.rows import Row
@@ -176,10 +177,12 @@ def sweep(
         The jobs, finished and failed; a job that failed holds up those that follow from it alone.
 
     Raises:
-        UserError: a grid that cannot be, a store that another sweep has locked, or a disk that is
-            full.
+        UserError: a grid that cannot be, a source of a task that it has not, a store that another
+            sweep has locked, or a disk that is full.
     """
-    wanted(grids, {})
+    tasks = dict.fromkeys(job.config.task for job in wanted(grids, {}))
+    for name in places.sources:
+        known_name("sources of tasks that the grid has", name, tasks)
     found, given = Swept(), set[str]()
 
     def tell(event: Event) -> None:

@@ -32,7 +32,8 @@ class Grid:
 
     Raises:
         UserError: an axis or a measurement that is none (the nearest name is offered); an axis that
-            is empty, or is given twice; a value that an axis cannot have.
+            is empty, or is given twice; a value that an axis cannot have; rates beside an lr of all
+            runs.
     """
 
     shared: Mapping[str, Any] = field(default_factory=dict)
@@ -59,7 +60,8 @@ class Grid:
         object.__setattr__(self, "axes", axes)
         object.__setattr__(self, "measure", _measure(self.measure))
         if self.rates is not None:
-            checks.instance("rates", self.rates, Rates, "give landscape.Rates(...)")
+            checks.instance("rates", self.rates, Rates, "give a table of tried, over_ratio, ...")
+            _refuse_idle(self.shared, axes)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Grid:
@@ -91,6 +93,18 @@ class Grid:
             for axis, value in zip(self.axes, values, strict=True):
                 cell |= _named(axis, value)
             yield RunConfig.of(cell)
+
+
+def _refuse_idle(shared: Mapping[str, Any], axes: Mapping[str, Sequence[Any]]) -> None:
+    """Refuse rates where every run's rate is given: none of them would be tried."""
+    named = [[_named(axis, v)["lr"] for v in values] for axis, values in axes.items()
+             if "lr" in axis.split("+")]  # fmt: skip
+    given = [[shared.get("lr")], *named]
+    if any(all(rate is not None for rate in rates) for rates in given):
+        raise UserError(
+            "expected a learning rate or rates to choose from, got both, lr and rates; leave one "
+            "of the two out"
+        )
 
 
 def _check(given: Mapping[str, Any]) -> None:

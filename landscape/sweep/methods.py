@@ -82,24 +82,15 @@ def give(
     Raises:
         UserError: a method or option that is none, or a budget where none is due.
     """
-    checks.choice("method", config.method, METHODS)
+    refuse_unfit(config)
     options, own = dict(config.options), head if config.head == "trained" else ()
     if config.method == "none":
-        _refuse_left("none", options, ())
-        _refuse_budget(config)
         return Given(model)
-    if config.schedule and config.method not in SCORES:
-        raise UserError(
-            f"expected a score with a schedule ({', '.join(SCORES)}), got {config.method!r}; name "
-            "one as the method, or leave schedule out"
-        )
     if config.method in BASELINES:
         return Given(_baseline(config, config.method, options, model, tokenizer, task, own))
     targets, made, budget = list(config.targets), model, _budget(config)
     if on := options.pop("on", None):
-        checks.choice("on", on, INSERTED)
-        taken = {name: options.pop(name) for name in (*_parameters(BASELINES[on]), "surplus")
-                 if name in options}  # fmt: skip
+        taken = {name: options.pop(name) for name in _of_baseline(on) if name in options}
         if "ratio" in budget:
             budget = {"count": max(1, round(budget["ratio"] * num_parameters(model)))}
         wanted = config.replace(ratio=None, count=budget.get("count"))
@@ -111,6 +102,42 @@ def give(
     if config.schedule:
         return Given(made, schedule=_schedule(config, options, targets, budget, own))
     return Given(made, _mask(config, options, targets, budget, made, tokenizer, task), dense=own)
+
+
+def refuse_unfit(config: RunConfig) -> None:
+    """Refuse a method that is none, and options, a schedule or a budget that it has not.
+
+    Raises:
+        UserError: the run has one of these.
+    """
+    method, options = checks.choice("method", config.method, METHODS), dict(config.options)
+    if config.schedule and method not in SCORES:
+        raise UserError(
+            f"expected a score with a schedule ({', '.join(SCORES)}), got {method!r}; name "
+            "one as the method, or leave schedule out"
+        )
+    if method == "none" or (method in BASELINES and method not in INSERTED):
+        _refuse_budget(config)
+    if method == "none" or method in BASELINES:
+        _refuse_left(method, options, _of_baseline(method) if method in BASELINES else ())
+        return
+    if on := options.pop("on", None):
+        checks.choice("on", on, INSERTED)
+        options = {name: value for name, value in options.items() if name not in _of_baseline(on)}
+    if method in _OF_MASKS:
+        _refuse_left(method, options, _OF_MASKS[method])
+    elif config.schedule:
+        checks.choice("schedule", config.schedule, get_args(Kind))
+        known = (*_OF_SCHEDULES, *_parameters(SCORES[method]))
+        _refuse_left(f"{method} by {config.schedule}", options, known)
+    else:
+        _refuse_left(method, options, (*_OF_SCORES, *_parameters(SCORES[method])))
+
+
+def _of_baseline(name: str) -> tuple[str, ...]:
+    """Return the options of a baseline."""
+    more = {"prefix": ("length",), "lora": ("surplus",), "adapter": ("surplus",)}
+    return (*_parameters(BASELINES[name]), *more.get(name, ()))
 
 
 def drawn_by(config: RunConfig) -> int:
@@ -126,10 +153,8 @@ def _mask(
         options["block"] = tuple(options["block"])
     if config.method in _OF_MASKS:
         make: Any = random_mask if config.method == "random" else structured_mask
-        _refuse_left(config.method, options, _OF_MASKS[config.method])
         mask: Mask = make(model, targets=targets, seed=drawn_by(config), **budget, **options)
         return mask
-    _refuse_left(config.method, options, (*_OF_SCORES, *_parameters(SCORES[config.method])))
     count = checks.whole("examples", options.pop("examples", len(task.train)), least=1)
     size = checks.whole("batch_size", options.pop("batch_size", config.batch_size), least=1)
     batches = None
@@ -145,9 +170,7 @@ def _schedule(
     config: RunConfig, options: dict[str, Any], targets: list[str], budget: dict[str, Any],
     dense: tuple[str, ...],
 ) -> Schedule:  # fmt: skip
-    checks.choice("schedule", config.schedule, get_args(Kind))
     known = _parameters(SCORES[config.method])
-    _refuse_left(f"{config.method} by {config.schedule}", options, (*_OF_SCHEDULES, *known))
     of_score = {name: options.pop(name) for name in known if name in options}
     return Schedule(
         config.schedule, score=config.method, options=of_score, targets=targets, dense=dense,  # type: ignore[arg-type]
@@ -160,14 +183,14 @@ def _baseline(
     tokenizer: PreTrainedTokenizerBase, task: Task, head: tuple[str, ...],
 ) -> nn.Module:  # fmt: skip
     """Return a changed copy of a model."""
-    make, known = BASELINES[name], _parameters(BASELINES[name])
-    more = {"prefix": ("length",), "lora": ("surplus",), "adapter": ("surplus",)}.get(name, ())
-    _refuse_left(name, options, (*known, *more))
+    make = BASELINES[name]
     surplus = checks.number("surplus", options.pop("surplus", 1.0), above=0)
     options |= _told(config, name, options, model, tokenizer, task)
-    if name not in INSERTED:
-        _refuse_budget(config)
-    elif (wanted := _count(config, model)) is not None and INSERTED[name][0] not in options:
+    if (
+        name in INSERTED
+        and (wanted := _count(config, model)) is not None
+        and INSERTED[name][0] not in options
+    ):
         size = INSERTED[name][0]
         options[size] = nearest_size(
             lambda plain, n: make(plain, **options, **{size: n}), model, round(surplus * wanted)

@@ -6,6 +6,7 @@ whatever else changes a model, it changes a copy.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -121,23 +122,40 @@ def load_base(config: RunConfig, places: Places) -> Base:
         UserError: as `landscape.load_model`, `landscape.load_task` and `landscape.fit_head`.
     """
     checks.choice("method", config.method, METHODS)
-    asked = (config.task, places.sources.get(config.task), config.num_train, config.num_dev,
-             config.num_test, config.seed)  # fmt: skip
-    task = _task(*asked)
+    asked = asked_of(config, places)
+    task = task_of(*asked)
     labels, kind = head_for(config.model, task)
     fitted = config.head == "fitted" or labels is None
     seed = None if fitted else config.seed  # a model whose head is fitted is none of a drawn one
-    loaded = (config.model, config.dtype, places.device, labels, kind, seed)
+    state = state_of(None if config.model in PACKAGED else config.model)
+    loaded = (config.model, state, config.dtype, places.device, labels, kind, seed)
     model, tokenizer = _model(*loaded)
     if labels is None:
         return Base(model, tokenizer, task, ())
     head = tuple(head_modules(model))
     if fitted:
-        state = _fitted_head(loaded, asked)
+        found = _fitted_head(loaded, asked)
         with torch.no_grad():
             for name, value in _head_values(model, head).items():
-                value.copy_(state[name])
+                value.copy_(found[name])
     return Base(model, tokenizer, task, head)
+
+
+def asked_of(config: RunConfig, places: Places) -> tuple[Any, ...]:
+    """Return what a run's task is loaded by: name, source and its state, sizes, seed."""
+    source = places.sources.get(config.task)
+    return (config.task, source, state_of(source), config.num_train, config.num_dev,
+            config.num_test, config.seed)  # fmt: skip
+
+
+def state_of(path: str | None) -> tuple[tuple[str, int, int], ...]:
+    """Return names, sizes and times of the files at a path: what was loaded before may be old."""
+    place = None if path is None else Path(path).expanduser()
+    if place is None or not place.exists():
+        return ()
+    files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
+    stats = [(str(file), file.stat()) for file in files]
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
 
 
 def head_for(name: str, task: Task) -> tuple[int | None, str]:
@@ -155,35 +173,61 @@ def head_for(name: str, task: Task) -> tuple[int | None, str]:
     return (task.num_labels if headed else None), "sequence"
 
 
-@lru_cache(maxsize=8)
 def _configuration(name: str) -> Any:
     """Return the configuration of a folder or a hub model; None where `load_model` refuses it."""
-    from transformers import AutoConfig
-
-    where = name
-    if not Path(name).is_dir() and not ask_hub(name, "model").reachable:
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(name, "config.json") if name.count("/") == 1 else None
-        if not isinstance(found, str):
-            return None
-        where = str(Path(found).parent)
     try:
-        return AutoConfig.from_pretrained(where, trust_remote_code=False)
+        return configuration_of(name)
     except (OSError, ValueError):
         return None
 
 
+def configuration_of(name: str) -> Any:
+    """Return the configuration of a folder, or of a hub model.
+
+    Raises:
+        OSError: there is neither, or its files cannot be read.
+        ValueError: they are no configuration.
+    """
+    return _read_configuration(name, state_of(name))
+
+
 @lru_cache(maxsize=8)
-def _task(
-    name: str, source: str | None, train: int, dev: int, test: int, seed: int
+def _read_configuration(name: str, state: tuple[Any, ...]) -> Any:
+    from transformers import AutoConfig
+
+    where = os.path.expanduser(name)
+    if not os.path.isdir(where) and not (answer := ask_hub(name, "model")).reachable:
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
+
+        try:
+            found = try_to_load_from_cache(name, "config.json")
+        except HFValidationError:
+            found = None
+        if not isinstance(found, str):
+            raise FileNotFoundError(answer.reason)
+        where = os.path.dirname(found)
+    return AutoConfig.from_pretrained(where, trust_remote_code=False)
+
+
+@lru_cache(maxsize=8)
+def task_of(
+    name: str, source: str | None, state: tuple[Any, ...], train: int, dev: int, test: int,
+    seed: int,
 ) -> Task:  # fmt: skip
+    """Load the task of a run, as `asked_of` says; one that fails is tried anew."""
     return load_task(name, source=source, num_train=train, num_dev=dev, num_test=test, seed=seed)
 
 
 @lru_cache(maxsize=2)
 def _model(
-    name: str, dtype: str, device: str | None, labels: int | None, kind: str, seed: int | None
+    name: str,
+    state: tuple[Any, ...],
+    dtype: str,
+    device: str | None,
+    labels: int | None,
+    kind: str,
+    seed: int | None,
 ) -> tuple[nn.Module, Any]:
     told: dict[str, Any] = {}
     if labels is not None:
@@ -195,7 +239,7 @@ def _model(
 @lru_cache(maxsize=32)
 def _fitted_head(loaded: tuple[Any, ...], asked: tuple[Any, ...]) -> dict[str, Tensor]:
     """Return the values of a head that is fitted to a task's training examples."""
-    (model, tokenizer), task = _model(*loaded), _task(*asked)
+    (model, tokenizer), task = _model(*loaded), task_of(*asked)
     fit_head(model, make_batches(task.train, tokenizer, HEAD_BATCH, sort=True))
     values = _head_values(model, tuple(head_modules(model)))
     return {name: value.detach().clone() for name, value in values.items()}

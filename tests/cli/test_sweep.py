@@ -10,6 +10,7 @@ from formula_runs import ByFormula
 from tiny_jobs import SIZES, Tiny, lasting
 
 import landscape as ls
+from experiments.__main__ import main as experiments
 from landscape.cli import main
 from landscape.cli.guard import DONE, FAILED, MISTAKE, STOPPED
 from landscape.cli.sweep import AXES
@@ -41,6 +42,32 @@ def test_axes_on_the_command_line_become_a_grid(tmp_path, executor, capsys) -> N
     assert "6 runs finished" in said
     assert main(line.split()) == DONE
     assert len(executor.trained) == 6
+
+
+def test_an_option_that_is_given_again_adds_its_values(tmp_path, executor) -> None:
+    line = "--ratio 1e-2 --lr 1e-3 --ratio 1e-3 --seed 0 1 --measure sharpness --measure trace"
+    assert main(f"sweep --folder {tmp_path} {line}".split()) == DONE
+    assert sorted(set(ls.runs(tmp_path)["ratio"])) == [1e-3, 1e-2]
+    assert all(len(row["measured"]) == 2 for row in ls.RunStore(tmp_path).rows())
+
+
+@pytest.mark.parametrize("command", [
+    "sweep --folder OUT --lr 1 --count 9 --task sst2", "run figure4 --preset smoke --store OUT"
+])  # fmt: skip
+def test_both_command_lines_say_the_same_of_where_runs_are_computed(
+    tmp_path, monkeypatch, command
+) -> None:
+    told = {}
+
+    def caught(name: str, **options: object) -> None:
+        told.update(options, name=name)
+        raise ls.UserError("enough")
+
+    monkeypatch.setattr(driver, "executor_of", caught)
+    line = command.replace("OUT", str(tmp_path / "out"))
+    run = experiments if line.startswith("run") else main
+    assert run(f"{line} --executor packed --workers 2 --shared --address a:1".split()) == MISTAKE
+    assert told == {"name": "packed", "workers": 2, "address": "a:1", "shared": True}
 
 
 def test_options_targets_and_settings_are_read_as_values(tmp_path, executor) -> None:
@@ -150,6 +177,18 @@ def test_a_dry_run_counts_and_estimates_and_makes_nothing(tmp_path, executor, ca
     assert executor.batches == []
 
 
+def test_a_dry_run_says_in_a_sentence_which_runs_are_damaged(tmp_path, executor, capsys) -> None:
+    line = f"sweep --folder {tmp_path} --ratio 1e-3 --seed 0 1 --lr 0.1".split()
+    assert main(line) == DONE
+    path = min((tmp_path / "runs").glob("*/result.json"))
+    path.write_text(path.read_text()[:100])
+    capsys.readouterr()
+    assert main([*line, "--dry-run"]) == DONE  # a warning would be an error here
+    said = capsys.readouterr().out
+    assert said.startswith(f"left out: expected {path} as it was written")
+    assert "2 runs needed, 1 finished" in said
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -176,6 +215,12 @@ def test_a_dry_run_counts_and_estimates_and_makes_nothing(tmp_path, executor, ca
         ("sweep --folder OUT --lr 1 --executor slurm", "'slurm'"),
         ("sweep --folder OUT --lr 1 --source sst2", "TASK=FOLDER"),
         ("sweep --folder OUT --lr 1 --source sst2=nowhere", "a folder that is there"),
+        ("sweep --folder OUT --lr 1 --count 9 --source sst2=.", "rotten_tomatoes, got 'sst2'"),
+        (
+            "sweep --folder OUT --lr 1 --count 9 --source sst2=. --source sst2=/",
+            "one --source for sst2, got . and /",
+        ),
+        ("sweep --folder OUT --lr 1 --count 9 --dry-run --address auto", "no address with local"),
         ("sweep nowhere.toml --folder OUT", "a file at nowhere.toml"),
         ("sweep GRID --folder OUT --seed 1", "GRID or axes"),
         ("sweep GRID --folder OUT", "did you mean ratio?"),

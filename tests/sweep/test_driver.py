@@ -201,8 +201,15 @@ def test_a_grid_that_cannot_be_leaves_no_folder(tmp_path) -> None:
 
 def test_an_executor_is_told_where_inputs_lie(tmp_path) -> None:
     executor = ByFormula()
-    run(FIXED, tmp_path, executor, sources={"sst2": "/data"}, device="cuda")
+    grid = Grid(FIXED.shared | {"task": "sst2"}, FIXED.axes)
+    run(grid, tmp_path, executor, sources={"sst2": "/data"}, device="cuda")
     assert executor.places == Places({"sst2": "/data"}, "cuda")
+
+
+def test_a_source_of_a_task_that_the_grid_has_not_is_refused(tmp_path) -> None:
+    with pytest.raises(ls.UserError, match="among rotten_tomatoes, got 'sst2'"):
+        run(FIXED, tmp_path / "new", ByFormula(), sources={"sst2": "/data"})
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,6 @@ def _declare(
 
 def _where(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--where", nargs="+", metavar="COLUMN=VALUE", default=[],
+        "--where", nargs="+", action="extend", metavar="COLUMN=VALUE", default=[],
         help="runs that meet all; a column that is named again may have either value",
     )  # fmt: skip

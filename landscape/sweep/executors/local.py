@@ -10,6 +10,7 @@ from landscape import checks
 from landscape.sweep.claims import Elsewhere
 from landscape.sweep.executors.executor import Event, Executor, Job, Places
 from landscape.sweep.executors.workers import Workers
+from landscape.sweep.inputs import refuse_lacking
 from landscape.sweep.running import attempt, is_done
 from landscape.sweep.store import RunStore
 
@@ -26,7 +27,8 @@ def local(workers: int = 1) -> Executor:
             threads. A worker that is killed has its job told as failed and tried once more.
 
     Raises:
-        UserError: a number below 1.
+        UserError: a number below 1; called, the executor raises where this machine lacks a package,
+            model, task or device that runs need, before it computes any.
     """
     return _Local(checks.whole("workers", workers, least=1))
 
@@ -40,6 +42,7 @@ class _Local:
     ) -> None:
         store.create()
         left = [job for job in jobs if not is_done(job, store)]
+        refuse_lacking(left, places)
         if self.workers > 1 and len(left) > 1:
             Workers(min(self.workers, len(left)), store, places, tell).compute(left)
             return

@@ -21,6 +21,7 @@ from landscape.sweep.claims import Elsewhere, claimed
 from landscape.sweep.config import RunConfig
 from landscape.sweep.executors.executor import Event, Executor, Job, Places
 from landscape.sweep.executors.local import local
+from landscape.sweep.inputs import refuse_lacking
 from landscape.sweep.measuring import Measuring
 from landscape.sweep.preparing import Base, load_base, prepared
 from landscape.sweep.running import FAILURES, TRAINING, is_done, settings_of
@@ -47,7 +48,7 @@ def packed(size: int = 8, workers: int = 1) -> Executor:
         workers: processes for the runs that are computed alone, and for measurements.
 
     Raises:
-        UserError: a number below 1.
+        UserError: a number below 1; called, as `local` does.
     """
     size = checks.whole("size", size, least=1)
     return _Packed(size, local(workers))
@@ -63,6 +64,7 @@ class _Packed:
     ) -> None:
         store.create()
         left = {job.config.address: job for job in jobs if not is_done(job, store)}
+        refuse_lacking(list(left.values()), places)
         for group in self._groups(list(left.values()), store, places):
             try:
                 _train(group, store, places, tell)

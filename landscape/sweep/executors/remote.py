@@ -73,7 +73,9 @@ def order_of(job: Job, places: Places, store: RunStore, scratch: str | None) -> 
         store: which the run's files will join; its path keeps sweeps apart there.
         scratch: folder of the other machine to compute in; None is that for temporary files.
     """
-    sources = {name: os.path.abspath(path) for name, path in places.sources.items()}
+    sources = {
+        name: os.path.abspath(os.path.expanduser(path)) for name, path in places.sources.items()
+    }
     sweep = f"{socket.gethostname()}\0{store.folder.resolve()}\0{sources}\0{versions()}"
     return {
         "config": job.config.as_dict(),

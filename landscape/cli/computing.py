@@ -1,0 +1,59 @@
+"""Where and how the runs of a sweep are computed, as command lines say it."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from landscape.cli.arguments import device, whole
+from landscape.cli.task import task_folder
+
+if TYPE_CHECKING:
+    from landscape.sweep.executors import Executor, Places
+
+
+def computing_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments that say where and how runs are computed."""
+    where = parser.add_argument_group("where runs are computed")
+    where.add_argument(
+        "--executor", choices=("local", "packed", "ray"), default="local",
+        help="processes here, runs packed into one, or a Ray cluster (local)",
+    )  # fmt: skip
+    where.add_argument(
+        "--workers", type=whole(least=1), default=1,
+        help="processes of local, and of packed for runs that cannot be packed (1)",
+    )  # fmt: skip
+    where.add_argument(
+        "--shared", action="store_true",
+        help="compute beside other processes of the same sweep, wherever the folder is seen",
+    )  # fmt: skip
+    where.add_argument(
+        "--address", help="of the Ray cluster, such as ray://HOST:PORT (this machine's)"
+    )
+    where.add_argument("--device", type=device, help="where runs are computed, such as cuda (cpu)")
+    where.add_argument(
+        "--source", action="append", type=task_folder, default=[], metavar="TASK=FOLDER",
+        help="folder of a task's files, instead of the hub; repeatable",
+    )  # fmt: skip
+
+
+def computing(chosen: argparse.Namespace) -> tuple[Executor, Places]:
+    """Return the executor and the places that a command line says.
+
+    Raises:
+        UserError: an argument of another executor, a task with two folders, or Ray is not there.
+    """
+    from landscape.errors import UserError
+    from landscape.sweep.driver import executor_of
+    from landscape.sweep.executors import Places
+
+    sources: dict[str, str] = {}
+    for task, folder in chosen.source:
+        if sources.setdefault(task, folder) != folder:
+            raise UserError(
+                f"expected one --source for {task}, got {sources[task]} and {folder}; leave one out"
+            )
+    executor = executor_of(
+        chosen.executor, workers=chosen.workers, address=chosen.address, shared=chosen.shared
+    )
+    return executor, Places(sources, chosen.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -82,6 +83,8 @@ def attempt(
         tell(Event("failed", job, said=said))
     else:
         tell(Event("diverged" if row["outcome"]["diverged"] else "finished", job))
+    finally:
+        gc.collect()  # a training refers to itself: its weights and moments would outlast it
 
 
 def is_done(job: Job, store: RunStore) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import random
@@ -56,6 +57,17 @@ def test_a_job_that_fails_is_told_and_the_others_go_on(tiny: Tiny, tmp_path: Pat
     assert ends == list(zip(("failed", "diverged", "finished"), jobs, strict=True))
     assert "nowhere" in next(e.said for e in told if e.kind == "failed")
     assert jobs[0].config not in store
+
+
+def test_no_training_outlasts_its_run(tiny: Tiny, tmp_path: Path) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        jobs = [tiny.job(ratio=None, method="full"), tiny.job()]
+        local()(jobs, RunStore(tmp_path), tiny.places, lambda event: None)
+        assert not [one for one in gc.get_objects() if type(one) is ls.Training]
+    finally:
+        gc.enable()
 
 
 def test_what_another_process_computes_comes_last_and_is_not_computed_twice(

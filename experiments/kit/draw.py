@@ -5,6 +5,7 @@ The libraries that draw take seconds to import: each function does so when it is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,18 @@ def decades(axis: Axis) -> None:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 20 else (1, 3)))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
+
+
+def make_room(axis: Axes, ends: Sequence[float]) -> None:
+    """Widen a panel for the ends of intervals, by half its width at most on either side."""
+    to, back = (math.log, math.exp) if axis.get_xscale() == "log" else (float, float)
+    low, high = (to(limit) for limit in axis.get_xlim())
+    wide, least = high - low, 0.0 if to is math.log else -math.inf
+    there = [to(end) for end in ends if math.isfinite(end) and end > least]
+    left = low - min(there, default=low) + 0.03 * wide
+    right = max(there, default=high) - high + 0.03 * wide
+    left, right = (min(max(room, 0.0), wide / 2) for room in (left, right))
+    axis.set_xlim(back(low - left), back(high + right))
 
 
 def entries(axes: Sequence[Axes]) -> dict[str, Any]:

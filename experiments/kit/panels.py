@@ -18,6 +18,7 @@ from experiments.kit.draw import (
     entries,
     guide,
     legend,
+    make_room,
     panels,
     svg,
     swatch,
@@ -188,7 +189,7 @@ def dots(
         axis.set_xlabel(label)
         if log:
             decades(axis.xaxis)
-        axis.autoscale(False)  # as above
+        make_room(axis, [end for ends, _, _ in bars for end in ends])
         for ends, places, color in bars:
             axis.plot(ends, places, color=color, lw=2, zorder=1)
 

@@ -15,6 +15,7 @@ from experiments.kit.columns import Table
 from experiments.kit.published import file_of, folder_of, is_published, merge, publish, rows_at
 from experiments.kit.records import Row
 from experiments.kit.rendering import render, table_text
+from experiments.kit.statistics import geometric_mean, student
 from experiments.kit.view import Artefact
 from landscape.sweep import Grid, RunConfig, RunStore
 from landscape.sweep.measurements import key
@@ -77,6 +78,24 @@ def test_the_first_and_the_last_line_of_dots_have_half_a_line_of_room(arms) -> N
     assert [text.get_text() for text in axis.get_yticklabels()] == [r["arm"] for r in records[::3]]
     means = [line.get_ydata()[0] for line in axis.get_lines() if line.get_marker() == "o"]
     assert means == list(range(arms))
+
+
+@pytest.mark.parametrize("log", [False, True])
+def test_dots_have_room_for_intervals_but_for_those_far_wider_than_their_points(log) -> None:
+    def limits(*values: float) -> tuple[float, float]:
+        records = [{"arm": "a", "test": v} for v in values]
+        return (
+            panels.draw([panels.dots("test", "Scores", "score", log=log)], records)
+            .axes[0]
+            .get_xlim()
+        )
+
+    of = geometric_mean if log else student
+    four, two = (1.0, 1.2, 1.3, 1.5), (1.0, 1.5)
+    low, high = limits(*four)
+    assert low < of(four).low < of(four).high < high
+    low, high = limits(*two)  # twelve times as far as the points
+    assert of(two).low < low < 1.0 < 1.5 < high < of(two).high
 
 
 def test_the_table_says_what_it_holds_of_what(rows) -> None:

@@ -117,7 +117,7 @@ GUARDS: dict[str, list[str]] = {
     "landscape/sweep/sealed.py": ["sweep/store", "sweep/published"],
     "landscape/sweep/rows.py": ["sweep/store", "sweep/published"],
     "landscape/sweep/comparison.py": ["sweep/comparison"],
-    "landscape/sweep/plan.py": ["sweep/plan", "sweep/unnoticed_plan", "sweep/driver"],
+    "landscape/sweep/plan.py": ["sweep/plan", "sweep/worth", "sweep/driver"],
     "landscape/sweep/rates.py": ["sweep/grid", "sweep/plan"],
     "landscape/sweep/driver.py": ["sweep/driver"],
     "theory/bounds.py": ["theory/bounds"],

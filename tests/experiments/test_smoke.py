@@ -16,7 +16,8 @@ from landscape.cli.guard import DONE, FAILED, UNDECIDED
 
 BY_SOURCE: dict[str, list[str]] = {}
 for _name, _one in artefacts().items():
-    BY_SOURCE.setdefault(_one.grids.__module__.split(".")[1], []).append(_name)
+    if _name != "figure4":  # the demo of the README, whose commands CI runs first
+        BY_SOURCE.setdefault(_one.grids.__module__.split(".")[1], []).append(_name)
 
 
 def shown(names: Sequence[str], store: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, str]:

@@ -41,7 +41,7 @@ test: $(VENV)/.installed-dev
 slow: $(VENV)/.installed-dev
 	$(PYTEST) -m slow
 
-# the smoke preset of every artefact: run, rendered, checked
+# the smoke preset of every artefact but figure 4, whose is the demo: run, rendered, checked
 smoke: $(VENV)/.installed-dev
 	$(PYTEST) -m slow tests/experiments/test_smoke.py
 

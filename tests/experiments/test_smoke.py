@@ -1,4 +1,4 @@
-"""Smoke presets for real: every artefact runs, renders and is checked from its store.
+"""Smoke presets for real: artefacts run, render and are checked from their store.
 
 What tiny runs say of a statement is not asked. Artefacts of a source share a store, and so runs.
 """

@@ -85,9 +85,13 @@ def _parser() -> Parser:
     json_argument(ledger)
     ledger.set_defaults(command=_ledger)
     verify = commands.add_parser(
-        "verify", help="judge a claim again by seeds nobody has used", epilog=EXIT_CODES
+        "verify", help="judge claims again by seeds nobody has used", epilog=EXIT_CODES
     )
-    verify.add_argument("claim", help="its name in the first column of LEDGER.md")
+    verify.add_argument(
+        "claim",
+        nargs="+",
+        help="names of the first column of LEDGER.md; runs they share are computed once",
+    )
     verify.add_argument(
         "--fresh-seeds", type=whole(least=1), default=3, help="seeds beyond those of the rows (3)"
     )
@@ -277,26 +281,32 @@ def _ledger(chosen: argparse.Namespace) -> Outcome:
 def _verify(chosen: argparse.Namespace) -> Outcome:
     from experiments.claims import CLAIMS, PAPERS
     from experiments.ledger import write
-    from experiments.verification import verify, verify_theorem
+    from experiments.verification import Case, refuse_unjudged, verify, verify_theorem
 
-    claims = {claim.id: claim for claim in CLAIMS}
-    claim = claims[known("a claim of the ledger", chosen.claim, claims)]
-    if claim.artefact:
-        one = artefact(claim.artefact)
-        store, there = Path(chosen.store or store_of(chosen.preset)), file_of(chosen.preset)
+    ledger = {claim.id: claim for claim in CLAIMS}
+    names = dict.fromkeys(known("a claim of the ledger", name, ledger) for name in chosen.claim)
+    claims = [ledger[name] for name in names]
+    refuse_unjudged(claims)
+    store, there = Path(chosen.store or store_of(chosen.preset)), file_of(chosen.preset)
+    cases = []
+    for name in dict.fromkeys(claim.artefact for claim in claims if claim.artefact):
+        one = artefact(name)
         rows = rows_at(there if there.exists() else store, one, chosen.preset)
-        ours = partial(compute, chosen)
+        cases.append(Case(one, [claim for claim in claims if claim.artefact == name], rows))
+    done = []
+    if cases:
         with resuming(store, "store.json"):
-            done = verify(claim, one, chosen.preset, rows, chosen.fresh_seeds, store, ours)
-    else:
-        done = verify_theorem(claim, chosen.fresh_seeds)
-    print(done.sentence())
-    for name, evidence in done.evidence.items():
-        print(f"{name}: {evidence}")
+            done = verify(cases, chosen.preset, chosen.fresh_seeds, store, partial(compute, chosen))
+    theorems = [claim for claim in claims if not claim.artefact]
+    done += [verify_theorem(claim, chosen.fresh_seeds) for claim in theorems]
+    for verified in done:
+        print(f"{verified.claim}: {verified.sentence()}")
+        for name, evidence in verified.evidence.items():
+            print(f"  {name}: {evidence}")
     path = write(PAPERS, artefacts())
     print(path)
-    result = dataclasses.asdict(done) | {"ledger": str(path)}
-    verdicts = set(done.alone.values())
+    result = {"verified": [dataclasses.asdict(one) for one in done], "ledger": str(path)}
+    verdicts = {verdict for one in done for verdict in one.alone.values()}
     if verdicts & {"fails", "violated"}:
         return Outcome(result, FAILED)
     return Outcome(result, DONE if verdicts <= {"holds"} else UNDECIDED)

@@ -1,4 +1,4 @@
-"""Verifying a claim: the runs behind it again, with seeds that nobody has used.
+"""Verifying claims: the runs behind them again, with seeds that nobody has used.
 
 A rate that dev chose is chosen again, by the first of them: a claim about best rates would else be
 judged by the rates that it was made of.
@@ -7,6 +7,7 @@ judged by the rates that it was made of.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,50 +30,97 @@ FRESH = "fresh"
 """The file of published rows of fresh seeds, beside the presets'."""
 
 
-def verify(
-    claim: Claim, artefact: Artefact, preset: str, rows: Sequence[Row], count: int, store: Path,
-    compute: Compute, results: Path = RESULTS,
-) -> Verification:  # fmt: skip
-    """Judge a claim's statements on fresh seeds alone, and on all; append that to the record.
+@dataclass(frozen=True)
+class Case:
+    """Hold claims that statements of one artefact judge.
 
     Args:
-        claim: one that statements of an artefact judge.
         artefact: that one.
+        claims: of its statements.
+        rows: of its preset's runs.
+    """
+
+    artefact: Artefact
+    claims: Sequence[Claim]
+    rows: Sequence[Row]
+
+
+def verify(
+    cases: Sequence[Case], preset: str, count: int, store: Path, compute: Compute,
+    results: Path = RESULTS,
+) -> list[Verification]:  # fmt: skip
+    """Judge claims' statements on fresh seeds alone, and on all; append that to the record.
+
+    All cases have the same fresh seeds, so that runs which artefacts share are computed once.
+
+    Args:
+        cases: one for every artefact.
         preset: whose runs are repeated.
-        rows: of the preset.
         count: fresh seeds.
         store: the runs are computed there.
         compute: computes them.
         results: the record and the fresh rows lie there.
 
+    Returns:
+        One verification for every claim, case by case.
+
     Raises:
-        UserError: runs that are not finished.
+        UserError: runs of an artefact that are not finished; nothing is computed then.
     """
     from landscape.folders import provenance
     from landscape.sweep.store import RunStore
 
-    grids = artefact.of(preset)
-    done = runs(rows, grids)
-    if lacking := sum(run.row is None for run in done):
-        raise UserError(
-            f"expected finished runs of {artefact.name}, beside which fresh ones stand, got "
-            f"{lacking} missing; compute them: python -m experiments run {artefact.name} "
-            f"--preset {preset}"
-        )
-    seeds = unused([*rows, *_published(results)], results, count)
-    again = repeated(done, seeds)
-    compute(again, store)
-    fresh = rows_of(RunStore(store).rows(), again)
-    merge(file_of(FRESH, results), fresh)
-    new, old = artefact.records(fresh, again), artefact.records(rows, grids)
-    alone, together = artefact.findings(new), artefact.findings(old + new)
+    done = [_finished(case, preset) for case in cases]
+    used = [row for case in cases for row in case.rows]
+    seeds = unused([*used, *_published(results)], results, count)
+    again = [repeated(of_case, seeds) for of_case in done]
+    compute([grid for grids in again for grid in grids], store)
+    computed = list(RunStore(store).rows())
+    found = []
     made = provenance()
-    one = Verification(
-        claim.id, preset, seeds, _verdicts(claim, alone), _verdicts(claim, together),
-        {name: alone[name].evidence for name in claim.statements}, made["date"], made["commit"],
-    )  # fmt: skip
-    append(one, results)
-    return one
+    for case, grids in zip(cases, again, strict=True):
+        fresh = rows_of(computed, grids)
+        merge(file_of(FRESH, results), fresh)
+        new = case.artefact.records(fresh, grids)
+        alone = case.artefact.findings(new)
+        old = case.artefact.records(case.rows, case.artefact.of(preset))
+        together = case.artefact.findings(old + new)
+        found += [
+            Verification(
+                claim.id, preset, seeds, _verdicts(claim, alone), _verdicts(claim, together),
+                {name: alone[name].evidence for name in claim.statements},
+                made["date"], made["commit"],
+            )
+            for claim in case.claims
+        ]  # fmt: skip
+    for one in found:
+        append(one, results)
+    return found
+
+
+def _finished(case: Case, preset: str) -> list[Run]:
+    done = runs(case.rows, case.artefact.of(preset))
+    if lacking := sum(run.row is None for run in done):
+        name = case.artefact.name
+        raise UserError(
+            f"expected finished runs of {name}, beside which fresh ones stand, got {lacking} "
+            f"missing; compute them: python -m experiments run {name} --preset {preset}"
+        )
+    return done
+
+
+def refuse_unjudged(claims: Iterable[Claim]) -> None:
+    """Refuse claims that neither runs nor theory judge.
+
+    Raises:
+        UserError: the first of them.
+    """
+    for claim in claims:
+        if not (claim.artefact or claim.theory):
+            raise UserError(
+                f"expected a claim that runs or theory judge, got {claim.id}, which they do not "
+                f"({claim.untestable or claim.misprint}); choose one with an artefact"
+            )
 
 
 def verify_theorem(claim: Claim, count: int, results: Path = RESULTS) -> Verification:
@@ -84,11 +132,7 @@ def verify_theorem(claim: Claim, count: int, results: Path = RESULTS) -> Verific
     from landscape.folders import provenance
     from theory.suite import default_problems, summarise, verify_all
 
-    if not claim.theory:
-        raise UserError(
-            f"expected a claim that runs or theory judge, got {claim.id}, which they do not "
-            f"({claim.untestable or claim.misprint}); choose one with an artefact"
-        )
+    refuse_unjudged([claim])
     seeds = unused([{"config": {"seed": 0}}], results, count, claim.id)
     alone, evidence = {}, {}
     for seed in seeds:

@@ -60,7 +60,7 @@ before a run of the method "none" looks at the pretrained model, inside masks th
     python -m experiments publish NAME --preset local    rows used and view into experiments/results
     python -m experiments check NAME --preset local      statements; hashes; is the table current
     python -m experiments ledger                         experiments/LEDGER.md from all statements
-    python -m experiments verify CLAIM --fresh-seeds 3   again with seeds nobody has used
+    python -m experiments verify CLAIM... --fresh-seeds 3   again with seeds nobody has used
 
 Rendering is pure: the same rows give the same bytes. Look at the picture before you commit it.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,8 @@ from experiments.kit.columns import Table
 from experiments.kit.published import file_of
 from experiments.kit.records import Row, runs
 from experiments.kit.view import Artefact
-from experiments.verification import FRESH, repeated, unused, verify, verify_theorem
-from experiments.verified import verifications
+from experiments.verification import FRESH, Case, repeated, unused, verify, verify_theorem
+from experiments.verified import Verification, verifications
 from landscape.sweep import Grid, Rates, RunConfig, RunStore, read_rows
 from landscape.sweep.measurements import key
 
@@ -35,6 +36,14 @@ TOY = Artefact(
                 "learns": statements.better("l", "test", "random", "none")},
 )  # fmt: skip
 CLAIM = Claim(id="c", says="C.", place="p", artefact="toy", statements=("order",))
+LEARNS = Claim(id="l", says="L.", place="p", artefact="toy", statements=("learns",))
+START_ALONE = replace(
+    TOY,
+    name="alone",
+    grids=lambda preset: [START],
+    statements={"level": statements.exceeds("n", "test", 0.4)},
+)
+LEVEL = Claim(id="n", says="N.", place="p", artefact="alone", statements=("level",))
 
 
 def world(config: RunConfig) -> dict:
@@ -55,6 +64,10 @@ def compute(grids: Sequence[Grid], folder: Path) -> None:
         store.write(config, one["outcome"])
         for name, values in one["measured"].items():
             store.write_measured(config, name, values)
+
+
+def verified(cases: Sequence[Case], count: int, folder: Path) -> list[Verification]:
+    return verify(cases, "local", count, folder / "store", compute, folder)
 
 
 @pytest.fixture(scope="module")
@@ -81,24 +94,51 @@ def test_fresh_runs_keep_method_and_measurement_and_have_masks_and_rates_of_thei
 
 def test_seeds_are_ones_that_neither_rows_nor_verifications_have(rows, tmp_path) -> None:
     assert unused(rows, tmp_path, 2) == [2, 3]
-    done = verify(CLAIM, TOY, "local", rows, 2, tmp_path / "store", compute, tmp_path)
+    (done,) = verified([Case(TOY, [CLAIM], rows)], 2, tmp_path)
     assert list(done.seeds) == [2, 3]
     assert unused(rows, tmp_path, 1) == [4]
 
 
 def test_a_claim_is_judged_on_fresh_seeds_alone_and_on_all(rows, tmp_path) -> None:
-    done = verify(CLAIM, TOY, "local", rows, 3, tmp_path / "store", compute, tmp_path)
+    (done,) = verified([Case(TOY, [CLAIM], rows)], 3, tmp_path)
     assert done.alone == {"order": "holds"}
     assert done.together == {"order": "holds"}
     assert "(3 seeds" in done.evidence["order"]
     assert verifications(tmp_path) == {"c": [done]}
-    again = verify(CLAIM, TOY, "local", rows, 1, tmp_path / "store", compute, tmp_path)
+    (again,) = verified([Case(TOY, [CLAIM], rows)], 1, tmp_path)
     assert again.alone == {"order": "undecided"}
     assert len(verifications(tmp_path)["c"]) == 2
 
 
+def test_claims_share_fresh_seeds_and_the_runs_of_several_artefacts_one_sweep(
+    rows, tmp_path
+) -> None:
+    sweeps = []
+
+    def counted(grids: Sequence[Grid], folder: Path) -> None:
+        sweeps.append(len(grids))
+        compute(grids, folder)
+
+    start = [r for r in rows if r["config"]["method"] == "none"]
+    cases = [Case(TOY, [CLAIM, LEARNS], rows), Case(START_ALONE, [LEVEL], start)]
+    done = verify(cases, "local", 2, tmp_path / "store", counted, tmp_path)
+    assert [(one.claim, list(one.seeds)) for one in done] == [
+        ("c", [2, 3]), ("l", [2, 3]), ("n", [2, 3]),
+    ]  # fmt: skip
+    assert [list(one.alone) for one in done] == [["order"], ["learns"], ["level"]]
+    assert sweeps == [4]
+    assert {name: [one] for name, one in zip("cln", done, strict=True)} == verifications(tmp_path)
+
+
+def test_an_unfinished_artefact_stops_all_before_anything_is_computed(rows, tmp_path) -> None:
+    some = [r for r in rows if r["config"]["seed"] == 0]
+    with pytest.raises(ls.UserError, match=r"runs of alone.* got 1 missing"):
+        verified([Case(TOY, [CLAIM], rows), Case(START_ALONE, [LEVEL], some)], 1, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_rows_of_fresh_seeds_are_published_beside_the_presets(rows, tmp_path) -> None:
-    verify(CLAIM, TOY, "local", rows, 2, tmp_path / "store", compute, tmp_path)
+    verified([Case(TOY, [CLAIM], rows)], 2, tmp_path)
     published = list(read_rows(file_of(FRESH, tmp_path)).rows())
     of: dict[int, list[tuple[str, float]]] = {2: [], 3: []}
     for one in (r["config"] for r in published):
@@ -130,7 +170,7 @@ def test_a_theorem_is_examined_on_instances_of_fresh_seeds(tmp_path) -> None:
 def test_unfinished_runs_have_no_rates_to_keep(rows, tmp_path) -> None:
     some = [r for r in rows if r["config"]["seed"] == 0]
     with pytest.raises(ls.UserError, match="got 3 missing; compute them"):
-        verify(CLAIM, TOY, "local", some, 1, tmp_path / "store", compute, tmp_path)
+        verified([Case(TOY, [CLAIM], some)], 1, tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted({c.artefact for c in CLAIMS if c.artefact}))

@@ -86,7 +86,7 @@ def test_what_fresh_seeds_say_is_told_and_returned(called, results, capsys) -> N
     assert called("order") == 0
     told = capsys.readouterr().out
     assert "fresh seeds 2, 3, 4 (" in told
-    assert "): holds\norder: magnitude - random: +0.1030" in told
+    assert "): holds\n  order: magnitude - random: +0.1030" in told
     assert called("back") == 1  # the one that fails decides
     assert "fresh seeds 5, 6, 7 (" in capsys.readouterr().out
     assert called("order", "1") == 3
@@ -99,7 +99,7 @@ def test_what_fresh_seeds_say_is_told_and_returned(called, results, capsys) -> N
 
 def test_a_theorem_is_verified_by_instances(called, capsys) -> None:
     assert called("theorem", "1") == 0
-    assert "): holds\nseed 1: " in capsys.readouterr().out
+    assert "): holds\n  seed 1: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -152,5 +152,26 @@ def test_seeds_that_another_artefact_has_used_are_not_fresh(called, results, cap
 def test_json_is_the_record(called, results, tmp_path, capsys) -> None:
     assert main(["verify", "order", "--store", str(tmp_path / "s"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["alone"] == {"order": "holds"}
-    assert told["seeds"] == [2, 3, 4]
+    (one,) = told["verified"]
+    assert one["alone"] == {"order": "holds"}
+    assert one["seeds"] == [2, 3, 4]
+
+
+def test_claims_of_one_call_have_the_same_fresh_seeds_and_are_told_by_name(
+    called, results, tmp_path, capsys
+) -> None:
+    line = ["verify", "back", "theorem", "order", "back", "--fresh-seeds", "2"]
+    assert main([*line, "--store", str(tmp_path / "s")]) == 1
+    told = capsys.readouterr().out
+    first, second, third = told.index("back: "), told.index("order: fresh"), told.index("theorem: ")
+    assert first < second < third
+    found = verifications(results)
+    assert {name: len(own) for name, own in found.items()} == dict.fromkeys(found, 1)
+    assert list(found["back"][0].seeds) == list(found["order"][0].seeds) == [2, 3]
+
+
+def test_one_claim_that_nothing_judges_stops_all(called, results, tmp_path, capsys) -> None:
+    line = ["verify", "order", "hard", "--store", str(tmp_path / "s")]
+    assert main(line) == 2
+    assert "got hard" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()

@@ -162,6 +162,18 @@ def sha256(path: Path) -> str:
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
+def hash_folder(folder: Path, endings: tuple[str, ...]) -> str:
+    """Return a SHA-256 of the names and contents of the files in a folder that end so.
+
+    Cost: reading them, while they are unchanged once.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in endings and path.is_file():
+            digest.update(f"{sha256(path)} {path.name}\n".encode())
+    return digest.hexdigest()
+
+
 @lru_cache(maxsize=32)
 def _sha256(path: Path, size: int, modified: int) -> str:
     with path.open("rb") as stream:

@@ -23,6 +23,7 @@ from landscape.models import PACKAGED, load_model, num_labels_for
 from landscape.models.kinds import CLASSIFIERS, head_modules, sees_all_tokens
 from landscape.models.tensors import num_parameters
 from landscape.models.wanted import held_kind
+from landscape.sources.carriers import hash_folder
 from landscape.sources.hub import ask_hub
 from landscape.subspace import attach, detach, is_attached
 from landscape.sweep.config import RunConfig
@@ -37,6 +38,12 @@ from landscape.training.schedule import Schedule
 
 HEAD_BATCH = 32
 """Examples a forward of the features that a head is fitted to."""
+
+MODEL_FILES, TASK_FILES = "model files", "task files"
+"""Parts of a run's identity: where its model is a folder, and where its task says."""
+
+LOADED = (".safetensors", ".json", ".txt", ".model", ".jinja")
+"""Endings of the files of a model's folder that are loaded."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,10 @@ def _at_start(config: RunConfig, base: Base, given: Given) -> Prepared:
         given.model, base.tokenizer, base.task, test=True, scheduled=given.schedule is not None,
         method=method_of(given.model).state_dict(),
     )  # fmt: skip
+    if (files := files_of(config.model)) is not None:
+        identity[MODEL_FILES] = files
+    if (told := base.task.source.get("sha256")) is not None:
+        identity[TASK_FILES] = told
     return Prepared(
         config, given.model, base.tokenizer, base.task, given.mask, given.schedule,
         num_parameters(base.model), identity,
@@ -156,6 +167,12 @@ def state_of(path: str | None) -> tuple[tuple[str, int, int], ...]:
     files = [place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file())
     stats = [(str(file), file.stat()) for file in files]
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
+
+
+def files_of(model: str) -> str | None:
+    """Return the hash of a model folder's files; None for a packaged model or one on the hub."""
+    place = Path(model).expanduser()
+    return None if model in PACKAGED or not place.is_dir() else hash_folder(place, LOADED)
 
 
 def head_for(name: str, task: Task) -> tuple[int | None, str]:

@@ -58,7 +58,7 @@ def run_identity(
         "base weights": fingerprint(digests, without=own),
         "model settings": _settings(model),
         "tokenizer contents": _tokenizer(tokenizer),
-        **{f"{split} rows": _rows(task.split(split)) for split in splits},
+        **{f"{split} rows": digest_examples(task.split(split)) for split in splits},
         "revisions": getattr(getattr(model, "config", None), "_commit_hash", None),
     }
     if not masked:
@@ -140,7 +140,7 @@ def _rules(backend: Any) -> str:
 _TEXTS = ("prompt", "candidates", "texts", "words", "image")
 
 
-def _rows(examples: Collection[AnyExample]) -> dict[str, Any]:
+def digest_examples(examples: Collection[AnyExample]) -> dict[str, Any]:
     """Hash examples in their order, what they show and their labels apart."""
     told = [f.name for example in list(examples)[:1] for f in dataclasses.fields(example)]
     answers = [name for name in told if name not in (*_TEXTS, "group")]

@@ -120,6 +120,7 @@ GUARDS: dict[str, list[str]] = {
     "landscape/sweep/plan.py": ["sweep/plan", "sweep/worth", "sweep/driver"],
     "landscape/sweep/rates.py": ["sweep/grid", "sweep/plan"],
     "landscape/sweep/driver.py": ["sweep/driver"],
+    "landscape/sweep/changed.py": ["sweep/changed"],
     "theory/bounds.py": ["theory/bounds"],
     "theory/binomial.py": ["theory/binomial"],
     "theory/conditional.py": ["theory/conditional"],

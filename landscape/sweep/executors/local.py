@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from landscape import checks
+from landscape.sweep.changed import refuse_changed
 from landscape.sweep.claims import Elsewhere
 from landscape.sweep.executors.executor import Event, Executor, Job, Places
 from landscape.sweep.executors.workers import Workers
@@ -43,6 +44,7 @@ class _Local:
         store.create()
         left = [job for job in jobs if not is_done(job, store)]
         refuse_lacking(left, places)
+        refuse_changed(left, store, places)
         if self.workers > 1 and len(left) > 1:
             Workers(min(self.workers, len(left)), store, places, tell).compute(left)
             return

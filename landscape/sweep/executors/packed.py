@@ -17,6 +17,7 @@ from landscape import checks
 from landscape.errors import UserError
 from landscape.folders import json_object, write_json
 from landscape.subspace import dense_parameters, is_attached
+from landscape.sweep.changed import refuse_changed
 from landscape.sweep.claims import Elsewhere, claimed
 from landscape.sweep.config import RunConfig
 from landscape.sweep.executors.executor import Event, Executor, Job, Places
@@ -65,6 +66,7 @@ class _Packed:
         store.create()
         left = {job.config.address: job for job in jobs if not is_done(job, store)}
         refuse_lacking(list(left.values()), places)
+        refuse_changed(list(left.values()), store, places)
         for group in self._groups(list(left.values()), store, places):
             try:
                 _train(group, store, places, tell)

@@ -85,6 +85,7 @@ def test_a_model_folder_with_other_weights_is_refused_by_name(tiny, tmp_path) ->
 
 def test_both_are_said_at_once_and_another_model_is_no_matter(tiny, tmp_path) -> None:
     swept(tiny, tmp_path / "store", seed=[0])
+    swept(tiny, tmp_path / "store", model=[str(tiny.folder / "bert")], seed=[0])
     (tiny.folder / "bert" / "config.json").write_text("{}")
     store, job = ls.RunStore(tmp_path / "store"), tiny.job(seed=1)
     refuse_changed([job], store, tiny.places)
@@ -126,3 +127,10 @@ def test_rows_that_name_no_files_are_compared_by_their_examples(tiny, tmp_path) 
     blank = ls.RunStore(tmp_path / "blank")
     blank.write(config, {k: v for k, v in row["outcome"].items() if k != "identity"})
     refuse_changed(jobs, blank, tiny.places)
+
+
+def test_a_damaged_run_is_none_to_compare_with(tiny, tmp_path) -> None:
+    swept(tiny, tmp_path / "store", seed=[0])
+    (result,) = (tmp_path / "store").glob("runs/*/result.json")
+    result.write_text("{")
+    refuse_changed([tiny.job(seed=1)], ls.RunStore(tmp_path / "store"), tiny.places)

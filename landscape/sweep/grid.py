@@ -153,10 +153,13 @@ def _values(axis: str, values: Any) -> tuple[Any, ...]:
 def _measure(given: Any) -> dict[str, Mapping[str, Any]]:
     """Return measurements that there are with their options; names alone have none."""
     if not isinstance(given, Mapping):
-        given = {name: {} for name in checks.texts("measure", given)}
+        names = [given] if isinstance(given, str) else checks.texts("measure", given)
+        given = {name: {} for name in names}
     from landscape.sweep.measurements import measurement_named
 
     for name, options in given.items():
-        measurement_named(name)
+        has = measurement_named(name).options
         checks.instance(f"the options of {name}", options, Mapping, "give a dict, {} for none")
+        for option in options:
+            known(f"an option of {name}", option, options if has is None else has)
     return dict(given)

@@ -76,7 +76,7 @@ def test_two_grids_share_their_runs(tmp_path) -> None:
 
 
 def test_one_run_in_two_ways_to_measure_is_never_in_the_same_batch_twice(tmp_path) -> None:
-    grids = [Grid(R | {"lr": 0.1}, measure={"sharpness": {"k": k}}) for k in (1, 2)]
+    grids = [Grid(R | {"lr": 0.1}, measure={"sharpness": {"examples": k}}) for k in (1, 2)]
     executor = ByFormula()
     run(grids, tmp_path, executor)
     assert executor.batches == [1, 1]

@@ -95,7 +95,17 @@ def test_a_grid_without_axes_is_one_run() -> None:
         ({"axes": {"method+lr": [["snip", 1.0]]}, "rates": {"tried": [0.1]}}, ["lr and rates"]),
         ({"measure": {"sharpness": 3}}, ["the options of sharpness", "got 3"]),
         ({"measure": {"sharpnes": {}}}, ["'sharpnes'", "did you mean sharpness?"]),
-        ({"measure": "sharpness"}, ["measure", "'sharpness'"]),
+        ({"measure": "sharpnes"}, ["'sharpnes'", "did you mean sharpness?"]),
+        (
+            {"measure": {"sharpness": {"max_matvec": 9}}},
+            [
+                "an option of sharpness among examples, batch_size, tol, max_matvecs",
+                "did you mean max_matvecs?",
+            ],
+        ),
+        ({"measure": {"trace": {"tol": 0.1}}}, ["an option of trace", "got 'tol'"]),
+        ({"measure": {"tracking": {"k": 1}}}, ["an option of tracking", "got 'k'"]),
+        ({"measure": {"preconditioned": {"every": 1}}}, ["preconditioned", "got 'every'"]),
         ({"rates": {"tried": []}}, ["learning rates", "got none"]),
         ({"rates": {}}, ["tried", "got none"]),
         ({"rates": {"tried": [0.1, 0.1]}}, ["learning rates", "one twice"]),
@@ -120,6 +130,7 @@ def test_a_grid_that_cannot_be_is_refused_with_its_axis_and_value(parts, words) 
 
 def test_names_of_measurements_alone_have_no_options() -> None:
     assert Grid.of({"measure": ["sharpness", "trace"]}).measure == {"sharpness": {}, "trace": {}}
+    assert Grid.of({"measure": "sharpness"}).measure == {"sharpness": {}}
 
 
 def test_rates_over_the_ratio_are_clipped_and_have_three_digits() -> None:
@@ -151,7 +162,7 @@ def test_a_toml_file_holds_one_grid_or_several_that_share_what_stands_outside(tm
     assert read_grids(one) == [Grid({"task": "sst2", "lr": 1e-3}, {"seed": [0, 1]})]
     several = tmp_path / "several.toml"
     several.write_text("""
-        measure = {sharpness = {k = 1}}
+        measure = {sharpness = {examples = 1}}
         shared = {task = "sst2", lr = 1e-3}
         axes = {seed = [0, 1]}
         [[grid]]
@@ -161,7 +172,7 @@ def test_a_toml_file_holds_one_grid_or_several_that_share_what_stands_outside(tm
         [[grid]]
         axes = {seed = [5]}
     """)
-    shared, measure = {"task": "sst2", "lr": 1e-3}, {"sharpness": {"k": 1}}
+    shared, measure = {"task": "sst2", "lr": 1e-3}, {"sharpness": {"examples": 1}}
     assert read_grids(several) == [
         Grid(shared, {"seed": [0, 1], "ratio": [1e-2]}, measure=measure),
         Grid(shared | {"method": "bitfit", "lr": 1e-4}, {"seed": [0, 1]}, measure=measure),

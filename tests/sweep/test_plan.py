@@ -191,19 +191,19 @@ def test_cells_that_differ_in_anything_but_seeds_choose_for_themselves() -> None
 
 def test_grids_share_runs_and_each_is_measured_as_both_ask() -> None:
     one = Grid(R | {"lr": 0.1}, {"seed": [0, 1]}, measure={"sharpness": {}})
-    two = Grid(R | {"lr": 0.1}, {"seed": [1, 2]}, measure={"trace": {"samples": 3}})
+    two = Grid(R | {"lr": 0.1}, {"seed": [1, 2]}, measure={"trace": {"examples": 3}})
     found = wanted([one, two], {})
     assert [(job.config.seed, dict(job.measure)) for job in found] == [
         (0, {"sharpness": {}}),
-        (1, {"sharpness": {}, "trace": {"samples": 3}}),
-        (2, {"trace": {"samples": 3}}),
+        (1, {"sharpness": {}, "trace": {"examples": 3}}),
+        (2, {"trace": {"examples": 3}}),
     ]
 
 
 def test_one_run_that_is_measured_in_two_ways_by_one_name_is_two_jobs() -> None:
-    grids = [Grid(R | {"lr": 0.1}, measure={"sharpness": {"k": k}}) for k in (1, 2, 1)]
+    grids = [Grid(R | {"lr": 0.1}, measure={"sharpness": {"examples": k}}) for k in (1, 2, 1)]
     assert [dict(job.measure) for job in wanted(grids, {})] == [
-        {"sharpness": {"k": 1}}, {"sharpness": {"k": 2}},
+        {"sharpness": {"examples": 1}}, {"sharpness": {"examples": 2}},
     ]  # fmt: skip
 
 

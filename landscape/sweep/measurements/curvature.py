@@ -15,6 +15,8 @@ from landscape.tasks.padding import Batch
 
 #: training examples that a loss is averaged over, and how many of them go through the model at once
 DATA: dict[str, int] = {"examples": 32, "batch_size": 4}
+SHARPNESS_OPTIONS: dict[str, Any] = {**DATA, "tol": 0.02, "max_matvecs": 30}
+TRACE_OPTIONS: dict[str, Any] = {**DATA, "max_matvecs": 60}
 
 
 def sharpness(point: Point) -> dict[str, Any]:
@@ -28,7 +30,7 @@ def sharpness(point: Point) -> dict[str, Any]:
         eigenvalue is larger in magnitude, with probability 0.99; null where too few matvecs tell)
         and ``matvecs``.
     """
-    asked = chosen(point, DATA | {"tol": 0.02, "max_matvecs": 30})
+    asked = chosen(point, SHARPNESS_OPTIONS)
     top = lanczos(
         _hessian(point, asked), k=1, which="LM", tol=asked["tol"],
         max_matvecs=asked["max_matvecs"], seed=0,
@@ -47,7 +49,7 @@ def hessian_trace(point: Point) -> dict[str, Any]:
     Returns:
         ``trace``, ``standard_error`` (0 where it is exact) and ``matvecs``.
     """
-    asked = chosen(point, DATA | {"max_matvecs": 60})
+    asked = chosen(point, TRACE_OPTIONS)
     found = trace(_hessian(point, asked), max_matvecs=asked["max_matvecs"], seed=0)
     return {
         "trace": found.value,
@@ -93,8 +95,9 @@ def _hessian(point: Point, asked: Mapping[str, Any]) -> HessianOperator:
 
 SHARPNESS = Measurement(
     "the Hessian's eigenvalue of largest magnitude at both ends of a run",
-    before=sharpness, after=sharpness,
+    before=sharpness, after=sharpness, options=SHARPNESS_OPTIONS,
 )  # fmt: skip
 TRACE = Measurement(
-    "the Hessian's trace at both ends of a run", before=hessian_trace, after=hessian_trace
-)
+    "the Hessian's trace at both ends of a run", before=hessian_trace, after=hessian_trace,
+    options=TRACE_OPTIONS,
+)  # fmt: skip

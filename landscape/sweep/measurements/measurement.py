@@ -51,12 +51,15 @@ class Measurement:
         during: point -> a probe of the training. What it adds to the record of a step joins the row
             as one of ``steps``, a list of dicts. So that a run that was killed has the same ones,
             it must be a function of the model, the optimizer and the step, not of earlier calls.
+        options: that it has, with their usual values: a grid with another is refused; None where
+            the functions say themselves what they lack.
     """
 
     about: str
     before: Callable[[Point], Mapping[str, Any]] | None = None
     after: Callable[[Point], Mapping[str, Any]] | None = None
     during: Callable[[Point], Probe] | None = None
+    options: Mapping[str, Any] | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:

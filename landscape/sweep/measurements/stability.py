@@ -16,7 +16,8 @@ from landscape.sweep.measurements.curvature import DATA, batches_of, chosen
 from landscape.sweep.measurements.measurement import Measurement, Point
 from landscape.tasks.outputs.scoring import task_loss
 
-SEARCH: dict[str, Any] = {"tol": 0.05, "max_matvecs": 40}
+SEARCH: dict[str, Any] = {**DATA, "tol": 0.05, "max_matvecs": 40}
+TRACKING_OPTIONS: dict[str, Any] = {**SEARCH, "every": 10}
 
 
 class ColdProbe:
@@ -67,7 +68,7 @@ def tracking(point: Point) -> ColdProbe:
     Options: ``every`` (10) steps, from the first; ``examples`` (32) and ``batch_size`` (4) of the
     loss; ``tol`` (0.05) and ``max_matvecs`` (40).
     """
-    asked = chosen(point, DATA | SEARCH | {"every": 10})
+    asked = chosen(point, TRACKING_OPTIONS)
     every = checks.whole("every", asked["every"], least=1)
     return ColdProbe(point, asked, lambda step: (step - 1) % every == 0)
 
@@ -82,13 +83,16 @@ def preconditioned(point: Point) -> ColdProbe:
     Options: ``examples`` (32) and ``batch_size`` (4) of the loss; ``tol`` (0.05), ``max_matvecs``
     (40).
     """
-    config, asked = point.config, chosen(point, DATA | SEARCH)
+    config, asked = point.config, chosen(point, SEARCH)
     rows = config.batch_size * int(config.settings.get("accumulate", 1))
     last = config.epochs * -(-len(point.task.train) // rows)
     return ColdProbe(point, asked, lambda step: step == last)
 
 
-TRACKING = Measurement("sharpness during training, every few steps", during=tracking)
-PRECONDITIONED = Measurement(
-    "sharpness in AdamW's own metric at the last step, beside its threshold", during=preconditioned
+TRACKING = Measurement(
+    "sharpness during training, every few steps", during=tracking, options=TRACKING_OPTIONS
 )
+PRECONDITIONED = Measurement(
+    "sharpness in AdamW's own metric at the last step, beside its threshold",
+    during=preconditioned, options=SEARCH,
+)  # fmt: skip

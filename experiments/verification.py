@@ -80,7 +80,6 @@ def verify(
     made = provenance()
     for case, grids in zip(cases, again, strict=True):
         fresh = rows_of(computed, grids)
-        merge(file_of(FRESH, results), fresh)
         new = case.artefact.records(fresh, grids)
         alone = case.artefact.findings(new)
         old = case.artefact.records(case.rows, case.artefact.of(preset))
@@ -93,6 +92,7 @@ def verify(
             )
             for claim in case.claims
         ]  # fmt: skip
+    merge(file_of(FRESH, results), rows_of(computed, [grid for grids in again for grid in grids]))
     for one in found:
         append(one, results)
     return found

@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -162,19 +163,19 @@ def sha256(path: Path) -> str:
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
-def hash_folder(folder: Path, endings: tuple[str, ...]) -> str:
-    """Return a SHA-256 of the names and contents of the files in a folder that end so.
+def hash_folder(folder: Path, patterns: Iterable[str]) -> str:
+    """Return a SHA-256 of the names and contents of a folder's files that match a pattern.
 
     Cost: reading them, while they are unchanged once.
     """
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in endings and path.is_file():
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+        if path.is_file():
             digest.update(f"{sha256(path)} {path.name}\n".encode())
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=4096)
 def _sha256(path: Path, size: int, modified: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,30 +1,32 @@
 """Inputs that have changed since a store's runs were computed from them: refused, not mixed.
 
-A run's address names its model and its task; what lay in their folders, the row's hashes say.
+A run's address names its model and its task; what these were, hashes in its row say.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from landscape.errors import UserError
 from landscape.sweep.config import RunConfig
 from landscape.sweep.executors.executor import Job, Places
-from landscape.sweep.preparing import MODEL_FILES, TASK_FILES, asked_of, files_of, task_of
-from landscape.sweep.rows import Row
+from landscape.sweep.preparing import asked_of, files_of, task_of
+from landscape.sweep.rows import MODEL_FILES, TASK_FILES
 from landscape.sweep.store import RunStore
 from landscape.training.inputs import digest_examples
 
-SPLITS = ("train", "dev", "test")
+ROWS = ("train rows", "dev rows", "test rows")
+DRAWN_BY = ("num_train", "num_dev", "num_test", "seed")
 
 
 def refuse_changed(jobs: Sequence[Job], store: RunStore, places: Places) -> None:
     """Refuse to compute runs beside finished ones of the same names and other contents.
 
-    Of each task one drawing of examples is compared, where there is one that a finished run and a
-    job share, else the first finished run's; of each model in a folder the files that are loaded.
+    The loaded files of models in folders are compared, and the files of tasks. Of a task that says
+    no files, or now has others by name, the examples of one drawing are: one that a job shares,
+    where there is such a one. Rows of older versions don't say their model's files.
 
     Args:
         jobs: that are left.
@@ -32,14 +34,17 @@ def refuse_changed(jobs: Sequence[Job], store: RunStore, places: Places) -> None
         places: where inputs lie.
 
     Raises:
-        UserError: a task's examples or a model's files are not those of finished runs.
+        UserError: a model's files or a task's examples are not those of finished runs.
 
-    Cost: reading the store, 0.3 ms a run; a task is loaded, a model's files are hashed once.
+    Cost: reading the store's rows and a model's files; loading a task or two.
     """
     if not jobs:
         return
-    rows = [row for row in store.examined() if not isinstance(row, UserError)]
-    said = [*_models(jobs, rows), *_tasks(jobs, rows, places)]
+    known = [
+        _Known(row["address"], row["config"], row["outcome"].get("identity") or {})
+        for row in store.examined() if not isinstance(row, UserError)
+    ]  # fmt: skip
+    said = [*_models(jobs, known), *_tasks(jobs, known, places)]
     if said:
         raise UserError(
             f"{'; also '.join(said)}: new runs would be mixed with old ones under the same names; "
@@ -47,47 +52,62 @@ def refuse_changed(jobs: Sequence[Job], store: RunStore, places: Places) -> None
         )
 
 
-def _models(jobs: Iterable[Job], rows: Sequence[Row]) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Known:
+    """Hold what is known of a finished run's inputs."""
+
+    address: str
+    config: Mapping[str, Any]
+    identity: Mapping[str, Any]
+
+    @property
+    def drawing(self) -> tuple[Any, ...]:
+        return tuple(self.config[name] for name in DRAWN_BY)
+
+
+def _models(jobs: Iterable[Job], known: Sequence[_Known]) -> Iterator[str]:
     for model in dict.fromkeys(job.config.model for job in jobs):
         if (now := files_of(model)) is None:
             continue
-        kept = (_identity(row).get(MODEL_FILES) for row in rows if row["config"]["model"] == model)
-        if other := sum(was not in (None, now) for was in kept):
+        own = [one for one in known if one.config["model"] == model]
+        if other := [one for one in own if one.identity.get(MODEL_FILES, now) != now]:
             yield f"expected the model in {model} as {_runs(other)} had it, got other files"
 
 
-def _tasks(jobs: Iterable[Job], rows: Sequence[Row], places: Places) -> Iterator[str]:
-    drawings = {_drawing(job.config): job.config for job in jobs}
-    told: dict[str, Any] = {}
-    for config in drawings.values():
-        if config.task not in told:
-            told[config.task] = task_of(*asked_of(config, places)).source.get("sha256")
-    other: Counter[str] = Counter()
-    unnamed: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        task, identity = row["config"]["task"], _identity(row)
-        if TASK_FILES in identity:
-            other[task] += task in told and identity[TASK_FILES] != told[task]
-        elif "train rows" in identity:
-            unnamed.setdefault(_drawing(RunConfig.of(row["config"])), []).append(row)
-    for drawing in unnamed.keys() & drawings.keys():
-        task = task_of(*asked_of(drawings[drawing], places))
-        now = {f"{split} rows": digest_examples(task.split(split)) for split in SPLITS}
-        changed = [any(_identity(row)[k] != v for k, v in now.items()) for row in unnamed[drawing]]
-        other[drawings[drawing].task] += sum(changed)
-    for name, number in sorted(other.items()):
-        if number:
-            yield f"expected the files of {name} that {_runs(number)} had, got others"
+def _tasks(jobs: Iterable[Job], known: Sequence[_Known], places: Places) -> Iterator[str]:
+    drawings: dict[str, dict[tuple[Any, ...], RunConfig]] = {}
+    for config in (job.config for job in jobs):
+        drawing = tuple(getattr(config, name) for name in DRAWN_BY)
+        drawings.setdefault(config.task, {}).setdefault(drawing, config)
+    for task, asked in drawings.items():
+        now = task_of(*asked_of(next(iter(asked.values())), places)).source.get("sha256")
+        other, unclear = [], dict[tuple[Any, ...], list[_Known]]()
+        for one in known:
+            was = one.identity.get(TASK_FILES)
+            if one.config["task"] != task or (was is not None and was == now):
+                continue
+            if isinstance(was, dict) and isinstance(now, dict) and was.keys() == now.keys():
+                other.append(one)
+            elif all(name in one.identity for name in ROWS):
+                unclear.setdefault(one.drawing, []).append(one)
+        if unclear:
+            drawing = next((d for d in asked if d in unclear), next(iter(unclear)))
+            drawn = _drawn(RunConfig.of(unclear[drawing][0].config), places)
+            other += [one for one in unclear[drawing]
+                      if any(one.identity[k] != drawn.get(k) for k in ROWS)]  # fmt: skip
+        if other:
+            yield f"expected the files of {task} that {_runs(other)} had, got others"
 
 
-def _identity(row: Row) -> dict[str, Any]:
-    return row["outcome"].get("identity") or {}
+def _drawn(config: RunConfig, places: Places) -> dict[str, Any]:
+    """Return the digests of the examples that a run draws now; none where it cannot."""
+    try:
+        task = task_of(*asked_of(config, places))
+    except UserError:
+        return {}
+    return {name: digest_examples(task.split(name.partition(" ")[0])) for name in ROWS}
 
 
-def _drawing(config: RunConfig) -> tuple[Any, ...]:
-    """Return what a task's examples are drawn by."""
-    return (config.task, config.num_train, config.num_dev, config.num_test, config.seed)
-
-
-def _runs(number: int) -> str:
-    return f"{number} finished run{'s' * (number > 1)} of the store"
+def _runs(known: Sequence[_Known]) -> str:
+    number = len(known)
+    return f"{number} finished run{'s' * (number > 1)} of the store ({known[0].address} first)"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from landscape.sweep.rows import Row, checked, refuse_moved
+from landscape.sweep.rows import MODEL_FILES, TASK_FILES, Row, checked, refuse_moved
 from landscape.sweep.store import RunStore
 
 
@@ -56,5 +56,9 @@ def join(store: RunStore, rows: Iterable[Row]) -> Joined:
 
 
 def _found(row: Row) -> dict[str, Any]:
-    """Return what a row found that does not depend on the machine's speed."""
-    return {k: v for k, v in row["outcome"].items() if k not in ("seconds", "peak_memory")}
+    """Return what a row found that does not depend on the machine's speed, nor on files' names."""
+    found = {k: v for k, v in row["outcome"].items() if k not in ("seconds", "peak_memory")}
+    if "identity" in found:  # files are named there by newer rows only
+        identity = found["identity"].items()
+        found["identity"] = {k: v for k, v in identity if k not in (MODEL_FILES, TASK_FILES)}
+    return found

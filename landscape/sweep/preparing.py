@@ -29,6 +29,7 @@ from landscape.subspace import attach, detach, is_attached
 from landscape.sweep.config import RunConfig
 from landscape.sweep.executors.executor import Places
 from landscape.sweep.methods import METHODS, Given, give
+from landscape.sweep.rows import MODEL_FILES, TASK_FILES
 from landscape.tasks import Completion, Example, TaggedExample, Task, load_task
 from landscape.tasks.batches import make_batches
 from landscape.training.baselines import method_of
@@ -39,11 +40,12 @@ from landscape.training.schedule import Schedule
 HEAD_BATCH = 32
 """Examples a forward of the features that a head is fitted to."""
 
-MODEL_FILES, TASK_FILES = "model files", "task files"
-"""Parts of a run's identity: where its model is a folder, and where its task says."""
-
-LOADED = (".safetensors", ".json", ".txt", ".model", ".jinja")
-"""Endings of the files of a model's folder that are loaded."""
+LOADED = (
+    "*.safetensors", "*.safetensors.index.json", "pytorch_model*", "config.json", "tokenizer*",
+    "vocab*", "merges*", "*.model", "*.tiktoken", "*.bpe", "special_tokens_map.json",
+    "added_tokens.json", "*processor_config.json", "chat_template*",
+)  # fmt: skip
+"""Patterns of the files that are loaded from a model's folder."""
 
 
 @dataclass(frozen=True)

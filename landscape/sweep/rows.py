@@ -15,6 +15,9 @@ Row = dict[str, Any]
 """A finished run: ``address``, ``config`` (all values), ``outcome`` (what it found), ``measured``
 (measurement's key -> values), ``provenance``, and ``sha256`` of the text it was read from."""
 
+MODEL_FILES, TASK_FILES = "model files", "task files"
+"""Parts of a run's identity: of a model in a folder, and of a task that says its files' hashes."""
+
 _PARTS = {"address": str, "config": dict, "outcome": dict, "measured": dict}
 _USUAL = RunConfig().as_dict()
 

@@ -127,6 +127,7 @@ def test_claims_share_fresh_seeds_and_the_runs_of_several_artefacts_one_sweep(
     ]  # fmt: skip
     assert [list(one.alone) for one in done] == [["order"], ["learns"], ["level"]]
     assert sweeps == [4]
+    assert len(list(ls.RunStore(tmp_path / "store").rows())) == 2 * (3 + 1) + 2
     assert {name: [one] for name, one in zip("cln", done, strict=True)} == verifications(tmp_path)
 
 

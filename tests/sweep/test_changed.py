@@ -47,9 +47,9 @@ def test_a_task_whose_file_changed_is_refused_and_nothing_is_computed(
     swept(tiny, store, lr=[1e-2, 1e-3], seed=[0])
     edit(tiny, "dev.tsv")
     expected = (
-        r"expected the files of sst2 that 2 finished runs of the store had, got others: new "
-        r"runs would be mixed with old ones under the same names; put the old files back, or name "
-        r"another store"
+        r"expected the files of sst2 that 2 finished runs of the store \(\w+ first\) had, got "
+        r"others: new runs would be mixed with old ones under the same names; put the old files "
+        r"back, or name another store"
     )
     with pytest.raises(ls.UserError, match=expected):
         swept(tiny, store, executor, lr=[1e-2, 1e-3, 1e-4], seed=[0])
@@ -62,7 +62,7 @@ def test_a_task_whose_file_changed_is_refused_and_nothing_is_computed(
 def test_a_file_counts_whichever_examples_a_seed_draws(tiny, tmp_path) -> None:
     swept(tiny, tmp_path / "store", seed=[0])
     edit(tiny, "dev.tsv")
-    with pytest.raises(ls.UserError, match="that 1 finished run of the store had"):
+    with pytest.raises(ls.UserError, match="that 1 finished run of the store "):
         swept(tiny, tmp_path / "store", seed=[1])
 
 
@@ -89,7 +89,7 @@ def test_both_are_said_at_once_and_another_model_is_no_matter(tiny, tmp_path) ->
     (tiny.folder / "bert" / "config.json").write_text("{}")
     store, job = ls.RunStore(tmp_path / "store"), tiny.job(seed=1)
     refuse_changed([job], store, tiny.places)
-    (tiny.folder / "opt" / "extra.json").write_text("{}")
+    (tiny.folder / "opt" / "vocab.json").write_text("{}")
     edit(tiny, "train.tsv")
     with pytest.raises(ls.UserError, match=r"other files; also expected the files"):
         refuse_changed([job], store, tiny.places)
@@ -99,10 +99,15 @@ def test_what_is_not_loaded_from_a_models_folder_does_not_count(tmp_path) -> Non
     folder = model_folder(tmp_path / "opt")
     before = files_of(str(folder))
     (folder / "README.md").write_text("A model.")
+    (folder / "trainer_state.json").write_text("{}")
     (folder / "checkpoints").mkdir()
+    (folder / "training_args.bin").write_bytes(b"0")
     assert files_of(str(folder)) == before
-    (folder / "generation_config.json").write_text("{ }")
-    assert files_of(str(folder)) != before
+    hashes = {before}
+    for name in ("pytorch_model.bin", "tokenizer.json", "config.json", "chat_template.jinja"):
+        (folder / name).write_text("{ }")
+        hashes.add(files_of(str(folder)))
+    assert len(hashes) == 5
     assert files_of("minilm-l6") is None
 
 
@@ -123,10 +128,29 @@ def test_rows_that_name_no_files_are_compared_by_their_examples(tiny, tmp_path) 
     path.write_text(path.read_text(encoding="utf-8").replace("fine", "good"), encoding="utf-8")
     with pytest.raises(ls.UserError, match="the files of sst2 that 1 finished run of the store"):
         refuse_changed(jobs, store, tiny.places)
-    refuse_changed(jobs[1:], store, tiny.places)  # another seed draws others: nothing is known
+    with pytest.raises(ls.UserError, match="the files of sst2"):
+        refuse_changed(jobs[1:], store, tiny.places)  # the finished run's own drawing is made
     blank = ls.RunStore(tmp_path / "blank")
     blank.write(config, {k: v for k, v in row["outcome"].items() if k != "identity"})
     refuse_changed(jobs, blank, tiny.places)
+
+
+def test_the_same_rows_in_files_of_other_names_are_no_change(tiny, tmp_path) -> None:
+    """So of a hub's task, which says no files, and of one that lies in shards."""
+    swept(tiny, tmp_path / "full", seed=[0])
+    (row,) = ls.RunStore(tmp_path / "full").rows()
+    told = {"train.parquet": "0", "dev.parquet": "1"}
+    identity = row["outcome"]["identity"] | {"task files": told}
+    store = ls.RunStore(tmp_path / "store")
+    store.write(tiny.config(seed=0), row["outcome"] | {"identity": identity})
+    refuse_changed([tiny.job(seed=1)], store, tiny.places)
+    for name in ("dev.tsv", "train.tsv"):
+        path = tiny.folder / "SST-2" / name
+        lines = path.read_text(encoding="utf-8").splitlines()
+        path.write_text("\n".join(lines[:6]) + "\n", encoding="utf-8")
+    few = tiny.job(seed=1, num_train=2, num_dev=1, num_test=2)
+    with pytest.raises(ls.UserError, match="the files of sst2"):
+        refuse_changed([few], store, tiny.places)  # the finished run's examples are no longer there
 
 
 def test_a_damaged_run_is_none_to_compare_with(tiny, tmp_path) -> None:

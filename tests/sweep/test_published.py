@@ -121,6 +121,17 @@ def test_a_row_that_is_here_with_another_outcome_stays_and_is_told(tmp_path) -> 
     assert here.row(config(seed=1))["measured"] == {}
 
 
+def test_a_row_that_names_its_files_and_one_that_does_not_are_of_one_run(tmp_path) -> None:
+    here, there = ls.RunStore(tmp_path / "a"), ls.RunStore(tmp_path / "b")
+    identity = {"train rows": {"count": 3}}
+    files = {"model files": "0", "task files": {"train.tsv": "1"}}
+    for seed, own in enumerate((identity, identity | {"tokenizer contents": "2"})):
+        here.write(config(seed=seed), outcome() | {"identity": identity})
+        there.write(config(seed=seed), outcome() | {"identity": own | files})
+    found = join(here, there.rows())
+    assert (found.kept, found.different) == (1, (config(seed=1).address,))
+
+
 def test_a_row_under_another_address_joins_nothing(tmp_path) -> None:
     store = filled(tmp_path / "store")
     (first, second) = itertools.islice(store.rows(), 2)

@@ -28,8 +28,9 @@ def local(workers: int = 1) -> Executor:
             threads. A worker that is killed has its job told as failed and tried once more.
 
     Raises:
-        UserError: a number below 1; called, the executor raises where this machine lacks a package,
-            model, task or device that runs need, before it computes any.
+        UserError: a number below 1; called, the executor raises before it computes any run
+            where this machine lacks a package, model, task or device that runs need, or where the
+            store's finished runs had other files.
     """
     return _Local(checks.whole("workers", workers, least=1))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,14 +52,14 @@ class Measurement:
             as one of ``steps``, a list of dicts. So that a run that was killed has the same ones,
             it must be a function of the model, the optimizer and the step, not of earlier calls.
         options: that it has, with their usual values: a grid with another is refused; None where
-            the functions say themselves what they lack.
+            they are checked only as it measures.
     """
 
     about: str
     before: Callable[[Point], Mapping[str, Any]] | None = None
     after: Callable[[Point], Mapping[str, Any]] | None = None
     during: Callable[[Point], Probe] | None = None
-    options: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] | None = field(default=None, hash=False)
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ class Verification:
     def sentence(self) -> str:
         """Say it in the ledger."""
         alone, together = (
-            ", ".join(dict.fromkeys(v.values())) for v in (self.alone, self.together)
+            " and ".join(dict.fromkeys(v.values())) for v in (self.alone, self.together)
         )
         seeds = ", ".join(map(str, self.seeds))
         if alone == together:

@@ -11,7 +11,7 @@ import pytest
 
 from experiments.ours.seeds import ARTEFACT, FILMS, drawn, of
 from landscape.tasks import load_task
-from landscape.training.inputs import _rows
+from landscape.training.inputs import digest_examples
 
 
 def run(seed: int, mask: int, correct: str, **values: Any) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def test_the_films_are_those_that_the_data_seeds_draw() -> None:
         task = load_task(
             "rotten_tomatoes", num_train=1, num_dev=1, num_test=1000, seed=seed, head=False
         )
-        assert _rows(task.test)["texts"] == hashed  # as runs keep it
+        assert digest_examples(task.test)["texts"] == hashed  # as runs keep it
         for example, film in zip(task.test, films, strict=True):
             assert numbered.setdefault(example.group, film) == film
     assert len(set(numbered.values())) == len(numbered)

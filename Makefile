@@ -25,7 +25,7 @@ HARNESS := lm_eval==0.4.13 sacrebleu==2.6.0 portalocker==4.4.2 tabulate==0.10.0 
 export GOMP_SPINCOUNT ?= 2000
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: install demo test slow smoke mutation check triton format docs notebooks clean
+.PHONY: install demo test slow smoke mutation check lint triton format docs notebooks clean
 
 install: $(VENV)/.installed
 
@@ -53,11 +53,12 @@ triton: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install -q --no-deps $(TRITON)
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/kernels/test_kernels.py -k triton
 
-check: $(VENV)/.installed-dev
+check: lint test
+
+lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST)
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .

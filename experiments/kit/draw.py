@@ -52,7 +52,7 @@ def guide(
 
 def decades(axis: Axis) -> None:
     """Make an axis logarithmic, and write plain numbers beside it where it spans few decades."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
 
     low, high = axis.get_data_interval()
     if high <= 1.001 * low:  # one value has no decades
@@ -60,7 +60,8 @@ def decades(axis: Axis) -> None:
     axis._set_axes_scale("log")  # type: ignore[attr-defined]
     if low > 0 and high / low < 100:
         axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 20 else (1, 3)))
-        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        many = EngFormatter(sep="")  # 500k, 1M
+        axis.set_major_formatter(FuncFormatter(lambda x, _: many(x) if x >= 1e4 else f"{x:g}"))
         axis.set_minor_formatter(NullFormatter())
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.lines import Line2D
 
-from experiments.kit.draw import colors, guide, panels, swatch
+from experiments.kit.draw import colors, decades, guide, panels, swatch
 from landscape.figures import look
 
 
@@ -61,3 +61,20 @@ def test_panels_have_one_axis_a_row_of_them_or_a_grid(columns, rows, shape) -> N
     figure, axes = panels((2, 2), columns, rows)
     assert np.shape(axes) == shape
     assert len(figure.axes) == columns * rows
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ((4e5, 9e6), {"1M", "3M"}),
+        ((8e3, 8e4), {"10k", "20k", "50k"}),
+        ((0.2, 0.6), {"0.2", "0.5"}),
+        ((1e3, 8e3), {"1000", "2000", "5000"}),
+    ],
+)
+def test_an_axis_of_few_decades_is_marked_by_short_plain_numbers(ends, expected) -> None:
+    figure, axis = panels((4, 2))
+    axis.plot(ends, [0, 1])
+    decades(axis.xaxis)
+    figure.canvas.draw()
+    assert expected <= {label.get_text() for label in axis.get_xticklabels()}

@@ -27,10 +27,11 @@ LOCAL = {
 SMOKE = LOCAL | {
     "head": "trained",
     "task": "rotten_tomatoes",
-    "num_train": 32,
-    "num_dev": 16,
-    "num_test": 24,
+    "num_train": 16,
+    "num_dev": 8,
+    "num_test": 16,
     "epochs": 1,
+    "batch_size": 8,
 }
 DEBERTA = {
     "model": "microsoft/deberta-v3-base", "head": "trained",

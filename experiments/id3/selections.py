@@ -19,7 +19,7 @@ from landscape.sweep.rates import Rates
 
 COUNT = 36_864
 CASE = {"model": "minilm-l6", "task": "rotten_tomatoes", "epochs": 1}
-SIZES = {"smoke": (24, 16, 24), "local": (960, 300, 600)}
+SIZES = {"smoke": (16, 8, 16), "local": (960, 300, 600)}
 SEEDS = {"smoke": (0, 1), "local": (0, 1, 2)}
 SMOKE = ("full", "LoRA", "random", "PaFi", "ID3 increment", "ID3 + LoRA")
 ATTENTION = ("*.query", "*.value")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.kit.presets import SMOKE
 from landscape.sweep.grid import Grid
 
 ENDS = ("before", "after")
 SHARED: Mapping[str, dict[str, Any]] = {
-    "smoke": {"model": "minilm-l6", "task": "rotten_tomatoes", "num_train": 24, "num_dev": 16,
-              "num_test": 24, "epochs": 1},
+    "smoke": SMOKE,
     "local": {"model": "minilm-l6", "task": "rotten_tomatoes", "num_train": 640, "num_dev": 200,
               "num_test": 8, "epochs": 1, "targets": ("*.self.[qv]*.weight",)},
     "paper": {"model": "facebook/opt-125m", "task": "sst2", "targets": ("*.[qv]_proj",)},

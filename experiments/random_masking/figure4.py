@@ -29,7 +29,7 @@ ARMS = ("after training", "before training")
 #: preset -> ratios, seeds, rates over the ratio, the sharpness's options, sizes that are not CASE's
 SETTINGS: Mapping[str, tuple[Any, ...]] = {
     "smoke": ((1e-2, 1e-3, 1e-4), (0,), (1e-5,), {"examples": 4, "tol": 5e-2, "max_matvecs": 16},
-              {"num_train": 192, "num_dev": 64, "num_test": 128}),
+              {"num_train": 128, "num_dev": 32, "num_test": 128}),
     "local": (RATIOS["local"], (0, 1, 2), (3e-6, 1e-5, 3e-5),
               {"examples": 16, "tol": 2e-2, "max_matvecs": 30}, {}),
 }  # fmt: skip

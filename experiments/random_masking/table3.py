@@ -42,7 +42,7 @@ PRINTED = beside(
 def sizes(preset: str) -> list[Mapping[str, Any]]:
     """Return cases with few and with many training examples."""
     if preset == "smoke":
-        return [SMOKE, SMOKE | {"num_train": 48}]
+        return [SMOKE, SMOKE | {"num_train": 32}]
     if preset == "local":
         return [MINILM, MINILM | {"num_train": 2000}]
     few = [opt(model, task) for model in OPT[:2] for task in MORE]

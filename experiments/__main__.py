@@ -15,6 +15,7 @@ from experiments.kit.judge import CODES, Finding, exit_code, settle
 from experiments.kit.published import file_of, folder_of, is_published, publish, rows_at, store_of
 from experiments.kit.records import Row
 from experiments.kit.view import PRESETS, Artefact
+from experiments.verified import Verification
 from landscape.cli.arguments import output_folder, whole
 from landscape.cli.guard import DONE, FAILED, UNDECIDED, guarded, leaving, resuming
 from landscape.cli.parser import Parser
@@ -297,12 +298,12 @@ def _verify(chosen: argparse.Namespace) -> Outcome:
     if cases:
         with resuming(store, "store.json"):
             done = verify(cases, chosen.preset, chosen.fresh_seeds, store, partial(compute, chosen))
-    theorems = [claim for claim in claims if not claim.artefact]
-    done += [verify_theorem(claim, chosen.fresh_seeds) for claim in theorems]
-    for verified in done:
-        print(f"{verified.claim}: {verified.sentence()}")
-        for name, evidence in verified.evidence.items():
-            print(f"  {name}: {evidence}")
+            for verified in done:
+                _tell(verified)
+    for claim in claims:
+        if not claim.artefact:
+            done.append(verify_theorem(claim, chosen.fresh_seeds))
+            _tell(done[-1])
     path = write(PAPERS, artefacts())
     print(path)
     result = {"verified": [dataclasses.asdict(one) for one in done], "ledger": str(path)}
@@ -310,6 +311,12 @@ def _verify(chosen: argparse.Namespace) -> Outcome:
     if verdicts & {"fails", "violated"}:
         return Outcome(result, FAILED)
     return Outcome(result, DONE if verdicts <= {"holds"} else UNDECIDED)
+
+
+def _tell(verified: Verification) -> None:
+    print(f"{verified.claim}: {verified.sentence()}", flush=True)
+    for name, evidence in verified.evidence.items():
+        print(f"  {name}: {evidence}", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ otherwise; one seed decides nothing. A new kind of statement is a function of th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -200,6 +200,29 @@ def each(text: str, statements: Sequence[Statement]) -> Statement:
         known = [n for n in needs if n is not None]
         most = max(known, default=None) if verdict == "undecided" and known == needs else None
         return Finding(text, verdict, said, needs=most, clause=clause)
+
+    return Statement(text, judge)
+
+
+def at_each(
+    text: str, axis: str, state: Callable[[Any], Statement], *, but: Any = None, where: Where = ANY
+) -> Statement:
+    """State the same at every value of a coordinate that records have: all must hold.
+
+    Args:
+        text: the sentence.
+        axis: the coordinate.
+        state: makes the statement at a value of it.
+        but: the one that is not judged, such as the one to which the others are compared.
+        where: values of the records whose coordinates these are.
+    """
+
+    def judge(records: Sequence[Record]) -> Finding:
+        found = dict.fromkeys(r.get(axis) for r in matching(records, where))
+        made = [state(value) for value in found if value is not None and value != but]
+        if len(made) == 1:
+            return replace(made[0].judge(records), statement=text)
+        return each(text, made).judge(records)
 
     return Statement(text, judge)
 

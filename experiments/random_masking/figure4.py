@@ -102,10 +102,10 @@ ARTEFACT = Artefact(
             "so it is beyond the optimizer's arithmetic, rate × steps × √weights", "share", -1,
             where={"arm": ARMS[0]},
         ),
-        "learns": statements.each(
-            "every ratio is more accurate on test after training than before",
-            [statements.better(f"ratio {ratio:g}", "test", *ARMS, where={"ratio": ratio})
-             for ratio in RATIOS["local"]],
+        "learns": statements.at_each(
+            "every ratio is more accurate on test after training than before", "ratio",
+            lambda ratio: statements.better(f"ratio {ratio:g}", "test", *ARMS,
+                                            where={"ratio": ratio}),
         ),
         "positive": statements.true_everywhere(
             "the eigenvalue of largest magnitude is positive, before and after training", "positive"

@@ -11,7 +11,6 @@ from typing import Any
 
 from experiments.kit import columns, panels, statements
 from experiments.kit.cases import apart
-from experiments.kit.judge import Finding
 from experiments.kit.records import Record
 from experiments.kit.statements import Statement
 from experiments.kit.view import Artefact
@@ -94,14 +93,9 @@ def _less(one: float | None, other: float | None) -> float | None:
 
 def _above_best(text: str, value: str, by: float | None = None) -> Statement:
     """State that a value is above the best rate's at every small rate there is."""
-
-    def judge(records: Sequence[Record]) -> Finding:
-        small = dict.fromkeys(r["arm"] for r in records if r["arm"] != BEST)
-        found = [statements.better(text, value, arm, BEST, by=by, over="") for arm in small]
-        one = found[0] if len(found) == 1 else statements.each(text, found)
-        return one.judge(records)
-
-    return Statement(text, judge)
+    return statements.at_each(
+        text, "arm", lambda arm: statements.better(text, value, arm, BEST, by=by, over=""), but=BEST
+    )
 
 
 ARTEFACT = Artefact(

@@ -207,6 +207,24 @@ def test_one_that_fails_fails_each_and_nothing_decides_nothing() -> None:
     assert better().judge([]).verdict == "undecided"
 
 
+def test_the_same_is_stated_at_each_value_that_records_have() -> None:
+    statement = statements.at_each(
+        "every ratio learns", "ratio",
+        lambda ratio: statements.better(f"at {ratio:g}", "test", "a", "b", where={"ratio": ratio}),
+        but=1.0,
+    )  # fmt: skip
+    good = [r | {"ratio": 0.1} for r in arms([0.02, 0.025, 0.03])]
+    bad = [r | {"ratio": 0.2} for r in arms([-0.02, -0.025, -0.03])]
+    left_out = [r | {"ratio": 1.0} for r in arms([-0.02, -0.025, -0.03])]
+    assert statement.judge(good + left_out).verdict == "holds"
+    assert statement.judge(good + left_out).statement == "every ratio learns"
+    both = statement.judge(good + bad)
+    assert both.verdict == "fails"
+    assert "at 0.1: holds" in both.evidence
+    assert "at 0.2: fails" in both.evidence
+    assert statement.judge(arms([0.02])).verdict == statement.judge([]).verdict == "undecided"
+
+
 def test_what_must_be_true_everywhere_counts_where_it_was_measured() -> None:
     statement = statements.true_everywhere("t", "x", "y")
     assert statement.judge([{"x": True, "y": False}, {"x": True}]).evidence == "2 of 3"

@@ -28,10 +28,12 @@ def test_every_smaller_ratio_has_to_keep_its_accuracy() -> None:
     def verdict(lost: dict[float, float]) -> str:
         records = [
             run(ratio=ratio, lr=1.0, tried=(1.0, 3.0), seed=seed, correct=None,
-                test=0.8 - lost.get(ratio, 0.0) * (1 + seed / 100))
-            for ratio in (1e-2, 1e-3, 1e-4, 1e-5) for seed in range(5)
+                test=0.8 - lost.get(ratio, 0.001 * (ratio < 1e-2)) * (1 + seed / 100))
+            for ratio in (1e-1, 1e-2, 1e-3, 5e-4, 1e-4, 1e-5) for seed in range(5)
         ]  # fmt: skip
         return ARTEFACT.statements["steady"].judge(records).verdict
 
     assert verdict({1e-3: 0.001, 1e-4: 0.01, 1e-5: 0.02}) == "holds"
     assert verdict({1e-3: 0.001, 1e-4: 0.01, 1e-5: 0.13}) == "fails"
+    assert verdict({1e-3: 0.001, 5e-4: 0.13, 1e-5: 0.02}) == "fails"
+    assert verdict({1e-1: 0.3, 1e-4: 0.01}) == "holds"  # a larger one

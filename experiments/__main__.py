@@ -298,13 +298,16 @@ def _verify(chosen: argparse.Namespace) -> Outcome:
     if cases:
         with resuming(store, "store.json"):
             done = verify(cases, chosen.preset, chosen.fresh_seeds, store, partial(compute, chosen))
+    try:
+        with leaving("the verdicts above are recorded, and in the ledger"):
             for verified in done:
                 _tell(verified)
-    for claim in claims:
-        if not claim.artefact:
-            done.append(verify_theorem(claim, chosen.fresh_seeds))
-            _tell(done[-1])
-    path = write(PAPERS, artefacts())
+            for claim in claims:
+                if not claim.artefact:
+                    done.append(verify_theorem(claim, chosen.fresh_seeds))
+                    _tell(done[-1])
+    finally:
+        path = write(PAPERS, artefacts())
     print(path)
     result = {"verified": [dataclasses.asdict(one) for one in done], "ledger": str(path)}
     verdicts = {verdict for one in done for verdict in one.alone.values()}

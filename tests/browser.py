@@ -15,11 +15,13 @@ from typing import Any
 #: widths of a laptop and of a phone, in pixels of a page
 WIDTHS = (1280, 390)
 HEIGHT = 800
+#: one that starts: an interrupted installation leaves one that does not
 PROGRAM = next(
     (
         found
         for name in ("chromium", "chromium-browser", "google-chrome")
         if (found := shutil.which(name))
+        and not subprocess.run([found, "--version"], capture_output=True, check=False).returncode
     ),
     None,
 )

@@ -7,7 +7,7 @@ otherwise; one seed decides nothing. A new kind of statement is a function of th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -209,6 +209,9 @@ def at_each(
 ) -> Statement:
     """State the same at every value of a coordinate that records have: all must hold.
 
+    A value whose runs are not there yet is not missed here; that a view is unfinished is told
+    beside it.
+
     Args:
         text: the sentence.
         axis: the coordinate.
@@ -220,9 +223,8 @@ def at_each(
     def judge(records: Sequence[Record]) -> Finding:
         found = dict.fromkeys(r.get(axis) for r in matching(records, where))
         made = [state(value) for value in found if value is not None and value != but]
-        if len(made) == 1:
-            return replace(made[0].judge(records), statement=text)
-        return each(text, made).judge(records)
+        alone = len(made) == 1 and made[0].text == text
+        return (made[0] if alone else each(text, made)).judge(records)
 
     return Statement(text, judge)
 

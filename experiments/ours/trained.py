@@ -10,7 +10,7 @@ from landscape.sweep.grid import Grid
 
 ENDS = ("before", "after")
 SHARED: Mapping[str, dict[str, Any]] = {
-    "smoke": SMOKE,
+    "smoke": SMOKE | {"num_train": 24},  # a path of three steps has more than two directions
     "local": {"model": "minilm-l6", "task": "rotten_tomatoes", "num_train": 640, "num_dev": 200,
               "num_test": 8, "epochs": 1, "targets": ("*.self.[qv]*.weight",)},
     "paper": {"model": "facebook/opt-125m", "task": "sst2", "targets": ("*.[qv]_proj",)},

@@ -33,7 +33,9 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 #: training examples: of the other tables, and all that a task leaves for training
 MORE: Mapping[str, int] = {"sst2": 66_849, "multirc": 26_743}
-MANY = (48, 2000, *MORE.values())
+#: as many of the presets smoke and local
+OF_SMOKE, OF_LOCAL = 32, 2000
+MANY = (OF_SMOKE, OF_LOCAL, *MORE.values())
 PRINTED = beside(
     "random_masking", "table 3", "method", "ratio", model="facebook/opt-125m", task="sst2"
 )
@@ -42,9 +44,9 @@ PRINTED = beside(
 def sizes(preset: str) -> list[Mapping[str, Any]]:
     """Return cases with few and with many training examples."""
     if preset == "smoke":
-        return [SMOKE, SMOKE | {"num_train": 32}]
+        return [SMOKE, SMOKE | {"num_train": OF_SMOKE}]
     if preset == "local":
-        return [MINILM, MINILM | {"num_train": 2000}]
+        return [MINILM, MINILM | {"num_train": OF_LOCAL}]
     few = [opt(model, task) for model in OPT[:2] for task in MORE]
     return few + [{**case, "num_train": MORE[case["task"]]} for case in few]
 

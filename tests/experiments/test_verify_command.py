@@ -142,6 +142,20 @@ def test_after_an_interruption_the_same_seeds_are_finished(
     assert "fresh seeds 2, 3, 4 (" in capsys.readouterr().out
 
 
+def test_verdicts_are_told_and_in_the_ledger_before_what_comes_after_is_interrupted(
+    results, tmp_path, monkeypatch, capsys
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(verification, "verify_theorem", stopped)
+    assert main(["verify", "order", "theorem", "--store", str(tmp_path / "store")]) == 130
+    told = capsys.readouterr()
+    assert told.out.startswith("order: ")
+    assert "the verdicts above are recorded" in told.err
+    assert "fresh seeds 2, 3, 4" in (results.parent / "LEDGER.md").read_text()
+
+
 def test_seeds_that_another_artefact_has_used_are_not_fresh(called, results, capsys) -> None:
     more = Grid({"ratio": 1e-3, "lr": 0.1, "method": "random"}, {"seed": [0, 7]})
     merge(file_of("local", results), made([more], world))

@@ -218,10 +218,13 @@ def test_the_same_is_stated_at_each_value_that_records_have() -> None:
     left_out = [r | {"ratio": 1.0} for r in arms([-0.02, -0.025, -0.03])]
     assert statement.judge(good + left_out).verdict == "holds"
     assert statement.judge(good + left_out).statement == "every ratio learns"
+    assert "at 0.1: holds" in statement.judge(good).evidence
     both = statement.judge(good + bad)
     assert both.verdict == "fails"
     assert "at 0.1: holds" in both.evidence
     assert "at 0.2: fails" in both.evidence
+    same = statements.at_each("a is better", "ratio", lambda _: better())
+    assert same.judge(good) == better().judge(good)  # said once where there is one value
     assert statement.judge(arms([0.02])).verdict == statement.judge([]).verdict == "undecided"
 
 

@@ -74,7 +74,7 @@ def draw(chosen: Sequence[Panel], records: Sequence[Record], columns: int = 3) -
     size = (WIDTH * max(columns, 1.5), HEIGHT * lines + 0.5)
     figure, axes = panels(size, columns, lines)
     flat = list(axes.flat) if len(chosen) > 1 else [axes]
-    palette = _arms(records)
+    palette = _arms(chosen, records)
     for axis, panel in zip(flat, chosen, strict=False):
         _paint(axis, panel, records, palette)
         title(axis, panel.title)
@@ -86,7 +86,7 @@ def draw(chosen: Sequence[Panel], records: Sequence[Record], columns: int = 3) -
 
 def draw_parts(chosen: Sequence[Panel], records: Sequence[Record]) -> Drawing:
     """Draw the same panels and legend each on its own, for a page that arranges them."""
-    drawn, palette, found = [], _arms(records), []
+    drawn, palette, found = [], _arms(chosen, records), []
     for panel in chosen:
         figure, axis = panels((WIDTH, HEIGHT))
         _paint(axis, panel, records, palette)
@@ -102,8 +102,10 @@ def _paint(axis: Axes, panel: Panel, records: Sequence[Record], palette: Palette
     panel.draw(axis, own, palette) if own else _empty(axis)
 
 
-def _arms(records: Sequence[Record]) -> Palette:
-    arms = list(grouped(records, "arm"))
+def _arms(chosen: Sequence[Panel], records: Sequence[Record]) -> Palette:
+    """Return a colour for every arm that a panel draws: the first ones are the easiest to see."""
+    drawn = [r for r in records if any(matching([r], panel.where) for panel in chosen)]
+    arms = list(grouped(drawn, "arm"))
     return {arm: color for (arm,), color in zip(arms, colors(len(arms)), strict=True)}
 
 

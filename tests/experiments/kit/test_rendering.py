@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from made_rows import made
+from matplotlib.colors import to_hex
 
 import landscape as ls
 from experiments.kit import columns, panels, statements
 from experiments.kit.columns import Table
+from experiments.kit.draw import colors
 from experiments.kit.published import file_of, folder_of, is_published, merge, publish, rows_at
 from experiments.kit.records import Row
 from experiments.kit.rendering import render, table_text
@@ -78,6 +80,21 @@ def test_the_first_and_the_last_line_of_dots_have_half_a_line_of_room(arms) -> N
     assert [text.get_text() for text in axis.get_yticklabels()] == [r["arm"] for r in records[::3]]
     means = [line.get_ydata()[0] for line in axis.get_lines() if line.get_marker() == "o"]
     assert means == list(range(arms))
+
+
+def test_arms_that_no_panel_draws_take_no_colour() -> None:
+    records = [
+        {"arm": arm, "task": task, "test": 0.5 + 0.01 * seed, "seed": seed}
+        for arm, task in (("hidden", "other"), ("shown", "sst2"), ("also shown", "sst2"))
+        for seed in (0, 1)
+    ]
+    chosen = [panels.dots("test", "Scores", "score", where={"task": "sst2"})]
+    drawn = {
+        to_hex(color) for line in panels.draw(chosen, records).axes[0].get_lines()
+        for color in [line.get_color()]
+    }  # fmt: skip
+    assert {to_hex(color) for color in colors(2)} <= drawn
+    assert to_hex(colors(3)[2]) not in drawn
 
 
 @pytest.mark.parametrize("log", [False, True])

@@ -9,9 +9,9 @@ from __future__ import annotations
 from experiments.claims.claim import Claim
 
 LLAMA = (
-    "Llama-7b's weights are not here and train on a GPU of 40 GB only; the largest model here, "
-    "of 135 "
-    "million weights, answers one in twenty of the easiest set and learns none of them"
+    "Llama-7b's weights are not here and train on a GPU of 40 GB only; of the models that come as "
+    "packages the one tried, of 135 million weights, answers one in twenty of the easiest set and "
+    "learns none of them"
 )
 
 SELECTIVE = (

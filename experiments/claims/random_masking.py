@@ -166,6 +166,13 @@ MECHANISM = (
         artefact="figure4b", statements=("longer",),
     ),
     Claim(
+        id="rm-catches-up",
+        says="Trained for longer, rates that are too small for a mask catch up.",
+        place="section 4.3, figures 4b and 10",
+        printed="drawn only",
+        artefact="figure4b", statements=("catches_up",),
+    ),
+    Claim(
         id="rm-optimisation",
         says=(
             "Small rates fail by optimisation: the training loss is still high, and falls with "

@@ -1,4 +1,4 @@
-"""Figures 8 and 9 of Agarwal et al. 2024 (ID3): how a mask spreads over tensors."""
+"""Figures 7 to 9 of Agarwal et al. 2024 (ID3): how a mask spreads over tensors."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def _ends(record: Mapping[str, Any]) -> Mapping[str, Any]:
 
     ``sparsity_first``, ``sparsity_early`` (at the look nearest to a tenth of the run),
     ``sparsity_last``, the same of ``entropy``, ``attention_share`` (of the densities, what query
-    and key have at the end), and the courses ``sparsity`` and ``entropy``; nothing where places
-    were not measured.
+    and key have at the end), ``densities_first`` and ``densities_last`` (layer, module, density),
+    and the courses ``sparsity`` and ``entropy``; nothing where places were not measured.
     """
     steps = record.get("places_steps")
     if not steps:
@@ -63,6 +63,7 @@ def _ends(record: Mapping[str, Any]) -> Mapping[str, Any]:
         "entropy_last": last["entropy"], "attention_share": few / total,
         "sparsity": [s["sparsity"] for s in steps], "entropy": [s["entropy"] for s in steps],
         "steps_seen": [s["step"] for s in steps],
+        "densities_first": first["allocation"], "densities_last": last["allocation"],
     }  # fmt: skip
 
 
@@ -121,6 +122,11 @@ ARTEFACT = Artefact(
         panels.course("entropy", "Evenness over tensors", "entropy over its largest value",
                       at="steps_seen"),
         panels.dots("attention_share", "Query and key", "share of all densities at the end"),
+        *(
+            panels.heat(f"densities_{end}", f"ID3's mask {at}", "layer",
+                        "share of a tensor's weights", where={"arm": "ID3"})
+            for end, at in (("first", "at its first step"), ("last", "at the end"))
+        ),
     ),
     lead=(
         "Where the selected weights lie: how many tensors have none, how evenly the others share "

@@ -19,6 +19,7 @@ from experiments.id3.grids import (
 from experiments.kit import columns, panels, statements
 from experiments.kit.cases import apart, case_by_case
 from experiments.kit.judge import Finding, settle
+from experiments.kit.panels import Panel
 from experiments.kit.records import Record, grouped, present
 from experiments.kit.statements import Statement
 from experiments.kit.view import Artefact
@@ -93,6 +94,20 @@ BEATS = {
     )
 }  # fmt: skip
 
+SCORES = apart(
+    panels.dots("test", "Score", "test score", where={"arm": DRAWN}), by=("task", "budget")
+)
+OVER_BUDGET = apart(
+    panels.curve("test", "Score over the budget", "test score", x="budget", where={"arm": DRAWN},
+                 xlabel="trainable weights"),
+)  # fmt: skip
+
+
+def drawn(records: Sequence[Record]) -> list[Panel]:
+    """Return the scores case by case, and over the budget where a task has both: figure 1."""
+    return [*SCORES(records), *OVER_BUDGET([r for r in records if r["both"]])]
+
+
 ARTEFACT = Artefact(
     name="id3-table1",
     title="Selections of weights at equal budgets",
@@ -121,16 +136,14 @@ ARTEFACT = Artefact(
         "one_grid_suits_all": Statement("the best rate of random masks", _one_grid),
     },
     further=case_by_case(*(BEATS[name] for name in BEATS if name != "beats_full")),
-    panels=apart(
-        panels.dots("test", "Score", "test score", where={"arm": DRAWN}), by=("task", "budget")
-    ),
+    panels=drawn,
     columns=2,
     lead=(
         "Which weights to train, at an equal number of them: as many as the model has biases, and "
         "three times as many. Every way to choose has its own rate."
     ),
-    caption="Test scores by method, of which BitFit and full fine-tuning have sizes of their own; "
-    "points are seeds, lines 95 % intervals over them",
+    caption="Test scores by method, of which BitFit and full fine-tuning have sizes of their own "
+    "(dashed over the budget); points are seeds, lines and bands 95 % intervals over them",
     differences=(
         ("model {model}, the paper's is DeBERTa-v3-base", "an eighth of the weights"),
         ("budgets are .113 and .352 % of the weights; the paper's .056 and .174 %",

@@ -18,7 +18,7 @@ from landscape.sweep.grid import Grid
 TASKS = "addsub", "multiarith", "singleeq", "gsm8k", "aqua", "svamp"
 LAYERS = ("*.q_proj", "*.k_proj", "*.v_proj", "*.up_proj", "*.down_proj")
 INSERTED = {"rank": 32, "alpha": 16}
-PRINTED = beside("id3", "table 5", "method", "count")
+PRINTED = beside("id3", "table 5", "method", "rank", "count", "task")
 
 
 def grids(preset: str) -> Sequence[Grid]:
@@ -57,6 +57,12 @@ def derive(record: Record) -> dict[str, object]:
     return {"arm": names.get(record["method"], rank)}
 
 
+def printed(record: Record) -> float | None:
+    """Return the paper's score of the same method, rank, budget and task."""
+    rank = record["options"].get("rank")
+    return PRINTED({**record, "rank": rank, "count": record["budget"]})
+
+
 ARTEFACT = Artefact(
     name="id3-table5",
     title="LoRA made sparse on arithmetic",
@@ -66,7 +72,7 @@ ARTEFACT = Artefact(
     tables={
         "Accuracy of the answer": columns.Table(
             by=("model", "arm", "budget"), across="task",
-            columns={"accuracy": columns.mean_std("test")},
+            columns={"accuracy": columns.mean_std("test"), "paper": columns.paper(printed)},
         ),
     },
     statements={

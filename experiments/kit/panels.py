@@ -260,6 +260,35 @@ def against(
     return Panel(name, paint, where or {})
 
 
+def heat(
+    value: str, name: str, xlabel: str, number: str, *, where: Mapping[str, Any] | None = None
+) -> Panel:  # fmt: skip
+    """Draw a value that a run has at every place of a plane, as colours: the mean over runs.
+
+    Args:
+        value: of a record, a list of (x, y, number): x a number, y a text, both in their order.
+        name: the panel's title.
+        xlabel: of the axis; texts say what they are.
+        number: what the colours stand for.
+        where: values of the records that take part.
+    """
+
+    def paint(axis: Axes, records: Sequence[Record], palette: Palette) -> None:
+        at: dict[tuple[Any, Any], list[float]] = {}
+        for x, y, found in (point for r in present(records, value) for point in r[value]):
+            at.setdefault((x, y), []).append(found)
+        across, down = sorted({x for x, _ in at}), list(dict.fromkeys(y for _, y in at))
+        means = [[fmean(at[x, y]) if (x, y) in at else math.nan for x in across] for y in down]
+        shown = axis.imshow(means, aspect="auto", cmap="viridis", vmin=0.0)
+        axis.set_xticks(range(len(across)), [written(x) for x in across])
+        axis.set_yticks(range(len(down)), down)
+        axis.set_xlabel(xlabel)
+        axis.grid(visible=False)
+        axis.figure.colorbar(shown, ax=axis, label=number)
+
+    return Panel(name, paint, where or {})
+
+
 def _curve(
     axis: Axes, own: Sequence[Record], x: str, value: str, color: Color, label: str, log: bool
 ) -> tuple[list[float], list[float], list[float]]:

@@ -38,7 +38,7 @@ def grids(preset: str) -> Sequence[Grid]:
     ratios = RATIOS[preset][:3] if preset == "local" else RATIOS[preset]
     cells = [(p, float(f"{c / p:.3g}")) for p in ratios for c in TIMES[preset] if c / p <= 1]
     method, options = RANDOM
-    axes = {"ratio+lr": cells, "seed": SEEDS[preset][:3]}
+    axes = {"ratio+lr": cells, "seed": SEEDS[preset]}
     shared = {**case, "method": method, "options": options}
     return [Grid(shared, axes, measure={"preconditioned": OPTIONS[preset]})]
 

@@ -66,16 +66,22 @@ def beside(
     Args:
         paper, table, value: as for `printed`.
         names: of the record's values that are part of the place, such as "method" and "ratio".
-        fixed: the rest of the place: the paper's own model and task, beside ours.
+        fixed: the rest of the place, where the table does not have the record's own: one of the
+            paper's models and tasks, beside ours.
 
     >>> look = beside("random_masking", "table 8", "ratio", model="facebook/opt-125m", task="sst2")
     >>> look({"ratio": 1e-4}), look({"ratio": 2e-4})
     (0.833, None)
+    >>> look({"ratio": 1e-4, "model": "facebook/opt-13b", "task": "rte"})
+    0.818
     """
     table_rows = rows(paper, table)
 
     def look(record: Mapping[str, Any]) -> float | None:
-        place = {name: record[name] for name in names if record.get(name) is not None} | fixed
+        own = {name: record.get(name) for name in fixed}
+        there = any(_lies_at(row, own) for row in table_rows)
+        named = {name: record[name] for name in names if record.get(name) is not None}
+        place = named | (own if there else fixed)
         found = [r for r in table_rows if _lies_at(r, place) and value in r]
         return float(found[0][value]) if len(found) == 1 else None
 
@@ -119,7 +125,7 @@ def _one_a_task(table: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield {**place, "task": task, **here}
 
 
-def _lies_at(row: Mapping[str, Any], place: Mapping[str, Place]) -> bool:
+def _lies_at(row: Mapping[str, Any], place: Mapping[str, Place | None]) -> bool:
     return all(k in row and _same(row[k], v) for k, v in place.items())
 
 

@@ -29,7 +29,7 @@ RATES: Mapping[str, tuple[float, ...]] = {
     "local": (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1, 1.0),
     "paper": DECADES,
 }
-#: a rate that suits LoRA, the ratio for which it is too small, and one that smaller ones match
+#: a rate no smaller than LoRA's own, the ratio that it is too small for, one that others match
 SMALL, SPARSEST, LARGE = 1e-3, 1e-5, 1e-2
 CHOSEN, SPARSE = "rate chosen on dev", "1e-05 at the rate chosen on dev"
 
@@ -71,7 +71,7 @@ ARTEFACT = Artefact(
     grids=grids,
     derive=derive,
     tables={
-        "Accuracy by rate": columns.Table(
+        "Test accuracy by rate, of the first seed": columns.Table(
             by=("model", "task", "lr"), across="at", where={"swept": True},
             columns={"accuracy": columns.mean_std("test")},
         ),
@@ -91,7 +91,7 @@ ARTEFACT = Artefact(
             where={"smaller": True},
         ),
         "small_rates": statements.better(
-            "at a rate of 1e-3, which suits LoRA, a ratio of 1e-5 is less accurate than at its own",
+            "at 1e-3, no less than LoRA's rate, a ratio of 1e-5 is less accurate than at its own",
             "test", SPARSE, "1e-05 at 0.001", over="",
         ),
     },

@@ -110,9 +110,9 @@ ARTEFACT = Artefact(
             columns={
                 "rate": columns.rate(), "epochs": columns.first("epochs"),
                 "seeds": columns.seeds(), "device": columns.first("device"),
-                "marks": columns.first("marks"), "at the first": columns.mean_std("early"),
+                "marks": columns.first("marks"), "at the first mark": columns.mean_std("early"),
                 "at the second": columns.mean_std("middle"),
-                "at the end": columns.mean_std("late"),
+                "at the last epoch": columns.mean_std("late"),
                 "training loss, last epoch": columns.mean_std("loss"),
                 "test (checkpoint best on dev)": columns.mean_std("test"),
             },

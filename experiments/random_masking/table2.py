@@ -75,7 +75,7 @@ def printed(value: str) -> columns.Lookup:
     """Return the paper's number of the same method and ratio on MNIST."""
 
     def look(record: Record) -> float | None:
-        return PRINTED[value]({"method": METHODS[record["arm"]], "ratio": record["ratio"]})
+        return PRINTED[value](record | {"method": METHODS[record["arm"]]})
 
     return look
 

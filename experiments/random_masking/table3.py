@@ -65,7 +65,7 @@ def printed(record: Record) -> float | None:
     """Return the paper's accuracy of the same method and ratio on its full split."""
     if record["num_train"] == 1000:
         return None
-    return PRINTED({"method": METHODS[record["arm"]], "ratio": record["ratio"]})
+    return PRINTED(record | {"method": METHODS[record["arm"]]})
 
 
 ARTEFACT = Artefact(
@@ -80,7 +80,7 @@ ARTEFACT = Artefact(
             columns={
                 "accuracy": columns.mean_std("test"), "rate": columns.rate(),
                 "seeds": columns.seeds(), "device": columns.first("device"),
-                "paper (OPT-125m, SST-2, all 67,349)": columns.paper(printed),
+                "paper (else OPT-125m, SST-2, all 67,349)": columns.paper(printed),
             },
         ),
     },

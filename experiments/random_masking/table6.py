@@ -128,7 +128,7 @@ ARTEFACT = Artefact(
             columns={
                 "rate": columns.rate(), "seeds": columns.seeds(),
                 "device": columns.first("device"), "accuracy": columns.mean_std("test"),
-                "paper (OPT-125m, SST-2)": columns.paper(printed, "g"),
+                "paper (else OPT-125m, SST-2)": columns.paper(printed, "g"),
             },
         ),
     },

@@ -63,8 +63,14 @@ def _ends(record: Mapping[str, Any]) -> Mapping[str, Any]:
         "entropy_last": last["entropy"], "attention_share": few / total,
         "sparsity": [s["sparsity"] for s in steps], "entropy": [s["entropy"] for s in steps],
         "steps_seen": [s["step"] for s in steps],
-        "densities_first": first["allocation"], "densities_last": last["allocation"],
+        "densities_first": _short(first["allocation"]),
+        "densities_last": _short(last["allocation"]),
     }  # fmt: skip
+
+
+def _short(allocation: Sequence[Sequence[Any]]) -> list[tuple[Any, str, float]]:
+    """Return layer, module and density, with the name of a module as short as it is clear."""
+    return [(layer, m.removeprefix("attention.self."), density) for layer, m, density in allocation]
 
 
 ARTEFACT = Artefact(
@@ -121,13 +127,14 @@ ARTEFACT = Artefact(
         panels.course("sparsity", "Tensors untouched", "share of tensors", at="steps_seen"),
         panels.course("entropy", "Evenness over tensors", "entropy over its largest value",
                       at="steps_seen"),
-        panels.dots("attention_share", "Query and key", "share of all densities at the end"),
         *(
             panels.heat(f"densities_{end}", f"ID3's mask {at}", "layer",
                         "share of a tensor's weights", where={"arm": "ID3"})
             for end, at in (("first", "at its first step"), ("last", "at the end"))
         ),
+        panels.dots("attention_share", "Query and key", "share of all densities at the end"),
     ),
+    columns=2,
     lead=(
         "Where the selected weights lie: how many tensors have none, how evenly the others share "
         "them, and what query and key get. Weights that a repeated mask has left again count: they "

@@ -105,7 +105,8 @@ OVER_BUDGET = apart(
 
 def drawn(records: Sequence[Record]) -> list[Panel]:
     """Return the scores case by case, and over the budget where a task has both: figure 1."""
-    return [*SCORES(records), *OVER_BUDGET([r for r in records if r["both"]])]
+    both = {r["task"] for r in records if r["both"]}
+    return [*SCORES(records), *(p for p in OVER_BUDGET(records) if p.where["task"] in both)]
 
 
 ARTEFACT = Artefact(

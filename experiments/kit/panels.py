@@ -274,6 +274,8 @@ def heat(
     """
 
     def paint(axis: Axes, records: Sequence[Record], palette: Palette) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         at: dict[tuple[Any, Any], list[float]] = {}
         for x, y, found in (point for r in present(records, value) for point in r[value]):
             at.setdefault((x, y), []).append(found)
@@ -284,7 +286,9 @@ def heat(
         axis.set_yticks(range(len(down)), down)
         axis.set_xlabel(xlabel)
         axis.grid(visible=False)
-        axis.figure.colorbar(shown, ax=axis, label=number)
+        axis.figure.colorbar(
+            shown, ax=axis, label=number, location="bottom", ticks=MaxNLocator(4)
+        )
 
     return Panel(name, paint, where or {})
 

@@ -7,7 +7,7 @@ from statistics import fmean
 import pytest
 
 import landscape as ls
-from experiments.paper.tables import PAPERS, VALUES, printed, rows, source
+from experiments.paper.tables import PAPERS, VALUES, beside, printed, rows, source
 
 OPT = "facebook/opt-125m", "facebook/opt-1.3b", "facebook/opt-13b"
 XU, ID3 = "random_masking", "id3"
@@ -139,3 +139,19 @@ def test_each_file_says_where_its_numbers_are_from_and_in_which_unit() -> None:
         assert "arXiv:" in source(paper)["source"]
         assert "shares of one" in source(paper)["unit"]
         assert all({"about", "rows"} <= set(table) for table in source(paper)["tables"].values())
+
+
+@pytest.mark.parametrize(
+    ("record", "number"),
+    [
+        ({"model": "facebook/opt-13b", "task": "rte"}, 0.818),  # the paper's own cell
+        ({"model": "minilm-l6", "task": "rte"}, 0.833),  # of OPT-125m on SST-2, neither's half
+        ({"model": "facebook/opt-13b", "task": "rotten_tomatoes"}, 0.833),
+    ],
+)
+def test_beside_a_record_stands_its_own_cell_or_else_the_one_that_is_named(
+    record: dict[str, str], number: float
+) -> None:
+    fixed = {"model": "facebook/opt-125m", "task": "sst2"}
+    look = beside("random_masking", "table 8", "ratio", **fixed)
+    assert look({"ratio": 1e-4, **record}) == number

@@ -60,7 +60,10 @@ ARTEFACT = Artefact(
         "far apart they are, predicts its learning rate for a mask, and the largest Hessian "
         "eigenvalue that of SGD. Each prediction is compared with a grid of half decades of "
         "rates, every one of which was trained for one short epoch, and with the best rule of "
-        "the form c / ratio, whose c is fitted to the same grids."
+        "the form c / ratio, whose c is fitted to the same grids. Rates are tied with the best "
+        "where their loss cannot be told from its own, and a cell has learnt where the best is "
+        "better than no training; errors are decades. The constants are the predictor's own: the "
+        "good and the largest stable rate over the reference, and the errors' spread in decades."
     ),
     caption="Grids of rates: the darker the lower the development loss; star: best; open "
     "circles: tied with it; line and band: suggested rate, 95 % interval; "

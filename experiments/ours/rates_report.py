@@ -124,8 +124,9 @@ def cell_table(records: Sequence[Record]) -> list[dict[str, str]]:
             "loss before": f"{c.before:.3f}", "best loss": f"{c.losses[c.best]:.3f}",
             "best rate": f"{c.best:.2g}" + (" (edge)" if c.at_edge else ""),
             "tied": f"{min(c.tied):.2g} to {max(c.tied):.2g}",
-            "suggested": f"{good:.2g}", "error": f"{math.log10(good / c.best):+.2f}",
-            "fixed rule's error": f"{math.log10(constant / c.ratio / c.best):+.2f}",
+            "suggested": f"{good:.2g}",
+            "error, decades": f"{math.log10(good / c.best):+.2f}",
+            "fixed rule's error, decades": f"{math.log10(constant / c.ratio / c.best):+.2f}",
             "learnt": "yes" if c.learnt else "no",
         })  # fmt: skip
     return lines
@@ -148,9 +149,10 @@ def rule_table(records: Sequence[Record]) -> list[dict[str, str]]:
             elsewhere = here if constant else summary(held_out_errors(given))
             lines.append({
                 "optimiser": optimizer, "rule": name, "constant": f"{c:.2g}",
-                "mean error": f"{here['mean']:.2f}", "largest": f"{here['largest']:.2f}",
+                "mean error, decades": f"{here['mean']:.2f}",
+                "largest, decades": f"{here['largest']:.2f}",
                 "within half a decade": f"{here['half']} of {here['n']}",
-                "mean error, other cases' constant": f"{elsewhere['mean']:.2f}",
+                "mean error, decades, other cases' constant": f"{elsewhere['mean']:.2f}",
                 "within half, other cases' constant": f"{elsewhere['half']} of {elsewhere['n']}",
             })  # fmt: skip
     return lines

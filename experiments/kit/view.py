@@ -44,7 +44,7 @@ class Artefact:
         title: one sentence.
         source: paper and number, or "ours".
         grids: ``grids(preset)`` lists the grids of runs, data alone; a preset is "smoke" (offline
-            on a CPU within a minute), "local" (the largest honest one run here) or "paper" (the
+            on a CPU within minutes), "local" (the largest honest one run here) or "paper" (the
             paper's own setting).
         tables: heading -> table.
         statements: short name -> statement; claims of the ledger name them.

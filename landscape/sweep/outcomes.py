@@ -72,7 +72,8 @@ def tested(made: Prepared) -> dict[str, Any]:
     Returns:
         ``test``: the metric under its name, loss and n. ``correct``: "1" or "0" for each test
         example in the task's order, where the metric is a share of right ones; ``per_example``:
-        the scores that the metric is the mean of, where it is one.
+        the scores that the metric is the mean of, where it is one. A correlation (STS-B) and
+        entities' F1 (CoNLL-2003) are of all examples at once: rows have neither.
     """
     task, settings = made.task, made.config.settings
     metric = METRICS[task.metric]

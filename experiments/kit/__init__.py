@@ -44,8 +44,8 @@ a seed; those of differences are one family (Holm). Their short names are what c
 ``further=`` gives findings whose number depends on the records.
 
 *Panels* (`panels`): curve (over ratio or ``x=``), dots (one line an arm), course (over steps),
-against; ``where={"task": "sst2"}`` for one task a panel. `Panel(title, draw)` is one of your own;
-``panels`` may be a function of the records that makes them.
+against, heat (over a plane); ``where={"task": "sst2"}`` for one task a panel. `Panel(title, draw)`
+is one of your own; ``panels`` may be a function of the records that makes them.
 
 *Cases* (`cases`): a mean over models and tasks hides in which it is true. ``apart(curve(...))``
 draws the panels of every model and task apart; ``further=case_by_case(...)`` judges statements in

@@ -6,6 +6,7 @@ averaged over cells, for cells share its examples, so that n counts seeds.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -62,8 +63,9 @@ def compare(
 ) -> Difference | None:  # fmt: skip
     """Compare two arms seed by seed; None where no seed has both.
 
-    A single cell whose runs keep which test examples they had right is compared example by example
-    as well.
+    Where the runs of every cell keep which test examples they had right, these are compared example
+    by example as well; cells that show a seed the same rows, such as the ratios of a task, share
+    its examples.
 
     Args:
         records: of the two arms; others are left out.
@@ -73,10 +75,14 @@ def compare(
         over: the coordinate that joins model and task in a cell; "" for none.
         log: whether magnitudes are compared, as a factor.
     """
-    found = cells(records, value, one, other, axis=axis, over=over, log=log)
+    pairs = _pairs(records, value, one, other, axis, over)
+    found = _cells(pairs, value, log)
     if not any(x.keys() & y.keys() for x, y in found.values()):
         return None
-    difference = paired(*next(iter(found.values()))) if len(found) == 1 else over_cells(found)
+    if len(found) == 1:
+        difference = paired(*next(iter(found.values())))
+    else:
+        difference = over_cells(found, {at: _rows_seen(x) for at, (x, _) in pairs.items()})
     return replace(difference, factor=True) if log else difference
 
 
@@ -91,23 +97,40 @@ def cells(
     "test" and every run keeps which examples it had right, that stands for it, if both arms say by
     their hashes that these were the same rows.
     """
+    return _cells(_pairs(records, value, one, other, axis, over), value, log)
+
+
+def _pairs(
+    records: Sequence[Record], value: str, one: Level, other: Level, axis: str, over: str
+) -> dict[Place, tuple[list[Record], list[Record]]]:
+    """Return the records of two arms by cell."""
     by_arm = [
         grouped(
             [r for r in present(records, value) if r[axis] == arm], *CELL, *filter(None, [over])
         )
         for arm in (one, other)
     ]
-    pairs = {
-        at: tuple(arm.get(at) or arm.get((*at[: len(CELL)], None), []) for arm in by_arm)
-        for at in dict.fromkeys(place for arm in by_arm for place in arm)
-    }
+    first, second = (
+        {
+            at: arm.get(at) or arm.get((*at[: len(CELL)], None), [])
+            for at in {**by_arm[0], **by_arm[1]}
+        }
+        for arm in by_arm
+    )
+    pairs = {at: (own, second[at]) for at, own in first.items()}
     open_ = [at for at in pairs if over and at[-1] is None]
     for at in open_:  # compared at the other's places already
         if any(other != at and other[:-1] == at[:-1] for other in pairs):
             del pairs[at]
+    return pairs
+
+
+def _cells(
+    pairs: Mapping[Place, tuple[Sequence[Record], Sequence[Record]]], value: str, log: bool
+) -> Cells:
     found: Cells = {}
     for at, (x, y) in pairs.items():
-        right = value == "test" and _judged_alike(x, y)
+        right = value == "test" and not log and _judged_alike(x, y)
         found[at] = _arm(x, value, log, right), _arm(y, value, log, right)
     return found
 
@@ -170,6 +193,12 @@ def _judged_alike(*arms: Sequence[Record]) -> bool:
     rows = [{r["seed"]: (r.get("identity") or {}).get("test rows") for r in own} for own in arms]
     return all(one[seed] and one[seed] == other[seed]
                for one, other in pairwise(rows) for seed in one.keys() & other.keys())  # fmt: skip
+
+
+def _rows_seen(own: Sequence[Record]) -> dict[int, str]:
+    """Name the test rows of each seed by their hashes, where they are known."""
+    rows = {r["seed"]: (r.get("identity") or {}).get("test rows") for r in own}
+    return {seed: json.dumps(seen, sort_keys=True) for seed, seen in rows.items() if seen}
 
 
 def _arm(own: Sequence[Record], value: str, log: bool, right: bool) -> dict[int, float | str]:

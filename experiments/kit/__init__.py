@@ -37,7 +37,7 @@ puts tasks side by side. A column is a function from a line's records to text; w
 none fits; `Lines(function)` is a table of your own.
 
 *Statements* (`statements`): better (``by=-0.01``: loses less than a point), larger (by a factor),
-alike, widens, scales (exponent, with ``law=`` and ``paper=``), exceeds, monotone, each,
+alike, widens, scales (exponent, with ``law=`` and ``paper=``), exceeds, below, monotone, each,
 at_each, true_everywhere. Seeds are what is repeated; cells (model, task, ratio) are averaged within
 a seed; those of differences are one family (Holm). Their short names are what claims refer to
 (`experiments.claims`); `Statement(text, judge)` is one of your own, from records to a `Finding`.

@@ -14,7 +14,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
-from experiments.kit.judge import Finding
+from experiments.kit.judge import Finding, contrary
 from experiments.kit.records import Record, grouped, present
 from experiments.kit.statistics import Arm, Difference, Interval, over_cells, paired, slope, student
 from experiments.kit.statistics.block import largest_block, over_which
@@ -33,27 +33,52 @@ class Compared(Finding):
     Args:
         label: of the difference.
         difference: of the arms.
-        least: the threshold that it must be above; None is no difference.
+        threshold: that it must be above, or below; None is no difference.
     """
 
     label: str
     difference: Difference
-    least: float | None
+    threshold: float | None
 
 
-def judged(text: str, label: str, found: Difference | None, least: float | None = None) -> Finding:
-    """Judge "the difference is above a threshold"; without one it is undecided."""
+@dataclass(frozen=True, kw_only=True)
+class Several(Finding):
+    """Hold a statement that is several at once.
+
+    Args:
+        parts: how many.
+    """
+
+    parts: int
+
+
+def judged(
+    text: str, label: str, found: Difference | None, least: float | None = None, *,
+    most: float | None = None,
+) -> Finding:  # fmt: skip
+    """Judge "the difference is above a threshold"; without one it is undecided.
+
+    Args:
+        text: the sentence.
+        label: of the difference.
+        found: the difference.
+        least: the threshold; none is no difference.
+        most: a threshold that it must be below, in its place.
+    """
     if found is None:
         return Finding(text, "undecided", f"{label}: not both were run with one seed")
-    verdict = found.above(least)
+    threshold = least if most is None else most
+    verdict = found.above(threshold)
+    if most is not None:
+        verdict = contrary(verdict)
     evidence, clause = f"{label}: {found.sentence()}", f"{label} {found.clause()}"
-    if least is not None:
-        evidence += f"; threshold {least:g}"
-        clause += f", threshold {least:g}"
-    needs = found.needed if verdict == "undecided" and least is None else None
+    if threshold is not None:
+        evidence += f"; threshold {threshold:.3g}"
+        clause += f", threshold {threshold:.3g}"
+    needs = found.needed if verdict == "undecided" and threshold is None else None
     return Compared(
         text, verdict, evidence, estimate(found), needs, clause, label=label, difference=found,
-        least=least,
+        threshold=threshold,
     )  # fmt: skip
 
 

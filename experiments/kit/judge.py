@@ -60,6 +60,16 @@ def settle(claim: bool) -> Verdict:
     return "holds" if claim else "fails"
 
 
+def contrary(verdict: Verdict) -> Verdict:
+    """Return what the contrary of a statement is where the statement has a verdict.
+
+    >>> contrary("holds"), contrary("fails"), contrary("undecided")
+    ('fails', 'holds', 'undecided')
+    """
+    verdicts: dict[Verdict, Verdict] = {"holds": "fails", "fails": "holds"}
+    return verdicts.get(verdict, "undecided")
+
+
 def above(low: float, high: float, threshold: float = 0.0) -> Verdict:
     """Judge "the number is above the threshold" by the number's interval [low, high].
 

@@ -103,7 +103,7 @@ class Artefact:
         """
         found = {name: s.judge(records) for name, s in self.statements.items()}
         tested = {
-            name: f for name, f in found.items() if isinstance(f, Compared) and f.least is None
+            name: f for name, f in found.items() if isinstance(f, Compared) and f.threshold is None
         }
         if len(tested) > 1:
             adjusted = family({name: f.difference for name, f in tested.items()})

@@ -70,6 +70,10 @@ def two_level_over(
     keeps what both arms said of it in every such cell, and counts are drawn of the sums of its
     differences. Examples of other tasks are drawn apart.
 
+    It covers as that of one cell: 88.2 and 98.5 of 95 %, at a deviation of .03 over seeds and of
+    none (1500 simulated studies each of 5 seeds, of two cells that share 800 examples and one with
+    its own; Student's 94.7 and 96.1).
+
     Args:
         cells: the two arms of each, as of `two_level`, all at the same seeds.
         same: by cell and seed, a name of the examples: what has one name has the same examples in

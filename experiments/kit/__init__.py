@@ -58,7 +58,7 @@ before a run of the method "none" looks at the pretrained model, inside masks th
     python -m experiments run NAME --preset local        into experiments/store/local (ignored)
     python -m experiments render NAME --preset local --store experiments/store/local   while it runs
     python -m experiments publish NAME --preset local    rows used and view into experiments/results
-    python -m experiments check NAME --preset local      statements; hashes; is the table current
+    python -m experiments check NAME --preset local      statements; hashes; is the view current
     python -m experiments ledger                         experiments/LEDGER.md from all statements
     python -m experiments verify CLAIM... --fresh-seeds 3   again with seeds nobody has used
 

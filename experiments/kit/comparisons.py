@@ -14,7 +14,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
-from experiments.kit.judge import Finding, contrary
+from experiments.kit.judge import Finding, Kind, contrary
 from experiments.kit.records import Record, grouped, present
 from experiments.kit.statistics import Arm, Difference, Interval, over_cells, paired, slope, student
 from experiments.kit.statistics.block import largest_block, over_which
@@ -33,23 +33,10 @@ class Compared(Finding):
     Args:
         label: of the difference.
         difference: of the arms.
-        threshold: that it must be above, or below; None is no difference.
     """
 
     label: str
     difference: Difference
-    threshold: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Several(Finding):
-    """Hold a statement that is several at once.
-
-    Args:
-        parts: how many.
-    """
-
-    parts: int
 
 
 def judged(
@@ -65,9 +52,11 @@ def judged(
         least: the threshold; none is no difference.
         most: a threshold that it must be below, in its place.
     """
-    if found is None:
-        return Finding(text, "undecided", f"{label}: not both were run with one seed")
     threshold = least if most is None else most
+    kind: Kind = "difference" if threshold is None else "threshold"
+    if found is None:
+        said = f"{label}: not both were run with one seed"
+        return Finding(text, "undecided", said, kind=kind)
     verdict = found.above(threshold)
     if most is not None:
         verdict = contrary(verdict)
@@ -77,8 +66,8 @@ def judged(
         clause += f", threshold {threshold:.3g}"
     needs = found.needed if verdict == "undecided" and threshold is None else None
     return Compared(
-        text, verdict, evidence, estimate(found), needs, clause, label=label, difference=found,
-        threshold=threshold,
+        text, verdict, evidence, estimate(found), needs, clause, kind, label=label,
+        difference=found,
     )  # fmt: skip
 
 

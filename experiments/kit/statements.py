@@ -17,7 +17,6 @@ from experiments.kit.comparisons import (
     CELL,
     Cells,
     Level,
-    Several,
     compare,
     estimate,
     exponent,
@@ -89,12 +88,12 @@ def alike(
         found = compare(own, value, one, other, axis=axis, over=over, log=log)
         named = f"{written(one)} {'/' if log else '-'} {written(other)}"
         if found is None:
-            return judged(text, named, None)
+            return replace(judged(text, named, None), kind="agreement")
         verdict = found.equal(within)
         said = f"{named}: {found.sentence()}; " + (
             f"a factor of {within:g} would matter" if log else f"{within:g} would matter"
         )
-        return Finding(text, verdict, said, estimate(found))
+        return Finding(text, verdict, said, estimate(found), kind="agreement")
 
     return Statement(text, judge)
 
@@ -109,7 +108,9 @@ def widens(
         own = matching(records, where)
         places = sorted({r[over] for r in present(own, over)})
         if len(places) < 2:
-            return Finding(text, "undecided", f"{len(places)} values of {over} are too few")
+            return Finding(
+                text, "undecided", f"{len(places)} values of {over} are too few", kind="difference"
+            )
         ends = [places[0], places[-1]]
         margins = [_margins(matching(own, {over: at}), value, one, other, axis) for at in ends]
         grown: Cells = {
@@ -147,7 +148,7 @@ def scales(
     def judge(records: Sequence[Record]) -> Finding:
         interval = exponent(matching(records, where), value, x)
         if interval is None:
-            return Finding(text, "undecided", f"fewer than two values of {x}")
+            return Finding(text, "undecided", f"fewer than two values of {x}", kind="exponent")
         beside = [] if law is None else [f"{source} {law:g}"]
         beside += [] if paper is None else [f"the paper's own numbers {paper:.2f}"]
         label = f"exponent of {spoken(value)} in {spoken(x)}"
@@ -156,7 +157,7 @@ def scales(
         ends = sorted((sign * interval.low, sign * interval.high))
         estimated = interval.value, interval.low, interval.high
         verdict = "undecided" if interval.single else above(*ends)
-        return Finding(text, verdict, said, estimated, clause=clause)
+        return Finding(text, verdict, said, estimated, clause=clause, kind="exponent")
 
     return Statement(text, judge)
 
@@ -198,11 +199,13 @@ def monotone(
             found = compare(own, value, *ends, axis=x, over="", log=log)
             steps.append(judged("", f"{written(low)} to {written(high)}", found))
         if not steps:
-            return Finding(text, "undecided", f"{len(places)} values of {x} are too few")
+            return Finding(
+                text, "undecided", f"{len(places)} values of {x} are too few", kind="several"
+            )
         said = "; ".join(f"{step.verdict}, {step.evidence}" for step in steps)
         clause = "; ".join(f"{step.verdict}, {step.short}" for step in steps)
         verdict = every(step.verdict for step in steps)
-        return Several(text, verdict, said, clause=clause, parts=len(steps))
+        return Finding(text, verdict, said, clause=clause, kind="several")
 
     return Statement(text, judge)
 
@@ -218,7 +221,7 @@ def each(text: str, statements: Sequence[Statement]) -> Statement:
         needs = [f.needs for f in findings if f.verdict == "undecided"]
         known = [n for n in needs if n is not None]
         most = max(known, default=None) if verdict == "undecided" and known == needs else None
-        return Several(text, verdict, said, needs=most, clause=clause, parts=len(findings))
+        return Finding(text, verdict, said, needs=most, clause=clause, kind="several")
 
     return Statement(text, judge)
 
@@ -256,10 +259,10 @@ def true_everywhere(text: str, *values: str, where: Where = ANY) -> Statement:
                for r in matching(records, where)]  # fmt: skip
         met = [one for of_run in own for one in of_run]
         if not met:
-            return Finding(text, "undecided", "measured nowhere")
+            return Finding(text, "undecided", "measured nowhere", kind="exact")
         of = counted(sum(map(bool, own)), "run")
         of = of if len(values) == 1 else f"{counted(len(met), 'value')} of {of}"
-        return Finding(text, settle(all(met)), f"true of {sum(met)} of {of}")
+        return Finding(text, settle(all(met)), f"true of {sum(met)} of {of}", kind="exact")
 
     return Statement(text, judge)
 

@@ -43,6 +43,16 @@ a seed; those of differences are one family (Holm). Their short names are what c
 (`experiments.claims`); `Statement(text, judge)` is one of your own, from records to a `Finding`.
 ``further=`` gives findings whose number depends on the records.
 
+*Evidence* (`statistics`) of a difference says in turn: its mean over seeds and Student's 95 %
+interval, which alone decides; g, Hedges' effect: the mean over the standard deviation of the paired
+differences, corrected for few seeds (from three on; of magnitudes, on logarithms), which scatters
+much where seeds are few; the exact sign-flip test; the smallest difference that these seeds could
+have shown; Holm's p among the differences that are read together; the two-level bootstrap, where
+the runs of every cell keep which test examples they had right: seeds are drawn once for all cells,
+then examples, once for all cells that show the same; of an interval that holds zero, how many seeds
+would tell it from zero and how much of the variance is the test examples'. Under the statements of
+a view stands which of them are adjusted for being several, and which are not (`correction`).
+
 *Panels* (`panels`): curve (over ratio or ``x=``), dots (one line an arm), course (over steps),
 against; ``where={"task": "sst2"}`` for one task a panel. `Panel(title, draw)` is one of your own;
 ``panels`` may be a function of the records that makes them.

@@ -89,7 +89,7 @@ def two_level_over(
 
     >>> agree = {"a": ({0: "11", 1: "01"}, {0: "11", 1: "01"})}
     >>> print(two_level_over(agree | {"b": ({0: "1", 1: "1"}, {0: "0", 1: "0"})}))
-    0.50 [0.50, 0.50] (2 seeds, two-level bootstrap)
+    0.5 [0.5, 0.5] (2 seeds, two-level bootstrap)
     """
     from landscape.seeds import numbered
 
@@ -152,25 +152,30 @@ def summed_counts(
     >>> counts.tolist(), sums.tolist()
     ([[[2, 1, 1]]], [-1, 0, 1])
     """
-    seeds = _common_seeds(cells)
-    by_seed: list[list[list[Int64[np.ndarray, " n"]]]] = []
-    for seed in seeds:
-        sets: dict[Hashable, list[Int64[np.ndarray, " n"]]] = {}
-        for at, (one, other) in cells.items():
-            name = ("named", same[at][seed]) if seed in same.get(at, {}) else ("own", at)
-            sets.setdefault(name, []).append(_differences(one[seed], other[seed], seed))
-        by_seed.append(list(sets.values()))
-    most = max(len(gaps) for sets in by_seed for gaps in sets)
-    counts = np.zeros((len(seeds), max(map(len, by_seed)), 2 * most + 1), np.int64)
+    by_seed = [_sums(cells, same, seed) for seed in _common_seeds(cells)]
+    most = max(of for sets in by_seed for _, of in sets)
+    counts = np.zeros((len(by_seed), max(map(len, by_seed)), 2 * most + 1), np.int64)
     for i, sets in enumerate(by_seed):
-        for j, gaps in enumerate(sets):
-            if len(sizes := {len(gap) for gap in gaps}) > 1:
-                raise UserError(
-                    f"expected as many test examples in all cells of one name at seed {seeds[i]}, "
-                    f"got {sorted(sizes)}; name examples by what they are"
-                )
-            counts[i, j] = np.bincount(np.sum(gaps, 0) + most, minlength=2 * most + 1)
+        for j, (sums, _) in enumerate(sets):
+            counts[i, j] = np.bincount(sums + most, minlength=2 * most + 1)
     return counts, np.arange(-most, most + 1)
+
+
+def _sums(
+    cells: Mapping[Hashable, Texts], same: Same, seed: int
+) -> list[tuple[Int64[np.ndarray, " n"], int]]:
+    """Return the sums of each set of examples at a seed, over how many cells they are."""
+    found: dict[Hashable, list[Int64[np.ndarray, " n"]]] = {}
+    for at, (one, other) in cells.items():
+        name = ("named", same[at][seed]) if seed in same.get(at, {}) else ("own", at)
+        found.setdefault(name, []).append(_differences(one[seed], other[seed], seed))
+    for gaps in found.values():
+        if len(sizes := {len(gap) for gap in gaps}) > 1:
+            raise UserError(
+                f"expected as many test examples in all cells of one name at seed {seed}, "
+                f"got {sorted(sizes)}; name examples by what they are"
+            )
+    return [(np.sum(gaps, 0), len(gaps)) for gaps in found.values()]
 
 
 def _common_seeds(cells: Mapping[Hashable, Texts]) -> list[int]:

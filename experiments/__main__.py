@@ -37,7 +37,7 @@ COMMANDS = {
     "run": "compute the runs that the store lacks; what is there stays and is not computed again",
     "render": "draw figure, table and page from rows",
     "publish": "add the rows used to the published ones, and render them",
-    "check": "judge the statements, and whether the published table is what the rows say",
+    "check": "judge the statements, and whether the published table and page are what the rows say",
 }
 
 
@@ -245,7 +245,7 @@ def _check(chosen: argparse.Namespace) -> Outcome:
             print(f"{one.name}: {unfinished}", file=sys.stderr)
             lacking[one.name] = unfinished
         if (folder / "table.md").exists():
-            judged["published"] = _current(one, rows, chosen.preset, folder)
+            judged |= _current(one, rows, chosen.preset, folder)
         for name, finding in judged.items():
             print(f"{finding.marked}: {finding.statement}\n    {finding.evidence}")
             plain = {f.name: getattr(finding, f.name) for f in dataclasses.fields(Finding)}
@@ -257,12 +257,28 @@ def _check(chosen: argparse.Namespace) -> Outcome:
     return Outcome(result, exit_code(findings))
 
 
-def _current(one: Artefact, rows: Sequence[Row], preset: str, folder: Path) -> Finding:
-    from experiments.kit.rendering import table_text
+def _current(one: Artefact, rows: Sequence[Row], preset: str, folder: Path) -> dict[str, Finding]:
+    """Judge whether a view's texts are what the rows say; what is drawn is not compared."""
+    from experiments.kit.page import undrawn
+    from experiments.kit.rendering import page_of, table_text
 
-    same = (folder / "table.md").read_text(encoding="utf-8") == table_text(one, rows, preset)
-    said = "the same" if same else "another: render it again, or find out who altered it"
-    return Finding("the table shown is what the rows say", settle(same), f"{folder}: {said}")
+    table, page = folder / "table.md", folder / "index.html"
+    same = _text_of(table) == table_text(one, rows, preset)
+    same_page = undrawn(_text_of(page)) == undrawn(page_of(one, rows, preset))
+    told = {
+        "published": ("the table shown is what the rows say", table, same),
+        "published page": ("the page's texts are what the rows say", page, same_page),
+    }
+    found = {}
+    for name, (statement, path, claim) in told.items():
+        said = "the same" if claim else "another: render it again, or find out who altered it"
+        found[name] = Finding(statement, settle(claim), f"{path}: {said}", kind="exact")
+    return found
+
+
+def _text_of(path: Path) -> str:
+    """Return a file's text, none of one that is not there."""
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _ledger(chosen: argparse.Namespace) -> Outcome:

@@ -29,10 +29,11 @@ HEAD = """# The claims of both papers, and what our runs say of them
 Written by `python -m experiments ledger` from the published rows; do not edit. A claim is
 reproduced where all its statements hold, partly where some do; a statement is decided where its
 95 % interval over seeds lies on one side, and those of one artefact that say that one arm is above
-another are adjusted for being several. Intervals speak of the models and tasks that were run; a
-verdict that is "so far" is of an artefact some of whose runs are still missing, and the summary
-counts these once more, in brackets. The tests behind an interval, and the cells that it leaves out,
-stand in the artefact's table.
+another are adjusted for being several; those against a threshold, of exponents or of several
+statements at once are not, as the artefact's table says. Intervals speak of the models and tasks
+that were run; a verdict that is "so far" is of an artefact some of whose runs are still missing,
+and the summary counts these once more, in brackets. The tests behind an interval, and the cells
+that it leaves out, stand in the artefact's table.
 `python -m experiments verify CLAIM --fresh-seeds 3` judges a row again with seeds that nobody has
 used.
 """

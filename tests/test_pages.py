@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import browser
 import pytest
 import torch
 
 import landscape as ls
-from experiments.kit.page import Figure, write_page
+from experiments.kit.page import Figure, page_text
 from experiments.kit.published import RESULTS
 
 pytestmark = pytest.mark.skipif(
@@ -59,6 +60,13 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[browser.Brows
         yield found
 
 
+def written(folder: Path, **parts: Any) -> Path:
+    """Write a page into a folder; return its path."""
+    page = folder / "p.html"
+    page.write_text(page_text(**parts), encoding="utf-8")
+    return page
+
+
 @pytest.fixture(scope="module")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Path:
     x, y = torch.linspace(-2, 2, 5).double(), torch.linspace(-3, 3, 7).double()
@@ -93,8 +101,8 @@ def test_a_table_is_a_table_where_it_fits_and_cards_where_not(chromium, tmp_path
     wide = [{f"a column {i}": "0.00671 ± 0.00444" for i in range(9)}]
     widest = [{f"column{i}": "0.1234567890123456" for i in range(12)}]
     words = [{"difference": "a model of another size " * 4, "cause": "its curvature " * 12}]
-    page = write_page(
-        tmp_path / "p.html", title="A page", lead="Its lead.", figure=Figure("", (), {}),
+    page = written(
+        tmp_path, title="A page", lead="Its lead.", figure=Figure("", (), {}),
         tables={"Narrow": narrow, "Wide": wide, "Widest": widest, "Words": words}, details={},
     )  # fmt: skip
     chromium.open(page, width)
@@ -113,8 +121,8 @@ def judged(folder: Path) -> Path:
     svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 324 280" width="324pt"></svg>'
     rows = [{"statement": "it is so", "verdict": v, "evidence": "n = 3"}
             for v in ("✓ holds", "✗ fails", "? undecided")]  # fmt: skip
-    return write_page(
-        folder / "p.html", title="A page", lead="Its lead.", cards={"Cards"},
+    return written(
+        folder, title="A page", lead="Its lead.", cards={"Cards"},
         figure=Figure("one", [("a", svg)], {"line": svg}), details={"Runs": "three"},
         tables={"Cards": rows, "Table": [{"model": "a", **row, "n": "3"} for row in rows]},
     )  # fmt: skip
@@ -143,8 +151,8 @@ def test_every_text_stands_out_by_day_and_by_night_and_figures_turn_with_the_pag
 
 def test_on_paper_a_page_is_black_on_white_and_its_tables_stay_tables(chromium, tmp_path) -> None:
     columns = [{f"a column {i}": "0.00671 ± 0.00444" for i in range(5)}]
-    page = write_page(
-        tmp_path / "p.html", title="A page", lead="Its lead.", figure=Figure("", (), {}),
+    page = written(
+        tmp_path, title="A page", lead="Its lead.", figure=Figure("", (), {}),
         tables={"Five": columns}, details={"Runs": "three"},
     )  # fmt: skip
     shown = "getComputedStyle(document.querySelector('table')).display"
@@ -184,9 +192,7 @@ def test_panels_stand_side_by_side_on_a_laptop_and_below_each_other_on_a_phone(
 ) -> None:
     svg = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 324 280" width="324pt"></svg>'
     figure = Figure("three", [(name, svg) for name in "abc"], {"line": svg})
-    page = write_page(
-        tmp_path / "p.html", title="A page", lead="Its lead.", figure=figure, tables={}, details={}
-    )
+    page = written(tmp_path, title="A page", lead="Its lead.", figure=figure, tables={}, details={})
     places = "[...document.querySelectorAll('.panel')].map(e => e.getBoundingClientRect().{})"
     chromium.open(page, 1280)
     assert len(set(chromium.ask(places.format("top")))) == 1

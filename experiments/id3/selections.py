@@ -112,7 +112,7 @@ def _one_size(records: Sequence[Record]) -> Finding:
     one = len(set(masks.values())) == 1
     said = f"all {next(iter(masks.values())):,}" if one else _listed(masks)
     whole = {arm: size for arm, size in sizes.items() if arm in WHOLE}
-    return Finding(ONE_SIZE, settle(one), f"{said}; without a mask: {_listed(whole)}")
+    return Finding(ONE_SIZE, settle(one), f"{said}; without a mask: {_listed(whole)}", kind="exact")
 
 
 def _listed(sizes: Mapping[str, int]) -> str:

@@ -37,11 +37,21 @@ puts tasks side by side. A column is a function from a line's records to text; w
 none fits; `Lines(function)` is a table of your own.
 
 *Statements* (`statements`): better (``by=-0.01``: loses less than a point), larger (by a factor),
-alike, widens, scales (exponent, with ``law=`` and ``paper=``), exceeds, monotone, each,
+alike, widens, scales (exponent, with ``law=`` and ``paper=``), exceeds, below, monotone, each,
 at_each, true_everywhere. Seeds are what is repeated; cells (model, task, ratio) are averaged within
 a seed; those of differences are one family (Holm). Their short names are what claims refer to
 (`experiments.claims`); `Statement(text, judge)` is one of your own, from records to a `Finding`.
 ``further=`` gives findings whose number depends on the records.
+
+*Evidence* (`statistics`) of a difference says in turn: its mean over seeds and Student's 95 %
+interval, which alone decides; g, Hedges' effect: the mean over the standard deviation of the paired
+differences, corrected for few seeds (from three on; of magnitudes, on logarithms), which scatters
+much where seeds are few; the exact sign-flip test; the smallest difference that these seeds could
+have shown; Holm's p among the differences that are read together; the two-level bootstrap, where
+the runs of every cell keep which test examples they had right: seeds are drawn once for all cells,
+then examples, once for all cells that show the same; of an interval that holds zero, how many seeds
+would tell it from zero and how much of the variance is the test examples'. Under the statements of
+a view stands which of them are adjusted for being several, and which are not (`correction`).
 
 *Panels* (`panels`): curve (over ratio or ``x=``), dots (one line an arm), course (over steps),
 against, heat (over a plane); ``where={"task": "sst2"}`` for one task a panel. `Panel(title, draw)`
@@ -58,7 +68,7 @@ before a run of the method "none" looks at the pretrained model, inside masks th
     python -m experiments run NAME --preset local        into experiments/store/local (ignored)
     python -m experiments render NAME --preset local --store experiments/store/local   while it runs
     python -m experiments publish NAME --preset local    rows used and view into experiments/results
-    python -m experiments check NAME --preset local      statements; hashes; is the table current
+    python -m experiments check NAME --preset local      statements; hashes; is the view current
     python -m experiments ledger                         experiments/LEDGER.md from all statements
     python -m experiments verify CLAIM... --fresh-seeds 3   again with seeds nobody has used
 

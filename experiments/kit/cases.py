@@ -61,7 +61,10 @@ def case_by_case(
         if len(cases) < 2:
             return []
         found = [(at, s.judge(own)) for s in statements for at, own in cases.items()]
-        return [replace(f, statement=f"{_name(at, list(cases))}: {f.statement}") for at, f in found]
+        return [
+            replace(f, statement=f"{_name(at, list(cases))}: {f.statement}", kind="case")
+            for at, f in found
+        ]
 
     return further
 

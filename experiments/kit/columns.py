@@ -78,6 +78,15 @@ def written(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def spoken(name: str) -> str:
+    """Write the name of a record's value in words.
+
+    >>> spoken("sharpness_before")
+    'sharpness before'
+    """
+    return name.replace("_", " ")
+
+
 def mean_std(value: str, form: str = ".3f") -> Column:
     """Write mean ± standard deviation; a diverged run counts as what it scored.
 

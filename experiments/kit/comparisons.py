@@ -6,6 +6,7 @@ averaged over cells, for cells share its examples, so that n counts seeds.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Any
 
-from experiments.kit.judge import Finding
+from experiments.kit.judge import Finding, Kind, contrary
 from experiments.kit.records import Record, grouped, present
 from experiments.kit.statistics import Arm, Difference, Interval, over_cells, paired, slope, student
 from experiments.kit.statistics.block import largest_block, over_which
@@ -32,27 +33,41 @@ class Compared(Finding):
     Args:
         label: of the difference.
         difference: of the arms.
-        least: the threshold that it must be above; None is no difference.
     """
 
     label: str
     difference: Difference
-    least: float | None
 
 
-def judged(text: str, label: str, found: Difference | None, least: float | None = None) -> Finding:
-    """Judge "the difference is above a threshold"; without one it is undecided."""
+def judged(
+    text: str, label: str, found: Difference | None, least: float | None = None, *,
+    most: float | None = None,
+) -> Finding:  # fmt: skip
+    """Judge "the difference is above a threshold"; without one it is undecided.
+
+    Args:
+        text: the sentence.
+        label: of the difference.
+        found: the difference.
+        least: the threshold; none is no difference.
+        most: a threshold that it must be below, in its place.
+    """
+    threshold = least if most is None else most
+    kind: Kind = "difference" if threshold is None else "threshold"
     if found is None:
-        return Finding(text, "undecided", f"{label}: not both were run with one seed")
-    verdict = found.above(least)
+        said = f"{label}: not both were run with one seed"
+        return Finding(text, "undecided", said, kind=kind)
+    verdict = found.above(threshold)
+    if most is not None:
+        verdict = contrary(verdict)
     evidence, clause = f"{label}: {found.sentence()}", f"{label} {found.clause()}"
-    if least is not None:
-        evidence += f"; threshold {least:g}"
-        clause += f", threshold {least:g}"
-    needs = found.needed if verdict == "undecided" and least is None else None
+    if threshold is not None:
+        evidence += f"; threshold {threshold:.3g}"
+        clause += f", threshold {threshold:.3g}"
+    needs = found.needed if verdict == "undecided" and threshold is None else None
     return Compared(
-        text, verdict, evidence, estimate(found), needs, clause, label=label, difference=found,
-        least=least,
+        text, verdict, evidence, estimate(found), needs, clause, kind, label=label,
+        difference=found,
     )  # fmt: skip
 
 
@@ -62,8 +77,9 @@ def compare(
 ) -> Difference | None:  # fmt: skip
     """Compare two arms seed by seed; None where no seed has both.
 
-    A single cell whose runs keep which test examples they had right is compared example by example
-    as well.
+    Where the runs of every cell keep which test examples they had right, these are compared example
+    by example as well; cells that show a seed the same rows, such as the ratios of a task, share
+    its examples.
 
     Args:
         records: of the two arms; others are left out.
@@ -73,10 +89,14 @@ def compare(
         over: the coordinate that joins model and task in a cell; "" for none.
         log: whether magnitudes are compared, as a factor.
     """
-    found = cells(records, value, one, other, axis=axis, over=over, log=log)
+    pairs = _pairs(records, value, one, other, axis, over)
+    found = _cells(pairs, value, log)
     if not any(x.keys() & y.keys() for x, y in found.values()):
         return None
-    difference = paired(*next(iter(found.values()))) if len(found) == 1 else over_cells(found)
+    if len(found) == 1:
+        difference = paired(*next(iter(found.values())))
+    else:
+        difference = over_cells(found, {at: _rows_seen(x) for at, (x, _) in pairs.items()})
     return replace(difference, factor=True) if log else difference
 
 
@@ -91,23 +111,40 @@ def cells(
     "test" and every run keeps which examples it had right, that stands for it, if both arms say by
     their hashes that these were the same rows.
     """
+    return _cells(_pairs(records, value, one, other, axis, over), value, log)
+
+
+def _pairs(
+    records: Sequence[Record], value: str, one: Level, other: Level, axis: str, over: str
+) -> dict[Place, tuple[list[Record], list[Record]]]:
+    """Return the records of two arms by cell."""
     by_arm = [
         grouped(
             [r for r in present(records, value) if r[axis] == arm], *CELL, *filter(None, [over])
         )
         for arm in (one, other)
     ]
-    pairs = {
-        at: tuple(arm.get(at) or arm.get((*at[: len(CELL)], None), []) for arm in by_arm)
-        for at in dict.fromkeys(place for arm in by_arm for place in arm)
-    }
+    first, second = (
+        {
+            at: arm.get(at) or arm.get((*at[: len(CELL)], None), [])
+            for at in {**by_arm[0], **by_arm[1]}
+        }
+        for arm in by_arm
+    )
+    pairs = {at: (own, second[at]) for at, own in first.items()}
     open_ = [at for at in pairs if over and at[-1] is None]
     for at in open_:  # compared at the other's places already
         if any(other != at and other[:-1] == at[:-1] for other in pairs):
             del pairs[at]
+    return pairs
+
+
+def _cells(
+    pairs: Mapping[Place, tuple[Sequence[Record], Sequence[Record]]], value: str, log: bool
+) -> Cells:
     found: Cells = {}
     for at, (x, y) in pairs.items():
-        right = value == "test" and _judged_alike(x, y)
+        right = value == "test" and not log and _judged_alike(x, y)
         found[at] = _arm(x, value, log, right), _arm(y, value, log, right)
     return found
 
@@ -170,6 +207,12 @@ def _judged_alike(*arms: Sequence[Record]) -> bool:
     rows = [{r["seed"]: (r.get("identity") or {}).get("test rows") for r in own} for own in arms]
     return all(one[seed] and one[seed] == other[seed]
                for one, other in pairwise(rows) for seed in one.keys() & other.keys())  # fmt: skip
+
+
+def _rows_seen(own: Sequence[Record]) -> dict[int, str]:
+    """Name the test rows of each seed by their hashes, where they are known."""
+    rows = {r["seed"]: (r.get("identity") or {}).get("test rows") for r in own}
+    return {seed: json.dumps(seen, sort_keys=True) for seed, seen in rows.items() if seen}
 
 
 def _arm(own: Sequence[Record], value: str, log: bool, right: bool) -> dict[int, float | str]:

@@ -14,6 +14,8 @@ from typing import Literal
 from landscape.cli.guard import DONE, FAILED, UNDECIDED
 
 Verdict = Literal["holds", "fails", "undecided"]
+#: of what a statement is: what a correction for several statements tells apart
+Kind = Literal["difference", "threshold", "exponent", "agreement", "several", "case", "exact", ""]
 #: what stands before a verdict, for readers who do not see its colour
 SIGNS: dict[Verdict, str] = {"holds": "✓", "fails": "✗", "undecided": "?"}
 #: exit codes of a check
@@ -31,6 +33,8 @@ class Finding:
         estimate: the number that decided, and the ends of its interval, where there is one.
         needs: of an undecided statement, how many seeds would settle what was seen.
         clause: the evidence in a few words, where it is longer than a line.
+        kind: of what the statement is: a difference of arms, one against a threshold, an exponent,
+            an agreement, several statements at once, a case of another statement, exact numbers.
     """
 
     statement: str
@@ -39,6 +43,7 @@ class Finding:
     estimate: tuple[float, float, float] | None = None
     needs: int | None = None
     clause: str = ""
+    kind: Kind = ""
 
     @property
     def short(self) -> str:
@@ -58,6 +63,16 @@ def settle(claim: bool) -> Verdict:
     'holds'
     """
     return "holds" if claim else "fails"
+
+
+def contrary(verdict: Verdict) -> Verdict:
+    """Return what the contrary of a statement is where the statement has a verdict.
+
+    >>> contrary("holds"), contrary("fails"), contrary("undecided")
+    ('fails', 'holds', 'undecided')
+    """
+    verdicts: dict[Verdict, Verdict] = {"holds": "fails", "fails": "holds"}
+    return verdicts.get(verdict, "undecided")
 
 
 def above(low: float, high: float, threshold: float = 0.0) -> Verdict:

@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from landscape.figures.table import Table
-from landscape.folders import write_whole
 
 #: characters from which a column of a page is text that wraps, not a number
 WORDY = 32
@@ -27,6 +27,8 @@ POWER = re.compile(r"[\d.]+e-\d+")
 NAME = re.compile(r"[^\W\d]|-?$")
 #: characters from which parts of a card's text, told apart by semicolons, are lines of their own
 LONG = 140
+#: a figure's legend, whose labels are drawn
+KEY = re.compile(r'<ul class="key.*?</ul>', re.DOTALL)
 #: entries of a legend that may stay in sight on a phone
 FEW = 6
 
@@ -40,8 +42,7 @@ class Figure:
     legend: Mapping[str, str]
 
 
-def write_page(
-    path: str | Path,
+def page_text(
     *,
     title: str,
     lead: str,
@@ -49,26 +50,26 @@ def write_page(
     tables: Mapping[str, Table],
     details: Mapping[str, str],
     cards: Collection[str] = (),
-) -> Path:
-    """Write one self-contained HTML page, which reads on a phone: tables turn into cards there.
+    notes: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Return one self-contained HTML page, which reads on a phone: tables turn into cards there.
 
     Args:
-        path: the file.
         title: the page's title.
         lead: its first paragraphs, plain text, told apart by an empty line.
         figure: its panels stack where they don't fit side by side.
         tables: heading -> rows.
         details: heading -> preformatted text, folded.
         cards: headings of tables that are cards at any width, each with its judged cell on top.
-
-    Returns:
-        The path.
+        notes: heading of a table -> what stands under it, plain text.
     """
     said = [f"<p>{html.escape(paragraph)}</p>" for paragraph in lead.split("\n\n")]
     parts = [f"<h1>{html.escape(title)}</h1>", *said, _figure(figure)]
     rules = []
     for number, (heading, rows) in enumerate(tables.items()):
         parts.append(f"<h2>{html.escape(heading)}</h2>")
+        if note := notes.get(heading):
+            parts.append(f'<p class="quiet">{html.escape(note)}</p>')
         if heading in cards:
             parts.append(_cards(rows))
         else:
@@ -84,9 +85,18 @@ def write_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>\n{style}{''.join(rules)}</style>\n"
     )
-    page = head + "\n".join(parts) + "</html>\n"
-    write_whole(path, lambda temporary: temporary.write_text(page, encoding="utf-8"))
-    return Path(path)
+    return head + "\n".join(parts) + "</html>\n"
+
+
+def undrawn(page: str) -> str:
+    """Return a page's text without what is drawn: the data of images, and its legend.
+
+    Drawings may differ in rounding between versions of the library that draws them.
+
+    >>> undrawn('<h3>a</h3><img alt="a" src="data:image/svg+xml;base64,PHN2Zy8+">')
+    '<h3>a</h3><img alt="a" src="">'
+    """
+    return re.sub(r'(?<=src=")data:image/[^"]*', "", KEY.sub("", page))
 
 
 def _figure(figure: Figure) -> str:

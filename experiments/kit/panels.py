@@ -286,9 +286,7 @@ def heat(
         axis.set_yticks(range(len(down)), down)
         axis.set_xlabel(xlabel)
         axis.grid(visible=False)
-        axis.figure.colorbar(
-            shown, ax=axis, label=number, location="bottom", ticks=MaxNLocator(4)
-        )
+        axis.figure.colorbar(shown, ax=axis, label=number, location="bottom", ticks=MaxNLocator(4))
 
     return Panel(name, paint, where or {})
 

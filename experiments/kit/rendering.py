@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from experiments.kit import panels
+from experiments.kit.correction import correction
 from experiments.kit.judge import Finding
-from experiments.kit.page import Figure, write_page
+from experiments.kit.page import Figure, page_text
 from experiments.kit.records import Record, Row
 from experiments.kit.view import Artefact
 from landscape.figures.style import look
@@ -23,11 +25,28 @@ def table_text(artefact: Artefact, rows: Sequence[Row], preset: str) -> str:
     """Return the text of ``table.md``."""
     from landscape.figures.table import format_table
 
-    shown = _shown(artefact, rows, preset)
-    parts = [
-        f"{name}\n\n{format_table(lines, left=list(lines[0]))}" for name, lines in shown.items()
-    ]
-    return "\n\n".join([*parts, _notes(artefact, rows, preset)]) + "\n"
+    shown, notes = _shown(artefact, rows, preset)
+    parts = []
+    for name, lines in shown.items():
+        table = format_table(lines, left=list(lines[0]))
+        parts.append("\n\n".join(filter(None, (name, notes.get(name), table))))
+    return "\n\n".join([*parts, _runs_notes(artefact, rows, preset)]) + "\n"
+
+
+def page_of(
+    artefact: Artefact, rows: Sequence[Row], preset: str, drawing: panels.Drawing | None = None
+) -> str:
+    """Return the text of ``index.html``; without a drawing its images and legend are empty."""
+    found = artefact.records(rows, artefact.of(preset))
+    chosen = artefact.drawn(found)
+    parts = drawing or panels.Drawing([(panel.title, "") for panel in chosen], {})
+    shown, notes = _shown(artefact, rows, preset)
+    return page_text(
+        title=artefact.title, lead=artefact.lead,
+        figure=Figure(_caption(artefact.caption, chosen), parts.panels, parts.legend),
+        tables=shown, cards={STATEMENTS}, notes=notes,
+        details={"Runs": f"{artefact.source}\n{_runs_notes(artefact, rows, preset)}"},
+    )  # fmt: skip
 
 
 def render(artefact: Artefact, rows: Sequence[Row], preset: str, folder: Path) -> list[Path]:
@@ -40,16 +59,17 @@ def render(artefact: Artefact, rows: Sequence[Row], preset: str, folder: Path) -
         chosen = artefact.drawn(found)
         figure = save(panels.draw(chosen, found, artefact.columns), folder / "figure.png")
         parts = panels.draw_parts(chosen, found)
-    table = folder / "table.md"
-    text = table_text(artefact, rows, preset)
-    write_whole(table, lambda path: path.write_text(text, encoding="utf-8"))
-    page = write_page(
-        folder / "index.html", title=artefact.title, lead=artefact.lead,
-        figure=Figure(_caption(artefact.caption, chosen), parts.panels, parts.legend),
-        tables=_shown(artefact, rows, preset), cards={STATEMENTS},
-        details={"Runs": f"{artefact.source}\n{_notes(artefact, rows, preset)}"},
-    )  # fmt: skip
+    table, page = folder / "table.md", folder / "index.html"
+    for path, text in (
+        (table, table_text(artefact, rows, preset)),
+        (page, page_of(artefact, rows, preset, parts)),
+    ):
+        write_whole(path, partial(_write, text))
     return [figure, table, page]
+
+
+def _write(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
 
 
 def _caption(said: str, chosen: Sequence[panels.Panel]) -> str:
@@ -65,18 +85,22 @@ def findings_lines(findings: Sequence[Finding]) -> list[dict[str, str]]:
     ]
 
 
-def _shown(artefact: Artefact, rows: Sequence[Row], preset: str) -> dict[str, list[dict[str, str]]]:
+def _shown(
+    artefact: Artefact, rows: Sequence[Row], preset: str
+) -> tuple[dict[str, list[dict[str, str]]], dict[str, str]]:
+    """Return the lines of every table, and what stands under the headings of some."""
     found = artefact.records(rows, artefact.of(preset))
-    tables = artefact.lines(found)
+    tables, notes = artefact.lines(found), {}
     if judged := artefact.findings(found):
         tables[STATEMENTS] = findings_lines(list(judged.values()))
+        notes[STATEMENTS] = correction(judged.values())
     if artefact.differences:
         values = _values(found)
         tables["Differences from the paper"] = [
             {"difference": text.format_map(values), "what it may cause": why}
             for text, why in artefact.differences
         ]
-    return tables
+    return tables, notes
 
 
 def _values(records: Sequence[Record]) -> dict[str, str]:
@@ -87,7 +111,7 @@ def _values(records: Sequence[Record]) -> dict[str, str]:
             if not isinstance(value, list | dict)}  # fmt: skip
 
 
-def _notes(artefact: Artefact, rows: Sequence[Row], preset: str) -> str:
+def _runs_notes(artefact: Artefact, rows: Sequence[Row], preset: str) -> str:
     """Say how many runs there are, what they and their measurements cost, and what made them.
 
     A measurement's time counts where it kept it: what it has as ``seconds``.

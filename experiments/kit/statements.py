@@ -6,16 +6,26 @@ otherwise; one seed decides nothing. A new kind of statement is a function of th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from experiments.kit.columns import written
-from experiments.kit.comparisons import CELL, Cells, Level, compare, estimate, exponent, judged
+from experiments.kit.columns import spoken, written
+from experiments.kit.comparisons import (
+    CELL,
+    Cells,
+    Level,
+    compare,
+    estimate,
+    exponent,
+    judged,
+)  # fmt: skip
 from experiments.kit.judge import Finding, above, every, settle
 from experiments.kit.records import Record, grouped, matching, present
-from experiments.kit.statistics import over_cells, paired
+from experiments.kit.statistics import Difference, over_cells, paired
+from landscape.shown import counted
 
 Where = Mapping[str, Any]
 ANY: Where = {}
@@ -78,12 +88,12 @@ def alike(
         found = compare(own, value, one, other, axis=axis, over=over, log=log)
         named = f"{written(one)} {'/' if log else '-'} {written(other)}"
         if found is None:
-            return judged(text, named, None)
+            return replace(judged(text, named, None), kind="agreement")
         verdict = found.equal(within)
         said = f"{named}: {found.sentence()}; " + (
             f"a factor of {within:g} would matter" if log else f"{within:g} would matter"
         )
-        return Finding(text, verdict, said, estimate(found))
+        return Finding(text, verdict, said, estimate(found), kind="agreement")
 
     return Statement(text, judge)
 
@@ -98,7 +108,9 @@ def widens(
         own = matching(records, where)
         places = sorted({r[over] for r in present(own, over)})
         if len(places) < 2:
-            return Finding(text, "undecided", f"{len(places)} values of {over} are too few")
+            return Finding(
+                text, "undecided", f"{len(places)} values of {over} are too few", kind="difference"
+            )
         ends = [places[0], places[-1]]
         margins = [_margins(matching(own, {over: at}), value, one, other, axis) for at in ends]
         grown: Cells = {
@@ -136,16 +148,16 @@ def scales(
     def judge(records: Sequence[Record]) -> Finding:
         interval = exponent(matching(records, where), value, x)
         if interval is None:
-            return Finding(text, "undecided", f"fewer than two values of {x}")
+            return Finding(text, "undecided", f"fewer than two values of {x}", kind="exponent")
         beside = [] if law is None else [f"{source} {law:g}"]
         beside += [] if paper is None else [f"the paper's own numbers {paper:.2f}"]
-        label = f"exponent of {value} in {x}"
+        label = f"exponent of {spoken(value)} in {spoken(x)}"
         said = "; ".join([f"{label}: {interval}", *beside])
         clause = "; ".join([f"{label} {interval.clause}", *beside])
         ends = sorted((sign * interval.low, sign * interval.high))
         estimated = interval.value, interval.low, interval.high
         verdict = "undecided" if interval.single else above(*ends)
-        return Finding(text, verdict, said, estimated, clause=clause)
+        return Finding(text, verdict, said, estimated, clause=clause, kind="exponent")
 
     return Statement(text, judge)
 
@@ -154,11 +166,18 @@ def exceeds(text: str, value: str, least: float, *, where: Where = ANY) -> State
     """State that the mean of a value is above a threshold, over seeds, cells averaged."""
 
     def judge(records: Sequence[Record]) -> Finding:
-        plain = [r | {"correct": None} for r in present(matching(records, where), value)]
-        own = [r | {"side": "value"} for r in plain]
-        zero = [r | {"side": "zero", value: 0.0} for r in plain]
-        found = compare(own + zero, value, "value", "zero", axis="side")
-        return judged(text, f"mean {value}", found, least)
+        found = _level(matching(records, where), value, least)
+        return judged(text, f"mean {spoken(value)}", found, least)
+
+    return Statement(text, judge)
+
+
+def below(text: str, value: str, most: float, *, where: Where = ANY) -> Statement:
+    """State that the mean of a value is below a threshold, over seeds, cells averaged."""
+
+    def judge(records: Sequence[Record]) -> Finding:
+        found = _level(matching(records, where), value, most)
+        return judged(text, f"mean {spoken(value)}", found, most=most)
 
     return Statement(text, judge)
 
@@ -180,10 +199,13 @@ def monotone(
             found = compare(own, value, *ends, axis=x, over="", log=log)
             steps.append(judged("", f"{written(low)} to {written(high)}", found))
         if not steps:
-            return Finding(text, "undecided", f"{len(places)} values of {x} are too few")
+            return Finding(
+                text, "undecided", f"{len(places)} values of {x} are too few", kind="several"
+            )
         said = "; ".join(f"{step.verdict}, {step.evidence}" for step in steps)
         clause = "; ".join(f"{step.verdict}, {step.short}" for step in steps)
-        return Finding(text, every(step.verdict for step in steps), said, clause=clause)
+        verdict = every(step.verdict for step in steps)
+        return Finding(text, verdict, said, clause=clause, kind="several")
 
     return Statement(text, judge)
 
@@ -199,7 +221,7 @@ def each(text: str, statements: Sequence[Statement]) -> Statement:
         needs = [f.needs for f in findings if f.verdict == "undecided"]
         known = [n for n in needs if n is not None]
         most = max(known, default=None) if verdict == "undecided" and known == needs else None
-        return Finding(text, verdict, said, needs=most, clause=clause)
+        return Finding(text, verdict, said, needs=most, clause=clause, kind="several")
 
     return Statement(text, judge)
 
@@ -233,12 +255,30 @@ def true_everywhere(text: str, *values: str, where: Where = ANY) -> Statement:
     """State that a value, or each of several, is true of every record that has it."""
 
     def judge(records: Sequence[Record]) -> Finding:
-        met = [bool(r[v]) for r in matching(records, where) for v in values if r.get(v) is not None]
+        own = [[bool(r[v]) for v in values if r.get(v) is not None]
+               for r in matching(records, where)]  # fmt: skip
+        met = [one for of_run in own for one in of_run]
         if not met:
-            return Finding(text, "undecided", "measured nowhere")
-        return Finding(text, settle(all(met)), f"{sum(met)} of {len(met)}")
+            return Finding(text, "undecided", "measured nowhere", kind="exact")
+        of = counted(sum(map(bool, own)), "run")
+        of = of if len(values) == 1 else f"{counted(len(met), 'value')} of {of}"
+        return Finding(text, settle(all(met)), f"true of {sum(met)} of {of}", kind="exact")
 
     return Statement(text, judge)
+
+
+def _level(records: Sequence[Record], value: str, threshold: float) -> Difference | None:
+    """Return the mean of a value over seeds, as its difference from zero.
+
+    How far it is from zero, in deviations or by its signs, says nothing of another threshold.
+    """
+    plain = [r | {"correct": None} for r in present(records, value)]
+    own = [r | {"side": "value"} for r in plain]
+    zero = [r | {"side": "zero", value: 0.0} for r in plain]
+    found = compare(own + zero, value, "value", "zero", axis="side")
+    if found is None or threshold == 0:
+        return found
+    return replace(found, effect=math.nan, flips=None)
 
 
 def _margins(

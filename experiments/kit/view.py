@@ -99,11 +99,16 @@ class Artefact:
     def findings(self, records: Sequence[Record]) -> dict[str, Finding]:
         """Judge every statement; those of differences are a family, adjusted by Holm.
 
+        Thresholds, exponents, agreements, several statements at once and cases are none of it;
+        `experiments.kit.correction` says so beside them.
+
         Findings whose number depends on the records have their own sentences as names.
         """
         found = {name: s.judge(records) for name, s in self.statements.items()}
         tested = {
-            name: f for name, f in found.items() if isinstance(f, Compared) and f.least is None
+            name: f
+            for name, f in found.items()
+            if isinstance(f, Compared) and f.kind == "difference"
         }
         if len(tested) > 1:
             adjusted = family({name: f.difference for name, f in tested.items()})

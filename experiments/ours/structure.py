@@ -73,7 +73,8 @@ def _within(text: str, value: str, name: str, by: float, log: bool) -> Statement
         below, above = (end.judge(records) for end in ends)
         said = below.evidence.partition("; threshold")[0]
         said += f"; {by:g} {'times ' * log}either way would matter" * (below.estimate is not None)
-        return Finding(text, every([below.verdict, above.verdict]), said, below.estimate)
+        verdict = every([below.verdict, above.verdict])
+        return Finding(text, verdict, said, below.estimate, kind="agreement")
 
     return Statement(text, judge)
 

@@ -50,7 +50,7 @@ def grows(text: str, *, paper: str, by_seed: bool, where: Mapping[str, Any]) -> 
         each = "seed" if by_seed else "model and task"
         if len(fits) < 2:
             said = f"{len(fits)} exponent, one a {each}{over}: two are the least that decide"
-            return Finding(text, "undecided", said)
+            return Finding(text, "undecided", said, kind="exponent")
         found = student([s for s, _ in fits], each=each)
         off = max(off for _, off in fits)
         ends = found.value - off, found.value + off
@@ -66,7 +66,8 @@ def grows(text: str, *, paper: str, by_seed: bool, where: Mapping[str, Any]) -> 
         if open_:
             said += f"; undecided by {len(open_)} of {len(own)} rates, at the edge of those tried"
         ours = interval.value, interval.low, interval.high
-        return Finding(text, "undecided" if open_ else above(-high, -low), said, ours)
+        verdict = "undecided" if open_ else above(-high, -low)
+        return Finding(text, verdict, said, ours, kind="exponent")
 
     return Statement(text, judge)
 

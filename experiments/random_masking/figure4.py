@@ -56,7 +56,7 @@ def derive(record: Record) -> Mapping[str, Any]:
     arithmetic = record["lr"] * record["steps"] * math.sqrt(record["count"])
     return {"arm": ARMS[0], "norm_before": abs(before), "norm_after": abs(after),
             "positive": min(before, after) > 0,
-            "share": record["distance"] / arithmetic}  # fmt: skip
+            "distance over arithmetic": record["distance"] / arithmetic}  # fmt: skip
 
 
 def _norms(axis: Axes, records: Sequence[Record], palette: panels.Palette) -> None:
@@ -99,8 +99,8 @@ ARTEFACT = Artefact(
             where={"arm": ARMS[0]},
         ),
         "landscape": statements.scales(
-            "so it is beyond the optimizer's arithmetic, rate × steps × √weights", "share", -1,
-            where={"arm": ARMS[0]},
+            "so it is beyond the optimizer's arithmetic, rate × steps × √weights",
+            "distance over arithmetic", -1, where={"arm": ARMS[0]},
         ),
         "learns": statements.at_each(
             "every ratio is more accurate on test after training than before", "ratio",

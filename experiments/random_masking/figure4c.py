@@ -27,6 +27,7 @@ from experiments.random_masking.grids import (
 )  # fmt: skip
 from landscape.sweep.grid import Grid
 
+SHARE = "distance over arithmetic"
 CASES = MINILM, MINILM_SST2, SMOLLM2, SMOLLM2_SST2
 
 
@@ -43,14 +44,14 @@ def derive(record: Record) -> Mapping[str, Any]:
     """
     steps = record["best_step"] or record["steps"]
     arithmetic = record["lr"] * math.sqrt(record["count"]) * steps
-    share = record["distance"] / arithmetic
-    return {"arm": record["task"], "arithmetic": arithmetic, "share": share}
+    return {"arm": record["task"], "arithmetic": arithmetic,
+            SHARE: record["distance"] / arithmetic}  # fmt: skip
 
 
 STATEMENTS = {
     "distance": statements.scales("distance grows as the ratio falls", "distance", -1, law=-0.5),
     "arithmetic": statements.scales(
-        "distance over the optimizer's arithmetic grows as the ratio falls", "share", -1
+        "distance over the optimizer's arithmetic grows as the ratio falls", SHARE, -1
     ),
 }
 
@@ -67,7 +68,7 @@ ARTEFACT = Artefact(
                 "trainable": columns.count(), "rate": columns.rate(), "seeds": columns.seeds(),
                 "distance": columns.geometric("distance"),
                 "rate × steps × √weights": columns.geometric("arithmetic"),
-                "share": columns.geometric("share"),
+                "share": columns.geometric(SHARE),
             },
         ),
     },
@@ -75,7 +76,7 @@ ARTEFACT = Artefact(
     further=case_by_case(*STATEMENTS.values()),
     panels=apart(
         panels.curve("distance", "Distance", "distance to initialisation", log=True, law=-0.5),
-        panels.curve("share", "Share", "distance / (rate × steps × √weights)", log=True),
+        panels.curve(SHARE, "Share", "distance / (rate × steps × √weights)", log=True),
         panels.against("arithmetic", "distance", "Runs", "rate × steps × √weights",
                        "distance to initialisation", log="xy"),
         by=("model",),
@@ -83,7 +84,8 @@ ARTEFACT = Artefact(
     lead=(
         "The distance of the chosen checkpoint from the pretrained weights. AdamW moves each "
         "weight by about the rate a step, so that rates of one over the ratio make sparser masks "
-        "more distant by arithmetic alone: the share says what is left for the landscape."
+        "more distant by arithmetic alone: the share, distance over that arithmetic, says what "
+        "is left for the landscape."
     ),
     caption=(
         "Distance over the ratio, one curve a task; points are seeds, bands 95 % intervals; "

@@ -57,9 +57,9 @@ def _hundredth(records: Sequence[Record]) -> Finding:
         if {"LoRA", "masks"} <= sizes.keys():
             found.append((model, sizes["LoRA"] / sizes["masks"]))
     if not found:
-        return Finding(text, "undecided", "not both were run")
+        return Finding(text, "undecided", "not both were run", kind="exact")
     said = ", ".join(f"{model}: LoRA has {times:.0f} times as many" for model, times in found)
-    return Finding(text, settle(all(times >= 100 for _, times in found)), said)
+    return Finding(text, settle(all(times >= 100 for _, times in found)), said, kind="exact")
 
 
 ARTEFACT = Artefact(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -90,11 +91,38 @@ def test_check_of_what_is_published_fails_when_a_number_was_altered(world, capsy
     table.write_text(text.replace("| random", "| Random"))
     assert main(published_words) == 1
     assert "✗ fails: the table shown is what the rows say" in capsys.readouterr().out
+    table.write_text(text)
+    page = table.with_name("index.html")
+    shown = page.read_text()
+    for number, said in altered(shown):
+        page.write_text(shown.replace(number, said, 1))
+        assert main(published_words) == 1, number
+        assert "✗ fails: the page's texts are what the rows say" in capsys.readouterr().out
+    page.unlink()
+    assert main(published_words) == 1
+    capsys.readouterr()
+    page.write_text(shown.replace("base64,PD94", "base64,PD95", 1))  # what is drawn is not judged
+    assert main(published_words) == 3
+    assert "✓ holds: the page's texts are what the rows say" in capsys.readouterr().out
     rows = program.file_of("local")
     lines = gzip.decompress(rows.read_bytes()).decode()
     rows.write_bytes(gzip.compress(lines.replace('"count":', '"count":1', 1).encode()))
     assert main(published_words) == 2
     assert "it is damaged or was altered" in capsys.readouterr().err
+
+
+def altered(page: str) -> list[tuple[str, str]]:
+    """Return texts of a page, each with another number or letter: a cell, evidence, a caption."""
+    cell = re.search(r'">0\.\d+', page)
+    assert cell
+    found = [
+        (cell[0], cell[0][:-1] + str((int(cell[0][-1]) + 1) % 10)),
+        ("<figcaption", "<figcaption "),
+        ("2 seeds", "3 seeds"),
+        ("runs, ", "runs,  "),
+    ]
+    assert all(text in page for text, _ in found)
+    return found
 
 
 def test_json_is_the_only_thing_that_a_command_prints_and_nothing_where_it_is_not_asked(
@@ -107,7 +135,7 @@ def test_json_is_the_only_thing_that_a_command_prints_and_nothing_where_it_is_no
         (["run", *words], "artefacts", 1),
         (["render", *words], "views", 1),
         (["publish", *words], "views", 1),
-        (["check", *words], "findings", 2),
+        (["check", *words], "findings", 3),
         (["ledger", "--check"], "current", None),
     ):
         capsys.readouterr()

@@ -6,9 +6,16 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
+from types import MappingProxyType
 
 from experiments.kit.statistics.block import largest_block, over_which
-from experiments.kit.statistics.bootstrap import examples_deviation, right_ones, two_level
+from experiments.kit.statistics.bootstrap import (
+    Same,
+    Texts,
+    examples_deviation,
+    right_ones,
+    two_level_over,
+)  # fmt: skip
 from experiments.kit.statistics.decades import logarithms
 from experiments.kit.statistics.difference import Difference
 from experiments.kit.statistics.interval import ROUNDING, finite, spread, student, welch
@@ -45,24 +52,26 @@ def paired(one: Arm, other: Arm) -> Difference:
     left = len({*one} ^ {*other})
     x, y = ({seed: _value(arm[seed]) for seed in seeds} for arm in (one, other))
     found = _of({s: x[s] - y[s] for s in seeds}, size=_size(x, y), left=left)
-    right, others = ({s: v for s in seeds if isinstance(v := a[s], str)} for a in (one, other))
-    if not right and not others:
-        return found
-    deviation = examples_deviation(right, others)
-    return replace(found, bootstrap=two_level(right, others), examples=deviation)
+    right, others = _texts(one, seeds), _texts(other, seeds)
+    return _by_example(found, {"": (right, others)}, {}) if right or others else found
 
 
-def over_cells(cells: Mapping[Hashable, tuple[Arm, Arm]]) -> Difference:
+def over_cells(
+    cells: Mapping[Hashable, tuple[Arm, Arm]], same: Same = MappingProxyType({})
+) -> Difference:
     """Compare two arms over several cells, such as tasks or ratios, at once.
 
     A seed's differences are averaged over the cells, so that cells are blocks and n stays the
     number of seeds: cells share the seed's data, model or mask and are not independent. The
     interval speaks of these cells and no others. Of a table with gaps the largest whole block of
     cells and seeds is taken, which the runs that are there decide, whatever they found; seeds and
-    cells outside it are counted.
+    cells outside it are counted. Where all of it is texts of "0" and "1", such a mean gets the
+    two-level bootstrap as well; one cell of values alone, such as correlations, leaves it out.
 
     Args:
         cells: the two arms of each.
+        same: by cell and seed, a name of the test examples, as of `two_level_over`: texts of one
+            name are of the same examples, in one order.
 
     Raises:
         UserError: no seed is whole, or a value is not finite.
@@ -79,7 +88,11 @@ def over_cells(cells: Mapping[Hashable, tuple[Arm, Arm]]) -> Difference:
     size = _size(*(arm for arms in values for arm in arms))
     found = _of(gaps, size=size, left=len(seeds) - len(whole))
     over = f"{found.interval.how}, {over_which(chosen, cells)}"
-    return replace(found, interval=replace(found.interval, how=over))
+    found = replace(found, interval=replace(found.interval, how=over))
+    texts = {at: (_texts(cells[at][0], whole), _texts(cells[at][1], whole)) for at in chosen}
+    if any(len(side) < len(whole) for sides in texts.values() for side in sides):
+        return found
+    return _by_example(found, texts, same)
 
 
 def factors(one: Mapping[int, float], other: Mapping[int, float]) -> Difference:
@@ -147,6 +160,16 @@ def _of(each: Mapping[int, float], *, size: float, left: int) -> Difference:
         interval, std, _hedges(n - 1) * mean / std, flips, detectable(error, n - 1),
         seeds_needed(mean, std), each, left_out=left, error=error, freedom=n - 1,
     )  # fmt: skip
+
+
+def _by_example(found: Difference, cells: Mapping[Hashable, Texts], same: Same) -> Difference:
+    """Add what a difference of texts says by its test examples."""
+    interval, deviation = two_level_over(cells, same), examples_deviation(cells, same)
+    return replace(found, bootstrap=interval, examples=deviation)
+
+
+def _texts(arm: Arm, seeds: Sequence[int]) -> dict[int, str]:
+    return {seed: v for seed in seeds if isinstance(v := arm[seed], str)}
 
 
 def _value(found: float | str | None) -> float:

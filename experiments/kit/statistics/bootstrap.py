@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -11,6 +12,10 @@ from experiments.kit.statistics.interval import LEVEL, Interval, plural
 from landscape.errors import UserError
 
 RESAMPLES = 10_000
+#: of two arms by seed, what was right of each test example, as a text of "0" and "1"
+Texts = tuple[Mapping[int, str], Mapping[int, str]]
+#: by cell and seed, a name of the test examples
+Same = Mapping[Hashable, Mapping[int, Hashable]]
 
 
 def two_level(
@@ -51,66 +56,147 @@ def two_level(
     >>> print(two_level({0: "1111", 1: "0101"}, {0: "1111", 1: "0101"}))
     0 [0, 0] (2 seeds, two-level bootstrap)
     """
+    return two_level_over({"": (one, other)}, resamples=resamples, seed=seed)
+
+
+def two_level_over(
+    cells: Mapping[Hashable, Texts], same: Same = MappingProxyType({}), *,
+    resamples: int = RESAMPLES, seed: int = 0,
+) -> Interval:  # fmt: skip
+    """Return the mean over cells of two arms' differences, with the interval of `two_level`.
+
+    A resample draws the seeds once for all cells, since a seed's cells share its data. Of each
+    seed drawn it draws the test examples, once for all cells that show the same ones: an example
+    keeps what both arms said of it in every such cell, and counts are drawn of the sums of its
+    differences. Examples of other tasks are drawn apart.
+
+    It covers as that of one cell: 88.2 and 98.5 of 95 %, at a deviation of .03 over seeds and of
+    none (1500 simulated studies each of 5 seeds, of two cells that share 800 examples and one with
+    its own; Student's 94.7 and 96.1).
+
+    Args:
+        cells: the two arms of each, as of `two_level`, all at the same seeds.
+        same: by cell and seed, a name of the examples: what has one name has the same examples in
+            one order. Those without a name are a cell's own.
+        resamples: how many are drawn.
+        seed: draws them.
+
+    Raises:
+        UserError: cells or arms of other seeds, or of one name and other numbers of examples.
+
+    Cost: a binomial draw for every resample, seed, task and sum that occurs; 0.1 s for 10,000 of
+        5 seeds and 8 cells of one task.
+
+    >>> agree = {"a": ({0: "11", 1: "01"}, {0: "11", 1: "01"})}
+    >>> print(two_level_over(agree | {"b": ({0: "1", 1: "1"}, {0: "0", 1: "0"})}))
+    0.5 [0.5, 0.5] (2 seeds, two-level bootstrap)
+    """
     from landscape.seeds import numbered
 
-    counts = paired_counts(one, other)
-    sizes = counts.sum(1)
-    value = float(_gaps(counts, sizes).mean())
+    counts, values = summed_counts(cells, same)
+    sizes = counts.sum(-1)
+    n = len(counts)
+    value = float(_means(counts, values, sizes).sum(1).mean()) / len(cells)
     rng = numbered(seed)
-    drawn = rng.integers(0, len(counts), (resamples, len(counts)))
-    again = rng.multinomial(sizes[drawn], (counts / sizes[:, None])[drawn])
-    means = _gaps(again, sizes[drawn]).mean(1)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    level = "two-level bootstrap" if len(counts) > 1 else "bootstrap of its examples alone"
-    return Interval(
-        value, float(low), float(high), len(counts), f"{plural(len(counts), 'seed')}, {level}"
-    )
+    drawn = rng.integers(0, n, (resamples, n))
+    means = np.zeros(drawn.shape)
+    for own, size in zip(counts.swapaxes(0, 1), sizes.T, strict=True):
+        shares = own / np.maximum(size, 1)[:, None]
+        means += _means(rng.multinomial(size[drawn], shares[drawn]), values, size[drawn])
+    low, high = np.quantile(means.mean(1) / len(cells), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    level = "two-level bootstrap" if n > 1 else "bootstrap of its examples alone"
+    return Interval(value, float(low), float(high), n, f"{plural(n, 'seed')}, {level}")
 
 
-def examples_deviation(one: Mapping[int, str], other: Mapping[int, str]) -> float:
+def examples_deviation(
+    cells: Mapping[Hashable, Texts], same: Same = MappingProxyType({})
+) -> float:  # fmt: skip
     """Return the deviation that a seed's difference has from its test examples alone.
 
     The root of the mean over seeds of s² / N, with s² the variance of the paired differences of
-    N examples. What the deviation over seeds has beyond it is the seeds' own: where little is
-    left, more examples settle what more seeds would.
+    N examples. Of several cells s² is that of the sums over those which share the examples, added
+    up over tasks and divided by the square of the number of cells. What the deviation over seeds
+    has beyond it is the seeds' own: where little is left, more examples settle what more seeds
+    would.
 
     Args:
-        one, other: as of `two_level`.
+        cells, same: as of `two_level_over`.
 
-    >>> round(examples_deviation({0: "1100"}, {0: "0000"}), 6)  # differences 1, 1, 0, 0
+    >>> round(examples_deviation({"": ({0: "1100"}, {0: "0000"})}), 6)  # differences 1, 1, 0, 0
     0.288675
     """
-    counts = paired_counts(one, other)
-    sizes = counts.sum(1)
-    squares = (counts[:, 0] + counts[:, 2]) / sizes - _gaps(counts, sizes) ** 2
-    return float(np.sqrt((squares / np.maximum(sizes - 1, 1)).mean()))
+    counts, values = summed_counts(cells, same)
+    sizes = counts.sum(-1)
+    squares = _means(counts, values**2, sizes) - _means(counts, values, sizes) ** 2
+    return float(np.sqrt((squares / np.maximum(sizes - 1, 1)).sum(1).mean())) / len(cells)
 
 
-def paired_counts(one: Mapping[int, str], other: Mapping[int, str]) -> Int64[np.ndarray, "n 3"]:
-    """Count, for each seed, the examples that the other arm alone, both or none, or one alone had.
+def summed_counts(
+    cells: Mapping[Hashable, Texts], same: Same
+) -> tuple[Int64[np.ndarray, "n tasks sums"], Int64[np.ndarray, " sums"]]:
+    """Count, for each seed and set of examples, those of every sum of differences over its cells.
+
+    A difference is 1 where one arm alone was right, -1 where the other alone was.
 
     Args:
-        one, other: as of `two_level`.
+        cells, same: as of `two_level_over`.
+
+    Returns:
+        The counts, and the sums that they are of. A seed with fewer sets than another has sets
+        without an example.
 
     Raises:
-        UserError: the arms have other seeds, or a seed's arms other examples.
+        UserError: as `two_level_over`.
 
-    >>> paired_counts({7: "1100"}, {7: "1011"}).tolist()
-    [[2, 1, 1]]
+    >>> counts, sums = summed_counts({"": ({7: "1100"}, {7: "1011"})}, {})
+    >>> counts.tolist(), sums.tolist()
+    ([[[2, 1, 1]]], [-1, 0, 1])
     """
-    if one.keys() != other.keys() or not one:
-        raise UserError(
-            f"expected both arms at the same seeds, got {sorted(one)} and {sorted(other)}; "
-            "leave out the seeds of one arm, and say so"
-        )
-    for seed, right in one.items():
-        if len(right) != len(other[seed]):
+    by_seed = [_sums(cells, same, seed) for seed in _common_seeds(cells)]
+    most = max(of for sets in by_seed for _, of in sets)
+    counts = np.zeros((len(by_seed), max(map(len, by_seed)), 2 * most + 1), np.int64)
+    for i, sets in enumerate(by_seed):
+        for j, (sums, _) in enumerate(sets):
+            counts[i, j] = np.bincount(sums + most, minlength=2 * most + 1)
+    return counts, np.arange(-most, most + 1)
+
+
+def _sums(
+    cells: Mapping[Hashable, Texts], same: Same, seed: int
+) -> list[tuple[Int64[np.ndarray, " n"], int]]:
+    """Return the sums of each set of examples at a seed, over how many cells they are."""
+    found: dict[Hashable, list[Int64[np.ndarray, " n"]]] = {}
+    for at, (one, other) in cells.items():
+        name = ("named", same[at][seed]) if seed in same.get(at, {}) else ("own", at)
+        found.setdefault(name, []).append(_differences(one[seed], other[seed], seed))
+    for gaps in found.values():
+        if len(sizes := {len(gap) for gap in gaps}) > 1:
             raise UserError(
-                f"expected as many test examples of both arms at seed {seed}, got {len(right)} "
-                f"and {len(other[seed])}; compare runs of the same examples"
+                f"expected as many test examples in all cells of one name at seed {seed}, "
+                f"got {sorted(sizes)}; name examples by what they are"
             )
-    gaps = [right_ones(one[seed]) - right_ones(other[seed]) for seed in one]
-    return np.array([np.bincount(gap + 1, minlength=3) for gap in gaps])
+    return [(np.sum(gaps, 0), len(gaps)) for gaps in found.values()]
+
+
+def _common_seeds(cells: Mapping[Hashable, Texts]) -> list[int]:
+    """Return the seeds that both arms of every cell have."""
+    arms = [arm for pair in cells.values() for arm in pair]
+    for arm in arms:
+        if arm.keys() != arms[0].keys() or not arm:
+            raise UserError(
+                f"expected both arms at the same seeds, got {sorted(arms[0])} and {sorted(arm)}; "
+                "leave out the seeds of one arm, and say so"
+            )
+    return list(arms[0])
+
+
+def _differences(one: str, other: str, seed: int) -> Int64[np.ndarray, " n"]:
+    if len(one) != len(other):
+        raise UserError(
+            f"expected as many test examples of both arms at seed {seed}, got {len(one)} "
+            f"and {len(other)}; compare runs of the same examples"
+        )
+    return right_ones(one) - right_ones(other)
 
 
 def right_ones(text: str) -> Int64[np.ndarray, " n"]:
@@ -130,8 +216,9 @@ def right_ones(text: str) -> Int64[np.ndarray, " n"]:
     return (np.frombuffer(text.encode(), np.uint8) - ord("0")).astype(np.int64)
 
 
-def _gaps(
-    counts: Int64[np.ndarray, "*resamples n 3"], sizes: Int64[np.ndarray, "*resamples n"]
-) -> Float64[np.ndarray, "*resamples n"]:
-    """Return each seed's difference in accuracy."""
-    return (counts[..., 2] - counts[..., 0]) / sizes
+def _means(
+    counts: Int64[np.ndarray, "*places sums"], values: Int64[np.ndarray, " sums"],
+    sizes: Int64[np.ndarray, "*places"],
+) -> Float64[np.ndarray, "*places"]:  # fmt: skip
+    """Return the mean over each place's examples, 0 of none."""
+    return counts @ values / np.maximum(sizes, 1)

@@ -20,7 +20,9 @@ class Difference:
         interval: mean, Student's or Welch's 95 % interval, and n.
         std: of the paired differences; of two arms without pairs the root of the sum of their
             variances; NaN of a single seed.
-        effect: mean / std with Hedges' correction for few seeds; NaN below three.
+        effect: Hedges' g: mean / std, of pairs the std of their differences and not of an arm,
+            times the correction of its bias; NaN below three seeds, and without a spread. Of few
+            it scatters: a true 1 is found between .1 and 2.8 in 95 % of studies of five seeds.
         flips: the sign-flip test, exact up to 16 seeds; none without pairs.
         could_show: the smallest difference that these seeds find with power .8 at level .05.
         needed: seeds that find the difference seen, as often; none where 1000 do not suffice.
@@ -114,9 +116,11 @@ class Difference:
 
         >>> from experiments.kit.statistics import paired
         >>> paired({0: 0.7, 1: 0.8, 2: 0.9}, {0: 0.6, 1: 0.75, 2: 0.8}).sentence()
-        '+0.083 [0.012, 0.155] (3 seeds, t), sign-flip p=.25, could have shown .094'
+        '+0.083 [0.012, 0.155] (3 seeds, t), g=1.6, sign-flip p=.25, could have shown .094'
         """
         parts = [f"{self._written(self.interval)} ({self.interval.how})"]
+        if not math.isnan(self.effect):
+            parts.append(f"g={_plain(self.effect, 2)}")
         if self.flips and self.n > 1:
             parts.append(f"sign-flip p={_plain(self.flips.p)}")
         if self.could_show > 0:

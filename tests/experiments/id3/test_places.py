@@ -63,9 +63,10 @@ def test_ends_are_those_of_the_first_and_last_look_and_early_is_a_tenth_in() -> 
         0.4,
         0.6,
     )
-    assert found["attention_share"] == pytest.approx(0.25)
+    assert found["share of query and key"] == pytest.approx(0.25)
     assert found["sparsity"] == [0.8, 0.7, 0.6, 0.5, 0.4]
-    assert (found["sparsity_first"], found["sparsity_early"]) == (0.8, 0.6)
+    assert (found["untouched share at first"], found["untouched share early"]) == (0.8, 0.6)
+    assert found["move after the first tenth"] == pytest.approx(0.2)
     assert derive(run) == {"arm": "ID3"}
     del steps[-1]  # it ended midway
     assert derive({**run, "diverged": True, "places_steps": steps}) == {"arm": "ID3"}

@@ -9,6 +9,7 @@ import pytest
 
 from experiments.kit import statements
 from experiments.kit.comparisons import compare, exponent
+from experiments.kit.statistics import two_level_over
 
 
 def run(arm: str, seed: int, test: float = 0.5, **values: Any) -> dict[str, Any]:
@@ -29,6 +30,49 @@ def test_runs_that_do_not_say_which_rows_they_saw_are_not_compared_by_example() 
             for arm, right in (("a", "1100"), ("b", "0011"))]  # fmt: skip
     found = compare(rows, "test", "a", "b")
     assert found is not None
+    assert found.bootstrap is None
+
+
+RIGHT = {("a", 0): "11101110", ("a", 1): "11111100", ("b", 0): "10101010", ("b", 1): "11101100"}
+
+
+def shown(arm: str, seed: int, rows: str, **values: Any) -> dict[str, Any]:
+    right, identity = RIGHT[arm, seed], {"test rows": {"all": rows}}
+    return run(arm, seed, right.count("1") / 8, correct=right, identity=identity, **values)
+
+
+def test_ratios_of_a_task_share_its_examples_and_other_rows_are_examples_of_their_own() -> None:
+    def over(*rows: str) -> Any:
+        records = [shown(arm, s, f"{name} of {s}", ratio=p) for s in (0, 1) for arm in "ab"
+                   for p, name in zip((1e-2, 1e-3), rows, strict=True)]  # fmt: skip
+        return compare(records, "test", "a", "b")
+
+    arms = tuple({s: RIGHT[arm, s] for s in (0, 1)} for arm in "ab")
+    cells = dict.fromkeys((1e-2, 1e-3), arms)
+    shared = {p: {0: 0, 1: 1} for p in cells}
+    assert over("one", "one").bootstrap == two_level_over(cells, shared)
+    assert over("one", "other").bootstrap == two_level_over(cells)
+    assert two_level_over(cells) != two_level_over(cells, shared)
+    assert over("one", "one").interval == over("one", "other").interval
+
+
+def test_a_baseline_without_a_ratio_is_paired_by_example_at_every_ratio() -> None:
+    records = [shown("a", s, f"of {s}", ratio=p) for s in (0, 1) for p in (1e-2, 1e-3)]
+    records += [shown("b", s, f"of {s}", ratio=None) for s in (0, 1)]
+    found = compare(records, "test", "a", "b")
+    assert found is not None
+    assert found.bootstrap is not None
+    records[0] |= {"correct": None}
+    found = compare(records, "test", "a", "b")
+    assert found is not None
+    assert found.bootstrap is None
+
+
+def test_accuracies_compared_as_factors_are_no_differences_of_texts() -> None:
+    records = [shown(arm, s, f"of {s}") for s in (0, 1) for arm in "ab"]
+    found = compare(records, "test", "a", "b", log=True)
+    assert found is not None
+    assert math.exp(found.each[0]) == pytest.approx(6 / 4)
     assert found.bootstrap is None
 
 

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-from experiments.kit.page import Figure, write_page
+from experiments.kit.page import Figure, page_text, undrawn
 
 NOTHING = Figure("", (), {})
 
 
-def page_of(tmp_path: Path, rows: list[dict[str, str]], **extra: object) -> str:
+def page_of(rows: list[dict[str, str]], **extra: object) -> str:
     given = {"title": "t", "lead": "l", "figure": NOTHING, "tables": {"T": rows}, "details": {}}
-    return write_page(tmp_path / "p.html", **(given | extra)).read_text()
+    return page_text(**(given | extra))
 
 
-def test_a_page_embeds_its_panels_and_escapes_its_text(tmp_path) -> None:
+def test_a_page_embeds_its_panels_and_escapes_its_text() -> None:
     page = page_of(
-        tmp_path, [{"ratio": "<b>"}], title="a < b & c", lead="<script>alert(1)</script>",
+        [{"ratio": "<b>"}], title="a < b & c", lead="<script>alert(1)</script>",
         figure=Figure("what is seen", [("<one>", "<svg/>"), ("two", "<svg/>")], {"dash": "<svg/>"}),
         details={"Provenance": "commit: <none>"},
     )  # fmt: skip
@@ -32,14 +31,37 @@ def test_a_page_embeds_its_panels_and_escapes_its_text(tmp_path) -> None:
     assert "&lt;b&gt;" in page
 
 
-def test_an_empty_line_of_the_lead_begins_a_paragraph(tmp_path) -> None:
-    page = page_of(tmp_path, [{"ratio": "1"}], lead="What is seen.\n\nAnd why.")
+def test_a_note_stands_under_the_heading_of_its_table_alone() -> None:
+    rows = [{"n": "1"}]
+    page = page_of([], tables={"T": rows, "U": rows}, notes={"U": "of <two>"}, cards={"U"})
+    assert page.count("of &lt;two&gt;") == 1
+    assert '<h2>U</h2>\n<p class="quiet">of &lt;two&gt;</p>' in page
+
+
+def test_what_is_drawn_is_left_out_and_every_other_text_stays() -> None:
+    def page(
+        svg: str, label: str, caption: str = "seen", name: str = "one", cell: str = "1"
+    ) -> str:
+        figure = Figure(caption, [(name, svg)], {label: svg})
+        return undrawn(page_of([{"ratio": cell}], figure=figure))
+
+    usual = page("<svg/>", "dash")
+    assert page("<svg><path/></svg>", "dot") == usual
+    for other in ({"caption": "seen 2"}, {"name": "two"}, {"cell": "2"}):
+        assert page("<svg/>", "dash", **other) != usual
+    assert undrawn(page_of([{"a": "1"}], figure=Figure("seen", [("one", "")], {}))) == (
+        undrawn(page_of([{"a": "1"}], figure=Figure("seen", [("one", "<svg/>")], {"l": "<svg/>"})))
+    )
+
+
+def test_an_empty_line_of_the_lead_begins_a_paragraph() -> None:
+    page = page_of([{"ratio": "1"}], lead="What is seen.\n\nAnd why.")
     assert "<p>What is seen.</p>\n<p>And why.</p>" in page
 
 
-def test_long_texts_wrap_and_numbers_do_not(tmp_path) -> None:
+def test_long_texts_wrap_and_numbers_do_not() -> None:
     rows = [{"n": "1", "statement": "a sentence of more than a few words, which needs room"}]
-    page = page_of(tmp_path, rows)
+    page = page_of(rows)
     assert '<td data-name="n">1</td><td class=words data-name="statement">a sentence' in page
 
 
@@ -49,19 +71,19 @@ def rems(page: str) -> float:
     return 16 * float(width)
 
 
-def test_a_table_is_cards_where_its_letters_do_not_fit(tmp_path) -> None:
+def test_a_table_is_cards_where_its_letters_do_not_fit() -> None:
     """Three cells of ten letters, 9.4 pixels each, and their sides: 18 pixels."""
-    page = page_of(tmp_path, [dict.fromkeys("abc", "0123456789")])
+    page = page_of([dict.fromkeys("abc", "0123456789")])
     assert rems(page) == pytest.approx(337, abs=0.1)
-    wide = page_of(tmp_path, [{f"c{i}": "0.123 ± 0.456" for i in range(10)}])
+    wide = page_of([{f"c{i}": "0.123 ± 0.456" for i in range(10)}])
     # over 1200 pixels in one line, its cells break at their blanks: ten cells of five letters
     assert "class=tight" in wide
     assert rems(wide) == pytest.approx(651, abs=0.1)
 
 
-def test_a_verdict_has_a_sign_and_a_colour_and_other_cells_have_none(tmp_path) -> None:
+def test_a_verdict_has_a_sign_and_a_colour_and_other_cells_have_none() -> None:
     rows = [{"statement": "s", "verdict": v} for v in ("✓ holds", "✗ fails", "? undecided", "?")]
-    page, cards = page_of(tmp_path, rows), page_of(tmp_path, rows, cards={"T"})
+    page, cards = page_of(rows), page_of(rows, cards={"T"})
     for name, text in (("good", "✓ holds"), ("bad", "✗ fails"), ("open", "? undecided")):
         assert f'<td class={name} data-name="verdict">{text}</td>' in page
         assert (

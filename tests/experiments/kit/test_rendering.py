@@ -14,9 +14,10 @@ import landscape as ls
 from experiments.kit import columns, panels, statements
 from experiments.kit.columns import Table
 from experiments.kit.draw import colors
+from experiments.kit.page import undrawn
 from experiments.kit.published import file_of, folder_of, is_published, merge, publish, rows_at
 from experiments.kit.records import Row
-from experiments.kit.rendering import render, table_text
+from experiments.kit.rendering import page_of, render, table_text
 from experiments.kit.statistics import geometric_mean, student
 from experiments.kit.view import Artefact
 from landscape.sweep import Grid, RunConfig, RunStore
@@ -62,6 +63,24 @@ def test_the_same_rows_give_the_same_bytes_in_any_order(rows, tmp_path) -> None:
     other = render(TOY, rows[::-1], "local", tmp_path / "other")
     assert [p.name for p in one] == ["figure.png", "table.md", "index.html"]
     assert [p.read_bytes() for p in one] == [p.read_bytes() for p in other]
+
+
+def test_the_page_without_its_drawings_is_what_is_rendered_without_them(rows, tmp_path) -> None:
+    *_, page = render(TOY, rows, "local", tmp_path)
+    drawn = page.read_text(encoding="utf-8")
+    assert undrawn(drawn) == undrawn(page_of(TOY, rows, "local")) != drawn
+
+
+def test_what_is_adjusted_is_said_under_the_statements_of_table_and_page(rows, tmp_path) -> None:
+    judged = {
+        "a": TOY.statements["order"],
+        "b": statements.better("b", "test", "magnitude", "random", by=-0.5),
+    }
+    several = Artefact(**{**vars(TOY), "statements": judged})
+    said = "Not adjusted for being several: 1 of a difference, 1 against a threshold."
+    assert f"Statements\n\n{said}\n\n| statement" in table_text(several, rows, "local")
+    assert f'<h2>Statements</h2>\n<p class="quiet">{said}</p>' in page_of(several, rows, "local")
+    assert "adjusted" not in table_text(TOY, rows, "local")
 
 
 def test_another_number_gives_another_picture_and_another_table(rows, tmp_path) -> None:

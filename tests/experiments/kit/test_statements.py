@@ -199,6 +199,39 @@ def test_exceeds_is_about_the_mean_over_seeds() -> None:
     assert statements.exceeds("e", "test", 0.7).judge(rows).verdict == "undecided"
 
 
+def test_below_is_the_contrary_of_exceeds_and_shows_the_value_itself() -> None:
+    rows = [run("a", s, 0.70 + s / 100, a_move=0.70 + s / 100) for s in (0, 1, 2)]
+    for level, verdict in ((0.6, "fails"), (0.9, "holds"), (0.7, "undecided")):
+        found = statements.below("e", "a_move", level).judge(rows)
+        other = statements.exceeds("e", "a_move", level).judge(rows)
+        assert found.verdict == verdict
+        assert (found.estimate, found.evidence, found.clause) == (
+            other.estimate, other.evidence, other.clause,
+        )  # fmt: skip
+    half = T2 * 0.01 / math.sqrt(3)
+    found = statements.below("e", "a_move", 0.9).judge(rows)
+    assert found.estimate == pytest.approx((0.71, 0.71 - half, 0.71 + half), rel=1e-6)
+    assert found.evidence.startswith("mean a move: +0.710 [0.685, 0.735] (3 seeds, t), could")
+    assert found.evidence.endswith("; threshold 0.9")
+    assert found.clause == "mean a move +0.710 [0.685, 0.735], 3 seeds, threshold 0.9"
+    assert statements.below("e", "x", 0.9).judge(rows).verdict == "undecided"
+
+
+def test_signs_and_deviations_from_zero_are_told_of_a_level_that_zero_is_the_threshold_of() -> None:
+    rows = [run("a", s, 0.70 + s / 100) for s in (0, 1, 2)]
+    at_zero = statements.exceeds("e", "test", 0.0).judge(rows).evidence
+    assert "g=40, sign-flip p=.25" in at_zero  # .71 / .01 / √π
+    assert "g=" not in (said := statements.exceeds("e", "test", 0.6).judge(rows).evidence)
+    assert "sign-flip" not in said
+
+
+def test_names_of_values_are_words_in_evidence() -> None:
+    rows = [run("a", s, 0.5, ratio=p, norm_before=p * (1 + s)) for s in (0, 1) for p in (0.1, 0.01)]
+    found = statements.scales("s", "norm_before", 1).judge(rows)
+    assert found.evidence.startswith("exponent of norm before in ratio")
+    assert found.clause.startswith("exponent of norm before in ratio")
+
+
 def test_one_that_fails_fails_each_and_nothing_decides_nothing() -> None:
     good, bad = better(), better(by=1.0)
     rows = arms([0.02, 0.025, 0.03])
@@ -230,6 +263,10 @@ def test_the_same_is_stated_at_each_value_that_records_have() -> None:
 
 def test_what_must_be_true_everywhere_counts_where_it_was_measured() -> None:
     statement = statements.true_everywhere("t", "x", "y")
-    assert statement.judge([{"x": True, "y": False}, {"x": True}]).evidence == "2 of 3"
+    several = statement.judge([{"x": True, "y": False}, {"x": True}, {"z": True}])
+    assert several.evidence == "true of 2 of 3 values of 2 runs"
     assert statement.judge([{"x": True, "y": False}]).verdict == "fails"
     assert statement.judge([{}]).verdict == "undecided"
+    one = statements.true_everywhere("t", "x")
+    assert one.judge([{"x": True}, {"x": False}, {}]).evidence == "true of 1 of 2 runs"
+    assert one.judge([{"x": True}]).evidence == "true of 1 of 1 run"

@@ -59,7 +59,7 @@ def test_a_sharpness_that_did_not_converge_is_named() -> None:
         ARTEFACT.records(world(0.02, 0.03, 1.0), ARTEFACT.of("local"))
     )["converged"]  # fmt: skip
     assert found.verdict == "fails"
-    assert found.evidence == "150 of 160"
+    assert found.evidence == "true of 150 of 160 values of 80 runs"
 
 
 @pytest.mark.parametrize("preset", ["smoke", "local", "paper"])

@@ -102,7 +102,8 @@ def test_a_factor_is_the_geometric_mean_of_ratios_and_does_not_depend_on_the_uni
     assert math.exp(found.mean) == pytest.approx(40 ** (1 / 3))
     # by hand: logarithms .693, 1.386, 1.609 have deviation .478; e^(1.230 ± 4.303 * .276)
     assert factors({s: 1e9 * v for s, v in one.items()}, other).std == pytest.approx(found.std)
-    assert found.sentence().startswith("×3.42 [1.04, 11.2] (3 seeds, t), sign-flip p=.25")
+    # g of the logarithms: 1.230 / .478, times 1 / √π of three seeds
+    assert found.sentence().startswith("×3.42 [1.04, 11.2] (3 seeds, t), g=1.5, sign-flip p=.25")
     assert (found.above(), found.above(1.02), found.above(2.0)) == ("holds", "holds", "undecided")
     assert factors(other, one).above() == "fails"
 
@@ -139,6 +140,17 @@ def test_equal_differences_have_the_p_of_their_signs() -> None:
 
 def test_two_seeds_have_no_effect_size_whose_correction_is_zero() -> None:
     assert math.isnan(paired({0: 1.0, 1: 2.0}, {0: 0.0, 1: 0.0}).effect)
+
+
+def test_the_effect_is_told_where_there_is_one_and_only_there() -> None:
+    # by hand: differences -1, -2, -3 have mean / deviation -2, times 1 / √π of three seeds
+    three = paired(arm([0.0, 0.0, 0.0]), arm([1.0, 2.0, 3.0]))
+    assert ", g=-1.1, sign-flip" in three.sentence()
+    assert "g=" not in three.clause()
+    assert ", g=.8, could" in unpaired([1.0, 2.0], [0.0, 1.0]).sentence()
+    for few in (paired(arm([1.0]), arm([0.0])), paired(arm([1.0, 3.0]), arm([0.0, 0.0])),
+                paired(arm([1.0] * 6), arm([0.0] * 6))):  # fmt: skip
+        assert "g=" not in few.sentence()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, None])

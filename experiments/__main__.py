@@ -267,7 +267,7 @@ def _current(one: Artefact, rows: Sequence[Row], preset: str, folder: Path) -> d
     same_page = undrawn(_text_of(page)) == undrawn(page_of(one, rows, preset))
     told = {
         "published": ("the table shown is what the rows say", table, same),
-        "published page": ("the page's texts are what the rows say", page, same_page),
+        "published_page": ("the page's texts are what the rows say", page, same_page),
     }
     found = {}
     for name, (statement, path, claim) in told.items():

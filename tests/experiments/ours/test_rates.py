@@ -131,8 +131,8 @@ def test_the_fixed_rule_wins_in_its_own_world() -> None:
     assert judged(rows)[2:4] == "✗?"
     rules = {line["rule"]: line for line in rates_report.rule_table(records(rows))}
     assert rules["c / ratio"]["constant"] == "1e-05"
-    assert float(rules["1e-05 / ratio"]["largest"]) == 0
-    assert float(rules["1e-06 / ratio"]["mean error"]) == 1
+    assert float(rules["1e-05 / ratio"]["largest, decades"]) == 0
+    assert float(rules["1e-06 / ratio"]["mean error, decades"]) == 1
 
 
 def test_a_cell_knows_its_best_what_is_tied_with_it_and_where_runs_fail() -> None:
@@ -230,9 +230,9 @@ def test_the_published_rows_say_what_was_printed() -> None:
     assert len(cells) == 32
     assert cells["encoder", "adamw", "3e-05"]["best rate"] == "0.33"
     assert cells["language model", "adamw", "0.001"]["best loss"] == "0.407"
-    assert cells["encoder, largest gradients", "adamw", "0.0001"]["error"] == "-2.32"
+    assert cells["encoder, largest gradients", "adamw", "0.0001"]["error, decades"] == "-2.32"
     assert cells["encoder", "sgd", "0.001"]["tied"] == "1 to 1e+02"
     rules = {line["rule"]: line for line in rates_report.rule_table(records)}
     assert rules["matching step"]["within half a decade"] == "19 of 20"
-    assert rules["c / ratio"]["mean error"] == "0.12"
+    assert rules["c / ratio"]["mean error, decades"] == "0.12"
     assert "".join(SIGNS[f.verdict] for f in rates_report.check(records)) == "✓✓✗✗✓✓?"

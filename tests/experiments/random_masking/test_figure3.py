@@ -17,10 +17,10 @@ def run(**values: Any) -> dict[str, Any]:
 def test_seeds_that_only_one_rate_has_are_in_no_curve() -> None:
     rates = [run(ratio=1e-5, lr=lr, seed=0, test=0.6) for lr in (1e-3, 1.0)]
     more = [run(ratio=1e-5, lr=1e-3, seed=seed, test=0.9) for seed in (1, 2)]
-    (low, high) = ARTEFACT.tables["Accuracy by rate"].lines(rates + more)
+    (low, high) = ARTEFACT.tables["Test accuracy by rate, of the first seed"].lines(rates + more)
     assert low["ratio 1e-05"] == high["ratio 1e-05"] == "0.600"
     own = [run(model="facebook/opt-125m", ratio=1e-5, lr=1e-3, seed=s, test=0.6) for s in (0, 1)]
-    (line,) = ARTEFACT.tables["Accuracy by rate"].lines(own)
+    (line,) = ARTEFACT.tables["Test accuracy by rate, of the first seed"].lines(own)
     assert line["ratio 1e-05"] == "0.600 ± 0.000"
 
 

@@ -15,6 +15,7 @@ from landscape.sweep.executors import packed as module
 from landscape.sweep.executors.local import local
 from landscape.sweep.executors.packed import PACKS, packed
 from landscape.sweep.store import RunStore
+from landscape.training import pace
 from landscape.training.packed.pack import Pack
 
 
@@ -84,33 +85,37 @@ def test_a_killed_pack_goes_on_with_the_same_runs_whatever_is_asked_for_then(
 
     def stopping(pack: Pack) -> bool:
         taken.append(len(pack.courses))
-        if len(taken) == 6:  # an epoch is four steps
+        if len(taken) == 6:
             raise KeyboardInterrupt
         return step(pack)
 
     monkeypatch.setattr(Pack, "step", stopping)
+    monkeypatch.setattr(pace, "APART", 0.0)
     with pytest.raises(KeyboardInterrupt):
         packed(2)(jobs, killed, tiny.places, lambda event: None)
     packed(8)(jobs[1:], killed, tiny.places, lambda event: None)
     packed(8)(jobs, killed, tiny.places, lambda event: None)
     assert set(taken) == {2}
-    assert len(taken) == 6 + (8 - 4) + 8
+    assert len(taken) == 6 + (8 - 5) + 8  # no step that was taken is taken again
     assert rows(jobs, killed) == rows(jobs, quiet)
 
 
-def test_a_run_that_was_begun_alone_goes_on_alone(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_run_that_was_begun_alone_goes_on_alone(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "APART", 0.0)
     jobs, told = [tiny.job(seed=seed, epochs=2) for seed in range(3)], list[Event]()
     quiet, killed = RunStore(tmp_path / "quiet"), RunStore(tmp_path / "killed")
     local()(jobs, quiet, tiny.places, lambda event: None)
 
     def stop(event: Event) -> None:
-        if event.step == 6:  # an epoch is four steps
+        if event.step == 6:  # of eight
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         local()(jobs, killed, tiny.places, stop)
     packed()(jobs, killed, tiny.places, told.append)
-    assert [e.step for e in told if e.kind == "step"] == [5, 6, 7, 8]
+    assert [e.step for e in told if e.kind == "step"] == [7, 8]
     assert rows(jobs[:1], killed) == rows(jobs[:1], quiet)
 
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from landscape import checks
+from landscape.training.pace import Pace
 from landscape.training.packed.folder import PackFolder
 from landscape.training.packed.lane import Lane
 from landscape.training.packed.pack import Pack
@@ -24,7 +25,7 @@ def finetune_packed(
     folder: str | Path | None = None,
     folders: Sequence[str | Path] | None = None,
     overwrite: bool = False,
-    checkpoint_every: int = 50,
+    checkpoint_every: int | None = None,
     tokens: int | None = None,
     progress: bool = False,
 ) -> list[Run]:
@@ -57,7 +58,7 @@ def finetune_packed(
             those that `finetune` writes: called with the same model it finds its run finished,
             and gives the model the checkpoint that was chosen.
         overwrite: start anew, whatever the folders hold.
-        checkpoint_every: steps between checkpoints.
+        checkpoint_every: steps between checkpoints, as for `finetune`.
         tokens: most tokens of a forward, padding included: what bounds the memory of activations;
             None is 2,048 on a CPU, and 16,384 on a GPU, which wants many.
         progress: show a progress bar on standard error, if that is a terminal.
@@ -72,7 +73,7 @@ def finetune_packed(
     Cost: the products of the lanes' solo runs, with less padding; a lane keeps O(k): theta, its
         pretrained values, the optimizer's state, the best and the first point.
     """
-    every = checks.whole("checkpoint_every", checkpoint_every, least=1)
+    pace = Pace(checkpoint_every)
     pack = Pack(model, tokenizer, lanes, tokens=tokens)
     kept = None
     if folder is not None:
@@ -90,8 +91,9 @@ def finetune_packed(
         while pack.alive:
             evaluated = pack.step()
             bar.update()
-            if kept is not None and (evaluated or pack.taken % every == 0):
-                kept.save(pack)
+            if kept is not None and pace.is_due(pack.taken, evaluated=evaluated):
+                with pace.writing():
+                    kept.save(pack)
     for i, course in enumerate(pack.courses):
         pack.finish(course)
         if kept is not None:

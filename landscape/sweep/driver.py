@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ExecutorName = Literal["local", "packed", "ray"]
-#: what the system says where every further job would fail as well
-ENDING = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS))
 UNDONE = "it was neither finished nor refused; run the sweep again"
 
 
@@ -100,8 +96,9 @@ def run_grid(
         diverged are results.
 
     Raises:
-        UserError: a grid that cannot be, a folder that another sweep writes, a full disk, which
-            ends it; or runs that failed: the others are finished first, and kept.
+        UserError: a grid that cannot be, a folder that another sweep writes; a disk that is full or
+            cannot be written, which ends it; or runs that failed: the others are finished first,
+            and kept.
     """
     from landscape.sweep.frame import frame_of
 
@@ -178,7 +175,7 @@ def sweep(
 
     Raises:
         UserError: a grid that cannot be, a source of a task that it has not, a store that another
-            sweep has locked, or a disk that is full.
+            sweep has locked, or a disk that is full or cannot be written.
     """
     tasks = dict.fromkeys(job.config.task for job in wanted(grids, {}))
     for name in places.sources:
@@ -186,7 +183,7 @@ def sweep(
     found, given = Swept(), set[str]()
 
     def tell(event: Event) -> None:
-        if event.kind == "failed" and any(reason in event.said for reason in ENDING):
+        if event.ends:
             raise UserError(event.said)
         if event.kind == "failed":
             found.failed[event.job.config.address] = event.said

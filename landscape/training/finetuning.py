@@ -124,7 +124,7 @@ def finetune(
 
     Raises:
         UserError: nothing to train, an argument out of range or without effect beside the others,
-            or a folder of another configuration or of other inputs.
+            or a folder of another configuration, of other inputs, or that cannot be written.
 
     Cost: one forward and one activation-gradient a batch; AdamW's state 2 k, and 2 k for the best
         and the first point. With a folder, once a model, a hash of all weights: 0.3 to 1 s for 135

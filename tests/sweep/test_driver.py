@@ -145,7 +145,7 @@ def test_a_run_that_failed_and_was_tried_once_more_is_finished(tmp_path) -> None
 def test_a_full_disk_ends_a_sweep_at_once_and_it_goes_on_where_it_was(tmp_path) -> None:
     cells = list(FIXED.cells())
     full = f"expected to write {tmp_path}, got: No space left on device; free some space"
-    executor = ByFormula(refused={cells[1].address: full})
+    executor = ByFormula(refused={cells[1].address: full}, ends=True)
     with pytest.raises(ls.UserError, match="No space left on device; free some space"):
         run(FIXED, tmp_path, executor)
     assert executor.trained == [cells[0].address]

@@ -15,7 +15,7 @@ import torch
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.folders import json_object, write_json
+from landscape.folders import Unwritable, json_object, write_json
 from landscape.subspace import dense_parameters, is_attached
 from landscape.sweep.changed import refuse_changed
 from landscape.sweep.claims import Elsewhere, claimed
@@ -49,7 +49,7 @@ def packed(size: int = 8, workers: int = 1) -> Executor:
         workers: processes for the runs that are computed alone, and for measurements.
 
     Raises:
-        UserError: a number below 1; called, as `local` does.
+        UserError: a number below 1; called, as `local` does, or where a pack cannot be written.
     """
     size = checks.whole("size", size, least=1)
     return _Packed(size, local(workers))
@@ -70,6 +70,8 @@ class _Packed:
         for group in self._groups(list(left.values()), store, places):
             try:
                 _train(group, store, places, tell)
+            except Unwritable:
+                raise
             except (*FAILURES, Elsewhere):
                 continue  # each alone says what is wrong with it, or waits for who computes it
             finally:

@@ -136,6 +136,6 @@ def test_a_pack_leaves_no_cached_memory_to_those_that_are_computed_alone(
     assert done == ["pack", "emptied", "alone"]
 
 
-def test_a_size_below_one_is_refused() -> None:
-    with pytest.raises(UserError, match="size"):
+def test_a_pack_below_one_is_refused() -> None:
+    with pytest.raises(UserError, match="pack"):
         packed(0)

@@ -164,7 +164,9 @@ def executor_of(
 
 
 def _no_pack(executor: str, pack: int) -> UserError:
-    return UserError(f"expected no pack with {executor}, got {pack}; it is of packed")
+    return UserError(
+        f"expected no pack with {executor}, got {pack}; it is of packed: name that, or leave it out"
+    )
 
 
 def sweep(

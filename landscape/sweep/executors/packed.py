@@ -135,6 +135,7 @@ def _train(
         finetune_packed(
             base.model, base.tokenizer, lanes, folder=folder,
             folders=[store.path(config) / TRAINING for config in runs],
+            tell=lambda lane, taken, total: tell(Event("step", Job(runs[lane]), taken, total)),
         )  # fmt: skip
     shutil.rmtree(folder)
 

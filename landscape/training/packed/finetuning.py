@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -28,6 +28,7 @@ def finetune_packed(
     checkpoint_every: int | None = None,
     tokens: int | None = None,
     progress: bool = False,
+    tell: Callable[[int, int, int], object] = lambda lane, taken, total: None,
 ) -> list[Run]:
     """Train several runs that share a frozen model, each as if alone, in one forward and backward.
 
@@ -62,6 +63,8 @@ def finetune_packed(
         tokens: most tokens of a forward, padding included: what bounds the memory of activations;
             None is 2,048 on a CPU, and 16,384 on a GPU, which wants many.
         progress: show a progress bar on standard error, if that is a terminal.
+        tell: called as ``tell(lane, taken, total)`` of every lane after each of its steps: its
+            number, and of how many steps it has taken how many.
 
     Returns:
         The runs, in the order of the lanes.
@@ -88,12 +91,14 @@ def finetune_packed(
         disable=None if progress else True,
     )  # fmt: skip
     with bar:
-        while pack.alive:
+        while alive := pack.alive:
             evaluated = pack.step()
             bar.update()
             if kept is not None and pace.is_due(pack.taken, evaluated=evaluated):
                 with pace.writing():
                     kept.save(pack)
+            for lane, course in alive.items():
+                tell(lane, course.updates.taken, course.total)
     for i, course in enumerate(pack.courses):
         pack.finish(course)
         if kept is not None:

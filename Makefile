@@ -38,7 +38,7 @@ demo:
 test: $(VENV)/.installed-dev
 	$(PYTEST)
 
-slow: $(VENV)/.installed-dev
+slow: $(VENV)/.installed-slow
 	$(PYTEST) -m slow
 
 # the smoke preset of every artefact but figure 4, whose is the demo: run, rendered, checked
@@ -85,6 +85,11 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install -q --no-deps $(ORACLES) $(HARNESS)
+	@touch $@
+
+# the slow suite sweeps on a Ray cluster too
+$(VENV)/.installed-slow: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev,ray]'
 	@touch $@
 
 clean:

@@ -49,11 +49,13 @@ class ByFormula:
     Args:
         dev: the formula.
         refused: address -> the sentence of a job that fails.
+        ends: whether that ends the sweep.
         stop: jobs after which it is interrupted, as by Ctrl-C.
     """
 
     dev: Dev = peak
     refused: Mapping[str, str] = field(default_factory=dict)
+    ends: bool = False
     stop: float = math.inf
     trained: list[str] = field(default_factory=list)
     measured: list[str] = field(default_factory=list)
@@ -75,7 +77,7 @@ class ByFormula:
                 raise KeyboardInterrupt
             tell(Event("began", job))
             if run in self.refused:
-                tell(Event("failed", job, said=self.refused[run]))
+                tell(Event("failed", job, said=self.refused[run], ends=self.ends))
                 continue
             if job.config not in store:
                 store.write(job.config, outcome(job.config, self.dev), provenance={})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import subprocess
 
 import pytest
 
@@ -77,3 +78,18 @@ def test_a_file_that_safetensors_was_writing_is_removed_with_the_others(tmp_path
     open_folder(tmp_path, {"lr": 1.0})
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == [".tmp-mine", "config.json", "provenance.json"]
+
+
+def test_saying_where_a_result_comes_from_writes_nothing_into_the_checkout(monkeypatch) -> None:
+    """Else a git of the user's would find it locked, for ever where this process is killed."""
+    calls, honest = [], subprocess.run
+
+    def watched(command, **how):
+        calls.append(command)
+        return honest(command, **how)
+
+    monkeypatch.setattr(subprocess, "run", watched)
+    provenance()
+    asked = [command for command in calls if command[0] == "git"]
+    assert asked
+    assert all("--no-optional-locks" in command for command in asked)

@@ -6,12 +6,14 @@ import ast
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from functools import cache
 from pathlib import Path
 
+import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
@@ -125,3 +127,21 @@ def test_the_version_is_one_in_the_project_the_package_the_command_and_the_citat
     assert (cited["abstract"], cited["license"]) == (PROJECT["description"], PROJECT["license"])
     papers = [one["url"].rpartition("/")[2] for one in cited["references"]]
     assert papers == ["2405.02596", "2408.14470"]
+
+
+def installed_for(target: str, environment: Path) -> str:
+    """Return what make would do for a target in a new environment."""
+    done = subprocess.run(
+        ["make", "-n", target, f"VENV={environment}"], cwd=ROOT, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_the_slow_suite_installs_ray_first_and_the_quick_one_does_without(tmp_path: Path) -> None:
+    before, _, _ = installed_for("slow", tmp_path).partition("-m pytest")
+    assert "-c constraints.txt -e '.[dev,ray]'" in before
+    assert "ray" not in installed_for("test", tmp_path)
+    pinned = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert {"ray", "msgpack", "protobuf"} <= {line.partition("==")[0] for line in pinned}

@@ -24,6 +24,9 @@ def computing_arguments(parser: argparse.ArgumentParser) -> None:
         help="processes of local, and of packed for runs that cannot be packed (1)",
     )  # fmt: skip
     where.add_argument(
+        "--pack", type=whole(least=1), help="most runs that packed trains together (8)"
+    )
+    where.add_argument(
         "--shared", action="store_true",
         help="compute beside other processes of the same sweep, wherever the folder is seen",
     )  # fmt: skip
@@ -54,6 +57,7 @@ def computing(chosen: argparse.Namespace) -> tuple[Executor, Places]:
                 f"expected one --source for {task}, got {sources[task]} and {folder}; leave one out"
             )
     executor = executor_of(
-        chosen.executor, workers=chosen.workers, address=chosen.address, shared=chosen.shared
-    )
+        chosen.executor, workers=chosen.workers, pack=chosen.pack, address=chosen.address,
+        shared=chosen.shared,
+    )  # fmt: skip
     return executor, Places(sources, chosen.device)

@@ -47,7 +47,7 @@ _DO = {
     errno.ENOENT: "check the path",
 }
 #: how safetensors and torch word, in other exceptions, what the system told them
-_SYSTEM = re.compile(r"Os \{ code: (\d+)")
+_SYSTEM = re.compile(r"(?:Os \{ code:|os error) (\d+)")
 _MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 

@@ -1,6 +1,7 @@
 """A run's folder: configuration, provenance and result as JSON, each file written whole or not."""
 
 from landscape.folders.files import (
+    Unwritable,
     draft_of,
     finite,
     json_object,
@@ -8,11 +9,13 @@ from landscape.folders.files import (
     read_json,
     write_json,
     write_whole,
+    writing,
 )
 from landscape.folders.folder import open_folder
 from landscape.folders.origin import peak_memory, provenance
 
 __all__ = [
+    "Unwritable",
     "draft_of",
     "finite",
     "json_object",
@@ -23,4 +26,5 @@ __all__ = [
     "read_json",
     "write_json",
     "write_whole",
+    "writing",
 ]

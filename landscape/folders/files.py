@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from landscape.errors import UserError
 
@@ -23,6 +25,37 @@ _DEPTH = 32
 _LEFTOVER = re.compile(
     r"\..+\.(json|safetensors|before|during|after)\.[a-z0-9_]{8}|\.tmp[A-Za-z0-9]{6}"
 )
+
+
+#: how safetensors words what the system told it
+_TOLD = re.compile(r"(?:Os \{ code:|os error) (\d+)")
+_FREE, _NAME = (
+    "free some space, and go on: what was finished stays", "name a folder that can be written"
+)  # fmt: skip
+_DO = {errno.ENOSPC: _FREE, errno.EDQUOT: _FREE, errno.EROFS: _NAME, errno.EACCES: _NAME,
+       errno.EPERM: _NAME}  # fmt: skip
+
+
+class Unwritable(UserError):
+    """Say that the system lets no file be written: the disk is full, the folder read-only."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Say in a sentence what keeps a file from being written.
+
+    Raises:
+        Unwritable: the disk is full, the folder read-only, or anything else of the system.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        told = _TOLD.search(str(error))
+        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        if number is None:
+            raise
+        do = _DO.get(number, "check the path and the system")
+        raise Unwritable(f"expected to write {path}, got: {os.strerror(number)}; {do}") from error
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
@@ -127,8 +160,16 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     Args:
         path: the place; its folder is made where it is missing.
         write: called with the path to write to.
+
+    Raises:
+        Unwritable: the system does not let it be written.
     """
     target = Path(path).expanduser()
+    with writing(target):
+        _write_beside(target, write)
+
+
+def _write_beside(target: Path, write: Callable[[Path], object]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     os.close(handle)

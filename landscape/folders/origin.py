@@ -43,7 +43,7 @@ def peak_memory() -> int | None:
 def _commit() -> str | None:
     """Return the project's commit, marked when the tree differs; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
-    git = ["git", "-C", str(root)]
+    git = ["git", "--no-optional-locks", "-C", str(root)]  # whoever works there is not disturbed
     try:
         head = subprocess.run(
             [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from landscape.folders import writing
+
 try:
     import fcntl
 except ImportError:  # Unix alone has it; elsewhere one sweep at a time has to do
@@ -29,12 +31,15 @@ def claimed(folder: Path, *, wait: bool = True) -> Iterator[None]:
 
     Raises:
         Elsewhere: without `wait`, another process computes the run.
+        Unwritable: the folder cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if fcntl is None:
-        yield
-        return
-    with (folder / LOCK).open("w") as lock:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("w")
+    with lock:
+        if fcntl is None:
+            yield
+            return
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ExecutorName = Literal["local", "packed", "ray"]
-#: what the system says where every further job would fail as well
-ENDING = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS))
 UNDONE = "it was neither finished nor refused; run the sweep again"
 
 
@@ -72,6 +68,7 @@ def run_grid(
     *,
     executor: ExecutorName | Executor = "local",
     workers: int = 1,
+    pack: int | None = None,
     shared: bool = False,
     sources: Mapping[str, str] | None = None,
     device: str | None = None,
@@ -87,7 +84,8 @@ def run_grid(
         folder: of the store; made where it is missing.
         executor: "local", in processes of this machine; "packed", runs that share a frozen model
             together in one; "ray", on a Ray cluster; or one of your own.
-        workers: processes of "local".
+        workers: processes of "local", and of "packed" for what is computed alone.
+        pack: most runs that "packed" trains together; None is 8.
         shared: compute what other processes leave, which call the same at the same time, from any
             machine that sees the folder; the executor is "local". A run that one of them was killed
             in is gone on with by the next.
@@ -100,8 +98,9 @@ def run_grid(
         diverged are results.
 
     Raises:
-        UserError: a grid that cannot be, a folder that another sweep writes, a full disk, which
-            ends it; or runs that failed: the others are finished first, and kept.
+        UserError: a grid that cannot be, a folder that another sweep writes; a disk that is full or
+            cannot be written, which ends it; or runs that failed: the others are finished first,
+            and kept.
     """
     from landscape.sweep.frame import frame_of
 
@@ -109,7 +108,9 @@ def run_grid(
     places = Places({} if sources is None else dict(sources), device)
     computing = executor
     if isinstance(computing, str):
-        computing = executor_of(computing, workers=workers, shared=shared)
+        computing = executor_of(computing, workers=workers, pack=pack, shared=shared)
+    elif pack is not None:
+        raise _no_pack("an executor of your own", pack)
     found = sweep(grids, store, computing, places, Progress(progress), shared=shared)
     if found.failed:
         raise UserError(
@@ -121,13 +122,19 @@ def run_grid(
 
 
 def executor_of(
-    name: str, *, workers: int = 1, address: str | None = None, shared: bool = False
+    name: str,
+    *,
+    workers: int = 1,
+    pack: int | None = None,
+    address: str | None = None,
+    shared: bool = False,
 ) -> Executor:
     """Return an executor by its name.
 
     Args:
         name: "local", "packed" or "ray".
-        workers: processes of "local" and "packed".
+        workers: processes of "local", and of "packed" for what is computed alone.
+        pack: most runs that "packed" trains together; None is 8.
         address: of a Ray cluster.
         shared: whether other processes compute the same sweep, which "local" knows to leave theirs.
 
@@ -144,14 +151,22 @@ def executor_of(
         )
     if address is not None and name != "ray":
         raise UserError(f"expected no address with {name}, got {address}; it is of ray")
+    if pack is not None and name != "packed":
+        raise _no_pack(name, pack)
     options: dict[str, dict[str, Any]] = {
         "local": {"workers": workers},
-        "packed": {"workers": workers},
+        "packed": {"workers": workers} | ({} if pack is None else {"pack": pack}),
         "ray": {"address": address},
     }
     made = getattr(importlib.import_module(f"landscape.sweep.executors.{name}"), name)
     found: Executor = made(**options.get(name, {}))
     return found
+
+
+def _no_pack(executor: str, pack: int) -> UserError:
+    return UserError(
+        f"expected no pack with {executor}, got {pack}; it is of packed: name that, or leave it out"
+    )
 
 
 def sweep(
@@ -178,7 +193,7 @@ def sweep(
 
     Raises:
         UserError: a grid that cannot be, a source of a task that it has not, a store that another
-            sweep has locked, or a disk that is full.
+            sweep has locked, or a disk that is full or cannot be written.
     """
     tasks = dict.fromkeys(job.config.task for job in wanted(grids, {}))
     for name in places.sources:
@@ -186,7 +201,7 @@ def sweep(
     found, given = Swept(), set[str]()
 
     def tell(event: Event) -> None:
-        if event.kind == "failed" and any(reason in event.said for reason in ENDING):
+        if event.ends:
             raise UserError(event.said)
         if event.kind == "failed":
             found.failed[event.job.config.address] = event.said

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from landscape.errors import UserError
-from landscape.sweep.sealed import writing
+from landscape.folders import writing
 
 
 @contextmanager

@@ -46,8 +46,11 @@ class Counts:
     def count(self, event: Event) -> None:
         """Count what happened to a job."""
         address = event.job.config.address
-        if event.kind in ("began", "step"):
-            self.parts[address] = event.step / event.total if event.total else 0.0
+        if event.kind == "began":  # perhaps once more: a run that was packed is finished alone
+            self.parts.setdefault(address, 0.0)
+            return
+        if event.kind == "step":
+            self.parts[address] = event.step / event.total
             return
         self.parts.pop(address, None)
         self.here += address not in self.failed

@@ -13,7 +13,7 @@ from landscape.errors import UserError
 from landscape.folders import write_whole
 from landscape.sweep.config import RunConfig
 from landscape.sweep.rows import Row, Rows, checked, refuse_moved, same_run
-from landscape.sweep.sealed import seal, unseal, writing
+from landscape.sweep.sealed import seal, unseal
 from landscape.sweep.store import RunStore
 
 
@@ -72,8 +72,7 @@ def write_rows(path: str | Path, rows: Iterable[Row]) -> Path:
     data = text.encode()
     if target.name.endswith(".gz"):
         data = gzip.compress(data, 9, mtime=0)
-    with writing(target):
-        write_whole(target, lambda temporary: temporary.write_bytes(data))
+    write_whole(target, lambda temporary: temporary.write_bytes(data))
     return target
 
 

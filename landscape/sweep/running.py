@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from landscape.errors import UserError
-from landscape.folders import leftovers
+from landscape.folders import Unwritable, leftovers
 from landscape.sweep.claims import claimed
 from landscape.sweep.executors.executor import Event, Job, Places
 from landscape.sweep.measuring import Measuring
@@ -22,7 +22,7 @@ from landscape.training.training import Training
 
 Tell = Callable[[Event], None]
 
-FAILURES = (UserError, RuntimeError, MemoryError)
+FAILURES = (UserError, RuntimeError, MemoryError, OSError)
 """What a job may fail by while others go on; torch raises RuntimeError for want of memory."""
 
 TRAINING, AGAIN = "training", "training-again"
@@ -53,7 +53,8 @@ def run_job(
     Raises:
         Elsewhere: without `wait`, there is such a process.
         UserError: a method, option, measurement, model or task that is none, or a run whose files
-            are damaged; no row is written then, but what was finished of it is kept.
+            are damaged or cannot be written; no row is written then, but what was finished of it is
+            kept.
     """
     store.create()
     with claimed(store.path(job.config), wait=wait):
@@ -80,7 +81,7 @@ def attempt(
         row = run_job(job, store, places, tell=tell, wait=wait)
     except FAILURES as error:
         said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        tell(Event("failed", job, said=said))
+        tell(Event("failed", job, said=said, ends=isinstance(error, Unwritable)))
     else:
         tell(Event("diverged" if row["outcome"]["diverged"] else "finished", job))
     finally:

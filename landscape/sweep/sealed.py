@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,28 +73,7 @@ def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
     """Write a file of one sealed line, whole or not at all.
 
     Raises:
-        UserError: the disk is full, or the folder read-only.
+        Unwritable: the disk is full, or the folder read-only.
     """
     text = f"{seal(values)}\n"
-    with writing(path):
-        write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Say in a sentence what keeps a file from being written.
-
-    Raises:
-        UserError: the disk is full, the folder read-only, or anything else of the system.
-    """
-    try:
-        yield
-    except OSError as error:
-        do = {
-            errno.ENOSPC: "free some space, and go on: what was finished stays",
-            errno.EDQUOT: "free some space, and go on: what was finished stays",
-            errno.EROFS: "name a folder that can be written",
-            errno.EACCES: "name a folder that can be written",
-            errno.EPERM: "name a folder that can be written",
-        }.get(error.errno or 0, "check the path and the system")
-        raise UserError(f"expected to write {path}, got: {error.strerror}; {do}") from error
+    write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

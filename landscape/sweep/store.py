@@ -13,11 +13,11 @@ from typing import Any
 from landscape import checks
 from landscape.errors import UserError
 from landscape.folders import provenance as origin
-from landscape.folders import read_json, write_json
+from landscape.folders import read_json, write_json, writing
 from landscape.sweep.config import RunConfig
 from landscape.sweep.lock import held
 from landscape.sweep.rows import Row, examine, read_row, refuse_other, same_run
-from landscape.sweep.sealed import Damaged, write_sealed, writing
+from landscape.sweep.sealed import Damaged, write_sealed
 
 __all__ = ["FORMAT", "LOCK", "PACKS", "Row", "RunStore"]
 
@@ -108,8 +108,7 @@ class RunStore:
         if path.exists():
             refuse_other(read_json(path), config, path.parent)
         else:
-            with writing(path):
-                write_json(path, config.as_dict())
+            write_json(path, config.as_dict())
         return path.parent
 
     def __contains__(self, config: object) -> bool:

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from landscape.errors import UserError
-from landscape.folders import leftovers, read_json
+from landscape.folders import leftovers, read_json, writing
 from landscape.sweep.config import RunConfig
 from landscape.sweep.lock import left_by
-from landscape.sweep.sealed import writing
 from landscape.sweep.store import LOCK, PACKS, RunStore
 
 Kind = Literal["checkpoint", "pack", "damaged run", "half-written file", "lock"]

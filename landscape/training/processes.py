@@ -54,6 +54,10 @@ class Processes:
         torch.distributed.all_reduce(sums, group=self.parallel.process_group)
         return sums.tolist()
 
+    def first_says(self, claim: bool) -> bool:
+        """Return what the first process says, where each says something of its own."""
+        return self.total(float(claim and self.first))[0] > 0
+
     def wait(self) -> None:
         """Wait until every process is here."""
         self.total(0.0)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from landscape import checks, seeds
+from landscape import seeds
 from landscape.errors import UserError
 from landscape.models.placement import checked_device
 from landscape.tasks import Task
@@ -24,6 +24,7 @@ from landscape.tasks.task import SplitName
 from landscape.training.best import BestOnDev
 from landscape.training.interruption import held_back
 from landscape.training.mode import training_mode
+from landscape.training.pace import Pace
 from landscape.training.parts import Probe, assemble, check_kinds
 from landscape.training.point import go_to, is_point_of, point
 from landscape.training.run import Run, run_of
@@ -64,13 +65,13 @@ class Training:
         schedule: Schedule | None = None,
         folder: str | Path | None = None,
         overwrite: bool = False,
-        checkpoint_every: int = 50,
+        checkpoint_every: int | None = None,
         probes: Sequence[Probe] = (),
         device: str | torch.device | None = None,
         **settings: object,
     ) -> None:
         self.settings = Settings.of(settings)
-        self._checkpoint_every = checks.whole("checkpoint_every", checkpoint_every, least=1)
+        self._pace = Pace(checkpoint_every)
         check_kinds(model, tokenizer, task, schedule, probes)
         if device is not None:
             model.to(checked_device("device", device))
@@ -175,8 +176,9 @@ class Training:
         if due and not self.diverged:
             self._judge()
         self._seconds += time.perf_counter() - began
-        if self._folder is not None and (due or self.taken % self._checkpoint_every == 0):
-            self._folder.save(self.state_dict())
+        if self._folder is not None and self._is_checkpoint_due(due):
+            with self._pace.writing():
+                self._folder.save(self.state_dict())
         return record
 
     def evaluate(self, split: SplitName = "dev") -> dict[str, float]:
@@ -266,6 +268,11 @@ class Training:
         """Return the context of a step's backwards: a mask that moves selects its weights there."""
         moving, most = self._moving, self.settings.accumulate
         return moving.step(step, self.optimizer, backwards=most) if moving else nullcontext()
+
+    def _is_checkpoint_due(self, evaluated: bool) -> bool:
+        """Tell whether a checkpoint is due, as the first of several processes says."""
+        due = self._pace.is_due(self.taken, evaluated=evaluated)
+        return self._parts.processes.first_says(due)
 
     def _dropout_seed(self, step: int) -> int:
         rank = self._parts.processes.rank

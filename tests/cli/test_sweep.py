@@ -66,8 +66,9 @@ def test_both_command_lines_say_the_same_of_where_runs_are_computed(
     monkeypatch.setattr(driver, "executor_of", caught)
     line = command.replace("OUT", str(tmp_path / "out"))
     run = experiments if line.startswith("run") else main
-    assert run(f"{line} --executor packed --workers 2 --shared --address a:1".split()) == MISTAKE
-    assert told == {"name": "packed", "workers": 2, "address": "a:1", "shared": True}
+    where = "--executor packed --workers 2 --pack 32 --shared --address a:1"
+    assert run(f"{line} {where}".split()) == MISTAKE
+    assert told == {"name": "packed", "workers": 2, "pack": 32, "address": "a:1", "shared": True}
 
 
 def test_options_targets_and_settings_are_read_as_values(tmp_path, executor) -> None:
@@ -210,6 +211,8 @@ def test_a_dry_run_says_in_a_sentence_which_runs_are_damaged(tmp_path, executor,
         ("sweep --folder OUT --lr 1", "ratio or count"),
         ("sweep --folder OUT --choose-lr 1 --widen -1", "got -1"),
         ("sweep --folder OUT --lr 1 --workers 0", "got 0"),
+        ("sweep --folder OUT --lr 1 --executor packed --pack 0", "got 0"),
+        ("sweep --folder OUT --lr 1 --count 9 --pack 2", "no pack with local, got 2; it is of"),
         ("sweep --folder OUT --lr 1 --count 9 --executor ray --workers 2", "one worker with ray"),
         ("sweep --folder OUT --lr 1 --count 9 --address auto", "no address with local"),
         ("sweep --folder OUT --lr 1 --executor slurm", "'slurm'"),

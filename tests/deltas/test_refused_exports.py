@@ -211,7 +211,7 @@ def test_where_one_of_two_files_cannot_be_written_neither_is(tmp_path, monkeypat
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(export, "save_file", save)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UserError, match=r"expected to write .* No space left on device; free some"):
         export_of()(tmp_path)
     assert len(calls) == fails
     assert not list(tmp_path.iterdir())

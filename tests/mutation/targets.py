@@ -31,6 +31,7 @@ GUARDS: dict[str, list[str]] = {
     "landscape/training/folder.py": _KEPT_RUNS,
     "landscape/training/checkpoint.py": _KEPT_RUNS,
     "landscape/training/interruption.py": ["training/interruption"],
+    "landscape/training/pace.py": ["training/pace"],
     "landscape/training/optimizer.py": ["training/optimizer", "training/reference"],
     "landscape/training/lr_schedule.py": ["training/lr_schedule"],
     "landscape/training/packed/chunks.py": _PACKED,
@@ -361,7 +362,7 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "landscape/training/packed/folder.py", "if not folder.finished:", "if True:"
     ),
     "an evaluation is lost with the steps after it": (
-        "landscape/training/packed/finetuning.py", "(evaluated or ", "("
+        "landscape/training/pace.py", "return evaluated or ", "return "
     ),
     "a finished pack trains again": (
         "landscape/training/packed/finetuning.py", "if kept.finished:", "if False:"

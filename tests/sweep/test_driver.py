@@ -22,6 +22,7 @@ from landscape.cli import main
 from landscape.sweep.driver import executor_of, sweep
 from landscape.sweep.executors import Event, Job, Places
 from landscape.sweep.executors.local import local
+from landscape.sweep.executors.packed import packed
 from landscape.sweep.grid import Grid
 from landscape.sweep.plan import chosen
 from landscape.sweep.progress import Counts, Progress, duration
@@ -145,7 +146,7 @@ def test_a_run_that_failed_and_was_tried_once_more_is_finished(tmp_path) -> None
 def test_a_full_disk_ends_a_sweep_at_once_and_it_goes_on_where_it_was(tmp_path) -> None:
     cells = list(FIXED.cells())
     full = f"expected to write {tmp_path}, got: No space left on device; free some space"
-    executor = ByFormula(refused={cells[1].address: full})
+    executor = ByFormula(refused={cells[1].address: full}, ends=True)
     with pytest.raises(ls.UserError, match="No space left on device; free some space"):
         run(FIXED, tmp_path, executor)
     assert executor.trained == [cells[0].address]
@@ -218,6 +219,10 @@ def test_a_source_of_a_task_that_the_grid_has_not_is_refused(tmp_path) -> None:
         ("slurm", {}, "local, packed, ray"),
         ("local", {"workers": 0}, "got 0"),
         ("local", {"address": "auto"}, "no address with local, got auto"),
+        ("local", {"pack": 4}, "no pack with local, got 4; it is of packed"),
+        ("ray", {"pack": 4}, "no pack with ray, got 4"),
+        ("packed", {"pack": 0}, "expected pack .*at least 1, got 0"),
+        ("packed", {"workers": 0}, "got 0"),
     ],
 )
 def test_an_executor_by_a_wrong_name_or_setting_is_refused(name, options, words) -> None:
@@ -232,6 +237,10 @@ def test_an_executor_by_its_name_computes_a_grid(tmp_path) -> None:
     frame = ls.run_grid(grid, tmp_path / "store", executor="local", **options)
     assert frame["steps"].tolist() == [4, 4]
     assert executor_of("local", workers=2) == local(2)
+    assert executor_of("packed", workers=2, pack=32) == packed(32, 2)
+    assert executor_of("packed") == packed(8)
+    with pytest.raises(ls.UserError, match="no pack with an executor of your own, got 4"):
+        ls.run_grid(grid, tmp_path / "store", executor=local(), pack=4, **options)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from tiny_jobs import Tiny, lasting
 
 import landscape as ls
 from landscape.sweep.claims import Elsewhere, claimed
-from landscape.sweep.executors import Event, Job
+from landscape.sweep.executors import Event, Executor, Job
 from landscape.sweep.executors.local import local
+from landscape.sweep.executors.packed import packed
 from landscape.sweep.measurements import Measurement, Point
 from landscape.sweep.running import run_job
 from landscape.sweep.store import RunStore
@@ -193,30 +195,62 @@ def _differences(one: Any, other: Any, place: str = "") -> list[str]:
     return [] if one == other else [f"{place}: {one} and {other}"]
 
 
-KILLS = 24
+KILLS, PACKED_KILLS = 24, 8
 """Kills at random points, at least: of one sweep, or of several in turn."""
 
 
-def _sweep(folder: Path, jobs: list[Job], tiny: Tiny) -> None:
+def _sweep(folder: Path, jobs: list[Job], tiny: Tiny, executor: Executor) -> None:
     def tell(event: Event) -> None:
         assert event.kind != "failed", event.said
 
-    local()(jobs, RunStore(folder), tiny.places, tell)
+    executor(jobs, RunStore(folder), tiny.places, tell)
 
 
-def _killed_sweep(folder: Path, jobs: list[Job], tiny: Tiny, seconds: Callable[[], float]) -> int:
+def _killed_sweep(
+    sweep: Callable[[Path], None], folder: Path, most: int, seconds: Callable[[], float]
+) -> int:
     """Kill a sweep again and again until it ends, or is left alone at last; count the kills."""
     fork = multiprocessing.get_context("fork")
-    for kills in range(KILLS + 1):
-        process = fork.Process(target=_sweep, args=(folder, jobs, tiny))
+    for kills in range(most + 1):
+        process = fork.Process(target=sweep, args=(folder,))
         process.start()
-        process.join(seconds() if kills < KILLS else None)
+        process.join(seconds() if kills < most else None)
         if process.exitcode is not None:
             break
         process.kill()
         process.join()
     assert process.exitcode == 0
     return kills
+
+
+def _kill_again_and_again(
+    jobs: list[Job], tiny: Tiny, folder: Path, executor: Executor, most: int, longest: float
+) -> None:
+    """Kill sweeps, each until it ends; rows and files are those of one that nobody killed.
+
+    Args:
+        jobs, tiny, executor: of the sweep.
+        folder: for the stores.
+        most: kills, at least.
+        longest: time before a kill, in units of the quiet sweep's.
+    """
+    quiet, draw = folder / "quiet", random.Random(0)
+    sweep = partial(_sweep, jobs=jobs, tiny=tiny, executor=executor)
+    begun = time.monotonic()
+    sweep(quiet)
+    whole, kills = time.monotonic() - begun, 0
+    expected = _rows(RunStore(quiet))
+    assert len(expected) == len(jobs)
+    while kills < most:
+        killed = folder / f"killed-{kills}"
+        seconds = partial(draw.uniform, 0.01 * whole, longest * whole)
+        kills += _killed_sweep(sweep, killed, most, seconds)
+        assert not _differences(expected, _rows(RunStore(killed)))
+        left = {p.name for p in killed.rglob("*") if p.is_file()}
+        assert left <= {
+            ".lock", "store.json", "config.json", "result.json", "training.watched",
+            "provenance.json", "theta.safetensors",
+        } | {p.name for p in quiet.rglob("measured/*.json")}  # fmt: skip
 
 
 @pytest.mark.slow
@@ -239,18 +273,19 @@ def test_a_sweep_that_is_killed_again_and_again_has_the_rows_of_a_quiet_one(
                  **{**common, **values})
         for values in ways
     ]  # fmt: skip
-    quiet, draw = tmp_path / "quiet", random.Random(0)
-    begun = time.monotonic()
-    _sweep(quiet, jobs, tiny)
-    whole, kills = time.monotonic() - begun, 0
-    expected = _rows(RunStore(quiet))
-    assert len(expected) == len(jobs)
-    while kills < KILLS:
-        killed = tmp_path / f"killed-{kills}"
-        kills += _killed_sweep(killed, jobs, tiny, lambda: draw.uniform(0.01, 0.08) * whole)
-        assert not _differences(expected, _rows(RunStore(killed)))
-        left = {p.name for p in killed.rglob("*") if p.is_file()}
-        assert left <= {
-            ".lock", "store.json", "config.json", "result.json", "training.watched",
-            "provenance.json", "theta.safetensors",
-        } | {p.name for p in quiet.rglob("measured/*.json")}  # fmt: skip
+    _kill_again_and_again(jobs, tiny, tmp_path, local(), KILLS, longest=0.08)
+
+
+@pytest.mark.slow
+def test_a_packed_sweep_that_is_killed_again_and_again_has_the_rows_of_a_quiet_one(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    """Two packs, one of them with a run that diverges, and one run alone."""
+    common: dict[str, Any] = {"epochs": 8, "settings": {"evaluate_every": 4}}
+    sharpness: dict[str, Any] = {"sharpness": {"examples": 4, "max_matvecs": 6}}
+    jobs = [
+        *(tiny.job(seed=seed, **common) for seed in range(3)),
+        tiny.job(sharpness, ratio=1e-3, **common), tiny.job(lr=1e30, **common),
+        tiny.job(method="adapter", options={"width": 3}, **common),
+    ]  # fmt: skip
+    _kill_again_and_again(jobs, tiny, tmp_path, packed(3), PACKED_KILLS, longest=0.3)

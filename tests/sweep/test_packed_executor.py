@@ -14,7 +14,9 @@ from landscape.sweep.executors import Event, Job
 from landscape.sweep.executors import packed as module
 from landscape.sweep.executors.local import local
 from landscape.sweep.executors.packed import PACKS, packed
+from landscape.sweep.progress import Counts
 from landscape.sweep.store import RunStore
+from landscape.training import pace
 from landscape.training.packed.pack import Pack
 
 
@@ -84,34 +86,74 @@ def test_a_killed_pack_goes_on_with_the_same_runs_whatever_is_asked_for_then(
 
     def stopping(pack: Pack) -> bool:
         taken.append(len(pack.courses))
-        if len(taken) == 6:  # an epoch is four steps
+        if len(taken) == 6:
             raise KeyboardInterrupt
         return step(pack)
 
     monkeypatch.setattr(Pack, "step", stopping)
+    monkeypatch.setattr(pace, "APART", 0.0)
     with pytest.raises(KeyboardInterrupt):
         packed(2)(jobs, killed, tiny.places, lambda event: None)
     packed(8)(jobs[1:], killed, tiny.places, lambda event: None)
     packed(8)(jobs, killed, tiny.places, lambda event: None)
     assert set(taken) == {2}
-    assert len(taken) == 6 + (8 - 4) + 8
+    assert len(taken) == 6 + (8 - 5) + 8  # no step that was taken is taken again
     assert rows(jobs, killed) == rows(jobs, quiet)
 
 
-def test_a_run_that_was_begun_alone_goes_on_alone(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_run_that_was_begun_alone_goes_on_alone(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "APART", 0.0)
     jobs, told = [tiny.job(seed=seed, epochs=2) for seed in range(3)], list[Event]()
     quiet, killed = RunStore(tmp_path / "quiet"), RunStore(tmp_path / "killed")
     local()(jobs, quiet, tiny.places, lambda event: None)
 
     def stop(event: Event) -> None:
-        if event.step == 6:  # an epoch is four steps
+        if event.step == 6:  # of eight
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         local()(jobs, killed, tiny.places, stop)
     packed()(jobs, killed, tiny.places, told.append)
-    assert [e.step for e in told if e.kind == "step"] == [5, 6, 7, 8]
+    assert [e.step for e in told if e.kind == "step" and e.job == jobs[0]] == [7, 8]
     assert rows(jobs[:1], killed) == rows(jobs[:1], quiet)
+
+
+def test_every_step_of_every_packed_run_is_told_and_the_time_left_is_known_from_the_first(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    early = {"num_train": 16, "epochs": 4, "settings": {"patience": 1, "evaluate_every": 1}}
+    jobs = [tiny.job(seed=seed, lr=lr, **early) for seed, lr in ((0, 1e-2), (1, 1e-9), (2, 1e-2))]
+    told, counts, shown = list[Event](), Counts(known=len(jobs)), list[dict[str, str]]()
+
+    def tell(event: Event) -> None:
+        told.append(event)
+        counts.count(event)
+        shown.append(counts.row())
+
+    packed()(jobs, RunStore(tmp_path / "packed"), tiny.places, tell)
+    alone = list[Event]()
+    local()(jobs, RunStore(tmp_path / "alone"), tiny.places, alone.append)
+    for job in jobs:
+        steps, others = ([(e.step, e.total) for e in events
+                          if e.kind == "step" and e.job.config == job.config]
+                         for events in (told, alone))  # fmt: skip
+        assert steps == others
+        assert len(steps) > 1
+    assert len({sum(e.kind == "step" and e.job.config == j.config for e in told) for j in jobs}) > 1
+    first = next(i for i, event in enumerate(told) if event.kind == "step")
+    assert [row["time left"] for row in shown[:first]] == ["?"] * first
+    assert all(row["time left"] != "?" for row in shown[first:])
+
+
+def test_a_run_that_begins_once_more_has_done_what_it_had_done() -> None:
+    counts, job = Counts(known=2), Tiny(Path()).job()
+    counts.count(Event("began", job))
+    assert counts.parts == {job.config.address: 0.0}
+    counts.count(Event("step", job, 3, 4))
+    counts.count(Event("began", job))
+    assert counts.parts == {job.config.address: 0.75}
 
 
 def test_a_pack_leaves_no_cached_memory_to_those_that_are_computed_alone(
@@ -131,6 +173,6 @@ def test_a_pack_leaves_no_cached_memory_to_those_that_are_computed_alone(
     assert done == ["pack", "emptied", "alone"]
 
 
-def test_a_size_below_one_is_refused() -> None:
-    with pytest.raises(UserError, match="size"):
+def test_a_pack_below_one_is_refused() -> None:
+    with pytest.raises(UserError, match="pack"):
         packed(0)

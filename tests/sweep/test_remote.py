@@ -21,6 +21,7 @@ from landscape.sweep.executors.remote import Reply, compute_order, order_of, ver
 from landscape.sweep.measurements import Measurement, Point
 from landscape.sweep.running import run_job
 from landscape.sweep.store import RunStore
+from landscape.training import pace
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,10 @@ def test_a_job_that_travels_has_the_row_of_one_that_stays(tiny: Tiny, tmp_path: 
     assert not [p for p in (tmp_path / "scratch").rglob("*") if job.config.address in str(p)]
 
 
-def test_a_job_that_was_stopped_goes_on_in_the_same_folder(tiny: Tiny, tmp_path: Path) -> None:
+def test_a_job_that_was_stopped_goes_on_in_the_same_folder(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "APART", 0.0)
     job = tiny.job(epochs=4)
     sent = order(job, tiny, tmp_path)
 
@@ -70,7 +74,7 @@ def test_a_job_that_was_stopped_goes_on_in_the_same_folder(tiny: Tiny, tmp_path:
         compute_order(sent, {}, stop)
     steps: list[int] = []
     reply = compute_order(sent, {}, lambda step, total: steps.append(step))
-    assert steps[:2] == [0, 5]
+    assert steps[:2] == [0, 8]
     unpack(reply.files, job.config, RunStore(tmp_path / "store"))
     stays = run_job(job, RunStore(tmp_path / "here"), tiny.places)
     assert lasting(RunStore(tmp_path / "store").row(job.config)) == lasting(stays)

@@ -37,7 +37,9 @@ class Event:
 
     Args:
         kind: "began", "step" (with its number and the number of all), "finished", "diverged" (a
-            result too) or "failed" (with the sentence; the sweep goes on).
+            result too) or "failed" (with the sentence).
+        ends: whether every further job would fail as this one, which ends the sweep; else it goes
+            on.
     """
 
     kind: Literal["began", "step", "finished", "diverged", "failed"]
@@ -45,6 +47,7 @@ class Event:
     step: int = 0
     total: int = 0
     said: str = ""
+    ends: bool = False
 
 
 class Executor(Protocol):

@@ -15,7 +15,7 @@ import torch
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.folders import json_object, write_json
+from landscape.folders import Unwritable, json_object, write_json
 from landscape.subspace import dense_parameters, is_attached
 from landscape.sweep.changed import refuse_changed
 from landscape.sweep.claims import Elsewhere, claimed
@@ -31,11 +31,13 @@ from landscape.training.packed import Lane, finetune_packed, lane_of, why_not
 
 _SHARED = ("model", "dtype", "head", "task", "num_train", "epochs", "batch_size", "settings")
 """What the runs of a pack have in common: all that makes them one forward, of one length."""
+PACK = 8
+"""Most runs together, unless one says how many: a GPU wants more."""
 _ALONE = ("result.json", "checkpoint.safetensors")
 """What a training has that is finished, or was begun alone and goes on so: no step is lost."""
 
 
-def packed(size: int = 8, workers: int = 1) -> Executor:
+def packed(pack: int = PACK, workers: int = 1) -> Executor:
     """Return an executor that trains runs of one frozen model together, so many at a time.
 
     A run that cannot be packed (its method changes the model, its mask moves, it is measured while
@@ -45,19 +47,18 @@ def packed(size: int = 8, workers: int = 1) -> Executor:
     lanes draw masks of their own, the same whichever runs are packed with them.
 
     Args:
-        size: most runs together, at least 1.
+        pack: most runs together, at least 1.
         workers: processes for the runs that are computed alone, and for measurements.
 
     Raises:
-        UserError: a number below 1; called, as `local` does.
+        UserError: a number below 1; called, as `local` does, or where a pack cannot be written.
     """
-    size = checks.whole("size", size, least=1)
-    return _Packed(size, local(workers))
+    return _Packed(checks.whole("pack", pack, least=1), local(workers))
 
 
 @dataclass(frozen=True)
 class _Packed:
-    size: int
+    pack: int
     alone: Executor
 
     def __call__(
@@ -70,6 +71,8 @@ class _Packed:
         for group in self._groups(list(left.values()), store, places):
             try:
                 _train(group, store, places, tell)
+            except Unwritable:
+                raise
             except (*FAILURES, Elsewhere):
                 continue  # each alone says what is wrong with it, or waits for who computes it
             finally:
@@ -100,7 +103,7 @@ class _Packed:
                 together = str([shared[name] for name in _SHARED])
                 groups.setdefault(together, []).append(config)
         for found in groups.values():
-            yield from (found[i : i + self.size] for i in range(0, len(found), self.size))
+            yield from (found[i : i + self.pack] for i in range(0, len(found), self.pack))
 
 
 def _train(
@@ -132,6 +135,7 @@ def _train(
         finetune_packed(
             base.model, base.tokenizer, lanes, folder=folder,
             folders=[store.path(config) / TRAINING for config in runs],
+            tell=lambda lane, taken, total: tell(Event("step", Job(runs[lane]), taken, total)),
         )  # fmt: skip
     shutil.rmtree(folder)
 

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from landscape.errors import UserError
-from landscape.folders import draft_of, read_json
+from landscape.folders import draft_of, read_json, writing
 from landscape.sweep.config import RunConfig
-from landscape.sweep.sealed import writing
 from landscape.sweep.store import RunStore
 from landscape.tensorfile import read_tensors
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from landscape import checks
 from landscape.errors import UserError
+from landscape.folders import Unwritable
 from landscape.sources.carriers import optional
 from landscape.sweep.config import RunConfig
 from landscape.sweep.executors.cluster import connected
@@ -171,15 +172,15 @@ class _Sending:
             return
         if reply.refused is not None:
             raise UserError(_differing(reply))
-        failed = f"{reply.failed} (on {reply.host})" if reply.failed else ""
+        failed, ends = f"{reply.failed} (on {reply.host})" if reply.failed else "", reply.ends
         try:
             if reply.files:
                 unpack(reply.files, job.config, self._store)
         except UserError as error:
-            failed = f"{error} (sent by {reply.host})"
+            failed, ends = f"{error} (sent by {reply.host})", isinstance(error, Unwritable)
         if failed or not is_done(job, self._store):
             said = failed or f"expected a finished run from {reply.host}, got none; sweep again"
-            self._tell(Event("failed", job, said=said))
+            self._tell(Event("failed", job, said=said, ends=ends))
             return
         diverged = self._store.row(job.config)["outcome"]["diverged"]
         self._tell(Event("diverged" if diverged else "finished", job))

@@ -19,6 +19,7 @@ import torch
 
 import landscape
 from landscape.errors import UserError
+from landscape.folders import Unwritable, writing
 from landscape.sweep.config import RunConfig
 from landscape.sweep.executors.executor import Event, Job, Places
 from landscape.sweep.executors.parcel import Parcel, pack, unpack
@@ -36,12 +37,14 @@ class Reply:
         host: name of the machine.
         files: of the run, where it is finished.
         failed: the sentence of a user's mistake, "" without one.
+        ends: whether it ends the sweep.
         refused: the versions of a machine that has others than the sweep; it computed nothing.
     """
 
     host: str
     files: Parcel
     failed: str = ""
+    ends: bool = False
     refused: Versions | None = None
 
 
@@ -106,13 +109,13 @@ def compute_order(
         return Reply(host, {}, refused=versions())
     torch.set_num_threads(1)
     job = Job(RunConfig.of(order["config"]), order["measure"])
-    failed: list[str] = []
+    failed: list[Event] = []
 
     def hear(event: Event) -> None:
         if event.kind in ("began", "step"):
             tell(event.step, event.total)
         elif event.kind == "failed":
-            failed.append(event.said)
+            failed.append(event)
 
     try:
         store = RunStore(_scratch(order["scratch"]) / order["sweep"])
@@ -120,10 +123,11 @@ def compute_order(
             unpack(files, job.config, store)
         attempt(job, store, Places(order["sources"], order["device"]), hear)
     except UserError as error:
-        return Reply(host, {}, failed=str(error))
+        return Reply(host, {}, failed=str(error), ends=isinstance(error, Unwritable))
     found = pack(store.path(job.config)) if job.config in store else {}
     shutil.rmtree(store.path(job.config), ignore_errors=True)
-    return Reply(host, found, failed="".join(failed))
+    said, ends = "".join(event.said for event in failed), any(event.ends for event in failed)
+    return Reply(host, found, failed=said, ends=ends)
 
 
 def _scratch(named: str | None) -> Path:
@@ -135,7 +139,8 @@ def _scratch(named: str | None) -> Path:
     if named is not None:
         return Path(named).expanduser()
     folder = Path(tempfile.gettempdir()) / f"landscape-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
     if not mine or found.st_mode & 0o077:

@@ -1,4 +1,4 @@
-"""Worker processes: each computes one run at a time; one that dies costs the step in flight."""
+"""Worker processes: each computes one run at a time, and goes on with one that was begun."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -10,6 +10,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from landscape import checks
+from landscape.training.pace import Pace
 from landscape.training.packed.folder import PackFolder
 from landscape.training.packed.lane import Lane
 from landscape.training.packed.pack import Pack
@@ -24,9 +25,10 @@ def finetune_packed(
     folder: str | Path | None = None,
     folders: Sequence[str | Path] | None = None,
     overwrite: bool = False,
-    checkpoint_every: int = 50,
+    checkpoint_every: int | None = None,
     tokens: int | None = None,
     progress: bool = False,
+    tell: Callable[[int, int, int], object] = lambda lane, taken, total: None,
 ) -> list[Run]:
     """Train several runs that share a frozen model, each as if alone, in one forward and backward.
 
@@ -57,10 +59,12 @@ def finetune_packed(
             those that `finetune` writes: called with the same model it finds its run finished,
             and gives the model the checkpoint that was chosen.
         overwrite: start anew, whatever the folders hold.
-        checkpoint_every: steps between checkpoints.
+        checkpoint_every: steps between checkpoints, as for `finetune`.
         tokens: most tokens of a forward, padding included: what bounds the memory of activations;
             None is 2,048 on a CPU, and 16,384 on a GPU, which wants many.
         progress: show a progress bar on standard error, if that is a terminal.
+        tell: called as ``tell(lane, taken, total)`` of every lane after each of its steps: its
+            number, and of how many steps it has taken how many.
 
     Returns:
         The runs, in the order of the lanes.
@@ -72,7 +76,7 @@ def finetune_packed(
     Cost: the products of the lanes' solo runs, with less padding; a lane keeps O(k): theta, its
         pretrained values, the optimizer's state, the best and the first point.
     """
-    every = checks.whole("checkpoint_every", checkpoint_every, least=1)
+    pace = Pace(checkpoint_every)
     pack = Pack(model, tokenizer, lanes, tokens=tokens)
     kept = None
     if folder is not None:
@@ -87,11 +91,14 @@ def finetune_packed(
         disable=None if progress else True,
     )  # fmt: skip
     with bar:
-        while pack.alive:
+        while alive := pack.alive:
             evaluated = pack.step()
             bar.update()
-            if kept is not None and (evaluated or pack.taken % every == 0):
-                kept.save(pack)
+            if kept is not None and pace.is_due(pack.taken, evaluated=evaluated):
+                with pace.writing():
+                    kept.save(pack)
+            for lane, course in alive.items():
+                tell(lane, course.updates.taken, course.total)
     for i, course in enumerate(pack.courses):
         pack.finish(course)
         if kept is not None:

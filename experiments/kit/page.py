@@ -27,8 +27,8 @@ POWER = re.compile(r"[\d.]+e-\d+")
 NAME = re.compile(r"[^\W\d]|-?$")
 #: characters from which parts of a card's text, told apart by semicolons, are lines of their own
 LONG = 140
-#: a figure's legend, whose labels are drawn
-KEY = re.compile(r'<ul class="key.*?</ul>', re.DOTALL)
+#: a figure's legend, whose labels are drawn, and the style
+UNREAD = re.compile(r'<ul class="key.*?</ul>|<style>.*?</style>', re.DOTALL)
 #: entries of a legend that may stay in sight on a phone
 FEW = 6
 
@@ -91,12 +91,13 @@ def page_text(
 def undrawn(page: str) -> str:
     """Return a page's text without what is drawn: the data of images, and its legend.
 
-    Drawings may differ in rounding between versions of the library that draws them.
+    Drawings may differ in rounding between versions of the library that draws them, and a style is
+    none of the results.
 
     >>> undrawn('<h3>a</h3><img alt="a" src="data:image/svg+xml;base64,PHN2Zy8+">')
     '<h3>a</h3><img alt="a" src="">'
     """
-    return re.sub(r'(?<=src=")data:image/[^"]*', "", KEY.sub("", page))
+    return re.sub(r'(?<=src=")data:image/[^"]*', "", UNREAD.sub("", page))
 
 
 def _figure(figure: Figure) -> str:

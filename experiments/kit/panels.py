@@ -279,7 +279,8 @@ def heat(
         at: dict[tuple[Any, Any], list[float]] = {}
         for x, y, found in (point for r in present(records, value) for point in r[value]):
             at.setdefault((x, y), []).append(found)
-        across, down = sorted({x for x, _ in at}), list(dict.fromkeys(y for _, y in at))
+        across = sorted({x for x, _ in at}, key=lambda x: (x is None, x))
+        down = list(dict.fromkeys(y for _, y in at))
         means = [[fmean(at[x, y]) if (x, y) in at else math.nan for x in across] for y in down]
         shown = axis.imshow(means, aspect="auto", cmap="viridis", vmin=0.0)
         axis.set_xticks(range(len(across)), [written(x) for x in across])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import re
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from landscape.errors import NotConvergedWarning, UserError
+from landscape.folders import remedy, system_error
 from landscape.sources.carriers import OPTIONAL, how_to_install
 
 DONE = 0
@@ -35,19 +35,6 @@ EXIT_CODES = (
     f"{UNDECIDED} undecided; {NOT_CONVERGED} not converged; {STOPPED} stopped by Ctrl-C."
 )
 
-_DO = {
-    errno.ENOSPC: "free some space, or name another folder",
-    errno.EDQUOT: "free some space, or name another folder",
-    errno.EROFS: "name a folder that can be written",
-    errno.EACCES: "name one that you may use",
-    errno.EPERM: "name one that you may use",
-    errno.EISDIR: "name a file",
-    errno.ENOTDIR: "a part of the path is a file: name another folder",
-    errno.EEXIST: "it is there already: name another",
-    errno.ENOENT: "check the path",
-}
-#: how safetensors and torch word, in other exceptions, what the system told them
-_SYSTEM = re.compile(r"(?:Os \{ code:|os error) (\d+)")
 _MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 
@@ -158,17 +145,13 @@ def _sentence(error: BaseException) -> str | None:
         )
     if isinstance(error, OSError):
         return _system(error.errno, error.filename, error.strerror or _first_line(error))
-    told = _SYSTEM.search(str(error))
-    if told and type(error).__name__ == "SafetensorError":
-        number = int(told[1])
-        return _system(number, None, os.strerror(number))
-    return None
+    number = system_error(error)
+    return None if number is None else _system(number, None, os.strerror(number))
 
 
 def _system(number: int | None, path: Any, reason: str) -> str:
     where = f"to read or write {os.fsdecode(path)}" if path else "to read and write"
-    do = _DO.get(number or 0, "check the path and the system")
-    return f"expected {where}, got: {reason}; {do}"
+    return f"expected {where}, got: {reason}; {remedy(number)}"
 
 
 def _first_line(error: BaseException) -> str:

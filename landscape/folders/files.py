@@ -29,15 +29,50 @@ _LEFTOVER = re.compile(
 
 #: how safetensors words what the system told it
 _TOLD = re.compile(r"(?:Os \{ code:|os error) (\d+)")
-_FREE, _NAME = (
-    "free some space, and go on: what was finished stays", "name a folder that can be written"
-)  # fmt: skip
-_DO = {errno.ENOSPC: _FREE, errno.EDQUOT: _FREE, errno.EROFS: _NAME, errno.EACCES: _NAME,
-       errno.EPERM: _NAME}  # fmt: skip
+_REMEDIES = {
+    errno.ENOSPC: "free some space, or name another folder",
+    errno.EDQUOT: "free some space, or name another folder",
+    errno.EROFS: "name a folder that can be written",
+    errno.EACCES: "name one that you may use",
+    errno.EPERM: "name one that you may use",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "a part of the path is a file: name another folder",
+    errno.EEXIST: "it is there already: name another",
+    errno.ENOENT: "check the path",
+}
+#: where the system says one of these of a file, it says it of all
+_EVERYWHERE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 class Unwritable(UserError):
-    """Say that the system lets no file be written: the disk is full, the folder read-only."""
+    """Say that the system does not let a file be written.
+
+    Args:
+        message: the sentence.
+        everywhere: whether no other file can be written there either: the disk is full, or read
+            only.
+    """
+
+    def __init__(self, message: str, *, everywhere: bool = False) -> None:
+        super().__init__(message)
+        self.everywhere = everywhere
+
+
+def system_error(error: BaseException) -> int | None:
+    """Return the number of an error of the system, also of one that safetensors has reworded."""
+    if isinstance(error, OSError):
+        return error.errno
+    told = _TOLD.search(str(error)) if isinstance(error, SafetensorError) else None
+    return int(told[1]) if told else None
+
+
+def remedy(number: int | None) -> str:
+    """Return what a user does about an error of the system.
+
+    >>> remedy(errno.ENOSPC), remedy(None)
+    ('free some space, or name another folder', 'check the path and the system')
+    """
+    return _REMEDIES.get(number or 0, "check the path and the system")
 
 
 @contextmanager
@@ -50,12 +85,13 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        told = _TOLD.search(str(error))
-        number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+        number = system_error(error)
         if number is None:
             raise
-        do = _DO.get(number, "check the path and the system")
-        raise Unwritable(f"expected to write {path}, got: {os.strerror(number)}; {do}") from error
+        raise Unwritable(
+            f"expected to write {path}, got: {os.strerror(number)}; {remedy(number)}",
+            everywhere=number in _EVERYWHERE,
+        ) from error
 
 
 def read_json(path: str | Path) -> dict[str, Any]:

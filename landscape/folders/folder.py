@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from landscape.errors import UserError
-from landscape.folders.files import leftovers, read_json, write_json
+from landscape.folders.files import leftovers, read_json, write_json, writing
 from landscape.folders.origin import provenance
 
 #: what a run leaves beside its configuration; the result, which marks it as finished, goes first
@@ -69,7 +69,8 @@ def open_folder(
             f"expected an empty or new folder, got {folder}, which is not empty and holds no run; "
             "choose another"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     _remove(begun)
     write_json(folder / "provenance.json", provenance())
     write_json(path, wanted)

@@ -81,7 +81,8 @@ def attempt(
         row = run_job(job, store, places, tell=tell, wait=wait)
     except FAILURES as error:
         said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        tell(Event("failed", job, said=said, ends=isinstance(error, Unwritable)))
+        ends = isinstance(error, Unwritable) and error.everywhere
+        tell(Event("failed", job, said=said, ends=ends))
     else:
         tell(Event("diverged" if row["outcome"]["diverged"] else "finished", job))
     finally:

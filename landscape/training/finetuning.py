@@ -112,9 +112,10 @@ def finetune(
         folder: the run's folder; None keeps everything in memory. It knows by hashes what the
             run depends on: base weights, tokenizer, rows, the mask's indices, where theta starts.
         overwrite: start the folder anew, whatever run it holds.
-        checkpoint_every: steps between checkpoints in the folder, which dev evaluations and Ctrl-C
-            in a step write too; None is as often as costs two percent of the time: after the first
-            step, and whenever 50 times what writing the last one took has passed.
+        checkpoint_every: steps between checkpoints in the folder, which dev evaluations write too;
+            None is as often as costs about two percent of the time: after the first step and the
+            last, and whenever 50 times what writing the last one took has passed, ten minutes at
+            most. Ctrl-C in a step writes one in either case.
         probes: called after every step as ``probe(model, record)``; must not change the model,
             may add entries to the record. A method ``start(optimizer)``, if any, is called first.
         progress: show a progress bar on standard error, if that is a terminal.

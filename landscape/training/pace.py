@@ -10,6 +10,8 @@ from landscape import checks
 
 APART = 50.0
 """Time between two checkpoints, in units of what the last one took: they cost a part in 51."""
+LONGEST = 600.0
+"""Seconds between two checkpoints at most, whatever one took: a disk may have stalled once."""
 
 
 class Pace:
@@ -21,7 +23,7 @@ class Pace:
 
     Args:
         every: steps between checkpoints, which are also written after evaluations; None is after
-            the first step, and then whenever 50 times what the last one took has passed.
+            the first step and the last, and whenever 50 times what the last one took has passed.
         clock: in seconds.
 
     Raises:
@@ -34,16 +36,22 @@ class Pace:
         self._every = None if every is None else checks.whole("checkpoint_every", every, least=1)
         self._clock, self._next = clock, -float("inf")
 
-    def is_due(self, taken: int, *, evaluated: bool) -> bool:
+    @property
+    def by_clock(self) -> bool:
+        """Whether time says when, and not the steps."""
+        return self._every is None
+
+    def is_due(self, taken: int, *, evaluated: bool, last: bool) -> bool:
         """Tell whether a checkpoint is due after a step.
 
         Args:
             taken: steps so far.
             evaluated: whether the last of them was followed by an evaluation.
+            last: whether no step is left, so that what follows, such as a test, starts from it.
         """
         if self._every is None:
-            return self._clock() >= self._next
-        return evaluated or taken % self._every == 0
+            return last or self._clock() >= self._next
+        return last or evaluated or taken % self._every == 0
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -51,4 +59,4 @@ class Pace:
         began = self._clock()
         yield
         ended = self._clock()
-        self._next = ended + APART * (ended - began)
+        self._next = ended + min(APART * (ended - began), LONGEST)

@@ -271,8 +271,8 @@ class Training:
 
     def _is_checkpoint_due(self, evaluated: bool) -> bool:
         """Tell whether a checkpoint is due, as the first of several processes says."""
-        due = self._pace.is_due(self.taken, evaluated=evaluated)
-        return self._parts.processes.first_says(due)
+        due = self._pace.is_due(self.taken, evaluated=evaluated, last=self.done)
+        return self._parts.processes.first_says(due) if self._pace.by_clock else due
 
     def _dropout_seed(self, step: int) -> int:
         rank = self._parts.processes.rank

@@ -71,10 +71,10 @@ class _Packed:
         for group in self._groups(list(left.values()), store, places):
             try:
                 _train(group, store, places, tell)
-            except Unwritable:
-                raise
-            except (*FAILURES, Elsewhere):
-                continue  # each alone says what is wrong with it, or waits for who computes it
+            except (*FAILURES, Elsewhere) as error:
+                if isinstance(error, Unwritable) and error.everywhere:
+                    raise
+                # else each alone says what is wrong with it, or waits for who computes it
             finally:
                 gc.collect()  # a pack refers to itself
                 torch.cuda.empty_cache()  # for the processes of those that are computed alone
@@ -137,7 +137,7 @@ def _train(
             folders=[store.path(config) / TRAINING for config in runs],
             tell=lambda lane, taken, total: tell(Event("step", Job(runs[lane]), taken, total)),
         )  # fmt: skip
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)  # what is left of it names finished runs alone
 
 
 def _lane(config: RunConfig, base: Base, places: Places) -> Lane:

@@ -172,12 +172,14 @@ class _Sending:
             return
         if reply.refused is not None:
             raise UserError(_differing(reply))
-        failed, ends = f"{reply.failed} (on {reply.host})" if reply.failed else "", reply.ends
+        # a machine whose own disk is full ends nothing: other ones have theirs
+        failed, ends = f"{reply.failed} (on {reply.host})" if reply.failed else "", False
         try:
             if reply.files:
                 unpack(reply.files, job.config, self._store)
         except UserError as error:
-            failed, ends = f"{error} (sent by {reply.host})", isinstance(error, Unwritable)
+            failed = f"{error} (sent by {reply.host})"
+            ends = isinstance(error, Unwritable) and error.everywhere
         if failed or not is_done(job, self._store):
             said = failed or f"expected a finished run from {reply.host}, got none; sweep again"
             self._tell(Event("failed", job, said=said, ends=ends))

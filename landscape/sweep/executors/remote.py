@@ -19,7 +19,7 @@ import torch
 
 import landscape
 from landscape.errors import UserError
-from landscape.folders import Unwritable, writing
+from landscape.folders import writing
 from landscape.sweep.config import RunConfig
 from landscape.sweep.executors.executor import Event, Job, Places
 from landscape.sweep.executors.parcel import Parcel, pack, unpack
@@ -37,14 +37,12 @@ class Reply:
         host: name of the machine.
         files: of the run, where it is finished.
         failed: the sentence of a user's mistake, "" without one.
-        ends: whether it ends the sweep.
         refused: the versions of a machine that has others than the sweep; it computed nothing.
     """
 
     host: str
     files: Parcel
     failed: str = ""
-    ends: bool = False
     refused: Versions | None = None
 
 
@@ -123,11 +121,10 @@ def compute_order(
             unpack(files, job.config, store)
         attempt(job, store, Places(order["sources"], order["device"]), hear)
     except UserError as error:
-        return Reply(host, {}, failed=str(error), ends=isinstance(error, Unwritable))
+        return Reply(host, {}, failed=str(error))
     found = pack(store.path(job.config)) if job.config in store else {}
     shutil.rmtree(store.path(job.config), ignore_errors=True)
-    said, ends = "".join(event.said for event in failed), any(event.ends for event in failed)
-    return Reply(host, found, failed=said, ends=ends)
+    return Reply(host, found, failed="".join(event.said for event in failed))
 
 
 def _scratch(named: str | None) -> Path:

@@ -59,7 +59,7 @@ def finetune_packed(
             those that `finetune` writes: called with the same model it finds its run finished,
             and gives the model the checkpoint that was chosen.
         overwrite: start anew, whatever the folders hold.
-        checkpoint_every: steps between checkpoints, as for `finetune`.
+        checkpoint_every: steps between checkpoints, as for `finetune`; Ctrl-C writes none.
         tokens: most tokens of a forward, padding included: what bounds the memory of activations;
             None is 2,048 on a CPU, and 16,384 on a GPU, which wants many.
         progress: show a progress bar on standard error, if that is a terminal.
@@ -94,7 +94,9 @@ def finetune_packed(
         while alive := pack.alive:
             evaluated = pack.step()
             bar.update()
-            if kept is not None and pace.is_due(pack.taken, evaluated=evaluated):
+            if kept is not None and pace.is_due(
+                pack.taken, evaluated=evaluated, last=not pack.alive
+            ):
                 with pace.writing():
                     kept.save(pack)
             for lane, course in alive.items():

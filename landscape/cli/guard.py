@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from landscape.errors import NotConvergedWarning, UserError
-from landscape.folders import remedy, system_error
 from landscape.sources.carriers import OPTIONAL, how_to_install
 
 DONE = 0
@@ -145,11 +144,15 @@ def _sentence(error: BaseException) -> str | None:
         )
     if isinstance(error, OSError):
         return _system(error.errno, error.filename, error.strerror or _first_line(error))
+    from landscape.folders import system_error
+
     number = system_error(error)
     return None if number is None else _system(number, None, os.strerror(number))
 
 
 def _system(number: int | None, path: Any, reason: str) -> str:
+    from landscape.folders import remedy
+
     where = f"to read or write {os.fsdecode(path)}" if path else "to read and write"
     return f"expected {where}, got: {reason}; {remedy(number)}"
 

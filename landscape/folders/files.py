@@ -62,7 +62,7 @@ def system_error(error: BaseException) -> int | None:
     """Return the number of an error of the system, also of one that safetensors has reworded."""
     if isinstance(error, OSError):
         return error.errno
-    told = _TOLD.search(str(error)) if isinstance(error, SafetensorError) else None
+    told = _TOLD.search(str(error)) if type(error).__name__ == "SafetensorError" else None
     return int(told[1]) if told else None
 
 

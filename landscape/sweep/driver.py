@@ -202,7 +202,7 @@ def sweep(
 
     def tell(event: Event) -> None:
         if event.ends:
-            raise UserError(f"{event.said}; what was finished stays, the same sweep goes on")
+            raise UserError(event.said)
         if event.kind == "failed":
             found.failed[event.job.config.address] = event.said
         elif event.kind in ("finished", "diverged"):  # also one that was tried once more

@@ -25,7 +25,8 @@ from landscape.sweep.gridfile import grids_of
 from landscape.sweep.progress import Progress
 from landscape.sweep.store import RunStore
 
-FREE, NAME = "free some space, and go on", "name a folder that can be written"
+FREE, NAME = "free some space, or name another folder", "name a folder that can be written"
+USE = "name one that you may use"
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +132,7 @@ def _fails_in_safetensors(number: int) -> Callable[..., None]:
 
 @pytest.mark.parametrize("executor", ["local", "packed"])
 @pytest.mark.parametrize(("number", "do"), [(errno.ENOSPC, FREE), (errno.EDQUOT, FREE),
-                                            (errno.EROFS, NAME), (errno.EACCES, NAME)])  # fmt: skip
+                                            (errno.EROFS, NAME), (errno.EACCES, USE)])  # fmt: skip
 def test_the_sentence_says_what_and_where_and_what_to_do(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str, number: int, do: str
 ) -> None:
@@ -148,12 +149,26 @@ def test_the_sentence_says_what_and_where_and_what_to_do(
     assert strangers(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_made_is_said_and_ends_a_sweep(tiny: Tiny, tmp_path: Path) -> None:
-    RunStore(tmp_path).create()
-    (tmp_path / "runs").write_text("somebody's")
-    grid = {"shared": tiny.config(ratio=1e-2).named(), "axes": {"seed": [0, 1]}}
-    with pytest.raises(UserError, match=rf"^expected to write {tmp_path / 'runs'}.*check the path"):
-        ls.run_grid(grid, tmp_path, sources=tiny.places.sources, progress=False)
+@pytest.mark.parametrize("executor", ["local", "packed"])
+def test_a_folder_that_cannot_be_made_fails_its_run_and_the_others_go_on(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executor: str
+) -> None:
+    barred, mkdir = RunStore(tmp_path).path(tiny.config(ratio=1e-2, seed=2)), Path.mkdir
+
+    def refusing(path: Path, *args: Any, **kwargs: Any) -> None:
+        if path == barred:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        mkdir(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "mkdir", refusing)
+    told = swept(tiny, tmp_path, executor)
+    assert sorted(event.kind for event in told if event.kind in ("finished", "failed")) == [
+        "failed", "finished", "finished", "finished",
+    ]  # fmt: skip
+    (failed,) = (event for event in told if event.kind == "failed")
+    assert failed.said.startswith(f"expected to write {barred}")
+    assert failed.said.endswith(USE)
+    assert not failed.ends
 
 
 def test_a_training_that_cannot_keep_its_checkpoint_says_so(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_checkpoints_cost_a_fiftieth_of_the_time_and_a_kill_what_fifty_of_them_t
     pace, written = Pace(None, clock=clock), list[tuple[float, float]]()
     for taken, (step, write) in enumerate(run, 1):
         clock.now += step
-        due = pace.is_due(taken, evaluated=False)
+        due = pace.is_due(taken, evaluated=False, last=False)
         assert due == (taken == 1 or clock.now >= sum(written[-1]) + 50 * written[-1][1])
         if due:
             began = clock.now
@@ -55,20 +55,39 @@ def test_where_steps_take_fifty_times_as_long_every_one_is_kept() -> None:
     pace = Pace(None, clock=clock)
     for taken in range(1, 9):
         clock.now += 49.9
-        assert pace.is_due(taken, evaluated=False) == (taken == 1)
+        assert pace.is_due(taken, evaluated=False, last=False) == (taken == 1)
         clock.now += 0.2
-        assert pace.is_due(taken, evaluated=False)
+        assert pace.is_due(taken, evaluated=False, last=False)
         with pace.writing():
             clock.now += 1.0
-        assert not pace.is_due(taken, evaluated=True)  # an evaluation takes time or is no loss
+        assert not pace.is_due(
+            taken, evaluated=True, last=False
+        )  # an evaluation takes time or is no loss
+
+
+def test_a_disk_that_stalls_once_puts_off_the_next_checkpoint_by_ten_minutes_at_most() -> None:
+    clock = Clock()
+    pace = Pace(None, clock=clock)
+    with pace.writing():
+        clock.now += 60.0
+    clock.now += 599.0
+    assert not pace.is_due(2, evaluated=True, last=False)
+    assert pace.is_due(2, evaluated=False, last=True)
+    clock.now += 1.5
+    assert pace.is_due(2, evaluated=False, last=False)
 
 
 def test_a_number_of_steps_is_kept_to_whatever_they_take_and_evaluations_beside() -> None:
     pace = Pace(3, clock=Clock())
     with pace.writing():
         pass
-    assert [pace.is_due(n, evaluated=False) for n in range(1, 7)] == [False, False, True] * 2
-    assert pace.is_due(1, evaluated=True)
+    assert [pace.is_due(n, evaluated=False, last=False) for n in range(1, 7)] == [
+        False,
+        False,
+        True,
+    ] * 2
+    assert pace.is_due(1, evaluated=True, last=False)
+    assert pace.is_due(1, evaluated=False, last=True)
     with pytest.raises(UserError, match="checkpoint_every"):
         Pace(0)
 
@@ -93,8 +112,8 @@ def together(folder) -> None:
 
 @pytest.mark.filterwarnings("ignore:expected splits")
 @pytest.mark.parametrize(("train", "folder"), [(alone, RunFolder), (together, PackFolder)])
-@pytest.mark.parametrize(("apart", "written"), [(0.0, [1, 2, 3, 4, 5, 6, 7, 8]), (1e9, [1])])
-def test_a_training_writes_after_its_first_step_and_whenever_it_is_time(
+@pytest.mark.parametrize(("apart", "written"), [(0.0, [1, 2, 3, 4, 5, 6, 7, 8]), (1e9, [1, 8])])
+def test_a_training_writes_after_its_first_and_last_step_and_whenever_it_is_time(
     train, folder, apart, written, tmp_path, monkeypatch
 ) -> None:
     steps, save = [], folder.save

@@ -68,7 +68,8 @@ def two_level_over(
     A resample draws the seeds once for all cells, since a seed's cells share its data. Of each
     seed drawn it draws the test examples, once for all cells that show the same ones: an example
     keeps what both arms said of it in every such cell, and counts are drawn of the sums of its
-    differences. Examples of other tasks are drawn apart.
+    differences. Examples of other tasks are drawn apart, and those of other seeds: where all seeds
+    have the same ones, this is not the resample to take.
 
     It covers as that of one cell: 88.2 and 98.5 of 95 %, at a deviation of .03 over seeds and of
     none (1500 simulated studies each of 5 seeds, of two cells that share 800 examples and one with

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from experiments.kit import statements
+from experiments.kit import comparisons, statements
 from experiments.kit.comparisons import compare, exponent
 from experiments.kit.statistics import two_level_over
 
@@ -54,6 +54,26 @@ def test_ratios_of_a_task_share_its_examples_and_other_rows_are_examples_of_thei
     assert over("one", "other").bootstrap == two_level_over(cells)
     assert two_level_over(cells) != two_level_over(cells, shared)
     assert over("one", "one").interval == over("one", "other").interval
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn"),
+    [
+        ({}, True), ({"num_test": 8}, True),
+        ({"num_test": 9}, False),  # more were asked for than there are
+        ({"num_test": 8, "task": "short"}, False),  # as many as there are
+        ({"num_test": 8, "task": "sst2"}, True),  # 8 of 872
+    ],
+)  # fmt: skip
+def test_examples_that_all_seeds_have_since_there_are_no_others_are_not_drawn(
+    values: dict[str, Any], drawn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparisons, "VALIDATION", {"sst2": 872, "short": 8})
+    records = [shown(arm, s, f"of {s}", **values) for s in (0, 1) for arm in "ab"]
+    found = compare(records, "test", "a", "b")
+    assert found is not None
+    assert (found.bootstrap is not None) == drawn
+    assert found.interval.value == pytest.approx(0.1875)
 
 
 def test_a_baseline_without_a_ratio_is_paired_by_example_at_every_ratio() -> None:

@@ -50,9 +50,10 @@ much where seeds are few; the exact sign-flip test; the smallest difference that
 have shown; Holm's p among the differences that are read together; the two-level bootstrap, where
 the runs of every cell keep which test examples they had right: seeds are drawn once for all cells,
 then examples, once for all cells that show the same (not where a set is tested on whole, as SST-2's
-872: all seeds have the same examples then, and an interval speaks of these); of an interval that holds zero, how many seeds
-would tell it from zero and how much of the variance is the test examples'. Under the statements of
-a view stands which of them are adjusted for being several, and which are not (`correction`).
+872: all seeds have the same examples then, and an interval speaks of these); of an interval that
+holds zero, how many seeds would tell it from zero and how much of the variance is the test
+examples'. Under the statements of a view stands which of them are adjusted for being several, and
+which are not (`correction`).
 
 *Panels* (`panels`): curve (over ratio or ``x=``), dots (one line an arm), course (over steps),
 against, heat (over a plane); ``where={"task": "sst2"}`` for one task a panel. `Panel(title, draw)`

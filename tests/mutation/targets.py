@@ -362,7 +362,10 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "landscape/training/packed/folder.py", "if not folder.finished:", "if True:"
     ),
     "an evaluation is lost with the steps after it": (
-        "landscape/training/pace.py", "return evaluated or ", "return "
+        "landscape/training/pace.py", "return last or evaluated or ", "return last or "
+    ),
+    "a test is lost with what was trained since the last checkpoint": (
+        "landscape/training/pace.py", "return last or self._clock()", "return self._clock()"
     ),
     "a finished pack trains again": (
         "landscape/training/packed/finetuning.py", "if kept.finished:", "if False:"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.id3 import grids as id3
 from experiments.kit import columns, panels, statements
 from experiments.kit.judge import Finding, settle
 from experiments.kit.records import Record, grouped
@@ -55,6 +56,12 @@ BUDGETS: Mapping[str, int | None] = {
     "random": 103_000, "Fisher": 103_000, "PaFi": 103_000, "ID3 increment": 103_000,
     "BitFit": 103_000, "full": None, "LoRA": None, "PaFi + LoRA": None, "ID3 + LoRA": None,
 }  # fmt: skip
+#: the preset paper: the arms of ID3's tables 1 to 3, on SST-2 at the larger budget
+LARGE = id3.LARGE["paper"]
+OF_TABLES = (
+    "full", "BitFit", "LoRA", "adapter", "random", "PaFi", "Fisher", "ID3, static",
+    "ID3, repeated", "ID3", "PaFi + LoRA", "ID3 + LoRA", "SparseAdapter", "ID3 + adapter",
+)  # fmt: skip
 PRINTED = {t: beside("id3", t, "method", "count", "task") for t in ("table 1", "table 2")}
 ORDERS = (
     *(("ID3 increment", other) for other in
@@ -69,6 +76,8 @@ ONE_SIZE = "every mask has the same number of scalars"
 
 def grids(preset: str) -> Sequence[Grid]:
     """List the pretrained model, then every arm."""
+    if preset == "paper":
+        return id3.arms("paper", id3.deberta("sst2"), ("none", *OF_TABLES), (LARGE,))
     sizes = dict(zip(("num_train", "num_dev", "num_test"), SIZES[preset], strict=True))
     seeds = {"seed": SEEDS[preset]}
     found = [Grid({**CASE, **sizes, "method": "none"}, seeds)]
@@ -98,7 +107,8 @@ def printed(task: str) -> columns.Lookup:
         if record["arm"] not in BUDGETS:
             return None
         inserted = record["arm"] == "LoRA" or "on" in record["options"]
-        place = {"method": record["method"], "count": BUDGETS[record["arm"]], "task": task}
+        budget = LARGE if record.get("budget") == LARGE else BUDGETS[record["arm"]]
+        place = {"method": record["method"], "count": budget, "task": task}
         return PRINTED["table 2" if inserted else "table 1"](place)
 
     return look
@@ -176,6 +186,5 @@ ARTEFACT = Artefact(
          "no level to compare"),
         ("Fisher scores 64 examples; the paper 1024", "noisier scores"),
     ),
-    presets=("smoke", "local"),
     needs=("peft",),
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """Inputs that have changed since a store's runs were computed from them: refused, not mixed.
 
-A run's address names its model and its task; what these were, hashes in its row say.
+A run's address names its model and its task; what these were, hashes in its row say. What this
+machine has is compared before it computes, and rows that come from elsewhere as they come.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from landscape.errors import UserError
 from landscape.sweep.config import RunConfig
 from landscape.sweep.executors.executor import Job, Places
 from landscape.sweep.preparing import asked_of, files_of, task_of
-from landscape.sweep.rows import MODEL_FILES, TASK_FILES
+from landscape.sweep.rows import MODEL_FILES, TASK_FILES, Row
 from landscape.sweep.store import RunStore
 from landscape.training.inputs import digest_examples
 
@@ -40,16 +41,59 @@ def refuse_changed(jobs: Sequence[Job], store: RunStore, places: Places) -> None
     """
     if not jobs:
         return
-    known = [
-        _Known(row["address"], row["config"], row["outcome"].get("identity") or {})
-        for row in store.examined() if not isinstance(row, UserError)
-    ]  # fmt: skip
+    known = _known(store)
     said = [*_models(jobs, known), *_tasks(jobs, known, places)]
     if said:
         raise UserError(
             f"{'; also '.join(said)}: new runs would be mixed with old ones under the same names; "
             "put the old files back, or name another store"
         )
+
+
+class Arrivals:
+    """Hold what a store's finished runs were computed from, as rows from elsewhere join them.
+
+    Args:
+        store: whose runs they join; read once.
+    """
+
+    def __init__(self, store: RunStore) -> None:
+        self._known = _known(store)
+
+    def refuse_other(self, row: Row) -> None:
+        """Refuse a row of a model or a task that has other contents here under the same name.
+
+        Compared are the hashes of a model's folder; of a task those of its files where both rows
+        say them by the same names, and otherwise the examples of runs that drew them alike.
+
+        Args:
+            row: it counts among the store's from now on, unless it is refused.
+
+        Raises:
+            UserError: a finished run had other ones.
+        """
+        new = _Known.of(row)
+        others = [one for one in self._known if one.address != new.address]
+        model, task = new.config["model"], new.config["task"]
+        said = [
+            f"other {what} than {_runs(unlike)}"
+            for what, unlike in (
+                (f"files of the model {model}", [o for o in others if o.same_model(new) is False]),
+                (f"examples of {task}", [o for o in others if o.same_task(new) is False]),
+            )
+            if unlike
+        ]
+        if said:
+            raise UserError(
+                f"expected the run {new.address} to be of the inputs of finished ones, got "
+                f"{' and '.join(said)}: they would be mixed under the same names; keep it in "
+                "another store"
+            )
+        self._known.append(new)
+
+
+def _known(store: RunStore) -> list[_Known]:
+    return [_Known.of(row) for row in store.examined() if not isinstance(row, UserError)]
 
 
 @dataclass(frozen=True)
@@ -59,6 +103,26 @@ class _Known:
     address: str
     config: Mapping[str, Any]
     identity: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, row: Row) -> _Known:
+        return cls(row["address"], row["config"], row["outcome"].get("identity") or {})
+
+    def same_model(self, other: _Known) -> bool | None:
+        """Tell whether two runs had the same model; None where their rows don't say."""
+        if self.config["model"] != other.config["model"]:
+            return None
+        ours, others = (one.identity.get(MODEL_FILES) for one in (self, other))
+        return None if ours is None or others is None else bool(ours == others)
+
+    def same_task(self, other: _Known) -> bool | None:
+        """Tell whether two runs had the same task; None where their rows don't say."""
+        if self.config["task"] != other.config["task"]:
+            return None
+        same = _same_files(*(one.identity.get(TASK_FILES) for one in (self, other)))
+        if same is None and self.drawing == other.drawing:
+            same = all(_alike(self.identity.get(k), other.identity.get(k)) for k in ROWS)
+        return same
 
     @property
     def drawing(self) -> tuple[Any, ...]:
@@ -83,10 +147,10 @@ def _tasks(jobs: Iterable[Job], known: Sequence[_Known], places: Places) -> Iter
         now = task_of(*asked_of(next(iter(asked.values())), places)).source.get("sha256")
         other, unclear = [], dict[tuple[Any, ...], list[_Known]]()
         for one in known:
-            was = one.identity.get(TASK_FILES)
-            if one.config["task"] != task or (was is not None and was == now):
+            same = _same_files(one.identity.get(TASK_FILES), now)
+            if one.config["task"] != task or same:
                 continue
-            if isinstance(was, dict) and isinstance(now, dict) and was.keys() == now.keys():
+            if same is False:
                 other.append(one)
             elif all(name in one.identity for name in ROWS):
                 unclear.setdefault(one.drawing, []).append(one)
@@ -97,6 +161,19 @@ def _tasks(jobs: Iterable[Job], known: Sequence[_Known], places: Places) -> Iter
                       if any(one.identity[k] != drawn.get(k) for k in ROWS)]  # fmt: skip
         if other:
             yield f"expected the files of {task} that {_runs(other)} had, got others"
+
+
+def _same_files(was: Any, now: Any) -> bool | None:
+    """Compare a task's files, hash by name; None where they are not known, or named otherwise."""
+    if was is not None and was == now:
+        return True
+    named = isinstance(was, dict) and isinstance(now, dict) and was.keys() == now.keys()
+    return False if named else None
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Tell whether two hashes are the same, as far as both are known."""
+    return one is None or other is None or bool(one == other)
 
 
 def _drawn(config: RunConfig, places: Places) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from landscape.sweep.changed import Arrivals
+from landscape.sweep.config import RunConfig
 from landscape.sweep.rows import MODEL_FILES, TASK_FILES, Row, checked, refuse_moved
 from landscape.sweep.store import RunStore
 
@@ -35,11 +37,18 @@ def join(store: RunStore, rows: Iterable[Row]) -> Joined:
         rows: of another store or a published file. Files of the runs, such as theta, stay there.
 
     Raises:
-        UserError: an address is not that of its configuration, or the folder cannot be written.
+        UserError: an address is not that of its configuration, or a row has a model or a task of
+            the same name and other contents than another: none joins. Or the folder cannot be
+            written.
     """
-    added, kept, measured, different = 0, 0, 0, []
+    arrivals, joining = Arrivals(store), list[tuple[RunConfig, Row]]()
     for row in rows:
         config = refuse_moved(checked(dict(row), "a row"), "a row")
+        if config not in store:
+            arrivals.refuse_other(row)
+        joining.append((config, row))
+    added, kept, measured, different = 0, 0, 0, []
+    for config, row in joining:
         here = store.row(config) if config in store else None
         if here is not None and _found(here) != _found(row):
             different.append(config.address)

@@ -12,6 +12,7 @@ from tiny_jobs import Tiny
 from landscape.errors import UserError
 from landscape.sweep.config import RunConfig
 from landscape.sweep.executors.parcel import Parcel, clear, pack, unpack
+from landscape.sweep.rows import Row
 from landscape.sweep.running import run_job
 from landscape.sweep.store import RunStore
 
@@ -113,6 +114,23 @@ def test_a_finished_run_keeps_its_row_and_gains_a_measurement(
     gained = files(store.path(config))
     assert {name: gained[name] for name in before} == before
     assert gained.keys() - before.keys() == {n for n in parcel if n.startswith("measured/")}
+
+
+def test_a_row_that_is_refused_leaves_nothing(sent: Any, tmp_path: Path) -> None:
+    config, parcel = sent
+    asked = []
+
+    def refuse(row: Row) -> None:
+        asked.append(row["address"])
+        raise UserError("expected another, got this; keep it")
+
+    store = RunStore(tmp_path / "store")
+    with pytest.raises(UserError, match="expected another"):
+        unpack(parcel, config, store, refuse)
+    assert store.addresses() == store.unfinished() == []
+    unpack(parcel, config, store)
+    unpack(parcel, config, store, refuse)  # its row is the store's own, measurements join it
+    assert asked == [config.address]
 
 
 def test_what_an_unfinished_run_has_left_makes_room(sent: Any, tmp_path: Path) -> None:

@@ -140,3 +140,57 @@ def test_a_row_under_another_address_joins_nothing(tmp_path) -> None:
     other = ls.RunStore(tmp_path / "other")
     the_sentence(lambda: join(other, [first | {"config": second["config"]}]))
     assert other.addresses() == []
+
+
+TOLD = {"model files": "m", "task files": {"train.tsv": "t", "dev.tsv": "d"}}
+DRAWN = {"train rows": {"hash": "1"}, "dev rows": {"hash": "2"}, "test rows": {"hash": "3"}}
+
+
+def told(**values) -> dict:
+    return outcome() | {"identity": DRAWN | TOLD | values}
+
+
+@pytest.mark.parametrize(
+    ("seed", "values", "said"),
+    [
+        (0, {}, ""), (1, {}, ""), (1, {"model files": None, "task files": None}, ""),
+        (1, {"task files": {"a.parquet": "p"}, "train rows": {"hash": "9"}}, ""),
+        (1, {"model files": "n"}, "other files of the model"),
+        (1, {"task files": {"train.tsv": "t", "dev.tsv": "e"}}, "other examples of"),
+        (1, {"model files": "n", "task files": {"train.tsv": "t", "dev.tsv": "e"}}, " and other "),
+    ],
+)  # fmt: skip
+def test_rows_of_other_inputs_under_the_same_names_join_nothing(
+    seed, values, said, tmp_path
+) -> None:
+    here, there = ls.RunStore(tmp_path / "a"), ls.RunStore(tmp_path / "b")
+    here.write(config(), told())
+    there.write(config(method="bitfit"), told())
+    there.write(config(method="lora", seed=seed), told(**values))
+    if not said:
+        assert join(here, there.rows()).added == 2
+        return
+    refused = the_sentence(lambda: join(here, there.rows()))
+    assert said in refused
+    assert f"({config().address} first)" in refused
+    assert here.addresses() == [config().address]
+
+
+def test_one_drawing_from_files_of_other_names_has_the_same_examples_or_is_refused(
+    tmp_path,
+) -> None:
+    here, there = ls.RunStore(tmp_path / "a"), ls.RunStore(tmp_path / "b")
+    here.write(config(), told())
+    other = {"task files": {"a.parquet": "p"}}
+    there.write(config(method="bitfit"), told(**other))
+    assert join(here, there.rows()).added == 1
+    there.write(config(method="lora"), told(**other, **{"dev rows": {"hash": "9"}}))
+    assert "other examples of" in the_sentence(lambda: join(here, there.rows()))
+
+
+def test_rows_that_contradict_each_other_join_no_empty_store_either(tmp_path) -> None:
+    there, here = ls.RunStore(tmp_path / "b"), ls.RunStore(tmp_path / "a")
+    there.write(config(), told())
+    there.write(config(seed=1), told(**{"model files": "n"}))
+    assert "other files of the model" in the_sentence(lambda: join(here, there.rows()))
+    assert here.addresses() == []

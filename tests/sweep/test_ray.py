@@ -237,6 +237,23 @@ def test_a_job_that_fails_is_told_and_the_others_go_on(
     assert [row["address"] for row in store.rows()] == [right.config.address]
 
 
+def test_a_run_of_other_inputs_than_the_stores_fails_by_name(nodes: Nodes, tmp_path: Path) -> None:
+    tiny = Tiny.at(tmp_path)
+    before, after, store = tiny.job(seed=0), tiny.job(seed=1), RunStore(tmp_path / "store")
+    told = list[Event]()
+    on_ray.ray()([before], store, tiny.places, told.append)
+    path = tiny.folder / "SST-2" / "train.tsv"
+    path.write_text(path.read_text(encoding="utf-8").replace("fine", "good"), encoding="utf-8")
+    on_ray.ray()([after], store, tiny.places, told.append)
+    said = [e.said for e in told if e.kind == "failed"]
+    assert len(said) == 1
+    assert (
+        f"other examples of sst2 than 1 finished run of the store ({before.config.address}"
+        in said[0]
+    )
+    assert store.addresses() == [before.config.address]
+
+
 def test_a_run_that_no_worker_survives_fails_and_the_others_go_on(
     nodes: Nodes, tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

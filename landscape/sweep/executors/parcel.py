@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from landscape.errors import UserError
 from landscape.folders import draft_of, read_json, writing
 from landscape.sweep.config import RunConfig
+from landscape.sweep.rows import Row
 from landscape.sweep.store import RunStore
 from landscape.tensorfile import read_tensors
 
@@ -39,7 +40,12 @@ def pack(folder: Path) -> Parcel:
     }
 
 
-def unpack(parcel: Mapping[str, bytes], config: RunConfig, store: RunStore) -> None:
+def unpack(
+    parcel: Mapping[str, bytes],
+    config: RunConfig,
+    store: RunStore,
+    refuse: Callable[[Row], None] | None = None,
+) -> None:
     """Write a run's files into a store, once all are known to be whole and that run's own.
 
     A run that the store has already keeps its row and its files; measurements that it lacks join
@@ -49,10 +55,11 @@ def unpack(parcel: Mapping[str, bytes], config: RunConfig, store: RunStore) -> N
         parcel: the files, from another machine.
         config: of the run.
         store: nobody else writes this run meanwhile.
+        refuse: raises for a row that must not join the store; asked before anything does.
 
     Raises:
-        UserError: a path leaves the run's folder, a file is damaged or of another run, or one of a
-            kind that no run has; nothing is written then.
+        UserError: the row is refused, a path leaves the run's folder, a file is damaged or of
+            another run, or one of a kind that no run has; nothing is written then.
     """
     for name in parcel:
         if not _NAME.fullmatch(name):
@@ -71,7 +78,9 @@ def unpack(parcel: Mapping[str, bytes], config: RunConfig, store: RunStore) -> N
             place.write_bytes(content)
             _check(place)
         arrived.begin(config)
-        arrived.row(config)
+        row = arrived.row(config)
+        if refuse is not None and config not in store:
+            refuse(row)
         _join(folder, store.path(config), finished=config in store)
 
 

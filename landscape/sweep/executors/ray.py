@@ -12,6 +12,7 @@ from landscape import checks
 from landscape.errors import UserError
 from landscape.folders import Unwritable
 from landscape.sources.carriers import optional
+from landscape.sweep.changed import Arrivals
 from landscape.sweep.config import RunConfig
 from landscape.sweep.executors.cluster import connected
 from landscape.sweep.executors.executor import Event, Executor, Job, Places
@@ -36,7 +37,8 @@ def ray(address: str | None = None, *, gpus: float = 1.0, scratch: str | None = 
     Every machine needs landscape as it is here, the models and the data; each run is computed in
     a folder of its machine and comes back as files, which this process alone writes into the store.
     A run whose process or machine is lost is begun again, by the same machine from its last
-    checkpoint; whatever is killed, it is finished once.
+    checkpoint; whatever is killed, it is finished once. A run of a machine whose model or task's
+    files are not those of the store's finished runs fails.
 
     Ray trusts everybody who reaches its ports: keep a cluster in a network of your own.
 
@@ -105,7 +107,7 @@ class _Sending:
     ) -> None:
         self._ray = optional("ray")
         self._jobs, self._store, self._places, self._tell = list(jobs), store, places, tell
-        self._scratch = scratch
+        self._scratch, self._arrivals = scratch, Arrivals(store)
         options = {"num_cpus": needs["CPU"], "num_gpus": needs.get("GPU", 0)}
         self._send = self._ray.remote(**options, max_retries=RETRIES)(_compute)
         self._news = self._ray.remote(num_cpus=0, max_restarts=-1)(_news()).remote()
@@ -176,7 +178,7 @@ class _Sending:
         failed, ends = f"{reply.failed} (on {reply.host})" if reply.failed else "", False
         try:
             if reply.files:
-                unpack(reply.files, job.config, self._store)
+                unpack(reply.files, job.config, self._store, self._arrivals.refuse_other)
         except UserError as error:
             failed = f"{error} (sent by {reply.host})"
             ends = isinstance(error, Unwritable) and error.everywhere

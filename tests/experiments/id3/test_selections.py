@@ -69,6 +69,17 @@ def test_every_run_is_of_the_arm_that_listed_it_and_masks_have_the_budget(preset
             assert cell.count == (None if arm in WHOLE else COUNT)
 
 
+def test_the_papers_runs_are_of_the_arms_of_its_tables_at_the_larger_budget() -> None:
+    start, *grids = ARTEFACT.of("paper")
+    assert {c.method for c in start.cells()} == {"none"}
+    arms = [selections.derive(next(iter(grid.cells())).as_dict())["arm"] for grid in grids]
+    assert sorted(arms) == sorted(set(ARMS) - {"magnitude", "SNIP"})
+    for arm, grid in zip(arms, grids, strict=True):
+        for cell in grid.cells():
+            assert (cell.task, cell.model) == ("sst2", "microsoft/deberta-v3-base")
+            assert cell.count == (None if arm in WHOLE else 320_000)
+
+
 def test_inserted_sizes_are_those_nearest_to_the_budget_and_to_four_times_it() -> None:
     # hidden size 384, six layers: LoRA on query and value has 2 * 6 * (384 + 384) numbers a rank,
     # adapters 2 * 6 * (2 * 384 + 1) a width beside 2 * 6 * 384 biases

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from experiments.id3 import selections, table5
+from experiments.paper.tables import printed
 from experiments.random_masking import figure5, table1
 
 OPT = {"model": "facebook/opt-13b", "task": "rte", "ratio": 1e-4}
@@ -57,3 +58,14 @@ def test_selections_stand_beside_the_paper_s_tables_1_and_2(arm, sst2, average) 
     record = {"arm": arm, "method": method, "options": options}
     assert selections.printed("sst2")(record) == sst2
     assert selections.printed("average")(record) == average
+
+
+def test_selections_at_the_paper_s_larger_budget_stand_beside_it() -> None:
+    small, large = (
+        {"arm": "PaFi", "method": "magnitude_smallest", "options": {}, "budget": budget}
+        for budget in (selections.COUNT, 320_000)
+    )
+    found = [selections.printed("average")(record) for record in (small, large)]
+    assert found == [0.8697, printed("id3", "table 1", task="average", count=320_000,
+                                     method="magnitude_smallest")]  # fmt: skip
+    assert found[0] != found[1]

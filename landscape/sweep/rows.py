@@ -129,6 +129,11 @@ def _measured(folder: Path) -> dict[str, Any]:
         names = sorted(os.listdir(folder / "measured"))
     except FileNotFoundError:
         return {}
+    except NotADirectoryError:
+        raise Damaged(
+            f"expected a folder of what was measured at {folder / 'measured'}, got a file there or "
+            "in place of the run's folder; move it away"
+        ) from None
     return {
         name.removesuffix(".json"): read_sealed(folder / "measured" / name)["values"]
         for name in names

@@ -244,7 +244,8 @@ class RunStore:
 
     def _begun(self) -> list[str]:
         runs = self.folder / "runs"
-        return sorted(os.listdir(runs)) if runs.is_dir() else []
+        names = os.listdir(runs) if runs.is_dir() else []
+        return sorted(name for name in names if _ADDRESS.fullmatch(name))
 
     def _aside(self, address: str) -> Path:
         """Move a run's folder away, and return where it is."""

@@ -119,6 +119,28 @@ def test_a_measurement_of_a_run_that_is_not_finished_is_examined_too(store) -> N
     assert store.unfinished() == []
 
 
+@pytest.mark.parametrize("place", ["", "measured"])
+def test_a_file_in_place_of_a_folder_is_set_aside(store, place) -> None:
+    one, there = config(seed=5), store.addresses()
+    path = store.path(one) / place
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("no folder")
+    (said,) = store.set_aside()
+    assert "got a file there" in said
+    assert "damaged" in said
+    assert store.unfinished() == store.set_aside() == []
+    store.write(one, outcome())
+    assert store.addresses() == sorted([one.address, *there])
+
+
+def test_what_a_file_manager_leaves_among_the_runs_is_none(store) -> None:
+    there = store.addresses()
+    (store.folder / "runs" / ".DS_Store").write_bytes(b"x")
+    (store.folder / "runs" / "my notes").mkdir()
+    assert store.addresses() == there
+    assert store.unfinished() == store.set_aside() == []
+
+
 def test_a_run_in_the_folder_of_another_is_damaged(store) -> None:
     other = result(store, config(seed=2))
     other.parent.mkdir()

@@ -28,7 +28,7 @@ from landscape.sweep.naming import known
 EXIT_CODES = (
     "Exit codes of check and verify: 0 all statements hold, 1 a statement fails, 2 a mistake in "
     "the call, 3 no statement fails but the rows leave one undecided (too few seeds, too wide an "
-    "interval)"
+    "interval) or lack runs"
 )
 #: which runs a command is about where --store names none
 RUNS = "experiments/store/PRESET"
@@ -254,7 +254,8 @@ def _check(chosen: argparse.Namespace) -> Outcome:
     counts = {verdict: sum(f.verdict == verdict for f in findings) for verdict in CODES}
     print(", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
     result = {"findings": told, "counts": counts, "unfinished": lacking}
-    return Outcome(result, exit_code(findings))
+    code = exit_code(findings)
+    return Outcome(result, UNDECIDED if lacking and code == DONE else code)
 
 
 def _current(one: Artefact, rows: Sequence[Row], preset: str, folder: Path) -> dict[str, Finding]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,10 @@ from experiments.__main__ import main
 from experiments.catalogue import artefacts
 from experiments.kit import columns, panels, published, statements
 from experiments.kit.columns import Table
+from experiments.kit.judge import Finding
 from experiments.kit.published import file_of, folder_of
 from experiments.kit.rendering import table_text
+from experiments.kit.statements import Statement
 from experiments.kit.view import Artefact
 from landscape.sweep import Grid, Rates, RunStore, read_rows
 
@@ -155,6 +159,26 @@ def test_check_counts_each_verdict_by_its_word(world, capsys) -> None:
     verdicts = [one["verdict"] for one in told["findings"]]
     assert verdicts[0] == "undecided"
     assert told["counts"] == {v: verdicts.count(v) for v in ("holds", "fails", "undecided")}
+
+
+def test_check_of_rows_that_lack_runs_does_not_say_that_all_holds(
+    world, tmp_path, monkeypatch, capsys
+) -> None:
+    toy, store, words = world
+    holds = Statement("it holds", lambda _: Finding("it holds", "holds", "as said", kind="exact"))
+    one = dataclasses.replace(toy, statements={"holds": holds})
+    monkeypatch.setattr(program, "artefact", {"toy": one}.__getitem__)
+    copy = shutil.copytree(store, tmp_path / "copy")
+    shutil.rmtree(copy / "views", ignore_errors=True)
+    check = ["check", *words[:-1], str(copy)]
+    assert main(check) == 0
+    last = next(r for r in RunStore(copy).rows() if r["config"]["seed"] == 1)
+    shutil.rmtree(copy / "runs" / last["address"])
+    capsys.readouterr()
+    assert main(check) == 3
+    told = capsys.readouterr()
+    assert "toy: unfinished: " in told.err
+    assert "1 holds, 0 fails, 0 undecided" in told.out
 
 
 def test_mistakes_are_one_sentence(world, capsys) -> None:

@@ -73,16 +73,12 @@ class Arrivals:
             UserError: a finished run had other ones.
         """
         new = _Known.of(row)
-        others = [one for one in self._known if one.address != new.address]
-        model, task = new.config["model"], new.config["task"]
-        said = [
-            f"other {what} than {_runs(unlike)}"
-            for what, unlike in (
-                (f"files of the model {model}", [o for o in others if o.same_model(new) is False]),
-                (f"examples of {task}", [o for o in others if o.same_task(new) is False]),
-            )
-            if unlike
-        ]
+        kinds = {
+            f"files of the model {new.config['model']}": new.other_model,
+            f"examples of {new.config['task']}": new.other_examples,
+        }
+        found = {what: list(filter(other, self._known)) for what, other in kinds.items()}
+        said = [f"other {what} than {_runs(runs)}" for what, runs in found.items() if runs]
         if said:
             raise UserError(
                 f"expected the run {new.address} to be of the inputs of finished ones, got "
@@ -108,21 +104,19 @@ class _Known:
     def of(cls, row: Row) -> _Known:
         return cls(row["address"], row["config"], row["outcome"].get("identity") or {})
 
-    def same_model(self, other: _Known) -> bool | None:
-        """Tell whether two runs had the same model; None where their rows don't say."""
-        if self.config["model"] != other.config["model"]:
-            return None
-        ours, others = (one.identity.get(MODEL_FILES) for one in (self, other))
-        return None if ours is None or others is None else bool(ours == others)
+    def other_model(self, known: _Known) -> bool:
+        """Tell whether another run had a model of this one's name, and other files."""
+        named = self.config["model"] == known.config["model"]
+        return named and not _alike(*(one.identity.get(MODEL_FILES) for one in (self, known)))
 
-    def same_task(self, other: _Known) -> bool | None:
-        """Tell whether two runs had the same task; None where their rows don't say."""
-        if self.config["task"] != other.config["task"]:
-            return None
-        same = _same_files(*(one.identity.get(TASK_FILES) for one in (self, other)))
-        if same is None and self.drawing == other.drawing:
-            same = all(_alike(self.identity.get(k), other.identity.get(k)) for k in ROWS)
-        return same
+    def other_examples(self, known: _Known) -> bool:
+        """Tell whether another run had a task of this one's name, and other examples."""
+        if self.config["task"] != known.config["task"]:
+            return False
+        same = _same_files(*(one.identity.get(TASK_FILES) for one in (self, known)))
+        if same is None and self.drawing == known.drawing:
+            same = all(_alike(self.identity.get(k), known.identity.get(k)) for k in ROWS)
+        return same is False
 
     @property
     def drawing(self) -> tuple[Any, ...]:

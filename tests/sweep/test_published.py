@@ -155,6 +155,7 @@ def told(**values) -> dict:
     [
         (0, {}, ""), (1, {}, ""), (1, {"model files": None, "task files": None}, ""),
         (1, {"task files": {"a.parquet": "p"}, "train rows": {"hash": "9"}}, ""),
+        (0, {"task files": None, "dev rows": None}, ""),
         (1, {"model files": "n"}, "other files of the model"),
         (1, {"task files": {"train.tsv": "t", "dev.tsv": "e"}}, "other examples of"),
         (1, {"model files": "n", "task files": {"train.tsv": "t", "dev.tsv": "e"}}, " and other "),
@@ -186,6 +187,21 @@ def test_one_drawing_from_files_of_other_names_has_the_same_examples_or_is_refus
     assert join(here, there.rows()).added == 1
     there.write(config(method="lora"), told(**other, **{"dev rows": {"hash": "9"}}))
     assert "other examples of" in the_sentence(lambda: join(here, there.rows()))
+
+
+def test_another_model_and_another_task_have_files_of_their_own(tmp_path) -> None:
+    here = ls.RunStore(tmp_path / "a")
+    here.write(config(), told())
+    for number, (name, value, own) in enumerate(
+        (
+            ("model", "./opt", {"model files": "n"}),
+            ("task", "sst2", {"task files": {"train.tsv": "e"}}),
+            ("task", "mrpc", {"train rows": {"hash": "9"}, "task files": None}),
+        )
+    ):
+        there = ls.RunStore(tmp_path / f"b{number}")
+        there.write(config(**{name: value}), told(**own))
+        assert join(here, there.rows()).added == 1
 
 
 def test_rows_that_contradict_each_other_join_no_empty_store_either(tmp_path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from landscape.figures.style import COLORS
 
@@ -65,16 +65,18 @@ def decades(axis: Axis) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def make_room(axis: Axes, ends: Sequence[float]) -> None:
+def make_room(axis: Axes, ends: Sequence[float], along: Literal["x", "y"] = "x") -> None:
     """Widen a panel for the ends of intervals, by half its width at most on either side."""
-    to, back = (math.log, math.exp) if axis.get_xscale() == "log" else (float, float)
-    low, high = (to(limit) for limit in axis.get_xlim())
+    limits = {"x": (axis.get_xlim, axis.set_xlim), "y": (axis.get_ylim, axis.set_ylim)}
+    (limit, widen), scale = limits[along], {"x": axis.get_xscale, "y": axis.get_yscale}[along]()
+    to, back = (math.log, math.exp) if scale == "log" else (float, float)
+    low, high = map(to, limit())
     wide, least = high - low, 0.0 if to is math.log else -math.inf
     there = [to(end) for end in ends if math.isfinite(end) and end > least]
-    left = low - min(there, default=low) + 0.03 * wide
-    right = max(there, default=high) - high + 0.03 * wide
-    left, right = (min(max(room, 0.0), wide / 2) for room in (left, right))
-    axis.set_xlim(back(low - left), back(high + right))
+    before = low - min(there, default=low) + 0.03 * wide
+    after = max(there, default=high) - high + 0.03 * wide
+    before, after = (min(max(room, 0.0), wide / 2) for room in (before, after))
+    widen(back(low - before), back(high + after))
 
 
 def entries(axes: Sequence[Axes]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from statistics import fmean
 from statistics import geometric_mean as mean_of_logs
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,7 @@ SPREAD = (
     "Small dots: runs; large ones: their mean, geometric on a logarithmic axis; bands and bars: "
     "95 % intervals of the mean over seeds (t), cut at the panel's edge."
 )
+BAND = "Lines: means over seeds; bands: their 95 % intervals (t), cut at the panel's edge."
 
 
 @dataclass(frozen=True)
@@ -202,7 +204,7 @@ def course(
     value: str, name: str, label: str, *, log: bool = False, by: str = "arm", smooth: int = 1,
     at: str = "", xlabel: str = "step", where: Mapping[str, Any] | None = None,
 ) -> Panel:  # fmt: skip
-    """Draw a value that a run has at every step, such as ``train_loss``: the mean over runs.
+    """Draw a value that a run has at every step, such as ``train_loss``: mean and interval.
 
     A run that ended before the others, or has no finite value at a step, takes no part there.
 
@@ -219,18 +221,23 @@ def course(
     """
 
     def paint(axis: Axes, records: Sequence[Record], palette: Palette) -> None:
-        palette = _palette(records, by, palette)
+        palette, bands = _palette(records, by, palette), []
         for (arm,), own in grouped(present(records, value), by).items():
             longest = max(own, key=lambda r: len(r[value]))
             steps = range(0, len(longest[value]), smooth)
             means = [_mean_at([r[value][s : s + smooth] for r in own], log) for s in steps]
             places = longest[at][::smooth] if at else [s + 1 for s in steps]
-            axis.plot(places, means, color=palette[arm], label=written(arm))
+            mean, low, high = zip(*means, strict=True)
+            axis.plot(places, mean, color=palette[arm], label=written(arm))
+            bands.append((places, low, high, palette[arm]))
         axis.set(xlabel=xlabel, ylabel=label)
         if log:
             decades(axis.yaxis)
+        make_room(axis, [end for _, *ends, _ in bands for end in chain(*ends)], "y")
+        for *band, color in bands:
+            axis.fill_between(*band, color=color, alpha=0.13, lw=0)
 
-    return Panel(name, paint, where or {})
+    return Panel(name, paint, where or {}, BAND)
 
 
 def against(
@@ -311,11 +318,14 @@ def _mean(own: Sequence[Record], value: str, log: bool) -> tuple[float, float, f
     return found.value, found.low, found.high
 
 
-def _mean_at(parts: Sequence[Sequence[float | None]], log: bool) -> float:
-    """Return the mean of runs' means over some steps, NaN where no run has a finite value."""
+def _mean_at(parts: Sequence[Sequence[float | None]], log: bool) -> tuple[float, float, float]:
+    """Return the mean of runs' means over some steps, and its interval; NaN where there is none."""
     there = [[v for v in part if v is not None and (v > 0 or not log)] for part in parts]
-    mean = mean_of_logs if log else fmean
-    return mean(found) if (found := [mean(part) for part in there if part]) else math.nan
+    means = [(mean_of_logs if log else fmean)(part) for part in there if part]
+    if not means:
+        return math.nan, math.nan, math.nan
+    found = geometric_mean(means) if log else student(means)
+    return found.value, found.low, found.high
 
 
 def _palette(records: Sequence[Record], by: str, palette: Palette) -> Palette:

@@ -243,6 +243,25 @@ def test_a_course_goes_on_beside_a_run_that_ended_early_without_a_finite_loss(lo
     assert list(line.get_ydata()) == pytest.approx(means)
 
 
+def test_a_course_has_its_interval_as_a_band_and_axes_with_room_for_it() -> None:
+    courses = [[2.0, 2.0, 4.0], [3.0, 2.5, 9.0], [4.0, 2.0], [3.0]]
+    records = [{"arm": "random", "loss": values} for values in courses]
+    axes = ls.figures.canvas.blank((2, 2)).subplots()
+    panels.course("loss", "", "").draw(axes, records, {"random": (0.0, 0.0, 0.0)})
+    (band,) = axes.collections
+    (outline,) = band.get_paths()
+    assert {x: sorted({y for at, y in outline.vertices if at == x}) for x in (1.0, 2.0, 3.0)} == {
+        x: pytest.approx([interval.low, interval.high])
+        for x, interval in (
+            (1.0, student([2.0, 3.0, 4.0, 3.0])), (2.0, student([2.0, 2.5, 2.0])),
+            (3.0, student([4.0, 9.0])),
+        )
+    }  # fmt: skip
+    low, high = axes.get_ylim()
+    assert low < student([2.0, 3.0, 4.0, 3.0]).low  # 1.7
+    assert high < 2 * 6.5  # the third's ends at 38
+
+
 def test_the_mean_of_a_curve_on_a_logarithmic_axis_is_geometric() -> None:
     records = [{"arm": "random", "ratio": 0.1, "x": value} for value in (1.0, -100.0)]
     axes = ls.figures.canvas.blank((2, 2)).subplots()

@@ -1,5 +1,7 @@
 """Table 1 of Agarwal et al. 2024 (ID3) in miniature: ways to choose the weights, equal budget.
 
+The preset "paper" is the arms of its tables 1 to 3, on SST-2 at the larger budget.
+
 Every arm starts from the same pretrained weights, has its own learning rate, tuned on dev with the
 first seed, and is then run with every seed at that rate.
 """
@@ -56,7 +58,6 @@ BUDGETS: Mapping[str, int | None] = {
     "random": 103_000, "Fisher": 103_000, "PaFi": 103_000, "ID3 increment": 103_000,
     "BitFit": 103_000, "full": None, "LoRA": None, "PaFi + LoRA": None, "ID3 + LoRA": None,
 }  # fmt: skip
-#: the preset paper: the arms of ID3's tables 1 to 3, on SST-2 at the larger budget
 LARGE = id3.LARGE["paper"]
 OF_TABLES = (
     "full", "BitFit", "LoRA", "adapter", "random", "PaFi", "Fisher", "ID3, static",
@@ -153,9 +154,9 @@ ARTEFACT = Artefact(
         for one, other in ORDERS
     } | {
         "size": Statement(ONE_SIZE, _one_size),
-        "learns": statements.each(
-            "every method is more accurate on test after training than before",
-            [statements.better(arm, "test", arm, BEFORE, over="") for arm in ARMS],
+        "learns": statements.at_each(
+            "every method is more accurate on test after training than before", "arm",
+            lambda arm: statements.better(arm, "test", arm, BEFORE, over=""), but=BEFORE,
         ),
     },
     panels=(panels.dots("test", "Which weights to train", "test accuracy"),),
@@ -166,8 +167,8 @@ ARTEFACT = Artefact(
     ),
     caption="Test accuracy of each method; points are seeds",
     differences=(
-        ("model {model}, whose head is a linear probe, fitted first and then frozen; the paper "
-         "trains DeBERTa-v3-base with a fresh classifier head",
+        ("model {model}, whose head is locally a linear probe, fitted first and then frozen; the "
+         "paper trains DeBERTa-v3-base with a fresh classifier head",
          "no head has to be learned, so fewer scalars and steps suffice"),
         ("task {task}; the paper's columns are SST-2 and the average of GLUE", "levels differ"),
         ("{num_train} training examples, {epochs} epochs; the paper takes the whole training set "
@@ -179,12 +180,12 @@ ARTEFACT = Artefact(
          "fine-tuning", "methods that need a larger rate, such as random masks, gain here"),
         ("ID3 with exp = 2, eps = 1, as table 7a says; the text recommends exp = -1",
          "with eps = 1 weights below 0.1 hardly matter: the score is almost the gradient"),
-        ("LoRA and adapters have the size nearest to the budget, those under a mask 4 times that; "
-         "the paper gives LoRA 1.33M scalars and masks on it 320K",
+        ("locally LoRA and adapters have the size nearest to the budget, those under a mask 4 "
+         "times that; the paper gives LoRA 1.33M scalars and masks on it 320K",
          "the paper compares a mask with the whole LoRA under it, here with one of its own size"),
         ("adapters of two a layer; table 3 has one a layer, on RoBERTa-base",
          "no level to compare"),
-        ("Fisher scores 64 examples; the paper 1024", "noisier scores"),
+        ("Fisher scores 64 examples locally; the paper 1024", "noisier scores"),
     ),
     needs=("peft",),
 )  # fmt: skip

@@ -41,7 +41,10 @@ SPREAD = (
     "Small dots: runs; large ones: their mean, geometric on a logarithmic axis; bands and bars: "
     "95 % intervals of the mean over seeds (t), cut at the panel's edge."
 )
-BAND = "Lines: means over seeds; bands: their 95 % intervals (t), cut at the panel's edge."
+BAND = (
+    "Lines: means over seeds, geometric on a logarithmic axis; bands: their 95 % intervals (t), "
+    "cut at the panel's edge."
+)
 
 
 @dataclass(frozen=True)
@@ -227,7 +230,7 @@ def course(
             steps = range(0, len(longest[value]), smooth)
             means = [_mean_at([r[value][s : s + smooth] for r in own], log) for s in steps]
             places = longest[at][::smooth] if at else [s + 1 for s in steps]
-            mean, low, high = zip(*means, strict=True)
+            mean, low, high = ([interval[end] for interval in means] for end in range(3))
             axis.plot(places, mean, color=palette[arm], label=written(arm))
             bands.append((places, low, high, palette[arm]))
         axis.set(xlabel=xlabel, ylabel=label)

@@ -51,41 +51,56 @@ def refuse_changed(jobs: Sequence[Job], store: RunStore, places: Places) -> None
 
 
 class Arrivals:
-    """Hold what a store's finished runs were computed from, as rows from elsewhere join them.
+    """Hold what finished runs were computed from, as rows from elsewhere join them.
 
     Args:
         store: whose runs they join; read once.
     """
 
     def __init__(self, store: RunStore) -> None:
-        self._known = _known(store)
+        self._known = {one.inputs: one for one in reversed(_known(store))}
 
     def refuse_other(self, row: Row) -> None:
         """Refuse a row of a model or a task that has other contents here under the same name.
 
-        Compared are the hashes of a model's folder; of a task those of its files where both rows
-        say them by the same names, and otherwise the examples of runs that drew them alike.
+        Compared are the hashes of a model's folder, or its revision on the hub; of a task those of
+        its files where both rows say them by the same names, and otherwise the examples of runs
+        that drew them alike; all as far as both rows say them.
 
         Args:
-            row: it counts among the store's from now on, unless it is refused.
+            row: it is compared with from now on as well, unless it is refused.
 
         Raises:
-            UserError: a finished run had other ones.
+            UserError: another run had other ones.
         """
         new = _Known.of(row)
-        kinds = {
-            f"files of the model {new.config['model']}": new.other_model,
-            f"examples of {new.config['task']}": new.other_examples,
-        }
-        found = {what: list(filter(other, self._known)) for what, other in kinds.items()}
-        said = [f"other {what} than {_runs(runs)}" for what, runs in found.items() if runs]
-        if said:
+        found = {what: one.address for one in self._known.values() for what in new.unlike(one)}
+        if found:
+            said = " and ".join(f"{what} than {address}" for what, address in found.items())
             raise UserError(
-                f"expected the run {new.address} to be of the inputs of finished ones, got "
-                f"{' and '.join(said)}: they would be mixed under the same names; keep it in "
+                f"expected the run {new.address} to be of the inputs of the others, got {said}: "
+                "they would be mixed under the same names; put the same files there, or keep it in "
                 "another store"
             )
-        self._known.append(new)
+        self._known.setdefault(new.inputs, new)
+
+
+def refuse_unlike(row: Row, identity: Mapping[str, Any]) -> None:
+    """Refuse to go on with a finished run from other inputs than its own.
+
+    Args:
+        row: of the run.
+        identity: of the run as it would be computed now.
+
+    Raises:
+        UserError: its model's files or its examples were other ones.
+    """
+    ran = _Known.of(row)
+    if said := _Known(ran.address, ran.config, identity).unlike(ran):
+        raise UserError(
+            f"expected the inputs that the run {ran.address} had, got {' and '.join(said)}; put "
+            "the old files back, or name another store"
+        )
 
 
 def _known(store: RunStore) -> list[_Known]:
@@ -104,19 +119,39 @@ class _Known:
     def of(cls, row: Row) -> _Known:
         return cls(row["address"], row["config"], row["outcome"].get("identity") or {})
 
-    def other_model(self, known: _Known) -> bool:
-        """Tell whether another run had a model of this one's name, and other files."""
-        named = self.config["model"] == known.config["model"]
-        return named and not _alike(*(one.identity.get(MODEL_FILES) for one in (self, known)))
+    def unlike(self, known: _Known) -> list[str]:
+        """Say what this run had otherwise than another, under the same names."""
+        model, task = self.config["model"], self.config["task"]
+        said = []
+        if model == known.config["model"] and not self._same_model(known):
+            said.append(f"other files of the model {model}")
+        if task == known.config["task"] and not self._same_task(known):
+            said.append(f"other examples of {task}")
+        return said
 
-    def other_examples(self, known: _Known) -> bool:
-        """Tell whether another run had a task of this one's name, and other examples."""
-        if self.config["task"] != known.config["task"]:
-            return False
+    def _same_model(self, known: _Known) -> bool:
+        files = [one.identity.get(MODEL_FILES) for one in (self, known)]
+        if None not in files:
+            return bool(files[0] == files[1])
+        return self._alike(known, "revisions")
+
+    def _same_task(self, known: _Known) -> bool:
         same = _same_files(*(one.identity.get(TASK_FILES) for one in (self, known)))
         if same is None and self.drawing == known.drawing:
-            same = all(_alike(self.identity.get(k), known.identity.get(k)) for k in ROWS)
-        return same is False
+            return all(self._alike(known, name) for name in ROWS)
+        return same is not False
+
+    def _alike(self, known: _Known, name: str) -> bool:
+        """Compare a hash, as far as both runs say it."""
+        one, other = self.identity.get(name), known.identity.get(name)
+        return one is None or other is None or bool(one == other)
+
+    @property
+    def inputs(self) -> str:
+        """Return all that is compared: of runs that have it in common one will do."""
+        names = (MODEL_FILES, "revisions", TASK_FILES, *ROWS)
+        own = [self.identity.get(name) for name in names]
+        return repr((self.config["model"], self.config["task"], self.drawing, own))
 
     @property
     def drawing(self) -> tuple[Any, ...]:
@@ -163,11 +198,6 @@ def _same_files(was: Any, now: Any) -> bool | None:
         return True
     named = isinstance(was, dict) and isinstance(now, dict) and was.keys() == now.keys()
     return False if named else None
-
-
-def _alike(one: Any, other: Any) -> bool:
-    """Tell whether two hashes are the same, as far as both are known."""
-    return one is None or other is None or bool(one == other)
 
 
 def _drawn(config: RunConfig, places: Places) -> dict[str, Any]:

@@ -42,8 +42,9 @@ def join(store: RunStore, rows: Iterable[Row]) -> Joined:
             written.
     """
     arrivals, joining = Arrivals(store), list[tuple[RunConfig, Row]]()
-    for row in rows:
-        config = refuse_moved(checked(dict(row), "a row"), "a row")
+    for given in rows:
+        row = checked(dict(given), "a row")
+        config = refuse_moved(row, "a row")
         if config not in store:
             arrivals.refuse_other(row)
         joining.append((config, row))

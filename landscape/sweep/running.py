@@ -8,6 +8,7 @@ from typing import Any
 
 from landscape.errors import UserError
 from landscape.folders import Unwritable, leftovers
+from landscape.sweep.changed import refuse_unlike
 from landscape.sweep.claims import claimed
 from landscape.sweep.executors.executor import Event, Job, Places
 from landscape.sweep.measuring import Measuring
@@ -123,8 +124,10 @@ def begin(job: Job, made: Prepared, store: RunStore) -> Measuring:
     """Write a run's configuration, and measure before its training: the half before it.
 
     Raises:
-        UserError: a measurement that cannot be made.
+        UserError: a measurement that cannot be made, or one on a finished run from other inputs.
     """
+    if job.config in store:
+        refuse_unlike(store.row(job.config), made.identity)
     folder, measuring = store.begin(job.config), Measuring(job, store)
     for path in (*leftovers(folder), *leftovers(folder / "measured")):
         path.unlink()

@@ -142,7 +142,7 @@ def test_a_row_under_another_address_joins_nothing(tmp_path) -> None:
     assert other.addresses() == []
 
 
-TOLD = {"model files": "m", "task files": {"train.tsv": "t", "dev.tsv": "d"}}
+TOLD = {"model files": "m", "revisions": "b", "task files": {"train.tsv": "t", "dev.tsv": "d"}}
 DRAWN = {"train rows": {"hash": "1"}, "dev rows": {"hash": "2"}, "test rows": {"hash": "3"}}
 
 
@@ -157,6 +157,8 @@ def told(**values) -> dict:
         (1, {"task files": {"a.parquet": "p"}, "train rows": {"hash": "9"}}, ""),
         (0, {"task files": None, "dev rows": None}, ""),
         (1, {"model files": "n"}, "other files of the model"),
+        (1, {"model files": "m", "revisions": "c"}, ""),
+        (1, {"model files": None, "revisions": "c"}, "other files of the model"),
         (1, {"task files": {"train.tsv": "t", "dev.tsv": "e"}}, "other examples of"),
         (1, {"model files": "n", "task files": {"train.tsv": "t", "dev.tsv": "e"}}, " and other "),
     ],
@@ -173,7 +175,7 @@ def test_rows_of_other_inputs_under_the_same_names_join_nothing(
         return
     refused = the_sentence(lambda: join(here, there.rows()))
     assert said in refused
-    assert f"({config().address} first)" in refused
+    assert f" than {config().address}" in refused
     assert here.addresses() == [config().address]
 
 

@@ -333,6 +333,34 @@ def test_lora_has_the_rank_nearest_to_its_budget_and_a_mask_on_it_chooses_from_i
     assert all(".lora_" in name for name in read_tensors(theta, "theta").tensors)
 
 
+@pytest.mark.parametrize("method", ["none", "random"])
+@pytest.mark.parametrize("changed", ["opt/config.json", "opt/model.safetensors", "SST-2/train.tsv"])
+def test_nothing_is_measured_on_a_finished_run_from_other_inputs_than_its_own(
+    tmp_path: Path, method: str, changed: str
+) -> None:
+    tiny, store = Tiny.at(tmp_path), RunStore(tmp_path / "store")
+    values = {"method": method} | ({"lr": None} if method == "none" else {})
+    run_job(tiny.job(**values), store, tiny.places)
+    asked = tiny.job({f"{__name__}:COUNTED": {}}, **values)
+    path = tmp_path / changed
+    was = path.read_bytes()
+    path.write_bytes(was + b"\n" if changed.endswith("json") else altered(was))
+    with pytest.raises(
+        ls.UserError, match=r"the inputs that the run \w+ had, got other (files|examp)"
+    ):
+        run_job(asked, store, tiny.places)
+    assert not list(store.path(asked.config).glob("measured/*"))
+    path.write_bytes(was)
+    assert run_job(asked, store, tiny.places)["measured"]
+
+
+def altered(content: bytes) -> bytes:
+    """Change a label of a table, or a bit of a tensor."""
+    if b"\t0\n" in content:
+        return content.replace(b"\t0\n", b"\t1\n", 1)
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
 @pytest.mark.parametrize("instant", ["unlink", "write_measured"])
 def test_a_process_that_was_killed_while_it_joined_a_measurement_loses_nothing(
     tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instant: str

@@ -262,6 +262,14 @@ def test_a_course_has_its_interval_as_a_band_and_axes_with_room_for_it() -> None
     assert high < 2 * 6.5  # the third's ends at 38
 
 
+def test_a_course_of_runs_that_ended_before_their_first_value_is_no_line() -> None:
+    records = [{"arm": "random", "loss": []}, {"arm": "full", "loss": [1.0, 2.0]}]
+    axes = ls.figures.canvas.blank((2, 2)).subplots()
+    black = (0.0, 0.0, 0.0)
+    panels.course("loss", "", "").draw(axes, records, {"random": black, "full": black})
+    assert [len(line.get_ydata()) for line in axes.lines] == [0, 2]
+
+
 def test_the_mean_of_a_curve_on_a_logarithmic_axis_is_geometric() -> None:
     records = [{"arm": "random", "ratio": 0.1, "x": value} for value in (1.0, -100.0)]
     axes = ls.figures.canvas.blank((2, 2)).subplots()

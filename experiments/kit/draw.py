@@ -67,16 +67,18 @@ def decades(axis: Axis) -> None:
 
 def make_room(axis: Axes, ends: Sequence[float], along: Literal["x", "y"] = "x") -> None:
     """Widen a panel for the ends of intervals, by half its width at most on either side."""
-    limits = {"x": (axis.get_xlim, axis.set_xlim), "y": (axis.get_ylim, axis.set_ylim)}
-    (limit, widen), scale = limits[along], {"x": axis.get_xscale, "y": axis.get_yscale}[along]()
+    across = along == "x"
+    scale, limits = (
+        (axis.get_xscale(), axis.get_xlim()) if across else (axis.get_yscale(), axis.get_ylim())
+    )
     to, back = (math.log, math.exp) if scale == "log" else (float, float)
-    low, high = map(to, limit())
+    low, high = map(to, limits)
     wide, least = high - low, 0.0 if to is math.log else -math.inf
     there = [to(end) for end in ends if math.isfinite(end) and end > least]
     before = low - min(there, default=low) + 0.03 * wide
     after = max(there, default=high) - high + 0.03 * wide
     before, after = (min(max(room, 0.0), wide / 2) for room in (before, after))
-    widen(back(low - before), back(high + after))
+    (axis.set_xlim if across else axis.set_ylim)(back(low - before), back(high + after))
 
 
 def entries(axes: Sequence[Axes]) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from statistics import fmean
 from statistics import geometric_mean as mean_of_logs
 from typing import TYPE_CHECKING, Any
@@ -224,7 +223,8 @@ def course(
     """
 
     def paint(axis: Axes, records: Sequence[Record], palette: Palette) -> None:
-        palette, bands = _palette(records, by, palette), []
+        palette = _palette(records, by, palette)
+        bands: list[tuple[list[float], list[float], list[float], Color]] = []
         for (arm,), own in grouped(present(records, value), by).items():
             longest = max(own, key=lambda r: len(r[value]))
             steps = range(0, len(longest[value]), smooth)
@@ -236,9 +236,9 @@ def course(
         axis.set(xlabel=xlabel, ylabel=label)
         if log:
             decades(axis.yaxis)
-        make_room(axis, [end for _, *ends, _ in bands for end in chain(*ends)], "y")
-        for *band, color in bands:
-            axis.fill_between(*band, color=color, alpha=0.13, lw=0)
+        make_room(axis, [end for _, low, high, _ in bands for end in (*low, *high)], "y")
+        for places, low, high, color in bands:
+            axis.fill_between(places, low, high, color=color, alpha=0.13, lw=0)
 
     return Panel(name, paint, where or {}, BAND)
 

@@ -191,6 +191,30 @@ def test_one_drawing_from_files_of_other_names_has_the_same_examples_or_is_refus
     assert "other examples of" in the_sentence(lambda: join(here, there.rows()))
 
 
+def test_every_drawing_that_is_there_is_compared_with(tmp_path) -> None:
+    here, unnamed = ls.RunStore(tmp_path / "a"), {"task files": None}
+    for seed in (0, 1):  # a small task may give both the same examples
+        here.write(config(seed=seed), told(**unnamed))
+    silent = dict.fromkeys((*DRAWN, "task files"))
+    methods = sorted(("bitfit", "full"), key=lambda method: config(method=method, seed=2).address)
+    for method, values in zip(methods, (silent, unnamed), strict=True):
+        here.write(config(method=method, seed=2), told(**values))
+    for seed in (0, 1, 2):
+        there = ls.RunStore(tmp_path / f"b{seed}")
+        there.write(
+            config(method="lora", seed=seed), told(**unnamed, **{"dev rows": {"hash": "9"}})
+        )
+        assert "other examples of" in the_sentence(lambda there=there: join(here, there.rows()))
+
+
+def test_a_row_that_is_here_already_stays_whatever_it_came_from_elsewhere(tmp_path) -> None:
+    here, there = ls.RunStore(tmp_path / "a"), ls.RunStore(tmp_path / "b")
+    here.write(config(), told())
+    there.write(config(), told(**{"model files": "n"}))
+    assert join(here, there.rows()).kept == 1
+    assert here.row(config())["outcome"]["identity"]["model files"] == "m"
+
+
 def test_another_model_and_another_task_have_files_of_their_own(tmp_path) -> None:
     here = ls.RunStore(tmp_path / "a")
     here.write(config(), told())

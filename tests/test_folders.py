@@ -6,11 +6,19 @@ import json
 import math
 import re
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
 from landscape.errors import UserError
-from landscape.folders import open_folder, provenance, read_json, write_json, write_whole
+from landscape.folders import (
+    open_folder,
+    origin,
+    provenance,
+    read_json,
+    write_json,
+    write_whole,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path) -> None:
@@ -70,6 +78,24 @@ def test_provenance_answers_how_a_result_came_to_be() -> None:
     json.dumps(found)
 
 
+@pytest.fixture
+def unasked() -> Iterator[None]:
+    """Let the commit be found anew, in this test and after it."""
+    origin._commit.cache_clear()
+    yield
+    origin._commit.cache_clear()
+
+
+def test_a_commit_made_while_a_process_runs_is_not_its_own(unasked, monkeypatch) -> None:
+    heads = iter(["a" * 40, "", "b" * 40, ""])  # of rev-parse and status, twice
+
+    def run(command, **_):
+        return subprocess.CompletedProcess(command, 0, stdout=next(heads))
+
+    monkeypatch.setattr(origin.subprocess, "run", run)
+    assert [provenance()["commit"], provenance()["commit"]] == ["a" * 40, "a" * 40]
+
+
 def test_a_file_that_safetensors_was_writing_is_removed_with_the_others(tmp_path) -> None:
     open_folder(tmp_path, {"lr": 1.0})
     (tmp_path / ".tmp9j8mGv").touch()
@@ -80,7 +106,9 @@ def test_a_file_that_safetensors_was_writing_is_removed_with_the_others(tmp_path
     assert left == [".tmp-mine", "config.json", "provenance.json"]
 
 
-def test_saying_where_a_result_comes_from_writes_nothing_into_the_checkout(monkeypatch) -> None:
+def test_saying_where_a_result_comes_from_writes_nothing_into_the_checkout(
+    unasked, monkeypatch
+) -> None:
     """Else a git of the user's would find it locked, for ever where this process is killed."""
     calls, honest = [], subprocess.run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 import subprocess
@@ -40,8 +41,12 @@ def peak_memory() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+@functools.cache
 def _commit() -> str | None:
-    """Return the project's commit, marked when the tree differs; None outside a checkout."""
+    """Return the project's commit, marked when the tree differs; None outside a checkout.
+
+    It is what a process finds first: a commit made while it runs is not of the code that it loaded.
+    """
     root = Path(__file__).resolve().parents[2]
     git = ["git", "--no-optional-locks", "-C", str(root)]  # whoever works there is not disturbed
     try:

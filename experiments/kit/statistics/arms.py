@@ -79,7 +79,7 @@ def over_cells(
     >>> arms = {"sst2": ({0: 2.0, 1: 5.0}, {0: 1.0, 1: 1.0}), "rte": ({0: 3.0}, {0: 0.0})}
     >>> found = over_cells(arms)
     >>> found.mean, found.n, found.interval.how.partition(", over ")[2]
-    (2.5, 2, '1 of 2 cells, without rte, which lack seeds')
+    (2.5, 2, '1 of 2 cells, without rte, which lack common seeds')
     """
     seeds = {seed for arms in cells.values() for side in arms for seed in side}
     chosen, whole = largest_block({at: x.keys() & y.keys() for at, (x, y) in cells.items()})

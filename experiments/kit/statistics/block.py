@@ -48,7 +48,7 @@ def over_which(chosen: Sequence[Cell], cells: Iterable[Cell]) -> str:
     >>> over_which([("m", "sst2")], [("m", "sst2")])
     'over 1 cells'
     >>> over_which([("m", "rte", 0.1)], [("m", "rte", 0.1), ("m", "cb", 1e-05), ("l", "rte", None)])
-    'over 1 of 3 cells, without m cb 1e-05, l rte, which lack seeds'
+    'over 1 of 3 cells, without m cb 1e-05, l rte, which lack common seeds'
     """
     every = list(cells)
     out = [cell for cell in every if cell not in chosen]
@@ -58,4 +58,5 @@ def over_which(chosen: Sequence[Cell], cells: Iterable[Cell]) -> str:
         " ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in place if part)
         for place in (cell if isinstance(cell, tuple) else (cell,) for cell in out)
     )
-    return f"over {len(chosen)} of {len(every)} cells, without {', '.join(named)}, which lack seeds"
+    without = f"without {', '.join(named)}, which lack common seeds"
+    return f"over {len(chosen)} of {len(every)} cells, {without}"

@@ -99,5 +99,5 @@ def test_of_a_table_with_gaps_the_largest_block_is_judged_and_what_it_lacks_is_n
     found = grows("t", paper="-1", by_seed=True, where={}).judge(records)
     assert found.estimate is not None
     assert found.estimate[0] == pytest.approx(-1.1)  # not -5, the one seed that both have
-    assert "over 1 of 2 cells, without n t, which lack seeds, 1 left out" in found.evidence
+    assert "over 1 of 2 cells, without n t, which lack common seeds, 1 left out" in found.evidence
     assert found.verdict == "holds"  # a rate at the edge outside of the block decides nothing

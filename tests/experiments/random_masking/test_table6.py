@@ -60,4 +60,4 @@ def test_a_task_without_runs_at_a_tenth_is_no_gap() -> None:
     ]  # fmt: skip
     found = ARTEFACT.statements["baselines"].judge(records)
     assert found.verdict == "holds"
-    assert "which lack seeds" not in found.evidence
+    assert "which lack common seeds" not in found.evidence

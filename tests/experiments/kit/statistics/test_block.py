@@ -37,7 +37,7 @@ def test_a_cell_without_a_seed_is_outside_and_named() -> None:
     }
     found = over_cells(cells)
     assert (found.mean, found.n) == (1.5, 3)
-    assert "over 1 of 3 cells, without m rte, l sst2, which lack seeds" in found.sentence()
+    assert "over 1 of 3 cells, without m rte, l sst2, which lack common seeds" in found.sentence()
 
 
 def test_many_cells_of_one_seed_do_not_hide_a_few_that_decide() -> None:

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from experiments.catalogue import artefact, artefacts
-from experiments.computing import compute, computing_arguments
+from experiments.computing import compute, computing_arguments, cost, dry_run_argument
 from experiments.kit.judge import CODES, Finding, exit_code, settle
 from experiments.kit.published import file_of, folder_of, is_published, publish, rows_at, store_of
 from experiments.kit.records import Row
@@ -74,6 +74,7 @@ def _parser() -> Parser:
         _common(sub, store=output_folder if name == "run" else Path, rows=rows)
         if name == "run":
             computing_arguments(sub)
+            dry_run_argument(sub)
         if name == "render":
             about = "folder of the view (the published one, or in --store)"
             sub.add_argument("--output", type=output_folder, help=about)
@@ -141,9 +142,12 @@ def _needs(one: Artefact) -> str:
 def _run(chosen: argparse.Namespace) -> Outcome:
     named = _named(chosen)
     grids = [grid for one in named for grid in one.of(chosen.preset)]
+    store = Path(chosen.store or store_of(chosen.preset))
+    if chosen.dry_run:
+        _offer_published(named, chosen.preset, store)
+        return cost(chosen, grids, store)
     for one in named:
         require(f"the artefact {one.name}", *one.needs)
-    store = Path(chosen.store or store_of(chosen.preset))
     _offer_published(named, chosen.preset, store)
     compute(chosen, grids, store)
     names = [one.name for one in named]

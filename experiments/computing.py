@@ -6,11 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from landscape.cli.computing import computing, computing_arguments
+from landscape.cli.computing import computing, computing_arguments, dry_run, dry_run_argument
 from landscape.cli.guard import resuming
+from landscape.cli.shared import Outcome
 from landscape.sweep.grid import Grid
 
-__all__ = ["compute", "computing_arguments"]
+__all__ = ["compute", "computing_arguments", "cost", "dry_run_argument"]
 
 
 def compute(chosen: argparse.Namespace, grids: Sequence[Grid], store: Path) -> None:
@@ -27,3 +28,15 @@ def compute(chosen: argparse.Namespace, grids: Sequence[Grid], store: Path) -> N
             grids, store, executor=executor, shared=chosen.shared, sources=places.sources,
             device=places.device,
         )  # fmt: skip
+
+
+def cost(chosen: argparse.Namespace, grids: Sequence[Grid], store: Path) -> Outcome:
+    """Say how many runs grids need, how many a store has, and what the others would cost.
+
+    Raises:
+        UserError: an argument without a meaning, or a grid that cannot be.
+    """
+    from landscape.sweep.store import RunStore
+
+    _, places = computing(chosen)
+    return dry_run(grids, RunStore(store), places)

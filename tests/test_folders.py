@@ -9,9 +9,11 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from landscape.errors import UserError
 from landscape.folders import (
+    device_name,
     open_folder,
     origin,
     provenance,
@@ -76,6 +78,14 @@ def test_provenance_answers_how_a_result_came_to_be() -> None:
     assert found["commit"] is None or re.fullmatch(r"[0-9a-f]{40}(\+changes)?", found["commit"])
     assert found["threads"] >= 1
     json.dumps(found)
+
+
+def test_a_gpu_that_computed_nothing_is_not_named(monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    assert provenance()["device"] == provenance("cpu")["device"] == device_name()
+    assert provenance(torch.device("cuda", 1))["device"] == "GPU 1"
+    assert device_name("meta") == "meta"
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ def bench_packed(
         ratios = [cell["ratio"]["wall"] for cell in cells if cell["autocast"] == autocast]
         result[f"packed_over_solo_{key}"] = min(ratios)
     result["peak_memory_packed_over_solo"] = max(cell["peak_memory"]["ratio"] for cell in cells)
-    return result | {"cells": cells, "provenance": provenance()}
+    return result | {"cells": cells, "provenance": provenance(kind)}
 
 
 def _cell(case: Case, rounds: int) -> dict[str, Any]:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from landscape.cli.arguments import device, whole
+from landscape.cli.shared import Outcome
 from landscape.cli.task import task_folder
+from landscape.errors import UserError
+from landscape.shown import counted
 
 if TYPE_CHECKING:
     from landscape.sweep.executors import Executor, Places
+    from landscape.sweep.grid import Grid
+    from landscape.sweep.store import RunStore
 
 
 def computing_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +53,6 @@ def computing(chosen: argparse.Namespace) -> tuple[Executor, Places]:
     Raises:
         UserError: an argument of another executor, a task with two folders, or Ray is not there.
     """
-    from landscape.errors import UserError
     from landscape.sweep.driver import executor_of
     from landscape.sweep.executors import Places
 
@@ -61,3 +67,39 @@ def computing(chosen: argparse.Namespace) -> tuple[Executor, Places]:
         shared=chosen.shared,
     )  # fmt: skip
     return executor, Places(sources, chosen.device)
+
+
+def dry_run_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare the argument that asks for a dry run."""
+    parser.add_argument("--dry-run", action="store_true", help="say what it would cost, and end")
+
+
+def dry_run(grids: Sequence[Grid], store: RunStore, places: Places) -> Outcome:
+    """Print how many runs grids need, how many a store has, and what the others would cost."""
+    from landscape.sweep.cost import estimate
+    from landscape.sweep.driver import known
+    from landscape.sweep.progress import duration
+    from landscape.sweep.rows import Row
+
+    rows: dict[str, Row] = {}
+    known(grids, store, rows)
+    every = list(store.examined())
+    for one in every:
+        if isinstance(one, UserError):
+            print(f"left out: {one}")
+    found = estimate(
+        grids, rows, (one for one in every if not isinstance(one, UserError)), places.device
+    )
+    more, time = found.most - found.known, "of processor time " * (places.device in (None, "cpu"))
+    of = f"{time}on {found.device}"
+    print(f"{counted(found.known, 'run')} needed, {found.finished:,} finished")
+    if found.seconds is not None:
+        print(f"{duration(found.seconds)} {of}")
+    if more:
+        print(
+            f"up to {more:,} more, once the finished ones choose rates: rates beyond, other seeds"
+        )
+        if found.most_seconds is not None:
+            print(f"at most {duration(found.most_seconds)} {of} with them")
+    print("\n".join(found.basis))
+    return Outcome({"dry_run": True, **dataclasses.asdict(found)})

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from landscape.cli.arguments import called, file, number, output_folder, seed, whole
-from landscape.cli.computing import computing, computing_arguments
+from landscape.cli.computing import computing, computing_arguments, dry_run, dry_run_argument
 from landscape.cli.guard import DONE, FAILED, resuming
 from landscape.cli.parser import Commands
 from landscape.cli.shared import Outcome, json_argument
@@ -108,7 +107,7 @@ def add(commands: Commands) -> None:
         help="also measure: sharpness, trace, tracking, preconditioned (nothing)",
     )
     computing_arguments(sweep)
-    sweep.add_argument("--dry-run", action="store_true", help="say what it would cost, and end")
+    dry_run_argument(sweep)
     json_argument(sweep)
     sweep.set_defaults(command=_sweep)
 
@@ -127,7 +126,7 @@ def _swept(chosen: argparse.Namespace) -> Outcome:
     executor, places = computing(chosen)
     store = RunStore(chosen.folder)
     if chosen.dry_run:
-        return _dry_run(grids, store)
+        return dry_run(grids, store, places)
     found = sweep(grids, store, executor, places, Progress(), shared=chosen.shared)
     return _told(grids, store, found)
 
@@ -160,31 +159,6 @@ def _grids(chosen: argparse.Namespace) -> list[Grid]:
     grids = grids_of(chosen.grid or (plain | ({"rates": rates} if rates else {})))
     wanted(grids, {})
     return grids
-
-
-def _dry_run(grids: Sequence[Grid], store: RunStore) -> Outcome:
-    from landscape.sweep.cost import estimate
-    from landscape.sweep.driver import known
-    from landscape.sweep.progress import duration
-    from landscape.sweep.rows import Row
-
-    rows: dict[str, Row] = {}
-    known(grids, store, rows)
-    every = list(store.examined())
-    for one in every:
-        if isinstance(one, UserError):
-            print(f"left out: {one}")
-    found = estimate(grids, rows, (one for one in every if not isinstance(one, UserError)))
-    more = found.most - found.known
-    print(f"{counted(found.known, 'run')} needed, {found.finished} finished")
-    if found.seconds is not None:
-        print(f"{duration(found.seconds)} of processor time")
-    if more:
-        print(f"up to {more} more, once the finished ones choose rates: rates beyond, other seeds")
-        if found.most_seconds is not None:
-            print(f"at most {duration(found.most_seconds)} of processor time with them")
-    print("\n".join(found.basis))
-    return Outcome({"dry_run": True, **dataclasses.asdict(found)})
 
 
 def _told(grids: Sequence[Grid], store: RunStore, found: Swept) -> Outcome:

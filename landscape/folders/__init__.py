@@ -14,10 +14,11 @@ from landscape.folders.files import (
     writing,
 )
 from landscape.folders.folder import open_folder
-from landscape.folders.origin import peak_memory, provenance
+from landscape.folders.origin import device_name, peak_memory, provenance
 
 __all__ = [
     "Unwritable",
+    "device_name",
     "draft_of",
     "finite",
     "json_object",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from landscape.errors import UserError
 from landscape.folders.files import leftovers, read_json, write_json, writing
@@ -27,6 +28,7 @@ def open_folder(
     *,
     identity: Mapping[str, Any] | None = None,
     overwrite: bool = False,
+    device: torch.device | None = None,
 ) -> Path:
     """Create a run's folder, or return to the one that holds the same run.
 
@@ -40,6 +42,7 @@ def open_folder(
             dict compares rows, with their "count". Stored under "identity"; where it is given,
             the config's "model" is a name that is not compared.
         overwrite: remove the run that the folder holds, whatever it is, and start anew.
+        device: that computes the run, for its provenance; None is the processor.
 
     Returns:
         The folder, holding ``config.json`` and ``provenance.json``.
@@ -72,7 +75,7 @@ def open_folder(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     _remove(begun)
-    write_json(folder / "provenance.json", provenance())
+    write_json(folder / "provenance.json", provenance(device))
     write_json(path, wanted)
     return folder
 

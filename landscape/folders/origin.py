@@ -18,17 +18,34 @@ _PACKAGES = (
 )  # fmt: skip
 
 
-def provenance() -> dict[str, Any]:
-    """Return what a result needs to be traced: command, commit, versions, device, threads, date."""
+def provenance(device: torch.device | str | None = None) -> dict[str, Any]:
+    """Return what a result needs to be traced: command, commit, versions, device, threads, date.
+
+    Args:
+        device: that computed it; None is the processor.
+    """
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "commit": _commit(),
         "versions": {"python": platform.python_version()} | _versions(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else _cpu(),
+        "device": device_name(device),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def device_name(device: torch.device | str | None = None) -> str:
+    """Return a device's name as its maker calls it; one that is not on this machine as torch does.
+
+    >>> device_name() == device_name("cpu")
+    True
+    """
+    chosen = torch.device("cpu" if device is None else device)
+    if chosen.type == "cpu":
+        return _cpu()
+    here = chosen.type == "cuda" and torch.cuda.is_available()
+    return torch.cuda.get_device_name(chosen) if here else str(chosen)
 
 
 def peak_memory() -> int | None:

@@ -63,7 +63,7 @@ class Cells:
             "data": _digest(_leaves(batches, "batches")),
             "points": [len(axis) for axis in axes],
         }
-        path = open_folder(folder, config)
+        path = open_folder(folder, config, device=units.device)
         self._path, frame = path / "cells.json", path / "frame.safetensors"
         if frame.exists():
             self._take(frame, eps)

@@ -1,4 +1,4 @@
-"""What a sweep would cost: how many runs, and their processor time, before any of them begins."""
+"""What a sweep would cost: how many runs, and their time on a device, before any of them begins."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
+import torch
+
+from landscape.folders import device_name
+from landscape.shown import counted
 from landscape.sweep.config import RunConfig
 from landscape.sweep.grid import Grid
 from landscape.sweep.plan import Rows, at_most, wanted
@@ -29,8 +33,10 @@ class Estimate:
     Args:
         known: runs that are known to be needed; `finished` are those of them that are there.
         most: runs, if every search is widened as often as it may be.
-        seconds: processor time of the known runs that are lacking; None where a model's is unknown.
-        most_seconds: processor time with all further ones.
+        seconds: time on the device of the known runs that are lacking, of a processor times its
+            threads; None where a model's is unknown.
+        most_seconds: that time with all further ones.
+        device: the name of what it is the time of.
         basis: sentences that say what the time follows from.
     """
 
@@ -39,36 +45,48 @@ class Estimate:
     most: int
     seconds: float | None
     most_seconds: float | None
+    device: str
     basis: tuple[str, ...]
 
 
-def estimate(grids: Sequence[Grid], rows: Rows, others: Iterable[Mapping[str, Any]]) -> Estimate:
+def estimate(
+    grids: Sequence[Grid],
+    rows: Rows,
+    others: Iterable[Mapping[str, Any]],
+    device: str | None = None,
+) -> Estimate:
     """Estimate what grids would cost; measurements are not counted.
 
     A run takes the median time of finished runs that differ in ratio, rate, mask or seed alone;
-    else the time of runs of its model and task in proportion to its `work`; else what its
-    operations take at a speed that is measured here: 2 x parameters x tokens a forward pass.
+    else the time of runs of its model and task in proportion to its `work`; else, on a processor,
+    what its operations take at a speed that is measured here: 2 x parameters x tokens a forward
+    pass. Runs that another device computed tell nothing: a GPU's are a hundred times as fast.
 
     Args:
         grids: of the sweep.
         rows: their finished rows, by address.
         others: finished rows of any grid.
+        device: that would compute, such as "cuda"; None is the processor.
 
     Cost: a tenth of a second where the speed is measured.
     """
     jobs = {job.config.address: job.config for job in wanted(grids, rows)}
-    times = _Times(others)
+    times = _Times(others, device)
     lacking = [times.of(config) for run, config in jobs.items() if run not in rows]
     seconds, most_seconds, most = _sum(lacking), None, at_most(grids, rows)
     if seconds is not None:
         every = [found or 0.0 for found in map(times.of, jobs.values())]
         most_seconds = seconds + (most - len(jobs)) * fmean(every)
     why = Counter(times.why(config) for run, config in jobs.items() if run not in rows)
-    basis = [f"{count} run{'s' * (count > 1)} {said}" for said, count in why.items()]
+    basis = [f"{counted(count, 'run')} {said}" for said, count in why.items()]
     if any(grid.measure for grid in grids):
         basis.append("measurements are not counted")
+    if times.elsewhere and len(lacking):
+        basis.append(f"{counted(times.elsewhere, 'finished run')} of other devices tell nothing")
     finished = sum(run in rows for run in jobs)
-    return Estimate(len(jobs), finished, most, seconds, most_seconds, tuple(basis))
+    return Estimate(
+        len(jobs), finished, most, seconds, most_seconds, times.device, tuple(basis)
+    )  # fmt: skip
 
 
 def work(config: RunConfig) -> float:
@@ -87,16 +105,22 @@ def work(config: RunConfig) -> float:
 class _Times:
     """Tell what runs take, from those that are finished, or from their operations."""
 
-    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, Any]], device: str | None) -> None:
+        self.device = device_name(device)
+        self.elsewhere = 0
+        self._counts = torch.device("cpu" if device is None else device).type == "cpu"
         self._like: dict[str, list[float]] = {}
         self._pace: dict[str, list[float]] = {}
         self._speed: float | None = None
         for row in rows:
-            wall = row["outcome"].get("seconds")
+            wall, made = row["outcome"].get("seconds"), row.get("provenance", {})
             if wall is None:
                 continue
+            if made.get("device") != self.device:
+                self.elsewhere += 1
+                continue
             config = RunConfig.of(row["config"])
-            seconds = wall * row.get("provenance", {}).get("threads", 1)
+            seconds = wall * (made.get("threads", 1) if self._counts else 1)
             self._like.setdefault(_key(config, _LIKE), []).append(seconds)
             self._pace.setdefault(_key(config, _ALIKE), []).append(seconds / work(config))
 
@@ -107,7 +131,7 @@ class _Times:
         if pace := self._pace.get(_key(config, _ALIKE)):
             return median(pace) * work(config)
         parameters = _parameters(config.model)
-        if parameters is None:
+        if parameters is None or not self._counts:
             return None
         return 2 * parameters * TOKENS * work(config) / self._measured()
 
@@ -117,8 +141,8 @@ class _Times:
             return "as finished ones like them took"
         if _key(config, _ALIKE) in self._pace:
             return "as finished ones of their model and task took, by the examples seen"
-        if _parameters(config.model) is None:
-            return f"of {config.model} at a time that is unknown: none is finished here"
+        if _parameters(config.model) is None or not self._counts:
+            return f"of {config.model} at a time that is unknown: none is finished on {self.device}"
         return (
             f"by a count of operations, at {TOKENS} tokens an example (short texts take a "
             f"fraction) and the {self._measured() / 1e9:.0f} GFLOP/s of a matrix product here"
@@ -138,8 +162,6 @@ def measured_speed(size: int = 768) -> float:
     Args:
         size: of the square matrices.
     """
-    import torch
-
     threads = torch.get_num_threads()
     a = torch.ones(size, size)
     try:

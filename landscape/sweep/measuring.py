@@ -6,10 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from landscape.folders import read_json, write_json
+from landscape.folders import provenance, read_json, write_json
 from landscape.sweep.executors.executor import Job
 from landscape.sweep.measurements import Measurement, Point, key, measurement_named
 from landscape.sweep.preparing import Prepared
@@ -25,13 +26,14 @@ class Measuring:
     Args:
         job: the run, and what is to be measured on it.
         store: which has the run's folder.
+        device: that measures; None where nothing will be.
 
     Raises:
         UserError: a measurement that is none.
     """
 
-    def __init__(self, job: Job, store: RunStore) -> None:
-        self._job, self._store = job, store
+    def __init__(self, job: Job, store: RunStore, device: torch.device | None = None) -> None:
+        self._job, self._store, self._device = job, store, device
         self._folder = store.path(job.config) / "measured"
         asked = {key(name, options): (measurement_named(name), options)
                  for name, options in job.measure.items()}  # fmt: skip
@@ -85,7 +87,10 @@ class Measuring:
         for k, (measurement, _) in list(self._lacking.items()):
             places = [self._part(k, part) for part in measurement.parts]
             if all(place.exists() for place in places):
-                self._store.write_measured(self._job.config, k, _joined(measurement, places))
+                self._store.write_measured(
+                    self._job.config, k, _joined(measurement, places),
+                    provenance=provenance(self._device),
+                )  # fmt: skip
                 for place in places:
                     place.unlink()
                 del self._lacking[k]

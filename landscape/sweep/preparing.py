@@ -88,6 +88,11 @@ class Prepared:
     size: int
     identity: Mapping[str, Any]
 
+    @property
+    def device(self) -> torch.device:
+        """Return where the model is."""
+        return next(self.model.parameters()).device
+
 
 @contextmanager
 def prepared(config: RunConfig, places: Places | None = None) -> Iterator[Prepared]:

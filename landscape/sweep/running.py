@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from landscape.errors import UserError
-from landscape.folders import Unwritable, leftovers
+from landscape.folders import Unwritable, leftovers, provenance
 from landscape.sweep.changed import refuse_unlike
 from landscape.sweep.claims import claimed
 from landscape.sweep.executors.executor import Event, Job, Places
@@ -128,7 +128,7 @@ def begin(job: Job, made: Prepared, store: RunStore) -> Measuring:
     """
     if job.config in store:
         refuse_unlike(store.row(job.config), made.identity)
-    folder, measuring = store.begin(job.config), Measuring(job, store)
+    folder, measuring = store.begin(job.config), Measuring(job, store, made.device)
     for path in (*leftovers(folder), *leftovers(folder / "measured")):
         path.unlink()
     measuring.join()
@@ -152,11 +152,12 @@ def finish(job: Job, made: Prepared, run: Run | None, store: RunStore) -> None:
     """
     failed: UserError | None = None
     try:
-        Measuring(job, store).measure("after", made)
+        Measuring(job, store, made.device).measure("after", made)
     except UserError as error:
         failed = error
     if job.config not in store:
-        store.write(job.config, outcome_of_none(made) if run is None else outcome_of(made, run))
+        found = outcome_of_none(made) if run is None else outcome_of(made, run)
+        store.write(job.config, found, provenance=provenance(made.device))
     if failed is not None:
         raise failed
 

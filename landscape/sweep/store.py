@@ -185,7 +185,7 @@ class RunStore:
         Args:
             config: of the run.
             outcome: what it found, JSON.
-            provenance: of a row that was made elsewhere.
+            provenance: of the row; None says that this process's processor made it.
 
         Raises:
             UserError: the folder holds another configuration, or cannot be written.
@@ -210,7 +210,7 @@ class RunStore:
             config: of the run.
             key: of the measurement with its options.
             values: what it found, JSON.
-            provenance: of values that were found elsewhere.
+            provenance: of the values; None says that this process's processor found them.
 
         Raises:
             UserError: the key is no file's name, or the folder cannot be written.

@@ -37,6 +37,7 @@ class RunFolder:
         identity: hashes of its inputs, of `identity_of`.
         overwrite: start it anew, whatever run it holds.
         processes: that train together.
+        device: that computes it.
 
     Raises:
         UserError: the folder holds another run, or something that is no run.
@@ -50,12 +51,13 @@ class RunFolder:
         *,
         overwrite: bool,
         processes: Processes,
+        device: torch.device,
     ) -> None:
         self._processes = processes
         if processes.first:
-            open_folder(folder, config, identity=identity, overwrite=overwrite)
+            open_folder(folder, config, identity=identity, overwrite=overwrite, device=device)
         processes.wait()
-        self.path = open_folder(folder, config, identity=identity)
+        self.path = open_folder(folder, config, identity=identity, device=device)
         self.config = read_json(self.path / "config.json")
         self.finished = (self.path / "result.json").exists()
         self._checkpoint = self.path / "checkpoint.safetensors"

@@ -122,7 +122,10 @@ def assemble(
             inner, tokenizer, task, folder, test=settings.test, schedule=schedule,
             overwrite=overwrite,
         )  # fmt: skip
-        kept = RunFolder(folder, config, identity, overwrite=overwrite, processes=processes)
+        kept = RunFolder(
+            folder, config, identity, overwrite=overwrite, processes=processes,
+            device=next(inner.parameters()).device,
+        )  # fmt: skip
         config = kept.config
     if moving is not None:
         if is_attached(inner) and kept is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import re
 
 import pytest
 
 from experiments.__main__ import main
-from experiments.catalogue import artefacts
+from experiments.catalogue import artefact, artefacts
 from experiments.kit.panels import Panel
 from experiments.kit.published import file_of, folder_of, is_published, rows_at
 from experiments.kit.rendering import render
@@ -42,6 +43,18 @@ def test_what_an_artefact_needs_is_said_before_it_computes(tmp_path, monkeypatch
     )
 
 
+def test_a_dry_run_says_what_is_needed_and_makes_nothing(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(carriers.importlib.util, "find_spec", lambda m: None)  # what runs need
+    store = tmp_path / "store"
+    words = ["run", "selections", "figure4c", "--preset", "smoke", "--store", str(store)]
+    assert main([*words, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    grids = [grid for name in ("selections", "figure4c") for grid in artefact(name).of("smoke")]
+    assert found["known"] == len({job.config.address for job in wanted(grids, {})})
+    assert (found["finished"], found["dry_run"]) == (0, True)
+    assert not store.exists()
+
+
 def test_several_missing_packages_have_one_command() -> None:
     absent = {"peft": "peft", "curvlinops": "curvlinops-for-pytorch"}
     with pytest.MonkeyPatch.context() as patch:
@@ -71,10 +84,10 @@ def test_a_preset_without_runs_names_the_published_one(tmp_path, monkeypatch, ca
 def test_list_names_every_artefact_with_its_presets(capsys) -> None:
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
-    for name, artefact in artefacts().items():
+    for name, one in artefacts().items():
         assert name in printed
-        assert "smoke" in artefact.presets
-    titles = {artefact.title for artefact in artefacts().values()}
+        assert "smoke" in one.presets
+    titles = {one.title for one in artefacts().values()}
     lines = {line for line in printed.splitlines() if any(title in line for title in titles)}
     assert {min(line.find(t) for t in titles if t in line) for line in lines} == {
         1 + max(map(len, artefacts()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from formula_runs import peak, row, rows_of
 
+from landscape.folders import device_name
 from landscape.models import PACKAGED
 from landscape.sweep import cost
 from landscape.sweep.config import RunConfig
@@ -23,10 +24,12 @@ def speed(monkeypatch) -> None:
     monkeypatch.setattr(cost, "measured_speed", lambda: 1e9)
 
 
-def timed(config: RunConfig, seconds: float | None, threads: int = 1) -> dict:
+def timed(
+    config: RunConfig, seconds: float | None, threads: int = 1, device: str = device_name()
+) -> dict:
     made = row(config)
     made["outcome"]["seconds"] = seconds
-    return made | {"provenance": {"threads": threads}}
+    return made | {"provenance": {"threads": threads, "device": device}}
 
 
 def test_runs_like_finished_ones_take_their_median_time() -> None:
@@ -60,7 +63,20 @@ def test_what_was_never_run_takes_its_operations_at_the_speed_of_this_machine() 
 def test_a_model_of_which_nothing_is_known_has_no_estimate() -> None:
     found = estimate([Grid({"model": "somewhere/model", "lr": 0.1, "count": 9})], {}, [])
     assert (found.known, found.seconds, found.most_seconds) == (1, None, None)
-    assert "of somewhere/model at a time that is unknown" in found.basis[0]
+    assert f"a time that is unknown: none is finished on {device_name()}" in found.basis[0]
+
+
+def test_a_gpus_runs_tell_nothing_of_a_processors_nor_the_other_way_round() -> None:
+    like = RunConfig(**SIZES, lr=3.0, ratio=0.5)
+    others = [timed(like, 900.0, threads=2), timed(like.replace(seed=1), 9.0, 2, "cuda")]
+    here, there = (estimate([GRID], {}, others, device) for device in (None, "cuda"))
+    assert (here.seconds, here.device) == (4 * 1800.0, device_name())
+    assert (there.seconds, there.device) == (4 * 9.0, "cuda")  # no GPU is here to have a name
+    for found in (here, there):
+        assert found.basis[-1] == "1 finished run of other devices tell nothing"
+    unknown = estimate([GRID], {}, others[:1], "cuda")
+    assert (unknown.seconds, unknown.most_seconds) == (None, None)
+    assert "4 runs of minilm-l6 at a time that is unknown" in unknown.basis[0]
 
 
 def test_the_time_of_a_run_that_is_not_known_says_nothing() -> None:

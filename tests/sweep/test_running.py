@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from tiny_jobs import SIZES, Tiny, lasting
 from torch import nn
 
 import landscape as ls
+from landscape.folders import origin
 from landscape.identity import base_digests
 from landscape.sweep.executors import Event, Job
 from landscape.sweep.measurements import Measurement, Point, key
@@ -75,6 +77,16 @@ BY_HAND: dict[str, tuple[dict[str, Any], Start]] = {
         lambda m, t, task: (ls.baselines.adapter(m, width=3, seed=2), None),
     ),
 }  # fmt: skip
+
+
+def test_whatever_a_run_writes_names_the_device_that_its_model_is_on(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(origin, "device_name", lambda device=None: f"that of {device}")
+    tiny, store = Tiny.at(tmp_path), RunStore(tmp_path / "store")
+    job = tiny.job(measure={"trace": {"examples": 2}})
+    run_job(job, store, tiny.places)
+    files = [json.loads(path.read_text()) for path in store.path(job.config).rglob("*.json")]
+    told = [one.get("provenance", one).get("device") for one in files]
+    assert [name for name in told if name] == ["that of cpu"] * 3  # training, row, measurement
 
 
 @pytest.mark.parametrize("method", BY_HAND)

@@ -58,7 +58,12 @@ class PackFolder:
                 )  # fmt: skip
             self._folders.append(
                 RunFolder(
-                    place, course.config, identity, overwrite=overwrite, processes=Processes()
+                    place,
+                    course.config,
+                    identity,
+                    overwrite=overwrite,
+                    processes=Processes(),
+                    device=next(pack.model.parameters()).device,
                 )
             )
             course.config = self._folders[-1].config

@@ -112,23 +112,43 @@ def _values(records: Sequence[Record]) -> dict[str, str]:
 
 
 def _runs_notes(artefact: Artefact, rows: Sequence[Row], preset: str) -> str:
-    """Say how many runs there are, what they and their measurements cost, and what made them.
-
-    A measurement's time counts where it kept it: what it has as ``seconds``.
-    """
+    """Say how many runs there are, what they and their measurements cost, and what made them."""
     found = artefact.records(rows, artefact.of(preset))
-    measured = sum(v for r in found for name, v in r.items() if name.endswith("_seconds"))
-    spent = _spent(measured + sum(row["outcome"].get("seconds") or 0.0 for row in rows))
     first, last = (f(row["provenance"]["date"][:10] for row in rows) for f in (min, max))
     when = first if first == last else f"{first} to {last}"
-    made = sorted({_made(row) for row in rows})
-    said = [f"{counted(len(rows), 'run')}, {spent}, {when}; {'; '.join(made)}"]
+    said = ["; ".join([f"{counted(len(rows), 'run')}, {when}", _cost(found, rows), _code(rows)])]
     if any(r["edge"] for r in found):
         lone = all(grid.rates is None or len(grid.rates.tried) == 1 for grid in artefact.of(preset))
         said.append("* " + ("the only rate tried" if lone else _EDGE))
     if unfinished := artefact.unfinished(rows, preset):
         said.insert(0, unfinished)
     return "\n\n".join(said)
+
+
+def _cost(found: Sequence[Record], rows: Sequence[Row]) -> str:
+    """Say how long each device took for its runs, and all for the measurements that kept it.
+
+    A measurement has its time as ``seconds``, but not where it was made.
+    """
+    taken: dict[str, list[float]] = {}
+    for row in rows:
+        seconds = row["outcome"].get("seconds") or 0.0
+        taken.setdefault(row["provenance"]["device"], []).append(seconds)
+    said = []
+    for device, own in sorted(taken.items(), key=lambda item: (-len(item[1]), item[0])):
+        runs = f" ({counted(len(own), 'run')})" if len(taken) > 1 else ""
+        said.append(f"{_spent(sum(own))} on {device}{runs}")
+    if measured := sum(v for r in found for name, v in r.items() if name.endswith("_seconds")):
+        said.append(f"{_spent(measured)} of measurements")
+    return ", ".join(said)
+
+
+def _code(rows: Sequence[Row]) -> str:
+    """Say which versions of torch and of the project made rows."""
+    made = [row["provenance"] for row in rows]
+    torch = sorted({one["versions"]["torch"] for one in made})
+    commits = sorted({(one["commit"] or "unknown")[:7] for one in made})
+    return f"torch {', '.join(torch)}; commit{'s' * (len(commits) > 1)} {', '.join(commits)}"
 
 
 def _spent(seconds: float) -> str:
@@ -140,9 +160,3 @@ def _spent(seconds: float) -> str:
     if seconds >= 360:
         return f"{seconds / 3600:.2g} hours"
     return f"{seconds / 60:.2g} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
-
-
-def _made(row: Row) -> str:
-    made = row["provenance"]
-    commit = (made["commit"] or "unknown")[:7]
-    return f"{made['device']}, torch {made['versions']['torch']}, commit {commit}"

@@ -138,7 +138,7 @@ def test_the_table_says_what_it_holds_of_what(rows) -> None:
     text = table_text(TOY, rows, "local")
     assert "| 0.01  | random    | 0.605 ± 0.007 |" in text
     assert "model smollm2-135m" in text
-    assert "10 runs, 0.1 hours, 2024-01-01" in text
+    assert "\n\n10 runs, 2024-01-01; 0.1 hours on none; torch 0; commit unknown\n" in text
     assert "unfinished" not in text
     assert "unfinished: 9 of 10 runs at chosen rates; missing: " in table_text(
         TOY, rows[1:], "local"
@@ -153,7 +153,17 @@ def test_what_is_measured_on_a_run_belongs_to_it_and_its_time_counts(rows) -> No
     timed = {key("trace", {}): {"seconds": 90.0}}
     whole = table_text(measured, [{**row, "measured": timed} for row in rows], "local")
     assert "unfinished" not in whole
-    assert "10 runs, 0.35 hours" in whole  # .1 hours of runs, and 900 s
+    assert "; 0.1 hours on none, 0.25 hours of measurements; torch 0;" in whole  # ten of 90 s
+
+
+def test_the_time_of_a_gpu_is_not_added_to_that_of_a_processor(rows) -> None:
+    made = rows[0]["provenance"] | {"device": "GPU", "versions": {"torch": "1"}, "commit": "a" * 40}
+    text = table_text(TOY, [*rows[2:], *({**row, "provenance": made} for row in rows[:2])], "local")
+    assert (
+        "\n\n10 runs, 2024-01-01; 4.8 minutes on none (8 runs), 1.2 minutes on GPU (2 runs); "
+        in text
+    )
+    assert "; torch 0, 1; commits aaaaaaa, unknown\n" in text
 
 
 def test_nothing_is_drawn_of_no_row() -> None:

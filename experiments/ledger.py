@@ -27,7 +27,8 @@ SIGNS = {
 HEAD = """# The claims of both papers, and what our runs say of them
 
 Written by `python -m experiments ledger` from the published rows; do not edit. A claim is
-reproduced where all its statements hold, partly where some do; a statement is decided where its
+reproduced where all its statements hold, partly where some do; what is said of each of several,
+such as every ratio, is one statement, and fails with one of them. A statement is decided where its
 95 % interval over seeds lies on one side, and those of one artefact that say that one arm is above
 another are adjusted for being several; those against a threshold, of exponents or of several
 statements at once are not, as the artefact's table says. Intervals speak of the models and tasks
@@ -177,8 +178,9 @@ def _entry(
     if claim.artefact not in findings or not is_published(artefact, PRESET, results):
         return Entry(claim, "not run yet", "", f"`{claim.artefact}`")
     judged = [findings[claim.artefact][name] for name in claim.statements]
+    fresh = [one.sentence(claim.statements) for one in again if one.preset == PRESET]
     said = "; ".join(f"{f.verdict}, {f.short}" if len(judged) > 1 else f.short for f in judged)
-    said = "; ".join([said, *(one.sentence() for one in again if one.preset == PRESET)])
+    said = "; ".join([said, *fresh])
     view = folder_of(artefact, PRESET, results).relative_to(results.parent).as_posix()
     return Entry(claim, verdict_of(judged), said, f"[`{claim.artefact}`]({view}/table.md)")
 

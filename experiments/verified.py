@@ -35,10 +35,16 @@ class Verification:
     date: str
     commit: str | None
 
-    def sentence(self) -> str:
-        """Say it in the ledger."""
+    def sentence(self, statements: Sequence[str] = ()) -> str:
+        """Say it in the ledger.
+
+        Args:
+            statements: of the claim; none are all that were judged then.
+        """
+        names = statements or [*self.alone]
         alone, together = (
-            " and ".join(dict.fromkeys(v.values())) for v in (self.alone, self.together)
+            " and ".join(dict.fromkeys(v[name] for name in names if name in v))
+            for v in (self.alone, self.together)
         )
         seeds = ", ".join(map(str, self.seeds))
         if alone == together:

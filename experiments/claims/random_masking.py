@@ -46,8 +46,8 @@ ACCURACY = (
     Claim(
         id="rm-non-trivial",
         says=(
-            "With 0.001 % of the weights a model still learns: accuracy is well above the "
-            "pretrained model's."
+            "With 0.001 % of the weights a model still learns: accuracy is above the pretrained "
+            "model's."
         ),
         place="introduction, table 1",
         printed="OPT-125m on SST-2 84.7; average 57.03 / 66.68 / 75.15",
@@ -71,7 +71,7 @@ ACCURACY = (
             "OPT-1.3b: masks of 1e-3 and 1e-4 70.88 and 70.34; adapters 70.79, AdaLoRA 69.91, "
             "prefixes 70.06, BitFit 70.69"
         ),
-        artefact="figure1", statements=("among",),
+        artefact="figure1", statements=("among", "fewer"),
     ),
     Claim(
         id="rm-larger-models",
@@ -122,7 +122,7 @@ RATES = (
         says="With its own best rate every ratio keeps its accuracy on SST-2.",
         place="figure 3, table 5",
         printed="OPT-125m: 87.3 at 10 % to 84.7 at 0.001 %",
-        artefact="figure3", statements=("steady",),
+        artefact="table1", statements=("steady",),
     ),
     Claim(
         id="rm-small-rates-fail",
@@ -192,8 +192,8 @@ MECHANISM = (
     Claim(
         id="rm-distance-landscape",
         says=(
-            "That distance tells of the landscape: it is more than rate times the root of the "
-            "weights' number."
+            "That distance tells of the landscape: it is more than rate times steps times the root "
+            "of the weights' number."
         ),
         place="section 4.3",
         printed="not considered",

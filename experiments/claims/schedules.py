@@ -67,8 +67,8 @@ PLACES = (
         id="id3-tensor-sparsity",
         says="Nearly all tensors are untouched at first, and fewer and fewer as training goes on.",
         place="section 6, figure 8",
-        printed="drawn only; from nearly 1 down",
-        artefact="id3-figure8", statements=("untouched_at_first", "tensor_sparsity_falls"),
+        printed="drawn only; from nearly 1 down, as it must of a mask that grows",
+        artefact="id3-figure8", statements=("untouched_at_first",),
     ),
     Claim(
         id="id3-tensor-repeat",

@@ -33,7 +33,6 @@ def derive(record: Record) -> Mapping[str, Any]:
     """Read where the mask lay at both ends and in between; a run that diverged has no end."""
     found = {} if record["diverged"] else dict(_ends(record))
     if found:
-        found["fall"] = found["untouched share at first"] - found["untouched share at last"]
         found["early rise"] = found["entropy_early"] - found["entropy_first"]
         found["move after the first tenth"] = abs(found["entropy_last"] - found["entropy_early"])
     return {**named(record), **found}
@@ -98,10 +97,6 @@ ARTEFACT = Artefact(
         "untouched_at_first": statements.exceeds(
             "at its first step a growing mask leaves nine of ten tensors untouched",
             "untouched share at first", 0.9, where={"arm": "ID3"},
-        ),
-        "tensor_sparsity_falls": statements.exceeds(
-            "the share of tensors that a growing mask leaves untouched falls", "fall", 0.0,
-            where={"arm": "ID3"},
         ),
         "repeat_touches_more_tensors": statements.better(
             "at a tenth of the run growing masks leave more tensors untouched than repeated ones",

@@ -102,6 +102,19 @@ def equal(low: float, high: float, *, within: float) -> Verdict:
     return "holds" if max(-low, high) <= within else "undecided"
 
 
+def within(low: float, high: float, margin: float) -> Verdict:
+    """Judge "the difference is smaller than a margin" by the difference's interval [low, high].
+
+    Two one-sided tests: a difference that is there may well be inside the margin.
+
+    Source: Schuirmann (1987), of equivalence.
+
+    >>> within(0.1, 0.2, 0.5), within(0.6, 0.9, 0.5), within(0.1, 0.9, 0.5)
+    ('holds', 'fails', 'undecided')
+    """
+    return every([above(low, high, -margin), above(-high, -low, -margin)])
+
+
 def every(verdicts: Iterable[Verdict]) -> Verdict:
     """Judge a statement about all of several: one failure fails it, and nothing decides nothing.
 

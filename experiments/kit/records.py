@@ -21,7 +21,7 @@ diverged, correct, train_loss, seconds, ...), the ratio achieved as ``trainable_
 measured, as ``sharpness_before``: a name that does not begin with the measurement's has it in
 front, as in ``sharpness_converged_after``; ``tried``, the rates among which `lr` was chosen, and
 ``edge``, the end of them at which it lies ("" for none); ``scaled``, whether they were over the
-ratio."""
+ratio; ``every_seed``, whether each seed chose a rate of its own."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class Run:
     row: Row | None
     tried: tuple[float, ...] = ()
     edge: str = ""
+
+    @property
+    def every_seed(self) -> bool:
+        """Tell whether each seed of the grid chooses a rate of its own."""
+        return bool(self.grid.rates and self.grid.rates.every_seed)
 
 
 def runs(rows: Iterable[Row], grids: Sequence[Grid]) -> list[Run]:
@@ -54,7 +59,7 @@ def runs(rows: Iterable[Row], grids: Sequence[Grid]) -> list[Run]:
             run, choice = known.get(_open(cell), (cell, None))
             given = (choice.tried, choice.edge) if choice else ()
             one = Run(grid, run, by_address.get(run.address), *given)
-            same = places.setdefault((run.address, *given), [])
+            same = places.setdefault((run.address, *given, one.every_seed), [])
             for place in same:
                 few, many = sorted((found[place], one), key=lambda r: len(r.grid.measure))
                 if few.grid.measure.items() <= many.grid.measure.items():
@@ -98,6 +103,7 @@ def record(run: Run) -> Record:
     found |= outcome | {"ratio": run.config.ratio, "trainable_ratio": outcome.get("ratio")}
     found |= {"tried": run.tried, "edge": run.edge, "budget": run.config.count}
     found["scaled"] = bool(run.tried and run.grid.rates and run.grid.rates.over_ratio)
+    found["every_seed"] = run.every_seed
     found["device"] = run.row["provenance"].get("device")
     found["arm"] = " ".join(filter(None, (run.config.method, run.config.schedule)))
     for name, options in run.grid.measure.items():

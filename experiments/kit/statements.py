@@ -81,7 +81,7 @@ def alike(
     text: str, value: str, one: Level, other: Level, *, within: float = 2.0, log: bool = True,
     axis: str = "arm", over: str = "ratio", where: Where = ANY,
 ) -> Statement:  # fmt: skip
-    """State that two arms agree: up to a factor, or with ``log=False`` up to a difference."""
+    """State that two arms agree to less than a factor, or with ``log=False`` than a difference."""
 
     def judge(records: Sequence[Record]) -> Finding:
         own = matching(records, where)
@@ -89,7 +89,7 @@ def alike(
         named = f"{written(one)} {'/' if log else '-'} {written(other)}"
         if found is None:
             return replace(judged(text, named, None), kind="agreement")
-        verdict = found.equal(within)
+        verdict = found.within(within)
         said = f"{named}: {found.sentence()}; " + (
             f"a factor of {within:g} would matter" if log else f"{within:g} would matter"
         )

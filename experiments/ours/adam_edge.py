@@ -126,6 +126,5 @@ ARTEFACT = Artefact(
         ("Adam's mean of squares reaches back 1000 steps and has seen a quarter of them",
          "its metric is not settled"),
         ("sharpness of 32 training examples, to 5 %", "sampling, which all rates share"),
-        ("three seeds", "wide intervals; no sign-flip p below .25"),
     ),
 )  # fmt: skip

@@ -67,18 +67,22 @@ def _comparison(optimizer: str, chosen: Sequence[Grid]) -> list[Finding]:
     fixed = compared(chosen, "c / ratio")
     constant = fitted(fixed)
     rule = errors(fixed, constant)
+    cases = [p.case for p in fixed]
     findings = [_beats(f"{optimizer}: it beats the best fixed rule, {constant:.1e} / ratio",
-                       predicted_errors(chosen), rule)]  # fmt: skip
+                       predicted_errors(chosen), rule, cases)]  # fmt: skip
     if len({c.case for c in chosen}) > 1:
         name = RULES[optimizer]
         text = f"{optimizer}: it beats it with both constants fitted to the other cases"
         findings.append(
-            _beats(text, held_out_errors(compared(chosen, name)), held_out_errors(fixed))
+            _beats(text, held_out_errors(compared(chosen, name)), held_out_errors(fixed), cases)
         )
     return findings
 
 
-def _beats(text: str, ours: Sequence[float], rule: Sequence[float]) -> Finding:
+def _beats(
+    text: str, ours: Sequence[float], rule: Sequence[float], cases: Sequence[str]
+) -> Finding:
+    """Judge by how much errors are smaller, a case's cells averaged: they share model and head."""
     a, b = summary(ours), summary(rule)
     saved = [abs(y) - abs(x) for x, y in zip(ours, rule, strict=True)]
     evidence = (
@@ -88,7 +92,10 @@ def _beats(text: str, ours: Sequence[float], rule: Sequence[float]) -> Finding:
     if not all(map(math.isfinite, saved)):  # one of them predicts nothing somewhere
         saved_by_all = b["mean"] - a["mean"]
         return Finding(text, above(saved_by_all, saved_by_all), evidence)
-    mean = student(saved, each="cell")
+    by_case: dict[str, list[float]] = {}
+    for case, one in zip(cases, saved, strict=True):
+        by_case.setdefault(case, []).append(one)
+    mean = student([fmean(own) for own in by_case.values()], size=1.0, each="case")
     said = f"{evidence}; saved {mean}"
     return Finding(text, above(mean.low, mean.high), said, (mean.value, mean.low, mean.high))
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.kit import columns, panels, statements
-from experiments.kit.judge import Finding, every
 from experiments.kit.presets import SMOKE
 from experiments.kit.records import Record
 from experiments.kit.statements import Statement
@@ -60,28 +59,17 @@ def derive(record: Record) -> Mapping[str, Any]:
     return {"arm": next(name for name, kind in KINDS.items() if kind == asked)}
 
 
-def _within(text: str, value: str, name: str, by: float, log: bool) -> Statement:
-    """State that a kind of mask and random ones agree up to `by`, a factor where `log`."""
-    state = statements.larger if log else statements.better
-    least = 1 / by if log else -by
-    ends = [
-        state(text, value, *arms, by=least, over="")
-        for arms in ((name, "random"), ("random", name))
-    ]
-
-    def judge(records: Sequence[Record]) -> Finding:
-        below, above = (end.judge(records) for end in ends)
-        said = below.evidence.partition("; threshold")[0]
-        said += f"; {by:g} {'times ' * log}either way would matter" * (below.estimate is not None)
-        verdict = every([below.verdict, above.verdict])
-        return Finding(text, verdict, said, below.estimate, kind="agreement")
-
-    return Statement(text, judge)
-
-
 def _as_random(value: str, what: str, by: float, *, log: bool) -> dict[str, Statement]:
     return {
-        f"{value}_{name}": _within(f"{kind} have the {what} of random ones", value, name, by, log)
+        f"{value}_{name}": statements.alike(
+            f"{kind} have the {what} of random ones",
+            value,
+            name,
+            "random",
+            within=by,
+            log=log,
+            over="",
+        )
         for name, kind in NAMED.items()
     }
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 from experiments.kit import columns, panels, statements
 from experiments.kit.cases import apart
-from experiments.kit.records import Record
+from experiments.kit.judge import Finding, settle
+from experiments.kit.records import Record, grouped, matching
+from experiments.kit.statements import Statement
 from experiments.kit.view import Artefact
 from experiments.paper.tables import beside
 from experiments.random_masking.grids import (
+    DEVICES,
     DIFFERENCES,
     METHODS,
     MINILM,
@@ -48,6 +52,25 @@ def printed(record: Record) -> float | None:
     return PRINTED({"method": METHODS[record["arm"]], "ratio": record["ratio"]})
 
 
+def _fewer(records: Sequence[Record]) -> Finding:
+    """Compare the numbers of weights of masks and of the other ways to train few, by model."""
+    text = "masks of ratio 1e-3 have fewer weights than any other way to train few"
+    sizes = {
+        (arm, model): fmean(r["count"] for r in own)
+        for (arm, model), own in grouped(matching(records, {"ratio": 1e-3}), "arm", "model").items()
+    }
+    found = {
+        (arm, model): size / sizes["masks", model]
+        for (arm, model), size in sizes.items() if arm in SMALL and ("masks", model) in sizes
+    }  # fmt: skip
+    if not found:
+        return Finding(text, "undecided", "not both were run", kind="exact")
+    said = ", ".join(
+        f"{arm} {times:.2g} times as many ({at})" for (arm, at), times in found.items()
+    )
+    return Finding(text, settle(min(found.values()) > 1), said, kind="exact")
+
+
 ARTEFACT = Artefact(
     name="figure1",
     title="Accuracy over the number of trained weights",
@@ -74,6 +97,7 @@ ARTEFACT = Artefact(
                 for name in SMALL
             ],
         ),
+        "fewer": Statement("masks have fewer weights", _fewer),
     },
     panels=apart(
         panels.against("count", "test", "Accuracy", "trained weights", "test accuracy", log="x",
@@ -85,6 +109,6 @@ ARTEFACT = Artefact(
         "same height, the fewer weights it needs."
     ),
     caption="Test accuracy over the number of trained weights; points are seeds",
-    differences=DIFFERENCES,
+    differences=(*DIFFERENCES, DEVICES),
     needs=("peft",),
 )  # fmt: skip

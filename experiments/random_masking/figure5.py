@@ -14,6 +14,7 @@ from experiments.kit.view import Artefact
 from experiments.paper.tables import beside
 from experiments.random_masking.exponents import grows
 from experiments.random_masking.grids import (
+    DEVICES,
     DIFFERENCES,
     FIRST,
     MINILM,
@@ -97,7 +98,7 @@ ARTEFACT = Artefact(
             by_seed=False, where={"arm": "columns"},
         ),
         "sharpness": statements.alike(
-            "both masks of one ratio are equally sharp (the linear theory's mean)",
+            "both masks of one ratio are equally sharp, as by the linear theory, to a factor of 2",
             "sharpness_after", *ARMS[::-1],
         ),
         "converged": statements.true_everywhere(
@@ -124,5 +125,6 @@ ARTEFACT = Artefact(
         ("a budget that ends inside a column takes a part of it; the reference drops the column",
          "matters at the smallest ratios, where a tensor has less than a column"),
         ("columns are drawn; the reference takes the first of every matrix", "none is expected"),
+        DEVICES,
     ),
 )  # fmt: skip

@@ -140,6 +140,8 @@ NAMES: Mapping[str, str] = {
     "prefix": "prefixes", "bitfit": "BitFit",
 }  # fmt: skip
 METHODS: Mapping[str, str] = {name: method for method, name in NAMES.items()}
+OWN = "masks, every seed's own rate"
+"""The arm of masks whose every seed chooses its rate, so that the rate has seeds to vary over."""
 DIFFERENCES = (
     ("models {model} instead of OPT-125m, 1.3b and 13b",
      "smaller, of other families; an encoder has a head that is fitted to the examples and frozen"),

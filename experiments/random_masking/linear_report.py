@@ -6,28 +6,31 @@ Its rows are the masks and descents that records hold, flat: `rows_of`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from experiments.kit.draw import RATIO, colors, guide
-from experiments.kit.judge import Finding, Verdict, equal, settle
+from experiments.kit.judge import Finding, Verdict, equal, every, settle, within
 from experiments.kit.panels import Panel
 from experiments.kit.records import Record, grouped
-from experiments.kit.statistics import slope
+from experiments.kit.statistics import slope, student
+from experiments.kit.statistics.decades import logarithms
+from experiments.kit.statistics.interval import written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Row = dict[str, Any]
-#: of a seed, or of another unit: a value at each ratio
+#: of a seed: a value at each ratio
 Curves = dict[int, dict[float, float]]
 MATRICES = ("gauss-newton", "hessian")
 KINDS = ("random", "columns", "magnitude", "magnitude_smallest", "gradient")
 #: exponents of this distance are different laws: the theory's are 0, -1/2 and -1
 RESOLUTION = 0.5
+#: masked over predicted eigenvalues that differ by less agree
+FACTOR = 2.0
 NAMES = {"sgd": "SGD", "adamw": "AdamW"}
 RUNS = (("sgd", "true"), ("adamw", "true"), ("sgd", "shuffled"), ("adamw", "shuffled"))
 
@@ -82,13 +85,13 @@ def _curves(rows: Sequence[Row], value: str) -> Curves:
     return found
 
 
-def _law(statement: str, curves: Curves, theory: float, of: str = "seeds") -> Finding:
+def _law(statement: str, curves: Curves, theory: float) -> Finding:
     """Say whether a fitted exponent's 95 % interval contains the theory's and no other law's."""
     places = {ratio for curve in curves.values() for ratio in curve}
     if len(places) < 2:
         return Finding(statement, "undecided", f"{len(places)} ratios are too few for an exponent")
     fit = slope(curves)
-    text = f"exponent {fit}, theory {theory:g}".replace("seeds", of)
+    text = f"exponent {fit}, theory {theory:g}"
     verdict = equal(fit.low - theory, fit.high - theory, within=RESOLUTION)
     if fit.single:
         verdict = "undecided"
@@ -99,14 +102,7 @@ def check(records: Sequence[Record]) -> list[Finding]:
     """Compare each prediction of the linear model with the network."""
     rows, findings = rows_of(records), []
     for matrix in MATRICES:
-        relative = sorted(relative_eigenvalues(rows, matrix, "random").items())
-        # masks of one seed and two ratios are drawn apart: every mask is a point of its own
-        points = [{ratio: value} for ratio, values in relative for value in values]
-        text = f"{matrix}: a random mask of density q has q times the top eigenvalue of all targets"
-        law = _law(text, dict(enumerate(points)), 0.0, "masks")
-        spread = ", ".join(f"{fmean(values):.2f} at {ratio:g}" for ratio, values in relative)
-        evidence = f"masked / predicted: {spread}; {law.evidence}"
-        findings.append(replace(law, evidence=evidence))
+        findings.append(_as_predicted(matrix, relative_eigenvalues(rows, matrix, "random")))
     for optimizer in ("sgd", "adamw"):
         best = fastest(rows, optimizer, "true")
         text = f"{optimizer}: the rate that is fastest to the loss grows like 1/ratio"
@@ -117,6 +113,30 @@ def check(records: Sequence[Record]) -> list[Finding]:
         findings.append(_law(text, _curves(near, "distance"), -0.5))
     findings.append(_arithmetic(rows))
     return findings
+
+
+def _as_predicted(matrix: str, relative: Mapping[float, Sequence[float]]) -> Finding:
+    """Say whether the mean over masks is what the linear theory says, at every ratio to a factor.
+
+    Masks are drawn apart and are what is repeated: their logarithms have Student's interval.
+    """
+    text = (
+        f"{matrix}: at every ratio a random mask of density q has q times the top eigenvalue of "
+        f"all targets, to a factor of {FACTOR:g}"
+    )
+    verdicts: list[Verdict] = []
+    said = []
+    for ratio, values in sorted(relative.items()):
+        if min(values) <= 0:
+            verdicts.append("fails")
+            said.append(f"{min(values):.2g} at {ratio:g}")
+            continue
+        logs = student(logarithms(values), each="mask")
+        verdicts.append(within(logs.low, logs.high, math.log(FACTOR)))
+        mean = written(*map(math.exp, (logs.value, logs.low, logs.high)))
+        said.append(f"{mean} at {ratio:g} ({verdicts[-1]}, {logs.count})")
+    evidence = f"masked / predicted: {', '.join(said)}" if said else "measured nowhere"
+    return Finding(text, every(verdicts), evidence, kind="several")
 
 
 def _arithmetic(rows: Sequence[Row]) -> Finding:

@@ -12,6 +12,7 @@ from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from experiments.paper.tables import beside
 from experiments.random_masking.grids import (
+    DEVICES,
     DIFFERENCES,
     METHODS,
     SMOLLM2,
@@ -96,6 +97,7 @@ ARTEFACT = Artefact(
         ("model {model}; the paper's is Llama-2-7b, 50 times larger",
          "larger models lose less from sparse masks in the paper"),
         *DIFFERENCES[1:],
+        DEVICES,
     ),
     needs=("peft",),
 )  # fmt: skip

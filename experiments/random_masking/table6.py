@@ -25,6 +25,7 @@ from experiments.random_masking.grids import (
     METHODS,
     MINILM,
     MINILM_SST2,
+    OWN,
     SMOLLM2,
     SMOLLM2_SST2,
     baselines,
@@ -37,7 +38,6 @@ from experiments.random_masking.grids import (
 from landscape.sweep.grid import Grid
 
 CASES = MINILM, MINILM_SST2, SMOLLM2, SMOLLM2_SST2
-OWN = "masks, every seed's own rate"
 RUINED = "full", "lora"
 HIGH = 0.1
 PAPER = "-0.85 [-0.94, -0.75] over 33 cells, -0.91 [-0.98, -0.85] without WSC"
@@ -66,8 +66,7 @@ def grids(preset: str) -> Sequence[Grid]:
 def derive(record: Record) -> Mapping[str, Any]:
     """Tell masks at every seed's own rate, and baselines at a rate of 0.1, which nobody chose."""
     arm, ruined = named(record)["arm"], record["task"] != "sst2"
-    first = any(record["model"] == c["model"] and record["task"] == c["task"] for c in CASES[1:])
-    if arm == "masks" and not first:
+    if arm == "masks" and record["every_seed"]:
         return {"arm": OWN, "ruined": ruined}
     at_large = record["method"] in RUINED and record["lr"] == HIGH and not record["tried"]
     return {"arm": f"{arm} at {HIGH:g}" if at_large else arm, "ruined": ruined}

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from experiments.kit.judge import Verdict, above, equal
+from experiments.kit.judge import Verdict, above, within
 from experiments.kit.statistics.interval import LEVEL, Interval, written
 from experiments.kit.statistics.p_values import SignFlips, holm
+from experiments.kit.statistics.planning import seeds_needed
 from landscape.errors import UserError
 
 
@@ -25,7 +26,8 @@ class Difference:
             it scatters: a true 1 is found between .1 and 2.8 in 95 % of studies of five seeds.
         flips: the sign-flip test, exact up to 16 seeds; none without pairs.
         could_show: the smallest difference that these seeds find with power .8 at level .05.
-        needed: seeds that find the difference seen, as often; none where 1000 do not suffice.
+        needed: seeds that find the difference seen, as often, at the level that Holm's test has for
+            it in a family; none where 1000 do not suffice.
         each: the differences by seed; empty without pairs.
         bootstrap: the two-level interval, where the runs keep what was right example by example.
         examples: the deviation that a seed's difference has from its test examples alone.
@@ -88,14 +90,14 @@ class Difference:
             return "undecided"
         return above(*self._decisive(), self._start(threshold))
 
-    def equal(self, within: float) -> Verdict:
-        """Judge "there is no difference", by the interval; the family may doubt that it fails.
+    def within(self, margin: float) -> Verdict:
+        """Judge "the difference is smaller than a margin", by where the interval lies.
 
         Args:
-            within: a difference, or a factor above 1, that would matter.
+            margin: a difference, or a factor above 1, that would matter.
         """
-        found = equal(*self._decisive(), within=math.log(within) if self.factor else within)
-        return "undecided" if found == "fails" and self._doubted else found
+        found = within(*self._decisive(), math.log(margin) if self.factor else margin)
+        return "undecided" if self._doubted else found
 
     def p_value(self, threshold: float | None = None) -> float:
         """Return the two-sided p of "the difference is the threshold", by the interval's test.
@@ -188,13 +190,23 @@ def family(
         thresholds: of those that are judged against something else than no difference.
     """
     against = thresholds or {}
-    adjusted = holm({name: d.p_value(against.get(name)) for name, d in differences.items()})
+    found = {name: d.p_value(against.get(name)) for name, d in differences.items()}
+    adjusted, later = holm(found), sorted(found, key=lambda name: found[name], reverse=True)
     return {
         name: replace(
-            d, family=len(differences), adjusted=adjusted[name], threshold=against.get(name)
+            d, family=len(differences), adjusted=adjusted[name], threshold=against.get(name),
+            needed=_needed(d, 1 + later.index(name)),
         )
         for name, d in differences.items()
-    }
+    }  # fmt: skip
+
+
+def _needed(one: Difference, among: int) -> int | None:
+    """Return the seeds that find a difference which Holm's test asks among so many."""
+    if one.needed is None or not (one.std > 0 and one.n > 1):
+        return one.needed
+    freedoms = one.freedom / (one.n - 1)
+    return seeds_needed(one.mean, one.std, freedoms, (1 - LEVEL) / among)
 
 
 def _plain(value: float, digits: int = 3) -> str:

@@ -15,15 +15,16 @@ POWER = 0.8
 MOST = 1000
 
 
-def power(shift: float, freedom: float) -> float:
-    """Return the chance that a two-sided t test of level .05 finds a difference.
+def power(shift: float, freedom: float, alpha: float = 1 - LEVEL) -> float:
+    """Return the chance that a two-sided t test finds a difference.
 
-    With T of the noncentral t distribution it is P(|T| > t(.975)).
+    With T of the noncentral t distribution it is P(|T| > t(1 - alpha / 2)).
 
     Args:
         shift: the noncentrality, which is the difference over its standard error; over n pairs
             the difference over the deviation of the paired differences, times √n.
         freedom: degrees of freedom, n - 1 for n pairs.
+        alpha: the test's level.
 
     Source: Cohen, Statistical power analysis, 1988, chapter 2.
 
@@ -34,7 +35,7 @@ def power(shift: float, freedom: float) -> float:
     """
     from scipy import special, stats
 
-    critical = float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+    critical = float(stats.t.isf(alpha / 2, freedom))
     # T is (Z + shift) / √(C / m), C chi-squared: integrate over y = log(C / m), where the
     # trapezoid converges fast; scipy's noncentral t has NaN at large shifts
     m, width = freedom, 12 / math.sqrt(freedom)
@@ -66,8 +67,10 @@ def detectable(error: float, freedom: float) -> float:
     return error * _shift(freedom) if error > 0 and freedom >= 1 else math.nan
 
 
-def seeds_needed(difference: float, deviation: float, freedoms: float = 1.0) -> int | None:
-    """Return how many seeds find a difference of this size with power .8 at level .05.
+def seeds_needed(
+    difference: float, deviation: float, freedoms: float = 1.0, alpha: float = 1 - LEVEL
+) -> int | None:
+    """Return how many seeds find a difference of this size with power .8.
 
     A plan and no finding: difference and deviation are themselves estimates of few seeds.
 
@@ -76,17 +79,20 @@ def seeds_needed(difference: float, deviation: float, freedoms: float = 1.0) -> 
         deviation: √n times the difference's standard error: of pairs that of the paired
             differences, of two arms the root of the sum of their variances.
         freedoms: degrees of freedom that each seed after the first brings.
+        alpha: level of the test.
 
     Returns:
         The number of seeds, of each arm; none where 1000 do not suffice, or without a spread.
 
     >>> seeds_needed(0.5, 1.0), seeds_needed(-1.0, 1.0), seeds_needed(0.0, 1.0)
     (34, 10, None)
+    >>> seeds_needed(0.5, 1.0, alpha=0.01)
+    51
     """
 
     def suffice(n: int) -> bool:
         shift = abs(difference) / deviation * math.sqrt(n)
-        return power(shift, freedoms * (n - 1)) >= POWER
+        return power(shift, freedoms * (n - 1), alpha) >= POWER
 
     if not deviation > 0 or not suffice(MOST):
         return None

@@ -170,7 +170,8 @@ def repeated(done: Sequence[Run], seeds: Sequence[int]) -> list[Grid]:
     for run in done:
         lr = None if run.tried else run.config.lr
         family = (
-            run.config.replace(seed=0, mask_seed=None, lr=lr).address, bool(run.tried),
+            run.config.replace(seed=0, mask_seed=None, lr=lr).address,
+            bool(run.tried), run.every_seed,
             *sorted(key(name, options) for name, options in run.grid.measure.items()),
         )  # fmt: skip
         first, offsets = found.setdefault(family, (run, {}))

@@ -116,6 +116,13 @@ def test_fresh_seeds_join_the_row_of_their_claim(results) -> None:
     assert entry.ours.endswith("fresh seeds 5, 6 (2024-01-02): holds")
 
 
+def test_fresh_seeds_are_told_of_the_statements_that_a_claim_has_now() -> None:
+    verdicts = {"kept": "holds", "gone": "fails"}
+    one = verified.Verification("c", "local", [5], verdicts, verdicts, {}, "2024-01-02", None)
+    assert one.sentence() == "fresh seeds 5 (2024-01-02): holds and fails"
+    assert one.sentence(["kept"]) == "fresh seeds 5 (2024-01-02): holds"
+
+
 def summary_of(text: str) -> dict[str, str]:
     head, line = (row for row in text.splitlines() if row.startswith(("| claims", "| Papers")))
     return dict(

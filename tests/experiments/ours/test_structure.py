@@ -27,4 +27,4 @@ def test_accuracy_is_that_of_random_ones_if_it_is_neither_below_nor_above(
     found = ARTEFACT.statements["test_rows"].judge(records)
     assert found.verdict == verdict
     assert found.evidence.count("sign-flip") == 1
-    assert "0.01 either way would matter" in found.evidence
+    assert "0.01 would matter" in found.evidence

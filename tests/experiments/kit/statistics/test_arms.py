@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from experiments.kit.statistics import factors, family, over_cells, paired, student, unpaired, welch
+from experiments.kit.statistics.planning import seeds_needed
 from landscape.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -179,9 +180,11 @@ def test_the_verdict_needs_the_threshold_outside_of_the_interval() -> None:
     assert found.above(0.01) == "holds"
     assert found.above(0.05) == "undecided"
     assert found.above(0.2) == "fails"
-    assert found.equal(within=0.5) == "fails"
+    assert (found.within(0.5), found.within(0.1), found.within(0.01)) == (
+        "holds", "undecided", "fails",
+    )  # fmt: skip
     near = paired({0: 0.7, 1: 0.8, 2: 0.9}, {0: 0.71, 1: 0.79, 2: 0.9})
-    assert (near.equal(within=0.1), near.equal(within=0.01)) == ("holds", "undecided")
+    assert (near.within(0.1), near.within(0.01)) == ("holds", "undecided")
 
 
 def test_a_family_decides_by_holm_and_names_how_many_it_holds() -> None:
@@ -195,7 +198,12 @@ def test_a_family_decides_by_holm_and_names_how_many_it_holds() -> None:
     assert found["weak"].above() == "undecided"
     assert found["weak"].adjusted == pytest.approx(3 * weak.p)
     assert "Holm p=.0534 among 4" in found["weak"].sentence()
-    assert found["weak"].equal(within=0.05) == "undecided"
+    assert weak.within(0.05) == "fails"
+    assert found["weak"].within(0.05) == "undecided"
+    assert [found[name].needed for name in ("weak", "weak too")] == [
+        seeds_needed(weak.mean, weak.std, alpha=0.05 / among) for among in (2, 3)
+    ]
+    assert found["weak too"].needed > weak.needed
     third = paired({0: 0.3, 1: 0.5, 2: 0.6}, {0: 0.0, 1: 0.0, 2: 0.0})  # p = .034
     assert third.above() == "holds"
     assert family({"one": third, "two": third})["one"].above() == "undecided"

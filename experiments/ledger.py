@@ -35,6 +35,8 @@ statements at once are not, as the artefact's table says. Intervals speak of the
 that were run; a verdict that is "so far" is of an artefact some of whose runs are still missing,
 and the summary counts these once more, in brackets. The tests behind an interval, and the cells
 that it leaves out, stand in the artefact's table.
+Theorems hold or are violated on the instances that `python -m theory` draws. A slip is a misprint
+or a contradiction in a text, said in the row.
 `python -m experiments verify CLAIM --fresh-seeds 3` judges a row again with seeds that nobody has
 used.
 """

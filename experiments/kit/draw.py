@@ -59,7 +59,8 @@ def decades(axis: Axis) -> None:
         return
     axis._set_axes_scale("log")  # type: ignore[attr-defined]
     if low > 0 and high / low < 100:
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 20 else (1, 3)))
+        subs = (1, 1.5, 2, 3, 5, 7) if high / low < 5 else (1, 2, 5) if high / low < 20 else (1, 3)
+        axis.set_major_locator(LogLocator(subs=subs))
         many = EngFormatter(sep="")  # 500k, 1M
         axis.set_major_formatter(FuncFormatter(lambda x, _: many(x) if x >= 1e4 else f"{x:g}"))
         axis.set_minor_formatter(NullFormatter())

@@ -17,7 +17,8 @@ def missing(found: Sequence[Run], arm: Callable[[Record], str]) -> list[str]:
 
     Args:
         found: the runs of an artefact.
-        arm: names that of a record. One of which no run is there has method and schedule for it.
+        arm: names that of a record. One of which no run is there has method and schedule for it,
+            and its rate where it was given.
 
     Returns:
         Such as "minilm-l6 sst2 random 0.001 (2 of 5)": two of five are missing.
@@ -26,7 +27,7 @@ def missing(found: Sequence[Run], arm: Callable[[Record], str]) -> list[str]:
     cells: dict[Cell, list[bool]] = {}
     for run in found:
         one = run.config
-        named = arms.get(_family(run)) or " ".join(filter(None, (one.method, one.schedule)))
+        named = arms.get(_family(run)) or _unseen(run)
         size = one.ratio if one.count is None else one.count
         if size is not None and f"{size:.12g}" not in named:
             named += f" {size:.12g}"
@@ -39,6 +40,12 @@ def missing(found: Sequence[Run], arm: Callable[[Record], str]) -> list[str]:
         f"{' '.join(at)} ({own.count(False)} of {len(own)})"
         for at, own in lacking.items() if not all(own)
     ]  # fmt: skip
+
+
+def _unseen(run: Run) -> str:
+    one, given = run.config, run.grid.rates is None and run.config.lr is not None
+    rate = f"at {one.lr:g}" if given else ""
+    return " ".join(filter(None, (one.method, one.schedule, rate)))
 
 
 def _family(run: Run) -> str:

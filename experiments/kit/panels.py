@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from statistics import fmean
 from statistics import geometric_mean as mean_of_logs
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 
 WIDTH, HEIGHT = 4.5, 3.9
+FEW = 4
+"""Places of a course that are drawn as points, for a line between them hides how few they are."""
 Palette = Mapping[Any, Color]
 """Arm -> colour: an arm has one colour in all panels of a figure."""
 Draw = Callable[["Axes", Sequence[Record], Palette], None]
@@ -61,6 +64,14 @@ class Panel:
     draw: Draw
     where: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+
+
+#: arms that several figures have -> the place of their colour, the same in all of them
+OWN_COLORS = {
+    "masks": 0, "random": 0, "full fine-tuning": 1, "full": 1, "LoRA": 2, "columns": 3, "ID3": 3,
+    "BitFit": 4, "adapters": 5, "adapter": 5, "PaFi": 5, "AdaLoRA": 6, "Fisher": 6,
+    "before training": 7, "prefixes": 9, "gradient": 9,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,16 +118,23 @@ def _paint(axis: Axes, panel: Panel, records: Sequence[Record], palette: Palette
 
 
 def _arms(chosen: Sequence[Panel], records: Sequence[Record]) -> Palette:
-    """Return a colour for every arm that a panel draws: the first ones are the easiest to see."""
+    """Return a colour for every arm that a panel draws: its own, or the first that is free."""
     drawn = [r for r in records if any(matching([r], panel.where) for panel in chosen)]
-    arms = list(grouped(drawn, "arm"))
-    return {arm: color for (arm,), color in zip(arms, colors(len(arms)), strict=True)}
+    arms = [arm for (arm,) in grouped(drawn, "arm")]
+    places: dict[Any, int] = {}
+    for arm in arms:
+        if arm in OWN_COLORS and OWN_COLORS[arm] not in places.values():
+            places[arm] = OWN_COLORS[arm]
+    free = (place for place in count() if place not in places.values())
+    places |= {arm: next(free) for arm in arms if arm not in places}
+    every = colors(1 + max(places.values(), default=0))
+    return {arm: every[places[arm]] for arm in arms}
 
 
 def curve(
     value: str, name: str, label: str, *, x: str = "ratio", log: bool = False,
-    law: float | None = None, by: str = "arm", where: Mapping[str, Any] | None = None,
-    xlabel: str = "",
+    law: float | None = None, line: float | None = None, by: str = "arm",
+    where: Mapping[str, Any] | None = None, xlabel: str = "",
 ) -> Panel:  # fmt: skip
     """Draw the mean of a value over a coordinate, each run as a dot, with its interval.
 
@@ -130,6 +148,7 @@ def curve(
         x: the coordinate, on a logarithmic axis.
         log: whether the value scatters over decades.
         law: exponent of a power law that is drawn beside the first arm, dashed.
+        line: a value at which a line is drawn, such as a threshold.
         by: the coordinate that tells arms apart.
         where: values of the records that take part.
         xlabel: of the other axis, where `x` does not say it.
@@ -151,6 +170,8 @@ def curve(
                 places = sorted({r[x] for r in over})
                 means = [_mean([r for r in over if r[x] == p], value, log)[0] for p in places]
                 guide(axis, places, means, law, f"∝ {x}$^{{{law:g}}}$")
+        if line is not None:
+            axis.axhline(line, color="0.5", lw=1.2, zorder=0)
         axis.set(xscale="log", xlabel=xlabel or (RATIO if x == "ratio" else x), ylabel=label)
         if x != "ratio":
             decades(axis.xaxis)
@@ -231,7 +252,8 @@ def course(
             means = [_mean_at([r[value][s : s + smooth] for r in own], log) for s in steps]
             places = longest[at][::smooth] if at else [s + 1 for s in steps]
             mean, low, high = ([interval[end] for interval in means] for end in range(3))
-            axis.plot(places, mean, color=palette[arm], label=written(arm))
+            few = "o" if len(mean) <= FEW else ""
+            axis.plot(places, mean, marker=few, color=palette[arm], label=written(arm))
             bands.append((places, low, high, palette[arm]))
         axis.set(xlabel=xlabel, ylabel=label)
         if log:

@@ -99,6 +99,7 @@ def _shown(
         tables["Differences from the paper"] = [
             {"difference": text.format_map(values), "what it may cause": why}
             for text, why in artefact.differences
+            if "{device}" not in text or len({r["device"] for r in found}) > 1
         ]
     return tables, notes
 

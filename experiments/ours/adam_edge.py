@@ -106,9 +106,9 @@ ARTEFACT = Artefact(
         ),
     },
     panels=(
-        panels.curve("over", "Sharpness over its threshold", "lambda_1(P^-1 H) / threshold",
-                     log=True),
-        panels.against("over", "test", "Accuracy over it", "sharpness over threshold",
+        panels.curve("over", "Sharpness over its threshold", r"$\lambda_1(P^{-1}H)$ / threshold",
+                     log=True, line=1.0),
+        panels.against("over", "test", "Accuracy over sharpness", "sharpness over threshold",
                        "test accuracy", log="x"),
     ),
     columns=2,
@@ -119,7 +119,7 @@ ARTEFACT = Artefact(
         "1e-6. The threshold falls with the rate, so that sharpness over it grows with the rate "
         "even where sharpness itself does not change."
     ),
-    caption="Sharpness over its threshold; points are seeds",
+    caption="Sharpness over its threshold (line: at it); points are seeds",
     differences=(
         ("few steps of 8 examples at a constant rate; the theory is of full batches and many steps",
          "below the threshold"),

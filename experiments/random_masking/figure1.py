@@ -65,9 +65,8 @@ def _fewer(records: Sequence[Record]) -> Finding:
     }  # fmt: skip
     if not found:
         return Finding(text, "undecided", "not both were run", kind="exact")
-    said = ", ".join(
-        f"{arm} {times:.2g} times as many ({at})" for (arm, at), times in found.items()
-    )
+    fewest = sorted(found.items(), key=lambda item: item[1])
+    said = ", ".join(f"{arm} {times:.2g} times as many ({at})" for (arm, at), times in fewest)
     return Finding(text, settle(min(found.values()) > 1), said, kind="exact")
 
 

@@ -155,6 +155,10 @@ def _arithmetic(rows: Sequence[Row]) -> Finding:
     return Finding(text, flat, f"share {spread}")
 
 
+def _geometric(values: Sequence[float]) -> float:
+    return math.exp(fmean(math.log(abs(value)) for value in values))
+
+
 def curvature_table(records: Sequence[Record]) -> list[dict[str, str]]:
     """Return relative eigenvalues, one line a matrix and kind of mask."""
     rows, curvature = rows_of(records), []
@@ -166,7 +170,7 @@ def curvature_table(records: Sequence[Record]) -> list[dict[str, str]]:
             line = {"matrix": matrix, "mask": kind}
             for ratio in sorted(found, reverse=True):
                 values = found[ratio]
-                line[f"{ratio:g}"] = f"{fmean(values):.3g}" + (
+                line[f"{ratio:g}"] = f"{_geometric(values):.3g}" + (
                     f" ({min(values):.2g} to {max(values):.2g})" if len(values) > 1 else ""
                 )
             curvature.append(line)
@@ -216,8 +220,7 @@ def _draw_curvature(rows: Sequence[Row], axis: Axes) -> None:
             if not found:
                 continue
             ratios = sorted(found)
-            # geometric, for the axis is logarithmic
-            means = [math.exp(fmean(math.log(abs(v)) for v in found[ratio])) for ratio in ratios]
+            means = [_geometric(found[ratio]) for ratio in ratios]
             label = kind.replace("_", ", ") if matrix == MATRICES[0] else None
             axis.plot(ratios, means, style, color=color, label=label, ms=5)
             if kind == "random":

@@ -46,5 +46,8 @@ def test_cells_that_lack_runs_are_named_with_how_many_they_lack() -> None:
     )
     no_record = told(lambda c: c["method"] == "random" and c["count"])
     assert no_record == f"{at} rte random 80000 (3 of 3); {at} rte random 320000 (3 of 3)"
+    assert told(lambda c: c["method"] == "magnitude").startswith(
+        f"{at} sst2 magnitude at 0.1 0.01 (2 of 2); "
+    )
     assert told(lambda c: c["seed"] > 0).endswith("magnitude 0.001 (1 of 2); and 5 more cells")
     assert TOY.unfinished(whole, "local") == ""

@@ -116,6 +116,20 @@ def test_arms_that_no_panel_draws_take_no_colour() -> None:
     assert to_hex(colors(3)[2]) not in drawn
 
 
+def test_an_arm_that_several_figures_have_has_its_own_colour_in_all_of_them() -> None:
+    def drawn(*arms: str) -> list[str]:
+        records = [{"arm": arm, "test": 0.5 + 0.1 * seed} for arm in arms for seed in (0, 1)]
+        axis = panels.draw([panels.dots("test", "Scores", "score")], records).axes[0]
+        return [to_hex(x.get_color()) for x in axis.get_lines() if x.get_marker() == "o"]
+
+    hexes = [to_hex(color) for color in colors()]
+    assert drawn("masks", "full fine-tuning", "LoRA") == hexes[:3]
+    assert drawn("LoRA", "masks") == [hexes[2], hexes[0]]
+    assert drawn("one", "LoRA", "other", "third") == [hexes[0], hexes[2], hexes[1], hexes[3]]
+    assert len({*drawn("masks", "random", "full", "full fine-tuning")}) == 4  # two of a place
+    assert len(drawn(*(f"arm {n}" for n in range(12)), "masks")) == 13
+
+
 @pytest.mark.parametrize("log", [False, True])
 def test_dots_have_room_for_intervals_but_for_those_far_wider_than_their_points(log) -> None:
     def limits(*values: float) -> tuple[float, float]:
@@ -143,6 +157,15 @@ def test_the_table_says_what_it_holds_of_what(rows) -> None:
     assert "unfinished: 9 of 10 runs at chosen rates; missing: " in table_text(
         TOY, rows[1:], "local"
     )
+
+
+def test_a_difference_of_devices_is_told_where_there_are_several(rows) -> None:
+    one = replace(TOY, differences=(("computed on {device}", "rounding"), ("smaller", "less")))
+    made = rows[0]["provenance"] | {"device": "GPU"}
+    assert "computed on" not in (alone := table_text(one, rows, "local"))
+    assert "| smaller" in alone
+    both = table_text(one, [{**rows[0], "provenance": made}, *rows[1:]], "local")
+    assert "| computed on GPU, none " in both or "| computed on none, GPU " in both
 
 
 def test_what_is_measured_on_a_run_belongs_to_it_and_its_time_counts(rows) -> None:

@@ -35,5 +35,5 @@ def test_masks_have_fewer_weights_only_where_every_other_has_more(count, verdict
     found = figure1.ARTEFACT.statements["fewer"].judge(records)
     assert found.verdict == verdict
     assert found.evidence == (
-        f"LoRA 4 times as many (m), prefixes {count / 1000:.2g} times as many (m)"
+        f"prefixes {count / 1000:.2g} times as many (m), LoRA 4 times as many (m)"
     )

@@ -130,6 +130,7 @@ class Progress:
         self.counts.known, self.counts.most = len(jobs), most
         self.counts.done = len(jobs) - len(lacking)
         self.counts.diverged = diverged
+        self.counts.failed &= {job.config.address for job in lacking}
         self.counts.parts.clear()
         self._differ = differing([job.config for job in jobs])
         if not self._planned and lacking and self._live is None:

@@ -66,6 +66,9 @@ class Layers:
 
     def begin(self, chunk: Chunk) -> None:
         """Begin a chunk, whose rows the layers see until another is begun."""
+        for layer in self._layers.values():
+            for masked in layer.masked.values():
+                masked.forget()  # an optimizer may have written theta since
         self.sizes, self.length = chunk.sizes(), chunk.batch["input_ids"].shape[1]
 
     def pieces(self, x: Tensor) -> list[Piece]:

@@ -82,13 +82,17 @@ def attempt(
     try:
         row = run_job(job, store, places, tell=tell, wait=wait)
     except FAILURES as error:
-        said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         ends = isinstance(error, Unwritable) and error.everywhere
-        tell(Event("failed", job, said=said, ends=ends))
+        tell(Event("failed", job, said=said_of(error), ends=ends))
     else:
         tell(Event("diverged" if row["outcome"]["diverged"] else "finished", job))
     finally:
         gc.collect()  # a training refers to itself: its weights and moments would outlast it
+
+
+def said_of(error: BaseException) -> str:
+    """Return what is said of a job that failed: a sentence, or what torch or the system raised."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 def is_done(job: Job, store: RunStore) -> bool:

@@ -177,8 +177,9 @@ def _told(grids: Sequence[Grid], store: RunStore, found: Swept) -> Outcome:
             continue
         values = choice.runs[0].as_dict()
         scores = {part: _mean(rows, part) for part in ("dev", "test")}
+        lost = sum(row["outcome"]["diverged"] for row in rows)
         told.append({**{name: values[name] for name in names}, "lr": choice.lr,
-                     "edge": choice.edge, "n": len(rows), **scores,
+                     "edge": choice.edge, "n": len(rows), "diverged": lost, **scores,
                      "runs": [row["address"] for row in rows]})  # fmt: skip
         lr = "" if choice.lr is None else f"{choice.lr:g}"
         table.append({
@@ -186,6 +187,9 @@ def _told(grids: Sequence[Grid], store: RunStore, found: Swept) -> Outcome:
             "lr": f"{lr} ({choice.edge})" if choice.edge else lr, "n": str(len(rows)),
             **{part: _shown(score) for part, score in scores.items()},
         })  # fmt: skip
+    if any(cell["diverged"] for cell in told):
+        for line, cell in zip(table, told, strict=True):
+            line["diverged"] = str(cell["diverged"])
     if table:
         print(format_table(table, plain=True))
     if any(choice.edge for choice in choices):

@@ -46,7 +46,9 @@ def read_from_hub(wanted: Wanted, name: str, place: Placement, revision: str | N
     """
     answer = ask_hub(name, "model", revision=revision)
     if answer.reachable:
-        return read_pretrained(wanted, name, place, revision=revision)
+        model, beside = read_pretrained(wanted, name, place, revision=revision)
+        note_revision(model.config, answer.revision)
+        return model, beside
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -62,7 +64,16 @@ def read_from_hub(wanted: Wanted, name: str, place: Placement, revision: str | N
             f"download of it; {OFFLINE}"
         )
     logger.info("%s: using an earlier download of %s", answer.reason, name)
-    return read_pretrained(wanted, str(Path(earlier).parent), place, local_files_only=True)
+    folder = Path(earlier).parent  # the hub's cache names it by the revision
+    model, beside = read_pretrained(wanted, str(folder), place, local_files_only=True)
+    note_revision(model.config, folder.name)
+    return model, beside
+
+
+def note_revision(config: Any, revision: str | None) -> None:
+    """Note the commit on the hub that a configuration is of, which transformers 5.23 does not."""
+    if getattr(config, "_commit_hash", None) is None:
+        config._commit_hash = revision
 
 
 def read_pretrained(wanted: Wanted, name: str, place: Placement, **where: Any) -> Loaded:

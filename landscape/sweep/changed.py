@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from landscape.errors import UserError
+from landscape.models import PACKAGED
 from landscape.sweep.config import RunConfig
 from landscape.sweep.executors.executor import Job, Places
-from landscape.sweep.preparing import asked_of, files_of, task_of
+from landscape.sweep.preparing import asked_of, configuration_of, files_of, task_of
 from landscape.sweep.rows import MODEL_FILES, TASK_FILES, Row
 from landscape.sweep.store import RunStore
 from landscape.training.inputs import digest_examples
@@ -25,7 +26,8 @@ DRAWN_BY = ("num_train", "num_dev", "num_test", "seed")
 def refuse_changed(jobs: Sequence[Job], store: RunStore, places: Places) -> None:
     """Refuse to compute runs beside finished ones of the same names and other contents.
 
-    The loaded files of models in folders are compared, and the files of tasks. Of a task that says
+    The loaded files of models in folders are compared, the revisions of those on the hub, and the
+    files of tasks. Of a task that says
     no files, or now has others by name, the examples of one drawing are: one that a job shares,
     where there is such a one. Rows of older versions don't say their model's files.
 
@@ -35,7 +37,8 @@ def refuse_changed(jobs: Sequence[Job], store: RunStore, places: Places) -> None
         places: where inputs lie.
 
     Raises:
-        UserError: a model's files or a task's examples are not those of finished runs.
+        UserError: a model's files or revision, or a task's examples, are not those of finished
+            runs.
 
     Cost: reading the store's rows and a model's files; loading a task or two.
     """
@@ -160,11 +163,28 @@ class _Known:
 
 def _models(jobs: Iterable[Job], known: Sequence[_Known]) -> Iterator[str]:
     for model in dict.fromkeys(job.config.model for job in jobs):
-        if (now := files_of(model)) is None:
-            continue
         own = [one for one in known if one.config["model"] == model]
-        if other := [one for one in own if one.identity.get(MODEL_FILES, now) != now]:
+        if (now := files_of(model)) is None:
+            yield from _revisions(model, own)
+        elif other := [one for one in own if one.identity.get(MODEL_FILES, now) != now]:
             yield f"expected the model in {model} as {_runs(other)} had it, got other files"
+
+
+def _revisions(model: str, known: Sequence[_Known]) -> Iterator[str]:
+    """Compare a model's revision on the hub with that of finished runs, where both are known."""
+    known = [one for one in known if one.identity.get("revisions") is not None]
+    if model in PACKAGED or not known:
+        return
+    try:
+        now = getattr(configuration_of(model), "_commit_hash", None)
+    except (OSError, ValueError):  # whoever loads the model says what is wrong
+        return
+    if other := [one for one in known if now is not None and one.identity["revisions"] != now]:
+        had = other[0].identity["revisions"]
+        yield (
+            f"expected the model {model} of the revision {had} on the hub, which {_runs(other)} "
+            f"had, got {now}"
+        )
 
 
 def _tasks(jobs: Iterable[Job], known: Sequence[_Known], places: Places) -> Iterator[str]:

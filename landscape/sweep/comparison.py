@@ -152,6 +152,11 @@ def _by(group: DataFrame, keys: Sequence[str], settings: Sequence[str]) -> dict[
         if key in found:
             both = group[(group["address"] == found[key]) | (group["address"] == row["address"])]
             names = differing(both, [n for n in settings if n != "address"])
+            if not names:
+                raise UserError(
+                    f"expected one run of a group for each pair, got {found[key]} and "
+                    f"{row['address']}, which no column tells apart; compare the two by address"
+                )
             raise UserError(
                 f"expected one run of a group for each pair, got two that differ in "
                 f"{', '.join(names)}; fix it, as {names[0]}={shown(row[names[0]])}"

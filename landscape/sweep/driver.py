@@ -221,11 +221,13 @@ def sweep(
             if not batch:
                 for job in open_:
                     found.failed.setdefault(job.config.address, UNDONE)
+                left = {job.config.address for job in open_}  # another process finishes runs too
+                found.failed = {run: said for run, said in found.failed.items() if run in left}
                 return found
             given.update(map(_asked, batch))
             executor(batch, store, places, tell)
-            for job in batch:  # what was measured since is in the row
-                found.rows.pop(job.config.address, None)
+            for run in (*(job.config.address for job in batch), *found.failed):
+                found.rows.pop(run, None)  # what was measured since is in the row
 
 
 def known(grids: Sequence[Grid], store: RunStore, rows: dict[str, Row]) -> list[Job]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,11 +37,11 @@ def runs(source: str | Path) -> DataFrame:
     """Read runs into a frame, a row a run.
 
     Its columns: ``address``; every setting of `landscape.RunConfig`, constant ones too, with
-    ``targets`` as one text, the entries of options and settings as ``options.rank`` and so on, and
-    ``mask_seed`` as the seed that was used; every single value of the outcome: the checkpoint's
-    ``test_accuracy`` or another ``test_<metric>``, ``test_loss``, ``dev_<metric>``, ``distance``,
-    ``diverged``, ``steps``, ``seconds`` and so on; ``trainable`` is the count and
-    ``trainable_ratio`` the ratio that came of what was asked for; and
+    ``targets`` as one text, the entries of options and settings as ``options.rank`` and so on,
+    their lists of numbers as JSON, and ``mask_seed`` as the seed that was used; every single value
+    of the outcome: the checkpoint's ``test_accuracy`` or another ``test_<metric>``, ``test_loss``,
+    ``dev_<metric>``, ``distance``, ``diverged``, ``steps``, ``seconds`` and so on; ``trainable`` is
+    the count and ``trainable_ratio`` the ratio that came of what was asked for; and
     ``<measurement>_<value>`` for every value that was measured, with the measurement's key in
     place of its name where runs were measured with several options. Wholes are int64, or Int64
     where one is missing; numbers float64, texts str, flags bool.
@@ -90,7 +91,9 @@ def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     plain = scalars(config) | {"targets": " ".join(config["targets"])}
     if plain["mask_seed"] is None:
         plain["mask_seed"] = config["seed"]
-    return plain | _flat(config["options"], "options.") | _flat(config["settings"], "settings.")
+    for name in ("options", "settings"):
+        plain |= _flat(config[name], f"{name}.", lists=True)
+    return plain
 
 
 def _found(row: Row) -> dict[str, Any]:
@@ -103,16 +106,21 @@ def _found(row: Row) -> dict[str, Any]:
     return found
 
 
-def _flat(values: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """Return the single values of nested objects, and lists of texts as one text."""
+def _flat(values: Mapping[str, Any], prefix: str, *, lists: bool = False) -> dict[str, Any]:
+    """Return the single values of nested objects, and lists of texts as one text.
+
+    Other lists are one text too where they are wanted, as JSON.
+    """
     found: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}_")
+            found |= _flat(value, f"{prefix}{name}_", lists=lists)
         elif isinstance(value, list) and value and all(isinstance(one, str) for one in value):
             found[f"{prefix}{name}"] = " ".join(value)
         elif not isinstance(value, list):
             found[f"{prefix}{name}"] = value
+        elif lists:
+            found[f"{prefix}{name}"] = json.dumps(value, separators=(",", ":"))
     return found
 
 

@@ -188,6 +188,8 @@ def _worth(row: Mapping[str, Any]) -> tuple[bool, float, float]:
     if outcome["diverged"]:
         return False, -math.inf, -math.inf
     dev, metric = outcome["dev"], outcome["metric"]
+    if dev is None and outcome["evaluations"]:  # none of them was a number
+        return False, -math.inf, -math.inf
     if dev is None:
         raise UserError(
             f"expected dev examples, by which a learning rate is chosen, got none for the run "

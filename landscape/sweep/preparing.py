@@ -21,6 +21,7 @@ from landscape import checks
 from landscape.masks import Mask
 from landscape.models import PACKAGED, load_model, num_labels_for
 from landscape.models.kinds import CLASSIFIERS, head_modules, sees_all_tokens
+from landscape.models.reading import note_revision
 from landscape.models.tensors import num_parameters
 from landscape.models.wanted import held_kind
 from landscape.sources.carriers import hash_folder
@@ -219,8 +220,10 @@ def configuration_of(name: str) -> Any:
 def _read_configuration(name: str, state: tuple[Any, ...]) -> Any:
     from transformers import AutoConfig
 
-    where = os.path.expanduser(name)
-    if not os.path.isdir(where) and not (answer := ask_hub(name, "model")).reachable:
+    where, revision = os.path.expanduser(name), None
+    if not os.path.isdir(where) and (answer := ask_hub(name, "model")).reachable:
+        revision = answer.revision
+    elif not os.path.isdir(where):
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError
 
@@ -231,7 +234,10 @@ def _read_configuration(name: str, state: tuple[Any, ...]) -> Any:
         if not isinstance(found, str):
             raise FileNotFoundError(answer.reason)
         where = os.path.dirname(found)
-    return AutoConfig.from_pretrained(where, trust_remote_code=False)
+        revision = os.path.basename(where)
+    config = AutoConfig.from_pretrained(where, trust_remote_code=False)
+    note_revision(config, revision)
+    return config
 
 
 @lru_cache(maxsize=8)

@@ -46,6 +46,8 @@ class Counts:
     def count(self, event: Event) -> None:
         """Count what happened to a job."""
         address = event.job.config.address
+        if event.kind == "alone":
+            return
         if event.kind == "began":  # perhaps once more: a run that was packed is finished alone
             self.parts.setdefault(address, 0.0)
             return
@@ -130,6 +132,7 @@ class Progress:
         self.counts.known, self.counts.most = len(jobs), most
         self.counts.done = len(jobs) - len(lacking)
         self.counts.diverged = diverged
+        self.counts.failed &= {job.config.address for job in lacking}
         self.counts.parts.clear()
         self._differ = differing([job.config for job in jobs])
         if not self._planned and lacking and self._live is None:
@@ -139,6 +142,9 @@ class Progress:
     def tell(self, event: Event) -> None:
         """Show what happened to a job."""
         self.counts.count(event)
+        if event.kind == "alone":
+            self.note(f"a pack is computed one run at a time instead: {event.said}")
+            return
         if not self._shown or self._live is not None or event.kind in ("began", "step"):
             return
         shown = self.counts.row()

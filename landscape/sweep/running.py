@@ -17,6 +17,7 @@ from landscape.sweep.preparing import Prepared, prepared
 from landscape.sweep.rows import Row
 from landscape.sweep.store import RunStore
 from landscape.sweep.watched import Watched
+from landscape.training.point import way_back
 from landscape.training.run import Run
 from landscape.training.settings import Settings
 from landscape.training.training import Training
@@ -81,13 +82,17 @@ def attempt(
     try:
         row = run_job(job, store, places, tell=tell, wait=wait)
     except FAILURES as error:
-        said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
         ends = isinstance(error, Unwritable) and error.everywhere
-        tell(Event("failed", job, said=said, ends=ends))
+        tell(Event("failed", job, said=said_of(error), ends=ends))
     else:
         tell(Event("diverged" if row["outcome"]["diverged"] else "finished", job))
     finally:
         gc.collect()  # a training refers to itself: its weights and moments would outlast it
+
+
+def said_of(error: BaseException) -> str:
+    """Return what is said of a job that failed: a sentence, or what torch or the system raised."""
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
 
 
 def is_done(job: Job, store: RunStore) -> bool:
@@ -113,7 +118,7 @@ def compute(job: Job, made: Prepared, store: RunStore, tell: Tell = lambda event
     if unseen and main.finished:
         if again.begun and not again.keys.issuperset(unseen):
             again.remove()
-        _train(job, made, again, unseen, measuring, tell)
+        _train_beside(job, made, again, unseen, measuring, tell)
     elif unseen:
         main.remove()
     again.remove()
@@ -175,6 +180,21 @@ def _train(
         tell(Event("step", job, training.taken, training.total))
     measuring.take(training.run.history, sorted(keys))
     return training.run
+
+
+def _train_beside(
+    job: Job, made: Prepared, watched: Watched, keys: set[str], measuring: Measuring, tell: Tell
+) -> None:
+    """Train for measurements alone; the model is at its start again afterwards.
+
+    On another device, or with other threads, this training ends elsewhere than the run's own.
+    """
+    if made.schedule is not None:  # the next training detaches the mask that this one leaves
+        _train(job, made, watched, keys, measuring, tell)
+        return
+    go_back = way_back(made.model)
+    _train(job, made, watched, keys, measuring, tell)
+    go_back()
 
 
 def settings_of(job: Job) -> dict[str, Any]:

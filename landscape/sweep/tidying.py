@@ -36,9 +36,9 @@ class Removable:
 def removable(store: RunStore) -> list[Removable]:
     """List what a store can do without; rows, configurations and trained parameters stay.
 
-    These are checkpoints of finished runs, packs whose runs are all finished (another executor did
-    so), runs that were set aside as damaged, files that a kill has kept from their places, and the
-    lock of a process that is gone. Links are not followed.
+    These are checkpoints of finished trainings, packs whose runs are all finished (another executor
+    did so), runs that were set aside as damaged, files that a kill has kept from their places, and
+    the lock of a process that is gone. Links are not followed.
     """
     packs = list(_packs(store))
     inside = {one.path for one in packs}
@@ -79,7 +79,8 @@ def _below(store: RunStore) -> Iterator[Removable]:
             folders.remove("damaged")
         for path in leftovers(folder):
             yield Removable(path, "half-written file", _size(path))
-        if "checkpoint.safetensors" in files and finished & {folder, *folder.parents}:
+        ended = {"checkpoint.safetensors", "result.json"} <= {*files}  # this training itself
+        if ended and finished & {folder, *folder.parents}:
             path = folder / "checkpoint.safetensors"
             yield Removable(path, "checkpoint", _size(path))
 

@@ -33,7 +33,7 @@ class BestOnDev:
         self.step = 0
         """Steps after which the best point was found, 0 while there is none."""
         self._metric, self._by_loss, self._patience = task.metric, select_by == "loss", patience
-        self._key = (-math.inf, -math.inf)
+        self._key: tuple[float, ...] = (-math.inf, -math.inf)
 
     def judge(
         self, step: int, found: Mapping[str, float], point: Callable[[], dict[str, Tensor]]
@@ -42,7 +42,8 @@ class BestOnDev:
         value, loss = found[self._metric], found["loss"]
         self.evaluations.append({"step": step, self._metric: value, "loss": loss})
         metric = value if METRICS[self._metric].larger_is_better else -value
-        key = (-loss, metric) if self._by_loss else (metric, -loss)
+        told = (-loss, metric) if self._by_loss else (metric, -loss)
+        key = tuple(-math.inf if math.isnan(one) else one for one in told)
         if key > self._key:
             self.step, self._key, self.point = step, key, point()
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from landscape.errors import UserError
@@ -15,6 +16,8 @@ from landscape.folders import json_object
 from landscape.tensorfile import TensorFile, read_tensors, write_tensors
 
 _TENSOR = "<tensor>"
+_STATE = "<state>"
+"""Name of the tensor with the bytes of all that is no tensor; a header ends at 100 MB."""
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -28,8 +31,9 @@ def write_checkpoint(path: Path, state: Mapping[str, Any], config: Mapping[str, 
     """
     tensors: dict[str, Tensor] = {}
     # a text, since JSON has no word for the losses of a run that diverged
-    header = {"run": run_key(config), "state": json.dumps(_without_tensors(state, "", tensors))}
-    write_tensors(path, tensors, header)
+    text = json.dumps(_without_tensors(state, "", tensors)).encode()
+    tensors[_STATE] = torch.frombuffer(bytearray(text), dtype=torch.uint8)
+    write_tensors(path, tensors, {"run": run_key(config)})
 
 
 def read_checkpoint(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +44,11 @@ def read_checkpoint(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """
     cure = "remove it, and the run starts again from its beginning"
     file = read_of_run(path, config, cure)
-    tree = json_object(str(file.header.get("state")), path)
+    if _STATE in file.tensors:
+        text = bytes(file.tensors[_STATE].numpy()).decode()
+    else:  # of an older version
+        text = str(file.header.get("state"))
+    tree = json_object(text, path)
     try:
         state: dict[str, Any] = _with_tensors(tree, file.tensors)
     except KeyError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -50,18 +50,33 @@ def go_to(
         parameter.copy_(there[name])
 
 
+def way_back(model: nn.Module) -> Callable[[], None]:
+    """Return what brings a model back to where it is now, its method's state included.
+
+    The mask that is attached then is still to be the same: one that a schedule moves is not.
+
+    Cost: a copy of the trainable parameters.
+    """
+    start, method = point(trainable(model)), method_of(model).state_dict()
+
+    def go_back() -> None:
+        go_to(trainable(model), start)
+        method_of(model).load_state_dict(method)
+        if is_attached(model):
+            synchronise(model)
+
+    return go_back
+
+
 @contextmanager
 def left_as_found(model: nn.Module) -> Iterator[None]:
     """Bring a model back to where it was if what is done inside fails or is interrupted.
 
     The same call then finds the model that it was first called with.
     """
-    start, method = point(trainable(model)), method_of(model).state_dict()
+    go_back = way_back(model)
     try:
         yield
     except BaseException:
-        go_to(trainable(model), start)
-        method_of(model).load_state_dict(method)
-        if is_attached(model):
-            synchronise(model)
+        go_back()
         raise

@@ -173,8 +173,10 @@ def test_tidy_says_what_it_would_remove_removes_it_when_told_and_never_a_row(sto
     one, two = store.path(config()), store.path(config(seed=77))
     store.begin(config(seed=77))
     gone = [one / "training" / "checkpoint.safetensors", one / "measured" / ".a.during.abcd1234"]
-    for path in (*gone, one / "training" / "theta.safetensors",
-                 two / "training" / "checkpoint.safetensors"):  # fmt: skip
+    kept = [one / "training" / "theta.safetensors", one / "training" / "result.json",
+            one / "training-again" / "checkpoint.safetensors",  # a measurement goes on from it
+            two / "training" / "checkpoint.safetensors"]  # fmt: skip
+    for path in (*gone, *kept):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"x" * 10)
     harm(store.path(config(seed=1)) / "result.json")
@@ -191,8 +193,7 @@ def test_tidy_says_what_it_would_remove_removes_it_when_told_and_never_a_row(sto
         *map(str, gone), str(store.folder / "damaged" / f"{config(seed=1).address}-0")
     }  # fmt: skip
     assert not any(path.exists() for path in gone)
-    assert (one / "training" / "theta.safetensors").exists()
-    assert (two / "training" / "checkpoint.safetensors").exists()
+    assert all(path.exists() for path in kept)
     assert {p: p.read_bytes() for p in keep} == keep
     assert said(capsys, "tidy", store.folder) == "nothing to remove\n"
 

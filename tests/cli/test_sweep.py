@@ -128,6 +128,23 @@ def test_diverged_runs_are_results(tmp_path, executor, capsys) -> None:
     assert len(json.loads(capsys.readouterr().out)["diverged"]) == 2
 
 
+def test_a_cell_says_how_many_of_its_runs_diverged_where_any_did(
+    tmp_path, executor, capsys
+) -> None:
+    line = f"sweep --folder {tmp_path} --ratio 1e-2 1e-3 --seed 0 1 2 --lr"
+    assert main([*line.split(), "0.1"]) == DONE
+    assert "diverged" not in capsys.readouterr().out.split("finished")[0].split("failed")[-1]
+    executor.dev = lambda config: None if (config.ratio, config.seed) == (1e-3, 1) else (0.5, 0.5)
+    assert main([*line.split(), "0.2"]) == DONE
+    said = capsys.readouterr().out
+    heads, *cells = [line.split() for line in said.splitlines() if "finished" not in line][-3:]
+    assert heads[-1] == "diverged"
+    assert [cell[-1] for cell in cells] == ["0", "1"]
+    assert main([*line.split(), "0.2", "--json"]) == DONE
+    told = json.loads(capsys.readouterr().out)["cells"]
+    assert [cell["diverged"] for cell in told] == [0, 1]
+
+
 def test_ctrl_c_says_that_the_same_command_goes_on(tmp_path, executor, capsys) -> None:
     executor.stop = 1
     line = f"sweep --folder {tmp_path} --ratio 1e-3 --lr 0.1 --seed 0 1"

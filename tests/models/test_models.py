@@ -15,6 +15,7 @@ import landscape as ls
 from landscape.errors import UserError
 from landscape.models import PACKAGED, plain_model, reading
 from landscape.sources.hub import HubAnswer
+from landscape.sweep import preparing
 from landscape.tasks.outputs.scoring import candidate_scores
 
 needs_smollm2 = pytest.mark.skipif(
@@ -86,6 +87,34 @@ def test_an_unknown_model_is_one_sentence_with_what_to_do(name, words, monkeypat
     with pytest.raises(UserError, match=words) as caught:
         ls.load_model(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a_model_of_the_hub_knows_its_revision_and_a_saved_copy_of_it_none(
+    tmp_path, monkeypatch, reachable
+) -> None:
+    folder = model_folder(tmp_path / "snapshots" / "abc")
+    answer = HubAnswer(reachable, revision="abc" if reachable else None, reason="no network")
+    read, load = reading.read_pretrained, transformers.AutoConfig.from_pretrained
+    for module in (reading, preparing):
+        monkeypatch.setattr(module, "ask_hub", lambda *_, **__: answer)
+    monkeypatch.setattr(
+        "huggingface_hub.try_to_load_from_cache", lambda *_, **__: str(folder / "config.json")
+    )
+    monkeypatch.setattr(
+        reading, "read_pretrained", lambda wanted, name, place, **_: read(
+            wanted, str(folder), place, local_files_only=True)
+    )  # fmt: skip
+    monkeypatch.setattr(
+        transformers.AutoConfig, "from_pretrained", lambda name, **how: load(folder, **how)
+    )
+    model, _ = ls.load_model("org/model")
+    assert model.config._commit_hash == "abc"
+    preparing._read_configuration.cache_clear()
+    assert preparing.configuration_of("org/model")._commit_hash == "abc"
+    model.save_pretrained(tmp_path / "copy")
+    assert "abc" not in (tmp_path / "copy" / "config.json").read_text()
+    preparing._read_configuration.cache_clear()
 
 
 def test_a_folder_without_a_model_is_refused_by_name(tmp_path) -> None:

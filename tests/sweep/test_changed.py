@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from formula_runs import outcome
 from samples import model_folder
 from tiny_jobs import Tiny
 
 import landscape as ls
+from landscape.sweep import changed as module
 from landscape.sweep.changed import refuse_changed
+from landscape.sweep.executors import Job
 from landscape.sweep.preparing import files_of
 from landscape.sweep.rows import Row
 
@@ -81,6 +85,22 @@ def test_a_model_folder_with_other_weights_is_refused_by_name(tiny, tmp_path) ->
     weights.write_bytes(changed)
     with pytest.raises(ls.UserError, match=r"the model in .*opt as 1 finished run .* other files"):
         swept(tiny, tmp_path / "store", seed=[0, 1])
+
+
+@pytest.mark.parametrize(("ran", "now"), [("a", "b"), ("a", "a"), ("a", None), (None, "b")])
+def test_a_model_whose_revision_on_the_hub_moved_is_refused_where_both_are_known(
+    tiny, tmp_path, monkeypatch, ran, now
+) -> None:
+    monkeypatch.setattr(module, "configuration_of", lambda name: SimpleNamespace(_commit_hash=now))
+    store, job = ls.RunStore(tmp_path / "store"), Job(tiny.config().replace(model="org/model"))
+    for seed, revision in ((7, ran), (8, now)):
+        one = job.config.replace(seed=seed)
+        store.write(one, outcome(one) | {"identity": {"revisions": revision}}, provenance={})
+    if (ran, now) == ("a", "b"):
+        with pytest.raises(ls.UserError, match=r"model org/model of the revision a .* 1 fini.* b:"):
+            refuse_changed([job], store, tiny.places)
+    else:
+        refuse_changed([job], store, tiny.places)
 
 
 def test_both_are_said_at_once_and_another_model_is_no_matter(tiny, tmp_path) -> None:

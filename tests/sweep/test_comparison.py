@@ -113,6 +113,22 @@ def test_two_rates_of_one_seed_are_no_pair_and_the_sentence_names_the_rate(tmp_p
     assert "lr=0.2" in said or "lr=0.1" in said
 
 
+def test_two_runs_of_a_group_are_told_apart_by_a_list_or_named_by_their_addresses(
+    tmp_path,
+) -> None:
+    store = ls.RunStore(tmp_path)
+    runs = [config(seed=s, settings={"betas": [b, 0.99]}) for s in (0, 1) for b in (0.5, 0.9)]
+    for one in runs:
+        store.write(one, outcome())
+    frame = ls.runs(tmp_path)
+    groups = [frame[frame["seed"] == seed] for seed in (0, 1)]
+    _, pairs = paired(*groups, [*SETTINGS, "settings.betas"], ["seed"])
+    assert pairs == [(runs[0].address, runs[2].address), (runs[1].address, runs[3].address)]
+    said = the_sentence(lambda: paired(*groups, SETTINGS, ["seed"]))
+    assert "which no column tells apart" in said
+    assert all(one.address in said for one in runs[:2])
+
+
 def test_groups_without_a_common_seed_are_refused(tmp_path) -> None:
     store = ls.RunStore(tmp_path)
     for method, seeds in (("random", (0, 1)), ("magnitude", (2, 3))):

@@ -129,6 +129,21 @@ def test_failed_runs_are_told_at_the_end_and_the_others_are_kept(tmp_path) -> No
     assert mended.trained == [bad.address]
 
 
+@pytest.mark.parametrize("measure", [{}, {"sharpness": {}}])
+def test_a_run_that_failed_here_and_that_another_process_finished_is_no_failure(
+    tmp_path, measure
+) -> None:
+    grid = Grid({"lr": 0.1, **R}, {"seed": [0, 1]}, measure=measure)
+    executor = ByFormula()
+
+    def compute(jobs, store, places, tell) -> None:
+        tell(Event("failed", jobs[0], said="RuntimeError: out of memory"))
+        executor(jobs, store, places, lambda event: None)  # as that process does
+
+    found = sweep([grid], ls.RunStore(tmp_path), compute, Places(), Progress(False), shared=True)
+    assert (found.failed, len(found.rows)) == ({}, 2)
+
+
 def test_a_run_that_failed_and_was_tried_once_more_is_finished(tmp_path) -> None:
     """As where a worker was killed."""
     again = ByFormula()

@@ -71,6 +71,26 @@ def test_what_a_run_lacks_is_missing_and_its_column_keeps_its_kind(tmp_path) -> 
     assert "dev" not in frame
 
 
+def test_lists_of_options_and_settings_have_columns_and_those_of_measurements_none(
+    tmp_path,
+) -> None:
+    store = ls.RunStore(tmp_path)
+    asked = config(
+        method="id3", schedule="increment", options={"increments": [3, 4], "of": {"a": []}},
+        settings={"betas": [0.5, 0.99]},
+    )  # fmt: skip
+    store.write(asked, outcome())
+    store.write(config(), outcome())
+    store.write_measured(asked, "tracking-0a1b2c3d", {"steps": [{"step": 1}], "last": 2.0})
+    frame = ls.runs(tmp_path).set_index("address")
+    one, other = frame.loc[asked.address], frame.loc[config().address]
+    assert one["options.increments"] == "[3,4]"
+    assert one["options.of_a"] == "[]"
+    assert one["settings.betas"] == "[0.5,0.99]"
+    assert other[["options.increments", "settings.betas"]].isna().all()
+    assert [name for name in frame.columns if "tracking" in name] == ["tracking_last"]
+
+
 def test_a_masks_own_seed_is_shown_and_else_the_runs(tmp_path) -> None:
     store = ls.RunStore(tmp_path)
     for mask_seed in (None, 9):

@@ -20,6 +20,7 @@ from tiny_jobs import Tiny, lasting
 import landscape as ls
 from landscape.sweep.claims import Elsewhere, claimed
 from landscape.sweep.executors import Event, Executor, Job
+from landscape.sweep.executors import local as module
 from landscape.sweep.executors.local import local
 from landscape.sweep.executors.packed import packed
 from landscape.sweep.measurements import Measurement, Point
@@ -122,6 +123,27 @@ def test_an_interrupted_sweep_keeps_what_is_finished(tiny: Tiny, tmp_path: Path)
 def test_workers_are_at_least_one() -> None:
     with pytest.raises(ls.UserError, match="at least 1"):
         local(0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_runs_of_several_workers_are_computed_by_workers_one_alone_too(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """A run that a worker began goes on with a worker's one thread, whose rounding is another."""
+    given: list[tuple[int, list[Job]]] = []
+
+    class Noting:
+        def __init__(self, workers: int, *_: Any) -> None:
+            self._workers = workers
+
+        def compute(self, jobs: list[Job]) -> None:
+            given.append((self._workers, jobs))
+
+    monkeypatch.setattr(module, "Workers", Noting)
+    jobs, told = [tiny.job(seed=seed) for seed in range(count)], list[Event]()
+    local(3)(jobs, RunStore(tmp_path), tiny.places, told.append)
+    assert given == [(min(count, 3), jobs)]
+    assert told == []
 
 
 def _die_once(point: Point) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from landscape.sweep.executors import Event, Job
 from landscape.sweep.executors import packed as module
 from landscape.sweep.executors.local import local
 from landscape.sweep.executors.packed import PACKS, packed
-from landscape.sweep.progress import Counts
+from landscape.sweep.progress import Counts, Progress
 from landscape.sweep.store import RunStore
 from landscape.training import pace
 from landscape.training.packed.pack import Pack
@@ -171,6 +171,30 @@ def test_a_pack_leaves_no_cached_memory_to_those_that_are_computed_alone(
     jobs = [tiny.job(seed=seed) for seed in range(2)]
     executor(jobs, RunStore(tmp_path), tiny.places, lambda event: None)
     assert done == ["pack", "emptied", "alone"]
+
+
+@pytest.mark.parametrize("when", [1, 3])
+def test_a_pack_that_fails_says_why_and_its_rows_are_those_of_the_local_executor(
+    tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, when: int
+) -> None:
+    jobs, step, taken = [tiny.job(seed=seed) for seed in range(2)], Pack.step, list[int]()
+    quiet, store, progress = RunStore(tmp_path / "a"), RunStore(tmp_path / "b"), Progress()
+    local()(jobs, quiet, tiny.places, lambda event: None)
+
+    def failing(pack: Pack) -> bool:
+        taken.append(1)
+        if len(taken) == when:
+            raise RuntimeError("CUDA out of memory")
+        return step(pack)
+
+    monkeypatch.setattr(Pack, "step", failing)
+    progress.plan(jobs, jobs, 0)
+    packed()(jobs, store, tiny.places, progress.tell)
+    assert rows(jobs, store) == rows(jobs, quiet)
+    told = [line for line in capsys.readouterr().out.splitlines() if "instead" in line]
+    said = "a pack is computed one run at a time instead: RuntimeError: CUDA out of memory"
+    assert told == [said]
+    assert (progress.counts.done, progress.counts.failed) == (2, set())
 
 
 def test_a_pack_below_one_is_refused() -> None:

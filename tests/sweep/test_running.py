@@ -20,7 +20,7 @@ from landscape.sweep.measurements import Measurement, Point, key
 from landscape.sweep.preparing import load_base
 from landscape.sweep.running import is_done, run_job
 from landscape.sweep.store import RunStore
-from landscape.tensorfile import read_tensors
+from landscape.tensorfile import digest_of, read_tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore::landscape.NotConvergedWarning")
 
@@ -211,6 +211,42 @@ def test_measurements_that_are_asked_for_later_equal_those_made_at_once(
         "config.json", "measured", "result.json", "training"
     ]  # fmt: skip
     assert len(list((folder / "measured").iterdir())) == len(EVERYTHING)
+
+
+def _push(point: Point) -> Callable[[nn.Module, dict[str, Any]], None]:
+    def probe(model: nn.Module, record: dict[str, Any]) -> None:
+        for p in ls.trainable(model).values():
+            p.data.add_(1e-3)
+        record["pushed"] = True
+
+    return probe
+
+
+def _reach(point: Point) -> dict[str, Any]:
+    return {"values": digest_of(ls.trainable(point.model))}
+
+
+PUSHING = Measurement("a training that ends elsewhere, as another device's does", during=_push)
+REACHED = Measurement("where the training ended", after=_reach)
+
+
+@pytest.mark.parametrize("method", [*BY_HAND, "adalora", "full"])
+def test_a_second_training_that_ends_elsewhere_than_the_first_leaves_the_run_its_end(
+    tiny: Tiny, tmp_path: Path, method: str
+) -> None:
+    if method == "adalora":
+        pytest.importorskip("peft", reason="the optional package peft is not installed")
+    values = BY_HAND[method][0] if method in BY_HAND else {"method": method}
+    job, store = tiny.job(**values), RunStore(tmp_path)
+    before = run_job(job, store, tiny.places)
+    pushing, reached = f"{__name__}:PUSHING", f"{__name__}:REACHED"
+    after = run_job(Job(job.config, {pushing: {}, reached: {}}), store, tiny.places)
+    assert lasting(after)["outcome"] == lasting(before)["outcome"]
+    found, theta = after["measured"], store.path(job.config) / "training" / "theta.safetensors"
+    kept = read_tensors(theta, "theta").tensors
+    values = {name: value for name, value in kept.items() if not name.endswith(".indices")}
+    assert found[key(reached, {})]["values"] == digest_of(values)
+    assert len(found[key(pushing, {})]["steps"]) == 4
 
 
 def test_a_probe_that_left_before_the_end_sees_the_whole_training_another_time(

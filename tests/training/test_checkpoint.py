@@ -14,7 +14,9 @@ from kept_runs import Killed, assert_same, finetune, lasting, masked, numbers, s
 import landscape as ls
 from landscape.errors import UserError
 from landscape.identity import base_digests
+from landscape.tensorfile import write_tensors
 from landscape.training import baselines
+from landscape.training.checkpoint import read_checkpoint, run_key, write_checkpoint
 
 #: (file, before its move into place or after it)
 MOVES = [
@@ -48,6 +50,22 @@ def test_a_run_killed_at_any_move_of_a_file_ends_like_one_that_was_not(
     assert len(leftovers) == (when == "before")
     model = masked()
     assert_same(finetune(model, tmp_path / "run"), model, whole)
+
+
+def test_a_state_longer_than_a_header_may_be_is_written_and_read(tmp_path) -> None:
+    path, long = tmp_path / "checkpoint.safetensors", "x" * 100_000_001
+    write_checkpoint(path, {"history": long, "inner": {"t": torch.arange(3)}}, {"lr": 1})
+    state = read_checkpoint(path, {"lr": 1})
+    assert state["history"] == long
+    assert state["inner"]["t"].tolist() == [0, 1, 2]
+
+
+def test_a_state_that_an_older_version_wrote_into_the_header_is_read(tmp_path) -> None:
+    path, text = tmp_path / "checkpoint.safetensors", '{"a": NaN, "t": {"<tensor>": "t"}}'
+    write_tensors(path, {"t": torch.arange(3)}, {"run": run_key({"lr": 1}), "state": text})
+    state = read_checkpoint(path, {"lr": 1})
+    assert state["a"] != state["a"]
+    assert state["t"].tolist() == [0, 1, 2]
 
 
 SCRIPT = """

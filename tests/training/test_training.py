@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from functools import cache
 
@@ -191,6 +192,23 @@ def test_the_tasks_metric_selects_by_its_own_sense_of_better(
     assert run.metrics["best_step"] == best
     assert run.metrics["dev"][name] == scores[best - 1][0]
     assert run.config["select_by"] == (name if select_by == "metric" else "loss")
+
+
+@pytest.mark.parametrize(
+    ("select_by", "scores", "best"),
+    [
+        ("metric", [(0.5, math.nan), (0.5, 9.0), (0.5, math.nan)], 2),
+        ("loss", [(math.nan, 1.0), (0.1, 1.0), (math.nan, 0.9), (0.9, math.nan)], 3),
+        ("loss", [(0.5, math.nan), (0.6, math.nan), (0.1, math.nan)], 2),
+        ("loss", [(math.nan, math.nan)] * 2, 0),
+    ],
+)
+def test_a_value_on_dev_that_is_no_number_is_worse_than_any(
+    monkeypatch, select_by, scores, best
+) -> None:
+    run = judged(monkeypatch, scores, select_by=select_by)
+    assert run.metrics["best_step"] == best
+    assert (run.metrics["dev"] is None) == (best == 0)
 
 
 def test_accuracy_does_not_select_for_a_task_that_is_judged_by_something_else(monkeypatch) -> None:

@@ -37,12 +37,13 @@ class Event:
 
     Args:
         kind: "began", "step" (with its number and the number of all), "finished", "diverged" (a
-            result too) or "failed" (with the sentence).
+            result too) or "failed" (with the sentence); "alone" (with the reason): a pack ended,
+            of which this is the first run, and its runs are computed one at a time.
         ends: whether every further job would fail as this one, which ends the sweep; else it goes
             on.
     """
 
-    kind: Literal["began", "step", "finished", "diverged", "failed"]
+    kind: Literal["began", "step", "finished", "diverged", "failed", "alone"]
     job: Job
     step: int = 0
     total: int = 0

@@ -46,7 +46,7 @@ class _Local:
         left = [job for job in jobs if not is_done(job, store)]
         refuse_lacking(left, places)
         refuse_changed(left, store, places)
-        if self.workers > 1 and len(left) > 1:
+        if self.workers > 1 and left:  # one alone too: it may go on with a worker's, to the bit
             Workers(min(self.workers, len(left)), store, places, tell).compute(left)
             return
         here, elsewhere = deque(left), deque[Job]()

@@ -25,7 +25,7 @@ from landscape.sweep.executors.local import local
 from landscape.sweep.inputs import refuse_lacking
 from landscape.sweep.measuring import Measuring
 from landscape.sweep.preparing import Base, load_base, prepared
-from landscape.sweep.running import FAILURES, TRAINING, is_done, settings_of
+from landscape.sweep.running import FAILURES, TRAINING, is_done, said_of, settings_of
 from landscape.sweep.store import PACKS, RunStore
 from landscape.training.packed import Lane, finetune_packed, lane_of, why_not
 
@@ -41,10 +41,11 @@ def packed(pack: int = PACK, workers: int = 1) -> Executor:
     """Return an executor that trains runs of one frozen model together, so many at a time.
 
     A run that cannot be packed (its method changes the model, its mask moves, it is measured while
-    it trains) is computed alone, as by `local`. Which runs are together is written down before they
-    begin: a pack that was killed goes on with the same, and ends bit for bit as one that was not.
-    Results are those of the local executor to rounding, but for a model with dropout on a GPU: its
-    lanes draw masks of their own, the same whichever runs are packed with them.
+    it trains) is computed alone, as by `local`. So are those of a pack that fails, as for want of
+    memory, from their first steps on; it is told why. Which runs are together is written down
+    before they begin: a pack that was killed goes on with the same, and ends bit for bit as one
+    that was not. Results are those of the local executor to rounding, but for a model with dropout
+    on a GPU: its lanes draw masks of their own, the same whichever runs are packed with them.
 
     Args:
         pack: most runs together, at least 1.
@@ -74,7 +75,8 @@ class _Packed:
             except (*FAILURES, Elsewhere) as error:
                 if isinstance(error, Unwritable) and error.everywhere:
                     raise
-                # else each alone says what is wrong with it, or waits for who computes it
+                if not isinstance(error, Elsewhere):  # else each waits for who computes it
+                    tell(Event("alone", Job(group[0]), said=said_of(error)))
             finally:
                 gc.collect()  # a pack refers to itself
                 torch.cuda.empty_cache()  # for the processes of those that are computed alone

@@ -35,6 +35,7 @@ class Layers:
     def __init__(self, model: nn.Module, courses: Mapping[int, Course]) -> None:
         self._model = model
         self._layers: dict[str, _Layer] = {}
+        self._checked = False
         self.sizes: Mapping[int, int] = {}
         """Lane -> its rows in the chunk at hand, in their order."""
         self.length = 0
@@ -66,7 +67,27 @@ class Layers:
 
     def begin(self, chunk: Chunk) -> None:
         """Begin a chunk, whose rows the layers see until another is begun."""
+        for layer in self._layers.values():
+            for masked in layer.masked.values():
+                masked.forget()  # an optimizer may have written theta since
         self.sizes, self.length = chunk.sizes(), chunk.batch["input_ids"].shape[1]
+
+    def refuse_uncalled(self) -> None:
+        """Refuse masked layers that the first forward has not called.
+
+        Raises:
+            UserError: there is one; theta would stay at 0, whoever else reads its weight.
+        """
+        if self._checked:
+            return
+        for name, layer in self._layers.items():
+            if not layer.called and any(m.theta.numel() for m in layer.masked.values()):
+                raise UserError(
+                    f"expected masked layers that the model calls, got {name}, whose weight is "
+                    "read elsewhere or never; train such a model's runs one at a time with "
+                    "finetune"
+                )
+        self._checked = True
 
     def pieces(self, x: Tensor) -> list[Piece]:
         """Return which of a tensor's first dimension is whose.
@@ -103,6 +124,7 @@ class _Layer:
         self.masked: dict[int, MaskedWeight] = {}
         self.weights: dict[int, Tensor] = {}
         self.biases: dict[int, Tensor] = {}
+        self.called = False
 
     def forward(self, layers: Layers, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -127,6 +149,7 @@ class _Matrix(_Layer):
     """An nn.Linear, or GPT-2's Conv1D, whose matrix is the other way round."""
 
     def forward(self, layers: Layers, x: Tensor) -> Tensor:
+        self.called = True
         module, pieces = self.module, layers.pieces(x)
         transpose = isinstance(module, nn.Linear)
         shared = None if self.biases else module.bias

@@ -194,6 +194,7 @@ class Pack:
         device = next(self.model.parameters()).device
         with nothing_drawn(), inside, self._precision(device):
             own = chunk.shares(self.model, scale)
+        layers.refuse_uncalled()
         own.sum().backward()
         return own.detach()
 

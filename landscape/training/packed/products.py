@@ -46,9 +46,16 @@ class MaskedWeight:
         self.theta = nn.Parameter(torch.zeros(indices.numel(), dtype=dtype, device=origin.device))
         self._shown: tuple[int, torch.dtype, Tensor] | None = None
 
+    def forget(self) -> None:
+        """Make the values anew when they are next asked for, however theta was written since."""
+        self._shown = None
+
     @torch.no_grad()
     def values(self, like: Tensor) -> Float[Tensor, " k"]:
-        """Return W_0 + theta at the indices, rounded as the stored weight is, in a type."""
+        """Return W_0 + theta at the indices, rounded as the stored weight is, in a type.
+
+        They are kept while theta's version stays, which a write through ``.data`` leaves as it was.
+        """
         known = self._shown
         if known is None or known[:2] != (self.theta._version, like.dtype):
             values = (self.origin.to(self.theta.dtype) + self.theta).to(self.origin.dtype)

@@ -171,6 +171,7 @@ class Together:
             inside = dropout
         with inside, self._precision(self._device):
             own = chunk.shares(self._model, scale)
+        layers.refuse_uncalled()
         own.sum().backward()
         return own.detach()
 

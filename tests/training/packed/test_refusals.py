@@ -12,6 +12,7 @@ from torch import nn
 import landscape as ls
 from landscape.errors import UserError
 from landscape.training.packed import why_not
+from landscape.training.packed.pack import Pack
 
 pytestmark = pytest.mark.filterwarnings("ignore:expected splits")
 
@@ -91,3 +92,29 @@ def test_lanes_of_another_kind_loss_or_precision_are_refused_together(other: str
     lanes = [lane_on(model, first), lane_on(model, tasks[other], **own)]
     with pytest.raises(UserError, match="share the kind of examples, the loss and autocast"):
         ls.finetune_packed(model, TOKENIZER, lanes)
+
+
+class Reading(nn.Module):
+    """Multiplies by a layer's weight without calling the layer."""
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        self.inner = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(x, self.inner.weight, self.inner.bias)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+@pytest.mark.parametrize("others", [(), ("*.v_proj",)])
+def test_a_masked_layer_whose_weight_is_read_without_calling_it_is_refused_at_the_first_step(
+    stacked: bool, others: tuple[str, ...]
+) -> None:
+    model = opt()
+    for layer in model.model.decoder.layers:
+        layer.self_attn.q_proj = Reading(layer.self_attn.q_proj)
+    mask = ls.random_mask(model, density=0.1, targets=["*.q_proj.inner", *others])
+    lanes = [ls.Lane(tiny_task(10), mask=mask, lr=1e-2) for _ in range(2)]
+    pack = Pack(model, TOKENIZER, lanes, stacked=stacked)
+    with pytest.raises(UserError, match=r"model calls, got model\.decoder.*q_proj\.inner, whose"):
+        pack.step()

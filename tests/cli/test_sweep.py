@@ -210,6 +210,7 @@ def test_a_dry_run_needs_nothing_of_finished_runs(tmp_path, executor, capsys) ->
         ("sweep --folder OUT --ratio 1e-3 1e-3 --lr 1", "got 0.001 twice"),
         ("sweep --folder OUT --head big --lr 1", "'big'"),
         ("sweep --folder OUT --task sst --lr 1", "sst2"),
+        ("sweep --folder OUT --task xyz --lr 1", "got 'xyz'; choose one, such as rotten_toma"),
         ("sweep --folder OUT --options 3 --lr 1", "a JSON object"),
         ("sweep --folder OUT --lr 1 --measure sharpnes", "did you mean sharpness?"),
         ("sweep --folder OUT --lr 1 --choose-lr 1", "--lr or --choose-lr, got both"),
@@ -252,6 +253,7 @@ def test_a_wrong_sweep_is_refused_in_one_line_before_anything_is_made(
     assert main(line.split()) == MISTAKE
     said = capsys.readouterr()
     assert words in said.err
+    assert "--data" not in said.err  # which a sweep has not
     assert said.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

@@ -104,7 +104,8 @@ def add(commands: Commands) -> None:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="also measure: sharpness, trace, tracking, preconditioned (nothing)",
+        help="also measure: sharpness (the Hessian's eigenvalue of largest magnitude), trace, "
+        "tracking, preconditioned (nothing)",
     )
     computing_arguments(sweep)
     dry_run_argument(sweep)

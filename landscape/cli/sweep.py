@@ -67,7 +67,11 @@ AXES: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "batch_size": (whole(least=1), "examples a step (8)"),
     "settings": (_table, "further settings of the training, as a JSON object (none)"),
     "seed": (seed, "seed of the examples, their order, dropout (0)"),
-    "mask_seed": (seed, "seed of the mask (--seed)"),
+    "mask_seed": (
+        seed,
+        "seed of the mask (--seed: every seed draws its own; `landscape finetune` draws such a run "
+        "of a language model again with --seed 3 --mask-seed 3)",
+    ),
 }
 
 

@@ -59,7 +59,11 @@ AXES: Mapping[str, tuple[Callable[[str], Any], str]] = {
     ),
     "schedule": (str, "of a mask that moves: increment, repeat or drop_regrow (it stays)"),
     "options": (_table, "options of the method, as a JSON object (none)"),
-    "ratio": (number(above=0, most=1), "trainable over all parameters (this or --count)"),
+    "ratio": (
+        number(above=0, most=1),
+        "trainable over all parameters: a mask needs this or --count, lora and adapter take the "
+        "nearest size, other baselines have their own",
+    ),
     "count": (whole(least=1), "number of trainable weights"),
     "targets": (_patterns, "patterns of the masked modules, joined by commas (auto)"),
     "lr": (number(above=0), "learning rate"),

@@ -75,14 +75,20 @@ def dry_run_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def dry_run(grids: Sequence[Grid], store: RunStore, places: Places) -> Outcome:
-    """Print how many runs grids need, how many a store has, and what the others would cost."""
+    """Print how many runs grids need, how many a store has, and what the others would cost.
+
+    Raises:
+        UserError: a run that is lacking could be computed nowhere.
+    """
     from landscape.sweep.cost import estimate
-    from landscape.sweep.driver import known
+    from landscape.sweep.driver import known, lacks
+    from landscape.sweep.inputs import refuse_impossible
     from landscape.sweep.progress import duration
     from landscape.sweep.rows import Row
 
     rows: dict[str, Row] = {}
-    known(grids, store, rows)
+    jobs = known(grids, store, rows)
+    refuse_impossible([job for job in jobs if lacks(rows, job)])
     every = list(store.examined())
     for one in every:
         if isinstance(one, UserError):

@@ -22,6 +22,9 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **given: Any) -> None:
         super().__init__(**{"formatter_class": Help, **given})
         self.register("action", "parsers", _Commands)
+        # `landscape.cli.guard` reads it, wherever it stands
+        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS,
+                          help="show where a mistake was found")  # fmt: skip
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Offer the nearest option for one that this command has not, before values are read."""

@@ -93,7 +93,10 @@ def mask_arguments(parser: argparse.ArgumentParser) -> None:
         "--targets", nargs="+", metavar="PATTERN", default=["auto"],
         help="names of the masked modules, * for any part (auto: query and value layers)",
     )  # fmt: skip
-    group.add_argument("--mask-seed", type=seed, default=0, help="seed of the mask (0)")
+    group.add_argument(
+        "--mask-seed", type=seed, default=0,
+        help="seed of the mask (0, whatever --seed is; in `landscape sweep` it is --seed)",
+    )  # fmt: skip
 
 
 def masked_arguments(parser: argparse.ArgumentParser, *, default: str | None = MODEL) -> None:

@@ -10,10 +10,17 @@ from landscape.cli.parser import Commands
 from landscape.cli.point import load_point, point_arguments
 from landscape.cli.shared import Outcome, describe_search
 
+SIGNED = (
+    "The largest eigenvalue is signed. What a sweep measures as sharpness is the Hessian's "
+    "eigenvalue of largest magnitude, which may be negative: --which LM."
+)
+
 
 def add(commands: Commands) -> None:
     """Declare the command."""
-    sharp = commands.add_parser("sharpness", help="top eigenvalue of the curvature inside the mask")
+    sharp = commands.add_parser(
+        "sharpness", help="top eigenvalue of the curvature inside the mask", epilog=SIGNED
+    )
     point_arguments(sharp)
     sharp.add_argument(
         "--operator", choices=("hessian", "gauss-newton", "fisher"), default="hessian",

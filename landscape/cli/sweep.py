@@ -59,7 +59,11 @@ AXES: Mapping[str, tuple[Callable[[str], Any], str]] = {
     ),
     "schedule": (str, "of a mask that moves: increment, repeat or drop_regrow (it stays)"),
     "options": (_table, "options of the method, as a JSON object (none)"),
-    "ratio": (number(above=0, most=1), "trainable over all parameters (this or --count)"),
+    "ratio": (
+        number(above=0, most=1),
+        "trainable over all parameters: a mask needs this or --count, lora and adapter take the "
+        "nearest size, other baselines have their own",
+    ),
     "count": (whole(least=1), "number of trainable weights"),
     "targets": (_patterns, "patterns of the masked modules, joined by commas (auto)"),
     "lr": (number(above=0), "learning rate"),
@@ -67,7 +71,11 @@ AXES: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "batch_size": (whole(least=1), "examples a step (8)"),
     "settings": (_table, "further settings of the training, as a JSON object (none)"),
     "seed": (seed, "seed of the examples, their order, dropout (0)"),
-    "mask_seed": (seed, "seed of the mask (--seed)"),
+    "mask_seed": (
+        seed,
+        "seed of the mask (--seed: every seed draws its own; `landscape finetune` draws such a run "
+        "of a language model again with --seed 3 --mask-seed 3)",
+    ),
 }
 
 
@@ -104,7 +112,8 @@ def add(commands: Commands) -> None:
         nargs="+",
         action="extend",
         metavar="NAME",
-        help="also measure: sharpness, trace, tracking, preconditioned (nothing)",
+        help="also measure: sharpness (the Hessian's eigenvalue of largest magnitude), trace, "
+        "tracking, preconditioned (nothing)",
     )
     computing_arguments(sweep)
     dry_run_argument(sweep)

@@ -26,9 +26,7 @@ def task_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments that say which task a command is about."""
     group = parser.add_argument_group("task: known by name, or your own data")
     what = group.add_mutually_exclusive_group()
-    what.add_argument(
-        "--task", type=known_task, help=f"a task that `landscape tasks` lists ({REVIEWS})"
-    )
+    what.add_argument("--task", type=_task, help=f"a task that `landscape tasks` lists ({REVIEWS})")
     what.add_argument(
         "--data", type=data, metavar="PATH", help="your own: a csv, tsv, jsonl, json or parquet "
         "file, or a folder of images with a folder for every class",
@@ -180,17 +178,27 @@ def open_task(asked: Mapping[str, Any]) -> Task:
     )  # fmt: skip
 
 
-def known_task(text: str) -> str:
-    """Read the name of a task, and offer the nearest for one that is none."""
+def known_task(text: str, instead: str = "; `landscape.finetune` trains on a file of yours") -> str:
+    """Read the name of a task, and offer the nearest for one that is none.
+
+    Args:
+        text: the name.
+        instead: what is there for data of one's own.
+    """
     known = (REVIEWS, *DATASETS)
     if text not in known:
         near = get_close_matches(text.lower().replace("-", "_"), known, n=3, cutoff=0.5)
         raise argparse.ArgumentTypeError(
             f"expected a task that `landscape tasks` lists, got {text!r}; "
             + (f"write {' or '.join(near)}" if near
-               else f"choose one, such as {REVIEWS}, or give a file with --data")
+               else f"choose one, such as {REVIEWS}{instead}")
         )  # fmt: skip
     return text
+
+
+def _task(text: str) -> str:
+    """Read the name of a task where --data may be given in its place."""
+    return known_task(text, ", or give a file with --data")
 
 
 def task_folder(text: str) -> tuple[str, str]:

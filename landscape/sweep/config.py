@@ -39,8 +39,9 @@ class RunConfig:
             model.
         schedule: kind of a `landscape.Schedule`; "" for a mask that stays, or no mask.
         options: of the method or schedule: granularity, rank, steps, ...
-        ratio: the papers' p, trainable over all parameters; exactly one of ratio and count for a
-            mask, neither for a baseline.
+        ratio: the papers' p, trainable over all parameters. A mask has exactly one of ratio and
+            count, one in n:m blocks neither. "lora" and "adapter" may have one, and take the
+            nearest rank or width, unless options say it; other baselines have neither.
         count: trainable weights.
         targets: patterns of the masked modules; ("auto",) is the model's query and value layers.
         lr: the learning rate; None for "none".

@@ -54,6 +54,19 @@ def refuse_lacking(jobs: Sequence[Job], places: Places) -> None:
         raise UserError("; also ".join(dict.fromkeys(said)))
 
 
+def refuse_impossible(jobs: Sequence[Job]) -> None:
+    """Refuse runs that no machine could compute, as `refuse_lacking` does; nothing is looked for.
+
+    Args:
+        jobs: that are left.
+
+    Raises:
+        UserError: an option, a budget or a setting is none of the run's.
+    """
+    if said := list(_unfit(jobs)):
+        raise UserError("; also ".join(dict.fromkeys(said)))
+
+
 def _unfit(jobs: Iterable[Job]) -> Iterator[str]:
     """Say what the methods of runs and their trainings have not."""
     for job in jobs:

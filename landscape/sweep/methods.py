@@ -251,7 +251,7 @@ def _refuse_budget(config: RunConfig) -> None:
     for name, value in _budget(config).items():
         raise UserError(
             f"expected no budget for {config.method}, which has its own size, got {name} {value:g};"
-            " leave it out"
+            " leave it out, in a grid of its own where other methods need one"
         )
 
 

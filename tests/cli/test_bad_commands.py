@@ -188,6 +188,12 @@ def test_every_command_prints_json_and_nothing_else_where_it_is_asked_to(
 
 
 @pytest.mark.parametrize(("main", "words", "parser"), EVERY)
+def test_every_commands_help_lists_debug(main, words, parser, capsys) -> None:
+    assert main([*words, "--help"]) == 0
+    assert "--debug" in capsys.readouterr().out.partition("Exit codes")[0]
+
+
+@pytest.mark.parametrize(("main", "words", "parser"), EVERY)
 def test_every_option_that_takes_a_value_has_a_reader_choices_or_is_free_text(
     main, words, parser
 ) -> None:

@@ -207,6 +207,13 @@ def test_a_dry_run_says_in_a_sentence_which_runs_are_damaged(tmp_path, executor,
     assert "2 runs needed, 1 finished" in said
 
 
+def test_a_dry_run_needs_nothing_of_finished_runs(tmp_path, executor, capsys) -> None:
+    line = f"sweep --folder {tmp_path} --method full --count 9 --lr 0.1".split()
+    assert main(line) == DONE  # by a formula, which computes what no model would
+    assert main([*line, "--dry-run"]) == DONE
+    assert "1 run needed, 1 finished" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -220,6 +227,7 @@ def test_a_dry_run_says_in_a_sentence_which_runs_are_damaged(tmp_path, executor,
         ("sweep --folder OUT --ratio 1e-3 1e-3 --lr 1", "got 0.001 twice"),
         ("sweep --folder OUT --head big --lr 1", "'big'"),
         ("sweep --folder OUT --task sst --lr 1", "sst2"),
+        ("sweep --folder OUT --task xyz --lr 1", "got 'xyz'; choose one, such as rotten_toma"),
         ("sweep --folder OUT --options 3 --lr 1", "a JSON object"),
         ("sweep --folder OUT --lr 1 --measure sharpnes", "did you mean sharpness?"),
         ("sweep --folder OUT --lr 1 --choose-lr 1", "--lr or --choose-lr, got both"),
@@ -241,6 +249,12 @@ def test_a_dry_run_says_in_a_sentence_which_runs_are_damaged(tmp_path, executor,
             "one --source for sst2, got . and /",
         ),
         ("sweep --folder OUT --lr 1 --count 9 --dry-run --address auto", "no address with local"),
+        (
+            "sweep --folder OUT --method random full bitfit --ratio 1e-3 --lr 1 --dry-run",
+            "no budget for full, which has its own size, got ratio 0.001; leave it out, in a grid",
+        ),
+        ('sweep --folder OUT --count 9 --lr 1 --options {"rank":2} --dry-run', "'rank'"),
+        ('sweep --folder OUT --count 9 --lr 1 --settings {"seed":2} --dry-run', "got 'seed'"),
         ("sweep nowhere.toml --folder OUT", "a file at nowhere.toml"),
         ("sweep GRID --folder OUT --seed 1", "GRID or axes"),
         ("sweep GRID --folder OUT", "did you mean ratio?"),
@@ -256,6 +270,7 @@ def test_a_wrong_sweep_is_refused_in_one_line_before_anything_is_made(
     assert main(line.split()) == MISTAKE
     said = capsys.readouterr()
     assert words in said.err
+    assert "--data" not in said.err  # which a sweep has not
     assert said.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 

@@ -15,7 +15,10 @@ from landscape.cli.shared import Outcome, json_argument
 
 _STORE = "folder of a sweep"
 _SOURCE = f"{_STORE}, or a file of published rows"
-_GROUP = "address, its beginning, or conditions: method=random,ratio=0.001"
+_GROUP = (
+    "address, its beginning, or conditions joined by commas, method=random,ratio=0.001; a column "
+    "that is named again may have either value: seed=0,seed=1"
+)
 
 
 def add(commands: Commands) -> None:
@@ -67,5 +70,6 @@ def _declare(
 def _where(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--where", nargs="+", action="extend", metavar="COLUMN=VALUE", default=[],
-        help="runs that meet all; a column that is named again may have either value",
+        help="runs that meet all, method=random ratio=0.001, apart or joined by commas; a column "
+        "that is named again may have either value: seed=0 seed=1",
     )  # fmt: skip

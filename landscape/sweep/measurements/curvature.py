@@ -20,7 +20,10 @@ TRACE_OPTIONS: dict[str, Any] = {**DATA, "max_matvecs": 60}
 
 
 def sharpness(point: Point) -> dict[str, Any]:
-    """Find the Hessian's eigenvalue of largest magnitude, by Lanczos.
+    """Find the Hessian's eigenvalue of largest magnitude, by Lanczos with ``which="LM"``.
+
+    It may be negative. `landscape.lanczos` and ``landscape sharpness`` find the largest signed one
+    unless they are told otherwise.
 
     Options: ``examples`` (32) and ``batch_size`` (4) of the loss; ``tol`` (0.02), the relative
     residual; ``max_matvecs`` (30).

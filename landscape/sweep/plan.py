@@ -188,7 +188,7 @@ def _worth(row: Mapping[str, Any]) -> tuple[bool, float, float]:
     if outcome["diverged"]:
         return False, -math.inf, -math.inf
     dev, metric = outcome["dev"], outcome["metric"]
-    if dev is None and outcome["evaluations"]:  # none of them was a number
+    if dev is None and outcome.get("evaluations"):  # none of them was a number
         return False, -math.inf, -math.inf
     if dev is None:
         raise UserError(

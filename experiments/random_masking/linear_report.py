@@ -133,8 +133,8 @@ def _as_predicted(matrix: str, relative: Mapping[float, Sequence[float]]) -> Fin
             continue
         logs = student(logarithms(values), each="mask")
         verdicts.append(within(logs.low, logs.high, math.log(FACTOR)))
-        mean = written(*map(math.exp, (logs.value, logs.low, logs.high)))
-        said.append(f"{mean} at {ratio:g} ({verdicts[-1]}, {logs.count})")
+        value, low, high = (math.exp(end) for end in (logs.value, logs.low, logs.high))
+        said.append(f"{written(value, low, high)} at {ratio:g} ({verdicts[-1]}, {logs.count})")
     evidence = f"masked / predicted: {', '.join(said)}" if said else "measured nowhere"
     return Finding(text, every(verdicts), evidence, kind="several")
 

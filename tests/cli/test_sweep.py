@@ -292,3 +292,18 @@ def test_a_real_grid_of_a_tiny_model_is_swept_and_a_larger_one_adds_to_it(tmp_pa
     assert lasting(store.row(config)) == lasting(alone)
     assert main([*line.split(), "--seed", "0", "1", "2"]) == DONE
     assert json.loads(capsys.readouterr().out)["runs"] == 4
+
+
+def test_finetune_repeats_a_sweeps_run_if_it_draws_the_same_mask(tmp_path, capsys) -> None:
+    tiny = Tiny.at(tmp_path)
+    row = run_job(Job(tiny.config(seed=3)), ls.RunStore(tmp_path / "store"), tiny.places)
+    sizes = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in SIZES.items())
+    line = (
+        f"finetune --model {tmp_path / 'opt'} --source {tmp_path / 'SST-2'} {sizes} --ratio 1e-2 "
+        "--seed 3 --json"
+    )
+    for mask_seed, same in (("3", True), ("0", False)):
+        assert main([*line.split(), "--mask-seed", mask_seed]) == DONE
+        found = json.loads(capsys.readouterr().out)
+        assert (found["distance"]["l2"] == row["outcome"]["distance"]) == same
+        assert (found["metrics"]["test"]["loss"] == row["outcome"]["test"]["loss"]) == same

@@ -182,7 +182,7 @@ def _entry(
     judged = [findings[claim.artefact][name] for name in claim.statements]
     fresh = [one.sentence(claim.statements) for one in again if one.preset == PRESET]
     said = "; ".join(f"{f.verdict}, {f.short}" if len(judged) > 1 else f.short for f in judged)
-    said = "; ".join([said, *fresh])
+    said = "; ".join(filter(None, [said, *fresh]))
     view = folder_of(artefact, PRESET, results).relative_to(results.parent).as_posix()
     return Entry(claim, verdict_of(judged), said, f"[`{claim.artefact}`]({view}/table.md)")
 

@@ -40,10 +40,15 @@ class Verification:
 
         Args:
             statements: of the claim; none are all that were judged then.
+
+        Returns:
+            Nothing where none of the statements was judged then.
         """
-        names = statements or [*self.alone]
+        names = [name for name in statements or self.alone if name in self.alone]
+        if not names:
+            return ""
         alone, together = (
-            " and ".join(dict.fromkeys(v[name] for name in names if name in v))
+            " and ".join(dict.fromkeys(v[name] for name in names))
             for v in (self.alone, self.together)
         )
         seeds = ", ".join(map(str, self.seeds))

@@ -82,10 +82,16 @@ def test_provenance_answers_how_a_result_came_to_be() -> None:
 
 def test_a_gpu_that_computed_nothing_is_not_named(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device}")
     assert provenance()["device"] == provenance("cpu")["device"] == device_name()
-    assert provenance(torch.device("cuda", 1))["device"] == "GPU 1"
-    assert device_name("meta") == "meta"
+    assert provenance(torch.device("cuda", 1))["device"] == "GPU cuda:1"
+    assert (device_name("meta"), device_name("mps:0"), device_name("npu")) == ("meta", "mps", "npu")
+
+    def missing(device):
+        raise AssertionError("Invalid device id")
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", missing)
+    assert device_name("cuda:7") == "cuda"
 
 
 @pytest.fixture

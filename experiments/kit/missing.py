@@ -48,7 +48,7 @@ def _unseen(run: Run) -> str:
     return " ".join(filter(None, (one.method, one.schedule, rate)))
 
 
-def _family(run: Run) -> str:
+def _family(run: Run) -> tuple[str, bool]:
     """Return what the runs of an arm have in common, at the rate chosen or the same one given."""
     lr = None if run.tried else run.config.lr
-    return run.config.replace(seed=0, mask_seed=None, lr=lr).address
+    return run.config.replace(seed=0, mask_seed=None, lr=lr).address, run.every_seed

@@ -32,7 +32,7 @@ def drawn(records: Sequence[Record]) -> list[Panel]:
 
 
 def _color(when: str) -> tuple[float, float, float]:
-    return colors()[1 - ENDS.index(when)]  # as in figure 4: after training comes first
+    return colors()[1 - ENDS.index(when)]
 
 
 def _draw_densities(chosen: Sequence[Row], axis: Axes, *_: Any) -> None:

@@ -127,9 +127,9 @@ def _as_predicted(matrix: str, relative: Mapping[float, Sequence[float]]) -> Fin
     verdicts: list[Verdict] = []
     said = []
     for ratio, values in sorted(relative.items()):
-        if min(values) <= 0:
-            verdicts.append("fails")
-            said.append(f"{min(values):.2g} at {ratio:g}")
+        if min(values) <= 0:  # a mean of logarithms there is none
+            verdicts.append("fails" if max(values) <= 0 else "undecided")
+            said.append(f"{min(values):.2g} to {max(values):.2g} at {ratio:g} ({verdicts[-1]})")
             continue
         logs = student(logarithms(values), each="mask")
         verdicts.append(within(logs.low, logs.high, math.log(FACTOR)))

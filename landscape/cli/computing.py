@@ -80,6 +80,7 @@ def dry_run(grids: Sequence[Grid], store: RunStore, places: Places) -> Outcome:
     Raises:
         UserError: a run that is lacking could be computed nowhere.
     """
+    from landscape.folders import kind_of
     from landscape.sweep.cost import estimate
     from landscape.sweep.driver import known, lacks
     from landscape.sweep.inputs import refuse_impossible
@@ -96,7 +97,7 @@ def dry_run(grids: Sequence[Grid], store: RunStore, places: Places) -> Outcome:
     found = estimate(
         grids, rows, (one for one in every if not isinstance(one, UserError)), places.device
     )
-    more, time = found.most - found.known, "of processor time " * (places.device in (None, "cpu"))
+    more, time = found.most - found.known, "of processor time " * (kind_of(places.device) == "cpu")
     of = f"{time}on {found.device}"
     print(f"{counted(found.known, 'run')} needed, {found.finished:,} finished")
     if found.seconds is not None:

@@ -14,7 +14,7 @@ from landscape.folders.files import (
     writing,
 )
 from landscape.folders.folder import open_folder
-from landscape.folders.origin import device_name, peak_memory, provenance
+from landscape.folders.origin import device_name, kind_of, peak_memory, provenance
 
 __all__ = [
     "Unwritable",
@@ -22,6 +22,7 @@ __all__ = [
     "draft_of",
     "finite",
     "json_object",
+    "kind_of",
     "leftovers",
     "open_folder",
     "peak_memory",

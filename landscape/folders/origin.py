@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.metadata
 import platform
@@ -36,16 +37,27 @@ def provenance(device: torch.device | str | None = None) -> dict[str, Any]:
 
 
 def device_name(device: torch.device | str | None = None) -> str:
-    """Return a device's name as its maker calls it; one that is not on this machine as torch does.
+    """Return a device's name as its maker calls it, or its kind where that is not known here.
 
     >>> device_name() == device_name("cpu")
     True
     """
-    chosen = torch.device("cpu" if device is None else device)
-    if chosen.type == "cpu":
+    kind = kind_of(device)
+    if kind == "cpu":
         return _cpu()
-    here = chosen.type == "cuda" and torch.cuda.is_available()
-    return torch.cuda.get_device_name(chosen) if here else str(chosen)
+    if kind == "cuda" and torch.cuda.is_available():
+        with contextlib.suppress(AssertionError, RuntimeError):  # no such number here
+            return str(torch.cuda.get_device_name(device))
+    return kind
+
+
+def kind_of(device: torch.device | str | None) -> str:
+    """Return the kind of a device, such as "cuda" of "cuda:1"; None is the processor.
+
+    >>> kind_of("cuda:1"), kind_of(None)
+    ('cuda', 'cpu')
+    """
+    return "cpu" if device is None else str(device).partition(":")[0]
 
 
 def peak_memory() -> int | None:

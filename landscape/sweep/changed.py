@@ -27,9 +27,9 @@ def refuse_changed(jobs: Sequence[Job], store: RunStore, places: Places) -> None
     """Refuse to compute runs beside finished ones of the same names and other contents.
 
     The loaded files of models in folders are compared, the revisions of those on the hub, and the
-    files of tasks. Of a task that says
-    no files, or now has others by name, the examples of one drawing are: one that a job shares,
-    where there is such a one. Rows of older versions don't say their model's files.
+    files of tasks. Of a task that says no files, or now has others by name, the examples of one
+    drawing are: one that a job shares, where there is such a one. Rows of older versions don't say
+    their model's files.
 
     Args:
         jobs: that are left.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,16 +19,18 @@ def conditions(words: Sequence[str]) -> dict[str, list[str]]:
     """Read conditions: column -> the values that it may have.
 
     Args:
-        words: each some ``column=value``, joined with commas.
+        words: each some ``column=value``, joined with commas; one inside brackets joins nothing.
 
     Raises:
         UserError: one is no such pair.
 
     >>> conditions(["method=random,seed=0", "seed=1"])
     {'method': ['random'], 'seed': ['0', '1']}
+    >>> conditions(["settings.betas=[0.9,0.99],seed=0"])
+    {'settings.betas': ['[0.9,0.99]'], 'seed': ['0']}
     """
     found: dict[str, list[str]] = {}
-    for word in (part for words_ in words for part in words_.split(",")):
+    for word in (part for words_ in words for part in re.split(r",(?![^\[]*\])", words_)):
         name, equals, value = word.partition("=")
         if not (name and equals):
             raise UserError(

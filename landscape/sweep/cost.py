@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
-import torch
-
-from landscape.folders import device_name
+from landscape.folders import device_name, kind_of
 from landscape.shown import counted
 from landscape.sweep.config import RunConfig
 from landscape.sweep.grid import Grid
@@ -108,7 +106,7 @@ class _Times:
     def __init__(self, rows: Iterable[Mapping[str, Any]], device: str | None) -> None:
         self.device = device_name(device)
         self.elsewhere = 0
-        self._counts = torch.device("cpu" if device is None else device).type == "cpu"
+        self._counts = kind_of(device) == "cpu"
         self._like: dict[str, list[float]] = {}
         self._pace: dict[str, list[float]] = {}
         self._speed: float | None = None
@@ -142,7 +140,10 @@ class _Times:
         if _key(config, _ALIKE) in self._pace:
             return "as finished ones of their model and task took, by the examples seen"
         if _parameters(config.model) is None or not self._counts:
-            return f"of {config.model} at a time that is unknown: none is finished on {self.device}"
+            return (
+                f"of {config.model} on {config.task} at a time that is unknown: no such is "
+                f"finished on {self.device}"
+            )
         return (
             f"by a count of operations, at {TOKENS} tokens an example (short texts take a "
             f"fraction) and the {self._measured() / 1e9:.0f} GFLOP/s of a matrix product here"
@@ -162,6 +163,8 @@ def measured_speed(size: int = 768) -> float:
     Args:
         size: of the square matrices.
     """
+    import torch
+
     threads = torch.get_num_threads()
     a = torch.ones(size, size)
     try:

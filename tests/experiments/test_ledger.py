@@ -121,6 +121,7 @@ def test_fresh_seeds_are_told_of_the_statements_that_a_claim_has_now() -> None:
     one = verified.Verification("c", "local", [5], verdicts, verdicts, {}, "2024-01-02", None)
     assert one.sentence() == "fresh seeds 5 (2024-01-02): holds and fails"
     assert one.sentence(["kept"]) == "fresh seeds 5 (2024-01-02): holds"
+    assert one.sentence(["new"]) == ""
 
 
 def summary_of(text: str) -> dict[str, str]:

@@ -63,7 +63,8 @@ def test_what_was_never_run_takes_its_operations_at_the_speed_of_this_machine() 
 def test_a_model_of_which_nothing_is_known_has_no_estimate() -> None:
     found = estimate([Grid({"model": "somewhere/model", "lr": 0.1, "count": 9})], {}, [])
     assert (found.known, found.seconds, found.most_seconds) == (1, None, None)
-    assert f"a time that is unknown: none is finished on {device_name()}" in found.basis[0]
+    said = f"on rotten_tomatoes at a time that is unknown: no such is finished on {device_name()}"
+    assert said in found.basis[0]
 
 
 def test_a_gpus_runs_tell_nothing_of_a_processors_nor_the_other_way_round() -> None:
@@ -76,7 +77,7 @@ def test_a_gpus_runs_tell_nothing_of_a_processors_nor_the_other_way_round() -> N
         assert found.basis[-1] == "1 finished run of other devices tell nothing"
     unknown = estimate([GRID], {}, others[:1], "cuda")
     assert (unknown.seconds, unknown.most_seconds) == (None, None)
-    assert "4 runs of minilm-l6 at a time that is unknown" in unknown.basis[0]
+    assert "4 runs of minilm-l6 on rotten_tomatoes at a time that is unknown" in unknown.basis[0]
 
 
 def test_the_time_of_a_run_that_is_not_known_says_nothing() -> None:

@@ -136,10 +136,11 @@ class Difference:
             parts.append(f"{self.bootstrap.how.partition(', ')[2]} {ends}")
         if self.left_out:
             parts.append(f"{self.left_out} left out: incomplete")
-        if self.interval.low <= 0 <= self.interval.high:
+        open_ = self.interval.low <= 0 <= self.interval.high
+        if open_ or self._doubted:
             seeds = f"about {self.needed}" if self.needed else "no 1000"
             parts.append(f"{seeds} seeds would tell it from {int(self.factor)}")
-            if self.bootstrap:
+            if self.bootstrap and open_:
                 share = min(1.0, (self.examples / self.std) ** 2)
                 parts.append(f"{share:.0%} of the variance is the test examples'")
         return ", ".join(parts)
@@ -191,7 +192,8 @@ def family(
     """
     against = thresholds or {}
     found = {name: d.p_value(against.get(name)) for name, d in differences.items()}
-    adjusted, later = holm(found), sorted(found, key=lambda name: found[name], reverse=True)
+    adjusted = holm(found)
+    later = sorted(found, key=lambda name: (math.isnan(found[name]), found[name]), reverse=True)
     return {
         name: replace(
             d, family=len(differences), adjusted=adjusted[name], threshold=against.get(name),

@@ -66,11 +66,12 @@ class Panel:
     note: str = ""
 
 
-#: arms that several figures have -> the place of their colour, the same in all of them
+#: arms that several figures have -> the place of their colour, the same in all of them; none is
+#: grey, as guides are
 OWN_COLORS = {
-    "masks": 0, "random": 0, "full fine-tuning": 1, "full": 1, "LoRA": 2, "columns": 3, "ID3": 3,
-    "BitFit": 4, "adapters": 5, "adapter": 5, "PaFi": 5, "AdaLoRA": 6, "Fisher": 6,
-    "before training": 7, "prefixes": 9, "gradient": 9,
+    "masks": 0, "random": 0, "full fine-tuning": 1, "full": 1, "LoRA": 2, "columns": 2,
+    "before training": 3, "ID3": 3, "BitFit": 4, "adapters": 5, "adapter": 5, "PaFi": 5,
+    "AdaLoRA": 6, "Fisher": 6, "prefixes": 9, "gradient": 9,
 }  # fmt: skip
 
 

@@ -143,12 +143,11 @@ def _run(chosen: argparse.Namespace) -> Outcome:
     named = _named(chosen)
     grids = [grid for one in named for grid in one.of(chosen.preset)]
     store = Path(chosen.store or store_of(chosen.preset))
-    if chosen.dry_run:
-        _offer_published(named, chosen.preset, store)
-        return cost(chosen, grids, store)
-    for one in named:
+    for one in [] if chosen.dry_run else named:
         require(f"the artefact {one.name}", *one.needs)
     _offer_published(named, chosen.preset, store)
+    if chosen.dry_run:
+        return cost(chosen, grids, store)
     compute(chosen, grids, store)
     names = [one.name for one in named]
     print(f"{', '.join(names)}: all runs are in {store}")

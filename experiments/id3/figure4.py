@@ -47,7 +47,7 @@ ARTEFACT = Artefact(
     derive=derive,
     tables={
         "Scores": columns.Table(
-            by=("model", "task", "eps", "exp"),
+            by=("model", "scored", "eps", "exp"),
             columns={
                 "score": columns.mean_std("test"), "rate": columns.rate(),
                 "seeds": columns.seeds(), "distance": columns.geometric("distance"),
@@ -70,8 +70,8 @@ ARTEFACT = Artefact(
         ),
     },
     panels=apart(
-        panels.dots("test", "eps (exponent 2)", "test score", by="eps", where={"exp": 2.0}),
-        panels.dots("test", "exponent (eps 1)", "test score", by="exp", where={"eps": 1.0}),
+        panels.dots("test", "eps (exponent 2)", "test {metric}", by="eps", where={"exp": 2.0}),
+        panels.dots("test", "exponent (eps 1)", "test {metric}", by="exp", where={"eps": 1.0}),
     ),
     columns=2,
     lead=(

@@ -58,7 +58,7 @@ ARTEFACT = Artefact(
     derive=derive,
     tables={
         "Scores": columns.Table(
-            by=("model", "task", "arm", "budget"),
+            by=("model", "scored", "arm", "budget"),
             columns={
                 "score": columns.mean_std("test"), "rate": columns.rate(),
                 "seeds": columns.seeds(), "updates": columns.first("updates"),
@@ -85,8 +85,8 @@ ARTEFACT = Artefact(
         ),
     },
     panels=apart(
-        panels.curve("test", "Score over the budget", "test score", x="budget"),
-        panels.against("updates", "test", "Score over the updates", "updates", "test score",
+        panels.curve("test", "Score over the budget", "test {metric}", x="budget"),
+        panels.against("updates", "test", "Score over the updates", "updates", "test {metric}",
                        log="x"),
     ),
     lead=(

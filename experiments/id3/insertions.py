@@ -33,7 +33,7 @@ def made_sparse(
         derive=named,
         tables={
             "Scores": columns.Table(
-                by=("model", "task", "arm"),
+                by=("model", "scored", "arm"),
                 columns={
                     "trainable": columns.count(), "score": columns.mean_std("test"),
                     "rate": columns.rate(), "seeds": columns.seeds(),
@@ -43,7 +43,7 @@ def made_sparse(
             ),
         },
         statements=statements,
-        panels=apart(panels.dots("test", "Scores", "test score", where={"arm": arms})),
+        panels=apart(panels.dots("test", "Scores", "test {metric}", where={"arm": arms})),
         columns=1,
         caption="Test scores; points are seeds, lines 95 % intervals",
         **texts,

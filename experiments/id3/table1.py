@@ -98,11 +98,11 @@ BEATS = {
 }  # fmt: skip
 
 SCORES = apart(
-    panels.dots("test", "Score", "test score", where={"arm": DRAWN}), by=("task", "budget")
+    panels.dots("test", "Score", "test {metric}", where={"arm": DRAWN}), by=("task", "budget")
 )
 OVER_BUDGET = apart(
-    panels.curve("test", "Score over the budget", "test score", x="budget", where={"arm": DRAWN},
-                 xlabel="trainable weights"),
+    panels.curve("test", "Score over the budget", "test {metric}", x="budget",
+                 where={"arm": DRAWN}, xlabel="trainable weights"),
 )  # fmt: skip
 
 
@@ -120,7 +120,7 @@ ARTEFACT = Artefact(
     derive=derive,
     tables={
         "Scores": columns.Table(
-            by=("model", "budget", "arm"), across="task",
+            by=("model", "budget", "arm"), across="scored",
             columns={"score": columns.mean_std("test")},
         ),
         "Rates": columns.Table(

@@ -39,7 +39,7 @@ def apart(
         every = list(grouped(records, *by))
         places = [at for at in every if not any(_within(at, other) for other in every)]
         return [
-            replace(p, title=_joined(p.title, _name(at, places)),
+            replace(p, title=_joined(p.title, _name(at, places, by)),
                     where={**p.where, **dict(zip(by, at, strict=True))})
             for at in places for p in panels
         ]  # fmt: skip
@@ -62,7 +62,7 @@ def case_by_case(
             return []
         found = [(at, s.judge(own)) for s in statements for at, own in cases.items()]
         return [
-            replace(f, statement=f"{_name(at, list(cases))}: {f.statement}", kind="case")
+            replace(f, statement=f"{_name(at, list(cases), by)}: {f.statement}", kind="case")
             for at, f in found
         ]
 
@@ -74,11 +74,12 @@ def _within(at: Place, other: Place) -> bool:
     return at != other and all(a in (None, b) for a, b in zip(at, other, strict=True))
 
 
-def _name(at: Place, places: Sequence[Place]) -> str:
+def _name(at: Place, places: Sequence[Place], by: Sequence[str]) -> str:
     """Name a case by what differs among them; nothing of an only one."""
+    columns = zip(by, at, zip(*places, strict=True), strict=True)
     return ", ".join(
-        written(value) for value, values in zip(at, zip(*places, strict=True), strict=True)
-        if len(set(values)) > 1
+        f"{written(value)} weights" if name == "budget" and value is not None else written(value)
+        for name, value, values in columns if len(set(values)) > 1
     )  # fmt: skip
 
 

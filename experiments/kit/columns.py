@@ -25,7 +25,8 @@ class Table:
         by: coordinates of a group; each is a column of its own, in front.
         columns: heading -> what stands there.
         across: a coordinate whose values lie side by side: every column is there for each of them,
-            under a heading such as "SST-2", or "SST-2, accuracy" where there are several.
+            under a heading such as "sst2" or "ratio 0.01", or "sst2, accuracy" where there are
+            several.
         where: values of the records that take part.
     """
 
@@ -50,8 +51,12 @@ class Table:
         ]
 
     def _heading(self, side: tuple[Any, ...], name: str) -> str:
-        value = ", ".join(map(written, side))
-        return name if not side else value if len(self.columns) == 1 else f"{value}, {name}"
+        if not side:
+            return name
+        (value,) = side
+        number = f"{spoken(self.across)} " if isinstance(value, int | float) else ""
+        heading = f"{number}{written(value)}"
+        return heading if len(self.columns) == 1 else f"{heading}, {name}"
 
 
 @dataclass(frozen=True)

@@ -42,12 +42,19 @@ def title(axis: Axes, text: str) -> None:
 
 
 def guide(
-    axis: Axes, x: Sequence[float], y: Sequence[float], power: float, label: str | None = None
+    axis: Axes, x: Sequence[float], y: Sequence[float], power: float, label: str = ""
 ) -> None:
-    """Draw a power law, dashed, through the middle point of a curve."""
+    """Draw a power law, dashed, through the middle point of a curve; its label stands beside it."""
     middle = len(x) // 2
     line = [y[middle] * (at / x[middle]) ** power for at in x]
-    axis.plot(x, line, "--", color="0.5", lw=1.2, label=label, zorder=0)
+    axis.plot(x, line, "--", color="0.5", lw=1.2, zorder=0)
+    if label:  # beside the higher end, where the line itself is below it
+        rises = line[-1] > line[0]
+        end, away, side = (-1, -7, "right") if rises else (0, 7, "left")
+        axis.annotate(
+            label, (x[end], line[end]), (away, 0), textcoords="offset points", ha=side,
+            va="center", color="0.4", fontsize=9,
+        )  # fmt: skip
 
 
 def decades(axis: Axis) -> None:
@@ -96,8 +103,24 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> None:
     if named := entries(axes):
         figure.legend(
             list(named.values()), list(named), loc="outside lower center", frameon=False,
-            ncols=min(len(named), 6, _fitting(figure, named)), fontsize=10,
+            ncols=min(len(named), 6, _fitting(figure.get_figwidth(), named)), fontsize=10,
         )  # fmt: skip
+
+
+def own_legend(axis: Axes, width: float) -> None:
+    """Write a panel's legend below it; the panel's width is in inches."""
+    if named := entries([axis]):
+        axis.legend(
+            list(named.values()), list(named), loc="upper center", bbox_to_anchor=(0.5, 0.0),
+            borderaxespad=4.5, frameon=False, fontsize=9,
+            ncols=min(len(named), _fitting(width * 10 / 9, named)),
+        )  # fmt: skip
+
+
+def tell_apart(axes: Sequence[Axes]) -> bool:
+    """Tell whether several panels have labels, and no two of them one in common."""
+    labelled = [set(named) for axis in axes if (named := entries([axis]))]
+    return len(labelled) > 1 and sum(map(len, labelled)) == len(set().union(*labelled))
 
 
 def swatch(label: str, handle: Any) -> str:
@@ -124,6 +147,6 @@ def svg(figure: Figure, *, tight: bool = False) -> str:
     return text[text.index("<svg") :]
 
 
-def _fitting(figure: Figure, labels: Mapping[str, Any]) -> int:
-    """Return how many columns of a legend fit below a figure: inches a letter, and a handle."""
-    return max(1, int(figure.get_figwidth() / (0.075 * max(map(len, labels)) + 0.7)))
+def _fitting(width: float, labels: Mapping[str, Any]) -> int:
+    """Return how many columns of a legend fit in a width: inches a letter, and a handle."""
+    return max(1, int(width / (0.075 * max(map(len, labels)) + 0.7)))

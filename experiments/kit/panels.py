@@ -10,7 +10,7 @@ from statistics import fmean
 from statistics import geometric_mean as mean_of_logs
 from typing import TYPE_CHECKING, Any
 
-from experiments.kit.columns import written
+from experiments.kit.columns import spoken, written
 from experiments.kit.draw import (
     RATIO,
     Color,
@@ -20,9 +20,11 @@ from experiments.kit.draw import (
     guide,
     legend,
     make_room,
+    own_legend,
     panels,
     svg,
     swatch,
+    tell_apart,
     title,
 )
 from experiments.kit.records import Record, grouped, matching, present
@@ -40,8 +42,8 @@ Palette = Mapping[Any, Color]
 """Arm -> colour: an arm has one colour in all panels of a figure."""
 Draw = Callable[["Axes", Sequence[Record], Palette], None]
 SPREAD = (
-    "Small dots: runs; large ones: their mean, geometric on a logarithmic axis; bands and bars: "
-    "95 % intervals of the mean over seeds (t), cut at the panel's edge."
+    "Small dots: runs; large ones: their mean, geometric on a logarithmic axis; bands and bars, on "
+    "the right of dashed lines: 95 % intervals of the mean over seeds (t), cut at the panel's edge."
 )
 BAND = (
     "Lines: means over seeds, geometric on a logarithmic axis; bands: their 95 % intervals (t), "
@@ -52,6 +54,8 @@ BAND = (
 @dataclass(frozen=True)
 class Panel:
     """Describe one panel.
+
+    In a label of an axis ``{metric}`` stands for what the task's examples are scored by.
 
     Args:
         title: above it.
@@ -77,14 +81,20 @@ OWN_COLORS = {
 
 @dataclass(frozen=True)
 class Drawing:
-    """Hold a figure in parts, each SVG: panels by their titles, a legend by its labels."""
+    """Hold a figure in parts, each SVG: panels by their titles, a legend by its labels.
+
+    Where panels have a legend each, they show it themselves.
+    """
 
     panels: Sequence[tuple[str, str]]
     legend: Mapping[str, str]
 
 
 def draw(chosen: Sequence[Panel], records: Sequence[Record], columns: int = 3) -> Figure:
-    """Draw panels, some a row, above one legend; a panel without a record says so."""
+    """Draw panels, some a row, above one legend; a panel without a record says so.
+
+    Panels that have no label in common have a legend each.
+    """
     columns = min(columns, len(chosen))
     lines = -(-len(chosen) // columns)
     size = (WIDTH * max(columns, 1.5), HEIGHT * lines + 0.5)
@@ -96,21 +106,30 @@ def draw(chosen: Sequence[Panel], records: Sequence[Record], columns: int = 3) -
         title(axis, panel.title)
     for axis in flat[len(chosen) :]:
         axis.set_axis_off()
-    legend(figure, flat)
+    if tell_apart(flat):
+        for axis in flat:
+            own_legend(axis, WIDTH)
+    else:
+        legend(figure, flat)
     return figure
 
 
 def draw_parts(chosen: Sequence[Panel], records: Sequence[Record]) -> Drawing:
     """Draw the same panels and legend each on its own, for a page that arranges them."""
-    drawn, palette, found = [], _arms(chosen, records), []
+    palette, figures, axes = _arms(chosen, records), [], []
     for panel in chosen:
         figure, axis = panels((WIDTH, HEIGHT))
         _paint(axis, panel, records, palette)
-        drawn.append((panel.title, svg(figure)))
-        found.append(axis)
-    return Drawing(
-        drawn, {label: swatch(label, handle) for label, handle in entries(found).items()}
-    )
+        figures.append(figure)
+        axes.append(axis)
+    key: dict[str, str] = {}
+    if tell_apart(axes):
+        for axis in axes:
+            own_legend(axis, WIDTH)
+    else:
+        key = {label: swatch(label, handle) for label, handle in entries(axes).items()}
+    drawn = [(p.title, svg(figure)) for p, figure in zip(chosen, figures, strict=True)]
+    return Drawing(drawn, key)
 
 
 def _paint(axis: Axes, panel: Panel, records: Sequence[Record], palette: Palette) -> None:
@@ -139,8 +158,9 @@ def curve(
 ) -> Panel:  # fmt: skip
     """Draw the mean of a value over a coordinate, each run as a dot, with its interval.
 
-    Runs without that coordinate, such as full fine-tuning over the ratio, are level lines. With
-    `log` the value's axis is logarithmic and the mean geometric, of magnitudes.
+    Runs without that coordinate, such as full fine-tuning over the ratio, are level lines, with
+    their intervals on the right. With `log` the value's axis is logarithmic and the mean geometric,
+    of magnitudes.
 
     Args:
         value: of a record.
@@ -156,24 +176,30 @@ def curve(
     """
 
     def paint(axis: Axes, records: Sequence[Record], palette: Palette) -> None:
-        palette, bands = _palette(records, by, palette), []
+        palette, bands, bars = _palette(records, by, palette), [], []
         for number, ((arm,), own) in enumerate(grouped(present(records, value), by).items()):
             over = present(own, x)
             if over:
                 band = _curve(axis, over, x, value, palette[arm], written(arm), log)
                 bands.append((band, palette[arm]))
             if level := [r for r in own if r.get(x) is None]:
+                mean, *ends = _mean(level, value, log)
                 axis.axhline(
-                    _mean(level, value, log)[0], ls="--", lw=1.3, color=palette[arm],
-                    label=written(arm), zorder=0,
-                )  # fmt: skip
+                    mean, ls="--", lw=1.3, color=palette[arm], label=written(arm), zorder=0
+                )
+                bars.append((ends, palette[arm]))
             if law is not None and over and not number:
                 places = sorted({r[x] for r in over})
                 means = [_mean([r for r in over if r[x] == p], value, log)[0] for p in places]
-                guide(axis, places, means, law, f"∝ {x}$^{{{law:g}}}$")
+                power = "" if law == 1 else f"$^{{{law:g}}}$"
+                guide(axis, places, means, law, f"∝ {x}{power}")
         if line is not None:
             axis.axhline(line, color="0.5", lw=1.2, zorder=0)
-        axis.set(xscale="log", xlabel=xlabel or (RATIO if x == "ratio" else x), ylabel=label)
+        axis.set(
+            xscale="log",
+            xlabel=xlabel or (RATIO if x == "ratio" else x),
+            ylabel=_told(label, records),
+        )
         if x != "ratio":
             decades(axis.xaxis)
         if log:
@@ -181,6 +207,7 @@ def curve(
         axis.autoscale(False)  # a wide interval does not squeeze what it is about
         for band, color in bands:
             axis.fill_between(*band, color=color, alpha=0.13, lw=0)
+        _beside(axis, bars)
 
     return Panel(name, paint, where or {}, SPREAD)
 
@@ -214,7 +241,7 @@ def dots(
             bars.append(([low, high], [place, place], color))
         axis.set_yticks(range(len(groups)), [written(arm) for (arm,) in groups])
         axis.set_ylim(max(len(groups), 1) - 0.5, -0.5)  # half a line of room above and below
-        axis.set_xlabel(label)
+        axis.set_xlabel(_told(label, records))
         if log:
             decades(axis.xaxis)
         make_room(axis, [end for ends, _, _ in bars for end in ends])
@@ -256,7 +283,7 @@ def course(
             few = "o" if len(mean) <= FEW else ""
             axis.plot(places, mean, marker=few, color=palette[arm], label=written(arm))
             bands.append((places, low, high, palette[arm]))
-        axis.set(xlabel=xlabel, ylabel=label)
+        axis.set(xlabel=xlabel, ylabel=_told(label, records))
         if log:
             decades(axis.yaxis)
         make_room(axis, [end for _, low, high, _ in bands for end in (*low, *high)], "y")
@@ -286,7 +313,7 @@ def against(
         for (arm,), own in grouped(present(records, x, y), by).items():
             points = [r[x] for r in own], [r[y] for r in own]
             axis.plot(*points, "o", ms=5, alpha=0.7, color=palette[arm], label=written(arm))
-        axis.set(xlabel=xlabel, ylabel=ylabel)
+        axis.set(xlabel=_told(xlabel, records), ylabel=_told(ylabel, records))
         for name in log:
             decades(axis.xaxis if name == "x" else axis.yaxis)
 
@@ -325,6 +352,13 @@ def heat(
     return Panel(name, paint, where or {})
 
 
+def _told(label: str, records: Sequence[Record]) -> str:
+    """Write an axis's label with the metric, or "score" where the records have several."""
+    metrics = {r.get("metric") for r in records}
+    one = metrics.pop() if len(metrics) == 1 else None
+    return label.replace("{metric}", spoken(one) if one else "score")
+
+
 def _curve(
     axis: Axes, own: Sequence[Record], x: str, value: str, color: Color, label: str, log: bool
 ) -> tuple[list[float], list[float], list[float]]:
@@ -335,6 +369,18 @@ def _curve(
     axis.plot([r[x] for r in own], values, ".", color=color, alpha=0.45, ms=6)
     axis.plot(places, [mean for mean, *_ in means], "o-", color=color, label=label, mec="white")
     return places, [low for _, low, _ in means], [high for *_, high in means]
+
+
+def _beside(axis: Axes, bars: Sequence[tuple[list[float], Color]]) -> None:
+    """Draw intervals side by side on the right of what is drawn, which makes room for them."""
+    if not bars:
+        return
+    left, right = axis.get_xlim()
+    share = 0.02 * (len(bars) + 1)
+    axis.set_xlim(left, right * (right / left) ** (share / (1 - share)))
+    for place, (ends, color) in enumerate(bars, 1):
+        at = [1 - share + 0.02 * place] * 2
+        axis.plot(at, ends, color=color, lw=2, transform=axis.get_yaxis_transform(), zorder=1)
 
 
 def _mean(own: Sequence[Record], value: str, log: bool) -> tuple[float, float, float]:
@@ -355,16 +401,16 @@ def _mean_at(parts: Sequence[Sequence[float | None]], log: bool) -> tuple[float,
 
 
 def _palette(records: Sequence[Record], by: str, palette: Palette) -> Palette:
-    """Return the figure's colours, or others where a panel tells other things apart than arms."""
+    """Return the figure's colours, and others for what is no arm where a panel tells it apart."""
     if by == "arm":
         return palette
     import seaborn as sns
 
-    values = [value for (value,) in grouped(records, by)]
+    values = [value for (value,) in grouped(records, by) if value not in palette]
     if all(isinstance(value, int | float) for value in values):
         values.sort()
     shades = sns.color_palette("viridis", len(values))
-    return {value: tuple(shade) for value, shade in zip(values, shades, strict=True)}
+    return {**palette, **dict(zip(values, map(tuple, shades), strict=True))}
 
 
 def _empty(axis: Axes) -> None:

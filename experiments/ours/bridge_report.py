@@ -29,10 +29,12 @@ def coverage_table(records: Sequence[Record]) -> list[dict[str, str]]:
         for model in dict.fromkeys(c.model for c in every):
             own = [c for c in every if c.model == model]
             line = {"number": law.name, "interval from": law.by, "model": model}
-            line["inside"] = f"{sum(c.inside for c in own)} of {len(own)}"
+            line["inside, all ratios"] = f"{sum(c.inside for c in own)} of {len(own)}"
             for ratio in ratios:
                 here = [c for c in own if c.ratio == ratio]
-                line[f"{ratio:g}"] = f"{sum(c.inside for c in here)}/{len(here)}" if here else "-"
+                line[f"ratio {ratio:g}"] = (
+                    f"{sum(c.inside for c in here)}/{len(here)}" if here else "-"
+                )
             over = [c.value / c.linear for c in own if c.linear < NEVER]
             line["measured / linear"] = _written(over)
             found.append(line)
@@ -52,8 +54,8 @@ def mask_table(records: Sequence[Record]) -> list[dict[str, str]]:
             found.append({
                 "number": law.name, "interval from": law.by, "model": key[0],
                 "ratio": f"{key[1]:g}", "measured": _written([c.value for c in own]),
-                "low": _one(own[0].low), "high": _one(own[0].high),
-                "law": "-" if whole is None else _one(whole),
+                "interval's low": _one(own[0].low), "interval's high": _one(own[0].high),
+                "closed form": "-" if whole is None else _one(whole),
             })  # fmt: skip
     return found
 

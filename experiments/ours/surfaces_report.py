@@ -157,9 +157,9 @@ def table(records: Sequence[Record]) -> list[dict[str, str]]:
             "distance": "0" if r["when"] == "before" else f"{trained['distance']:.3g}",
             "loss": f"{r['loss']:.3g}",
             "top eigenvalues": ", ".join(f"{v:.3g} ± {e:.1g}" for v, e in values),
-            "displacement": f"{vector['axes'][0][-1]:.3g}",
-            "rise, eigenvector": f"{rise(vector):.3g}",
-            "quadratic": f"{rise(vector, predicted=True):.3g}",
-            "rise, random": f"{rise(random):.1g}",
+            "at displacement": f"{vector['axes'][0][-1]:.3g}",
+            "rise along the eigenvector": f"{rise(vector):.3g}",
+            "rise by the quadratic": f"{rise(vector, predicted=True):.3g}",
+            "rise along a random direction": f"{rise(random):.1g}",
         })  # fmt: skip
     return lines

@@ -170,7 +170,7 @@ def curvature_table(records: Sequence[Record]) -> list[dict[str, str]]:
             line = {"matrix": matrix, "mask": kind}
             for ratio in sorted(found, reverse=True):
                 values = found[ratio]
-                line[f"{ratio:g}"] = f"{_geometric(values):.3g}" + (
+                line[f"ratio {ratio:g}"] = f"{_geometric(values):.3g}" + (
                     f" ({min(values):.2g} to {max(values):.2g})" if len(values) > 1 else ""
                 )
             curvature.append(line)
@@ -239,13 +239,12 @@ def _draw_rates(rows: Sequence[Row], axis: Axes) -> None:
         if best:
             axis.plot(*_points(best, "rate"), "o-", color=color,
                       label=NAMES[optimizer])  # fmt: skip
-            guide(axis, *_points(best, "rate"), -1.0)
-    axis.plot([], [], "--", color="0.5", lw=1.2, label=r"$\propto$ 1 / ratio")
+            guide(axis, *_points(best, "rate"), -1.0, "∝ 1 / ratio")
     axis.set_ylabel("learning rate")
 
 
 def _draw_distances(rows: Sequence[Row], axis: Axes) -> None:
-    palette = dict(zip(NAMES, colors(), strict=False))
+    palette, law = dict(zip(NAMES, colors(), strict=False)), "∝ ratio$^{-1/2}$"
     for optimizer, labels in RUNS:
         near = nearest(rows, optimizer, labels)
         style = "o-" if labels == "true" else "^:"
@@ -254,6 +253,6 @@ def _draw_distances(rows: Sequence[Row], axis: Axes) -> None:
             axis.plot(*_points(near, "distance"), style,
                       color=palette[optimizer], label=name, ms=5)  # fmt: skip
         if near and labels == "true":
-            guide(axis, *_points(near, "distance"), -0.5)
-    axis.plot([], [], "--", color="0.5", lw=1.2, label=r"$\propto$ ratio$^{-1/2}$")
+            guide(axis, *_points(near, "distance"), -0.5, law)
+            law = ""  # once: the second guide lies among other lines
     axis.set_ylabel("distance to initialisation")

@@ -37,7 +37,8 @@ def grids(preset: str) -> Sequence[Grid]:
 def derive(record: Record) -> Mapping[str, Any]:
     """Make the model an arm, so that two of them are compared seed by seed."""
     size = "larger" if record["model"] in LARGER else "smaller"
-    return {"arm": size, "model": "both", "name": record["model"]}
+    name = f"{record['model']} ({size})"
+    return {"arm": size, "model": "both", "name": name}
 
 
 #: the ratios of which the paper says it
@@ -55,11 +56,11 @@ ARTEFACT = Artefact(
     derive=derive,
     tables={
         "Accuracy": columns.Table(
-            by=("task", "arm", "name"), across="ratio",
+            by=("task", "name"), across="ratio",
             columns={"accuracy": columns.mean_std("test")},
         ),
         "Weights and devices": columns.Table(
-            by=("task", "arm", "name", "ratio"), where={"ratio": ENDS},
+            by=("task", "name", "ratio"), where={"ratio": ENDS},
             columns={"trainable": columns.count(), "rate": columns.rate(),
                      "seeds": columns.seeds(), "device": columns.first("device")},
         ),

@@ -68,12 +68,19 @@ def printed(record: Record) -> float | None:
     return PRINTED(record | {"method": METHODS[record["arm"]]})
 
 
+def derive(record: Record) -> Mapping[str, Any]:
+    """Name the arm, and the line of the figure: masks have one a ratio."""
+    arm = named(record)
+    ratio = "" if record["ratio"] is None else f" of ratio {record['ratio']:g}"
+    return {**arm, "line": f"{arm['arm']}{ratio}"}
+
+
 ARTEFACT = Artefact(
     name="table3",
     title="Masks with more training examples",
     source="Xu & Zhang 2024, table 3",
     grids=grids,
-    derive=named,
+    derive=derive,
     tables={
         "Accuracy": columns.Table(
             by=("model", "task", "arm", "ratio", "num_train"),
@@ -99,10 +106,8 @@ ARTEFACT = Artefact(
         ),
     },
     panels=apart(
-        panels.curve("test", "Full fine-tuning and LoRA", "test accuracy", x="num_train",
-                     where={"arm": ("full fine-tuning", "LoRA")}, xlabel="training examples"),
-        panels.curve("test", "Masks", "test accuracy", x="num_train", by="ratio",
-                     where={"arm": "masks"}, xlabel="training examples"),
+        panels.curve("test", "Accuracy", "test accuracy", x="num_train", by="line",
+                     xlabel="training examples"),
     ),
     columns=2,
     lead=(

@@ -12,7 +12,6 @@ from experiments.kit.records import Record
 from experiments.kit.view import Artefact
 from landscape.sweep.grid import Grid
 
-
 #: steps between evaluations: the paper's own are those of its tasks
 EVERY: Mapping[str, int] = {"smoke": 1, "local": 14}
 

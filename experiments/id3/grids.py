@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.kit.columns import spoken
 from landscape.sweep.grid import Grid
 from landscape.sweep.rates import Rates
 
@@ -189,8 +188,8 @@ def rates_of(preset: str, arm: str) -> Rates:
 
 
 def named(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the name of a record's arm, and its task with what is measured there."""
-    return {"arm": arm_of(record), "scored": f"{record['task']} ({spoken(record['metric'])})"}
+    """Return the name of a record's arm."""
+    return {"arm": arm_of(record)}
 
 
 def arm_of(record: Mapping[str, Any]) -> str:

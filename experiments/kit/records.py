@@ -16,12 +16,12 @@ Record = dict[str, Any]
 
 All values of its configuration (model, task, method, ratio, lr, seed, options, ...); ``arm``, its
 method and schedule; ``dev`` and ``test``, the task's metric there, ``dev_loss``, ``test_loss`` and
-``n`` (test examples); ``device``, that computed it; the rest of its outcome (count, distance,
-diverged, correct, train_loss, seconds, ...), the ratio achieved as ``trainable_ratio``; what was
-measured, as ``sharpness_before``: a name that does not begin with the measurement's has it in
-front, as in ``sharpness_converged_after``; ``tried``, the rates among which `lr` was chosen, and
-``edge``, the end of them at which it lies ("" for none); ``scaled``, whether they were over the
-ratio; ``every_seed``, whether each seed chose a rate of its own."""
+``n`` (test examples); ``scored``, the task and that metric; ``device``, that computed it; the rest
+of its outcome (count, distance, diverged, correct, train_loss, seconds, ...), the ratio achieved as
+``trainable_ratio``; what was measured, as ``sharpness_before``: a name that does not begin with the
+measurement's has it in front, as in ``sharpness_converged_after``; ``tried``, the rates among which
+`lr` was chosen, and ``edge``, the end of them at which it lies ("" for none); ``scaled``, whether
+they were over the ratio; ``every_seed``, whether each seed chose a rate of its own."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ def record(run: Run) -> Record:
         found[split] = scores.get(outcome["metric"])
         found[f"{split}_loss"] = scores.get("loss")
         found["n"] = scores.get("n")
+    found["scored"] = f"{found['task']} ({outcome['metric'].replace('_', ' ')})"
     found |= outcome | {"ratio": run.config.ratio, "trainable_ratio": outcome.get("ratio")}
     found |= {"tried": run.tried, "edge": run.edge, "budget": run.config.count}
     found["scaled"] = bool(run.tried and run.grid.rates and run.grid.rates.over_ratio)

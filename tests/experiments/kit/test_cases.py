@@ -32,11 +32,11 @@ def test_every_record_of_a_figure_is_in_the_panel_of_its_own_case_alone() -> Non
 def test_what_has_no_budget_is_drawn_beside_every_budget_and_in_no_panel_of_its_own() -> None:
     records = [record("t", "one", 0.5, budget=b) for b in (None, 10, 20)]
     panels = apart(Panel("", lambda *_: None), by=("task", "budget"))(records)
-    assert [panel.title for panel in panels] == ["10", "20"]
+    assert [panel.title for panel in panels] == ["10 weights", "20 weights"]
     assert [len(matching(records, panel.where)) for panel in panels] == [2, 2]
     alone = [record("u", "one", 0.5, budget=None)]
     assert [p.title for p in apart(Panel("", print), by=("task", "budget"))(records + alone)] == [
-        "t, 10", "t, 20", "u, -",
+        "t, 10 weights", "t, 20 weights", "u, -",
     ]  # fmt: skip
 
 

@@ -31,6 +31,9 @@ def test_values_of_a_coordinate_lie_side_by_side_and_what_is_missing_is_a_dash()
     two = Table(by=("arm",), across="task", columns={"t": columns.first("test"),
                                                      "n": columns.seeds()})  # fmt: skip
     assert list(two.lines(found)[0]) == ["arm", "x, t", "x, n", "y, t", "y, n"]
+    numbers = Table(by=("arm",), across="mask_seed", columns={"n": columns.seeds()})
+    seeded = records(arm=["a", "a"], mask_seed=[100, 1000])
+    assert list(numbers.lines(seeded)[0]) == ["arm", "mask seed 100", "mask seed 1,000"]
 
 
 def test_a_geometric_mean_is_of_magnitudes_and_names_zeros() -> None:

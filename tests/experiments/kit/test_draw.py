@@ -52,6 +52,16 @@ def test_a_guide_has_its_power_and_passes_through_the_middle_point(power) -> Non
     assert drawn[1] == 7.0
     slopes = np.diff(np.log(drawn)) / np.diff(np.log(x))
     np.testing.assert_allclose(slopes, power, rtol=1e-12)
+    assert not axis.texts
+
+
+@pytest.mark.parametrize(("power", "end", "side"), [(1.0, 1e-2, "right"), (-0.5, 1e-4, "left")])
+def test_a_guides_label_stands_at_its_higher_end_and_in_no_legend(power, end, side) -> None:
+    _, axis = panels((2, 2))
+    guide(axis, [1e-4, 1e-3, 1e-2], [5.0, 7.0, 4.0], power, "law")
+    (text,) = axis.texts
+    assert (text.get_text(), text.xy[0], text.get_ha()) == ("law", end, side)
+    assert axis.get_legend_handles_labels() == ([], [])
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_measurements_inside_hold_those_outside_fail_and_what_never_arrives_is_o
     assert set(verdicts.values()) == {"holds"}
     assert not any("distance, AdamW" in statement for statement in verdicts)
     lines = {line["number"]: line for line in bridge_report.coverage_table(records(1.0))}
-    assert lines["distance, AdamW"]["inside"].startswith("0 of ")
+    assert lines["distance, AdamW"]["inside, all ratios"].startswith("0 of ")
     found = {f.statement: f.verdict for f in bridge_report.check(records(0.4))}
     assert (
         found["tiny: sharpness lies in its 95 % interval (certified: heavy and light columns)"]
@@ -215,8 +215,8 @@ def test_unstable_rates_stand_over_the_bound_of_the_mean_square_beside_the_linea
 
 def test_the_table_counts_what_lies_inside_ratio_by_ratio() -> None:
     (line, *_) = bridge_report.coverage_table(records(1.0))
-    assert line["inside"] == "8 of 8"
-    assert (line["0.01"], line["0.001"]) == ("-", "8/8")
+    assert line["inside, all ratios"] == "8 of 8"
+    assert (line["ratio 0.01"], line["ratio 0.001"]) == ("-", "8/8")
 
 
 def test_rates_best_after_training_are_those_of_the_published_runs() -> None:

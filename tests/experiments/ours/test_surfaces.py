@@ -177,10 +177,10 @@ def test_the_published_rows_say_what_was_printed() -> None:
     records = ARTEFACT.records(rows_at(file_of("local"), ARTEFACT, "local"), ARTEFACT.of("local"))
     lines = surfaces_report.table(records)
     assert lines[1]["top eigenvalues"] == "3.44 ± 3e-05, 0.651 ± 0.04"
-    assert [line["rise, eigenvector"] for line in lines] == [
+    assert [line["rise along the eigenvector"] for line in lines] == [
         "0.236", "0.724", "0.0305", "0.0552", "0.00561", "-0.00269",
     ]  # fmt: skip
-    assert {line["displacement"] for line in lines} == {"0.762"}
+    assert {line["at displacement"] for line in lines} == {"0.762"}
     assert "".join(SIGNS[f.verdict] for f in surfaces_report.check(records)) == "✓✓✗✗✓✓✓✓"
 
 

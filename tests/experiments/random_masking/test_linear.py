@@ -150,7 +150,7 @@ def test_shuffled_labels_start_at_another_loss_and_true_ones_at_one(point) -> No
 def test_the_published_rows_say_what_was_printed() -> None:
     records = ARTEFACT.records(rows_at(file_of("local"), ARTEFACT, "local"), ARTEFACT.of("local"))
     eigenvalues, descents = (table.lines(records) for table in ARTEFACT.tables.values())
-    assert eigenvalues[0]["0.001"] == "1.03 (0.91 to 1.2)"
+    assert eigenvalues[0]["ratio 0.001"] == "1.03 (0.91 to 1.2)"
     assert eigenvalues[-1]["0.0001"] == "2.77 (2.5 to 3.2)"
     assert eigenvalues[4]["1e-05"] == "1.79e+03"
     assert (descents[2]["rate"], descents[2]["distance"]) == ("0.823", "14.2")

@@ -87,7 +87,7 @@ from .tasks.predicting import Predicted, predict
 from .tasks.protocol import reference_settings
 from .training import baselines
 from .training.adamw import AdamW
-from .training.callbacks import MovingMaskCallback
+from .training.callbacks import DeltaCallback, MovingMaskCallback
 from .training.finetuning import finetune
 from .training.heads import fit_head
 from .training.moving import MovingMask
@@ -100,6 +100,7 @@ __all__ = [
     "AdamW",
     "Completion",
     "Delta",
+    "DeltaCallback",
     "Distance",
     "EigenResult",
     "Example",

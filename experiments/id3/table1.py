@@ -31,7 +31,6 @@ BOTH = TASKS[:1]
 """The local tasks with both budgets."""
 BUDGETED = "ID3", "PaFi", "Fisher", "random"
 DRAWN = (*BUDGETED, "gradient", "BitFit", "full")
-FULL = "full fine-tuning"
 #: our budgets and whole models -> the paper's
 COUNTS = {25_728: 103_000, 80_000: 320_000, None: 184_000_000}
 PRINTED = beside("id3", "table 1", "method", "count", "task")

@@ -29,9 +29,9 @@ STOPPED = 130
 PIPE_CLOSED = 141
 
 EXIT_CODES = (
-    f"Exit codes: {DONE} done; {FAILED} diverged, or a statement does not hold; {MISTAKE} a "
-    f"mistake or a fault of the system, said in one sentence (--debug shows where); "
-    f"{UNDECIDED} undecided; {NOT_CONVERGED} not converged; {STOPPED} stopped by Ctrl-C."
+    f"Exit codes: {DONE} done; {FAILED} diverged; {MISTAKE} a mistake or a fault of the system, "
+    f"said in one sentence (--debug shows where); {NOT_CONVERGED} not converged; {STOPPED} stopped "
+    "by Ctrl-C."
 )
 
 _MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.IGNORECASE)

@@ -205,13 +205,16 @@ def standard_error(metric: str, value: float, n: int) -> float | None:
     It is half of Wilson's interval at one standard error, which is not 0 at shares of 0 and 1.
 
     Args:
-        metric: its name; None is returned for any other.
+        metric: its name; None is returned for one that is no such share, or is not known.
         value: the share.
         n: examples.
 
-    >>> round(standard_error("accuracy", 0.5, 100), 4), standard_error("f1", 0.5, 100)
+    >>> round(standard_error("final_answer", 0.5, 100), 4), standard_error("f1", 0.5, 100)
     (0.0498, None)
     """
-    if metric not in ("accuracy", "exact_match") or not 0 <= value <= 1:
+    from landscape.tasks.metrics import METRICS
+
+    known = METRICS.get(metric)
+    if known is None or known.each != "right" or not 0 <= value <= 1:
         return None
     return math.sqrt(value * (1 - value) / n + 1 / (4 * n * n)) / (1 + 1 / n)

@@ -68,7 +68,10 @@ AXES: Mapping[str, tuple[Callable[[str], Any], str]] = {
     "targets": (_patterns, "patterns of the masked modules, joined by commas (auto)"),
     "lr": (number(above=0), "learning rate"),
     "epochs": (whole(least=1), "passes over the examples (5)"),
-    "batch_size": (whole(least=1), "examples a step (8)"),
+    "batch_size": (
+        whole(least=1),
+        "examples a forward; accumulate in --settings makes a step of several (8)",
+    ),
     "settings": (_table, "further settings of the training, as a JSON object (none)"),
     "seed": (seed, "seed of the examples, their order, dropout (0)"),
     "mask_seed": (

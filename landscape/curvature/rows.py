@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
 from typing import Any
 
@@ -58,6 +58,23 @@ def twice(batch: object) -> Any:
         UserError: as `micro_batches`.
     """
     return _mapped(batch, _repeat, _shared_rows(batch))
+
+
+def leaves(part: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """Return the tensors and numpy arrays in a tree, as tensors, each with its place in it."""
+    if isinstance(part, Tensor):
+        yield name, part
+    elif isinstance(part, np.ndarray) and part.dtype.kind in "biufc":
+        yield name, torch.from_numpy(np.ascontiguousarray(part))
+    elif isinstance(part, Mapping):
+        for key, value in part.items():
+            yield from leaves(value, f"{name}.{key}")
+    elif isinstance(part, tuple | list):
+        for number, value in enumerate(part):
+            yield from leaves(value, f"{name}.{number}")
+    elif _is_record(part):
+        for field in dataclasses.fields(part):
+            yield from leaves(getattr(part, field.name), f"{name}.{field.name}")
 
 
 def _shared_rows(batch: object) -> int:

@@ -16,6 +16,7 @@ from transformers.models.clip.modeling_clip import CLIPPreTrainedModel, CLIPVisi
 
 from landscape import checks
 from landscape.errors import UserError
+from landscape.models.modes import eval_mode
 
 TEMPLATES = ("a photo of a {}.",)
 """The texts of a class where none are given: ``{}`` is its name."""
@@ -162,10 +163,8 @@ def _head(
 ) -> Float[Tensor, "c d"]:
     texts = [template.replace("{}", name) for name in classes for template in templates]
     most, device = clip.config.text_config.max_position_embeddings, clip.device
-    training = clip.training
-    clip.eval()
     found = []
-    try:
+    with eval_mode(clip):
         for i in range(0, len(texts), _TEXTS):
             batch = tokenizer(texts[i : i + _TEXTS], padding=True, return_tensors="pt")
             ids, mask = batch["input_ids"], batch["attention_mask"]
@@ -177,8 +176,6 @@ def _head(
                 )
             texts_out = clip.get_text_features(ids.to(device), mask.to(device))
             found.append(_unit(texts_out.pooler_output))
-    finally:
-        clip.train(training)
     each = torch.cat(found).view(len(classes), len(templates), -1)
     return clip.logit_scale.exp() * (_unit(each.mean(1)) if len(templates) > 1 else each[:, 0])
 

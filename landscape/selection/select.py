@@ -13,6 +13,7 @@ from landscape import checks
 from landscape.errors import UserError
 from landscape.losses import as_batches, as_loss
 from landscape.masks import Mask, budget_density, share
+from landscape.models.modes import eval_mode
 from landscape.models.targets import AUTO, target_patterns, target_shapes
 from landscape.models.tensors import num_parameters, tensors
 from landscape.selection.best import Best, require_finite
@@ -129,9 +130,7 @@ def _stream(
         scores = score.of(held[name].values, statistic)
         add(name, require_finite(name, scores.reshape(-1).cpu()))
 
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
+    with eval_mode(model):
         if score.source == "weights":
             for name in shapes:
                 deliver(name, torch.empty(0))
@@ -139,9 +138,6 @@ def _stream(
             stream_norms(model, shapes, batches, loss, deliver)
         else:
             stream_gradients(model, shapes, batches, loss, score, deliver, max_live)
-    finally:
-        for module in training:
-            module.training = True
 
 
 class _Weights:

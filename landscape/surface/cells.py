@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from landscape.curvature.rows import leaves
 from landscape.errors import UserError
 from landscape.folders import open_folder, read_json, write_json
 from landscape.tensorfile import read_tensors, write_tensors
@@ -60,7 +60,7 @@ class Cells:
         config = {
             "kind": "surface",
             "weights": _digest(weights),
-            "data": _digest(_leaves(batches, "batches")),
+            "data": _digest(leaves(batches, "batches")),
             "points": [len(axis) for axis in axes],
         }
         path = open_folder(folder, config, device=units.device)
@@ -141,18 +141,6 @@ def _close(a: Tensor, b: Tensor, tolerance: float) -> bool:
 
 def _key(at: tuple[int, ...]) -> str:
     return " ".join(map(str, at))
-
-
-def _leaves(part: Any, name: str) -> Iterable[tuple[str, Tensor]]:
-    """Return the tensors of a tree with their places."""
-    if isinstance(part, Tensor):
-        yield name, part
-    elif isinstance(part, Mapping):
-        for key, value in part.items():
-            yield from _leaves(value, f"{name}.{key}")
-    elif isinstance(part, tuple | list):
-        for number, value in enumerate(part):
-            yield from _leaves(value, f"{name}.{number}")
 
 
 def _digest(named: Iterable[tuple[str, Tensor]]) -> str:

@@ -1,4 +1,4 @@
-"""One sweep a folder: a lock that the system gives back when its holder ends, however it ends."""
+"""One sweep a folder, and one process a run: locks that the system frees when a holder ends."""
 
 from __future__ import annotations
 
@@ -14,6 +14,13 @@ from pathlib import Path
 
 from landscape.errors import UserError
 from landscape.folders import writing
+
+LOCK = ".lock"
+"""The file in a run's folder that a process locks while it computes the run."""
+
+
+class Elsewhere(Exception):
+    """Say that another process computes a run."""
 
 
 @contextmanager
@@ -38,6 +45,31 @@ def held(path: Path, *, shared: bool = False) -> Iterator[None]:
     finally:
         os.ftruncate(descriptor, 0)
         os.close(descriptor)
+
+
+@contextmanager
+def claimed(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Claim a run's folder, which is made where it is missing.
+
+    Args:
+        folder: of the run.
+        wait: until another process has given it back.
+
+    Raises:
+        Elsewhere: without `wait`, another process computes the run.
+        Unwritable: the folder cannot be made.
+    """
+    import fcntl
+
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / LOCK).open("w")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise Elsewhere(folder.name) from None
+        yield
 
 
 def left_by(path: Path) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from landscape.folders import peak_memory
@@ -14,12 +14,6 @@ from landscape.tasks.forms import form_of
 from landscape.tasks.forms.form import Encoding, Judging
 from landscape.tasks.metrics import METRICS
 from landscape.training.run import Run
-
-SHARES = ("accuracy", "exact_match", "final_answer", "final_answer_first_letter")
-"""Metrics that are the share of examples that are right."""
-
-MEANS = ("token_f1",)
-"""Metrics that are a mean over examples of some other score."""
 
 DIGITS = 5
 """Significant digits of a step's training loss."""
@@ -89,16 +83,14 @@ def tested(made: Prepared) -> dict[str, Any]:
             "loss": math.fsum(judged.losses) / judged.terms, "n": len(examples),
         }
     }  # fmt: skip
-    if metric.name in (*SHARES, *MEANS):
+    if metric.each is not None:
         each = [metric([p], [a]) for p, a in zip(judged.predictions, answers, strict=True)]
-        found |= _each(metric.name, each)
+        right = metric.each == "right"
+        found |= (
+            {"correct": "".join(str(int(value)) for value in each)} if right
+            else {"per_example": each}
+        )  # fmt: skip
     return found
-
-
-def _each(name: str, each: Sequence[float]) -> dict[str, Any]:
-    if name in SHARES:
-        return {"correct": "".join(str(int(value)) for value in each)}
-    return {"per_example": list(each)}
 
 
 def _size(made: Prepared, count: int) -> dict[str, Any]:

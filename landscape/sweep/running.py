@@ -9,8 +9,8 @@ from typing import Any
 from landscape.errors import UserError
 from landscape.folders import Unwritable, leftovers, provenance
 from landscape.sweep.changed import refuse_unlike
-from landscape.sweep.claims import claimed
 from landscape.sweep.executors.executor import Event, Job, Places
+from landscape.sweep.lock import claimed
 from landscape.sweep.measuring import Measuring
 from landscape.sweep.outcomes import outcome_of, outcome_of_none
 from landscape.sweep.preparing import Prepared, prepared

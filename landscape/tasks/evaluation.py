@@ -11,6 +11,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from landscape import checks
+from landscape.models.modes import eval_mode
 from landscape.tasks.batches import length_order
 from landscape.tasks.encoding import Bos, length_limit
 from landscape.tasks.example import AnyExample
@@ -130,9 +131,8 @@ def judge(
     predictions: list[Prediction | None] = [None] * len(order)
     losses: list[float] = []
     scores: list[list[float]] = [[] for _ in order]
-    terms, training = 0, model.training
-    model.eval()
-    try:
+    terms = 0
+    with eval_mode(model):
         starts = range(0, len(order), batch_size)
         for i in tqdm(starts, desc=said, disable=None if said else True, leave=False):
             chosen = order[i : i + batch_size]
@@ -145,6 +145,4 @@ def judge(
                 scores[j] = scored
             losses += found.losses
             terms += found.terms
-    finally:
-        model.train(training)
     return Judged(predictions, losses, terms, scores)

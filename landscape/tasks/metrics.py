@@ -47,12 +47,15 @@ class Metric:
         needs: what a prediction is.
         compute: (predictions, answers) -> the value.
         larger_is_better: whether the best value is the largest.
+        each: what it says of single examples: "right" where the value is the share of those that
+            are right, "score" where it is the mean of a score of each, None where it is neither.
     """
 
     name: str
     needs: Needs
     compute: Callable[[Predictions, Answers], float]
     larger_is_better: bool = True
+    each: Literal["right", "score"] | None = None
 
     def __call__(self, predictions: Predictions, answers: Answers) -> float:
         """Return the metric's value.
@@ -219,14 +222,14 @@ def _entity_f1(predictions: Predictions, answers: Answers) -> float:
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", "candidate", _accuracy),
+        Metric("accuracy", "candidate", _accuracy, each="right"),
         Metric("f1", "candidate", _f1),
         Metric("macro_f1", "candidate", _macro_f1),
         Metric("matthews", "candidate", _matthews),
-        Metric("exact_match", "text", _exact_match),
-        Metric("token_f1", "text", _token_f1),
-        Metric("final_answer", "text", _share(ends_right)),
-        Metric("final_answer_first_letter", "text", _share(begins_right)),
+        Metric("exact_match", "text", _exact_match, each="right"),
+        Metric("token_f1", "text", _token_f1, each="score"),
+        Metric("final_answer", "text", _share(ends_right), each="right"),
+        Metric("final_answer_first_letter", "text", _share(begins_right), each="right"),
         Metric("pearson", "number", _pearson),
         Metric("spearman", "number", _spearman),
         Metric("pearson_spearman", "number", _pearson_spearman),

@@ -1,6 +1,6 @@
 from . import baselines
 from .adamw import AdamW
-from .callbacks import MovingMaskCallback
+from .callbacks import DeltaCallback, MovingMaskCallback
 from .finetuning import finetune
 from .groups import parameter_groups
 from .heads import fit_head
@@ -14,6 +14,7 @@ from .training import Training
 
 __all__ = [
     "AdamW",
+    "DeltaCallback",
     "Loop",
     "MovingMask",
     "MovingMaskCallback",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -190,13 +190,6 @@ class MovingMask:
                 kept = torch.zeros_like(theta.grad)
                 kept[rows] = theta.grad[rows]
                 theta.grad = kept
-
-
-def watch(
-    moving: MovingMask | None, step: int, optimizer: torch.optim.Optimizer
-) -> AbstractContextManager[None]:
-    """Return the context of one training step, which does nothing without a moving mask."""
-    return nullcontext() if moving is None else moving.step(step, optimizer)
 
 
 def _following(optimizer: torch.optim.Optimizer) -> AdamW:

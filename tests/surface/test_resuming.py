@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -52,6 +54,30 @@ def test_an_interrupted_surface_goes_on_where_it_stopped(tmp_path) -> None:
         model[2].bias += 1
     with pytest.raises(UserError, match="another configuration"):
         ls.surface_2d(model, [DATA], directions, **settings, folder=tmp_path / "s")
+
+
+@dataclass
+class Pair:
+    """A batch as users write one."""
+
+    x: Any
+    y: Any
+
+
+@pytest.mark.parametrize("batch", [Pair, lambda x, y: {"all": (x.numpy(), y.numpy())}])
+def test_a_folder_of_other_data_is_refused_whatever_a_batch_is_made_of(batch, tmp_path) -> None:
+    def loss(m: nn.Module, given: Any) -> Any:
+        x, y = (given.x, given.y) if isinstance(given, Pair) else given["all"]
+        return squares(m, (torch.as_tensor(x), torch.as_tensor(y)))
+
+    model, (x, y) = net(), DATA
+    directions, folder = ls.random_directions(model, seed=1), tmp_path / "s"
+    settings = {"span": 1.0, "points": 3, "loss": loss, "folder": folder}
+    found = ls.surface_2d(model, [batch(x, y)], directions, **settings)
+    same = ls.surface_2d(model, [batch(x.clone(), y.clone())], directions, **settings)
+    assert torch.equal(found.losses, same.losses)
+    with pytest.raises(UserError, match="another configuration"):
+        ls.surface_2d(model, [batch(x, -y)], directions, **settings)
 
 
 @pytest.mark.parametrize(

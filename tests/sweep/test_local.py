@@ -18,11 +18,11 @@ import pytest
 from tiny_jobs import Tiny, lasting
 
 import landscape as ls
-from landscape.sweep.claims import Elsewhere, claimed
 from landscape.sweep.executors import Event, Executor, Job
 from landscape.sweep.executors import local as module
 from landscape.sweep.executors.local import local
 from landscape.sweep.executors.packed import packed
+from landscape.sweep.lock import Elsewhere, claimed
 from landscape.sweep.measurements import Measurement, Point
 from landscape.sweep.running import run_job
 from landscape.sweep.store import RunStore

@@ -242,3 +242,19 @@ def test_a_diverged_model_has_nothing_right_by_any_metric(metric) -> None:
     result = evaluate(model, ls.tiny_tokenizer(), judged(metric))
     assert result[metric] == 0
     assert math.isnan(result["loss"])
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_what_a_metric_says_of_single_examples_averages_to_its_value(name) -> None:
+    metric = METRICS[name]
+    predictions, answers = {
+        "candidate": ([1, 0, 1, 1], [[1], [1], [1], [0]]),
+        "text": (["4", "so it is 5", "2 of 3", "B"], [["4"], ["5"], ["7"], ["B", "A"]]),
+        "number": ([1.0, 2.0, 4.0, 3.0], [[1.0], [2.5], [3.0], [9.0]]),
+        "tags": ([], []),
+    }[metric.needs]
+    if metric.each is None:
+        return
+    each = [metric([p], [a]) for p, a in zip(predictions, answers, strict=True)]
+    assert metric(predictions, answers) == pytest.approx(np.mean(each))
+    assert (set(each) <= {0.0, 1.0}) == (metric.each == "right")

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
+from landscape.curvature.derivatives.layers import nodes
 from landscape.curvature.derivatives.space import Pieces
 from landscape.errors import UserError
 
@@ -92,15 +93,8 @@ def refuse_single_derivatives(outputs: Sequence[Tensor]) -> None:
 
     Cost: one walk over the graph's nodes.
     """
-    waiting, seen = [output.grad_fn for output in outputs], set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if node.name() == "torch::autograd::Error":
-            raise _once("a function of this loss is marked once_differentiable")
-        waiting += [following for following, _ in node.next_functions]
+    if any(node.name() == "torch::autograd::Error" for node in nodes(outputs)):
+        raise _once("a function of this loss is marked once_differentiable")
 
 
 def _explained(error: RuntimeError) -> Exception:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.nn.utils.parametrizations import _WeightNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
@@ -70,19 +71,24 @@ def refuse_wrong_functions(output: Tensor) -> None:
 
     Cost: one walk over the graph's nodes.
     """
-    waiting, seen = [output.grad_fn], set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
+    for node in nodes([output]):
         if node.name() in _WRONG:
             raise UserError(
                 f"expected a loss whose second derivative torch knows, got {_WRONG[node.name()]} "
                 f"({node.name()}), which has a wrong one; use torch.nn.utils.parametrizations."
                 "weight_norm on the module, or write v * g / v.norm()"
             )
-        waiting += [following for following, _ in node.next_functions]
+
+
+def nodes(outputs: Sequence[Tensor]) -> Iterator[Node]:
+    """Return every function that took part in some outputs, once."""
+    waiting, seen = [output.grad_fn for output in outputs], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            waiting += [following for following, _ in node.next_functions]
 
 
 class _Composed(TorchFunctionMode):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from landscape.curvature.rows import leaves
 
 _SHARE = 0.4
 """Share of the available memory that kept graphs may hold by default."""
@@ -91,10 +93,4 @@ class GraphRoom:
 
 def _extent(batch: object) -> int:
     """Count the entries of a batch's tensors, at least 1."""
-    if isinstance(batch, Tensor):
-        return max(1, batch.numel())
-    if isinstance(batch, Mapping):
-        return sum(map(_extent, batch.values())) or 1
-    if isinstance(batch, (list, tuple)):
-        return sum(map(_extent, batch)) or 1
-    return 1
+    return sum(tensor.numel() for _, tensor in leaves(batch, "")) or 1

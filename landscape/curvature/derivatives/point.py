@@ -11,6 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from landscape.curvature.derivatives.layers import composed_weight_norm, dense_embeddings
 from landscape.errors import UserError
+from landscape.models.modes import eval_mode
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
 
@@ -27,22 +28,17 @@ def evaluating(model: nn.Module, *, batch_statistics: bool = False) -> Iterator[
         batch_statistics: let batch normalisation use the mean and variance of its batch, as in
             training; running statistics stay what they were.
     """
-    training = [module for module in model.modules() if module.training]
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm)] if batch_statistics else []
-    before = [(norm.training, norm.track_running_stats) for norm in norms]
+    tracked = [norm.track_running_stats for norm in norms]
     device = next((p.device.type for p in model.parameters()), "cpu")
-    with torch.autocast(device, enabled=False):
+    with torch.autocast(device, enabled=False), eval_mode(model):
         try:
-            if training:
-                model.eval()
             for norm in norms:
                 norm.training, norm.track_running_stats = True, False
             yield
         finally:
-            for norm, (was_training, tracked) in zip(norms, before, strict=True):
-                norm.training, norm.track_running_stats = was_training, tracked
-            for module in training:
-                module.training = True
+            for norm, was_tracked in zip(norms, tracked, strict=True):
+                norm.training, norm.track_running_stats = False, was_tracked
 
 
 @contextlib.contextmanager

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from landscape import checks
 from landscape.sweep.changed import refuse_changed
-from landscape.sweep.claims import Elsewhere
 from landscape.sweep.executors.executor import Event, Executor, Job, Places
 from landscape.sweep.executors.workers import Workers
 from landscape.sweep.inputs import refuse_lacking
+from landscape.sweep.lock import Elsewhere
 from landscape.sweep.running import attempt, is_done
 from landscape.sweep.store import RunStore
 

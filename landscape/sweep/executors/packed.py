@@ -18,11 +18,11 @@ from landscape.errors import UserError
 from landscape.folders import Unwritable, json_object, write_json
 from landscape.subspace import dense_parameters, is_attached
 from landscape.sweep.changed import refuse_changed
-from landscape.sweep.claims import Elsewhere, claimed
 from landscape.sweep.config import RunConfig
 from landscape.sweep.executors.executor import Event, Executor, Job, Places
 from landscape.sweep.executors.local import local
 from landscape.sweep.inputs import refuse_lacking
+from landscape.sweep.lock import Elsewhere, claimed
 from landscape.sweep.measuring import Measuring
 from landscape.sweep.preparing import Base, load_base, prepared
 from landscape.sweep.running import FAILURES, TRAINING, is_done, said_of, settings_of

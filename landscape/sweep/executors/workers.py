@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from landscape.sweep.claims import Elsewhere
 from landscape.sweep.executors.executor import Event, Job, Places
+from landscape.sweep.lock import Elsewhere
 from landscape.sweep.running import attempt
 from landscape.sweep.store import RunStore
 

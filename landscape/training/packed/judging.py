@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from landscape.models.modes import eval_mode
 from landscape.tasks.batches import length_order
 from landscape.tasks.encoding import length_limit
 from landscape.tasks.example import Example, TextExample
@@ -78,27 +79,22 @@ class Judge:
         layers = Layers(self._model, courses)
         layers.stack = stack
         stack.begin()
-        training = self._model.training
-        self._model.eval()
         torch.clear_autocast_cache()
-        try:
-            with layers.installed():
-                for taken in self._forwards(encoded, orders):
-                    layers.sizes = dict(zip(courses, map(len, taken), strict=True))
-                    stack.at = Rows.of(0, list(map(len, taken)), stack.device)
-                    chosen = [(lane, i) for lane, own in enumerate(taken) for i in own]
-                    rows = [encoded[lane][i] for lane, i in chosen]
-                    asked = int(type(examples[0][0]) is Example)  # the candidates' token
-                    layers.length = max(e.length for e in rows) - asked
-                    found = form.judge(
-                        self._model, rows, [examples[lane][i] for lane, i in chosen], judging
-                    )
-                    told = zip(chosen, found.predictions, found.losses, strict=True)
-                    for (lane, i), prediction, loss in told:
-                        predictions[lane][i] = prediction
-                        losses[lane].append(loss)
-        finally:
-            self._model.train(training)
+        with eval_mode(self._model), layers.installed():
+            for taken in self._forwards(encoded, orders):
+                layers.sizes = dict(zip(courses, map(len, taken), strict=True))
+                stack.at = Rows.of(0, list(map(len, taken)), stack.device)
+                chosen = [(lane, i) for lane, own in enumerate(taken) for i in own]
+                rows = [encoded[lane][i] for lane, i in chosen]
+                asked = int(type(examples[0][0]) is Example)  # the candidates' token
+                layers.length = max(e.length for e in rows) - asked
+                found = form.judge(
+                    self._model, rows, [examples[lane][i] for lane, i in chosen], judging
+                )
+                told = zip(chosen, found.predictions, found.losses, strict=True)
+                for (lane, i), prediction, loss in told:
+                    predictions[lane][i] = prediction
+                    losses[lane].append(loss)
         return [
             {
                 judging.metric.name: judging.metric(

@@ -37,9 +37,6 @@ class Lane:
 
     Raises:
         UserError: an argument of another kind, or a setting that is unknown or out of range.
-
-    >>> Lane.__name__
-    'Lane'
     """
 
     def __init__(

@@ -57,7 +57,7 @@ class Pack:
         refuse_unpackable(model, lanes)
         self.model, self._tokenizer = model, tokenizer
         self.courses = [Course(model, tokenizer, lane) for lane in lanes]
-        self._kind, self._autocast = lanes[0].task, lanes[0].settings.autocast is not None
+        self._task, self._autocast = lanes[0].task, lanes[0].settings.autocast is not None
         self._drops = has_dropout(model)
         self._layers: tuple[tuple[int, ...], Layers] | None = None
         self._together: Together | None = None
@@ -212,7 +212,7 @@ class Pack:
             count = 1 + max(row.batch for row in rows)
             rounds = [[row for row in rows if row.batch == b] for b in range(count)]
         return [
-            [chunk_of(group, self._kind, self._tokenizer) for group in cut(some, self._tokens)]
+            [chunk_of(group, self._task, self._tokenizer) for group in cut(some, self._tokens)]
             for some in rounds
         ]
 

@@ -189,10 +189,11 @@ def test_half_precision_models_are_scored_in_float32(tokenizer: Any, dtype: torc
 
 def test_evaluate_restores_training_mode_and_makes_no_gradients(tokenizer: Any) -> None:
     model = tiny_model("opt", dropout=0.5).train()
+    frozen = model.model.decoder.final_layer_norm.eval()  # a user's, within a model that trains
     task = Task("toy", SINGLE, SINGLE, SINGLE)
     first, second = (evaluate(model, tokenizer, task) for _ in range(2))
     assert first == second
-    assert model.training
+    assert [m for m in model.modules() if not m.training] == [frozen]
     assert all(p.grad is None for p in model.parameters())
 
 

@@ -78,8 +78,8 @@ def distance(
         The distance; zero relative distance where the initial values are all zero.
 
     Raises:
-        UserError: there is no mask and no `initial`, `initial` lacks a tensor, or `mask` was made
-            for tensors of other shapes.
+        UserError: there is no mask and no `initial`, `initial` lacks a tensor or has one of
+            another shape, or `mask` was made for tensors of other shapes.
 
     Cost: O(k) time, memory of one tensor's change in float64. Source: Xu & Zhang 2024, figure 4c.
     """
@@ -187,6 +187,11 @@ def _stream(model: nn.Module, initial: Mapping[str, Tensor] | None) -> Iterator[
             f"{len(missing) - 1} more; add them"
         )
     for name, p in values.items():
+        if initial[name].shape != p.shape:
+            raise UserError(
+                f"expected initial values of {name} of shape {tuple(p.shape)}, as it has now, got "
+                f"{tuple(initial[name].shape)}; give those of the same parameters"
+            )
         yield name, p.detach().double() - initial[name].double()
 
 

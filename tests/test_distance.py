@@ -167,3 +167,13 @@ def test_what_cannot_be_measured_is_refused() -> None:
     wrong = ls.Mask({"a.weight": torch.tensor([0])}, {"a.weight": (4, 1)}, 8)
     with pytest.raises(UserError, match=r"shape \(4, 1\), as the mask has it, got \(2, 2\)"):
         distance(model, initial, mask=wrong)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (2, 1), (), (4,)])
+def test_initial_values_of_another_shape_are_refused_not_broadcast(shape) -> None:
+    model = layers()
+    initial = {n: p.detach().clone() for n, p in model.named_parameters()}
+    initial["b.weight"] = torch.zeros(shape)
+    for measure in (distance, changes):
+        with pytest.raises(UserError, match=r"b\.weight of shape \(2, 2\)"):
+            measure(model, initial)

@@ -108,7 +108,7 @@ def _overlap(chosen: argparse.Namespace) -> Outcome:
     found = ls.overlap(first, second)
     print(
         f"{found.count:,} weights in both: {found.first:.4g} of the first, {found.second:.4g} of "
-        f"the second; {found.same_sign:.4g} of them with one sign"
+        f"the second; of those that both moved {found.same_sign:.4g} with one sign"
     )
     return Outcome(dataclasses.asdict(found))
 

@@ -125,7 +125,8 @@ def step_divisor(optimizer: Optimizer, group: Group, state: State) -> Tensor:
     """
     beta1, beta2 = (float(b) for b in group["betas"])
     held = state["exp_inf"] if "exp_inf" in state else state["exp_avg_sq"]
-    step = torch.as_tensor(state["step"]).double().to(held.device)
+    # landscape.AdamW with shared ages corrects every entry by the steps of its group
+    step = torch.as_tensor(group.get("taken", state["step"])).double().to(held.device)
     warm, clear = 1 - beta1**step, 1 - beta2**step
     second = torch.as_tensor(state.get("max_exp_avg_sq", held)).double()
     if isinstance(optimizer, Adamax):

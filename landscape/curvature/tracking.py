@@ -146,14 +146,15 @@ class SharpnessProbe:
         """
         self._known_optimizer()
         self._calls += 1
-        if (self._calls - 1) % self._every or not self._has_time(model):
+        step = int(record.get("step", self._calls))
+        if (step - 1) % self._every or not self._has_time(model):
             return
         begun = time.perf_counter()
         row = self.measure(model)
         record.update(row)
         seconds = self._price = time.perf_counter() - begun
         self._spent += seconds
-        self.rows.append({"step": record.get("step", self._calls), **row, "seconds": seconds})
+        self.rows.append({"step": step, **row, "seconds": seconds})
 
     def measure(self, model: nn.Module) -> Row:
         """Return the entries of one measurement now; see the class for what they are."""

@@ -22,7 +22,8 @@ class Overlap:
         count: weights that both change.
         first, second: that count over each delta's own.
         jaccard: that count over the weights that either changes.
-        same_sign: share of the common weights that both move in one direction, NaN without any.
+        same_sign: of the common weights that neither leaves where it was, the share that both
+            move in one direction; NaN without any.
         per_tensor: tensor name -> count.
     """
 
@@ -36,7 +37,8 @@ class Overlap:
     def __repr__(self) -> str:
         return (
             f"{self.count:,} weights in both: {self.first:.4g} of the first, {self.second:.4g} of "
-            f"the second, {self.jaccard:.4g} of either; {self.same_sign:.4g} of them with one sign"
+            f"the second, {self.jaccard:.4g} of either; of those that both moved "
+            f"{self.same_sign:.4g} with one sign"
         )
 
     def _repr_html_(self) -> str:
@@ -88,14 +90,15 @@ def overlap(first: Delta, second: Delta) -> Overlap:
     checks.has("second", second, "a Delta", "mask", "values", do="read one with read_delta")
     check_shapes(first, second)
     per_tensor: dict[str, int] = {}
-    agreeing = 0
+    agreeing = moved = 0
     for name in (*first.values, *first.dense):
         if name not in second.values and name not in second.dense:
             continue
         (indices, ours), (others, theirs) = _changed(first, name), _changed(second, name)
         both, place = positions(others, indices)
         per_tensor[name] = int(both.sum())
-        agreeing += int((ours[both].sign() == theirs[place[both]].sign()).sum())
+        signs = ours[both].sign() * theirs[place[both]].sign()
+        agreeing, moved = agreeing + int((signs > 0).sum()), moved + int((signs != 0).sum())
     count = sum(per_tensor.values())
     k, other = first.count, second.count
     return Overlap(
@@ -103,7 +106,7 @@ def overlap(first: Delta, second: Delta) -> Overlap:
         first=count / k if k else 0.0,
         second=count / other if other else 0.0,
         jaccard=count / (k + other - count) if k + other else 0.0,
-        same_sign=agreeing / count if count else float("nan"),
+        same_sign=agreeing / moved if moved else float("nan"),
         per_tensor=per_tensor,
     )
 

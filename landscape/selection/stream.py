@@ -17,6 +17,7 @@ from landscape.selection.examples import possible_labels, single_examples
 from landscape.selection.rows import receive_examples
 from landscape.selection.scores import Score
 from landscape.selection.tiles import matrix_view
+from landscape.selection.tokens import Tokens
 from landscape.subspace import attach, dense_gradients, detach, refuse_unseen_readers
 
 Batch = Any
@@ -166,33 +167,35 @@ def stream_norms(
     """
     modules = dict(model.named_modules())
     squares: dict[str, Tensor] = {}
-    real: list[Tensor | None] = [None]
 
-    def add(name: str, x: Tensor) -> None:
+    def add(name: str, module: nn.Module, x: Tensor) -> None:
         flat = x.detach().reshape(-1, x.shape[-1])
         flat = flat.to(torch.promote_types(flat.dtype, torch.float32))
-        if real[0] is not None and real[0].numel() == flat.shape[0]:
-            flat = flat[real[0].reshape(-1).bool().to(flat.device)]
+        if (real := tokens.of(module, x)) is not None:
+            flat = flat[real]
         square = flat.square().sum(0)
         squares[name] = squares[name] + square if name in squares else square
 
-    handles = []
+    owners = {name: modules[name.rpartition(".")[0]] for name in shapes}
     for name, shape in shapes.items():
-        owner = modules[name.rpartition(".")[0]]
-        if not name.endswith(".weight") or isinstance(owner, nn.Embedding) or len(shape) != 2:
+        linear = name.endswith(".weight") and not isinstance(owners[name], nn.Embedding)
+        if not linear or len(shape) != 2:
             raise UserError(
                 f"expected weights of linear layers for wanda, got {name} of shape {shape}; leave "
                 "it out of targets"
             )
-        handles.append(
-            owner.register_forward_pre_hook(lambda _, args, name=name: add(name, args[0]))
-        )
+    tokens = Tokens(model)
+    handles = [
+        owner.register_forward_pre_hook(lambda m, args, name=name: add(name, m, args[0]))
+        for name, owner in owners.items()
+    ]
     try:
         with torch.no_grad():
             for batch in batches:
-                real[0] = batch.get("attention_mask") if isinstance(batch, dict) else None
+                tokens.begin(batch)
                 loss(model, batch)
     finally:
+        tokens.close()
         for handle in handles:
             handle.remove()
     for name, shape in shapes.items():

@@ -67,6 +67,7 @@ class Trajectory:
         self._points: list[RunPoint] = []
         self._last: RunPoint | None = None
         self._initial: dict[int, Tensor] = {}
+        self._may_move = False
 
     def __repr__(self) -> str:
         span = f", steps {self.steps[0]} to {self.steps[-1]}" if self._points else ""
@@ -82,10 +83,8 @@ class Trajectory:
         """Begin a run at the optimizer's present parameters, and forget any before it."""
         self.length, self._points, self._last = 0.0, [], None
         held = [p for group in optimizer.param_groups for p in group["params"]]
-        # A moving mask (AdamW) that is still empty starts at the pretrained model. Of one with
-        # entries (a resumed run) the indices are unknown here: its first point is its first step's.
-        known = not isinstance(optimizer, AdamW) or not any(p.numel() for p in held)
-        self._initial = {id(p): cpu_copy(p) for p in held} if known else {}
+        self._initial = {id(p): cpu_copy(p) for p in held}
+        self._may_move = isinstance(optimizer, AdamW)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, record: dict[str, Any]) -> None:
@@ -230,14 +229,18 @@ class Trajectory:
         return self
 
     def _first(self, model: nn.Module, now: RunPoint) -> RunPoint:
-        """Return the point before the first step, or that step where nothing else is known."""
-        present = trainable(model)
+        """Return the point before the first step, or that step where nothing else is known.
+
+        A mask may have moved in that step, and where it was nobody tells: of entries that were all
+        zero it is the pretrained model, of others (a resumed run) it is not known.
+        """
         if not self._initial:
             return now
-        values = {n: self._initial.get(id(p), now.values[n]) for n, p in present.items()}
-        if any(values[n].numel() != v.numel() for n, v in now.values.items()):
-            empty = {n: i.new_zeros(0) for n, i in (now.indices or {}).items()}
-            return RunPoint(now.step - 1, values, empty)
+        values = {n: self._initial.get(id(p), now.values[n]) for n, p in trainable(model).items()}
+        for name in (now.indices or {}) if self._may_move else ():
+            if bool(values[name].any()):
+                return now
+            values[name] = torch.zeros_like(now.values[name])
         return RunPoint(now.step - 1, values, now.indices)
 
     def _about(self, model: nn.Module) -> Tensor:

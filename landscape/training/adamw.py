@@ -92,14 +92,16 @@ class AdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what ``state_dict`` gave; positions stay integers, which torch would cast."""
+        """Load what ``state_dict`` gave; positions and ages keep their type, which torch casts."""
         super().load_state_dict(state_dict)
         saved = [i for group in state_dict["param_groups"] for i in group["params"]]
         mine = [p for group in self.param_groups for p in group["params"]]
         for i, parameter in zip(saved, mine, strict=True):
-            active = state_dict["state"].get(i, {}).get("active")
-            if active is not None:
-                self.state[parameter]["active"] = active.to(parameter.device)
+            for key in ("active", "step"):
+                held = state_dict["state"].get(i, {}).get(key)
+                if held is not None:
+                    held = held if key == "active" else held.to(_age_type(parameter))
+                    self.state[parameter][key] = held.to(parameter.device, copy=True)
 
     @property
     def count(self) -> int:
@@ -135,7 +137,7 @@ class AdamW(torch.optim.Optimizer):
         state: dict[str, Tensor] = {}
         known = source >= 0
         for key in ("exp_avg", "exp_avg_sq", "step"):
-            state[key] = parameter.new_zeros(wanted)
+            state[key] = parameter.new_zeros(wanted, dtype=_type_of(key, parameter))
             if old and bool(known.any()):
                 state[key][known] = old[key][source[known]]
         if active is not None:
@@ -146,8 +148,17 @@ class AdamW(torch.optim.Optimizer):
         state = self.state[parameter]
         if not state:
             for key in ("exp_avg", "exp_avg_sq", "step"):
-                state[key] = torch.zeros_like(parameter)
+                state[key] = torch.zeros_like(parameter, dtype=_type_of(key, parameter))
         return state
+
+
+def _type_of(key: str, parameter: Tensor) -> torch.dtype:
+    """Return the type of a state: the parameter's, of ages one that counts further than 256."""
+    return _age_type(parameter) if key == "step" else parameter.dtype
+
+
+def _age_type(parameter: Tensor) -> torch.dtype:
+    return torch.promote_types(parameter.dtype, torch.float32)
 
 
 def check_betas(name: str, value: object) -> tuple[float, float]:

@@ -13,6 +13,7 @@ from landscape import checks
 from landscape.errors import UserError
 from landscape.losses import default_split
 from landscape.models.kinds import kind
+from landscape.models.modes import eval_mode
 from landscape.tasks.outputs.labelled import IGNORED
 
 
@@ -29,7 +30,7 @@ def fit_head(
 
     Args:
         model: a classifier of transformers, of sequences, tokens or images, or a head with one
-            output for numbers.
+            output for numbers; in eval mode meanwhile.
         batches: from `make_batches`, or dicts of the model's arguments with ``labels``.
         penalty: at least 0.
 
@@ -44,9 +45,11 @@ def fit_head(
     if not batches:
         checks.refuse("batches", "at least one batch", "none", "make some with make_batches")
     penalty = checks.number("penalty", penalty, least=0)
-    head = _head(model, batches[0])
-    found = [_inputs(model, head, batch) for batch in batches]
+    with eval_mode(model):
+        head = _head(model, batches[0])
+        found = [_inputs(model, head, batch) for batch in batches]
     x, labels = (torch.cat(parts) for parts in zip(*found, strict=True))
+    x = x.to(torch.promote_types(x.dtype, torch.float32))  # L-BFGS in half precision ends early
     probe = nn.Linear(head.in_features, head.out_features, bias=head.bias is not None).to(x)
     for p in probe.parameters():
         nn.init.zeros_(p)

@@ -43,7 +43,8 @@ def make_lr_schedule(
 def warmup_steps(warmup: int | float, steps: int) -> int:
     """Return how many steps a warm-up takes: an int counts them, a float is a share of all.
 
-    >>> warmup_steps(7, 100), warmup_steps(0.1, 25), warmup_steps(0, 25)
-    (7, 2, 0)
+    >>> warmup_steps(7, 100), warmup_steps(0.1, 25), warmup_steps(0.29, 100), warmup_steps(0, 25)
+    (7, 2, 29, 0)
     """
-    return int(warmup * steps) if isinstance(warmup, float) else warmup
+    # 0.29 * 100 is a rounding error below 29
+    return int(warmup * steps + 1e-9) if isinstance(warmup, float) else warmup

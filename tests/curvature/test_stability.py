@@ -10,7 +10,7 @@ from oracles.curvature import dense, net, regression_data, squares
 from torch import nn
 
 import landscape as ls
-from landscape.curvature.stability import family, reference_rate
+from landscape.curvature.stability import family, reference_rate, step_divisor
 from landscape.errors import UserError
 
 MARGIN = 0.02
@@ -194,3 +194,19 @@ def test_an_optimizer_inside_a_trainers_wrapper_is_found() -> None:
     p = nn.Parameter(torch.zeros(1))
     inner = torch.optim.SGD([p], lr=0.1, momentum=0.9)
     assert ls.stability_threshold(Wrapped(inner)) == pytest.approx(38.0)
+
+
+@pytest.mark.parametrize("ages", ["own", "shared"])
+def test_a_step_of_our_adamw_is_the_mean_gradient_over_its_divisor_whatever_the_ages(ages) -> None:
+    p = nn.Parameter(torch.zeros(4, dtype=torch.float64))
+    optimizer, gradient = ls.AdamW([p], lr=0.1, ages=ages), torch.tensor([1.0, 2.0, 3.0, 4.0])
+    optimizer.follow(p, torch.tensor([-1, -1]), torch.tensor([0, 1]))
+    for _ in range(30):
+        p.grad = gradient.double()
+        optimizer.step()
+    optimizer.follow(p, torch.tensor([0, 1, -1, -1]))  # two that are new, at age 0
+    before, p.grad = p.detach().clone(), gradient.double()
+    optimizer.step()
+    state = optimizer.state[p]
+    divisor = step_divisor(optimizer, optimizer.param_groups[0], state)
+    torch.testing.assert_close(p.detach() - before, -0.1 * state["exp_avg"] / divisor)

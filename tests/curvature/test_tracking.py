@@ -287,3 +287,12 @@ def test_arguments_out_of_range_are_refused(arguments, words) -> None:
 def test_a_probe_without_an_optimizer_is_refused() -> None:
     with pytest.raises(UserError, match="call start"):
         ls.SharpnessProbe([None])(net(), {})
+
+
+def test_a_resumed_run_is_measured_at_the_steps_of_a_whole_one() -> None:
+    model, data = net(), regression_data()[:2]
+    probe = ls.SharpnessProbe([data], every=3, loss=squares)
+    probe.start(torch.optim.SGD(model.parameters(), lr=1e-2))
+    for step in range(6, 14):  # it was stopped after step 5
+        probe(model, {"step": step})
+    assert [row["step"] for row in probe.rows] == [7, 10, 13]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -97,9 +98,13 @@ def test_overlap_counts_what_sets_count(first, second) -> None:
     assert found.first == (len(common) / len(pairs[0]) if pairs[0] else 0.0)
     assert found.second == (len(common) / len(pairs[1]) if pairs[1] else 0.0)
     x, y = dense(a), dense(b)
-    agreeing = sum(bool(torch.sign(x[n][i]) == torch.sign(y[n][i])) for n, i in common)
+    signs = [float(torch.sign(x[n][i]) * torch.sign(y[n][i])) for n, i in common]
+    moved = sum(map(abs, signs))
+    if moved:
+        assert found.same_sign == signs.count(1.0) / moved
+    else:
+        assert math.isnan(found.same_sign)
     if common:
-        assert found.same_sign == agreeing / len(common)
         with pytest.raises(UserError, match="different weights"):
             ls.compose(a, b)
     else:

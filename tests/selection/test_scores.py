@@ -16,8 +16,11 @@ from samples import uneven_examples
 from torch import nn
 
 import landscape as ls
+from landscape.losses import as_loss
 from landscape.masks import share
+from landscape.models.targets import target_shapes
 from landscape.selection.best import Best, top
+from landscape.selection.stream import stream_norms
 from landscape.tasks.batches import make_batches
 from landscape.tasks.outputs.scoring import candidate_scores
 
@@ -390,3 +393,42 @@ def test_a_mask_is_a_function_of_the_scores_alone(case) -> None:
     second = ls.select_mask(model, **options)
     assert all(torch.equal(first.indices[n], second.indices[n]) for n in first.indices)
     assert dataclasses.asdict(first)["rule"] == dataclasses.asdict(second)["rule"]
+
+
+@pytest.mark.parametrize("arch", ["bert", "roberta", "opt", "t5"])
+def test_wanda_knows_padding_where_a_loss_moves_or_cuts_the_rows_of_a_batch(arch) -> None:
+    """Classifiers on candidates, whose rows go to the left; encoder-decoders, which cut them."""
+    words = ("no", "It is a very long text about nothing at all.", "so so")
+    examples = [ls.Example(w, (" terrible", " great"), i % 2) for i, w in enumerate(words)]
+    if arch != "t5":
+        options = {"pad_token_id": 0} if arch == "opt" else {}
+        model = ls.tiny_model(arch, num_labels=2, **options).double()
+        targets = ["*.query", "*.q_proj"]
+    else:
+        model, targets = ls.tiny_model("t5").double(), ["*.q", "*.k", "*.v", "*.o"]
+        examples = [dataclasses.replace(e, candidates=(" so very bad", " good")) for e in examples]
+    targets = [t for t in targets if any(n.endswith(t[1:]) for n, _ in model.named_modules())]
+    tokenizer, norms = ls.tiny_tokenizer(), {}
+
+    def found(size: int) -> dict[str, torch.Tensor]:
+        kept: dict[str, torch.Tensor] = {}
+        batches = make_batches(examples, tokenizer, size)
+        shapes = target_shapes(model, targets)
+        stream_norms(model, shapes, batches, as_loss(None), kept.__setitem__)
+        return kept
+
+    norms = {size: found(size) for size in (1, 3)}
+    if arch != "t5":  # by hand, one unpadded row at a time
+        (name, *_) = norms[1]
+        seen: list[torch.Tensor] = []
+        layer = model.get_submodule(name.rpartition(".")[0])
+        handle = layer.register_forward_pre_hook(
+            lambda _, args: seen.append(args[0].flatten(0, -2))
+        )
+        with torch.no_grad():
+            for batch in make_batches(examples, tokenizer, 1):
+                model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        handle.remove()
+        torch.testing.assert_close(norms[1][name], torch.cat(seen).norm(dim=0))
+    for name, one in norms[1].items():
+        torch.testing.assert_close(norms[3][name], one, msg=lambda m, n=name: f"{n}: {m}")

@@ -297,3 +297,28 @@ def test_a_copy_of_a_part_of_an_attached_model_is_whole_but_gets_no_mask_of_its_
     assert torch.equal(part(input_ids=tokens()).last_hidden_state, wanted)
     with pytest.raises(UserError, match="belongs to a model that has one"):
         masked(part, "*.k_proj")
+
+
+# --- indices by hand ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("indices", "words"),
+    [(torch.tensor([7, 3, 5]), "in ascending order"), (torch.tensor([3, 3, 5]), "each once"),
+     (torch.tensor([3, 5], dtype=torch.int32), "int64 of shape"),
+     (torch.tensor([3.0, 5.0]), "int64 of shape"), (torch.ones(30).bool(), "int64 of shape"),
+     (torch.tensor([[3, 5]]), "int64 of shape"), (torch.tensor([-1, 5]), "from 0 to 29"),
+     (torch.tensor([3, 30]), "from 0 to 29")],
+)  # fmt: skip
+def test_indices_that_kernels_would_misread_are_refused_and_the_model_stays_plain(
+    indices, words
+) -> None:
+    model, before = plain(), bits(plain())
+    shapes = {"0.weight": (5, 6), "2.weight": (6, 5)}
+    mask = ls.Mask({"0.weight": torch.tensor([1, 2]), "2.weight": indices}, shapes, 71)
+    with pytest.raises(UserError, match=words):
+        ls.attach(model, mask)
+    assert all(p.requires_grad for p in model.parameters())
+    assert {n: p.shape for n, p in model.named_parameters()} == {
+        n: b.shape for n, b in before.items()
+    }

@@ -268,15 +268,20 @@ def test_a_trajectory_knows_a_head_beside_a_moving_mask() -> None:
     optimizer = ls.AdamW(ls.trainable(model).values(), lr=0.05)
     trajectory = ls.Trajectory(every=1)
     trajectory.start(optimizer)
-    weights, length = [], 0.0
+
+    def whole() -> dict[str, torch.Tensor]:
+        held = model.named_parameters()
+        return {n: p.detach().clone() for n, p in held if ".theta_" not in n}
+
+    weights, length = [whole()], 0.0
     for step in range(4):
         optimizer.zero_grad()
         with moving.step(step, optimizer):
             case.loss(model).backward()
         optimizer.step()
         trajectory(model, {"step": step + 1})
-        weights.append({n: p.detach().clone() for n, p in model.named_parameters()
-                        if ".theta_" not in n})  # fmt: skip
+        weights.append(whole())
+    assert trajectory.steps == [0, 1, 2, 3, 4]
     for before, after in itertools.pairwise(weights):
         length += float(sum((after[n] - before[n]).square().sum() for n in after).sqrt())
     assert trajectory.length == pytest.approx(length, rel=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -293,3 +294,22 @@ def test_a_transformers_trainer_is_recorded_and_trains_bit_for_bit_as_without(tm
     lengths = [row["path_length"] for row in trainer.state.log_history if "path_length" in row]
     assert len(lengths) == 4
     assert lengths[-1] == path.length > float(ends[-1].norm())
+
+
+@pytest.mark.parametrize("dense", [None, "classifier"])
+def test_the_first_step_counts_with_our_own_optimizer_on_a_mask_that_stays(dense) -> None:
+    def trained(**how: object) -> ls.Trajectory:
+        model, path = ls.tiny_model("bert", num_labels=2), ls.Trajectory()
+        examples = tuple(ls.TextExample((f"film {i}",), i % 2, ("a", "b")) for i in range(16))
+        task = ls.Task("t", examples[:8], examples[8:12], examples[12:])
+        if "schedule" not in how:
+            ls.attach(model, ls.random_mask(model, count=50, targets="*.query"), dense=dense or ())
+        ls.finetune(model, ls.tiny_tokenizer(), task, lr=1e-2, epochs=1, batch_size=4,
+                    probes=[path], **how)  # fmt: skip
+        return path
+
+    torchs, ours = trained(), trained(optimizer=functools.partial(ls.AdamW))
+    assert ours.steps == torchs.steps == [0, 1, 2]
+    assert ours.length == pytest.approx(torchs.length, rel=1e-4)
+    grown = trained(schedule=ls.Schedule("static", count=50, targets="*.query", dense=dense or ()))
+    assert grown.steps == [0, 1, 2]

@@ -217,3 +217,21 @@ def test_shared_ages_go_on_where_they_were_saved() -> None:
     assert torch.equal(whole, part)
     with pytest.raises(UserError, match="ages to be one of own, shared"):
         ls.AdamW([whole], lr=0.1, ages="mine")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_ages_count_further_than_a_narrow_type_can_and_survive_a_checkpoint(dtype) -> None:
+    steps = {torch.bfloat16: 300, torch.float16: 2100}[dtype]  # past 256, and past 2048
+    p = nn.Parameter(torch.zeros(3, dtype=dtype))
+    optimizer = ls.AdamW([p], lr=1e-3)
+    for _ in range(steps):
+        p.grad = torch.full_like(p, 0.5)
+        optimizer.step()
+    again = ls.AdamW([p], lr=1e-3)
+    again.load_state_dict(optimizer.state_dict())
+    for _ in range(2):
+        again.step()
+    assert again.state[p]["step"].tolist() == [steps + 2] * 3
+    again.follow(p, torch.tensor([0, -1, 2]))
+    again.step()
+    assert again.state[p]["step"].tolist() == [steps + 3, 1, steps + 3]

@@ -155,3 +155,23 @@ def test_a_model_without_a_linear_head_is_refused_by_its_name() -> None:
     assert torch.equal(scaled.classifier.weight, before)
     with pytest.raises(UserError, match="at least one batch"):
         ls.fit_head(scaled, [])
+
+
+def test_a_head_is_fitted_without_dropout_and_the_model_stays_in_its_mode() -> None:
+    still, trained = classifier("Bert"), classifier("Bert").train()
+    assert any(isinstance(m, nn.Dropout) and m.p for m in trained.modules())
+    for model in (still, trained):
+        ls.fit_head(model, texts())
+    torch.testing.assert_close(trained.classifier.weight, still.classifier.weight)
+    assert all(module.training for module in trained.modules())
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_head_in_half_precision_is_fitted_in_a_wider_one(dtype) -> None:
+    model = classifier("Bert").to(dtype)
+    ls.fit_head(model, texts())
+    wide = classifier("Bert").to(dtype).float()
+    ls.fit_head(wide, texts())
+    assert model.classifier.weight.dtype == dtype
+    error = (model.classifier.weight.float() - wide.classifier.weight).norm()
+    assert error < 0.05 * wide.classifier.weight.norm()

@@ -39,13 +39,15 @@ class RestrictedOperator(CongruentOperator):
 
     def __init__(self, operator: LinearOperator, indices: Tensor) -> None:
         super().__init__(operator)
-        self._indices = torch.as_tensor(indices, device=operator.device).long()
-        flat = self._indices.ndim == 1 and self._indices.numel() > 0
+        given = torch.as_tensor(indices, device=operator.device)
+        whole = not given.is_floating_point() and given.dtype != torch.bool
+        self._indices = given.long()
+        flat = whole and self._indices.ndim == 1 and self._indices.numel() > 0
         inside = flat and 0 <= int(self._indices.min()) <= int(self._indices.max()) < operator.size
         if not inside or self._indices.unique().numel() != self._indices.numel():
             raise UserError(
                 f"expected distinct coordinates in 0..{operator.size - 1}, at least one, got "
-                f"{self._indices.flatten()[:5].tolist()} of shape {tuple(self._indices.shape)}; "
+                f"{given.flatten()[:5].tolist()} of shape {tuple(given.shape)}; "
                 "give each coordinate of the submatrix once"
             )
 

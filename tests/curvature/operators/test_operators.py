@@ -233,7 +233,7 @@ def test_blocks_of_whole_layers_gather_the_masked_tensors_inside() -> None:
         ls.module_blocks(H, "*.lm_head")
 
 
-@pytest.mark.parametrize("indices", [[], [0, 0], [-1], [37], [[0, 1]]])
+@pytest.mark.parametrize("indices", [[], [0, 0], [-1], [37], [[0, 1]], [0.5, 1.7], [True, False]])
 def test_coordinates_that_are_no_subset_are_refused(indices) -> None:
     x, y, _ = regression_data()
     H = ls.HessianOperator(net(), [(x, y)], loss=squares)

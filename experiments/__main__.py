@@ -242,7 +242,14 @@ def _check(chosen: argparse.Namespace) -> Outcome:
     findings: list[Finding] = []
     lacking: dict[str, str] = {}
     for one in _named(chosen):
-        rows, folder = _rows(chosen, one)
+        try:
+            rows, folder = _rows(chosen, one)
+        except UserError as error:
+            if chosen.artefact:  # asked for by its name
+                raise
+            print(f"{one.name}: {error}", file=sys.stderr)
+            lacking[one.name] = str(error)
+            continue
         judged = one.findings(one.records(rows, one.of(chosen.preset)))
         if unfinished := one.unfinished(rows, chosen.preset):
             print(f"{one.name}: {unfinished}", file=sys.stderr)
@@ -262,17 +269,22 @@ def _check(chosen: argparse.Namespace) -> Outcome:
 
 
 def _current(one: Artefact, rows: Sequence[Row], preset: str, folder: Path) -> dict[str, Finding]:
-    """Judge whether a view's texts are what the rows say; what is drawn is not compared."""
+    """Judge whether a view is what the rows say: its texts, and its figure if it can be told."""
     from experiments.kit.page import undrawn
-    from experiments.kit.rendering import page_of, table_text
+    from experiments.kit.rendering import is_drawn, page_of, table_text
 
-    table, page = folder / "table.md", folder / "index.html"
+    table, page, figure = (folder / name for name in ("table.md", "index.html", "figure.png"))
+    drawn = is_drawn(one, rows, preset, figure)
     same = _text_of(table) == table_text(one, rows, preset)
     same_page = undrawn(_text_of(page)) == undrawn(page_of(one, rows, preset))
     told = {
         "published": ("the table shown is what the rows say", table, same),
         "published_page": ("the page's texts are what the rows say", page, same_page),
     }
+    if drawn is None:
+        print(f"{figure}: drawn by another matplotlib, not compared", file=sys.stderr)
+    else:
+        told["published_figure"] = ("the figure shown is what the rows say", figure, drawn)
     found = {}
     for name, (statement, path, claim) in told.items():
         said = "the same" if claim else "another: render it again, or find out who altered it"

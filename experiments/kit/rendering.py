@@ -68,6 +68,29 @@ def render(artefact: Artefact, rows: Sequence[Row], preset: str, folder: Path) -
     return [figure, table, page]
 
 
+def is_drawn(artefact: Artefact, rows: Sequence[Row], preset: str, path: Path) -> bool | None:
+    """Tell whether a file is the figure of some rows; None where another matplotlib drew it."""
+    from tempfile import TemporaryDirectory
+
+    from PIL import Image
+
+    from landscape.figures.canvas import save
+
+    found = artefact.records(rows, artefact.of(preset))
+    with TemporaryDirectory() as folder, look():
+        new = save(
+            panels.draw(artefact.drawn(found), found, artefact.columns), Path(folder) / path.name
+        )
+        if not path.exists() or new.read_bytes() == path.read_bytes():
+            return path.exists()
+        try:
+            with Image.open(new) as one, Image.open(path) as other:
+                same = one.info.get("Software") == other.info.get("Software")
+        except (OSError, SyntaxError):  # Pillow's for a file that is no image, or a damaged one
+            return False
+        return False if same else None
+
+
 def _write(text: str, path: Path) -> None:
     path.write_text(text, encoding="utf-8")
 

@@ -47,6 +47,24 @@ def test_the_ledger_is_what_claims_and_published_rows_say() -> None:
         assert section.rstrip() in TEXT
 
 
+def test_the_summary_counts_the_rows_below_it() -> None:
+    """Theorems included, whose verdicts a test of their own does not compute again."""
+    head, *sections = TEXT.split("\n## ")
+    lines = [re.split(r" *\| *", line.strip("| ")) for line in head.splitlines() if "| " in line]
+    names, rows = lines[0][1:], {line[0]: line[1:] for line in lines[1:]}
+    assert len(rows) == len(sections)
+    for section in sections:
+        title, *said = section.splitlines()
+        verdicts = [re.split(r" *\| *", line.strip("| "))[-2] for line in said if "| `" in line]
+        for name, told in zip(names, rows[title], strict=False):
+            own = [
+                v for v in verdicts if name == "all" or v[2:].split(":")[0].split(",")[0] == name
+            ]
+            so_far = sum(v.endswith(", so far") for v in own)
+            counted = f"{len(own)} ({so_far} so far)" if so_far and name != "all" else f"{len(own)}"
+            assert (told or "0") == counted, (title, name)
+
+
 def test_theorems_carry_the_verdicts_of_theory() -> None:
     (claim,) = [c for c in CLAIMS if c.theory == "prop-5.2"]
     (entry,) = entries([claim], {})

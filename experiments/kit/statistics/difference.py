@@ -117,14 +117,16 @@ class Difference:
         """Write the evidence: interval, tests, what could have been shown, what would settle it.
 
         >>> from experiments.kit.statistics import paired
-        >>> paired({0: 0.7, 1: 0.8, 2: 0.9}, {0: 0.6, 1: 0.75, 2: 0.8}).sentence()
-        '+0.083 [0.012, 0.155] (3 seeds, t), g=1.6, sign-flip p=.25, could have shown .094'
+        >>> found = paired({0: 0.7, 1: 0.8, 2: 0.9}, {0: 0.6, 1: 0.75, 2: 0.8})
+        >>> found.sentence().rpartition(", ")[0]
+        '+0.083 [0.012, 0.155] (3 seeds, t), g=1.6, sign-flip p=.25 (the least)'
         """
         parts = [f"{self._written(self.interval)} ({self.interval.how})"]
         if not math.isnan(self.effect):
             parts.append(f"g={_plain(self.effect, 2)}")
         if self.flips and self.n > 1:
-            parts.append(f"sign-flip p={_plain(self.flips.p)}")
+            floor = " (the least)" * (self.flips.p <= self.flips.smallest)
+            parts.append(f"sign-flip p={_plain(self.flips.p)}{floor}")
         if self.could_show > 0:
             shown = math.exp(self.could_show) if self.factor else self.could_show
             parts.append(f"could have shown {'×' * self.factor}{_plain(shown, 2)}")
@@ -138,7 +140,7 @@ class Difference:
             parts.append(f"{self.left_out} left out: incomplete")
         open_ = self.interval.low <= 0 <= self.interval.high
         if open_ or self._doubted:
-            seeds = f"about {self.needed}" if self.needed else "no 1000"
+            seeds = f"about {self.needed}" if self.needed else "more than 1000"
             parts.append(f"{seeds} seeds would tell it from {int(self.factor)}")
             if self.bootstrap and open_:
                 share = min(1.0, (self.examples / self.std) ** 2)

@@ -238,7 +238,7 @@ def test_undecided_evidence_says_how_many_seeds_would_tell() -> None:
     assert chances[0] < 0.8 <= chances[1]
     assert found.sentence().endswith("about 57 seeds would tell it from 0")
     equal = paired({0: 1.0, 1: -1.0}, {0: 0.0, 1: 0.0})
-    assert equal.sentence().endswith("no 1000 seeds would tell it from 0")
+    assert equal.sentence().endswith("more than 1000 seeds would tell it from 0")
 
 
 def test_texts_of_right_answers_are_compared_as_accuracies_with_both_intervals() -> None:

@@ -10,7 +10,7 @@ from statistics import fmean
 from statistics import geometric_mean as mean_of_logs
 from typing import TYPE_CHECKING, Any
 
-from experiments.kit.columns import spoken, written
+from experiments.kit.columns import written
 from experiments.kit.draw import (
     RATIO,
     Color,
@@ -27,7 +27,7 @@ from experiments.kit.draw import (
     tell_apart,
     title,
 )
-from experiments.kit.records import Record, grouped, matching, present
+from experiments.kit.records import Record, grouped, matching, named, present
 from experiments.kit.statistics import geometric_mean, student
 
 if TYPE_CHECKING:
@@ -356,7 +356,7 @@ def _told(label: str, records: Sequence[Record]) -> str:
     """Write an axis's label with the metric, or "score" where the records have several."""
     metrics = {r.get("metric") for r in records}
     one = metrics.pop() if len(metrics) == 1 else None
-    return label.replace("{metric}", spoken(one) if one else "score")
+    return label.replace("{metric}", named(one) if one else "score")
 
 
 def _curve(

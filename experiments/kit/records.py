@@ -24,6 +24,10 @@ measurement's has it in front, as in ``sharpness_converged_after``; ``tried``, t
 they were over the ratio; ``every_seed``, whether each seed chose a rate of its own."""
 
 
+METRICS = {"pearson_spearman": "mean of Pearson and Spearman"}
+"""Metrics whose names are not what they are called."""
+
+
 @dataclass(frozen=True)
 class Run:
     """Hold a run of a grid: its configuration, at the rate chosen where that is known, its row."""
@@ -100,7 +104,7 @@ def record(run: Run) -> Record:
         found[split] = scores.get(outcome["metric"])
         found[f"{split}_loss"] = scores.get("loss")
         found["n"] = scores.get("n")
-    found["scored"] = f"{found['task']} ({outcome['metric'].replace('_', ' ')})"
+    found["scored"] = f"{found['task']} ({named(outcome['metric'])})"
     found |= outcome | {"ratio": run.config.ratio, "trainable_ratio": outcome.get("ratio")}
     found |= {"tried": run.tried, "edge": run.edge, "budget": run.config.count}
     found["scaled"] = bool(run.tried and run.grid.rates and run.grid.rates.over_ratio)
@@ -112,6 +116,15 @@ def record(run: Run) -> Record:
         for value, measured in run.row["measured"].get(key(name, options), {}).items():
             found[value if value.startswith(short) else f"{short}_{value}"] = measured
     return found
+
+
+def named(metric: str) -> str:
+    """Write a metric's name as readers know it.
+
+    >>> named("token_f1"), named("pearson_spearman")
+    ('token f1', 'mean of Pearson and Spearman')
+    """
+    return METRICS.get(metric, metric.replace("_", " "))
 
 
 def _open(config: RunConfig) -> str:

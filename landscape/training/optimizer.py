@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Literal, TypeAlias, get_args
@@ -60,8 +61,9 @@ def make_optimizer(
             and a function has to make one: ``partial(landscape.AdamW, ages="shared")``.
 
     Raises:
-        UserError: an unknown name, a function that makes no optimizer, schedulefree is missing, or
-            a mask moves whose weights another optimizer would lose.
+        UserError: an unknown name, a function that makes no optimizer or one that needs the loss
+            in each step (L-BFGS), schedulefree is missing, or a mask moves whose weights another
+            optimizer would lose.
 
     Source: Loshchilov & Hutter 2019 (AdamW), Shazeer & Stern 2018 (Adafactor), Defazio et al. 2024
     (schedule-free).
@@ -130,6 +132,12 @@ def _made(make: MakeOptimizer, parameters: list[Any], lr: float) -> Optimizer:
         "optimizer", made, "a function that makes an optimizer", "param_groups", "step",
         do="give a name, or a class such as torch.optim.NAdam",
     )  # fmt: skip
+    closure = inspect.signature(made.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise UserError(
+            f"expected an optimizer that steps by the gradient it has, got {type(made).__name__}, "
+            "which asks for the loss again in each step; choose another"
+        )
     return made
 
 

@@ -139,3 +139,10 @@ def test_settings_that_contradict_each_other_are_refused_before_a_step(settings,
         ls.attach(model, ls.random_mask(model, density=0.1))
     with pytest.raises(UserError, match=words):
         ls.finetune(model, ls.tiny_tokenizer(), tiny_task(24), **({"lr": 0.1} | settings))
+
+
+def test_an_optimizer_that_asks_for_the_loss_again_is_refused_before_training() -> None:
+    with pytest.raises(UserError, match="steps by the gradient it has, got LBFGS"):
+        make_optimizer(torch.optim.LBFGS, [nn.Parameter(torch.zeros(3))], lr=1.0)
+    for kind in (torch.optim.NAdam, torch.optim.RMSprop, partial(ls.AdamW)):
+        make_optimizer(kind, [nn.Parameter(torch.zeros(3))], lr=1.0)

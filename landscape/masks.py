@@ -71,6 +71,29 @@ class Mask:
         return card(repr(self), {n: f"{i.numel():,}" for n, i in self.indices.items()})
 
 
+def refuse_indices(name: str, indices: Tensor, size: int) -> None:
+    """Refuse a tensor's flat indices that are not int64 in ascending order, each once, inside.
+
+    Raises:
+        UserError: with the tensor's name and what was found.
+    """
+    if indices.dtype != torch.int64 or indices.ndim != 1:
+        raise UserError(
+            f"expected indices of {name} to be int64 of shape (k,), got {indices.dtype} of shape "
+            f"{tuple(indices.shape)}; give flat indices, such as chosen.flatten().nonzero()[:, 0]"
+        )
+    if not bool((indices[1:] > indices[:-1]).all()):
+        raise UserError(
+            f"expected indices of {name} in ascending order, each once, got others; sort them "
+            "(indices.unique())"
+        )
+    if indices.numel() and not 0 <= int(indices[0]) <= int(indices[-1]) < size:
+        raise UserError(
+            f"expected indices of {name} from 0 to {size - 1}, got a mask with some from "
+            f"{int(indices[0])} to {int(indices[-1])}; make a mask for this model"
+        )
+
+
 def random_mask(
     model: nn.Module,
     *,

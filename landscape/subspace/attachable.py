@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from landscape.errors import UserError
-from landscape.masks import Mask
+from landscape.masks import Mask, refuse_indices
 from landscape.models.tensors import is_sharded, tensors
 
 _PARALLEL: Any = (nn.DataParallel, nn.parallel.DistributedDataParallel)
@@ -86,7 +86,7 @@ def places(model: nn.Module, mask: Mask) -> dict[str, list[Place]]:
                 f"expected {name} of shape {tuple(mask.shapes[name])}, as the mask has it, got a "
                 f"model where it has {tensor.shape}; make a mask for this model"
             )
-        _refuse_indices(name, indices, tensor.size)
+        refuse_indices(name, indices, tensor.size)
         weight: Any = tensor.module._parameters.get(tensor.leaf)
         if is_sharded(weight) and weight.device_mesh.ndim != 1:
             raise UserError(
@@ -102,25 +102,6 @@ def places(model: nn.Module, mask: Mask) -> dict[str, list[Place]]:
                 )
         found[name] = holders[tensor.identity]
     return found
-
-
-def _refuse_indices(name: str, indices: Tensor, size: int) -> None:
-    """Refuse flat indices that are not whole numbers in ascending order, each once, inside."""
-    if indices.dtype != torch.int64 or indices.ndim != 1:
-        raise UserError(
-            f"expected indices of {name} to be int64 of shape (k,), got {indices.dtype} of shape "
-            f"{tuple(indices.shape)}; give flat indices, such as chosen.flatten().nonzero()[:, 0]"
-        )
-    if not bool((indices[1:] > indices[:-1]).all()):
-        raise UserError(
-            f"expected indices of {name} in ascending order, each once, got others; sort them "
-            "(indices.unique())"
-        )
-    if indices.numel() and not 0 <= int(indices[0]) <= int(indices[-1]) < size:
-        raise UserError(
-            f"expected indices of {name} from 0 to {size - 1}, got a mask with some from "
-            f"{int(indices[0])} to {int(indices[-1])}; make a mask for this model"
-        )
 
 
 def refuse_other_holders(model: nn.Module, owners: dict[str, list[Place]]) -> None:

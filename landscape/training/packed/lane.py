@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from landscape import checks
 from landscape.errors import UserError
-from landscape.masks import Mask
+from landscape.masks import Mask, refuse_indices
 from landscape.subspace import (
     attached_mask,
     dense_parameters,
@@ -36,7 +37,8 @@ class Lane:
             batch_size, lr_schedule, patience, ...
 
     Raises:
-        UserError: an argument of another kind, or a setting that is unknown or out of range.
+        UserError: an argument of another kind, a mask whose indices do not ascend, or a setting
+            that is unknown or out of range.
     """
 
     def __init__(
@@ -51,6 +53,8 @@ class Lane:
         checks.instance("task", task, Task, "load or make one")
         if mask is not None:
             checks.has("mask", mask, "a Mask", "indices", "shapes", do="make one, as random_mask")
+            for name, indices in mask.indices.items():
+                refuse_indices(name, indices, math.prod(mask.shapes[name]))
         self.task, self.mask = task, mask
         self.dense = checks.patterns("dense", dense) if dense else ()
         self.values = {name: value.detach().clone() for name, value in (values or {}).items()}

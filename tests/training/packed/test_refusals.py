@@ -32,6 +32,14 @@ def test_a_tied_tensor_of_its_own_is_refused() -> None:
     assert "tied to another tensor" in why_not(model, lane_on(model, values=own))
 
 
+def test_a_lane_refuses_indices_that_do_not_ascend() -> None:
+    mask = ls.random_mask(opt(), ratio=1e-2)
+    name = max(mask.indices, key=lambda n: mask.indices[n].numel())
+    other = ls.Mask({**mask.indices, name: mask.indices[name].flip(0)}, mask.shapes, 1000)
+    with pytest.raises(UserError, match="in ascending order"):
+        ls.Lane(tiny_task(10), mask=other, lr=1e-2)
+
+
 def test_a_hook_on_a_masked_layer_is_refused_and_one_elsewhere_is_not() -> None:
     model = opt()
     lane, layer = lane_on(model), model.model.decoder.layers[0]

@@ -331,10 +331,11 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "landscape/training/packed/chunks.py", 'if terms else float("nan")', "if terms else 0.0"
     ),
     "stacked lanes are judged with dropout": (
-        "landscape/training/packed/judging.py", "self._model.eval()", "pass"
+        "landscape/training/packed/judging.py", "with eval_mode(self._model), layers",
+        "with layers",
     ),
     "a judge leaves the model in another mode": (
-        "landscape/training/packed/judging.py", "self._model.train(training)", "pass"
+        "landscape/models/modes.py", "module.training = True", "model.eval()",
     ),
     "stacked lanes decay without their rate": (
         "landscape/training/packed/updating.py", '1 - lr * group["weight_decay"]',

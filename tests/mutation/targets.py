@@ -335,7 +335,8 @@ BY_HAND: dict[str, tuple[str, str, str]] = {
         "with layers",
     ),
     "a judge leaves the model in another mode": (
-        "landscape/models/modes.py", "module.training = True", "model.eval()",
+        "landscape/training/packed/judging.py", "with eval_mode(self._model), layers",
+        "self._model.eval()\n        with layers",
     ),
     "stacked lanes decay without their rate": (
         "landscape/training/packed/updating.py", '1 - lr * group["weight_decay"]',
